@@ -1,0 +1,104 @@
+"""Ragged batches: sequences of different length stored end to end, so that nothing is padded.
+
+Shape words used everywhere: b sequences, N tokens of all of them, n_i tokens of one, i queries,
+j keys, h heads, c = d_kv, d = d_model, f = d_ff, v vocabulary, k retrieved, m selected,
+t target tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .errors import Refused
+
+Array = Any  # a NumPy array, or what a telling's `put` makes of one
+Ints = np.ndarray  # ids, lengths, positions and indices always stay on the host
+
+
+def offsets(lengths: Ints) -> Ints:
+    """Where each sequence starts, and the end of the last: [b] -> [b+1]."""
+    return np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+
+
+def places(lengths: Ints, start: Ints | int = 0) -> Ints:
+    """0, 1, 2 .. within each sequence, counted from `start`: [b] -> [N]."""
+    begins = np.repeat(offsets(lengths)[:-1], lengths)
+    return (np.arange(begins.size) - begins + np.repeat(np.broadcast_to(start, len(lengths)), lengths)).astype(np.int32)
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """Token ids of b sequences.
+
+    Args:
+        ids: [N] int32.
+        lengths: [b] int64, tokens of each sequence; at least 1 (D17).
+    """
+
+    ids: Ints
+    lengths: Ints
+
+    @classmethod
+    def of(cls, sequences: Iterable[Sequence[int]], what: str = "tokens") -> Tokens:
+        """Lists of ids, one a sequence.
+
+        Raises:
+            Refused: an empty sequence, or an id that is no whole number.
+        """
+        rows = [np.asarray(s) for s in sequences]
+        for i, row in enumerate(rows):
+            if row.ndim != 1 or row.size == 0:
+                raise Refused(f"{what}[{i}]", "at least one token id", f"shape {list(row.shape)}")
+            if row.dtype.kind not in "iu":
+                raise Refused(f"{what}[{i}]", "whole numbers", f"{row.dtype} values")
+        ids = np.concatenate(rows) if rows else np.zeros(0)
+        return cls(ids.astype(np.int32), np.array([r.size for r in rows], np.int64))
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def __getitem__(self, i: int) -> Ints:
+        starts = offsets(self.lengths)
+        return self.ids[starts[i] : starts[i + 1]]
+
+
+@dataclass(frozen=True)
+class States:
+    """Token representations of b sequences.
+
+    Args:
+        states: [N d], in a telling's own kind of array.
+        lengths: [b] int64.
+        positions: [N] int32, the tokens' places for the relative position bias.
+    """
+
+    states: Array
+    lengths: Ints
+    positions: Ints
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def __getitem__(self, i: int) -> Array:
+        starts = offsets(self.lengths)
+        return self.states[starts[i] : starts[i + 1]]
+
+
+def check(x: Any, shape: str, what: str, **sizes: int) -> dict[str, int]:
+    """Hold an array against shape words, as in check(x, "N d", "memory", d=512); returns the sizes.
+
+    Raises:
+        Refused: another number of axes, or a size that differs from the one given.
+    """
+    words, got = shape.split(), getattr(x, "shape", None)
+    if got is None or len(got) != len(words):
+        raise Refused(what, f"an array [{shape}]", f"shape {list(got) if got is not None else type(x).__name__}")
+    for word, size in zip(words, got, strict=True):
+        if sizes.setdefault(word, size) != size:
+            expected = " ".join(f"{w}={sizes[w]}" if w in sizes else w for w in words)
+            raise Refused(what, f"shape [{expected}]", f"{list(got)}")
+    return sizes

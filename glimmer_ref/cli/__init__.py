@@ -1,0 +1,48 @@
+"""glimmer-ref: the command line. Each command has a file of its own here."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+from .. import __version__
+from ..errors import Refused
+
+COMMANDS = ("ask", "evaluate", "memory", "convert", "trace", "flops")
+
+
+def parser() -> argparse.ArgumentParser:
+    """All commands with their options; each command's module adds its own."""
+    top = argparse.ArgumentParser(
+        prog="glimmer-ref", description="GLIMMER, LUMEN and FiD: ask, evaluate, trace, and count what it costs."
+    )
+    top.add_argument("--version", action="version", version=f"glimmer-ref {__version__}")
+    commands = top.add_subparsers(title="commands", dest="command", required=True, metavar="COMMAND")
+    for name in COMMANDS:
+        import_module(f".{name}", __name__).add(commands)
+    return top
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; 0 if it did its work, 2 with one line on stderr if its input is bad."""
+    try:
+        args = parser().parse_args(argv)
+        return int(args.run(args) or 0)
+    except Refused as error:
+        message = str(error)
+    except BrokenPipeError:  # whoever read our output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except OSError as error:
+        message = f"{error.filename or 'file'}: {error.strerror or error}"
+    except MemoryError as error:
+        message = f"memory: not enough for this; {error}; fewer passages or a smaller batch may fit"
+    except KeyboardInterrupt:
+        message = "interrupted"
+        print(f"glimmer-ref: {message}", file=sys.stderr)
+        return 130
+    print(f"glimmer-ref: error: {message}", file=sys.stderr)
+    return 2

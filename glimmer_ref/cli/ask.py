@@ -1,0 +1,124 @@
+"""glimmer-ref ask: one question, its answer, and why."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import Any
+
+from . import options
+
+
+def add(commands: Any) -> None:
+    """The command's options."""
+    parser = commands.add_parser("ask", help="answer a question")
+    parser.add_argument("question", metavar="QUESTION")
+    options.add_passages(parser)
+    options.add_system(parser)
+    options.add_model(parser)
+    parser.add_argument("--explain", action="store_true", help="which passages were read, and what it cost")
+    parser.add_argument("--plot", metavar="FILE.png", help="draw scores and the decoder's attention")
+    parser.add_argument("--json", action="store_true")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Answer, and show as much of the reasons as was asked for."""
+    reader = options.load_reader(args)
+    source = options.open_source(args, reader)
+    unknown = reader.unknown_words(args.question)
+    if unknown:
+        print(f"glimmer-ref: note: the model's vocabulary does not hold: {', '.join(unknown)}", file=sys.stderr)
+    answer = reader.ask(args.question, source, args.system, args.k, args.m, attention=bool(args.plot))
+    if args.plot:
+        from ..plots import plot_answer
+
+        plot_answer(answer, args.question, args.plot)
+    if args.json:
+        options.print_json(document(answer, args.question))
+        return
+    print(answer.text)
+    if args.explain:
+        explain(reader, answer, args.question)
+
+
+def document(answer: Any, question: str) -> dict[str, Any]:
+    """The answer as JSON."""
+    rank = {row: place for place, row in enumerate(answer.selected)}
+    return {
+        "question": question,
+        "answer": answer.text,
+        "ids": answer.ids,
+        "log_probability": answer.log_probability,
+        "system": answer.system,
+        "k": len(answer.passages),
+        "m": len(answer.selected),
+        "retrieval": answer.retrieval,
+        "passages": [
+            {
+                "id": p.id,
+                "title": p.title,
+                "text": p.text,
+                "score": None if answer.scores is None else float(answer.scores[i]),
+                "kept": i in rank,
+                "rank": rank.get(i),
+            }
+            for i, p in enumerate(answer.passages)
+        ],
+        "macs": answer.macs,
+        "seconds": answer.seconds,
+    }
+
+
+def explain(reader: Any, answer: Any, question: str) -> None:
+    """Two tables at 80 columns: the passages, and the cost of each stage beside the other systems'."""
+    k, m = len(answer.passages), len(answer.selected)
+    print(f"\nlog p {answer.log_probability:.3f}; {answer.system} read {m} of {k} passages, {answer.retrieval}\n")
+    print_passages(answer)
+    print()
+    print_costs(answer.system, reader.compare(answer, question), answer.seconds)
+
+
+def print_passages(answer: Any) -> None:
+    """Kept ones first, in the decoder's order, then the dropped ones by score."""
+    dropped = [i for i in range(len(answer.passages)) if i not in answer.selected]
+    if answer.scores is not None:
+        dropped.sort(key=lambda i: -answer.scores[i])
+    print(f"{'':8}{'score':>9}  passage")
+    for i in [*answer.selected, *dropped]:
+        score = "-" if answer.scores is None else f"{answer.scores[i]:.3f}"
+        passage = answer.passages[i]
+        text = " ".join(f"{passage.id}  {passage.title}: {passage.text}".split())
+        text = text if len(text) <= 60 else text[:57] + "..."
+        print(f"{'kept' if i in answer.selected else 'dropped':8}{score:>9}  {text}")
+
+
+def print_costs(system: str, costs: dict[str, dict[str, int]], seconds: dict[str, float]) -> None:
+    """Millions of multiply-adds of each stage; time of the system that ran."""
+    names = list(costs)
+    stages = list(dict.fromkeys(stage for macs in costs.values() for stage in macs))
+    print(f"{'million multiply-adds':24}" + "".join(f"{name:>12}" for name in names) + f"{system + ' ms':>14}")
+    for stage in sorted(stages, key=STAGES.index):
+        cells = "".join(f"{costs[n][stage] / 1e6:>12.3f}" if stage in costs[n] else f"{'-':>12}" for n in names)
+        time = f"{1e3 * seconds[stage]:>14.2f}" if stage in seconds else f"{'':>14}"
+        print(f"{TITLES[stage]:24}{cells}{time}")
+    totals = {n: sum(v for stage, v in costs[n].items() if stage != "memory") for n in names}
+    print(f"{'per question':24}" + "".join(f"{totals[n] / 1e6:>12.3f}" for n in names))
+    print(f"{'share of fid':24}" + "".join(f"{totals[n] / totals['fid']:>12.3f}" for n in names))
+    print("One multiply-add is two FLOPs; stored passages are not in the sum.")
+
+
+TITLES = {
+    "memory": "passages (stored)",
+    "question": "question",
+    "encoder": "encoder",
+    "live": "live encoder",
+    "live_a": "live-A",
+    "reranker": "separate reranker",
+    "score": "score",
+    "live_b": "live-B",
+    "cross": "cross keys and values",
+    "decoder": "decoder",
+    "head": "logits",
+}
+STAGES = list(TITLES)

@@ -1,0 +1,38 @@
+"""glimmer-ref convert: a T5 folder becomes a GLIMMER folder."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+
+def add(commands: Any) -> None:
+    """The command's options."""
+    parser = commands.add_parser(
+        "convert",
+        help="cut a T5 checkpoint into memory, live-A and live-B",
+        description="Cut the encoder of a T5 folder (Hugging Face layout) into memory encoder, live-A and live-B, "
+        "draw a score layer, and write a folder of ours.",
+    )
+    parser.add_argument("t5", metavar="T5_DIR", help="config.json with model.safetensors or pytorch_model.bin")
+    parser.add_argument("out", metavar="OUT", help="a new folder")
+    parser.add_argument("--alpha", help="live proportion of the encoder's layers, like 1/3")
+    parser.add_argument("--beta", help="live-A's proportion of the live layers, like 1/4")
+    parser.add_argument("--seed", type=int, default=0, help="of the score layer's draw (default 0)")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Convert, and say what was made."""
+    from ..params import files
+    from ..text.sentencepiece import find_tokenizer_json
+
+    model = files.convert(
+        args.t5, args.out, args.alpha, args.beta, args.seed, tokenizer_json=find_tokenizer_json(Path(args.t5))
+    )
+    c = model.config
+    print(
+        f"{args.out}: {c.num_memory_layers} memory layers, {c.num_rerank_layers} live-A, "
+        f"{c.num_live_layers - c.num_rerank_layers} live-B (alpha {c.alpha}, beta {c.beta})"
+    )

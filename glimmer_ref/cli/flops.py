@@ -1,0 +1,267 @@
+"""glimmer-ref flops: what a question costs, and what another k, m, alpha, beta, length or size would cost."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from fractions import Fraction
+from typing import Any
+
+from ..errors import Refused
+from . import options
+
+COUNTS = {
+    "k": "passages retrieved",
+    "m": "passages that GLIMMER's decoder reads",
+    "n_q": "tokens of the question",
+    "n_p": "tokens of a passage",
+    "n_t": "decoder steps",
+}
+SETTING = ("size", "config", "alpha", "beta", *COUNTS)
+USES: dict[str | None, tuple[str, ...]] = {  # which of the shared options an action heeds
+    None: (*SETTING, "system", "mode", "plot"),
+    "sweep": (*SETTING, "system", "mode", "plot"),
+    "break-even": (*SETTING, "mode"),
+    "figure2": (),
+    "storage": SETTING,
+    "latency": (*SETTING, "system", "plot"),
+    "rerankers": SETTING,
+}
+
+
+def add(commands: Any) -> None:
+    """The command's options; every action takes those that it heeds, before or after its name."""
+    parser = commands.add_parser(
+        "flops",
+        help="what a question costs, and what-if",
+        description="What one question costs in each system. Without options: the paper's XXL model, k=25, m=5, "
+        "alpha=1/3, beta=1/4, 48 + 304 tokens a pair, 64 decoder steps.",
+    )
+    _shared(parser, USES[None])
+    parser.set_defaults(run=run, action=None)
+    actions = parser.add_subparsers(title="actions", dest="action", metavar="ACTION")
+    added = {}
+    for name, (_, text) in ACTIONS.items():
+        # Without defaults of its own, so that it does not undo what was given before its name.
+        added[name] = actions.add_parser(name, help=text, description=text, argument_default=argparse.SUPPRESS)
+        _shared(added[name], USES[name])
+    _own(added)
+
+
+def _shared(parser: options.Parser, uses: tuple[str, ...]) -> None:
+    if "size" in uses:
+        parser.add_argument("--size", help="T5.1.1's shapes: small, base, large, xl, xxl (default xxl)")
+        parser.add_argument("--config", metavar="DIR", help="or those of a config.json, ours or a T5's")
+        parser.add_argument("--alpha", help="live proportion of the encoder, like 1/3")
+        parser.add_argument("--beta", help="live-A's proportion of the live layers, like 1/4")
+        for name, text in COUNTS.items():
+            parser.add_argument(f"--{name.replace('_', '-')}", metavar="N", help=text)
+    if "system" in uses:
+        parser.add_argument("--system", metavar="NAMES", help="all (default), or some of fid,lumen,glimmer")
+    if "mode" in uses:
+        parser.add_argument("--mode", help="printed, figure2, or full (default)")
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="one JSON document, numbers as numbers")
+    form.add_argument("--csv", action="store_true", help="comma-separated rows")
+    if "plot" in uses:
+        form.add_argument("--plot", metavar="FILE", help="draw it, as FILE.png or FILE.svg")
+
+
+def _own(parsers: dict[str, argparse.ArgumentParser]) -> None:
+    """The options that only one action has."""
+
+    def option(action: str, name: str, default: str | None, text: str, metavar: str | None = None) -> None:
+        parsers[action].add_argument(name, default=default, help=text, metavar=metavar)
+
+    option("sweep", "--over", None, "k=5:100:5, alpha=1/24,1/3, size=base,xxl, .. (both ends included)", "AXIS=..")
+    option("break-even", "--against", None, "default fid:5,lumen:10, and both at the setting's k", "SYSTEM:K,..")
+    option("storage", "--passages", None, "of a corpus of your own", "N")
+    option("latency", "--hardware", None, "a100, h100 (default), h200, tpu-v3, tpu-v4, or cpu: measured now")
+    option("latency", "--peak-tflops", None, "of other hardware: 10^12 FLOP/s, two FLOPs a multiply-add", "X")
+    option("latency", "--bandwidth", None, "of other hardware: 10^9 bytes/s", "X")
+    option("latency", "--dtype", None, "bfloat16, float16, float32, int8 (default: the hardware's first)")
+    option("latency", "--batch", "1,8,64", "questions at once (default 1,8,64)", "N,N,..")
+    option("latency", "--price-per-hour", None, "of the hardware, in any currency", "X")
+    option("rerankers", "--reranker-size", "base", "its T5.1.1 shapes (default base)", "SIZE")
+    option("rerankers", "--depth", None, "layers of the cross-encoder (default: all)", "N")
+    option("rerankers", "--late-depth", None, "live layers of late interaction (default: half)", "N")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Compute what was asked for, and print or draw it."""
+    from ..whatif.documents import plain_document
+    from . import flops_tables
+
+    for name in USES[None]:
+        if getattr(args, name, None) is not None and name not in USES[args.action]:
+            raise Refused(f"--{name.replace('_', '-')}", f"not with flops {args.action}", "one", "leave it out")
+    document = (ACTIONS[args.action][0] if args.action else count)(args)
+    if args.json:
+        options.print_json(plain_document(document))
+    elif args.csv:
+        flops_tables.print_csv(plain_document(flops_tables.ROWS[args.action](document)))
+    elif args.plot:
+        from ..whatif import draw
+
+        draw.DRAW[args.action](document, args.plot)
+    else:
+        flops_tables.show(flops_tables.TABLES[args.action](document), document["note"])
+
+
+def _named(args: argparse.Namespace) -> tuple[str, Any]:
+    """The model's name and the setting that the options give, each number checked by itself."""
+    from ..whatif import setting
+
+    if args.size is not None and args.config is not None:
+        raise Refused("--size", "either --size or --config", "both")
+    s = setting.of_folder(args.config) if args.config is not None else setting.of_size(args.size or "xxl")
+    given = {name: getattr(args, name) for name in ("alpha", "beta", *COUNTS) if getattr(args, name) is not None}
+    name = args.config if args.config is not None else f"T5.1.1-{args.size or 'xxl'}"
+    return name, setting.change(s, **given)
+
+
+def _setting(args: argparse.Namespace, whole: bool = True) -> tuple[str, Any]:
+    """The same, its numbers checked together."""
+    from ..whatif.setting import checked
+
+    name, s = _named(args)
+    return name, checked(s, whole)
+
+
+def _mode(args: argparse.Namespace) -> str:
+    from ..whatif.modes import MODES
+
+    mode = args.mode or "full"
+    if mode not in MODES:
+        raise Refused("--mode", f"one of {', '.join(MODES)}", repr(mode))
+    return mode
+
+
+def _systems(args: argparse.Namespace) -> list[str]:
+    from ..paper.flops import SYSTEMS
+
+    names = list(SYSTEMS) if args.system in (None, "all") else [n.strip() for n in args.system.split(",")]
+    unknown = [name for name in names if name not in SYSTEMS]
+    if unknown:
+        raise Refused("--system", f"all, or some of {', '.join(SYSTEMS)}", repr(", ".join(unknown)))
+    return list(dict.fromkeys(names))
+
+
+def _positive(name: str, text: str) -> Fraction:
+    try:
+        number = Fraction(text)
+    except (ValueError, ZeroDivisionError):
+        number = Fraction(0)
+    if number <= 0:
+        raise Refused(name, "a number above 0", repr(text))
+    return number
+
+
+def _count(name: str, text: str) -> int:
+    from ..whatif.setting import count
+
+    return count(name, text.strip())
+
+
+def count(args: argparse.Namespace) -> dict[str, Any]:
+    from ..whatif.documents import count_document
+
+    mode = _mode(args)
+    return count_document(*_setting(args, whole=mode != "printed"), _systems(args), mode)
+
+
+def sweep(args: argparse.Namespace) -> dict[str, Any]:
+    from ..whatif.documents import sweep_document
+    from ..whatif.sweep import parse_axis
+
+    mode = _mode(args)
+    if args.over is None:
+        raise Refused("sweep", "an axis, like --over k=5:100:5", "none")
+    axis, values = parse_axis(args.over)
+    if getattr(args, axis) is not None or (axis == "size" and args.config is not None):
+        raise Refused(f"--over {axis}", f"no other --{axis.replace('_', '-')} or --config beside it", "one", "leave it out")
+    model, s = _named(args)
+    return sweep_document("T5.1.1" if axis == "size" else model, s, axis, values, _systems(args), mode)
+
+
+def break_even(args: argparse.Namespace) -> dict[str, Any]:
+    from ..whatif.documents import break_even_document
+
+    mode = _mode(args)
+    model, s = _setting(args)
+    opponents = []
+    for word in (args.against or f"fid:5,lumen:10,fid:{s.k},lumen:{s.k}").split(","):
+        system, _, k = word.strip().partition(":")
+        if system not in ("fid", "lumen"):
+            raise Refused("--against", "fid:K or lumen:K, separated by commas", repr(word))
+        opponents.append((system, _count(f"--against {system}:K", k)))
+    return break_even_document(model, s, list(dict.fromkeys(opponents)), mode)
+
+
+def figure2(args: argparse.Namespace) -> dict[str, Any]:
+    from ..whatif.documents import figure2_document
+
+    return figure2_document()
+
+
+def storage(args: argparse.Namespace) -> dict[str, Any]:
+    from ..whatif.documents import storage_document
+
+    own = None if args.passages is None else _count("--passages", args.passages)
+    return storage_document(*_setting(args), own)
+
+
+def latency(args: argparse.Namespace) -> dict[str, Any]:
+    from ..whatif.documents import latency_document
+    from ..whatif.storage import WIDTHS
+
+    (model, s), systems = _setting(args), _systems(args)
+    batches = sorted({_count("--batch", word) for word in args.batch.split(",")})
+    price = None if args.price_per_hour is None else float(_positive("--price-per-hour", args.price_per_hour))
+    if args.dtype is not None and args.dtype not in WIDTHS:
+        raise Refused("--dtype", f"one of {', '.join(WIDTHS)}", repr(args.dtype))
+    hardware = _hardware(args)
+    dtype = args.dtype or next(iter(hardware.flops))
+    if dtype not in hardware.flops:
+        raise Refused("--dtype", f"one of {', '.join(hardware.flops)} for {hardware.name}", repr(dtype))
+    return latency_document(model, s, systems, hardware, dtype, batches, price)
+
+
+def _hardware(args: argparse.Namespace) -> Any:
+    """A named accelerator, this CPU measured on the spot, or the peaks that were stated."""
+    from ..whatif.roofline import Hardware, accelerator
+
+    if (args.peak_tflops is None) != (args.bandwidth is None):
+        raise Refused("hardware", "both --peak-tflops and --bandwidth", "only one of them")
+    if args.peak_tflops is not None:
+        if args.hardware is not None:
+            raise Refused("hardware", "either --hardware or its peaks", "both")
+        peak = int(_positive("--peak-tflops", args.peak_tflops) * 10**12)
+        bandwidth = int(_positive("--bandwidth", args.bandwidth) * 10**9)
+        return Hardware("as stated", {args.dtype or "bfloat16": peak}, bandwidth, 0)
+    if args.hardware == "cpu":
+        from ..whatif.this_cpu import this_cpu
+
+        return this_cpu()
+    return accelerator(args.hardware or "h100")
+
+
+def rerankers(args: argparse.Namespace) -> dict[str, Any]:
+    from ..whatif.documents import rerankers_document
+    from ..whatif.setting import of_size
+
+    model, s = _setting(args)
+    r = of_size(args.reranker_size)
+    depth = r.L if args.depth is None else _count("--depth", args.depth)
+    late = r.L // 2 if args.late_depth is None else _count("--late-depth", args.late_depth)
+    return rerankers_document(model, s, args.reranker_size, r, depth, late)
+
+
+ACTIONS: dict[str, tuple[Callable[[argparse.Namespace], dict[str, Any]], str]] = {
+    "sweep": (sweep, "the cost along one axis"),
+    "break-even": (break_even, "where GLIMMER costs as much as LUMEN or FiD, solved exactly"),
+    "figure2": (figure2, "the paper's Figure 2 to every digit, and what other ways to count give"),
+    "storage": (storage, "bytes of the stored memory"),
+    "latency": (latency, "least time and its price, from peak FLOP/s and bandwidth"),
+    "rerankers": (rerankers, "GLIMMER beside a cross-encoder and a late-interaction reranker"),
+}

@@ -1,0 +1,300 @@
+"""The tables of glimmer-ref flops, at 80 columns, and their rows as comma-separated values."""
+
+from __future__ import annotations
+
+import csv
+import sys
+import textwrap
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from fractions import Fraction
+from typing import Any
+
+from ..whatif.documents import NAMES, describe
+from ..whatif.modes import prefixed
+from .ask import TITLES
+
+Document = Mapping[str, Any]
+ORDER = [*TITLES, "Encoder and cross-attention", "Encoder", "Reranking", "Cross-attention", "Decoder"]
+BINARY = (("B", 1), ("KiB", 2**10), ("MiB", 2**20), ("GiB", 2**30), ("TiB", 2**40), ("PiB", 2**50))
+
+
+def show(lines: Sequence[str], note: str) -> None:
+    """A table, and the assumptions behind it last."""
+    print("\n".join(line.rstrip() for line in lines))
+    print("\n" + textwrap.fill(note, 80))
+
+
+def print_csv(rows: Sequence[Mapping[str, Any]]) -> None:
+    """Rows under the names of their columns."""
+    writer = csv.DictWriter(sys.stdout, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+
+
+def grid(head: Sequence[str], rows: Sequence[Sequence[str]], least: int = 0) -> list[str]:
+    """Columns as wide as their widest cell, the first to the left, the others to the right."""
+    table = [head, *rows]
+    widths = [max(least if i else 0, *(len(row[i]) for row in table)) for i in range(len(head))]
+    return [
+        "  ".join([f"{row[0]:<{widths[0]}}", *(f"{c:>{w}}" for c, w in zip(row[1:], widths[1:], strict=True))])
+        for row in table
+    ]
+
+
+def binary(amount: Any) -> str:
+    """Bytes with a unit."""
+    name, unit = next((n, u) for n, u in reversed(BINARY) if u == 1 or amount >= u)
+    return f"{float(amount / unit):.3g} {name}" if amount < 1000 * unit else f"{float(amount / unit):.0f} {name}"
+
+
+def component(name: str) -> str:
+    """A component's title; the formulas' own braces as they are."""
+    stage, _, kind = name.partition(".")
+    return TITLES.get(stage, stage) + (f", {kind}" if kind else "")
+
+
+def in_order(parts: Iterable[Mapping[str, Any]]) -> list[str]:
+    """The components that some system spends anything on, encoders before decoders."""
+    return sorted({name for part in parts for name, x in part.items() if x}, key=_place)
+
+
+def _place(name: str) -> tuple[int, str]:
+    stage = name.partition(".")[0]
+    return (ORDER.index(stage), name)
+
+
+def near(x: Any) -> str:
+    """Five digits, with a sign where they would look whole and the number is not."""
+    text = f"{float(x):.5g}"
+    if Fraction(text) == x or Fraction(text).denominator != 1:
+        return text
+    return ("<" if x < Fraction(text) else ">") + text
+
+
+def count_table(document: Document) -> list[str]:
+    """Components down, systems across."""
+    systems = document["systems"]
+    prefix, unit = prefixed(max(y["total_macs"] for y in systems.values()))
+
+    def row(label: str, values: Sequence[Any], form: str = ",.4f") -> list[str]:
+        return [label, *("-" if v is None else format(float(v), form if v > 1e-4 else ".1e") for v in values)]
+
+    def parts(kind: str) -> list[list[str]]:
+        counts = [y[kind] for y in systems.values()]
+        return [row(component(n), [c[n] / unit if c.get(n) else None for c in counts]) for n in in_order(counts)]
+
+    totals = [y["total_macs"] for y in systems.values()]
+    rows = [
+        *parts("macs"),
+        row(f"per question, {prefix}MACs", [t / unit for t in totals]),
+        row(f"the same, {prefix}FLOPs (2 a MAC)", [2 * t / unit for t in totals]),
+        row("samples per 10^12 MACs", [y["samples_per_tflop"] for y in systems.values()], ",.6g"),
+    ]
+    if "fid" in systems:
+        rows.append(row("share of FiD", [t / systems["fid"]["total_macs"] for t in totals]))
+    offline = parts("offline_macs")
+    lines = grid([f"{prefix}MACs (multiply-adds)", *(NAMES[y] for y in systems)], [*rows, *offline], least=11)
+    cut = len(lines) - len(offline)
+    return [describe(document), "", *lines[:cut], *(["offline, once for these k passages:", *lines[cut:]] if offline else [])]
+
+
+def count_rows(document: Document) -> list[dict[str, Any]]:
+    return [
+        {"system": system, "component": name, "macs": x}
+        for system, y in document["systems"].items()
+        for name, x in {**y["offline_macs"], **y["macs"], "total": y["total_macs"]}.items()
+    ]
+
+
+def sweep_table(document: Document) -> list[str]:
+    """The axis down, systems across."""
+    axis, rows = document["axis"], document["rows"]
+    systems = list(dict.fromkeys(row["system"] for row in rows))
+    prefix, unit = prefixed(max(row["macs"] for row in rows))
+    cells = {}
+    for row in rows:
+        cells.setdefault(str(row[axis]), []).append(row)
+    head = [axis, *(f"{NAMES[y]}" for y in systems), *(f"{NAMES[y]}" for y in systems)]
+    body = [
+        [value, *(f"{float(r['macs'] / unit):,.4f}" for r in here), *(f"{float(r['samples_per_tflop']):.6g}" for r in here)]
+        for value, here in cells.items()
+    ]
+    lines = grid(head, body, least=9)
+    first = 11 * len(systems) + len(lines[0]) - 22 * len(systems)
+    return [describe(document, axis), "", f"{prefix + 'MACs a question':>{first}}{'samples per 10^12 MACs':>{11 * len(systems)}}", *lines]
+
+
+def break_even_table(document: Document) -> list[str]:
+    """Opponents down, GLIMMER's variables across; below each solution, the last whole value that pays."""
+    prefix, unit = prefixed(max(row["macs"] for row in document["rows"]))
+    body = []
+    for row in document["rows"]:
+        solved = row["glimmer"].values()
+        exact = ["-" if b["value"] is None else near(b["value"]) for b in solved]
+        shown = [x if b["possible"] or x == "-" else f"({x})" for x, b in zip(exact, solved, strict=True)]
+        body.append([f"{NAMES[row['system']]} k={row['k']}", f"{float(row['macs'] / unit):.4f}", *shown])
+        body.append(["  whole, at most", "", *(b["whole_exact"] or "-" for b in solved)])
+    return [
+        describe(document),
+        f"GLIMMER costs {float(document['glimmer_macs'] / unit):.4f} {prefix}MACs. It costs as much as",
+        "",
+        *grid([f"({prefix}MACs a question)", "", *(f"at {name} =" for name in document["rows"][0]["glimmer"])], body),
+        "",
+        "One variable changes at a time. (In brackets): beyond what it can be.",
+        "Whole: the largest in whole passages or layers at which GLIMMER costs no more.",
+    ]
+
+
+def break_even_rows(document: Document) -> list[dict[str, Any]]:
+    return [
+        {"system": row["system"], "k": row["k"], "macs": row["macs"], "variable": name, **b}
+        for row in document["rows"]
+        for name, b in row["glimmer"].items()
+    ]
+
+
+def figure2_table(document: Document) -> list[str]:
+    """The three values, then how far other ways to count are from them."""
+    k, systems, macs = document["setting"]["k"], list(document["samples_per_tflop"]), document["macs"]
+    published = next(iter(macs.values()))
+    lengths = document["solved_lengths"]
+    values = grid(
+        ["samples per TFLOP (10^12 MACs)", *(f"{NAMES[y]} k={k[y]}" for y in systems)],
+        [
+            ["published", *(f"{float(document['published'][y]):.10g}" for y in systems)],
+            ["mode figure2, 384 a pair", *(f"{float(document['samples_per_tflop'][y]):.10g}" for y in systems)],
+        ],
+    )
+    body = []
+    for name, row in macs.items():
+        base = 0 if name.startswith("+") else 1
+        off = {y: round(float(row[y] / published[y]) - base, 4) + 0.0 for y in systems}  # + 0.0: no -0.00 %
+        body.append([name, *(f"{float(row[y]) / 1e12:.3f} {off[y]:+7.2%}" for y in systems)])
+    return [
+        "T5.1.1-xxl, alpha=1/3, beta=1/4, m=5, 384 tokens a pair, 64 decoder steps",
+        "",
+        *values,
+        "",
+        *grid(["TMACs, and % off Figure 2", *(NAMES[y] for y in systems)], body),
+        "",
+        "Solved from FiD's and LUMEN's published values alone: "
+        f"{float(lengths['pair_tokens']):.5f} tokens a pair,",
+        f"{float(lengths['n_t']):.5f} decoder steps; GLIMMER's value then follows.",
+    ]
+
+
+def figure2_rows(document: Document) -> list[dict[str, Any]]:
+    macs = document["macs"]
+    return [{"count": name, "system": y, "macs": x} for name, row in macs.items() for y, x in row.items()]
+
+
+def storage_table(document: Document) -> list[str]:
+    """Dtypes down; then what encoding once costs."""
+    k, corpora = document["setting"]["k"], list(document["offline"])
+    body = [
+        [dtype, binary(b["passage_bytes"]), binary(b["read_bytes_per_question"]), *(binary(b["corpus_bytes"][c]) for c in corpora)]
+        for dtype, b in document["dtypes"].items()
+    ]
+    offline = [
+        [c, f"{float(o['macs']):.4g}", *("never" if q is None else f"{float(q):,.0f}" for q in o["repaid_after_questions"].values())]
+        for c, o in document["offline"].items()
+    ]
+    return [
+        describe(document, "m", "beta", "n_t"),
+        "",
+        *grid(["memory as", "a passage", f"read, k={k}", *corpora], body),
+        "",
+        *grid(["encoded once", "MACs", "LUMEN repaid after", "GLIMMER repaid after (questions)"], offline),
+    ]
+
+
+def storage_rows(document: Document) -> list[dict[str, Any]]:
+    return [
+        {"dtype": dtype, "corpus": c, "passage_bytes": b["passage_bytes"], "bytes": x,
+         "read_bytes_per_question": b["read_bytes_per_question"]}
+        for dtype, b in document["dtypes"].items()
+        for c, x in b["corpus_bytes"].items()
+    ]  # fmt: skip
+
+
+def latency_table(document: Document) -> list[str]:
+    """Stages at the smallest batch, then the batches."""
+    h, batches = document["hardware"], document["batches"]
+    first = batches[0]["systems"]
+    stages = in_order(y["stages"] for y in first.values())
+    body = [
+        [TITLES[n], *(f"{1e3 * y['stages'][n]['seconds']:,.2f} {y['stages'][n]['bound_by']:10}" if n in y["stages"]
+                      else f"-{'':11}" for y in first.values())]
+        for n in stages
+    ]  # fmt: skip
+    head = [f"ms, batch of {batches[0]['batch']}", *(f"{NAMES[y]}{'':11}" for y in first)]
+    return [
+        describe(document),
+        f"{h['name']}, {h['dtype']}: {float(h['flops_per_second']) / 1e12:.5g} TFLOP/s, "
+        f"{float(h['bytes_per_second']) / 1e9:.5g} GB/s",
+        "",
+        *grid(head, body),
+        "",
+        *_batches(document),
+    ]
+
+
+def _batches(document: Document) -> list[str]:
+    systems, batches = list(document["batches"][0]["systems"]), document["batches"]
+    body = [
+        [str(row["batch"]), *(f"{1e3 * y['seconds_per_question']:,.2f}" for y in row["systems"].values()),
+         *(binary(y["resident_bytes"]) + ("*" if y["fits"] is False else "") for y in row["systems"].values())]
+        for row in batches
+    ]  # fmt: skip
+    lines = grid(["batch", *(f"{NAMES[y]} ms" for y in systems), *(f"{NAMES[y]}" for y in systems)], body, least=10)
+    lines += ["ms a question; then weights, keys and values in memory, * if they do not fit"]
+    if document["price_per_hour"] is not None:
+        prices = [
+            [str(row["batch"]), *(f"{y['price_per_million_questions']:,.2f}" for y in row["systems"].values())]
+            for row in batches
+        ]
+        lines += ["", *grid([f"a million questions at {document['price_per_hour']:g} an hour, batch", *(NAMES[y] for y in systems)], prices)]
+    return lines
+
+
+def latency_rows(document: Document) -> list[dict[str, Any]]:
+    return [
+        {"batch": row["batch"], "system": name, **{key: x for key, x in y.items() if key != "stages"}}
+        for row in document["batches"]
+        for name, y in row["systems"].items()
+    ]
+
+
+def rerankers_table(document: Document) -> list[str]:
+    """Pipelines down."""
+    rows = document["rows"]
+    prefix, unit = prefixed(max(row["total_macs"] for row in rows))
+    own = rows[0]["total_macs"]
+    body = [
+        [row["pipeline"], *(f"{float(row[f'{part}_macs'] / unit):,.4f}" for part in ("ranking", "reading", "total")),
+         f"{float(row['total_macs'] / own):.3f}", binary(row["stored_bytes_per_passage_bfloat16"])]
+        for row in rows
+    ]  # fmt: skip
+    head = [f"{prefix}MACs a question", "ranking", "reading", "total", "x GLIMMER", "a passage"]
+    return [describe(document), "", *grid(head, body)]
+
+
+Rows = Callable[[Document], list[dict[str, Any]]]
+TABLES: dict[str | None, Callable[[Document], list[str]]] = {
+    None: count_table,
+    "sweep": sweep_table,
+    "break-even": break_even_table,
+    "figure2": figure2_table,
+    "storage": storage_table,
+    "latency": latency_table,
+    "rerankers": rerankers_table,
+}
+ROWS: dict[str | None, Rows] = {
+    None: count_rows,
+    "sweep": lambda document: document["rows"],
+    "break-even": break_even_rows,
+    "figure2": figure2_rows,
+    "storage": storage_rows,
+    "latency": latency_rows,
+    "rerankers": lambda document: document["rows"],
+}

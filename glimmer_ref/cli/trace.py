@@ -1,0 +1,74 @@
+"""glimmer-ref trace: every named array of one run, as safetensors."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from ..errors import Refused
+from . import options
+
+
+def add(commands: Any) -> None:
+    """The command's options."""
+    parser = commands.add_parser(
+        "trace",
+        help="write every named array of one run",
+        description='Run one question from token ids, {"question": [..], "passages": [[..], ..], "target": [..]}, '
+        "and write every named array. Without a target the decoder writes its own answer.",
+    )
+    parser.add_argument("--inputs", required=True, metavar="IDS.json")
+    parser.add_argument("--out", required=True, metavar="TRACE.safetensors")
+    parser.add_argument("--only", metavar="REGEX", help="names to keep, like 'scores|live_a' (default: all)")
+    options.add_system(parser)
+    options.add_model(parser)
+    parser.set_defaults(run=run)
+
+
+def read_inputs(path: str) -> dict[str, Any]:
+    """The ids of an inputs file.
+
+    Raises:
+        Refused: no such file, no JSON, or another form.
+    """
+    try:
+        data = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise Refused(path, "a JSON file of token ids", str(error)) from None
+
+    def is_ids(x: Any) -> bool:
+        return isinstance(x, list) and all(isinstance(i, int) and not isinstance(i, bool) for i in x)
+
+    form = '{"question": [ids], "passages": [[ids], ..], "target": [ids] (optional)}'
+    if not isinstance(data, dict) or not is_ids(data.get("question")) or not isinstance(data.get("passages"), list):
+        raise Refused(path, form, "another form")
+    if not all(is_ids(p) for p in data["passages"]) or not is_ids(data.get("target") or []):
+        raise Refused(path, form, "something else than whole numbers")
+    unknown = sorted(set(data) - {"question", "passages", "target"})
+    if unknown:
+        raise Refused(path, form, f"also {', '.join(unknown)}")
+    return data
+
+
+def run(args: argparse.Namespace) -> None:
+    """Trace, write, and say what was written."""
+    from ..ops import bind
+    from ..params import files
+    from ..params.tensors import write_tensors
+    from ..params.tree import map_leaves
+    from ..reader import bundled, trace_ids
+
+    data = read_inputs(args.inputs)
+    ops = bind(args.ops)
+    model = map_leaves(ops.put, files.load(args.weights or bundled(), args.dtype))
+    arrays = trace_ids(
+        ops, model, data["question"], data["passages"], data.get("target"), args.system, args.m, args.only
+    )
+    if not arrays:
+        raise Refused("--only", "a pattern that some name matches", repr(args.only))
+    # The file format sorts its tensors; the order of the run is kept beside them.
+    about = {"system": args.system, "ops": args.ops, "dtype": args.dtype, "order": json.dumps(list(arrays))}
+    write_tensors(args.out, arrays, about)
+    print(f"{args.out}: {len(arrays)} arrays of {args.system} in {args.ops} {args.dtype}")

@@ -1,0 +1,7 @@
+"""Instruments: listeners to the operations, which the model itself knows nothing of."""
+
+from .clock import Clock
+from .count import Count
+from .trace import Trace
+
+__all__ = ["Clock", "Count", "Trace"]

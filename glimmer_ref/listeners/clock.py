@@ -1,0 +1,34 @@
+"""Clock: the seconds that a run's operations took, by component."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from ..ops.contract import OPERATIONS, Listener, Ops
+
+
+class Clock(Listener):
+    """Adds up wall time inside the operations; `seconds` has a component a key, as `Count` has.
+
+    Time between operations (Python's own) belongs to none of them.
+    """
+
+    def __init__(self, ops: Ops) -> None:
+        self.seconds: dict[str, float] = {}
+        super().__init__(ops)
+
+    def _wrap(self, ops: Ops) -> None:
+        super()._wrap(ops)
+        component = self.path.split(".")[0]
+        for name in OPERATIONS:
+            setattr(self, name, self._timed(getattr(ops, name), component))
+
+    def _timed(self, operation: Any, component: str) -> Any:
+        def timed(*args: Any) -> Any:
+            start = time.perf_counter()
+            result = operation(*args)
+            self.seconds[component] = self.seconds.get(component, 0.0) + time.perf_counter() - start
+            return result
+
+        return timed

@@ -1,0 +1,118 @@
+"""Kernels: Python loops compiled to machine code, once a machine, and kept on disk between runs.
+
+numba's own cache goes stale when a function in another module is edited, and fails when a file is
+damaged or the installation is read-only. So everything that could change a kernel is in the name
+of the folder that keeps it, a damaged file is thrown away, and without a folder all still works.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+import tempfile
+from collections.abc import Callable
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import llvmlite
+import llvmlite.binding as llvm
+import numba
+import numpy as np
+from numba.core.errors import NumbaError
+
+SECONDS = 8  # to compile all kernels for float32, measured on one core
+HARMLESS = ("NUMBA_CACHE_DIR", "NUMBA_NUM_THREADS", "NUMBA_THREADING_LAYER")  # settings that change no code
+
+settings: Any = numba.config
+
+
+def _digest() -> str:
+    """A name for the sources of `ops` and where they lie, the versions and the processor."""
+    parts = [str(Path(__file__).absolute()), sys.version, numba.__version__, llvmlite.__version__, np.__version__]
+    parts += [llvm.get_process_triple(), llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten()]
+    parts += [f"{k}={v}" for k, v in sorted(os.environ.items()) if k.startswith("NUMBA_") and k not in HARMLESS]
+    for source in sorted(Path(__file__).parent.glob("*.py")):
+        parts += [source.name, source.read_text(encoding="utf-8")]
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
+
+
+def root() -> Path:
+    """Where kernels are kept: $GLIMMER_REF_CACHE, else $XDG_CACHE_HOME or ~/.cache, and there glimmer_ref."""
+    if chosen := os.environ.get("GLIMMER_REF_CACHE"):
+        return Path(chosen).absolute()
+    return Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")).absolute() / "glimmer_ref"
+
+
+@cache
+def folder() -> Path | None:
+    """The folder of this digest, made if need be; None if nothing can be written there.
+
+    Folders of other digests are left alone: another version of this package may be using them.
+    """
+    path = root() / f"kernels-{_digest()}"
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=path).close()
+    except OSError:
+        return None
+    return path
+
+
+def _tell(line: str) -> None:
+    print(f"glimmer_ref: {line}", file=sys.stderr, flush=True)
+
+
+def _compiled(loop: Callable[..., None], keep: bool) -> Callable[..., None]:
+    """The loop under numba, whose cache reads CACHE_DIR here and never again: a user's own is put back."""
+    users = settings.CACHE_DIR
+    try:
+        settings.CACHE_DIR = str(folder()) if keep else users
+        return numba.njit(cache=keep, nogil=True, error_model="numpy")(loop)
+    finally:
+        settings.CACHE_DIR = users
+
+
+class Kernel:
+    """A loop over the tasks first .. last-1, compiled at its first call for each dtype.
+
+    It lets go of the interpreter lock. fastmath is off: a sum is made in the order that the loop says.
+    """
+
+    def __init__(self, loop: Callable[..., None]) -> None:
+        self.loop = loop
+        self.run = _compiled(loop, keep=folder() is not None)
+
+    def __call__(self, *args: Any) -> None:
+        try:
+            self.run(*args)
+        except (MemoryError, NumbaError):
+            raise
+        except Exception:  # whatever a damaged file or a full disk makes numba raise
+            self._again(*args)
+
+    def _again(self, *args: Any) -> None:
+        """Once more with an empty folder, then without one; a fault of the loop itself still comes out."""
+        if (kept := folder()) is not None:
+            _tell(f"a kernel could not be loaded or stored; compiling again (about {SECONDS} s); kept in {kept}")
+            for file in kept.glob("*/*.nb[ic]"):  # at worst another process compiles again as well
+                with suppress(OSError):
+                    file.unlink()
+            with suppress(Exception):
+                return self.run(*args)
+        self.run = _compiled(self.loop, keep=False)
+        return self.run(*args)
+
+
+def ready(warm: Callable[[], None]) -> None:
+    """Call `warm`, which runs every kernel; says so first if they must be compiled."""
+    kept = folder()
+    if settings.DISABLE_JIT:
+        pass
+    elif kept is None:
+        _tell(f"compiling kernels (about {SECONDS} s); not kept: {root()} cannot be written; set GLIMMER_REF_CACHE")
+    elif not any(kept.glob("*/*.nbc")):
+        _tell(f"compiling kernels for this machine, once (about {SECONDS} s); kept in {kept}")
+    warm()

@@ -1,0 +1,282 @@
+"""Sections 2.1, 2.2, 3.3: the multiply-adds of one question, as the paper prints them and by true shapes.
+
+One "FLOP" of the paper is one multiply-add (MAC), two FLOPs for hardware makers. The formulas are plain
+arithmetic on whatever is passed in: whole numbers and fractions stay exact, symbols stay symbols.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+from ..config import GlimmerConfig, T5Config
+from ..errors import Refused
+
+Number = Any  # int, Fraction, or anything with their arithmetic
+Macs = dict[str, Number]
+SYSTEMS = ("fid", "lumen", "glimmer")
+
+
+def f_fid(k: Number, n_p: Number, n_t: Number, L: Number, d: Number) -> Macs:
+    """F_FiD = k n_p L 14 d^2 + n_t L 14 d^2.
+
+    Paper: 2.1 F_FiD
+    """
+    return {
+        "Encoder and cross-attention": k * n_p * L * 14 * d**2,
+        "Decoder": n_t * L * 14 * d**2,
+    }
+
+
+def f_lumen(k: Number, n_p: Number, n_t: Number, L: Number, d: Number, alpha: Number) -> Macs:
+    """F_lumen = k n_p alpha L 12 d^2 + k n_p L 2 d^2 + n_t L 14 d^2.
+
+    Paper: 2.2 F_lumen
+    """
+    return {
+        "Encoder": k * n_p * alpha * L * 12 * d**2,
+        "Cross-attention": k * n_p * L * 2 * d**2,
+        "Decoder": n_t * L * 14 * d**2,
+    }
+
+
+def f_glimmer(
+    k: Number, m: Number, n_p: Number, n_t: Number, L: Number, d: Number, alpha: Number, beta: Number
+) -> Macs:
+    """F_glimmer = F_lumen with m passages + (k - m) n_p beta alpha L 12 d^2.
+
+    Paper: 3.3 F_glimmer
+    """
+    return {
+        **f_lumen(m, n_p, n_t, L, d, alpha),
+        "Reranking": (k - m) * n_p * beta * alpha * L * 12 * d**2,
+    }
+
+
+@dataclass(frozen=True)
+class Setting:
+    """All that the cost of a question depends on.
+
+    Args:
+        d, hc, f, v: d_model, heads times d_kv, d_ff, vocabulary.
+        matrices: weight matrices [d f] of a feed-forward block, 3 if gated, else 2.
+        L, decoder_layers: layers of the encoder and of the decoder.
+        alpha, beta: live proportion, and live-A's proportion of it; exact, so a Fraction.
+        k, m: passages retrieved, and selected by GLIMMER.
+        n_q, n_p, n_t: tokens of the question, of each passage, and decoder steps (end included).
+        decoder_question, reranker: as in `GlimmerConfig`.
+    """
+
+    d: Number
+    hc: Number
+    f: Number
+    v: Number
+    matrices: Number
+    L: Number
+    decoder_layers: Number
+    alpha: Number
+    beta: Number
+    k: Number
+    m: Number
+    n_q: Number
+    n_p: Number
+    n_t: Number
+    decoder_question: bool = True
+    reranker: str = "shared"
+
+    @property
+    def live(self) -> Number:
+        """Live layers, alpha L."""
+        return self.alpha * self.L
+
+    @property
+    def live_a(self) -> Number:
+        """Live layers before the score, beta alpha L."""
+        return self.beta * self.live
+
+    @property
+    def memory(self) -> Number:
+        """Layers of the memory encoder, (1 - alpha) L."""
+        return self.L - self.live
+
+
+def shapes_of(t5: T5Config) -> dict[str, int]:
+    """The part of a setting that T5's config decides."""
+    return {
+        "d": t5.d_model,
+        "hc": t5.num_heads * t5.d_kv,
+        "f": t5.d_ff,
+        "v": t5.vocab_size,
+        "matrices": 3 if t5.feed_forward_proj == "gated-gelu" else 2,
+        "L": t5.num_layers,
+        "decoder_layers": t5.num_decoder_layers,
+    }
+
+
+def setting_of(config: GlimmerConfig) -> Setting:
+    """The setting of a config: its own k and m, and its longest texts."""
+    return Setting(
+        **shapes_of(config.t5),
+        alpha=config.alpha,
+        beta=config.beta,
+        k=config.k,
+        m=config.m,
+        n_q=config.question_tokens,
+        n_p=config.passage_tokens,
+        n_t=config.answer_tokens,
+        decoder_question=config.decoder_question,
+        reranker=config.reranker,
+    )
+
+
+class Lengths(NamedTuple):
+    """What a count needs to know of some sequences' lengths n_i.
+
+    Args:
+        count: how many sequences.
+        tokens: sum of n_i, what matrix products grow with.
+        squares: sum of n_i^2, what attention grows with.
+    """
+
+    count: Number
+    tokens: Number
+    squares: Number
+
+
+def lengths_of(sequences: Sequence[Number]) -> Lengths:
+    """Of sequences of any lengths."""
+    return Lengths(len(sequences), sum(sequences), sum(n * n for n in sequences))
+
+
+def equal_lengths(count: Number, tokens: Number) -> Lengths:
+    """Of `count` sequences of `tokens` tokens each."""
+    return Lengths(count, count * tokens, count * tokens * tokens)
+
+
+def pairs_of(n_q: Number, x: Lengths) -> Lengths:
+    """Of [Q; P_i] for each passage: lengths n_q + n_i."""
+    return Lengths(
+        x.count, x.count * n_q + x.tokens, x.count * n_q * n_q + 2 * n_q * x.tokens + x.squares
+    )
+
+
+def layer_weights(s: Setting) -> Number:
+    """Weights of an encoder layer, which each token is multiplied with: q k v o, and the feed-forward's."""
+    return 4 * s.d * s.hc + s.matrices * s.d * s.f
+
+
+def decoder_layer_weights(s: Setting) -> Number:
+    """Weights that each new token passes in a decoder layer: an encoder layer's, and q o of cross-attention."""
+    return layer_weights(s) + 2 * s.d * s.hc
+
+
+def encoder_macs(s: Setting, stage: str, layers: Number, x: Lengths) -> Macs:
+    """`layers` over sequences that each attend to themselves; attention is q k^T, and its mixing of v."""
+    return {
+        stage: layers * x.tokens * layer_weights(s),
+        f"{stage}.attention": layers * x.squares * 2 * s.hc,
+    }
+
+
+def decoder_macs(s: Setting, memory: Number) -> Macs:
+    """n_t steps that attend to `memory` tokens, and to 1, 2 .. n_t of their own, n_t (n_t + 1) / 2 in all."""
+    return {
+        "cross": s.decoder_layers * memory * 2 * s.d * s.hc,
+        "decoder": s.decoder_layers * s.n_t * decoder_layer_weights(s),
+        "decoder.attention": s.decoder_layers * s.hc * (s.n_t * (s.n_t + 1) + 2 * s.n_t * memory),
+        "head": s.n_t * s.d * s.v,
+    }
+
+
+def read_tokens(s: Setting, system: str, pairs: Lengths) -> Number:
+    """Tokens that the decoder attends to: all of the pairs', and MemEnc(Q) except in FiD (D4)."""
+    return pairs.tokens + s.n_q if system != "fid" and s.decoder_question else pairs.tokens
+
+
+def fid_macs(s: Setting, pairs: Lengths) -> Macs:
+    """All layers over every pair."""
+    return {**encoder_macs(s, "encoder", s.L, pairs), **decoder_macs(s, read_tokens(s, "fid", pairs))}
+
+
+def memory_macs(s: Setting, passages: Lengths) -> Macs:
+    """The memory encoder over passages, offline, and over the question."""
+    return {
+        **encoder_macs(s, "memory", s.memory, passages),
+        **encoder_macs(s, "question", s.memory, equal_lengths(1, s.n_q)),
+    }
+
+
+def lumen_macs(s: Setting, passages: Lengths, pairs: Lengths) -> Macs:
+    """The live layers over every pair."""
+    return {
+        **memory_macs(s, passages),
+        **encoder_macs(s, "live", s.live, pairs),
+        **decoder_macs(s, read_tokens(s, "lumen", pairs)),
+    }
+
+
+def glimmer_macs(s: Setting, passages: Lengths, pairs: Lengths, best: Lengths) -> Macs:
+    """The first live layers over every pair, a score each, the other layers over the best ones.
+
+    A separate reranker (Table 1) replaces live-A, and then the best ones pass all live layers.
+    """
+    first, rest, after = ("live_a", "live_b", s.live - s.live_a)
+    if s.reranker == "separate":
+        first, rest, after = ("reranker", "live", s.live)
+    return {
+        **memory_macs(s, passages),
+        **encoder_macs(s, first, s.live_a, pairs),
+        "score": pairs.count * s.d,
+        **encoder_macs(s, rest, after, best),
+        **decoder_macs(s, read_tokens(s, "glimmer", best)),
+    }
+
+
+def shape_macs(s: Setting, system: str, passages: Lengths, selected: Lengths) -> Macs:
+    """Multiply-adds by component, in the order of a run, of passages of any lengths.
+
+    Args:
+        passages: all k; `selected` those m of them that GLIMMER's decoder reads.
+
+    Raises:
+        Refused: an unknown system.
+    """
+    pairs = pairs_of(s.n_q, passages)
+    if system == "fid":
+        return fid_macs(s, pairs)
+    if system == "lumen":
+        return lumen_macs(s, passages, pairs)
+    if system == "glimmer":
+        return glimmer_macs(s, passages, pairs, pairs_of(s.n_q, selected))
+    raise Refused("system", f"one of {', '.join(SYSTEMS)}", repr(system))
+
+
+def by_shapes(
+    config: GlimmerConfig,
+    system: str,
+    question: int,
+    passages: Sequence[int],
+    steps: int,
+    selected: Sequence[int] = (),
+) -> dict[str, int]:
+    """Multiply-adds of one question as `Count` hears them in a run: the same names, order and numbers.
+
+    Args:
+        system: "glimmer", "lumen" or "fid".
+        question: tokens of the question.
+        passages: tokens of each passage.
+        steps: decoder steps, the end of sequence included.
+        selected: which passages GLIMMER's decoder reads.
+
+    Returns:
+        Components that cost anything; `memory` and `memory.attention` are offline.
+    """
+    s = replace(setting_of(config), n_q=question, n_t=steps)
+    macs = shape_macs(s, system, lengths_of(passages), lengths_of([passages[i] for i in selected]))
+    return {name: int(x) for name, x in macs.items() if x}
+
+
+def online(macs: Mapping[str, Number]) -> Number:
+    """The sum of what is computed per question: all but the memory."""
+    return sum(x for name, x in macs.items() if name not in ("memory", "memory.attention"))

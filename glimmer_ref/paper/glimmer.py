@@ -1,0 +1,116 @@
+"""Section 3.1, GLIMMER: the live encoder's first layers also rank the passages, and only the best go on."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import NamedTuple
+
+import numpy as np
+
+from ..arrays import Array, Ints, States, Tokens, offsets
+from ..errors import Refused
+from ..ops import Ops
+from ..params.tree import Model
+from ..t5 import encode
+from .fid import final_norm
+from .lumen import decoder_memory, encode_question, join
+
+
+class Read(NamedTuple):
+    """What a system hands to its decoder.
+
+    Args:
+        memory: what the decoder attends to, a flat sequence [N d] for each question.
+        scores: [K] of all passages, one question's after the other's; None where nothing is ranked.
+        selected: for each question, the passages that its decoder reads, in that order.
+    """
+
+    memory: States
+    scores: np.ndarray | None
+    selected: list[Ints]
+
+
+def live_a(ops: Ops, model: Model, pairs: States) -> States:
+    """H'_i = LiveEncA(H_i): the first beta of the live layers: [N d] -> [N d].
+
+    Paper: 3.1 H'_i
+    """
+    x = encode(ops, model.config.t5, model.live, pairs, stop=model.config.num_rerank_layers)
+    ops.mark("out", x.states, x.lengths)
+    return x
+
+
+def score(ops: Ops, model: Model, pairs: States) -> Array:
+    """Score(H'_i): one linear layer on the pair's first token, or on its mean (D5): [N d] -> [K].
+
+    Paper: 3.1 Score
+    """
+    pool = {"first": ops.first, "mean": ops.mean}[model.config.pool]
+    x = pool(pairs.states, pairs.lengths)
+    if model.score.norm is not None:
+        x = ops.rms_norm(x, model.score.norm, model.config.t5.layer_norm_epsilon)
+    return ops.dot(x, model.score.weight)
+
+
+def top_m(scores: np.ndarray, m: int) -> Ints:
+    """R_j = H'_i with Rank[Score(H'_i)] = j <= m, as indices: [k] -> [m].
+
+    Best first, ties to the lower index (D6).
+
+    Raises:
+        Refused: m > k, m < 1, or a score that is not finite (D17).
+
+    Paper: 3.1 R_j
+    """
+    if not 1 <= m <= scores.size:
+        raise Refused(
+            "top_m", "m must be at least 1 and at most k", f"k={scores.size}, m={m}", "lower m or retrieve more"
+        )
+    if not np.isfinite(scores).all():
+        raise Refused(
+            "top_m",
+            "finite scores",
+            f"{scores[~np.isfinite(scores)][0]} for passage {int(np.argmin(np.isfinite(scores)))}",
+            "check the weights and the memory",
+        )
+    return np.argsort(-scores, kind="stable")[:m]
+
+
+def select(ops: Ops, scores: Array, m: int, counts: Ints) -> tuple[np.ndarray, list[Ints]]:
+    """Scores on the host [K], and each question's m best passages."""
+    host = ops.get(ops.mark("scores", scores))
+    starts = offsets(counts)
+    selected = [top_m(host[a:b], m) for a, b in pairwise(starts)]
+    ops.mark("selected", np.concatenate(selected), np.full(len(counts), m))
+    return host, selected
+
+
+def take(ops: Ops, pairs: States, selected: list[Ints], counts: Ints) -> States:
+    """R_j: the selected pairs, best first."""
+    index = np.concatenate([s + start for s, start in zip(selected, offsets(counts), strict=False)])
+    starts = offsets(pairs.lengths)
+    positions = np.concatenate([pairs.positions[starts[i] : starts[i + 1]] for i in index])
+    return States(ops.take(pairs.states, pairs.lengths, index), pairs.lengths[index], positions)
+
+
+def live_b(ops: Ops, model: Model, selected: States) -> States:
+    """LiveEncB(R_j): the rest of the live layers, then the encoder's final norm: [N d] -> [N d].
+
+    Paper: 3.1 LiveEncB
+    """
+    x = encode(ops, model.config.t5, model.live, selected, start=model.config.num_rerank_layers)
+    x = final_norm(ops, model, x)
+    ops.mark("out", x.states, x.lengths)
+    return x
+
+
+def glimmer(ops: Ops, model: Model, question: Tokens, passages: States, counts: Ints, m: int) -> Read:
+    """[Q; LiveEncB(R_1); .. LiveEncB(R_m)], with the scores and the choice that led there.
+
+    Paper: 3.1 G
+    """
+    q = encode_question(ops, model, question)
+    pairs = live_a(ops.at("live_a"), model, join(ops, model, q, passages, counts))
+    scores, selected = select(ops, score(ops.at("score"), model, pairs), m, counts)
+    best = live_b(ops.at("live_b"), model, take(ops, pairs, selected, counts))
+    return Read(decoder_memory(ops, model, q, best, np.full(len(counts), m)), scores, selected)

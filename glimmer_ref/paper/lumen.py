@@ -1,0 +1,87 @@
+"""Section 2.2, LUMEN: the first layers of the encoder run offline over passages, the rest per question."""
+
+from __future__ import annotations
+
+from ..arrays import Ints, States, Tokens, places
+from ..ops import Ops
+from ..params.tree import Model, Stack
+from ..t5 import encode
+from .fid import final_norm, fuse, owners, pair_positions
+
+
+def memory_encode(ops: Ops, model: Model, stack: Stack, tokens: Tokens) -> States:
+    """MemEnc(.): the first 1 - alpha of the layers, each sequence by itself, without final norm (D1).
+
+    Args:
+        stack: the memory encoder, or a separate question encoder.
+        tokens: passages long ago, or the question now.
+
+    Paper: 2.2 MemEnc
+    """
+    x = States(ops.embed(model.embedding, tokens.ids), tokens.lengths, places(tokens.lengths))
+    x = encode(ops, model.config.t5, stack, x)
+    ops.mark("out", x.states, x.lengths)
+    return x
+
+
+def encode_passages(ops: Ops, model: Model, passages: Tokens) -> States:
+    """MemEnc(Passage_i), what is computed once and stored: [N d]."""
+    return memory_encode(ops.at("memory"), model, model.memory, passages)
+
+
+def encode_question(ops: Ops, model: Model, question: Tokens) -> States:
+    """MemEnc(Q), with the weights of the memory encoder unless the model has a separate one."""
+    return memory_encode(ops.at("question"), model, model.question or model.memory, question)
+
+
+def join(ops: Ops, model: Model, question: States, passages: States, counts: Ints) -> States:
+    """H_i = [MemEnc(Q); MemEnc(Passage_i)] for every passage of every question.
+
+    Args:
+        question: b questions.
+        passages: those of the first question, then those of the second, ..
+        counts: [b] passages of each question.
+
+    Returns:
+        K pairs, [N d].
+
+    Paper: 2.2 H_i
+    """
+    owner = owners(counts)
+    repeated, lengths = ops.take(question.states, question.lengths, owner), question.lengths[owner]
+    states = ops.join(repeated, lengths, passages.states, passages.lengths)
+    pairs = States(states, lengths + passages.lengths, pair_positions(model, lengths, passages.lengths))
+    ops.mark("pairs", pairs.states, pairs.lengths)
+    return pairs
+
+
+def live_encode(ops: Ops, model: Model, pairs: States) -> States:
+    """LiveEnc(H_i): the last alpha of the layers, then the encoder's final norm: [N d] -> [N d].
+
+    Paper: 2.2 LiveEnc
+    """
+    x = final_norm(ops, model, encode(ops, model.config.t5, model.live, pairs))
+    ops.mark("out", x.states, x.lengths)
+    return x
+
+
+def decoder_memory(ops: Ops, model: Model, question: States, pairs: States, counts: Ints) -> States:
+    """[Q; pair_1; .. pair_m]: what the decoder attends to, MemEnc(Q) with the final norm first (D4)."""
+    memory = fuse(pairs, counts)
+    if model.config.decoder_question:
+        q = final_norm(ops.at("question"), model, question)
+        states = ops.join(q.states, q.lengths, memory.states, memory.lengths)
+        lengths = q.lengths + memory.lengths
+        memory = States(states, lengths, places(lengths))
+    ops.mark("decoder.memory", memory.states, memory.lengths)
+    return memory
+
+
+def lumen(ops: Ops, model: Model, question: Tokens, passages: States, counts: Ints) -> States:
+    """[Q; LiveEnc(H_1); .. LiveEnc(H_k)], from questions as tokens and passages as memory.
+
+    Paper: 2.2 G
+    """
+    q = encode_question(ops, model, question)
+    pairs = live_encode(ops.at("live"), model, join(ops, model, q, passages, counts))
+    return decoder_memory(ops, model, q, pairs, counts)

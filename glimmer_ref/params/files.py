@@ -1,0 +1,252 @@
+"""Model folders: reading ours and T5's, cutting a T5 into a GLIMMER, and writing ours."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..config import GlimmerConfig, T5Config
+from ..errors import Refused
+from .names import plan
+from .tensors import FLOATS, Stored, map_tensors, write_tensors
+from .torch_bin import read_torch
+from .tree import Model, draw, from_arrays, leaves, shapes
+
+MOST_JSON_BYTES = 64 * 2**20
+Reader = Callable[[Path], dict[str, Stored]]
+PathLike = str | os.PathLike[str]
+
+
+def _no_constant(word: str) -> None:
+    raise ValueError(f"{word} is no JSON")
+
+
+def read_json(path: Path) -> Any:
+    """A JSON file.
+
+    Raises:
+        Refused: no such file, too large, or not JSON.
+    """
+    try:
+        if path.stat().st_size > MOST_JSON_BYTES:
+            raise Refused(f"{path}", f"at most {MOST_JSON_BYTES} bytes", f"{path.stat().st_size}")
+        text = path.read_text(encoding="utf-8")
+    except OSError as e:
+        raise Refused(f"{path}", "a readable file", e.strerror or str(e)) from None
+    except UnicodeDecodeError:
+        raise Refused(f"{path}", "text in UTF-8", "other bytes") from None
+    try:
+        return json.loads(text, parse_constant=_no_constant)
+    except (ValueError, RecursionError) as e:
+        raise Refused(f"{path}", "JSON", str(e)[:120]) from None
+
+
+def _shards(index: Path, read: Reader) -> dict[str, Stored]:
+    """All shards of an index, each of which must hold just the tensors that the index says."""
+    data = read_json(index)
+    places = data.get("weight_map") if isinstance(data, Mapping) else None
+    if not isinstance(places, Mapping) or not places or not all(isinstance(s, str) for s in places.values()):
+        raise Refused(f"{index}", 'a "weight_map" of tensors to files', "none")
+    result: dict[str, Stored] = {}
+    for shard in sorted(set(places.values())):
+        if Path(shard).name != shard or shard in ("", "..") or "\\" in shard:
+            raise Refused(f"{index}", "files of its own folder", repr(shard))
+        tensors = read(index.with_name(shard))
+        named = {name for name, place in places.items() if place == shard}
+        for name in sorted(named ^ set(tensors)):
+            where = "the index alone" if name in named else "the shard alone"
+            raise Refused(f"{index.with_name(shard)}: {name}", "the tensors that the index says", f"it in {where}")
+        result.update(tensors)
+    return result
+
+
+def open_checkpoint(folder: PathLike) -> dict[str, Stored]:
+    """All tensors of a folder as they lie in its files, memory-mapped, under their own names.
+
+    The first of model.safetensors, its shards, pytorch_model.bin and its shards is taken.
+
+    Raises:
+        Refused: none of them is there, a file is damaged, or shards do not fit their index.
+    """
+    folder = Path(folder)
+    for name, read in (("model.safetensors", map_tensors), ("pytorch_model.bin", read_torch)):
+        if (folder / name).exists():
+            return read(folder / name)
+        if (folder / f"{name}.index.json").exists():
+            return _shards(folder / f"{name}.index.json", read)
+    raise Refused(f"{folder}", "model.safetensors or pytorch_model.bin, whole or with an index", "neither")
+
+
+def _decode(name: str, stored: Stored, dtype: str, transposed: bool = False) -> np.ndarray:
+    if stored.dtype not in FLOATS:
+        raise Refused(name, f"weights as {', '.join(FLOATS)}", stored.dtype)
+    x = Stored(stored.dtype, stored.raw.T if transposed else stored.raw).decode(dtype)
+    if not np.isfinite(x).all():
+        raise Refused(name, f"finite weights in {dtype}", f"{int((~np.isfinite(x)).sum())} that are not")
+    return x
+
+
+def read_checkpoint(folder: PathLike, dtype: str = "float32") -> dict[str, np.ndarray]:
+    """All tensors of a folder under their own names, as floats.
+
+    Raises:
+        Refused: as `open_checkpoint`; a tensor of whole numbers, or one that is not finite, by its name.
+    """
+    return {name: _decode(name, stored, dtype) for name, stored in open_checkpoint(folder).items()}
+
+
+def _from_published(config: GlimmerConfig, theirs: Mapping[str, Stored], dtype: str) -> dict[str, np.ndarray]:
+    """Our leaves from published names, each an array of its own; without score layer where they have none."""
+    lines = plan(config, theirs)
+    return {ours: _decode(line.theirs, theirs[line.theirs], dtype, line.transposed) for ours, line in lines.items()}
+
+
+def _grow(config: GlimmerConfig, arrays: Mapping[str, np.ndarray]) -> Model:
+    """The tree, with its config knowing whether the head is scaled: only a tied one, unless it says otherwise (D18)."""
+    if config.t5.scale_decoder_outputs is None:
+        tied = "decoder.lm_head" not in arrays
+        config = replace(config, t5=replace(config.t5, scale_decoder_outputs=tied))
+    return from_arrays(config, arrays)
+
+
+def load(folder: PathLike, dtype: str = "float32") -> Model:
+    """A model folder of ours: config.json with its section "glimmer", and weights.
+
+    The weights may be under our names, as `save` writes them, or a published T5's with a score layer.
+
+    Args:
+        dtype: "float32" or "float64".
+
+    Raises:
+        Refused: a file missing or damaged; a config without "glimmer"; a tensor missing, left over, of
+            another shape or not finite.
+    """
+    folder = Path(folder)
+    config = GlimmerConfig.from_json(read_json(folder / "config.json"))
+    stored = open_checkpoint(folder)
+    if not any(name.startswith(("memory.", "live.")) for name in stored):
+        arrays = _from_published(config, stored, dtype)
+        if "score.weight" not in arrays:
+            raise Refused(f"{folder}", "a score layer beside T5's weights", "none", "make one: glimmer-ref convert")
+        return _grow(config, arrays)
+    layers = config.t5.num_layers + config.t5.num_decoder_layers
+    if layers > len(stored):
+        raise Refused(f"{folder}", f"tensors for {layers} layers", f"{len(stored)} tensors")
+    return _grow(config, {name: _decode(name, x, dtype) for name, x in stored.items()})
+
+
+def _refuse_occupied(folder: Path) -> None:
+    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+        raise Refused(f"{folder}", "a new or empty folder", "something there already", "choose another")
+
+
+def _write(path: Path, text: str) -> None:
+    with path.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def save(folder: PathLike, model: Model, tokenizer_json: str | None = None) -> None:
+    """Write a model folder that `load` reads: all of it, or nothing.
+
+    Weights keep their dtype. The folder is written beside its place and renamed.
+
+    Args:
+        tokenizer_json: the tokenizer's file, as text.
+
+    Raises:
+        Refused: the folder exists and is not empty, or cannot be written.
+    """
+    folder = Path(folder).resolve()
+    _refuse_occupied(folder)
+    temporary = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}")
+    try:
+        temporary.mkdir()
+        write_tensors(temporary / "model.safetensors", leaves(model))
+        _write(temporary / "config.json", json.dumps(model.config.to_json(), indent=1) + "\n")
+        if tokenizer_json is not None:
+            _write(temporary / "tokenizer.json", tokenizer_json)
+        temporary.rename(folder)
+    except OSError as e:
+        raise Refused(f"{folder}", "a place that can be written", e.strerror or str(e)) from None
+    except UnicodeEncodeError:
+        raise Refused("tokenizer_json", "valid Unicode", "half of a surrogate pair") from None
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _cut(data: Any, alpha: Fraction | str | None, beta: Fraction | str | None, more: dict[str, Any]) -> GlimmerConfig:
+    if isinstance(data, Mapping) and "glimmer" in data:
+        if alpha is not None or beta is not None:
+            raise Refused("alpha and beta", 'none, since config.json has a section "glimmer"', f"{alpha} and {beta}")
+        return replace(GlimmerConfig.from_json(data), **more)
+    if alpha is None or beta is None:
+        raise Refused("alpha and beta", "both, to cut T5's encoder by", f"{alpha} and {beta}", "such as 1/3 and 1/4")
+    return GlimmerConfig.from_proportions(T5Config.from_json(data), alpha, beta, **more)
+
+
+def from_t5(
+    folder: PathLike,
+    alpha: Fraction | str | None,
+    beta: Fraction | str | None,
+    seed: int,
+    dtype: str = "float32",
+    **more: Any,
+) -> Model:
+    """A GLIMMER from a T5 folder: memory takes its encoder's first layers, live the last.
+
+    A score layer that lies beside T5's weights is taken; otherwise its projection is drawn at T5's
+    scale, and its gain, if any, is 1.
+
+    Args:
+        alpha, beta: as in `GlimmerConfig.from_proportions`; None where config.json has a section "glimmer".
+        seed: of the score layer.
+        more: fields of `GlimmerConfig`.
+
+    Raises:
+        Refused: as `load`, or a cut that gives no whole layers.
+    """
+    folder = Path(folder)
+    config = _cut(read_json(folder / "config.json"), alpha, beta, more)
+    arrays = _from_published(config, open_checkpoint(folder), dtype)
+    if "score.weight" not in arrays:
+        shape = shapes(config)["score.weight"]
+        drawn = draw(np.random.default_rng(seed), "score.weight", shape, config.t5.d_kv)
+        arrays["score.weight"] = drawn.astype(dtype)
+        if config.score_norm:
+            arrays["score.norm"] = np.ones(config.t5.d_model, dtype)
+    return _grow(config, arrays)
+
+
+def convert(
+    t5_folder: PathLike,
+    out: PathLike,
+    alpha: Fraction | str | None,
+    beta: Fraction | str | None,
+    seed: int,
+    tokenizer_json: str | None = None,
+    **more: Any,
+) -> Model:
+    """`from_t5`, saved as a model folder of ours.
+
+    Args:
+        out: a new folder.
+        tokenizer_json: the tokenizer's file, as text.
+
+    Raises:
+        Refused: as `from_t5` and `save`.
+    """
+    _refuse_occupied(Path(out))
+    model = from_t5(t5_folder, alpha, beta, seed, **more)
+    save(out, model, tokenizer_json)
+    return model

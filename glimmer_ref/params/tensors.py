@@ -1,0 +1,252 @@
+"""Safetensors files in and out: memory-mapped reading, atomic and repeatable writing."""
+
+from __future__ import annotations
+
+import json
+import os
+import uuid
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+
+from ..errors import Refused
+
+MOST_HEADER_BYTES = 16 * 2**20
+MOST_TENSORS = 65_536
+
+# Tag in the file -> little-endian NumPy type, in the order in which the safetensors library ranks them.
+# NumPy has no bfloat16: its two bytes are kept as they are.
+TYPES = {
+    "BOOL": "?",
+    "U8": "u1",
+    "I8": "i1",
+    "I16": "<i2",
+    "U16": "<u2",
+    "F16": "<f2",
+    "BF16": "<u2",
+    "I32": "<i4",
+    "U32": "<u4",
+    "F32": "<f4",
+    "F64": "<f8",
+    "I64": "<i8",
+    "U64": "<u8",
+}
+FLOATS = ("F16", "BF16", "F32", "F64")
+_TAGS = {np.dtype(code): tag for tag, code in TYPES.items() if tag != "BF16"}
+_RANK = {tag: i for i, tag in enumerate(TYPES)}
+
+
+@dataclass(frozen=True, eq=False)
+class Stored:
+    """One tensor as it lies in a file.
+
+    Args:
+        dtype: the file's own word for its type, such as "F32" or "BF16".
+        raw: the values, read-only when mapped from a file; uint16 where the dtype is "BF16".
+    """
+
+    dtype: str
+    raw: np.ndarray
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Sizes of the axes."""
+        return self.raw.shape
+
+    def decode(self, dtype: str = "float32") -> np.ndarray:
+        """The values as a fresh, writable, C-ordered array.
+
+        Args:
+            dtype: "float32" or "float64". A value too large for float32 becomes infinite.
+
+        Raises:
+            Refused: whole numbers where floats are wanted, or another dtype.
+        """
+        if dtype not in ("float32", "float64"):
+            raise Refused("dtype", "float32 or float64", repr(dtype))
+        if self.dtype not in FLOATS:
+            raise Refused("tensor", f"one of {', '.join(FLOATS)}", self.dtype)
+        raw = self.raw
+        if self.dtype == "BF16":  # bfloat16 is the upper half of a float32
+            raw = (raw.astype(np.uint32, order="C") << 16).view(np.float32)
+        with np.errstate(over="ignore", invalid="ignore"):
+            return raw.astype(dtype, order="C", copy=raw is self.raw)
+
+
+def bfloat16(x: np.ndarray) -> np.ndarray:
+    """float32 or float64 values rounded to bfloat16, as uint16: nearest, ties to even, NaN kept.
+
+    Raises:
+        Refused: values of another type.
+    """
+    if x.dtype not in (np.float32, np.float64):
+        raise Refused("bfloat16", "float32 or float64 values", str(x.dtype))
+    with np.errstate(over="ignore", invalid="ignore"):
+        narrow = x.astype(np.float32, order="C")
+    bits = narrow.view(np.uint32)
+    if x.dtype == np.float64:
+        # Rounding twice would miss ties: cut towards zero instead, and let the last bit say "and a little more".
+        bits -= np.abs(narrow.astype(np.float64)) > np.abs(x)
+        bits |= narrow != x
+    nan = np.isnan(x)
+    even = (bits >> 16) & 1
+    rounded = (bits + (np.uint32(0x7FFF) + even)) >> 16
+    return np.where(nan, (bits >> 16) | 0x0040, rounded).astype(np.uint16)
+
+
+def _no_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    result = dict(pairs)
+    if len(result) < len(pairs):
+        raise ValueError("a name occurs twice")
+    return result
+
+
+def _header(path: Path, file: BinaryIO, size: int) -> tuple[dict[str, Any], int]:
+    """The header's entries, and where the data begin."""
+    length = int.from_bytes(file.read(8), "little")
+    if length > MOST_HEADER_BYTES:
+        raise Refused(f"{path}", f"a header of at most {MOST_HEADER_BYTES} bytes", f"{length}", "not safetensors?")
+    if length > size - 8:
+        raise Refused(f"{path}", f"a header of {length} bytes", f"{size - 8} bytes in all", "truncated?")
+    try:
+        header = json.loads(file.read(length).decode("utf-8"), object_pairs_hook=_no_doubles)
+    except (ValueError, RecursionError) as e:
+        raise Refused(f"{path}", "a header in JSON", f"{str(e)[:80]}", "not safetensors?") from None
+    if not isinstance(header, dict):
+        raise Refused(f"{path}", "a header with names", type(header).__name__, "not safetensors?")
+    if len(header) > MOST_TENSORS:
+        raise Refused(f"{path}", f"at most {MOST_TENSORS} tensors", f"{len(header)}")
+    return header, 8 + length
+
+
+def _validate(path: Path) -> None:
+    """The safetensors library's own checks: offsets without gap or overlap, sizes that fit shapes and types."""
+    try:
+        with safe_open(path, framework="numpy"):
+            pass
+    except (SafetensorError, OSError) as e:
+        reason = str(e).removeprefix("Error while deserializing header: ")[:120]
+        raise Refused(f"{path}", "a whole safetensors file", reason, "truncated or damaged?") from None
+
+
+def _view(where: str, entry: Mapping[str, Any], data: np.ndarray) -> Stored:
+    tag, shape, (begin, end) = entry["dtype"], entry["shape"], entry["data_offsets"]
+    if tag not in TYPES:
+        raise Refused(where, f"one of {', '.join(TYPES)}", f"type {tag}", "convert it to one of these first")
+    try:
+        return Stored(tag, data[begin:end].view(TYPES[tag]).reshape(shape))
+    except (ValueError, OverflowError, MemoryError) as e:
+        raise Refused(where, "a shape that NumPy can hold", f"{str(shape)[:80]} ({e})") from None
+
+
+def map_tensors(path: str | os.PathLike[str]) -> dict[str, Stored]:
+    """Every tensor of a safetensors file, memory-mapped: nothing is read but the header.
+
+    The file must not be changed in place while it is mapped; `write_tensors` replaces it instead.
+
+    Raises:
+        Refused: no such file, truncated, damaged, a hostile header, or a type that NumPy has not.
+
+    Source: safetensors checks offsets and sizes but neither the number of tensors nor a name given twice;
+        headers of millions of empty tensors keep it busy for minutes, so both are checked before.
+    """
+    path = Path(path)
+    try:
+        size = path.stat().st_size if path.is_file() else -1
+        if size < 8:
+            raise Refused(f"{path}", "a safetensors file", "no such file" if size < 0 else f"{size} bytes")
+        with path.open("rb") as file:
+            header, begin = _header(path, file, size)
+            _validate(path)
+            everything = np.memmap(file, np.uint8, "r")
+    except OSError as e:
+        raise Refused(f"{path}", "a readable file", e.strerror or str(e)) from None
+    header.pop("__metadata__", None)
+    data = np.asarray(everything)[begin:]
+    if data.size != max((entry["data_offsets"][1] for entry in header.values()), default=0):
+        raise Refused(f"{path}", "a file that nobody is writing to", "another size than a moment ago")
+    return {name: _view(f"{path}: {name}", entry, data) for name, entry in header.items()}
+
+
+def _stored(name: str, x: np.ndarray | Stored) -> Stored:
+    tag = x.dtype if isinstance(x, Stored) else _TAGS.get(np.dtype(x.dtype).newbyteorder("<"), str(x.dtype))
+    raw = x.raw if isinstance(x, Stored) else np.asarray(x)
+    if tag not in TYPES:
+        raise Refused(f"tensor {name}", "floats, whole numbers or booleans of NumPy", tag)
+    if raw.dtype.newbyteorder("<") != np.dtype(TYPES[tag]):
+        raise Refused(f"tensor {name}", f"{tag} held as {np.dtype(TYPES[tag])}", str(raw.dtype))
+    return Stored(tag, raw)
+
+
+def _pack_header(tensors: Mapping[str, Stored], metadata: Mapping[str, str] | None) -> bytes:
+    header: dict[str, Any] = {"__metadata__": dict(sorted(metadata.items()))} if metadata else {}
+    at = 0
+    for name, x in tensors.items():
+        header[name] = {"dtype": x.dtype, "shape": list(x.shape), "data_offsets": [at, at + x.raw.nbytes]}
+        at += x.raw.nbytes
+    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode("utf-8")
+    text += b" " * (-len(text) % 8)
+    if len(tensors) > MOST_TENSORS or len(text) > MOST_HEADER_BYTES:
+        raise Refused(
+            "tensors", f"at most {MOST_TENSORS} with short names", f"{len(tensors)}, {len(text)} bytes of names"
+        )
+    return len(text).to_bytes(8, "little") + text
+
+
+def _chunks(tensors: Iterable[Stored]) -> Iterable[np.ndarray]:
+    for x in tensors:
+        # safetensors' own writer saves strided arrays as garbage, so the order is made sure of here.
+        yield np.asarray(x.raw, TYPES[x.dtype], order="C").reshape(-1).view(np.uint8)
+
+
+def _replace(path: Path, header: bytes, tensors: Iterable[Stored]) -> None:
+    """Write beside the file's place, and only then take it."""
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    try:
+        with open(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666), "wb") as file:
+            file.write(header)
+            for chunk in _chunks(tensors):
+                file.write(chunk.data)
+            file.flush()
+            os.fsync(file.fileno())
+        _validate(temporary)
+        os.replace(temporary, path)
+    except OSError as e:
+        raise Refused(f"{path}", "a place that can be written", e.strerror or str(e)) from None
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_tensors(
+    path: str | os.PathLike[str], arrays: Mapping[str, np.ndarray | Stored], metadata: Mapping[str, str] | None = None
+) -> None:
+    """Write a safetensors file atomically: others see the old file or the whole new one.
+
+    The same input gives the same bytes on any machine: tensors in the library's order (widest type
+    first, then by name), metadata sorted by key, no time stamps.
+
+    Args:
+        arrays: by name, NumPy arrays of any strides, or `Stored` for bfloat16.
+        metadata: texts to stand in the header.
+
+    Raises:
+        Refused: a type that the format has not, a bad name or metadata, too many tensors, or a place
+            that cannot be written.
+
+    Source: safetensors 0.8.0 writes metadata in the random order of a hash map and files with mode 0600,
+        so the bytes are put together here, and its reader is asked to accept them.
+    """
+    path = Path(path)
+    tensors = {str(name): _stored(name, x) for name, x in arrays.items()}
+    tensors = dict(sorted(tensors.items(), key=lambda item: (-_RANK[item[1].dtype], item[0])))
+    if "__metadata__" in tensors or not all(isinstance(v, str) for kv in (metadata or {}).items() for v in kv):
+        raise Refused(f"{path}", "texts as metadata, under that name only", "something else")
+    try:
+        header = _pack_header(tensors, metadata)
+    except UnicodeEncodeError:
+        raise Refused(f"{path}", "names and metadata in Unicode", "half of a surrogate pair") from None
+    _replace(path, header, tensors.values())

@@ -1,0 +1,1 @@
+"""Finding passages, and keeping what the memory encoder made of them."""

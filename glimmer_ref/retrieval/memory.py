@@ -1,0 +1,229 @@
+"""The stored memory, MemEnc(Passage_i) of a whole corpus: opened by memory map, looked up by row or id."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..arrays import Ints, States, places
+from ..errors import Refused
+from ..ops import Ops
+from ..params.tensors import Stored
+from ..params.tree import Model
+from ..progress import progress
+from ..text.inputs import Passage
+from ..text.tokenizer import Tokenizer
+from .encode import encode_shard
+from .manifest import (
+    AGAIN,
+    INDEX,
+    LOCK,
+    MANIFEST,
+    RESTORE,
+    VERSION,
+    Manifest,
+    difference,
+    digest_of,
+    encoder_facts,
+    sha256,
+    shard_name,
+)
+from .shards import Index, Shard, will_read
+
+OPEN_SHARDS = 128  # maps kept at a time: each holds a file descriptor, of which a process has few
+Show = Callable[..., Iterable[Any]]
+
+
+def _check_size(path: Path, size: int) -> None:
+    try:
+        got = path.stat().st_size
+    except OSError as error:
+        raise Refused(str(path), f"{size} bytes", error.strerror or type(error).__name__, AGAIN) from None
+    if got != size:
+        raise Refused(str(path), f"{size} bytes", f"{got} bytes", RESTORE)
+
+
+def _refuse_unfinished(folder: str | Path, path: Path) -> None:
+    made = "a folder made by: glimmer-ref memory build"
+    if not path.is_dir():
+        raise Refused(f"memory {folder}", made, "no such folder")
+    shards = len(list(path.glob(shard_name(0).replace("00000", "*"))))
+    if shards or (path / LOCK).exists():
+        raise Refused(
+            f"memory {folder}",
+            "a finished build",
+            f"an unfinished one of {shards} shards",
+            "run the same command again to resume",
+        )
+    raise Refused(f"memory {folder}", made, f"no {MANIFEST}")
+
+
+class Memory:
+    """MemEnc(Passage_i) of n passages, with their ids, titles and texts.
+
+    Made by `open`, or by `memorize` in RAM. Nothing is read before it is asked for.
+
+    Args:
+        name: the folder as the user gave it, for errors.
+        load: the i-th shard.
+        index: from ids to rows.
+    """
+
+    def __init__(self, name: str, manifest: Manifest, load: Callable[[int], Shard], index: Index) -> None:
+        self.name, self.manifest = name, manifest
+        self._shard, self._index = lru_cache(maxsize=OPEN_SHARDS)(load), index
+
+    @classmethod
+    def open(cls, folder: str | Path) -> Memory:
+        """A memory that was built into a folder.
+
+        Raises:
+            Refused: no memory, an unfinished or damaged one, or one of another version.
+        """
+        path = Path(folder)
+        if not (path / MANIFEST).is_file():
+            _refuse_unfinished(folder, path)
+        manifest = Manifest.read(path / MANIFEST)
+        for name, entry in manifest.files.items():
+            _check_size(path / name, entry["bytes"])
+        build, d = manifest.build, manifest.build["encoder"]["d_model"]
+
+        def load(i: int) -> Shard:
+            count = min(build["shard_passages"], build["passages"] - i * build["shard_passages"])
+            return Shard.map(path / shard_name(i), build["dtype"], count, d)
+
+        return cls(str(folder), manifest, load, Index.map(path / INDEX, build["passages"]))
+
+    def __len__(self) -> int:
+        return int(self.manifest.build["passages"])
+
+    def check(self, ops: Ops, model: Model, tokenizer_digest: str) -> None:
+        """Hold the memory against the weights that are to read it.
+
+        Raises:
+            Refused: another memory encoder, tokenizer or passage format made it; names what differs.
+        """
+        differs = difference(encoder_facts(ops, model, tokenizer_digest), self.manifest.build["encoder"])
+        if differs:
+            raise Refused(
+                f"memory {self.name}",
+                f"one made by this model's memory encoder and tokenizer, {differs[0]}",
+                differs[1],
+                "build a memory with this model, or load the model that made it",
+            )
+
+    def _place(self, row: int) -> tuple[Shard, int]:
+        number, i = divmod(row, self.manifest.build["shard_passages"])
+        return self._shard(number), i
+
+    def _rows(self, rows: Sequence[int] | Ints) -> list[int]:
+        given = np.asarray(rows)
+        if given.ndim != 1 or (given.size and given.dtype.kind not in "iu"):
+            raise Refused(f"memory {self.name}: rows", "a list of whole numbers", f"{given.dtype} {list(given.shape)}")
+        for row in given[(given < 0) | (given >= len(self))]:
+            raise Refused(f"memory {self.name}: rows", f"numbers from 0 to {len(self) - 1}", str(row))
+        return [int(row) for row in given]
+
+    def passage(self, row: int) -> Passage:
+        """The strings of one passage.
+
+        Raises:
+            Refused: a row that is negative or past the end.
+        """
+        shard, i = self._place(self._rows([row])[0])
+        return shard.passage(i)
+
+    def passages(self) -> Iterator[Passage]:
+        """The strings of all passages, in order."""
+        for number in range(self.manifest.shards):
+            yield from self._shard(number).passages()
+
+    def rows(self, ids: Iterable[str]) -> Ints:
+        """Where the passages of some ids are: [b].
+
+        Raises:
+            Refused: an id that the memory does not hold.
+        """
+        return np.array([self._row(id) for id in ids], np.int64)
+
+    def _row(self, id: str) -> int:
+        for row in self._index.candidates(id):
+            shard, i = self._place(self._rows([row])[0])
+            if shard.id(i) == id:
+                return row
+        raise Refused(f"memory {self.name}", "an id that it holds", repr(id)[:60])
+
+    def take(self, rows: Sequence[int] | Ints, dtype: str = "float32") -> States:
+        """MemEnc of some passages, in the order asked for, repeats allowed; only these are read.
+
+        Args:
+            rows: [b].
+            dtype: of the states, "float32" or "float64", whatever they are stored in.
+
+        Returns:
+            [N d] fresh arrays on the host; the caller puts them where the operations want them.
+
+        Raises:
+            Refused: a row that is negative or past the end, or another dtype.
+        """
+        found = [self._place(row) for row in self._rows(rows)]
+        parts = [shard.states(i) for shard, i in found]
+        for part in parts:
+            will_read(part.raw)  # all of them at once
+        lengths = np.array([part.shape[0] for part in parts], np.int64)
+        none = Stored("F32", np.empty((0, self.manifest.build["encoder"]["d_model"]), np.float32)).decode(dtype)
+        states = np.concatenate([none, *(part.decode(dtype) for part in parts)])
+        return States(states, lengths, places(lengths))
+
+    def info(self) -> dict[str, Any]:
+        """What there is to say about the memory, for people and for JSON."""
+        manifest, build = self.manifest, self.manifest.build
+        return {
+            "folder": self.name,
+            "version": VERSION,
+            "passages": len(self),
+            "tokens": manifest.tokens,
+            "dtype": build["dtype"],
+            "d_model": build["encoder"]["d_model"],
+            "num_memory_layers": build["encoder"]["num_memory_layers"],
+            "shards": manifest.shards,
+            "bytes_on_disk": sum(entry["bytes"] for entry in manifest.files.values()),
+            "digest": digest_of(build["encoder"]),
+        }
+
+    def verify(self, show: Show = progress) -> None:
+        """Read every file once and compare its SHA-256 with the manifest's.
+
+        Raises:
+            Refused: the first file that differs.
+        """
+        for name, entry in show(self.manifest.files.items(), len(self.manifest.files), "checksums"):
+            path = Path(self.name) / name
+            if sha256(path) != entry["sha256"]:
+                raise Refused(str(path), f"SHA-256 {entry['sha256']}", "another", RESTORE)
+
+
+def memorize(ops: Ops, model: Model, tokenizer: Tokenizer, passages: Iterable[Passage]) -> Memory:
+    """MemEnc of a few passages in RAM, in the dtype of the model.
+
+    Raises:
+        Refused: no passages, an id that occurs twice, an empty text, or values that are not finite.
+    """
+    shard = encode_shard(ops, model, tokenizer, passages)
+    index = Index.of(iter([shard]))
+    twice = [id for id, count in Counter(shard.ids()).items() if count > 1]
+    if twice:
+        raise Refused("passages", "ids that occur once", f"{twice[0]!r} again")
+    build = {
+        "version": VERSION,
+        "encoder": encoder_facts(ops, model, tokenizer.digest),
+        "dtype": {"F32": "float32", "F64": "float64"}[shard.tokens.dtype],
+        "passages": len(shard),
+        "shard_passages": len(shard),
+    }
+    return Memory("in RAM", Manifest(build, shard.tokens.shape[0], {}), lambda _: shard, index)

@@ -1,0 +1,170 @@
+"""Questions and passages as a model reads them: prefixes, titles, end of sequence, length limits."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..arrays import Tokens
+from ..config import GlimmerConfig
+from ..errors import Refused
+from .tokenizer import Tokenizer
+
+
+@dataclass(frozen=True)
+class Passage:
+    """One passage: a name that is unique in its file, its page's title (may be empty), its text."""
+
+    id: str
+    title: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Question:
+    """One line of a questions file.
+
+    Args:
+        answers: accepted answers; empty where they are withheld.
+        gold: ids of passages that hold the answer.
+        candidates: ids of retrieved passages, best first; empty where none were retrieved yet.
+    """
+
+    id: str
+    task: str
+    text: str
+    answers: tuple[str, ...]
+    gold: tuple[str, ...]
+    candidates: tuple[str, ...]
+
+
+def read_jsonl(path: str | Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The objects of a JSON-lines file, each with the place to name in an error; blank lines skipped.
+
+    Raises:
+        Refused: no such file, or a line that is no JSON object, by number.
+    """
+    try:
+        with open(path, "rb") as file:
+            for number, raw in enumerate(file, start=1):
+                place = f"{path}, line {number}"
+                if not raw.strip():
+                    continue
+                try:
+                    record = json.loads(raw)
+                except (ValueError, RecursionError) as error:
+                    raise Refused(place, "one JSON object", str(error)) from None
+                if not isinstance(record, dict):
+                    raise Refused(place, "one JSON object", type(record).__name__)
+                yield place, record
+    except OSError as error:
+        raise Refused(str(path), "a readable JSON-lines file", error.strerror or type(error).__name__) from None
+
+
+def _string(place: str, record: dict[str, Any], key: str, default: str | None = None) -> str:
+    value = record.get(key, default)
+    if not isinstance(value, str):
+        raise Refused(place, f'a string "{key}"', "none" if value is None else repr(value)[:60])
+    return value
+
+
+def _strings(place: str, record: dict[str, Any], key: str) -> tuple[str, ...]:
+    value = record.get(key, [])
+    if not isinstance(value, list) or not all(isinstance(v, str) for v in value):
+        raise Refused(place, f'a list of strings "{key}"', repr(value)[:60])
+    return tuple(value)
+
+
+def read_passages(path: str | Path) -> Iterator[Passage]:
+    """Passages of a JSON-lines file with "text", and perhaps "id" (else its line's count) and "title".
+
+    Raises:
+        Refused: a broken line, an empty text, or an id that came before, by line number.
+    """
+    seen: dict[str, str] = {}
+    for place, record in read_jsonl(path):
+        passage = Passage(
+            _string(place, record, "id", str(len(seen))),
+            _string(place, record, "title", ""),
+            _string(place, record, "text"),
+        )
+        if not passage.text.strip():
+            raise Refused(place, "a text that is not empty", repr(passage.text))
+        if passage.id in seen:
+            raise Refused(place, "ids that occur once", f"{passage.id!r} again", f"it is also in {seen[passage.id]}")
+        seen[passage.id] = place.rsplit(", ", 1)[-1]
+        yield passage
+
+
+def read_questions(path: str | Path) -> Iterator[Question]:
+    """Questions of a JSON-lines file: "input", and perhaps "id", "task", "output", "gold", "candidates".
+
+    Raises:
+        Refused: a broken line, by number.
+    """
+    for count, (place, record) in enumerate(read_jsonl(path)):
+        text = _string(place, record, "input")
+        if not text.strip():
+            raise Refused(place, "a question that is not empty", repr(text))
+        yield Question(
+            _string(place, record, "id", str(count)),
+            _string(place, record, "task", "all"),
+            text,
+            _strings(place, record, "output"),
+            _strings(place, record, "gold"),
+            _strings(place, record, "candidates"),
+        )
+
+
+def _close(ids: list[int], limit: int, eos: int | None) -> list[int]:
+    """Cut from the right to `limit` tokens, the end of sequence, if any, among them (D13)."""
+    return ids[:limit] if eos is None else [*ids[: limit - 1], eos]
+
+
+def question_text(config: GlimmerConfig, text: str) -> str:
+    """The question behind its task's prefix: the model's first, unless it comes with one."""
+    prefixes = config.question_prefixes
+    return text if not prefixes or text.lstrip().startswith(prefixes) else f"{prefixes[0]} {text.strip()}"
+
+
+def passage_text(config: GlimmerConfig, passage: Passage) -> str:
+    """Title and text as one string."""
+    if not passage.title:
+        return passage.text
+    return config.passage_format.format(title=passage.title, text=passage.text)
+
+
+def question_tokens(config: GlimmerConfig, tokenizer: Tokenizer, texts: Iterable[str]) -> Tokens:
+    """Questions as ids, closed by EOS, at most `question_tokens` each.
+
+    Raises:
+        Refused: an empty question (D17).
+    """
+    eos = config.t5.eos_token_id if config.question_eos else None
+    rows = []
+    for text in texts:
+        if not text.strip():
+            raise Refused("question", "some text", repr(text))
+        rows.append(_close(tokenizer.encode(question_text(config, text)), config.question_tokens, eos))
+    return Tokens.of(rows, "question")
+
+
+def passage_tokens(config: GlimmerConfig, tokenizer: Tokenizer, passages: Iterable[Passage]) -> Tokens:
+    """Passages as ids, at most `passage_tokens` each.
+
+    Raises:
+        Refused: an empty passage, by id (D17).
+    """
+    eos = config.t5.eos_token_id if config.passage_eos else None
+    rows = []
+    for passage in passages:
+        if not passage.text.strip():
+            raise Refused(f"passage {passage.id!r}", "some text", repr(passage.text))
+        ids = _close(tokenizer.encode(passage_text(config, passage)), config.passage_tokens, eos)
+        if not ids:
+            raise Refused(f"passage {passage.id!r}", "a text that gives at least one token", "none")
+        rows.append(ids)
+    return Tokens.of(rows, "passage")

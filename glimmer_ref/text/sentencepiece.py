@@ -1,0 +1,200 @@
+"""T5's spiece.model turned into a tokenizer.json, without the sentencepiece library."""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+import os
+import struct
+from pathlib import Path
+from typing import Any
+
+from ..errors import Refused
+from ..params.files import read_json
+
+EXTRA_IDS = 100  # T5's sentinels <extra_id_0> .. <extra_id_99>
+MOST_BYTES = 64 * 2**20
+SPACE = "\u2581"  # the mark that stands for a space inside pieces
+NORMAL, UNKNOWN, CONTROL = 1, 2, 3
+UNIGRAM = 1
+
+Message = dict[int, list[int | bytes]]
+
+
+def _varint(data: bytes, at: int) -> tuple[int, int]:
+    value = 0
+    for shift in range(0, 70, 7):
+        byte = data[at]
+        at += 1
+        value |= (byte & 127) << shift
+        if byte < 128:
+            return value, at
+    raise ValueError("a number of more than ten bytes")
+
+
+def _message(data: bytes) -> Message:
+    """A protocol buffer message: all values of each field number; four and eight bytes stay bytes."""
+    fields: Message = {}
+    at = 0
+    while at < len(data):
+        key, at = _varint(data, at)
+        values = fields.setdefault(key >> 3, [])
+        match key & 7:
+            case 0:
+                size, at = _varint(data, at)
+                values.append(size)
+                continue
+            case 1:
+                size = 8
+            case 2:
+                size, at = _varint(data, at)
+            case 5:
+                size = 4
+            case kind:
+                raise ValueError(f"wire type {kind}")
+        if size > len(data) - at:
+            raise ValueError("a field that reaches past its message")
+        values.append(data[at : at + size])
+        at += size
+    return fields
+
+
+def _number(message: Message, field: int, default: int) -> int:
+    value = message.get(field, [default])[-1]
+    if not isinstance(value, int):
+        raise ValueError(f"no number in field {field}")
+    return value
+
+
+def _bytes(message: Message, field: int) -> bytes:
+    value = message.get(field, [b""])[-1]
+    if not isinstance(value, bytes):
+        raise ValueError(f"a number in field {field}")
+    return value
+
+
+def _piece(message: Message) -> tuple[str, float, int]:
+    score = struct.unpack("<f", _bytes(message, 2) or bytes(4))[0]
+    return _bytes(message, 1).decode("utf-8"), score, _number(message, 3, NORMAL)
+
+
+def _pieces(path: Path, model: Message) -> tuple[list[tuple[str, float]], list[int], int]:
+    """Pieces with their scores, the ids of control pieces, and the id of the unknown piece."""
+    pieces = [_piece(_message(value)) for value in model.get(1, []) if isinstance(value, bytes)]
+    for i, (name, score, kind) in enumerate(pieces):
+        if kind not in (NORMAL, UNKNOWN, CONTROL):
+            kinds = "normal, unknown and control pieces, as T5 has them"
+            raise Refused(f"{path}: piece {i}", kinds, f"kind {kind} ({name[:20]!r})")
+        if not name or not math.isfinite(score):
+            raise Refused(f"{path}: piece {i}", "text and a finite score", f"{name[:20]!r}, {score}")
+    unknown = [i for i, (_, _, kind) in enumerate(pieces) if kind == UNKNOWN]
+    control = [i for i, (_, _, kind) in enumerate(pieces) if kind == CONTROL]
+    if len(unknown) != 1 or len({name for name, _, _ in pieces}) < len(pieces):
+        raise Refused(f"{path}", "different pieces, one of them unknown", f"{len(pieces)}, {len(unknown)} unknown")
+    return [(name, score) for name, score, _ in pieces], control, unknown[0]
+
+
+def _check_settings(path: Path, trainer: Message, normalizer: Message) -> None:
+    """The settings that T5 was trained with; others would need another tokenizer.json."""
+    kind = _number(trainer, 3, UNIGRAM)
+    if kind != UNIGRAM:
+        kinds = {2: "BPE", 3: "words", 4: "characters"}
+        raise Refused(f"{path}", "a unigram model, as T5 has", kinds.get(kind, str(kind)))
+    settings = {
+        "byte_fallback": (trainer, 35, 0),
+        "treat_whitespace_as_suffix": (trainer, 24, 0),
+        "add_dummy_prefix": (normalizer, 3, 1),
+        "remove_extra_whitespaces": (normalizer, 4, 1),
+        "escape_whitespaces": (normalizer, 5, 1),
+    }
+    for name, (message, field, wanted) in settings.items():
+        if _number(message, field, wanted) != wanted:
+            raise Refused(f"{path}: {name}", f"{bool(wanted)}, as T5 has it", f"{not wanted}")
+
+
+def _normalizers(path: Path, normalizer: Message) -> list[dict[str, Any]]:
+    """Character map, no spaces at the ends, one mark for spaces in between, and a mark in front."""
+    charsmap = _bytes(normalizer, 2)
+    if charsmap and not (len(charsmap) > 4 and 4 <= int.from_bytes(charsmap[:4], "little") <= len(charsmap) - 4):
+        raise Refused(f"{path}", "a whole character map", f"{len(charsmap)} bytes", "damaged?")
+    # The tokenizers library applies the map to a letter with all its marks at once and takes the first entry that
+    # fits, so that decomposed text would lose marks; composed beforehand it does not.
+    # Source: sentencepiece's own normalizer, on every Unicode character in all normal forms.
+    composed = b"nfkc" in _bytes(normalizer, 1)
+    return [
+        *([{"type": "NFC"}] if composed else []),
+        *([{"type": "Precompiled", "precompiled_charsmap": base64.b64encode(charsmap).decode()}] if charsmap else []),
+        {"type": "Replace", "pattern": {"Regex": r"\A +"}, "content": ""},
+        {"type": "Replace", "pattern": {"Regex": " +"}, "content": SPACE},
+        {"type": "Replace", "pattern": {"Regex": SPACE + r"+\z"}, "content": ""},
+        {"type": "Prepend", "prepend": SPACE},
+    ]
+
+
+def _added(i: int, name: str) -> dict[str, Any]:
+    flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
+    return {"id": i, "content": name, **flags}
+
+
+def _convert(path: Path, model: Message) -> dict[str, Any]:
+    trainer, normalizer = _message(_bytes(model, 2)), _message(_bytes(model, 3))
+    _check_settings(path, trainer, normalizer)
+    pieces, control, unknown = _pieces(path, model)
+    extra = [(f"<extra_id_{n}>", 0.0) for n in reversed(range(EXTRA_IDS))]
+    special = sorted([*control, unknown]) + list(range(len(pieces), len(pieces) + EXTRA_IDS))
+    # Cut at spaces, words are looked up in a cache; where a piece reaches across, the whole text must be one.
+    whole_words = not any(SPACE in name[1:] for name, _ in pieces) and SPACE in dict(pieces)
+    mark = {"type": "Metaspace", "replacement": SPACE, "split": True}
+    vocabulary = pieces + extra
+    return {
+        "version": "1.0",
+        "truncation": None,
+        "padding": None,
+        "added_tokens": [_added(i, vocabulary[i][0]) for i in special],
+        "normalizer": {"type": "Sequence", "normalizers": _normalizers(path, normalizer)},
+        "pre_tokenizer": {**mark, "prepend_scheme": "never"} if whole_words else None,
+        "post_processor": None,
+        "decoder": {**mark, "prepend_scheme": "always"},
+        "model": {"type": "Unigram", "unk_id": unknown, "vocab": vocabulary, "byte_fallback": False},
+    }
+
+
+def tokenizer_json(path: str | os.PathLike[str]) -> str:
+    """The tokenizer.json that encodes as a T5's spiece.model does.
+
+    Pieces keep their ids; T5's 100 sentinels follow, <extra_id_99> first. No end-of-sequence is added.
+    Texts with several combining marks on one letter that have no composed form may be cut differently.
+
+    Raises:
+        Refused: no such file, garbage, or a model that is no T5's: BPE or words, bytes as a last resort,
+            pieces that users defined, other settings of spaces.
+
+    Source: field numbers are those of sentencepiece_model.proto; the sentinels' order and the special
+        tokens those of transformers' T5 conversion.
+    """
+    path = Path(path)
+    try:
+        if path.stat().st_size > MOST_BYTES:
+            raise Refused(f"{path}", f"at most {MOST_BYTES} bytes", f"{path.stat().st_size}")
+        result = _convert(path, _message(path.read_bytes()))
+    except Refused:
+        raise
+    except OSError as e:
+        raise Refused(f"{path}", "a readable file", e.strerror or str(e)) from None
+    except (ValueError, IndexError, struct.error) as e:
+        raise Refused(f"{path}", "a SentencePiece model", str(e)[:80], "truncated or damaged?") from None
+    return json.dumps(result, ensure_ascii=False)
+
+
+def find_tokenizer_json(folder: str | os.PathLike[str]) -> str | None:
+    """A T5 folder's tokenizer: its tokenizer.json, else its spiece.model turned into one, else None.
+
+    Raises:
+        Refused: a file that is there and cannot be used.
+    """
+    ready, model = Path(folder) / "tokenizer.json", Path(folder) / "spiece.model"
+    if ready.exists():
+        read_json(ready)
+        return ready.read_text(encoding="utf-8")
+    return tokenizer_json(model) if model.exists() else None

@@ -1,0 +1,125 @@
+"""The door: a setting from a published size or a config folder, and the refusal of nonsense."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+from ..config import SIZES, GlimmerConfig, T5Config, whole_layers
+from ..errors import Refused
+from ..paper.flops import Number, Setting, setting_of, shapes_of
+
+PAPER = {
+    "alpha": Fraction(1, 3), "beta": Fraction(1, 4), "k": 25, "m": 5, "n_q": 48, "n_p": 304, "n_t": 64,
+}  # fmt: skip
+COUNTS = ("k", "m", "n_p", "n_q", "n_t")
+PROPORTIONS = ("alpha", "beta")
+
+
+def of_size(size: str) -> Setting:
+    """T5.1.1 of a published size, with the paper's k, m, alpha, beta and lengths.
+
+    The paper gives 48 tokens to a question and 304 to a passage; 64 decoder steps are inferred from its
+    Figure 2.
+
+    Raises:
+        Refused: no such size.
+    """
+    return Setting(**shapes_of(size_named(size)), **PAPER)
+
+
+def size_named(size: str) -> T5Config:
+    """The shapes of a published size.
+
+    Raises:
+        Refused: no such size.
+    """
+    if size not in SIZES:
+        raise Refused("size", f"one of {', '.join(SIZES)}", repr(size))
+    return SIZES[size]
+
+
+def of_folder(folder: str | Path) -> Setting:
+    """The setting of a config folder: ours, or a T5's with the paper's k, m, alpha, beta and lengths.
+
+    Raises:
+        Refused: no config.json in it, or not one of ours or T5's; no encoder layer.
+    """
+    path = Path(folder) / "config.json" if Path(folder).is_dir() else Path(folder)
+    try:
+        data: Any = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise Refused(str(path), "a config.json", str(error)) from None
+    if isinstance(data, Mapping) and "glimmer" in data:
+        return setting_of(GlimmerConfig.from_json(data))
+    return Setting(**shapes_of(T5Config.from_json(data)), **PAPER)
+
+
+def count(name: str, value: object) -> int:
+    """A whole number of at least 1, from text or as it is.
+
+    Raises:
+        Refused: anything else.
+    """
+    try:
+        number = int(value) if isinstance(value, str) else value
+    except ValueError:
+        number = None
+    if not isinstance(number, int) or isinstance(number, bool) or number < 1:
+        raise Refused(name, "a whole number of at least 1", repr(value))
+    return number
+
+
+def proportion(name: str, value: object) -> Fraction:
+    """A number in [0, 1], exact: "1/3" or "0.25".
+
+    Raises:
+        Refused: anything else.
+    """
+    try:
+        share = Fraction(value)  # type: ignore[call-overload]
+    except (ValueError, ZeroDivisionError, TypeError, OverflowError):
+        share = Fraction(-1)
+    if not 0 <= share <= 1:
+        raise Refused(name, "a proportion between 0 and 1, like 1/3", repr(value))
+    return Fraction(share)
+
+
+def number(name: str, value: object) -> Number:
+    """A setting's count or proportion, by its name."""
+    return proportion(name, value) if name in PROPORTIONS else count(name, value)
+
+
+def change(s: Setting, **values: object) -> Setting:
+    """Other numbers, from text or as they are, each checked by itself; `size` changes T5's shapes."""
+    more: dict[str, Any] = {}
+    for name, value in values.items():
+        if name == "size":
+            more.update(shapes_of(size_named(str(value))))
+        else:
+            more[name] = number(name, value)
+    return replace(s, **more)
+
+
+def checked(s: Setting, whole: bool = True) -> Setting:
+    """The setting itself, if its numbers fit each other.
+
+    Args:
+        whole: alpha and beta must give whole layers (D12); the printed formulas take any.
+
+    Raises:
+        Refused: m > k, no encoder layer, or layers that are not whole.
+    """
+    if s.L < 1:
+        raise Refused("num_layers", "an encoder of at least 1 layer", str(s.L))
+    if s.m > s.k:
+        raise Refused("m", "at most k", f"k={s.k}, m={s.m}", "lower m or retrieve more")
+    if whole:
+        live = whole_layers("alpha", s.alpha, s.L)
+        if live:
+            whole_layers("beta", s.beta, live)
+    return s

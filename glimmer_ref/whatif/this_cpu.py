@@ -1,0 +1,45 @@
+"""This machine's own peak and bandwidth, as NumPy reaches them, measured in a second or two."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import numpy as np
+
+from .roofline import Hardware
+
+
+def fastest(work: Callable[[], object], seconds: float) -> float:
+    """The shortest of the runs that fit into about so many seconds; at least two."""
+    begin, best, runs = time.perf_counter(), float("inf"), 0
+    while runs < 2 or time.perf_counter() - begin < seconds:
+        start = time.perf_counter()
+        work()
+        best, runs = min(best, time.perf_counter() - start), runs + 1
+    return best
+
+
+def this_cpu(seconds: float = 0.6, size: int = 1536, rows: int = 16384) -> Hardware:
+    """FLOP/s of a float32 matrix product, bytes/s of a matrix-vector product over a matrix too large for caches.
+
+    Args:
+        seconds: of each of the two measurements.
+        size: of the square matrices that are multiplied.
+        rows: of the matrix [rows 4096] that is read, 256 MiB by default.
+    """
+    a, b, c = (np.ones((size, size), np.float32) for _ in range(3))
+    flops = 2 * size**3 / fastest(lambda: np.matmul(a, b, out=c), seconds)
+    big, x = np.ones((rows, 4096), np.float32), np.ones(4096, np.float32)
+    bandwidth = big.nbytes / fastest(lambda: big @ x, seconds)
+    return Hardware("this CPU, measured", {"float32": int(flops)}, int(bandwidth), _memory())
+
+
+def _memory() -> int:
+    """Bytes of main memory; 0 where the system does not tell."""
+    import os
+
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return 0

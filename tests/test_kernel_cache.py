@@ -1,0 +1,155 @@
+"""Compiled kernels on disk: found again, and no trouble when damaged, unwritable, stale or shared.
+
+Every step is a process of its own, which compiles or loads the one kernel that is quickest to compile.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import glimmer_ref
+
+PACKAGE = Path(glimmer_ref.__file__).parent
+
+RUN = """
+import numpy as np
+from glimmer_ref.ops import kernel_cache, numba_ops, numpy_ops
+x = np.linspace(-3, 3, 60, dtype="float32").reshape(3, 20)
+def gelu():
+    assert abs(numba_ops.gated_gelu(x, x) - numpy_ops.gated_gelu(x, x)).max() < 1e-5
+"""
+READY = RUN + "kernel_cache.ready(gelu)\n"
+
+LOST_FOLDER = """
+import shutil
+shutil.rmtree(kernel_cache.folder())
+kernel_cache.folder().write_text("a file where the folder was")
+gelu()
+"""
+
+PARALLEL = """
+import os, sys, threading, numba
+from glimmer_ref.ops import threads
+assert numba.config.CACHE_DIR == os.environ["NUMBA_CACHE_DIR"]
+threads.WORTH_A_THREAD = 1
+def often():
+    for _ in range(300):
+        gelu()
+    done.append(True)
+done = []
+callers = [threading.Thread(target=often) for _ in range(3)]
+[c.start() for c in callers]
+[c.join() for c in callers]
+assert len(done) == 3
+pid = os.fork()
+if pid == 0:
+    often()
+    os._exit(len(done))
+assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 4
+gelu()
+"""
+
+
+def start(script: str, cache: Path, package: Path = PACKAGE, **settings: str) -> subprocess.Popen[str]:
+    env = {k: v for k, v in os.environ.items() if not k.startswith("NUMBA_")}
+    env |= {"PYTHONPATH": str(package.parent), "GLIMMER_REF_CACHE": str(cache), "PYTHONDONTWRITEBYTECODE": "1"}
+    command = [sys.executable, "-c", script]
+    return subprocess.Popen(
+        command, env=env | settings, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=package.parent
+    )
+
+
+def finish(process: subprocess.Popen[str]) -> list[str]:
+    """The lines it wrote to stderr; it must end well and write nothing else."""
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    assert not out
+    return err.splitlines()
+
+
+def run(script: str, cache: Path, package: Path = PACKAGE, **settings: str) -> list[str]:
+    return finish(start(script, cache, package, **settings))
+
+
+@pytest.fixture(scope="module")
+def warm(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache that a first run has filled, and has said so in one line."""
+    cache = tmp_path_factory.mktemp("cache") / "new"
+    (line,) = run(READY, cache)
+    (folder,) = cache.iterdir()
+    assert line.startswith("glimmer_ref: compiling kernels for this machine, once (about ")
+    assert line.endswith(f"; kept in {folder}")
+    return cache
+
+
+def stored(cache: Path, pattern: str) -> Path:
+    (file,) = cache.glob(f"*/*/*{pattern}")
+    return file
+
+
+def test_a_second_run_loads_and_says_nothing(warm: Path) -> None:
+    loaded = "assert sum(numba_ops.kernels.gated_gelu.run.stats.cache_hits.values()) == 1"
+    assert run(READY + loaded, warm) == []
+
+
+@pytest.mark.parametrize(("file", "damage"), [(".nbi", b""), (".nbc", b"\x80\x04not a pickle")])
+def test_a_damaged_file_is_made_anew(warm: Path, tmp_path: Path, file: str, damage: bytes) -> None:
+    cache = tmp_path / "cache"
+    shutil.copytree(warm, cache)
+    stored(cache, file).write_bytes(damage)
+    (line,) = run(READY, cache)
+    assert line.startswith("glimmer_ref: a kernel could not be loaded or stored; compiling again")
+    assert stored(cache, file).read_bytes() != damage
+    assert run(READY, cache) == []
+
+
+def test_an_edited_source_is_not_served_the_old_kernels(tmp_path: Path) -> None:
+    """numba itself looks only at the file of the kernel; any file of `ops` must count."""
+    copy, cache = tmp_path / "glimmer_ref", tmp_path / "cache"
+    shutil.copytree(PACKAGE / "ops", copy / "ops")
+    for part in ("__init__.py", "arrays.py", "errors.py"):
+        shutil.copy(PACKAGE / part, copy)
+    for edits in range(2):
+        (line,) = run(READY, cache, copy)
+        assert "once" in line
+        assert len(list(cache.iterdir())) == edits + 1
+        with (copy / "ops" / "threads.py").open("a") as file:
+            file.write("# edited\n")
+
+
+def test_without_a_writable_folder_all_works(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_text("no folder can be made here")
+    (line,) = run(READY, file / "cache", NUMBA_NUM_THREADS="1")
+    assert line.endswith(f"; not kept: {file / 'cache'} cannot be written; set GLIMMER_REF_CACHE")
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_a_folder_that_is_lost_on_the_way_does_no_harm(tmp_path: Path) -> None:
+    (line,) = run(RUN + LOST_FOLDER, tmp_path)
+    assert "could not be loaded or stored" in line
+
+
+def test_two_first_runs_at_once(tmp_path: Path) -> None:
+    both = [start(READY, tmp_path) for _ in range(2)]
+    for process in both:
+        finish(process)
+    assert run(READY, tmp_path) == []
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+def test_threads_forks_and_a_users_own_numba_cache(warm: Path, tmp_path: Path) -> None:
+    """Several Python threads at once, then a forked child; NUMBA_CACHE_DIR stays the user's."""
+    users = {"NUMBA_CACHE_DIR": str(tmp_path / "users"), "PYTHONWARNINGS": "ignore::DeprecationWarning"}
+    assert run(READY + PARALLEL, warm, NUMBA_NUM_THREADS="2", **users) == []
+    assert not (tmp_path / "users").exists()
+
+
+def test_without_compiling(tmp_path: Path) -> None:
+    assert run(READY, tmp_path, NUMBA_DISABLE_JIT="1") == []

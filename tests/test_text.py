@@ -1,0 +1,107 @@
+"""Strings to what the model reads, and answers to their judgement."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from glimmer_ref.errors import Refused
+from glimmer_ref.params.files import load
+from glimmer_ref.reader import bundled
+from glimmer_ref.text.inputs import (
+    Passage,
+    passage_text,
+    passage_tokens,
+    question_text,
+    question_tokens,
+    read_questions,
+)
+from glimmer_ref.text.metrics import exact_match, normalise
+from glimmer_ref.text.tokenizer import Tokenizer
+
+CONFIG = load(bundled()).config
+WORDS = Tokenizer(bundled() / "tokenizer.json", CONFIG.t5.vocab_size)
+
+
+def test_a_question_gets_its_prefix_once() -> None:
+    assert question_text(CONFIG, "who wrote it ?") == "question: who wrote it ?"
+    assert question_text(CONFIG, "claim: it is so .") == "claim: it is so ."
+    assert question_text(replace(CONFIG, question_prefixes=()), "who ?") == "who ?"
+
+
+def test_titles_are_text_whatever_they_hold() -> None:
+    assert passage_text(CONFIG, Passage("1", "{text} {0}", "body")) == "{text} {0} : body"
+    assert passage_text(CONFIG, Passage("1", "", "body")) == "body"
+
+
+def test_the_end_of_sequence_survives_truncation() -> None:
+    short = replace(CONFIG, question_tokens=4, passage_tokens=3, passage_eos=True)
+    q = question_tokens(short, WORDS, ["who wrote The Cold Garden ?", "who ?"])
+    assert list(q.lengths) == [4, 4]
+    assert [int(q[i][-1]) for i in (0, 1)] == [1, 1]
+    p = passage_tokens(short, WORDS, [Passage("1", "The Cold Garden", "it was printed in 1621 .")])
+    assert list(p.lengths) == [3] and p[0][-1] == 1
+    open_end = passage_tokens(replace(short, passage_eos=False), WORDS, [Passage("1", "", "it was printed .")])
+    assert 1 not in open_end[0]
+
+
+def test_a_word_and_its_full_stop_are_two_tokens() -> None:
+    assert WORDS.encode("who wrote The Cold Garden?") == WORDS.encode("who wrote The Cold Garden ?")
+    assert WORDS.decode(WORDS.encode("The Cold Garden")) == "The Cold Garden"
+
+
+def test_a_tokenizer_larger_than_the_model_is_refused() -> None:
+    with pytest.raises(Refused, match="vocab_size=100"):
+        Tokenizer(bundled() / "tokenizer.json", 100)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"{}",
+        b"\xff",
+        b'{"model": 1}',
+        b'{"version":"1.0","pre_tokenizer":{"type":"Split","pattern":{"Regex":"(("},"behavior":"Isolated","invert":false},"model":{"type":"WordLevel","vocab":{},"unk_token":"u"}}',
+    ],
+)
+def test_a_broken_tokenizer_is_refused(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "tokenizer.json").write_bytes(content)
+    with pytest.raises(Refused, match=r"tokenizer\.json"):
+        Tokenizer(tmp_path / "tokenizer.json")
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        ('{"output": ["x"]}', "input"),
+        ('{"input": " "}', "not empty"),
+        ('{"input": "x", "output": "y"}', "list of strings"),
+    ],
+)
+def test_broken_questions_are_named_by_line(tmp_path: Path, row: str, said: str) -> None:
+    (tmp_path / "q.jsonl").write_text('{"input": "ok ?"}\n' + row, "utf-8")
+    with pytest.raises(Refused, match=f"line 2: .*{said}"):
+        list(read_questions(tmp_path / "q.jsonl"))
+
+
+@pytest.mark.parametrize(
+    ("answer", "accepted", "same"),
+    [
+        ("The Beatles!", ["beatles"], True),
+        ("a  b", ["B"], True),  # an article goes even where it was a name
+        ("an answer", ["the answer"], True),
+        ("theatre", ["re"], False),
+        ("1638", ["16 38"], False),
+        ("x", [], False),
+        ("x", ["y", "X."], True),
+    ],
+)
+def test_exact_match(answer: str, accepted: list[str], same: bool) -> None:
+    assert exact_match(answer, accepted) is same
+
+
+def test_normalise_drops_punctuation_before_articles() -> None:
+    assert normalise("The 'a' U.S.A., an   Act") == "usa act"

@@ -1,0 +1,277 @@
+"""PyTorch checkpoints: read like PyTorch reads them, and nothing in them is ever run."""
+
+from __future__ import annotations
+
+import io
+import pickle
+import random
+import re
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from glimmer_ref.errors import Refused
+from glimmer_ref.params.tensors import TYPES
+from glimmer_ref.params.torch_bin import STORAGES, read_torch
+
+TINY = Path(__file__).parent / "data" / "tiny_torch.bin"
+GRID = np.arange(24, dtype=np.float32).reshape(4, 6) / 4
+
+
+class Word:
+    """Pickles as the bare name of something, whatever it may be."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+
+class Call:
+    """Pickles as a call of `word` with `args`, and attributes set on the result."""
+
+    def __init__(self, word: str, *args: Any, state: Any = None) -> None:
+        self.word, self.args, self.state = word, args, state
+
+
+class Pid:
+    """Pickles as a persistent id."""
+
+    def __init__(self, pid: Any) -> None:
+        self.pid = pid
+
+
+class Writer(pickle._Pickler):
+    """A pickler for names that need not exist."""
+
+    def persistent_id(self, obj: Any) -> Any:
+        return obj.pid if isinstance(obj, Pid) else None
+
+    def save(self, obj: Any, save_persistent_id: bool = True) -> None:
+        if isinstance(obj, Word):
+            module, name = obj.name.rsplit(".", 1)
+            self.write(b"c" + module.encode() + b"\n" + name.encode() + b"\n")
+        elif isinstance(obj, Call):
+            self.save(Word(obj.word))
+            self.save(obj.args)
+            self.write(b"R")
+            if obj.state is not None:
+                self.save(obj.state)
+                self.write(b"b")
+        else:
+            super().save(obj, save_persistent_id)
+
+
+def storage(kind: str = "torch.FloatStorage", key: Any = "0", size: Any = 6) -> Pid:
+    return Pid(("storage", Word(kind), key, "cpu", size))
+
+
+def tensor(*args: Any, offset: Any = 0, shape: Any = (2, 3), strides: Any = (3, 1), **of: Any) -> Call:
+    hooks = Call("collections.OrderedDict")
+    return Call("torch._utils._rebuild_tensor_v2", storage(**of), offset, shape, strides, False, hooks, *args)
+
+
+def dump(obj: Any) -> bytes:
+    out = io.BytesIO()
+    Writer(out, protocol=2).dump(obj)
+    return out.getvalue()
+
+
+def archive(
+    path: Path, program: Any, entries: dict[str, bytes] | None = None, method: int = zipfile.ZIP_STORED
+) -> Path:
+    numbers = np.arange(6, dtype=np.float32).tobytes()
+    files = {"data.pkl": program if isinstance(program, bytes) else dump(program), "data/0": numbers}
+    with zipfile.ZipFile(path, "w", method) as out:
+        for name, content in (files | (entries or {})).items():
+            out.writestr(f"archive/{name}", content)
+    return path
+
+
+def refusal(path: Path) -> str:
+    with pytest.raises(Refused) as caught:
+        read_torch(path)
+    message = str(caught.value)
+    assert str(path) in message and "\n" not in message
+    return message
+
+
+def test_recorded_checkpoint() -> None:
+    got = read_torch(TINY)
+    floats = {
+        "plain": GRID, "transposed": GRID.T, "corner": GRID[1:3, 2:], "column": GRID[:, 3], "double": [1.5, -2.25],
+        "half": [[0.5], [65504]], "bfloat16": [1, -3.5, 1e30], "scalar": 3.25,
+        "empty": np.zeros((0, 3)), "parameter": [1, 2],
+    }  # fmt: skip
+    for name, want in floats.items():
+        decoded = got[name].decode()
+        assert decoded.flags.c_contiguous and decoded.shape == np.shape(want)
+        np.testing.assert_allclose(decoded, want, rtol=1e-3 if name == "bfloat16" else 0)
+    whole = {"long": [2**40, -1], "int": [7], "short": [-300], "char": [-5], "byte": [250], "bool": [True, False]}
+    for name, numbers in whole.items():
+        assert got[name].raw.tolist() == numbers
+    assert set(got) == set(floats) | set(whole)
+    assert not any(stored.raw.flags.writeable for stored in got.values())
+
+
+def test_pytorch_agrees(tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch", reason="compares with PyTorch itself")
+    shared = torch.randn(3, 4, 5)
+    state = {
+        "a": shared, "b": shared.permute(2, 0, 1), "c": shared[1:, ::2, 3], "d": shared.bfloat16(),
+        "e": shared.half().permute(2, 1, 0), "f": shared.double()[0], "module": torch.nn.Linear(3, 2).weight,
+    }  # fmt: skip
+    torch.save(state, tmp_path / "x.bin")
+    got = read_torch(tmp_path / "x.bin")
+    assert list(got) == list(state)
+    for name, want in state.items():
+        np.testing.assert_array_equal(got[name].decode("float64"), want.detach().double().numpy())
+
+
+def test_pytorchs_format_before_1_6_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "x.bin"
+    path.write_bytes(bytes.fromhex("80028a0a6cfc9c46f9206aa85019") + b".\x80\x02M\xe9\x03.")
+    assert "PyTorch 1.6" in refusal(path)
+    torch = pytest.importorskip("torch", reason="writes the old format")
+    torch.save({"a": torch.zeros(2)}, path, _use_new_zipfile_serialization=False)
+    assert "PyTorch 1.6" in refusal(path)
+
+
+def test_our_own_archives_are_read(tmp_path: Path) -> None:
+    """The hostile ones below differ from these by one thing each."""
+    got = read_torch(archive(tmp_path / "x", {"a": tensor(), "b": tensor({}, shape=(3, 2), strides=(1, 3))}))
+    assert got["a"].raw.tolist() == [[0, 1, 2], [3, 4, 5]] and got["b"].raw.tolist() == [[0, 3], [1, 4], [2, 5]]
+    little = read_torch(archive(tmp_path / "y", {"a": tensor()}, {"byteorder": b"little"}))
+    assert little["a"].shape == (2, 3)
+
+
+@pytest.mark.parametrize(
+    ("program", "word"),
+    [
+        ({"a": Call("os.system", "touch ran")}, "os.system"),
+        ({"a": Call("builtins.eval", "1")}, "builtins.eval"),
+        ({"a": Call("collections.OrderedDict", (("a", 1),))}, "collections.OrderedDict"),
+        ({"a": Call("torch.load", "x")}, "torch.load"),
+        ({"a": Word("os.system")}, "a: a tensor; got Word"),
+        ({"a": tensor(kind="torch.QInt8Storage")}, "torch.QInt8Storage"),
+        ({"a": tensor(kind="os.FloatStorage")}, "os.FloatStorage"),
+        ({"a": Call("torch._utils._rebuild_tensor_v3", storage())}, "_rebuild_tensor_v3"),
+        ({"a": Call("torch._utils._rebuild_parameter", 1, True, {})}, "_rebuild_parameter"),
+        ({"a": Call("torch._utils._rebuild_tensor_v2", storage())}, "without storage"),
+        ({"a": Call("torch._utils._rebuild_tensor_v2", 1, 0, (), (), False, {})}, "without storage"),
+        ({"a": tensor({"neg": True})}, "metadata"),
+        ({"a": tensor(shape=(2, 4), strides=(4, 1))}, "past its storage"),
+        ({"a": tensor(shape=(2, 3), strides=(4, 1))}, "past its storage"),
+        ({"a": tensor(offset=1)}, "past its storage"),
+        ({"a": tensor(shape=(10**9, 10**9), strides=(0, 0))}, "past its storage"),
+        ({"a": tensor(offset=-1)}, "bad shape"),
+        ({"a": tensor(strides=(-1, 1))}, "bad shape"),
+        ({"a": tensor(shape=(2,))}, "bad shape"),
+        ({"a": tensor(shape=[2, 3])}, "APPENDS"),
+        ({"a": tensor(shape=(True, 3))}, "bad shape"),
+        ({"a": tensor(shape=(1,) * 9, strides=(1,) * 9)}, "bad shape"),
+        ({"a": tensor(shape=(0, 2**61, 2**61), strides=(1, 1, 1))}, "a: a shape that NumPy"),
+        ({"a": tensor(shape=(1, 1), strides=(2**61, 1))}, "a: a shape that NumPy"),
+        ({"a": tensor(size=7)}, "a: 7 numbers of F32; got 24 bytes"),
+        ({"a": tensor(size=2**61, strides=(2**50, 1))}, "numbers of F32"),
+        ({"a": tensor(size=-1)}, "key or size"),
+        ({"a": tensor(key=0)}, "key or size"),
+        ({"a": tensor(key="7")}, "no such entry"),
+        ({"a": tensor(key="../data.pkl")}, "no such entry"),
+        ({"a": Pid(("module", 1))}, "persistent id"),
+        ({"a": Pid("x")}, "persistent id"),
+        ({"a": 1}, "a: a tensor; got int"),
+        ({"a": {"b": tensor()}}, "a: a tensor; got dict"),
+        ({1: tensor()}, "strings as keys"),
+        ((tensor(),), "got tuple"),
+        (tensor(), "got Tensor"),
+        ({"a": Call("torch._utils._rebuild_tensor_v2", state={"x": 1})}, "without storage"),
+        ({"a": Call("collections.OrderedDict", state={"x": 1})}, "a: a tensor; got dict"),
+        (b"\x80\x02" + b"}" + b")\x85" * 300_000 + b"}s.", "strings as keys"),
+        (b"\x80\x02}" + b")" + b"\x85" * 300_000 + b"Ns.", "strings as keys"),
+        (b"\x80\x02}r\xff\xff\xff\x7f.", ""),
+        (b"\x80\x02}}N}b.", "whole pickle|attributes"),
+        (b"\x80\x02(lp0\n.", "LIST"),
+        (b"\x80\x04}\x94.", "MEMOIZE"),
+        (b"", "whole pickle"),
+        (b".", "whole pickle"),
+        (b"\x80\x02}", "whole pickle"),
+        (b"\x80\x02h\x05.", "whole pickle"),
+        (b"\x80\x02u.", "whole pickle"),
+        (b"\x80\x02X\xff\xff\xff\x7fa.", "whole pickle"),
+        (b"\xff\xfe", "whole pickle"),
+    ],
+)
+def test_hostile_pickles_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, program: Any, word: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = archive(tmp_path / "x", program)
+    if not word:  # a memo index of 2**31 costs nothing here, and gigabytes in Python's own unpickler
+        assert read_torch(path) == {}
+        return
+    assert re.search(word, refusal(path))
+    assert [p.name for p in tmp_path.iterdir()] == ["x"]
+
+
+def test_hostile_archives_are_refused(tmp_path: Path) -> None:
+    good = {"a": tensor()}
+    assert "compressed" in refusal(archive(tmp_path / "a", good, method=zipfile.ZIP_DEFLATED))
+    assert "big-endian" in refusal(archive(tmp_path / "b", good, {"byteorder": b"big"}))
+    assert "24 numbers" not in refusal(archive(tmp_path / "c", good, {"data/0": b"short"}))
+    assert "no name twice" in refusal(archive(tmp_path / "d", good, {"x/data.pkl": b""}))
+    assert "at most 2097152" in refusal(archive(tmp_path / "e", b"\x80\x02" + b"N" * 2**21))
+    with pytest.warns(UserWarning, match="Duplicate"), zipfile.ZipFile(tmp_path / "b", "a") as again:
+        again.writestr("archive/data/0", b"\0" * 24)
+    assert "no name twice" in refusal(tmp_path / "b")
+    with zipfile.ZipFile(tmp_path / "f", "w") as empty:
+        empty.writestr("readme", b"")
+    assert "one data.pkl" in refusal(tmp_path / "f")
+    for name, content in (("g", b""), ("h", b"garbage" * 100), ("i", b"PK\x05\x06" + b"\xff" * 18)):
+        (tmp_path / name).write_bytes(content)
+        refusal(tmp_path / name)
+    assert "no such file" in refusal(tmp_path / "absent") and "no such file" in refusal(tmp_path)
+
+
+def test_every_truncation_is_refused(tmp_path: Path) -> None:
+    whole = TINY.read_bytes()
+    path = tmp_path / "x"
+    for length in range(0, len(whole), 7):
+        path.write_bytes(whole[:length])
+        refusal(path)
+
+
+def test_every_storages_bit_is_watched(tmp_path: Path) -> None:
+    """A flipped bit is refused, or it lies outside of what is read."""
+    whole, want = TINY.read_bytes(), {name: x.raw.tobytes() for name, x in read_torch(TINY).items()}
+    path, rng = tmp_path / "x", random.Random(0)
+    refused = 0
+    for _ in range(600):
+        at = rng.randrange(len(whole))
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ 1 << rng.randrange(8)]) + whole[at + 1 :])
+        try:
+            got = read_torch(path)
+        except Refused:
+            refused += 1
+        else:
+            assert {name: x.raw.tobytes() for name, x in got.items()} == want
+    assert refused > 150
+
+
+def test_random_pickles_never_escape(tmp_path: Path) -> None:
+    """Mutated programs are refused or read, and raise nothing else."""
+    with zipfile.ZipFile(TINY) as tiny:
+        program = tiny.read("tiny_torch/data.pkl")
+    rng = random.Random(1)
+    for _ in range(300):
+        mutant = bytearray(program)
+        for _ in range(rng.randrange(1, 6)):
+            mutant[rng.randrange(len(mutant))] = rng.randrange(256)
+        path = archive(tmp_path / "x", bytes(mutant), {f"data/{i}": bytes(96) for i in range(13)})
+        try:
+            read_torch(path)
+        except Refused as e:
+            assert "\n" not in str(e)
+
+
+def test_every_storage_type_has_a_type_of_ours() -> None:
+    assert set(STORAGES.values()) <= set(TYPES)
