@@ -121,6 +121,12 @@ def test_sweep_rows_are_the_single_counts(run: Run) -> None:
     assert rows[-2]["macs"] == document(run)["systems"]["glimmer"]["total_macs"]
 
 
+def test_a_system_is_not_held_to_what_it_does_not_have(run: Run) -> None:
+    rows = document(run, "sweep", "--over", "alpha=0:1:1/24", "--system", "lumen")["rows"]
+    assert len(rows) == 25
+    assert run("--size", "small", "--system", "fid")[0] == 0
+
+
 def test_printed_takes_any_alpha(run: Run) -> None:
     data = document(run, "--mode", "printed", "--alpha", "0.33", "--system", "glimmer")
     assert list(data["systems"]["glimmer"]["macs"]) == ["Encoder", "Cross-attention", "Decoder", "Reranking"]
@@ -156,6 +162,7 @@ def test_latency_on_stated_and_measured_hardware(run: Run) -> None:
     [
         ("--m 26", "m: at most k; got k=25, m=26"),
         ("--k 0", "k: a whole number of at least 1; got '0'"),
+        ("--k 9999999999999", "k: a whole number of at least 1, at most 10^12"),
         ("--k 2.5", "k: a whole number of at least 1"),
         ("--n-p -3", "n_p: a whole number of at least 1"),
         ("--alpha 4/3", "alpha: a proportion between 0 and 1, like 1/3; got '4/3'"),
@@ -180,9 +187,11 @@ def test_latency_on_stated_and_measured_hardware(run: Run) -> None:
         ("latency --hardware abacus", "hardware: one of a100"),
         ("latency --hardware tpu-v3 --dtype float32", "--dtype: one of bfloat16 for Google TPU v3"),
         ("latency --dtype float8", "--dtype: one of float32, float16, bfloat16, int8; got 'float8'"),
+        ("sweep --over alpha=1/24", "beta: a whole number of 1 layers"),
         ("latency --batch 1,0", "--batch: a whole number of at least 1; got '0'"),
         ("latency --peak-tflops 3", "both --peak-tflops and --bandwidth"),
         ("latency --hardware cpu --peak-tflops 3 --bandwidth 4", "either --hardware or its peaks"),
+        ("latency --price-per-hour 1e999999999", "--price-per-hour: a number above 0"),
         ("latency --price-per-hour 0", "--price-per-hour: a number above 0"),
         ("rerankers --reranker-size huge", "size: one of"),
         ("rerankers --depth 13", "depth: from 1 to the reranker's 12 layers; got 13"),
@@ -208,7 +217,9 @@ def test_words_that_no_action_knows(run: Run, words: str) -> None:
     assert "Traceback" not in err
 
 
-@pytest.mark.parametrize("words", [("--mode", "printed"), (*SWEEP,), ("sweep", "--over", "size=base,xxl"), ("latency",)])
+@pytest.mark.parametrize(
+    "words", [("--mode", "printed"), (*SWEEP,), ("sweep", "--over", "size=base,xxl"), ("latency",)]
+)
 def test_plots_are_drawn(run: Run, tmp_path: Path, words: tuple[str, ...]) -> None:
     path = tmp_path / "x.png"
     assert run(*words, "--plot", str(path)) == (0, "", "")

@@ -307,8 +307,8 @@ def test_bad_indices_are_refused(tmp_path: Path) -> None:
 
 def test_files_that_transformers_wrote(tmp_path: Path) -> None:
     """transformers' own T5, saved in all the ways in which T5s are published."""
-    torch = pytest.importorskip("torch", reason="transformers needs it")
-    transformers = pytest.importorskip("transformers", reason="writes the files")
+    torch = pytest.importorskip("torch", reason="needs the witness extra; .ci/run installs it")
+    transformers = pytest.importorskip("transformers", reason="needs the witness extra; .ci/run installs it")
     torch.manual_seed(0)
     for proj in ("gated-gelu", "relu"):
         sizes = {key: T5_JSON[key] for key in T5_JSON if key not in ("architectures", "model_type")}
@@ -339,7 +339,7 @@ def test_files_that_transformers_wrote(tmp_path: Path) -> None:
 
 
 def test_shards_of_pytorch(tmp_path: Path) -> None:
-    torch = pytest.importorskip("torch", reason="writes the files")
+    torch = pytest.importorskip("torch", reason="needs the witness extra; .ci/run installs it")
     named = {name: torch.tensor(np.ascontiguousarray(x)) for name, x in hugging_face(MODEL).items()}
     write_t5(tmp_path / "t5", hugging_face(MODEL), T5_JSON)
     (tmp_path / "t5/model.safetensors").unlink()

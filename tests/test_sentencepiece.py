@@ -32,7 +32,7 @@ def ids(made: tokenizers.Tokenizer, text: str) -> list[int]:
 
 def maker() -> ModuleType:
     """The script that made the fixture, which also trains models here."""
-    pytest.importorskip("sentencepiece", reason="compares with SentencePiece itself")
+    pytest.importorskip("sentencepiece", reason="needs the witness extra; .ci/run installs it")
     spec = importlib.util.spec_from_file_location("make_tiny_spiece", DATA / "make_tiny_spiece.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -107,7 +107,7 @@ def test_a_model_by_hand(tmp_path: Path) -> None:
 
 
 def test_sentencepiece_agrees_on_models_by_hand() -> None:
-    sentencepiece = pytest.importorskip("sentencepiece", reason="compares with SentencePiece itself")
+    sentencepiece = pytest.importorskip("sentencepiece", reason="needs the witness extra; .ci/run installs it")
     for content, text, want in (
         (CONTROL + LETTERS, "ab  b", [5, 3, 6]),
         (CONTROL + LETTERS, " c ", [3, 2]),
@@ -137,7 +137,7 @@ def test_sentencepiece_agrees(tmp_path: Path, rules: str) -> None:
 
 def test_transformers_has_the_same_vocabulary(tmp_path: Path) -> None:
     make = maker()
-    transformers = pytest.importorskip("transformers", reason="converts spiece.model too")
+    transformers = pytest.importorskip("transformers", reason="needs the witness extra; .ci/run installs it")
     (tmp_path / "spiece.model").write_bytes(make.train(3, 260))
     theirs = transformers.T5Tokenizer.from_pretrained(tmp_path)
     made = tokenizer(tmp_path / "spiece.model")

@@ -90,7 +90,7 @@ def _own(parsers: dict[str, argparse.ArgumentParser]) -> None:
 def run(args: argparse.Namespace) -> None:
     """Compute what was asked for, and print or draw it."""
     from ..whatif.documents import plain_document
-    from . import flops_tables
+    from . import columns, flops_tables
 
     for name in USES[None]:
         if getattr(args, name, None) is not None and name not in USES[args.action]:
@@ -99,13 +99,13 @@ def run(args: argparse.Namespace) -> None:
     if args.json:
         options.print_json(plain_document(document))
     elif args.csv:
-        flops_tables.print_csv(plain_document(flops_tables.ROWS[args.action](document)))
+        columns.print_csv(plain_document(flops_tables.ROWS[args.action](document)))
     elif args.plot:
         from ..whatif import draw
 
         draw.DRAW[args.action](document, args.plot)
     else:
-        flops_tables.show(flops_tables.TABLES[args.action](document), document["note"])
+        columns.show(flops_tables.TABLES[args.action](document), document["note"])
 
 
 def _named(args: argparse.Namespace) -> tuple[str, Any]:
@@ -120,12 +120,13 @@ def _named(args: argparse.Namespace) -> tuple[str, Any]:
     return name, setting.change(s, **given)
 
 
-def _setting(args: argparse.Namespace, whole: bool = True) -> tuple[str, Any]:
-    """The same, its numbers checked together."""
+def _setting(args: argparse.Namespace, systems: list[str] | None = None, whole: bool = True) -> tuple[str, Any]:
+    """The same, its numbers checked together as far as these systems need them; all if not given."""
+    from ..paper.flops import SYSTEMS
     from ..whatif.setting import checked
 
     name, s = _named(args)
-    return name, checked(s, whole)
+    return name, checked(s, whole, SYSTEMS if systems is None else systems)
 
 
 def _mode(args: argparse.Namespace) -> str:
@@ -148,12 +149,11 @@ def _systems(args: argparse.Namespace) -> list[str]:
 
 
 def _positive(name: str, text: str) -> Fraction:
-    try:
-        number = Fraction(text)
-    except (ValueError, ZeroDivisionError):
-        number = Fraction(0)
-    if number <= 0:
-        raise Refused(name, "a number above 0", repr(text))
+    from ..whatif.setting import fraction
+
+    number = fraction(text)
+    if number is None or number <= 0:
+        raise Refused(name, "a number above 0", repr(text)[:40])
     return number
 
 
@@ -164,13 +164,15 @@ def _count(name: str, text: str) -> int:
 
 
 def count(args: argparse.Namespace) -> dict[str, Any]:
+    """One question, by component."""
     from ..whatif.documents import count_document
 
-    mode = _mode(args)
-    return count_document(*_setting(args, whole=mode != "printed"), _systems(args), mode)
+    mode, systems = _mode(args), _systems(args)
+    return count_document(*_setting(args, systems, whole=mode != "printed"), systems, mode)
 
 
 def sweep(args: argparse.Namespace) -> dict[str, Any]:
+    """The cost along --over's axis."""
     from ..whatif.documents import sweep_document
     from ..whatif.sweep import parse_axis
 
@@ -179,12 +181,15 @@ def sweep(args: argparse.Namespace) -> dict[str, Any]:
         raise Refused("sweep", "an axis, like --over k=5:100:5", "none")
     axis, values = parse_axis(args.over)
     if getattr(args, axis) is not None or (axis == "size" and args.config is not None):
-        raise Refused(f"--over {axis}", f"no other --{axis.replace('_', '-')} or --config beside it", "one", "leave it out")
+        raise Refused(
+            f"--over {axis}", f"no other --{axis.replace('_', '-')} or --config beside it", "one", "leave it out"
+        )
     model, s = _named(args)
     return sweep_document("T5.1.1" if axis == "size" else model, s, axis, values, _systems(args), mode)
 
 
 def break_even(args: argparse.Namespace) -> dict[str, Any]:
+    """GLIMMER against each of --against."""
     from ..whatif.documents import break_even_document
 
     mode = _mode(args)
@@ -199,12 +204,14 @@ def break_even(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def figure2(args: argparse.Namespace) -> dict[str, Any]:
+    """Figure 2; it takes no setting."""
     from ..whatif.documents import figure2_document
 
     return figure2_document()
 
 
 def storage(args: argparse.Namespace) -> dict[str, Any]:
+    """Bytes of the stored memory."""
     from ..whatif.documents import storage_document
 
     own = None if args.passages is None else _count("--passages", args.passages)
@@ -212,10 +219,12 @@ def storage(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def latency(args: argparse.Namespace) -> dict[str, Any]:
+    """Least seconds on the hardware that the options name."""
     from ..whatif.documents import latency_document
     from ..whatif.storage import WIDTHS
 
-    (model, s), systems = _setting(args), _systems(args)
+    systems = _systems(args)
+    model, s = _setting(args, systems)
     batches = sorted({_count("--batch", word) for word in args.batch.split(",")})
     price = None if args.price_per_hour is None else float(_positive("--price-per-hour", args.price_per_hour))
     if args.dtype is not None and args.dtype not in WIDTHS:
@@ -247,6 +256,7 @@ def _hardware(args: argparse.Namespace) -> Any:
 
 
 def rerankers(args: argparse.Namespace) -> dict[str, Any]:
+    """GLIMMER beside rerankers of their own."""
     from ..whatif.documents import rerankers_document
     from ..whatif.setting import of_size
 

@@ -1,50 +1,17 @@
-"""The tables of glimmer-ref flops, at 80 columns, and their rows as comma-separated values."""
+"""The tables of glimmer-ref flops, at 80 columns, and the rows of its comma-separated values."""
 
 from __future__ import annotations
 
-import csv
-import sys
-import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from fractions import Fraction
 from typing import Any
 
 from ..whatif.documents import NAMES, describe
 from ..whatif.modes import prefixed
 from .ask import TITLES
+from .columns import binary, grid, near
 
 Document = Mapping[str, Any]
 ORDER = [*TITLES, "Encoder and cross-attention", "Encoder", "Reranking", "Cross-attention", "Decoder"]
-BINARY = (("B", 1), ("KiB", 2**10), ("MiB", 2**20), ("GiB", 2**30), ("TiB", 2**40), ("PiB", 2**50))
-
-
-def show(lines: Sequence[str], note: str) -> None:
-    """A table, and the assumptions behind it last."""
-    print("\n".join(line.rstrip() for line in lines))
-    print("\n" + textwrap.fill(note, 80))
-
-
-def print_csv(rows: Sequence[Mapping[str, Any]]) -> None:
-    """Rows under the names of their columns."""
-    writer = csv.DictWriter(sys.stdout, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-
-
-def grid(head: Sequence[str], rows: Sequence[Sequence[str]], least: int = 0) -> list[str]:
-    """Columns as wide as their widest cell, the first to the left, the others to the right."""
-    table = [head, *rows]
-    widths = [max(least if i else 0, *(len(row[i]) for row in table)) for i in range(len(head))]
-    return [
-        "  ".join([f"{row[0]:<{widths[0]}}", *(f"{c:>{w}}" for c, w in zip(row[1:], widths[1:], strict=True))])
-        for row in table
-    ]
-
-
-def binary(amount: Any) -> str:
-    """Bytes with a unit."""
-    name, unit = next((n, u) for n, u in reversed(BINARY) if u == 1 or amount >= u)
-    return f"{float(amount / unit):.3g} {name}" if amount < 1000 * unit else f"{float(amount / unit):.0f} {name}"
 
 
 def component(name: str) -> str:
@@ -61,14 +28,6 @@ def in_order(parts: Iterable[Mapping[str, Any]]) -> list[str]:
 def _place(name: str) -> tuple[int, str]:
     stage = name.partition(".")[0]
     return (ORDER.index(stage), name)
-
-
-def near(x: Any) -> str:
-    """Five digits, with a sign where they would look whole and the number is not."""
-    text = f"{float(x):.5g}"
-    if Fraction(text) == x or Fraction(text).denominator != 1:
-        return text
-    return ("<" if x < Fraction(text) else ">") + text
 
 
 def count_table(document: Document) -> list[str]:
@@ -95,7 +54,12 @@ def count_table(document: Document) -> list[str]:
     offline = parts("offline_macs")
     lines = grid([f"{prefix}MACs (multiply-adds)", *(NAMES[y] for y in systems)], [*rows, *offline], least=11)
     cut = len(lines) - len(offline)
-    return [describe(document), "", *lines[:cut], *(["offline, once for these k passages:", *lines[cut:]] if offline else [])]
+    return [
+        describe(document),
+        "",
+        *lines[:cut],
+        *(["offline, once for these k passages:", *lines[cut:]] if offline else []),
+    ]
 
 
 def count_rows(document: Document) -> list[dict[str, Any]]:
@@ -111,17 +75,27 @@ def sweep_table(document: Document) -> list[str]:
     axis, rows = document["axis"], document["rows"]
     systems = list(dict.fromkeys(row["system"] for row in rows))
     prefix, unit = prefixed(max(row["macs"] for row in rows))
-    cells = {}
+    cells: dict[str, list[Any]] = {}
     for row in rows:
         cells.setdefault(str(row[axis]), []).append(row)
     head = [axis, *(f"{NAMES[y]}" for y in systems), *(f"{NAMES[y]}" for y in systems)]
     body = [
-        [value, *(f"{float(r['macs'] / unit):,.4f}" for r in here), *(f"{float(r['samples_per_tflop']):.6g}" for r in here)]
+        [
+            value,
+            *(f"{float(r['macs'] / unit):,.4f}" for r in here),
+            *(f"{float(r['samples_per_tflop']):.6g}" for r in here),
+        ]
         for value, here in cells.items()
     ]
-    lines = grid(head, body, least=9)
-    first = 11 * len(systems) + len(lines[0]) - 22 * len(systems)
-    return [describe(document, axis), "", f"{prefix + 'MACs a question':>{first}}{'samples per 10^12 MACs':>{11 * len(systems)}}", *lines]
+    wide = max(9, 24 // len(systems))
+    lines, group = grid(head, body, least=wide), (wide + 2) * len(systems)
+    first = len(lines[0]) - group
+    return [
+        describe(document, axis),
+        "",
+        f"{prefix + 'MACs a question':>{first}}{'samples per 10^12 MACs':>{group}}",
+        *lines,
+    ]
 
 
 def break_even_table(document: Document) -> list[str]:
@@ -177,8 +151,7 @@ def figure2_table(document: Document) -> list[str]:
         "",
         *grid(["TMACs, and % off Figure 2", *(NAMES[y] for y in systems)], body),
         "",
-        "Solved from FiD's and LUMEN's published values alone: "
-        f"{float(lengths['pair_tokens']):.5f} tokens a pair,",
+        f"Solved from FiD's and LUMEN's published values alone: {float(lengths['pair_tokens']):.5f} tokens a pair,",
         f"{float(lengths['n_t']):.5f} decoder steps; GLIMMER's value then follows.",
     ]
 
@@ -189,22 +162,29 @@ def figure2_rows(document: Document) -> list[dict[str, Any]]:
 
 
 def storage_table(document: Document) -> list[str]:
-    """Dtypes down; then what encoding once costs."""
-    k, corpora = document["setting"]["k"], list(document["offline"])
-    body = [
-        [dtype, binary(b["passage_bytes"]), binary(b["read_bytes_per_question"]), *(binary(b["corpus_bytes"][c]) for c in corpora)]
-        for dtype, b in document["dtypes"].items()
-    ]
+    """Amounts down, dtypes across; then what encoding once costs."""
+    dtypes = document["dtypes"]
+    amounts = {
+        "a passage": [b["passage_bytes"] for b in dtypes.values()],
+        f"read for a question, k={document['setting']['k']}": [b["read_bytes_per_question"] for b in dtypes.values()],
+        **{corpus: [b["corpus_bytes"][corpus] for b in dtypes.values()] for corpus in document["offline"]},
+    }
     offline = [
-        [c, f"{float(o['macs']):.4g}", *("never" if q is None else f"{float(q):,.0f}" for q in o["repaid_after_questions"].values())]
-        for c, o in document["offline"].items()
+        [
+            corpus,
+            f"{float(o['macs']):.4g}",
+            *("never" if q is None else f"{float(q):,.0f}" for q in o["repaid_after_questions"].values()),
+        ]
+        for corpus, o in document["offline"].items()
     ]
     return [
         describe(document, "m", "beta", "n_t"),
         "",
-        *grid(["memory as", "a passage", f"read, k={k}", *corpora], body),
+        *grid(["memory as", *dtypes], [[name, *map(binary, row)] for name, row in amounts.items()]),
         "",
-        *grid(["encoded once", "MACs", "LUMEN repaid after", "GLIMMER repaid after (questions)"], offline),
+        *grid(
+            ["encoded once", "MACs", "questions to repay:", "LUMEN", "GLIMMER"], [[*o[:2], "", *o[2:]] for o in offline]
+        ),
     ]
 
 
@@ -253,7 +233,13 @@ def _batches(document: Document) -> list[str]:
             [str(row["batch"]), *(f"{y['price_per_million_questions']:,.2f}" for y in row["systems"].values())]
             for row in batches
         ]
-        lines += ["", *grid([f"a million questions at {document['price_per_hour']:g} an hour, batch", *(NAMES[y] for y in systems)], prices)]
+        lines += [
+            "",
+            *grid(
+                [f"a million questions at {document['price_per_hour']:g} an hour, batch", *(NAMES[y] for y in systems)],
+                prices,
+            ),
+        ]
     return lines
 
 

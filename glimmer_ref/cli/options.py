@@ -7,8 +7,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from ..errors import Refused
 from ..ops import TELLINGS
 
@@ -68,8 +66,4 @@ def print_json(data: Any) -> None:
 
 
 def _plain(x: Any) -> Any:
-    if isinstance(x, np.ndarray):
-        return x.tolist()
-    if isinstance(x, np.generic):
-        return x.item()
-    raise TypeError(type(x).__name__)
+    return x.tolist()  # NumPy's arrays and numbers have it; anything else has no place in a document

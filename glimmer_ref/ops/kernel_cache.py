@@ -32,7 +32,9 @@ settings: Any = numba.config
 def _digest() -> str:
     """A name for the sources of `ops` and where they lie, the versions and the processor."""
     parts = [str(Path(__file__).absolute()), sys.version, numba.__version__, llvmlite.__version__, np.__version__]
-    parts += [llvm.get_process_triple(), llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten()]
+    parts += [llvm.get_process_triple(), llvm.get_host_cpu_name()]
+    with suppress(RuntimeError):  # some systems cannot tell; numba then builds for the name alone
+        parts.append(llvm.get_host_cpu_features().flatten())
     parts += [f"{k}={v}" for k, v in sorted(os.environ.items()) if k.startswith("NUMBA_") and k not in HARMLESS]
     for source in sorted(Path(__file__).parent.glob("*.py")):
         parts += [source.name, source.read_text(encoding="utf-8")]

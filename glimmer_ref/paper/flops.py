@@ -101,7 +101,7 @@ class Setting:
         return self.L - self.live
 
 
-def shapes_of(t5: T5Config) -> dict[str, int]:
+def shapes_of(t5: T5Config) -> dict[str, Any]:
     """The part of a setting that T5's config decides."""
     return {
         "d": t5.d_model,
@@ -134,31 +134,29 @@ class Lengths(NamedTuple):
     """What a count needs to know of some sequences' lengths n_i.
 
     Args:
-        count: how many sequences.
+        sequences: how many there are.
         tokens: sum of n_i, what matrix products grow with.
         squares: sum of n_i^2, what attention grows with.
     """
 
-    count: Number
+    sequences: Number
     tokens: Number
     squares: Number
 
 
-def lengths_of(sequences: Sequence[Number]) -> Lengths:
+def lengths_of(tokens: Sequence[Number]) -> Lengths:
     """Of sequences of any lengths."""
-    return Lengths(len(sequences), sum(sequences), sum(n * n for n in sequences))
+    return Lengths(len(tokens), sum(tokens), sum(n * n for n in tokens))
 
 
-def equal_lengths(count: Number, tokens: Number) -> Lengths:
-    """Of `count` sequences of `tokens` tokens each."""
-    return Lengths(count, count * tokens, count * tokens * tokens)
+def equal_lengths(sequences: Number, tokens: Number) -> Lengths:
+    """Of `sequences` sequences of `tokens` tokens each."""
+    return Lengths(sequences, sequences * tokens, sequences * tokens * tokens)
 
 
 def pairs_of(n_q: Number, x: Lengths) -> Lengths:
     """Of [Q; P_i] for each passage: lengths n_q + n_i."""
-    return Lengths(
-        x.count, x.count * n_q + x.tokens, x.count * n_q * n_q + 2 * n_q * x.tokens + x.squares
-    )
+    return Lengths(x.sequences, x.sequences * n_q + x.tokens, x.sequences * n_q * n_q + 2 * n_q * x.tokens + x.squares)
 
 
 def layer_weights(s: Setting) -> Number:
@@ -227,7 +225,7 @@ def glimmer_macs(s: Setting, passages: Lengths, pairs: Lengths, best: Lengths) -
     return {
         **memory_macs(s, passages),
         **encoder_macs(s, first, s.live_a, pairs),
-        "score": pairs.count * s.d,
+        "score": pairs.sequences * s.d,
         **encoder_macs(s, rest, after, best),
         **decoder_macs(s, read_tokens(s, "glimmer", best)),
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from typing import Any
 
 from ..errors import Refused
 from ..paper.flops import Number, Setting
@@ -21,7 +22,7 @@ class BreakEven:
         value: exact; None where the variable changes nothing, or there is no such value.
         low, high: the range that makes sense (high is None where there is no end).
         whole: the largest value in that range, in whole passages or layers, at which GLIMMER costs no
-            more; None if it costs more everywhere.
+            more; None if it costs more everywhere, or never.
     """
 
     variable: str
@@ -72,13 +73,18 @@ def break_even(s: Setting, variable: str, target: Number, mode: str = "full") ->
     """
     if variable not in VARIABLES:
         raise Refused("break-even", f"one of {', '.join(VARIABLES)}", repr(variable))
-    a, b = line(lambda x: total(replace(s, **{variable: x}), "glimmer", mode))
+
+    def cost(x: int) -> Number:
+        changed: dict[str, Any] = {variable: x}
+        return total(replace(s, **changed), "glimmer", mode)
+
+    a, b = line(cost)
     low, high, step = limits(s, variable)
-    value = None if b == 0 else (target - a) / b
-    if value is None:
-        return BreakEven(variable, None, low, high, high if a <= target else None)
-    top = value if high is None else min(value, high)
-    whole = (top // step) * step
+    if b == 0:  # the variable changes nothing: any value pays, or none
+        whole = None if high is None or a > target else high // step * step
+        return BreakEven(variable, None, low, high, whole)
+    value = (target - a) / b
+    whole = (value if high is None else min(value, high)) // step * step
     return BreakEven(variable, value, low, high, whole if whole >= low else None)
 
 

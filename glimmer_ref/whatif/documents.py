@@ -62,9 +62,9 @@ def describe(document: Mapping[str, Any], *leave_out: str) -> str:
 
 def count_document(model: str, s: Setting, systems: Sequence[str], mode: str) -> Document:
     """One question, by component; what is computed offline apart."""
-    rows = {}
+    rows: Document = {}
     for system in systems:
-        macs = {name: Fraction(x) for name, x in MODES[mode].count(s, system).items()}
+        macs = {name: Fraction(x) for name, x in MODES[mode].macs(s, system).items()}
         rows[system] = {
             "macs": {name: x for name, x in macs.items() if not name.startswith("memory")},
             "offline_macs": {name: x for name, x in macs.items() if name.startswith("memory")},
@@ -148,10 +148,12 @@ def storage_document(model: str, s: Setting, own: int | None = None) -> Document
     return {**header(model, s), "dtypes": dtypes, "offline": offline, "note": STORAGE_NOTE}
 
 
-def _latency(s: Setting, system: str, dtype: str, hardware: roofline.Hardware, batch: int, price: float | None) -> Document:
+def _latency(
+    s: Setting, system: str, dtype: str, hardware: roofline.Hardware, batch: int, price: float | None
+) -> Document:
     """One system at one batch."""
     flops, width = hardware.flops[dtype], storage.WIDTHS[dtype]
-    stages = {
+    stages: Document = {
         name: {
             "macs": Fraction(w.macs),
             "bytes": Fraction(w.bytes),
@@ -173,7 +175,12 @@ def _latency(s: Setting, system: str, dtype: str, hardware: roofline.Hardware, b
 
 
 def latency_document(
-    model: str, s: Setting, systems: Sequence[str], hardware: roofline.Hardware, dtype: str, batches: Sequence[int],
+    model: str,
+    s: Setting,
+    systems: Sequence[str],
+    hardware: roofline.Hardware,
+    dtype: str,
+    batches: Sequence[int],
     price: float | None = None,
 ) -> Document:
     """Least seconds by stage, system and batch, and what a million questions cost at a price an hour."""
@@ -201,9 +208,9 @@ def rerankers_document(model: str, s: Setting, size: str, r: Setting, depth: int
         for name, p in pipelines(s, r, depth, late_depth).items()
     ]
     note = (
-        f"Cross-encoder: {depth} layers of T5.1.1-{size} over each pair's text; late interaction: its last {late_depth}, "
-        f"the first {r.L - late_depth} offline. Reading is of m passages, of k without ranking. GLIMMER's ranking is what "
-        "it costs above LUMEN over m passages. Mode full; stored memory in bfloat16."
+        f"Cross-encoder: {depth} layers of T5.1.1-{size} over each pair's text; late interaction: its last "
+        f"{late_depth}, the first {r.L - late_depth} offline. Reading is of m passages, of k without ranking. "
+        "GLIMMER's ranking is what it costs above LUMEN over m passages. Mode full; stored memory in bfloat16."
     )
     about = {"size": size, "depth": depth, "late_depth": late_depth}
     return {**header(model, s), "reranker": about, "rows": rows, "note": note}

@@ -89,7 +89,9 @@ def lines(document: Document, path: str) -> None:
         for system in dict.fromkeys(row["system"] for row in rows):
             own = [row for row in rows if row["system"] == system]
             x = [row[axis] if axis == "size" else float(row[axis]) for row in own]
-            axes.plot(x, [float(row["macs"] / unit) for row in own], label=NAMES[system], markersize=5, **STYLES[system])
+            axes.plot(
+                x, [float(row["macs"] / unit) for row in own], label=NAMES[system], markersize=5, **STYLES[system]
+            )
         axes.set_yscale("log" if axis == "size" else "linear")
         if axis != "size":
             axes.set_ylim(bottom=0)

@@ -49,7 +49,7 @@ def printed(s: Setting, system: str) -> Macs:
 class Mode(NamedTuple):
     """A way to count, and one sentence about what it leaves out."""
 
-    count: Callable[[Setting, str], Macs]
+    macs: Callable[[Setting, str], Macs]
     leaves_out: str
 
 
@@ -80,7 +80,7 @@ def total(s: Setting, system: str, mode: str) -> Number:
     """
     if mode not in MODES:
         raise Refused("mode", f"one of {', '.join(MODES)}", repr(mode))
-    return online(MODES[mode].count(s, system))
+    return online(MODES[mode].macs(s, system))
 
 
 def samples_per_tflop(macs: Number) -> Number:

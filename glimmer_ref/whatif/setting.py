@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -11,11 +12,12 @@ from typing import Any
 
 from ..config import SIZES, GlimmerConfig, T5Config, whole_layers
 from ..errors import Refused
-from ..paper.flops import Number, Setting, setting_of, shapes_of
+from ..paper.flops import SYSTEMS, Number, Setting, setting_of, shapes_of
 
-PAPER = {
+PAPER: dict[str, Any] = {
     "alpha": Fraction(1, 3), "beta": Fraction(1, 4), "k": 25, "m": 5, "n_q": 48, "n_p": 304, "n_t": 64,
 }  # fmt: skip
+MOST = 10**12  # beyond this, a number is a slip of the keyboard
 COUNTS = ("k", "m", "n_p", "n_q", "n_t")
 PROPORTIONS = ("alpha", "beta")
 
@@ -60,7 +62,7 @@ def of_folder(folder: str | Path) -> Setting:
 
 
 def count(name: str, value: object) -> int:
-    """A whole number of at least 1, from text or as it is.
+    """A whole number from 1 to 10^12, from text or as it is.
 
     Raises:
         Refused: anything else.
@@ -69,9 +71,22 @@ def count(name: str, value: object) -> int:
         number = int(value) if isinstance(value, str) else value
     except ValueError:
         number = None
-    if not isinstance(number, int) or isinstance(number, bool) or number < 1:
-        raise Refused(name, "a whole number of at least 1", repr(value))
+    if not isinstance(number, int) or isinstance(number, bool) or not 1 <= number <= MOST:
+        raise Refused(name, "a whole number of at least 1" + (", at most 10^12" if number else ""), repr(value)[:40])
     return number
+
+
+def fraction(text: object) -> Fraction | None:
+    """An exact number from text like "1/3" or "0.25", or from a number; None if it is none of these.
+
+    No exponents: "1e999999999" would take all memory to write out.
+    """
+    if isinstance(text, str) and not re.fullmatch(r"\s*-?\d{0,18}(\.\d{1,18}|\d/\d{1,18}|\d)\s*", text):
+        return None
+    try:
+        return Fraction(text)  # type: ignore[call-overload]
+    except (ValueError, ZeroDivisionError, TypeError, OverflowError):
+        return None
 
 
 def proportion(name: str, value: object) -> Fraction:
@@ -80,13 +95,10 @@ def proportion(name: str, value: object) -> Fraction:
     Raises:
         Refused: anything else.
     """
-    try:
-        share = Fraction(value)  # type: ignore[call-overload]
-    except (ValueError, ZeroDivisionError, TypeError, OverflowError):
-        share = Fraction(-1)
-    if not 0 <= share <= 1:
-        raise Refused(name, "a proportion between 0 and 1, like 1/3", repr(value))
-    return Fraction(share)
+    share = fraction(value)
+    if share is None or not 0 <= share <= 1:
+        raise Refused(name, "a proportion between 0 and 1, like 1/3", repr(value)[:40])
+    return share
 
 
 def number(name: str, value: object) -> Number:
@@ -105,21 +117,24 @@ def change(s: Setting, **values: object) -> Setting:
     return replace(s, **more)
 
 
-def checked(s: Setting, whole: bool = True) -> Setting:
+def checked(s: Setting, whole: bool = True, systems: Sequence[str] = SYSTEMS) -> Setting:
     """The setting itself, if its numbers fit each other.
 
     Args:
         whole: alpha and beta must give whole layers (D12); the printed formulas take any.
+        systems: those that it is for. FiD has neither alpha, beta nor m, LUMEN neither beta nor m.
 
     Raises:
         Refused: m > k, no encoder layer, or layers that are not whole.
     """
     if s.L < 1:
         raise Refused("num_layers", "an encoder of at least 1 layer", str(s.L))
-    if s.m > s.k:
+    if max(s.d, s.hc, s.f, s.v, s.L, s.decoder_layers) > MOST:
+        raise Refused("config.json", f"sizes of at most {MOST}", "a larger one")
+    if "glimmer" in systems and s.m > s.k:
         raise Refused("m", "at most k", f"k={s.k}, m={s.m}", "lower m or retrieve more")
-    if whole:
+    if whole and set(systems) - {"fid"}:
         live = whole_layers("alpha", s.alpha, s.L)
-        if live:
+        if live and "glimmer" in systems:
             whole_layers("beta", s.beta, live)
     return s

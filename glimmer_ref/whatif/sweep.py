@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from fractions import Fraction
 from typing import Any
 
 from ..config import SIZES
 from ..errors import Refused
 from ..paper.flops import Number, Setting
 from .modes import samples_per_tflop, total
-from .setting import COUNTS, PROPORTIONS, change, checked, number
+from .setting import COUNTS, PROPORTIONS, change, checked, fraction, number
 
 AXES = (*COUNTS, *PROPORTIONS, "size")
 MOST = 2000
@@ -37,10 +36,10 @@ def parse_axis(spec: str) -> tuple[str, list[Number | str]]:
 
 def _range(spec: str, name: str, words: Sequence[str]) -> list[Number | str]:
     """FROM, FROM + STEP .. up to TO itself."""
-    try:
-        first, last, step = (Fraction(word) for word in words)
-    except (ValueError, ZeroDivisionError):
-        raise Refused("--over", "FROM:TO:STEP, three numbers", repr(spec)) from None
+    numbers = [x for x in map(fraction, words) if x is not None]
+    if len(numbers) != 3 or len(words) != 3:
+        raise Refused("--over", "FROM:TO:STEP, three numbers", repr(spec)[:60])
+    first, last, step = numbers
     if step <= 0 or last < first:
         raise Refused("--over", "FROM at most TO, and STEP above 0", repr(spec))
     steps = (last - first) // step
@@ -50,7 +49,9 @@ def _range(spec: str, name: str, words: Sequence[str]) -> list[Number | str]:
     return [number(name, int(v) if v.denominator == 1 and name in COUNTS else str(v)) for v in values]
 
 
-def sweep(s: Setting, axis: str, values: Sequence[Number | str], systems: Sequence[str], mode: str) -> list[dict[str, Any]]:
+def sweep(
+    s: Setting, axis: str, values: Sequence[Number | str], systems: Sequence[str], mode: str
+) -> list[dict[str, Any]]:
     """A row for each value and system, all else as in the setting.
 
     Raises:
@@ -59,7 +60,7 @@ def sweep(s: Setting, axis: str, values: Sequence[Number | str], systems: Sequen
     rows = []
     for value in values:
         try:
-            here = checked(change(s, **{axis: value}), whole=mode != "printed")
+            here = checked(change(s, **{axis: value}), whole=mode != "printed", systems=systems)
         except Refused as error:
             raise Refused(f"--over {axis}={value}", "a setting that makes sense", f"this: {error}") from None
         for system in systems:

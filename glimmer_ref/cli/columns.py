@@ -1,0 +1,49 @@
+"""Numbers in columns: tables of text at 80 characters, and comma-separated values."""
+
+from __future__ import annotations
+
+import csv
+import sys
+import textwrap
+from collections.abc import Mapping, Sequence
+from fractions import Fraction
+from typing import Any
+
+BINARY = (("B", 1), ("KiB", 2**10), ("MiB", 2**20), ("GiB", 2**30), ("TiB", 2**40), ("PiB", 2**50))
+
+
+def show(lines: Sequence[str], note: str) -> None:
+    """A table, and the assumptions behind it last."""
+    print("\n".join(line.rstrip() for line in lines))
+    print("\n" + textwrap.fill(note, 80))
+
+
+def print_csv(rows: Sequence[Mapping[str, Any]]) -> None:
+    """Rows under the names of their columns."""
+    writer = csv.DictWriter(sys.stdout, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+
+
+def grid(head: Sequence[str], rows: Sequence[Sequence[str]], least: int = 0) -> list[str]:
+    """Columns as wide as their widest cell, the first to the left, the others to the right."""
+    table = [head, *rows]
+    widths = [max(least if i else 0, *(len(row[i]) for row in table)) for i in range(len(head))]
+    return [
+        "  ".join([f"{row[0]:<{widths[0]}}", *(f"{c:>{w}}" for c, w in zip(row[1:], widths[1:], strict=True))])
+        for row in table
+    ]
+
+
+def binary(amount: Any) -> str:
+    """Bytes with a unit."""
+    name, unit = next((n, u) for n, u in reversed(BINARY) if u == 1 or amount >= u)
+    return f"{float(amount / unit):.3g} {name}" if amount < 1000 * unit else f"{float(amount / unit):.0f} {name}"
+
+
+def near(x: Any) -> str:
+    """Five digits, with a sign where they would look whole and the number is not."""
+    text = f"{float(x):.5g}"
+    if Fraction(text) == x or Fraction(text).denominator != 1:
+        return text
+    return ("<" if x < Fraction(text) else ">") + text
