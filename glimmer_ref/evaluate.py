@@ -40,6 +40,11 @@ def answers(
         yield from zip(batch, found, strict=True)
 
 
+def _recall(gold: set[str], found: list[str]) -> float | None:
+    """The share of the gold passages that was found."""
+    return len(gold & set(found)) / len(gold) if gold else None
+
+
 def judge(question: Question, answer: Answer) -> dict[str, Any]:
     """One question's line of predictions; what cannot be judged is None."""
     selected = [answer.passages[i].id for i in answer.selected]
@@ -53,8 +58,8 @@ def judge(question: Question, answer: Answer) -> dict[str, Any]:
         "selected": selected,
         "scores": None if answer.scores is None else [float(s) for s in answer.scores],
         "exact_match": exact_match(answer.text, question.answers) if question.answers else None,
-        "recall_at_m": gold <= set(selected) if gold else None,
-        "recall_at_m_of_retrieval": gold <= {p.id for p in answer.passages[: len(selected)]} if gold else None,
+        "recall_at_m": _recall(gold, selected),
+        "recall_at_m_of_retrieval": _recall(gold, [p.id for p in answer.passages[: len(selected)]]),
     }
 
 
@@ -72,7 +77,7 @@ def summary(rows: Iterable[dict[str, Any]]) -> dict[str, Any]:
     return {"questions": sum(t["questions"] for t in tasks.values()), **overall, "tasks": tasks}
 
 
-def _percent(values: list[bool | None]) -> float | None:
+def _percent(values: list[float | None]) -> float | None:
     return _mean([None if v is None else 100.0 * v for v in values])
 
 

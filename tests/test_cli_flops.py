@@ -21,7 +21,8 @@ from glimmer_ref.reader import bundled
 
 Run = Callable[..., tuple[int, str, str]]
 SWEEP = ("sweep", "--over", "k=5:25:10")
-FORMS = [(), SWEEP, ("break-even",), ("figure2",), ("storage",), ("latency",), ("rerankers",)]
+PUBLISHED = [("published", *which) for which in ((), ("--figure", "2"), ("--figure", "7"), ("--table", "1"))]
+FORMS = [(), SWEEP, ("break-even",), ("figure2",), ("storage",), ("latency",), ("rerankers",), *PUBLISHED]
 
 
 @pytest.fixture
@@ -49,7 +50,7 @@ def test_every_action_is_tried_here() -> None:
 @pytest.mark.parametrize("words", FORMS)
 @pytest.mark.parametrize("model", [(), ("--config", str(bundled()))])
 def test_tables_fit_the_terminal_and_end_with_what_was_assumed(run: Run, words: tuple[str, ...], model: Any) -> None:
-    if words[:1] == ("figure2",):
+    if words[:1] in (("figure2",), ("published",)):
         model = ()
     code, out, err = run(*words, *model)
     assert (code, err) == (0, "")
@@ -196,7 +197,11 @@ def test_latency_on_stated_and_measured_hardware(run: Run) -> None:
         ("rerankers --reranker-size huge", "size: one of"),
         ("rerankers --depth 13", "depth: from 1 to the reranker's 12 layers; got 13"),
         ("rerankers --late-depth 0", "--late-depth: a whole number of at least 1"),
+        ("published --figure 1", "--figure: one of 2, 3, 4, 5, 6, 7; got '1'"),
+        ("published --table x", "--table: one of 1, 2, 3; got 'x'"),
+        ("published --figure 3 --table 1", "either --figure or --table; got both"),
         ("--k 3 figure2", "--k: not with flops figure2"),
+        ("--size xl published", "--size: not with flops published"),
         ("--mode printed storage", "--mode: not with flops storage"),
         ("--plot x.png storage", "--plot: not with flops storage"),
         ("--plot x.nonsense", "x.nonsense: a picture file that can be written"),

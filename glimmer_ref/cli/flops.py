@@ -26,6 +26,7 @@ USES: dict[str | None, tuple[str, ...]] = {  # which of the shared options an ac
     "storage": SETTING,
     "latency": (*SETTING, "system", "plot"),
     "rerankers": SETTING,
+    "published": ("plot",),
 }
 
 
@@ -82,6 +83,8 @@ def _own(parsers: dict[str, argparse.ArgumentParser]) -> None:
     option("latency", "--dtype", None, "bfloat16, float16, float32, int8 (default: the hardware's first)")
     option("latency", "--batch", "1,8,64", "questions at once (default 1,8,64)", "N,N,..")
     option("latency", "--price-per-hour", None, "of the hardware, in any currency", "X")
+    option("published", "--figure", None, "one of the paper's figures, 2 to 7", "N")
+    option("published", "--table", None, "or one of its tables, 1 to 3", "N")
     option("rerankers", "--reranker-size", "base", "its T5.1.1 shapes (default base)", "SIZE")
     option("rerankers", "--depth", None, "layers of the cross-encoder (default: all)", "N")
     option("rerankers", "--late-depth", None, "live layers of late interaction (default: half)", "N")
@@ -267,6 +270,22 @@ def rerankers(args: argparse.Namespace) -> dict[str, Any]:
     return rerankers_document(model, s, args.reranker_size, r, depth, late)
 
 
+def published(args: argparse.Namespace) -> dict[str, Any]:
+    """A figure or table of the paper beside its cost; without, all that Figures 3 to 5 have, by cost."""
+    from ..whatif.published import EXHIBITS
+    from ..whatif.published_documents import exhibit_document, front_document
+
+    if args.figure is not None and args.table is not None:
+        raise Refused("--figure", "either --figure or --table", "both")
+    if args.figure is None and args.table is None:
+        return front_document()
+    kind, number = ("Figure", args.figure) if args.table is None else ("Table", args.table)
+    if f"{kind} {number}" not in EXHIBITS:
+        known = [name.split()[1] for name in EXHIBITS if name.startswith(kind)]
+        raise Refused(f"--{kind.lower()}", f"one of {', '.join(known)}", repr(number))
+    return exhibit_document(f"{kind} {number}")
+
+
 ACTIONS: dict[str, tuple[Callable[[argparse.Namespace], dict[str, Any]], str]] = {
     "sweep": (sweep, "the cost along one axis"),
     "break-even": (break_even, "where GLIMMER costs as much as LUMEN or FiD, solved exactly"),
@@ -274,4 +293,5 @@ ACTIONS: dict[str, tuple[Callable[[argparse.Namespace], dict[str, Any]], str]] =
     "storage": (storage, "bytes of the stored memory"),
     "latency": (latency, "least time and its price, from peak FLOP/s and bandwidth"),
     "rerankers": (rerankers, "GLIMMER beside a cross-encoder and a late-interaction reranker"),
+    "published": (published, "the paper's figures and tables, quality against true cost"),
 }

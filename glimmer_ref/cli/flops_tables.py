@@ -7,6 +7,7 @@ from typing import Any
 
 from ..whatif.documents import NAMES, describe
 from ..whatif.modes import prefixed
+from . import published_tables
 from .ask import TITLES
 from .columns import binary, grid, near
 
@@ -274,6 +275,7 @@ TABLES: dict[str | None, Callable[[Document], list[str]]] = {
     "storage": storage_table,
     "latency": latency_table,
     "rerankers": rerankers_table,
+    "published": published_tables.table,
 }
 ROWS: dict[str | None, Rows] = {
     None: count_rows,
@@ -283,4 +285,5 @@ ROWS: dict[str | None, Rows] = {
     "storage": storage_rows,
     "latency": latency_rows,
     "rerankers": lambda document: document["rows"],
+    "published": published_tables.rows,
 }
