@@ -27,6 +27,7 @@ USES: dict[str | None, tuple[str, ...]] = {  # which of the shared options an ac
     "latency": (*SETTING, "system", "plot"),
     "rerankers": SETTING,
     "published": ("plot",),
+    "page": (),
 }
 
 
@@ -85,6 +86,7 @@ def _own(parsers: dict[str, argparse.ArgumentParser]) -> None:
     option("latency", "--price-per-hour", None, "of the hardware, in any currency", "X")
     option("published", "--figure", None, "one of the paper's figures, 2 to 7", "N")
     option("published", "--table", None, "or one of its tables, 1 to 3", "N")
+    parsers["page"].add_argument("out", metavar="OUT.html")
     option("rerankers", "--reranker-size", "base", "its T5.1.1 shapes (default base)", "SIZE")
     option("rerankers", "--depth", None, "layers of the cross-encoder (default: all)", "N")
     option("rerankers", "--late-depth", None, "live layers of late interaction (default: half)", "N")
@@ -286,6 +288,13 @@ def published(args: argparse.Namespace) -> dict[str, Any]:
     return exhibit_document(f"{kind} {number}")
 
 
+def page(args: argparse.Namespace) -> dict[str, Any]:
+    """The interactive page, written to a file."""
+    from ..whatif.page import ASSUMPTION, write_page
+
+    return {"file": args.out, "bytes": write_page(args.out), "note": ASSUMPTION}
+
+
 ACTIONS: dict[str, tuple[Callable[[argparse.Namespace], dict[str, Any]], str]] = {
     "sweep": (sweep, "the cost along one axis"),
     "break-even": (break_even, "where GLIMMER costs as much as LUMEN or FiD, solved exactly"),
@@ -294,4 +303,5 @@ ACTIONS: dict[str, tuple[Callable[[argparse.Namespace], dict[str, Any]], str]] =
     "latency": (latency, "least time and its price, from peak FLOP/s and bandwidth"),
     "rerankers": (rerankers, "GLIMMER beside a cross-encoder and a late-interaction reranker"),
     "published": (published, "the paper's figures and tables, quality against true cost"),
+    "page": (page, "an interactive page of all this, in one file that works offline"),
 }

@@ -276,6 +276,7 @@ TABLES: dict[str | None, Callable[[Document], list[str]]] = {
     "latency": latency_table,
     "rerankers": rerankers_table,
     "published": published_tables.table,
+    "page": lambda document: [f"{document['file']}: {document['bytes']:,} bytes; open it in a browser"],
 }
 ROWS: dict[str | None, Rows] = {
     None: count_rows,
@@ -286,4 +287,5 @@ ROWS: dict[str | None, Rows] = {
     "latency": latency_rows,
     "rerankers": lambda document: document["rows"],
     "published": published_tables.rows,
+    "page": lambda document: [{"file": document["file"], "bytes": document["bytes"]}],
 }

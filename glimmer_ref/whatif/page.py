@@ -1,0 +1,63 @@
+"""The interactive page: one HTML file that works offline, its formulas generated from the Python ones."""
+
+from __future__ import annotations
+
+import json
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from ..config import SIZES
+from ..errors import Refused
+from ..paper.flops import shapes_of
+from .javascript import formulas
+from .modes import MODES
+from .roofline import ACCELERATORS
+from .setting import PAPER
+from .storage import CORPORA, WIDTHS
+
+ASSUMPTION = (
+    MODES["full"].leaves_out
+    + " One multiply-add (MAC) is two FLOPs. Every passage has n_p tokens; 64 decoder steps are "
+    "inferred from the paper's Figure 2. Latency is a roofline: each stage takes the longer of arithmetic at the "
+    "datasheet's peak and traffic at its bandwidth, so real systems are slower. int8 is counted without its scales."
+)
+
+
+def data() -> dict[str, Any]:
+    """What the page's sliders choose from."""
+    return {
+        "sizes": {name: shapes_of(t5) for name, t5 in SIZES.items()},
+        "start": {**{name: x for name, x in PAPER.items() if isinstance(x, int)}, "size": "xxl", "batch": 1},
+        "alpha": str(PAPER["alpha"]),
+        "beta": str(PAPER["beta"]),
+        "widths": WIDTHS,
+        "corpora": list(CORPORA),
+        "hardware": {
+            key: {"name": h.name, "flops": h.flops, "bandwidth": h.bandwidth, "memory": h.memory}
+            for key, h in ACCELERATORS.items()
+        },
+        "assumption": ASSUMPTION,
+    }
+
+
+def page() -> str:
+    """The page as text; the same text every time."""
+    template = (files(__package__) / "page.html").read_text(encoding="utf-8")
+    for place, text in (("/*FORMULAS*/", formulas()), ("/*DATA*/", f"const DATA = {json.dumps(data(), indent=1)};\n")):
+        template = template.replace(place, text, 1)
+    return template
+
+
+def write_page(path: str | Path) -> int:
+    """Write the page and return its bytes.
+
+    Raises:
+        Refused: a file that cannot be written.
+    """
+    text = page().encode("utf-8")
+    try:
+        Path(path).write_bytes(text)
+    except OSError as error:
+        raise Refused(str(path), "a file that can be written", error.strerror or type(error).__name__) from None
+    return len(text)
