@@ -78,7 +78,8 @@ def formulas() -> str:
     FLOP/s) and bandwidth (bytes/s). All results but SECONDS are whole numbers; JavaScript's doubles
     hold them exactly up to 2^53, some ten times what XXL costs at the page's largest sliders.
     """
-    s = Layers(**{name: Symbol(f"s.{name}") for name in NUMBERS}, alpha=None, beta=None)
+    numbers: dict[str, Any] = {name: Symbol(f"s.{name}") for name in NUMBERS}
+    s = Layers(**numbers, alpha=None, beta=None)
     width, batch, flops, bandwidth = (Symbol(f"s.{name}") for name in ("width", "batch", "flops", "bandwidth"))
     stages = {
         system: "{" + ", ".join(f'"{stage}": {_function(x)}' for stage, x in _stages(s, system).items()) + "}"
