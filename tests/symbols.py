@@ -1,4 +1,4 @@
-"""Two kinds of symbols, which show that the cost formulas are plain arithmetic."""
+"""Polynomials, which show that two cost formulas are the same function."""
 
 from __future__ import annotations
 
@@ -53,32 +53,3 @@ class Polynomial:
 
 def letters(names: str) -> dict[str, Polynomial]:
     return {name: Polynomial({(name,): 1}) for name in names.split()}
-
-
-class Expression:
-    """Arithmetic that writes itself down, as `text` in Python's own notation."""
-
-    def __init__(self, text: str) -> None:
-        self.text = text
-
-    def _write(sign: str, swapped: bool = False) -> Any:  # type: ignore[misc]
-        def write(self: Expression, other: Any) -> Expression:
-            left, right = self.text, other.text if isinstance(other, Expression) else repr(other)
-            return Expression(f"({right} {sign} {left})" if swapped else f"({left} {sign} {right})")
-
-        return write
-
-    __add__, __radd__ = _write("+"), _write("+", True)
-    __sub__, __rsub__ = _write("-"), _write("-", True)
-    __mul__, __rmul__ = _write("*"), _write("*", True)
-    __truediv__, __rtruediv__ = _write("/"), _write("/", True)
-    __pow__ = _write("**")
-
-    def __abs__(self) -> Expression:
-        return Expression(f"abs({self.text})")
-
-    def __bool__(self) -> bool:
-        raise TypeError("a formula must not branch on its numbers")
-
-    __eq__ = __lt__ = __le__ = __gt__ = __ge__ = __int__ = __float__ = __bool__  # type: ignore[assignment]
-    __hash__ = None  # type: ignore[assignment]

@@ -6,16 +6,17 @@ import json
 from dataclasses import fields, replace
 from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from symbols import Expression
 
 from glimmer_ref.config import SIZES
 from glimmer_ref.errors import Refused
 from glimmer_ref.paper.flops import SYSTEMS, Setting, online
 from glimmer_ref.reader import bundled
 from glimmer_ref.whatif import breakeven, figure2, rerankers, roofline, setting, storage
+from glimmer_ref.whatif.javascript import Symbol
 from glimmer_ref.whatif.modes import MODES, full, plain, total
 from glimmer_ref.whatif.sweep import parse_axis, sweep
 from glimmer_ref.whatif.this_cpu import this_cpu
@@ -277,8 +278,8 @@ def formulas(s: Any) -> list[Any]:
 
 def test_every_formula_is_plain_arithmetic() -> None:
     numbers = {f.name: getattr(XXL, f.name) for f in fields(Setting) if f.name not in ("decoder_question", "reranker")}
-    names = {"Fraction": Fraction, **numbers}
-    for written, value in zip(formulas(Setting(**{n: Expression(n) for n in numbers})), formulas(XXL), strict=True):
+    names = {"Fraction": Fraction, "Math": SimpleNamespace(abs=abs), **numbers}  # JavaScript's signs are Python's
+    for written, value in zip(formulas(Setting(**{n: Symbol(n) for n in numbers})), formulas(XXL), strict=True):
         assert eval(written.text, names) == pytest.approx(value, rel=1e-14)  # type: ignore[arg-type]
 
 
