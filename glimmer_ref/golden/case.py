@@ -1,0 +1,124 @@
+"""What a golden case is: a config, a seed, the inputs and weights that follow from it, the tensors that it holds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from ..arrays import Tokens
+from ..config import GlimmerConfig
+from ..params.tensors import bfloat16
+from ..params.tree import Model, assemble
+from . import draw, operations
+
+
+@dataclass(frozen=True)
+class Case:
+    """One golden case, before anything is computed.
+
+    Args:
+        pins: one sentence, what the case holds an implementation to.
+        decisions: those of D1 .. that its values depend on.
+        holds: regular expressions of the tensors that are expected.
+        question: tokens of the question.
+        passages: tokens of each passage; for "decoder", rows of each memory.
+        target: tokens of each answer that is forced on the decoder.
+        kind: "model" runs `system`, "ops" the operations one by one, "refuse" asks for errors.
+        system: "glimmer", "lumen" or "fid" from the question and the passages, "encoder" from the passages,
+            "decoder" from a memory.
+        stored: "F32", or "BF16" for weights that are rounded to bfloat16.
+        refusals: what is changed, and what must be said, where the case asks for errors.
+    """
+
+    name: str
+    pins: str
+    config: GlimmerConfig
+    seed: int
+    decisions: tuple[str, ...]
+    holds: tuple[str, ...]
+    question: int
+    passages: tuple[int, ...]
+    target: tuple[int, ...]
+    kind: str = "model"
+    system: str = "glimmer"
+    tied: bool = False
+    stored: str = "F32"
+    refusals: tuple[Mapping[str, Any], ...] = field(default=(), repr=False)
+
+    @property
+    def k(self) -> int:
+        """Passages."""
+        return len(self.passages)
+
+    @property
+    def m(self) -> int:
+        """Passages that the decoder reads."""
+        return self.config.m if self.system == "glimmer" else self.k
+
+    @property
+    def decodes(self) -> bool:
+        """Does it have a decoder to run?"""
+        return self.kind == "model" and self.system != "encoder"
+
+    def needs(self, weight: str) -> bool:
+        """Does its system read this weight?"""
+        whole = ("question.", "memory.", "live.", "reranker.", "embedding", "final_norm", "decoder.")
+        parts = {
+            "encoder": ("embedding", "memory.", "final_norm"),
+            "decoder": ("embedding", "decoder."),
+            "glimmer": (*whole, "score."),
+        }
+        return self.kind != "ops" and weight.startswith(parts.get(self.system, whole))
+
+
+def weights(case: Case) -> dict[str, np.ndarray]:
+    """The case's weights by name, float32; those rounded to bfloat16 keep such values."""
+    result: dict[str, np.ndarray] = {}
+
+    def leaf(name: str, shape: tuple[int, ...]) -> None:
+        if case.needs(name):
+            x = draw.weight(case.seed, name, shape, case.config.t5.d_kv).astype(np.float32)
+            if case.stored == "BF16":
+                x = (bfloat16(x).astype(np.uint32) << 16).view(np.float32)
+            result[name] = x
+
+    assemble(case.config, case.tied, leaf)
+    return result
+
+
+def model(case: Case, named: Mapping[str, np.ndarray], dtype: str = "float64") -> Model:
+    """The tree of the case's weights; those that its system does not read are zero."""
+
+    def leaf(name: str, shape: tuple[int, ...]) -> np.ndarray:
+        return named[name].astype(dtype) if name in named else np.zeros(shape, dtype)
+
+    return assemble(case.config, case.tied, leaf)
+
+
+def inputs(case: Case) -> dict[str, np.ndarray]:
+    """The case's inputs by name: ids as int32, a decoder's memory as float32, lengths as int64."""
+    if case.kind == "ops":
+        return operations.inputs(case.seed)
+    vocab, lengths = case.config.t5.vocab_size, np.array(case.passages, np.int64)
+    result: dict[str, np.ndarray] = {}
+    if case.system == "decoder":
+        states = draw.bell(case.seed, "inputs.memory", (int(lengths.sum()), case.config.t5.d_model))
+        result = {"memory": states.astype(np.float32), "memory.lengths": lengths}
+    else:
+        if case.system != "encoder":
+            result["question"] = draw.ids(case.seed, "inputs.question", case.question, vocab)
+        passages = [draw.ids(case.seed, f"inputs.passage_{i}", int(n), vocab) for i, n in enumerate(lengths)]
+        result |= {"passages": np.concatenate(passages), "passages.lengths": lengths}
+    if case.decodes:
+        targets = [draw.ids(case.seed, f"inputs.target_{i}", n, vocab) for i, n in enumerate(case.target)]
+        result |= {"target": np.concatenate(targets), "target.lengths": np.array(case.target, np.int64)}
+    return result
+
+
+def tokens(named: Mapping[str, np.ndarray], name: str) -> Tokens:
+    """One of the inputs as sequences; without lengths it is a single one."""
+    ids = named[name]
+    return Tokens(ids, named.get(f"{name}.lengths", np.array([ids.size], np.int64)))

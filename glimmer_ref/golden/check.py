@@ -1,0 +1,415 @@
+"""Holds another implementation's tensors against a golden case, and names the first stage that differs.
+
+Needs NumPy and nothing else, so that this one file can be copied. From a command line:
+
+    python check.py CASE_DIR OUTPUTS.safetensors
+
+Exit code 0: all that was given is right; 1: something differs or has no known name; 2: nothing could be judged.
+docs/golden-format.md specifies cases, outputs, errors, tolerances, and how a known mistake is recognised.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import hashlib
+import json
+import math
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from itertools import permutations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+CASES = Path(__file__).parent / "cases"
+FORMAT, FORMAT_VERSION = "glimmer_ref golden", 1
+FILES = ("inputs.safetensors", "weights.safetensors", "expected.safetensors")
+KEYS = ("case", "pins", "licence", "kind", "config", "tensors", "mistakes")
+PRECISIONS = ("float64", "float32", "tf32", "bfloat16")
+FLOATS = ("float16", "bfloat16", "float32", "float64")
+TYPES = {"BOOL": "?", "U8": "u1", "I8": "i1", "U16": "<u2", "I16": "<i2", "U32": "<u4", "I32": "<i4", "U64": "<u8"}
+TYPES |= {"I64": "<i8", "F16": "<f2", "BF16": "<u2", "F32": "<f4", "F64": "<f8"}
+MOST_FILE_BYTES, MOST_HEADER_BYTES, MOST_TENSORS = 2**30, 16 * 2**20, 10_000
+MOST_UNKNOWN = 20  # unknown names that are compared with the known ones
+NEAR, CLEAR = 0.3, 0.1  # decades of NMSE: as near is a likely cause, as much nearer than the next leaves no doubt
+OTHER_FORM = (TypeError, LookupError, AttributeError, OverflowError, RecursionError)
+
+
+class Unusable(ValueError):
+    """Input that cannot be judged, told in one line: what, what was expected, what came."""
+
+    def __str__(self) -> str:
+        return "{}: {}; got {}".format(*self.args)
+
+
+def plain(name: str) -> str:
+    """A name that somebody else chose, safe to print."""
+    return json.dumps(name)[1:-1][:80]
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if len(dict(pairs)) < len(pairs):
+        raise ValueError("a name that occurs twice")
+    return dict(pairs)
+
+
+def _tensor(name: str, entry: Any, data: bytes, at: int) -> np.ndarray:
+    """One tensor, which must begin where the last one ended."""
+    tag, shape, (begin, end) = entry["dtype"], entry["shape"], entry["data_offsets"]
+    if tag not in TYPES:
+        raise ValueError(f"{plain(name)} of type {plain(tag)}, which is none of {', '.join(TYPES)}")
+    sound = all(type(n) is int and n >= 0 for n in (*shape, end)) and begin == at and end <= len(data)
+    if not sound or end - begin != math.prod(shape) * np.dtype(TYPES[tag]).itemsize:
+        raise ValueError(f"{plain(name)} {tag} {shape} in bytes {begin} to {end} of {len(data)}")
+    x = np.frombuffer(data[begin:end], TYPES[tag]).reshape(shape)
+    return (x.astype(np.uint32) << 16).view(np.float32) if tag == "BF16" else x
+
+
+def read_tensors(path: str | Path) -> dict[str, np.ndarray]:
+    """Every tensor of a safetensors file; bfloat16, which NumPy lacks, is widened to float32.
+
+    Raises:
+        Unusable: no such file, truncated, damaged, a huge header, a name given twice, or an unknown type.
+    """
+    path = Path(path)
+    try:
+        if not path.is_file() or path.stat().st_size > MOST_FILE_BYTES:
+            got = f"{path.stat().st_size} bytes" if path.is_file() else "no such file"
+            raise Unusable(path, f"a safetensors file of at most {MOST_FILE_BYTES} bytes", got)
+        raw = path.read_bytes()
+    except OSError as error:
+        raise Unusable(path, "a readable file", error.strerror) from None
+    length = int.from_bytes(raw[:8], "little")
+    if length > MOST_HEADER_BYTES or 8 + length > len(raw):
+        got = f"one of {length} bytes in a file of {len(raw)}"
+        raise Unusable(path, f"a whole safetensors header of at most {MOST_HEADER_BYTES} bytes", got)
+    try:
+        header = json.loads(raw[8 : 8 + length].decode(), object_pairs_hook=_once)
+        header.pop("__metadata__", None)
+        if len(header) > MOST_TENSORS:
+            raise ValueError(f"{len(header)} tensors, more than {MOST_TENSORS}")
+        data, at, result = raw[8 + length :], 0, {}
+        for name, entry in sorted(header.items(), key=lambda item: item[1]["data_offsets"]):
+            result[name] = _tensor(name, entry, data, at)
+            at = entry["data_offsets"][1]
+        if at != len(data):
+            raise ValueError(f"{len(data)} bytes of data where {at} are described")
+    except (ValueError, *OTHER_FORM) as error:
+        got = str(error)[:200] if isinstance(error, ValueError) else "a header of another form"
+        raise Unusable(path, "a whole safetensors file", got) from None
+    return result
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What is said about one tensor.
+
+    Args:
+        status: "ok", "differs" or "not given".
+        nmse, max: the errors; None where nothing could be compared.
+        tolerance: what the errors may be; None for whole numbers, which must be equal.
+        note: a layout that had to be recognised, or why it cannot be right.
+    """
+
+    name: str
+    status: str
+    tolerance: dict[str, float] | None
+    nmse: float | None = None
+    max: float | None = None
+    note: str = ""
+
+    def __str__(self) -> str:
+        said = ""
+        if self.nmse is not None and self.tolerance:
+            allowed = self.tolerance
+            said = f"NMSE {self.nmse:.1e} of {allowed['nmse']:.1e}, max {self.max:.1e} of {allowed['max']:.1e}  "
+        return f"{self.status:10}{self.name:43} {said}{self.note}".rstrip()
+
+
+def errors(given: np.ndarray, expected: np.ndarray) -> tuple[float, float]:
+    """NMSE, sum (a-b)^2 / sum b^2, and max |a-b| / max |b|; infinite where only b is zero."""
+    with np.errstate(all="ignore"):
+        b = expected.astype(np.float64)
+        off, scale = np.abs(given.astype(np.float64) - b), np.abs(b).max(initial=0)
+        if not off.any():
+            return 0.0, 0.0
+        if not scale:
+            return math.inf, math.inf
+        # Divided by the scale first, so that no square leaves the range of float64.
+        return float(((off / scale) ** 2).sum() / ((b / scale) ** 2).sum()), float(off.max() / scale)
+
+
+def layouts(given: np.ndarray, mask: np.ndarray | None, shape: tuple[int, ...]) -> Iterator[tuple[str, np.ndarray]]:
+    """The ways in which an array can be meant to have a shape, the plainest first, each with what was done."""
+    for order in permutations(range(given.ndim)) if given.ndim <= 4 else ():
+        x, done = given.transpose(order), ["transposed"] if order != tuple(range(given.ndim)) else []
+        if mask is not None:
+            if x.shape[:2] != mask.shape:
+                continue
+            x = x[mask]
+            done.append("without its padding")
+        if x.size == math.prod(shape):
+            done += [f"reshaped from {list(x.shape)}"] if x.shape != shape else []
+            yield ", ".join(done), x.reshape(shape)
+
+
+def _ways(name: str, given: Mapping[str, Any], expected: Mapping[str, np.ndarray]) -> list[tuple[str, np.ndarray]]:
+    """The layouts in which a given tensor can be compared.
+
+    Raises:
+        ValueError: why there is none.
+    """
+    x, want, lengths = np.asarray(given[name]), expected[name], expected.get(f"{name}.lengths")
+    mask, said = given.get(f"{name}.mask"), given.get(f"{name}.lengths")
+    if x.dtype.name not in FLOATS if want.dtype.kind == "f" else x.dtype.kind not in "iu":
+        raise ValueError(f"{x.dtype} values; expected {'floats' if want.dtype.kind == 'f' else 'whole numbers'}")
+    if mask is not None:
+        mask = np.asarray(mask)
+        if mask.ndim != 2 or not np.isin(mask, (0, 1)).all():
+            raise ValueError("its mask is not zeros and ones [b n]")
+        mask = mask.astype(bool)
+        said = mask.sum(axis=1) if said is None else said
+    if lengths is not None and said is not None and not np.array_equal(said, lengths):
+        raise ValueError(f"sequences of {np.ravel(said)[:20].tolist()} rows; expected {lengths.tolist()}")
+    ways = list(layouts(x, mask, want.shape))
+    if not ways:
+        hint = "" if lengths is None or mask is not None else f"; if it is padded, give {name}.mask [b n] too"
+        raise ValueError(f"shape {list(x.shape)}; expected {list(want.shape)}{hint}")
+    bad = int((~np.isfinite(ways[0][1].astype(np.float64))).sum())
+    if bad:
+        raise ValueError(f"{bad} of {want.size} values are NaN or infinite")
+    return ways
+
+
+def judge(
+    name: str, given: Mapping[str, Any], expected: Mapping[str, np.ndarray], tolerance: dict[str, float] | None
+) -> Verdict:
+    """One tensor against what is expected, in the plainest layout that is right, else in the likeliest."""
+    if name not in given:
+        return Verdict(name, "not given", tolerance)
+    try:
+        ways = _ways(name, given, expected)
+    except (ValueError, TypeError, RuntimeError) as error:  # the last two: it cannot become a NumPy array
+        return Verdict(name, "differs", tolerance, note=" ".join(str(error).split())[:200])
+    want, verdicts = expected[name], []
+    for done, x in ways:
+        nmse, most = errors(x, want)
+        right = nmse <= tolerance["nmse"] and most <= tolerance["max"] if tolerance else bool((x == want).all())
+        note = f"{'matches' if right else 'compared'} {done}" if done else ""
+        if not tolerance and not right:
+            note = f"{x.ravel()[:32].tolist()}; expected {want.ravel()[:32].tolist()} {note}".strip()
+        verdicts.append(Verdict(name, "ok" if right else "differs", tolerance, nmse, most, note))
+        if right:
+            return verdicts[-1]
+    return verdicts[0] if want.shape == np.shape(given[name]) else min(verdicts, key=lambda v: v.nmse or 0.0)
+
+
+def _gaps(mistake: Mapping[str, Any], verdicts: list[Verdict]) -> list[float]:
+    """Decades between a mistake's NMSE and that seen, in the tensors where either is above the tolerance."""
+    result, known, reached = [], mistake["errors"], False
+    for v in verdicts:
+        reached = reached or v.name == mistake["first"]
+        if v.status == "not given" or (reached and v.name not in known):
+            continue
+        floor = v.tolerance["nmse"] if v.tolerance else 1e-16
+        here = max(known[v.name] if reached else -math.inf, math.log10(floor))
+        seen = math.log10(max(v.nmse, floor)) if v.nmse is not None else math.inf
+        if max(here, seen) > math.log10(floor):
+            result.append(abs(here - seen))
+    return result
+
+
+def causes(mistakes: list[dict[str, Any]], verdicts: list[Verdict]) -> list[dict[str, Any]]:
+    """The known mistake whose errors are those seen, or up to three of them if there is a doubt."""
+    near = []
+    for mistake in mistakes:
+        gaps = _gaps(mistake, verdicts)
+        if gaps and gaps[0] <= NEAR and sum(gaps) / len(gaps) <= NEAR:
+            near.append((sum(gaps) / len(gaps), mistake))
+    if all(v.status != "differs" for v in verdicts):
+        return []  # at a coarse precision a small mistake lies within the tolerance
+    near.sort(key=lambda item: item[0])
+    return [mistake for gap, mistake in near if gap <= near[0][0] + CLEAR][:3]
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """A case folder, its files being those whose hashes case.json states.
+
+    Args:
+        about: case.json.
+        expected: the tensors to arrive at, with `<name>.lengths` beside the ragged ones.
+    """
+
+    folder: Path
+    about: dict[str, Any]
+    expected: dict[str, np.ndarray]
+
+    def read(self, part: str) -> dict[str, np.ndarray]:
+        """The tensors of its "inputs" or "weights"."""
+        return read_tensors(self.folder / f"{part}.safetensors")
+
+    def judge(self, given: Mapping[str, Any], precision: str) -> list[Verdict]:
+        """A verdict for each of its tensors, in forward order."""
+        floats = {name for name, x in self.expected.items() if x.dtype.kind == "f"}
+        return [
+            judge(e["name"], given, self.expected, e["tolerance"][precision] if e["name"] in floats else None)
+            for e in self.about["tensors"]
+        ]
+
+
+def bundled() -> list[str]:
+    """Names of the cases that lie beside this file."""
+    return sorted(path.parent.name for path in CASES.glob("*/case.json"))
+
+
+def _load(folder: Path) -> Case:
+    """A case from its folder, told to be whole by its hashes."""
+    about = json.loads((folder / "case.json").read_text(encoding="utf-8"))
+    if (about["format"], about["format_version"]) != (FORMAT, FORMAT_VERSION):
+        got = f"{about['format']!r} {about['format_version']!r}"
+        raise Unusable(folder / "case.json", f"format {FORMAT!r} {FORMAT_VERSION}", got)
+    for name in FILES:
+        stated, found = about["files"][name]["sha256"], hashlib.sha256((folder / name).read_bytes()).hexdigest()
+        if found != stated:
+            raise Unusable(folder / name, f"SHA-256 {stated}", f"{found}: changed or damaged?")
+    if not (all(key in about for key in KEYS) and all(m["name"] + m["says"] for m in about["mistakes"])):
+        raise ValueError(f"lacking one of {', '.join(KEYS)}")
+    expected = read_tensors(folder / FILES[2])
+    for refusal in about.get("refusals", []):
+        about["tensors"].append({"name": f"refused.{refusal['name']}", "shape": [1]})
+        expected[f"refused.{refusal['name']}"] = np.ones(1, np.int64)
+    return Case(folder, about, expected)
+
+
+def open_case(case: str | Path) -> Case:
+    """A case from its folder, or from its name if it lies beside this file.
+
+    Raises:
+        Unusable: no such case, another format or version, a file whose hash is not the stated one, or a case.json
+            by which the case's own expected tensors would not be right.
+    """
+    folder = CASES / case if str(case) in bundled() else Path(case)
+    about = folder / "case.json"
+    if not about.is_file():
+        raise Unusable(case, f"a folder with a case.json, or one of: {', '.join(bundled()) or 'none here'}", "neither")
+    try:
+        result = _load(folder)
+        for precision in PRECISIONS:
+            verdicts = result.judge(result.expected, precision)
+            wrong = [v.name for v in verdicts if v.status != "ok"] + causes(result.about["mistakes"], verdicts)
+            if wrong:
+                raise Unusable(about, f"expected tensors that are right in {precision}", f"{wrong[0]}, which is not")
+    except Unusable:
+        raise
+    except OSError as error:
+        raise Unusable(error.filename, "a readable file", error.strerror) from None
+    except (ValueError, *OTHER_FORM) as error:
+        raise Unusable(about, "a case of the format", f"{type(error).__name__} {error}") from None
+    return result
+
+
+@dataclass(frozen=True)
+class Report:
+    """What is said about all tensors of a case.
+
+    Args:
+        tensors: in forward order.
+        unknown: names that the case has not, each with the one that may have been meant, or "".
+        causes: those of the case's "mistakes" that explain what differs.
+    """
+
+    case: str
+    precision: str
+    tensors: list[Verdict]
+    unknown: dict[str, str]
+    causes: list[dict[str, Any]]
+
+    @property
+    def first(self) -> Verdict | None:
+        """The first stage that differs."""
+        return next((v for v in self.tensors if v.status == "differs"), None)
+
+    @property
+    def code(self) -> int:
+        """0 if all that was given is right, 1 if something differs or is unknown, 2 if nothing was given."""
+        if all(v.status == "not given" for v in self.tensors):
+            return 2
+        return 1 if self.first or self.unknown else 0
+
+    def to_json(self) -> dict[str, Any]:
+        """The report for a machine; errors that are infinite are null."""
+        result = asdict(self) | {"first": self.first and self.first.name, "code": self.code}
+        for v in result["tensors"]:
+            v.update({measure: None for measure in ("nmse", "max") if v[measure] == math.inf})
+        return result
+
+    def unknown_line(self, name: str) -> str:
+        """What is said about a name that the case has not."""
+        meant = self.unknown[name]
+        return f"unknown   {plain(name)}" + (f"; did you mean {meant}?" if meant else "")
+
+    def lines(self) -> Iterator[str]:
+        """The report to read: one line a tensor, then the conclusion."""
+        yield from map(str, self.tensors)
+        yield from map(self.unknown_line, list(self.unknown)[:MOST_UNKNOWN])
+        if self.first:
+            yield f"FIRST STAGE THAT DIFFERS: {self.first.name}"
+            for cause in self.causes:
+                yield f"{'possible' if len(self.causes) > 1 else 'likely'} cause: {cause['says']} ({cause['name']})"
+            if not self.causes:
+                yield "likely cause: none; no known mistake has these errors"
+        counts = ", ".join(f"{sum(v.status == s for v in self.tensors)} {s}" for s in ("ok", "differs", "not given"))
+        verdict = ("right", "NOT RIGHT", "NOTHING GIVEN")[self.code]
+        yield f"{self.case} in {self.precision}: {verdict}: {counts}, {len(self.unknown)} unknown"
+
+
+def check(case: str | Path | Case, outputs: str | Path | Mapping[str, Any], precision: str = "float32") -> Report:
+    """Hold outputs, any subset of a case's tensors, against the case.
+
+    Args:
+        outputs: arrays by name, a safetensors file, or a folder that has <case>.safetensors.
+        precision: the level of the tolerances, one of PRECISIONS.
+
+    Raises:
+        Unusable: a case or a file that cannot be read.
+    """
+    known = case if isinstance(case, Case) else open_case(case)
+    if precision not in PRECISIONS:
+        raise Unusable("precision", f"one of {', '.join(PRECISIONS)}", repr(precision))
+    if isinstance(outputs, str | Path):
+        path = Path(outputs)
+        outputs = read_tensors(path / f"{known.about['case']}.safetensors" if path.is_dir() else path)
+    if not isinstance(outputs, Mapping):
+        raise Unusable("outputs", "arrays by name", type(outputs).__name__)
+    tensors = known.judge(outputs, precision)
+    names = [v.name for v in tensors]
+    companions = {name + part for name in names if name in outputs for part in ("", ".lengths", ".mask")}
+    unknown = {str(name): "" for name in outputs if name not in companions}
+    for name in list(unknown)[:MOST_UNKNOWN]:
+        unknown[name] = (difflib.get_close_matches(name, names, 1) or [""])[0]
+    return Report(known.about["case"], precision, tensors, unknown, causes(known.about["mistakes"], tensors))
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Check one file of outputs, print the report, and return the exit code."""
+    parser = argparse.ArgumentParser(description="Hold tensors against a golden case of GLIMMER.")
+    parser.add_argument("case", metavar="CASE_DIR", help="folder with case.json")
+    parser.add_argument("outputs", metavar="OUTPUTS.safetensors")
+    parser.add_argument("--precision", choices=PRECISIONS, default="float32", help="what the outputs were computed in")
+    parser.add_argument("--json", action="store_true")
+    args = parser.parse_args(argv)
+    try:
+        report = check(args.case, args.outputs, args.precision)
+    except Unusable as error:
+        print(f"check: error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    print(json.dumps(report.to_json(), indent=1) if args.json else "\n".join(report.lines()))
+    return report.code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,61 @@
+"""Numbers drawn so that they are the same on every machine and with every version of NumPy.
+
+Only the raw 64-bit words of PCG64 are used, which NumPy promises never to change, and arithmetic that IEEE 754
+rounds in one way: no logarithm, no power, no library's own idea of a normal distribution.
+"""
+
+from __future__ import annotations
+
+import math
+import zlib
+
+import numpy as np
+
+# The first ids after start and end of sequence are words whose embeddings are next to nothing: their mean square is
+# near eps, so that an RMSNorm with another eps shows.
+TINY_IDS, TINY = range(2, 6), 1 / 64
+
+
+def words(seed: int, name: str, n: int) -> np.ndarray:
+    """n raw 64-bit words that belong to one name: [n] uint64."""
+    return np.random.PCG64(np.random.SeedSequence([seed, zlib.crc32(name.encode())])).random_raw(n)
+
+
+def bell(seed: int, name: str, shape: tuple[int, ...]) -> np.ndarray:
+    """Nearly normal numbers of mean 0 and variance 1: each the sum of a word's four 16-bit parts, float64."""
+    raw = words(seed, name, math.prod(shape))
+    parts = sum((raw >> np.uint64(shift)) & np.uint64(0xFFFF) for shift in (0, 16, 32, 48))
+    centred = np.asarray(parts).astype(np.int64) - 2 * 0xFFFF
+    return centred.reshape(shape) * (math.sqrt(3) / 65536)
+
+
+def whole(seed: int, name: str, n: int, start: int, stop: int) -> np.ndarray:
+    """n whole numbers from start to below stop, as token ids are: [n] int32."""
+    return (start + words(seed, name, n) % np.uint64(stop - start)).astype(np.int32)
+
+
+def ids(seed: int, name: str, n: int, vocab: int) -> np.ndarray:
+    """n token ids, every third one of those with a tiny embedding: [n] int32."""
+    result = whole(seed, name, n, TINY_IDS.stop, vocab)
+    result[::3] = whole(seed, f"{name}.tiny", len(result[::3]), TINY_IDS.start, TINY_IDS.stop)
+    return result
+
+
+def weight(seed: int, name: str, shape: tuple[int, ...], d_kv: int) -> np.ndarray:
+    """One weight of a model in which mistakes show: float64, to be rounded by whoever stores it.
+
+    Attention is not flat, the inputs of GELU lie mostly between 1 and 3 in size, gains are not 1, and the layers
+    of the decoder outshout the last token's embedding, so that answers do not repeat one token.
+    """
+    x, kind = bell(seed, name, shape), name.rsplit(".", 1)[-1]
+    if kind.endswith("norm"):
+        return 1 + x / 4
+    if kind == "embedding":
+        x[TINY_IDS.start : TINY_IDS.stop] *= TINY
+        return x / 2
+    if kind == "relative_attention_bias":
+        return x
+    fan_in = shape[-1] if kind == "lm_head" else shape[0]
+    more = {"q": 1.5 / math.sqrt(d_kv), "wi_0": 1.5, "wo": 0.75}.get(kind, 1.0)
+    louder = 2 if name.startswith("decoder.") and kind in ("o", "wo") else 1
+    return x * (louder * more / math.sqrt(fan_in))

@@ -1,0 +1,52 @@
+"""A golden case as text that one can type from: its config, its inputs, and the names and shapes of all tensors."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+
+from .check import Case
+
+MOST_VALUES = 64  # of floats; more are left to the file
+
+
+def literal(x: np.ndarray, lengths: np.ndarray | None) -> str:
+    """An array as brackets and numbers, one list a sequence if it is ragged."""
+    if lengths is None:
+        return json.dumps(x.tolist())
+    return json.dumps([part.tolist() for part in np.split(x, np.cumsum(lengths)[:-1])])
+
+
+def inputs(arrays: Mapping[str, np.ndarray]) -> Iterator[str]:
+    """One line an input: whole numbers in full, floats if they are few."""
+    for name, x in arrays.items():
+        if name.removesuffix(".lengths") != name and name.removesuffix(".lengths") in arrays:
+            continue
+        lengths = arrays.get(f"{name}.lengths")
+        about = f"{x.dtype} {list(x.shape)}" + (f", lengths {lengths.tolist()}" if lengths is not None else "")
+        if x.dtype.kind == "f" and x.size > MOST_VALUES:
+            yield f"{name}: {about}, in inputs.safetensors"
+        else:
+            yield f"{name} = {literal(x, lengths)}  # {about}"
+
+
+def lines(case: Case) -> Iterator[str]:
+    """The whole case."""
+    about = case.about
+    yield f"# {about['case']}: {about['pins']}"
+    yield f"# {about['kind']} {about.get('system', '')}, k = {about.get('k')}, m = {about.get('m')}; {about['licence']}"
+    yield from (f"# {name}: {sentence}" for name, sentence in about.get("decisions", {}).items())
+    yield ""
+    yield f"config = {json.dumps(about['config'], indent=1, ensure_ascii=False)}"
+    yield "\n# inputs"
+    yield from inputs(case.read("inputs"))
+    yield "\n# weights, in weights.safetensors"
+    yield from (f"{name} {x.dtype} {list(x.shape)}" for name, x in case.read("weights").items())
+    yield "\n# to arrive at, in forward order: name, symbol, shape, greatest NMSE in float32"
+    for entry in about["tensors"]:
+        most = f"{entry['tolerance']['float32']['nmse']:.1e}" if entry.get("tolerance") else "equal"
+        yield f"{entry['name']:43} {entry.get('symbol') or '':24} {entry['shape']!s:10} {most}"
+    for refusal in about.get("refusals", []):
+        yield f"\n# {refusal['name']}: {json.dumps(refusal['change'])}\n# must end in: {refusal['expected']}"

@@ -1,0 +1,62 @@
+"""Writes a folder in which an implementation in another framework can be begun: a skeleton and the checker."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from ..errors import Refused
+from . import check
+
+# The skeleton is skeleton.py itself. What each language has in place of its lines: imports, put and get.
+LANGUAGES: dict[str, dict[str, str]] = {
+    "python": {},
+    "jax": {
+        "import numpy as np\n": "import jax\nimport jax.numpy as jnp\nimport numpy as np\n",
+        "Arrays = dict": 'jax.config.update("jax_default_matmul_precision", "highest")  # not tf32, not bfloat16\n\n'
+        "Arrays = dict",
+        "    return x\n": "    return jnp.asarray(x)\n",
+        "    return np.asarray(x)\n": "    x = jnp.asarray(x)\n"
+        "    return np.asarray(x.astype(jnp.float32) if x.dtype == jnp.bfloat16 else x)\n",
+    },
+    "torch": {
+        "import numpy as np\n": "import numpy as np\nimport torch\n",
+        "    return x\n": "    return torch.from_numpy(x.copy())\n",
+        "    return np.asarray(x)\n": "    x = x.detach().cpu()\n"
+        "    return (x.float() if x.dtype == torch.bfloat16 else x).numpy()\n",
+    },
+}
+
+
+def skeleton(language: str) -> str:
+    """The source of one language's skeleton, which imports the checker that lies beside it.
+
+    Raises:
+        Refused: another language.
+    """
+    if language not in LANGUAGES:
+        raise Refused("--lang", f"one of {', '.join(LANGUAGES)}", repr(language))
+    source = Path(__file__).with_name("skeleton.py").read_text(encoding="utf-8")
+    for here, there in ({"from glimmer_ref.golden.check import": "from check import"} | LANGUAGES[language]).items():
+        assert source.count(here) == 1
+        source = source.replace(here, there)
+    return source
+
+
+def write(language: str, folder: str | Path) -> list[Path]:
+    """Put implementation.py and check.py into a folder; nothing that is there is overwritten.
+
+    Raises:
+        Refused: another language, a file that is there already, or a place that cannot be written.
+    """
+    source, paths = skeleton(language), [Path(folder) / name for name in ("implementation.py", "check.py")]
+    for path in paths:
+        if path.exists():
+            raise Refused(f"{path}", "a new file", "one that is there already", "choose another folder")
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        paths[0].write_text(source, encoding="utf-8")
+        shutil.copyfile(check.__file__, paths[1])
+    except OSError as error:
+        raise Refused(f"{folder}", "a folder that can be written", error.strerror or str(error)) from None
+    return paths
