@@ -15,7 +15,7 @@ from .ops import Ops, bind
 from .paper import fid, lumen
 from .paper.systems import FROM_TEXT, SYSTEMS
 from .params import files
-from .params.tree import Model, map_leaves
+from .params.tree import Model, lay_out
 from .retrieval import lexical
 from .retrieval.memory import Memory, memorize
 from .text.inputs import Passage, passage_tokens, question_text, question_tokens
@@ -94,12 +94,13 @@ class Reader:
         model: weights on the host.
         tokenizer: for strings; a reader of ids needs none.
         ops: the operations' name, "numpy" or "numba".
+        precision: what matrix products are computed with in: "float32", "bfloat16" or "int8".
     """
 
-    def __init__(self, model: Model, tokenizer: Tokenizer, ops: str = "numba") -> None:
+    def __init__(self, model: Model, tokenizer: Tokenizer, ops: str = "numba", precision: str = "float32") -> None:
         self.config, self.tokenizer = model.config, tokenizer
         self.ops = bind(ops)
-        self.model = map_leaves(self.ops.put, model)
+        self.model = lay_out(self.ops, model, precision)
 
     def memorize(self, passages: Iterable[Passage | str | Mapping[str, str]]) -> Memory:
         """MemEnc of passages, held in main memory, for any number of questions."""

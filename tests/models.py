@@ -9,7 +9,7 @@ import numpy as np
 from glimmer_ref.arrays import Tokens
 from glimmer_ref.config import GlimmerConfig, T5Config
 from glimmer_ref.ops import Ops, bind
-from glimmer_ref.params.tree import Model, map_leaves, random
+from glimmer_ref.params.tree import Model, lay_out, random
 
 # Odd head count, heads * d_kv != d_model, another number of decoder than of encoder layers.
 T5 = T5Config(vocab_size=61, d_model=20, d_kv=6, d_ff=28, num_layers=6, num_decoder_layers=2, num_heads=3)
@@ -20,7 +20,7 @@ def config(alpha: str = "1/2", beta: str = "1/3", t5: T5Config = T5, **more: Any
 
 
 def model(ops: Ops, settings: GlimmerConfig, seed: int = 0, dtype: str = "float64") -> Model:
-    return map_leaves(ops.put, random(settings, seed, dtype))
+    return lay_out(ops, random(settings, seed, dtype))
 
 
 def tokens(lengths: list[int], seed: int = 1, vocab: int = 61) -> Tokens:

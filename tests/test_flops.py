@@ -36,7 +36,7 @@ from glimmer_ref.paper.flops import (
 from glimmer_ref.paper.lumen import encode_passages
 from glimmer_ref.paper.systems import FROM_TEXT
 from glimmer_ref.paper.systems import SYSTEMS as READ
-from glimmer_ref.params.tree import map_leaves, random
+from glimmer_ref.params.tree import lay_out, random
 from glimmer_ref.whatif.modes import figure2, full, printed
 from glimmer_ref.whatif.traced import traced_macs
 
@@ -134,7 +134,7 @@ def counted_run(
     ops: Ops, settings: GlimmerConfig, system: str, m: int, tied: bool
 ) -> tuple[dict[str, int], list[int], int]:
     """What a run with numbers counts, which passages it selected, and its decoder steps."""
-    model = map_leaves(ops.put, random(settings, 0, "float32", tied))
+    model = lay_out(ops, random(settings, 0, "float32", tied))
     count, limit = Count(ops), 5
     passages = PASSAGES if system in FROM_TEXT else encode_passages(count, model, PASSAGES)
     read = READ[system](count, model, QUESTION, passages, np.array([len(PASSAGES)]), m)

@@ -12,7 +12,7 @@ from safetensors import safe_open
 from glimmer_ref.ops import bind
 from glimmer_ref.params import files
 from glimmer_ref.params.tensors import map_tensors, write_tensors
-from glimmer_ref.params.tree import map_leaves
+from glimmer_ref.params.tree import lay_out
 from glimmer_ref.tracing import trace_ids
 
 RECORDED = Path(__file__).parent / "data" / "witness.safetensors"
@@ -28,7 +28,7 @@ def test_the_recorded_run(tmp_path: Path, telling: str) -> None:
     write_tensors(tmp_path / "model.safetensors", weights)
     (tmp_path / "config.json").write_text(json.dumps(json.loads(about["config"])), "utf-8")
     ops = bind(telling)
-    model = map_leaves(ops.put, files.from_t5(tmp_path, "1/2", "1/2", seed=0, dtype="float64"))
+    model = lay_out(ops, files.from_t5(tmp_path, "1/2", "1/2", seed=0, dtype="float64"))
     source, target = [int(i) for i in stored["source"]], [int(i) for i in stored["target"]]
     got = trace_ids(ops, model, source[:9], [source[9:]], target, system="fid")
     names = {"encoder": "decoder.memory", "logits": "decoder.logits", "encoder.layer_0": "encoder.memory.layer_0"}

@@ -10,7 +10,7 @@ import pytest
 
 from glimmer_ref.ops import bind
 from glimmer_ref.params import files
-from glimmer_ref.params.tree import Model, map_leaves
+from glimmer_ref.params.tree import Model, lay_out, map_leaves
 from glimmer_ref.reader import trace_ids
 
 torch = pytest.importorskip("torch", reason="needs the witness extra; .ci/run installs it")
@@ -65,7 +65,7 @@ def ours(request: pytest.FixtureRequest, folder: Path) -> tuple[Any, Model, floa
     """Operations, weights, and how far from the witness they may be, relative to a tensor's largest value."""
     name, dtype = request.param
     ops, loaded = bind(name), files.from_t5(folder, "1/2", "1/2", seed=0)
-    model = map_leaves(lambda x: ops.put(x.astype(dtype)), loaded)
+    model = lay_out(ops, map_leaves(lambda x: x.astype(dtype), loaded))
     return ops, model, {"float64": 1e-12, "float32": 1e-5}[dtype]
 
 

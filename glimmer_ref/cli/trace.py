@@ -57,12 +57,12 @@ def run(args: argparse.Namespace) -> None:
     from ..ops import bind
     from ..params import files
     from ..params.tensors import write_tensors
-    from ..params.tree import map_leaves
+    from ..params.tree import lay_out
     from ..reader import bundled, trace_ids
 
     data = read_inputs(args.inputs)
     ops = bind(args.ops)
-    model = map_leaves(ops.put, files.load(args.weights or bundled(), args.dtype))
+    model = lay_out(ops, files.load(args.weights or bundled(), args.dtype))
     arrays = trace_ids(
         ops, model, data["question"], data["passages"], data.get("target"), args.system, args.m, args.only
     )

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ..ops import Ops
-from ..params.tree import Model, map_leaves
+from ..params.tree import Model, lay_out
 from . import runs, wrong
 from .case import Case
 from .runs import Arrays, Plan
@@ -94,7 +94,7 @@ class Mutant:
 
     def run(self, ops: Ops, case: Case, model: Model, named: Arrays) -> Arrays:
         """Every tensor that the case holds, as this model computes them."""
-        model = map_leaves(ops.put, self.change(model) if self.change else model)
+        model = lay_out(ops, self.change(model) if self.change else model)
         telling = wrong.Instead(ops, case, model, named, self.wrong) if self.wrong else ops
         return runs.run(telling, case, model, named, self.plan)
 

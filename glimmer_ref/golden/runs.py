@@ -13,7 +13,7 @@ from ..listeners import Trace
 from ..ops import Ops
 from ..paper import fid, lumen
 from ..paper.systems import FROM_TEXT, SYSTEMS
-from ..params.tree import Model, map_leaves
+from ..params.tree import Model, lay_out
 from . import case as cases
 from . import operations
 from .case import Case
@@ -86,5 +86,5 @@ def run(
         only: regular expression of other names to hold.
     """
     trace = Trace(ops, rf"({only or '|'.join(case.holds)})$")
-    go(trace, case, map_leaves(ops.put, model), named, plan or Plan())
+    go(trace, case, lay_out(ops, model), named, plan or Plan())
     return forward_order(trace.arrays)

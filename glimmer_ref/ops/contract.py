@@ -11,7 +11,9 @@ the host, everything else is what `put` returns; no fallback to another telling,
 from __future__ import annotations
 
 import copy
+import functools
 import inspect
+from collections.abc import Callable
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -42,6 +44,12 @@ class Telling:
 
     def get(self, x: Array) -> Any:
         """The telling's array back as NumPy."""
+
+    def pack(self, w: Array, precision: str) -> Array:
+        """A host weight [a o] as `linear` likes it best, computed with in `precision`; done once."""
+
+    def pack_table(self, table: Array, precision: str) -> Array:
+        """A host table [v d] as `embed` and `unembed` like it best, likewise."""
 
     def embed(self, table: Array, ids: Ints) -> Array:
         """table[ids]: [v d], [N] -> [N d]."""
@@ -106,6 +114,7 @@ class Telling:
         """sum_t log softmax(logits_t)[target_t] per sequence: [N v], [N] -> [b]."""
 
 
+PRECISIONS = ("float32", "bfloat16", "int8")  # what packed weights may be computed with in; float64 stays itself
 OPERATIONS = tuple(n for n, f in vars(Telling).items() if inspect.isfunction(f) and not n.startswith("_"))
 
 
@@ -127,8 +136,13 @@ class Ops(Telling):
                 lacking.append(f"{name}({', '.join(wanted)})")
             else:
                 setattr(self, name, function)
+        self.telling = telling
         if lacking:
             raise Refused(telling.__name__, "every operation of the contract", f"no {', '.join(lacking)}")
+
+    def whole(self, composite: str) -> Callable[..., Any] | None:
+        """The telling's own version of a composite, if it has one."""
+        return getattr(self.telling, composite, None)
 
     def at(self, name: str) -> Ops:
         """The same operations, inside the place `name`; only listeners care."""
@@ -137,6 +151,21 @@ class Ops(Telling):
     def mark(self, name: str, x: Array, lengths: Ints | None = None) -> Array:
         """x itself, told to whoever listens under `name`; `lengths` if its rows are ragged."""
         return x
+
+
+def composite(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A function of the model, func(ops, ..), that a telling may give as a whole, func(..), to be faster.
+
+    The body is what it means; a telling that cannot do it for these arguments returns NotImplemented.
+    """
+
+    @functools.wraps(function)
+    def call(ops: Ops, *args: Any) -> Any:
+        whole = ops.whole(function.__name__)
+        result = NotImplemented if whole is None else whole(*args)
+        return function(ops, *args) if result is NotImplemented else result
+
+    return call
 
 
 class Listener(Ops):
@@ -149,6 +178,10 @@ class Listener(Ops):
     def __init__(self, ops: Ops) -> None:
         self.path = ""
         self._wrap(ops)
+
+    def whole(self, composite: str) -> Callable[..., Any] | None:
+        """None: a listener hears the elementary operations."""
+        return None
 
     def _wrap(self, ops: Ops) -> None:
         self.ops = ops

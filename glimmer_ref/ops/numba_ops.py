@@ -45,6 +45,14 @@ def get(x: Array) -> Array:
     return np.asarray(x)
 
 
+def pack(w: Array, precision: str) -> Array:
+    return put(w)
+
+
+def pack_table(table: Array, precision: str) -> Array:
+    return put(table)
+
+
 def embed(table: Array, ids: Ints) -> Array:
     return np.take(table, ids, axis=0)
 

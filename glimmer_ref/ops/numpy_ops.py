@@ -11,6 +11,7 @@ import math
 import numpy as np
 
 from ..arrays import Array, Ints, offsets
+from ..errors import Refused
 from .contract import Spans
 
 
@@ -20,6 +21,21 @@ def put(x: Array) -> Array:
 
 def get(x: Array) -> Array:
     return np.asarray(x)
+
+
+def pack(w: Array, precision: str) -> Array:
+    """As it is: the oracle computes in the dtype of the weights, and with nothing less.
+
+    Raises:
+        Refused: a lower precision.
+    """
+    if precision != "float32":
+        raise Refused("precision", "the weights' own dtype with ops=numpy", repr(precision), "use ops=numba")
+    return put(w)
+
+
+def pack_table(table: Array, precision: str) -> Array:
+    return pack(table, precision)
 
 
 def embed(table: Array, ids: Ints) -> Array:

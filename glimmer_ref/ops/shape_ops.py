@@ -27,6 +27,14 @@ def get(x: Array) -> Any:
     return x
 
 
+def pack(w: Array, precision: str) -> Array:
+    return put(w)
+
+
+def pack_table(table: Array, precision: str) -> Array:
+    return put(table)
+
+
 def embed(table: Array, ids: Ints) -> Array:
     return zeros(len(ids), table.shape[1])
 

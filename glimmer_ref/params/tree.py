@@ -15,6 +15,7 @@ import numpy as np
 from ..arrays import Array
 from ..config import GlimmerConfig
 from ..errors import Refused
+from ..ops import Ops
 
 Leaf = Callable[[str, tuple[int, ...]], Array]
 T = TypeVar("T")
@@ -177,19 +178,45 @@ def leaves(tree: Any) -> dict[str, Array]:
     return result
 
 
-def map_leaves(function: Callable[[Array], Array], tree: T) -> T:
-    """The same tree with `function` applied to every weight."""
+def map_named(function: Callable[[str, Array], Array], tree: T) -> T:
+    """The same tree with `function(name, x)` instead of every weight x."""
 
-    def walk(node: Any) -> Any:
+    def walk(name: str, node: Any) -> Any:
         if isinstance(node, tuple):
-            return tuple(walk(child) for child in node)
+            return tuple(walk(f"{name}.layer_{i}", child) for i, child in enumerate(node))
         if node is None or isinstance(node, GlimmerConfig):
             return node
         if is_dataclass(node) and not isinstance(node, type):
-            return replace(node, **{f.name: walk(getattr(node, f.name)) for f in fields(node)})
-        return function(node)
+            return replace(node, **{f.name: walk(f"{name}.{f.name}", getattr(node, f.name)) for f in fields(node)})
+        return function(name.removeprefix("."), node)
 
-    return cast(T, walk(tree))
+    return cast(T, walk("", tree))
+
+
+def map_leaves(function: Callable[[Array], Array], tree: T) -> T:
+    """The same tree with `function` applied to every weight."""
+    return map_named(lambda _, x: function(x), tree)
+
+
+PRODUCTS = ("q", "k", "v", "o", "wi_0", "wi_1", "wo")  # last words of the names of `linear`'s weights
+
+
+def lay_out(ops: Ops, model: Model, precision: str = "float32") -> Model:
+    """The model's weights as a telling wants them, once, before it runs.
+
+    Args:
+        precision: what matrix products are computed with in, "float32", "bfloat16" or "int8"; weights
+            in float64 stay so. All else (norms, softmax, residuals) is in the dtype of the weights.
+    """
+
+    head = "embedding" if model.decoder.lm_head is None else "decoder.lm_head"  # the table that logits are made with
+
+    def leaf(name: str, x: Array) -> Array:
+        if name.rsplit(".", 1)[-1] in PRODUCTS:
+            return ops.pack(x, precision)
+        return ops.pack_table(x, precision) if name == head else ops.put(x)
+
+    return map_named(leaf, model)
 
 
 def shapes(config: GlimmerConfig, tied: bool = False) -> dict[str, tuple[int, ...]]:
