@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..arrays import Ints, States, places
+from ..arrays import Ints, States, offsets, places
 from ..errors import Refused
 from ..ops import Ops
-from ..params.tensors import Stored
 from ..params.tree import Model
 from ..progress import progress
 from ..text.inputs import Passage
@@ -33,7 +33,7 @@ from .manifest import (
     sha256,
     shard_name,
 )
-from .shards import Index, Shard, will_read
+from .shards import Index, Shard
 
 OPEN_SHARDS = 128  # maps kept at a time: each holds a file descriptor, of which a process has few
 Show = Callable[..., Iterable[Any]]
@@ -171,13 +171,17 @@ class Memory:
         Raises:
             Refused: a row that is negative or past the end, or another dtype.
         """
+        if dtype not in ("float32", "float64"):
+            raise Refused("dtype", "float32 or float64", repr(dtype))
         found = [self._place(row) for row in self._rows(rows)]
-        parts = [shard.states(i) for shard, i in found]
+        parts = [shard.rows(i) for shard, i in found]
         for part in parts:
-            will_read(part.raw)  # all of them at once
-        lengths = np.array([part.shape[0] for part in parts], np.int64)
-        none = Stored("F32", np.empty((0, self.manifest.build["encoder"]["d_model"]), np.float32)).decode(dtype)
-        states = np.concatenate([none, *(part.decode(dtype) for part in parts)])
+            part.will_read()  # all of them at once
+        lengths = np.array([len(part) for part in parts], np.int64)
+        starts = offsets(lengths)
+        states = np.empty((starts[-1], self.manifest.build["encoder"]["d_model"]), dtype)
+        for part, (begin, end) in zip(parts, pairwise(starts), strict=True):
+            part.decode(states[begin:end])
         return States(states, lengths, places(lengths))
 
     def info(self) -> dict[str, Any]:
@@ -222,8 +226,8 @@ def memorize(ops: Ops, model: Model, tokenizer: Tokenizer, passages: Iterable[Pa
     build = {
         "version": VERSION,
         "encoder": encoder_facts(ops, model, tokenizer.digest),
-        "dtype": {"F32": "float32", "F64": "float64"}[shard.tokens.dtype],
+        "dtype": {"F32": "float32", "F64": "float64"}[shard.tokens.values.dtype],
         "passages": len(shard),
         "shard_passages": len(shard),
     }
-    return Memory("in RAM", Manifest(build, shard.tokens.shape[0], {}), lambda _: shard, index)
+    return Memory("in RAM", Manifest(build, len(shard.tokens), {}), lambda _: shard, index)
