@@ -41,7 +41,7 @@ class Answer:
         scores: [k] their scores; None for LUMEN and FiD, which rank nothing.
         selected: [m] which of them the decoder read, in its order (GLIMMER: best first).
         macs: multiply-adds by component, from a traced count.
-        seconds: wall time inside the operations by component; `read` is what was waited for memory from disk.
+        seconds: wall time inside the operations by component; `read` is what was waited for stored memory.
         attention: [t 1+m] how much each answer token (and the end) attended to the question and to
             each selected pair, mean over layers and heads; None unless asked for.
     """

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -328,13 +329,27 @@ def test_a_question_that_is_refused_leaves_no_thread(reader: Any, tmp_path: Path
         reader.ask_many(["  "], memory, [np.arange(9)])
 
 
-def test_a_clock_tells_how_long_was_waited() -> None:
+def test_several_threads_may_ask_at_once(reader: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memories, "PART_TOKENS", 20)
+    memory = Memory.open(int8_memory(reader, tmp_path))
+    expected = reader.ask(QUESTION_TEXT, memory)
+    with ThreadPoolExecutor(4) as pool:
+        for answer in pool.map(lambda _: reader.ask(QUESTION_TEXT, memory), range(12)):
+            assert (answer.ids, answer.selected) == (expected.ids, expected.selected)
+            np.testing.assert_array_equal(answer.scores, expected.scores)
+
+
+def test_a_clock_tells_how_long_was_waited(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr("glimmer_ref.listeners.clock.time.perf_counter", lambda: now[0])
+
     def slow() -> Iterator[int]:
         for i in range(3):
-            time.sleep(0.02)
+            now[0] += 2
             yield i
+        now[0] += 1
 
     clock = Clock(NUMPY)
     for _ in clock.waits("read", slow()):
-        time.sleep(0.05)
-    assert 0.06 <= clock.seconds["read"] < 0.12, "not the time between"
+        now[0] += 50
+    assert clock.seconds == {"read": 3 * 2 + 1}, "not the time between"
