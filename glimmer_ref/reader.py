@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
-from .arrays import Ints, States, Tokens
+from .arrays import Arriving, Ints, States, Tokens
 from .errors import Refused
 from .listeners import Clock, Trace
 from .ops import Ops, bind
@@ -42,7 +42,7 @@ class Answer:
         scores: [k] their scores; None for LUMEN and FiD, which rank nothing.
         selected: [m] which of them the decoder read, in its order (GLIMMER: best first).
         macs: multiply-adds by component, what `Count` would hear.
-        seconds: wall time inside the operations by component.
+        seconds: wall time inside the operations by component; `read` is what was waited for stored memory.
         attention: [t 1+m] how much each answer token (and the end) attended to the question and to
             each selected pair, mean over layers and heads; None unless asked for.
     """
@@ -201,8 +201,8 @@ class Reader:
         trace = Trace(clock, only=r"decoder\..*cross_attention\.probs")
         listener = trace if attention else clock
         q = question_tokens(self.config, self.tokenizer, questions)
+        passages = self._inputs(listener, clock, source, np.concatenate(rows), system)
         chosen = [self._passages(source, r) for r in rows]
-        passages = self._inputs(listener, source, np.concatenate(rows), [p for c in chosen for p in c], system)
         got = SYSTEMS[system](listener, self.model, q, passages, counts, m)
         answers = fid.greedy(listener, self.model, got.memory, self.config.answer_tokens)
         scores = [None] * len(rows) if got.scores is None else np.split(got.scores, np.cumsum(counts)[:-1])
@@ -219,9 +219,15 @@ class Reader:
         ]  # fmt: skip
 
     def _macs(
-        self, system: str, question: Tokens, passages: Tokens | States, source: Any, counts: Ints, selected: list[Ints],
+        self,
+        system: str,
+        question: Tokens,
+        passages: Tokens | States | Arriving,
+        source: Memory | Sequence[Passage],
+        counts: Ints,
+        selected: list[Ints],
         steps: int,
-    ) -> dict[str, int]:  # fmt: skip
+    ) -> dict[str, int]:
         """What these questions cost together, by component; passages in memory cost nothing any more."""
         total: dict[str, int] = {}
         steps = min(steps, self.config.answer_tokens)
@@ -251,13 +257,14 @@ class Reader:
         return [source.passage(int(r)) if isinstance(source, Memory) else source[int(r)] for r in rows]
 
     def _inputs(
-        self, ops: Ops, source: Memory | Sequence[Passage], rows: Ints, passages: list[Passage], system: str
-    ) -> Tokens | States:
-        """Passages in the form that the system starts from: tokens, or memory, stored or made now."""
+        self, ops: Ops, clock: Clock, source: Memory | Sequence[Passage], rows: Ints, system: str
+    ) -> Tokens | States | Arriving:
+        """Passages in the form that the system starts from: tokens, or memory, arriving or made now."""
         if system not in FROM_TEXT and isinstance(source, Memory):
-            states = source.take(rows, dtype=self.model.embedding.dtype.name)
-            return States(self.ops.put(states.states), states.lengths, states.positions)
-        tokens = passage_tokens(self.config, self.tokenizer, passages)
+            stored = source.stream(rows, dtype=self.model.embedding.dtype.name)
+            parts = (replace(p, states=self.ops.put(p.states)) for p in clock.waits("read", stored.parts))
+            return Arriving(parts, stored.lengths)
+        tokens = passage_tokens(self.config, self.tokenizer, self._passages(source, rows))
         return tokens if system in FROM_TEXT else lumen.encode_passages(ops, self.model, tokens)
 
     def trace(

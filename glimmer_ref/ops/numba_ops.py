@@ -25,7 +25,6 @@ from .kernel_cache import ready
 from .numba_gemm import Packed
 from .threads import spread
 
-
 attention_block, feed_forward_block = blocks.attention_block, blocks.feed_forward_block
 
 
