@@ -58,7 +58,7 @@ def scaled_rows(x: int, row: int, rows: int, c: int, out: int, out_row: int) -> 
 @register_jitable
 def consecutive(at: Any, j0: int, j1: int) -> Any:
     """Do the positions rise by one from each to the next?"""
-    for j in range(j0 + 1, j1):
+    for j in range(j0 + 1, j1):  # noqa: SIM110 - numba has no all(..)
         if at[j] != at[j - 1] + 1:
             return False
     return True
