@@ -103,7 +103,8 @@ def scaled_lines(typing: Any, x: Any, row: Any, count: Any, factor: Any, out: An
 
         def line(i: ir.Value) -> list[ir.Value]:
             y = builder.fmul(code.load(x, builder.mul(i, row), FLOATS), factor)
-            return code.store(y, out, builder.mul(i, out_row), BYTES) or []
+            code.store(y, out, builder.mul(i, out_row), BYTES)
+            return []
 
         code.loop(count, [], line)
         return context.get_dummy_value()
@@ -176,7 +177,8 @@ def _finish_as(code: Code, mode: int, whole: bool, a: dict[str, ir.Value]) -> No
             y = [_unscale(code, y[h], scale, a[f"scales{h}"], a[f"offsets{h}"]) for h in (0, 1)]
         place = to.mul(r, a["out_row"])
         if mode == GATE:
-            return code.store(to.fmul(_gelu(code, y[0]), y[1]), a["out"], place) or []
+            code.store(to.fmul(_gelu(code, y[0]), y[1]), a["out"], place)
+            return []
         for half in (0, 1):
             at = to.add(place, I64(BYTES * half))
             if mode == ADD:
