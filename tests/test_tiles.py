@@ -11,14 +11,13 @@ import numpy as np
 import pytest
 
 from glimmer_ref.errors import Refused
-from glimmer_ref.ops import bind
+from glimmer_ref.ops import numba_ops as FAST  # not bound: only the kernels that are called are compiled
 from glimmer_ref.ops import numba_blocks as blocks
 from glimmer_ref.ops.buffers import aligned
 from glimmer_ref.ops.contract import PRECISIONS
 from glimmer_ref.ops.numba_gemm import Packed, apart, as_table, bfloat16_bits, pack, prepare, tile_address
 from glimmer_ref.ops.numba_tiles import GROUP, ROWS
 
-FAST = bind("numba")
 precisions = pytest.mark.parametrize("precision", PRECISIONS)
 TYPES = {"float32": np.float32, "bfloat16": np.uint16, "int8": np.int8}
 UNIT = 2.0**-24

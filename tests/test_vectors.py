@@ -20,10 +20,11 @@ from numba.extending import intrinsic
 
 from glimmer_ref.ops import numba_vectors as vectors
 from glimmer_ref.ops.buffers import aligned
-from glimmer_ref.ops.numba_code import BYTES, FLOATS, I64, LANES, POINTER, Code
+from glimmer_ref.ops.numba_code import BYTES, FEATURES, FLOATS, I64, LANES, POINTER, Code
 
 LONG = bool(os.environ.get("GLIMMER_REF_LONG"))
-POWER, GELU_OF_Y, ULP = 1.72e-7, 1.3e-7, 2.0**-23  # the first two as their docstrings state them
+FUSED = not {"fma", "avx512f"}.isdisjoint(FEATURES)  # x y + z is rounded once
+POWER, GELU_OF_Y, ULP = 1.72e-7 if FUSED else 1.94e-7, 1.3e-7, 2.0**-23  # as their docstrings state
 LARGEST, TINY = float(np.finfo("float32").max), float(np.finfo("float32").smallest_normal)
 
 
@@ -124,7 +125,7 @@ def test_powers_where_error_and_rounding_are_largest() -> None:
         x = np.unique(np.concatenate([np.linspace(n, n + 1, 16384), n + 0.5 + np.linspace(-2e-5, 2e-5, 64)]))
         x = x.astype(np.float32)[:-1]
         worst = max(worst, np.abs(power(x) / np.exp2(x.astype(np.float64)) - 1).max())
-    assert 1.6e-7 < worst < POWER  # the bound is no larger than it must be
+    assert POWER - 0.15e-7 < worst < POWER  # the bound is no larger than it must be
 
 
 def test_powers_of_whole_numbers_are_exact() -> None:
