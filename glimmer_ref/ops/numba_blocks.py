@@ -206,8 +206,8 @@ def plain(x: Array, dtype: Any = np.float32) -> Array:
 
 
 def cost(rows: int, *ws: Packed) -> int:
-    """About how many additions' time products take, sixteen at once."""
-    return sum(rows * w.shape[0] * w.shape[1] for w in ws) // LANES
+    """About how many additions' time products take, sixteen at once; few rows wait for memory."""
+    return sum(max(rows, 8 // w.group) * w.shape[0] * w.shape[1] for w in ws) // LANES
 
 
 def attention_tile(w: Packed) -> int:

@@ -316,7 +316,7 @@ def decoder_layers(t5: Any, w: Any, x: Array, bias: Array, spans: Spans, past: A
     owner = np.repeat(np.arange(len(lengths)), spans.query_lengths)
     ff, own = first.feed_forward, first.self_attention
     products = [own.q, own.k, own.v, own.o, own.q, own.o, ff.wi_0, ff.wo] + ([ff.wi_1] if ff.wi_1 is not None else [])
-    work = len(w.layers) * (8 * cost(rows, *products) + int((longest * rows * hc) // 4))
+    work = len(w.layers) * (cost(rows, *products) + int((longest * rows * hc) // 4))
     run(
         decoder_kernel, PHASES * len(w.layers), work, attention_tile(own.q), ready.absorbed,
         RELU if ff.wi_1 is None else GATE, ready.weights, ready.gains, float(t5.layer_norm_epsilon), room,

@@ -20,7 +20,7 @@ from numba.extending import intrinsic, register_jitable
 
 from ..arrays import Array, Ints
 from ..errors import Refused
-from .buffers import aligned
+from .buffers import aligned, settled
 from .contract import PRECISIONS
 from .kernel_cache import callback
 from .numba_code import BYTES, LANES, POINTER
@@ -113,7 +113,7 @@ def pack(w: Array, precision: str) -> Packed:
         raise Refused("precision", f"one of {', '.join(PRECISIONS)}", repr(precision))
     (a, o), group = w.shape, GROUP[precision]
     count, steps = 2 * -(-o // PAIR), -(-a // group)
-    panels = aligned(count, steps, LANES, group, dtype={1: np.float32, 2: np.uint16, 4: np.int8}[group])
+    panels = settled(count, steps, LANES, group, dtype={1: np.float32, 2: np.uint16, 4: np.int8}[group])
     scales = _column_scales(w, LANES * count) if group == 4 else np.zeros(0, np.float32)
     for p in range(count):
         here = slice(LANES * p, LANES * (p + 1))
