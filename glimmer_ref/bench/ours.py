@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ..arrays import States
 from ..ops import PRECISIONS, TELLINGS, Ops, bind
 from ..paper.fid import encode_pairs, greedy
 from ..params.tree import lay_out
@@ -65,13 +66,16 @@ class Ours:
 
 
 def checked(ops: Ops, model: Any) -> dict[str, np.ndarray]:
-    """What all contestants must agree on: encoder [2n d] and the ids that follow it, by any telling."""
+    """What all contestants must agree on, by any telling: encoder [2n d], ids that follow both pairs, and the first."""
     q, p, _ = question_and_passages(CHECKED, model.config.t5)
     pairs = encode_pairs(ops, model, q, p, np.array([CHECKED.k]))
-    memory = type(pairs)(pairs.states, pairs.lengths.sum(keepdims=True), pairs.positions)
+    n = int(pairs.lengths[0])
+    both = States(pairs.states, pairs.lengths.sum(keepdims=True), pairs.positions)
+    first = States(ops.take(pairs.states, pairs.lengths, np.array([0])), pairs.lengths[:1], pairs.positions[:n])
     return {
         "encoder": np.array(ops.get(pairs.states)),
-        "ids": np.array(greedy(ops, model, memory, CHECKED.steps)[0].ids),
+        "ids": np.array(greedy(ops, model, both, CHECKED.steps)[0].ids),
+        "first_ids": np.array(greedy(ops, model, first, CHECKED.steps)[0].ids),
     }
 
 
