@@ -1,20 +1,19 @@
 """CTranslate2: its encoder by itself, and its whole T5, which encodes what it decodes from.
 
-It cannot be given states to decode from, so decoding reads one text as long as all pairs together; the time of
-the encoder falls out, since a run of one step is taken off.
+It cannot be given states to decode from, so decoding reads one text as long as all pairs together; the encoder's
+time does not count, since the clock starts at the first token.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import ctranslate2
 import numpy as np
 
-from glimmer_ref.bench.measure import Job
+from glimmer_ref.bench.measure import Job, Told, Watch
 from glimmer_ref.bench.ours import CHECKED
 from glimmer_ref.bench.work import parse, tokens
 from glimmer_ref.errors import Refused
@@ -81,30 +80,50 @@ class CT2:
         lengths = ctranslate2.StorageView.from_array(np.full(len(ids), ids.shape[1], np.int32))
         return np.asarray(self.encoder.forward_batch(rows, lengths).last_hidden_state)
 
-    def decode(self, words: list[list[str]], steps: int) -> list[list[str]]:
-        """Greedy words from texts: encoder, cross-attention's keys and values, and `steps` steps."""
+    def decode(self, words: list[list[str]], steps: int) -> tuple[list[list[str]], Watch]:
+        """Greedy words after texts, and a watch begun at the first."""
+        begun: list[Watch] = []
+
+        def first(step: Any) -> bool:
+            if not begun:
+                begun.append(Watch())
+            return False
+
         got = self.whole.translate_batch(
-            words, beam_size=1, max_input_length=0, min_decoding_length=steps, max_decoding_length=steps
+            words,
+            beam_size=1,
+            max_input_length=0,
+            min_decoding_length=steps,
+            max_decoding_length=steps,
+            callback=first,
         )
-        return [result.hypotheses[0] for result in got]
+        written = [result.hypotheses[0] for result in got]
+        if any(len(row) != steps for row in written):
+            raise Refused("CTranslate2", f"{steps} tokens", f"{[len(row) for row in written]}")
+        return written, begun[0]
 
     def job(self, work: str) -> Job:
         """The encoder, or decoding."""
         task = parse(work)
-        if task.kind == "encoder":
-            ids = inputs.pairs(task, self.end)
-            return Job(_silent(lambda: self.encode(ids)))
-        if task.kind == "decode":
-            rows = tokens(self.end, task.b, task.read, 4)
-            words = [[_word(i) for i in rows[row]] for row in range(task.b)]
-            return Job(_silent(lambda: self.decode(words, 1 + task.steps)), _silent(lambda: self.decode(words, 1)))
-        raise Refused(work, "encoder or decode of CTranslate2, which cannot fuse pairs", task.kind)
+        if task.kind not in ("encoder", "decode"):
+            raise Refused(work, "encoder or decode of CTranslate2, which cannot fuse pairs", task.kind)
+        ids = inputs.pairs(task, self.end)
+        rows = tokens(self.end, task.b, task.read, 4)
+        words = [[_word(i) for i in rows[row]] for row in range(task.b)]
+
+        def encoder() -> None:
+            self.encode(ids)
+
+        def decode() -> Told:
+            return Told(counted=self.decode(words, 1 + task.steps)[1].read())
+
+        return encoder if task.kind == "encoder" else decode
 
     def check(self, path: str) -> list[str]:
         """The encoder's output, and the first ids from one pair alone."""
         ids = inputs.pairs(CHECKED, self.end)
         states = self.encode(ids)
-        written = self.decode([[_word(i) for i in ids[0]]], CHECKED.steps)[0]
+        written = self.decode([[_word(i) for i in ids[0]]], CHECKED.steps)[0][0]
         first = np.array([int(word[1:]) for word in written])
         np.savez(path, encoder=states.reshape(-1, states.shape[-1]), first_ids=first)
         return ["encoder", "first_ids"]
@@ -114,13 +133,6 @@ def _vocabulary(folder: Path) -> int:
     import json
 
     return int(json.loads((folder / "config.json").read_text())["vocab_size"])
-
-
-def _silent(function: Callable[[], Any]) -> Callable[[], None]:
-    def run() -> None:
-        function()
-
-    return run
 
 
 def open_(size: str, precision: str, folder: Path, threads: int) -> CT2:

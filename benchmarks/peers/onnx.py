@@ -90,7 +90,7 @@ class Onnx:
         def run() -> None:
             self.encode(ids)
 
-        return Job(run)
+        return run
 
     def check(self, path: str) -> list[str]:
         """The encoder's output."""

@@ -10,7 +10,7 @@ import torch
 import transformers
 from transformers.cache_utils import DynamicCache, EncoderDecoderCache
 
-from glimmer_ref.bench.measure import Job
+from glimmer_ref.bench.measure import Job, Told, Watch
 from glimmer_ref.bench.ours import CHECKED
 from glimmer_ref.bench.work import parse
 from glimmer_ref.errors import Refused
@@ -45,47 +45,51 @@ class Torch:
         """[b n] -> [b n d]; all of one length, so no mask."""
         return self.model.encoder(torch.from_numpy(ids)).last_hidden_state
 
-    def decode(self, memory: torch.Tensor, steps: int) -> torch.Tensor:
-        """Greedy ids [b steps] over memory [b n d], keys and values kept."""
+    def decode(self, memory: torch.Tensor, steps: int) -> tuple[torch.Tensor, Watch]:
+        """Greedy ids [b steps] over memory [b n d], keys and values kept; and a watch begun after the first."""
         ids = torch.zeros((len(memory), 1), dtype=torch.long)
-        past, written = EncoderDecoderCache(DynamicCache(), DynamicCache()), []
-        for _ in range(steps):
+        past, written, watch = EncoderDecoderCache(DynamicCache(), DynamicCache()), [], Watch()
+        for step in range(steps):
             out = self.model.decoder(ids, encoder_hidden_states=memory, past_key_values=past, use_cache=True)
             ids = self.model.lm_head(out.last_hidden_state[:, -1:]).argmax(-1)
             written.append(ids)
-        return torch.cat(written, 1)
+            watch = Watch() if step == 0 else watch
+        return torch.cat(written, 1), watch
 
     def job(self, work: str) -> Job:
         """The encoder, decoding, or both as FiD does: pairs as a batch, their states end to end, one decoder."""
         task = parse(work)
-        if task.kind == "encoder":
-            ids = inputs.pairs(task, self.end)
-            return Job(lambda: _nothing(self.encode(ids)))
-        if task.kind == "decode":
-            memory = torch.from_numpy(inputs.memory(task, self.model.config.d_model)).to(self.dtype)
-            return Job(lambda: _nothing(self.decode(memory, 1 + task.steps)), lambda: _nothing(self.decode(memory, 1)))
-        if task.kind == "fid":
-            ids = inputs.pairs(task, self.end)
-            return Job(lambda: _nothing(self.answer(ids, task.b, task.steps)))
-        raise Refused(work, "encoder, decode or fid of transformers", task.kind)
+        if task.kind not in ("encoder", "decode", "fid"):
+            raise Refused(work, "encoder, decode or fid of transformers", task.kind)
+        ids = inputs.pairs(task, self.end) if task.kind != "decode" else None
+        memory = (
+            torch.from_numpy(inputs.memory(task, self.model.config.d_model)).to(self.dtype) if ids is None else None
+        )
+
+        def encoder() -> None:
+            self.encode(ids)
+
+        def decode() -> Told:
+            return Told(counted=self.decode(memory, 1 + task.steps)[1].read())
+
+        def fid() -> None:
+            self.answer(ids, task.b, task.steps)
+
+        return {"encoder": encoder, "decode": decode, "fid": fid}[task.kind]
 
     def answer(self, ids: np.ndarray, questions: int, steps: int) -> torch.Tensor:
         """FiD: [b k n] ids -> [b steps] ids."""
         states = self.encode(ids)
-        return self.decode(states.reshape(questions, -1, states.shape[-1]), steps)
+        return self.decode(states.reshape(questions, -1, states.shape[-1]), steps)[0]
 
     def check(self, path: str) -> list[str]:
         """The encoder's output and the ids that follow it."""
         ids = inputs.pairs(CHECKED, self.end)
         states = self.encode(ids)
-        written = self.decode(states.reshape(1, -1, states.shape[-1]), CHECKED.steps)[0]
+        written = self.decode(states.reshape(1, -1, states.shape[-1]), CHECKED.steps)[0][0]
         encoder = states.float().numpy().reshape(-1, states.shape[-1])
         np.savez(path, encoder=encoder, ids=written.numpy())
         return ["encoder", "ids"]
-
-
-def _nothing(_: Any) -> None:
-    """The result is there; nobody wants it."""
 
 
 def open_(size: str, precision: str, folder: Path, threads: int) -> Torch:

@@ -10,19 +10,37 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..ops import Ops
 
-Laps = Mapping[str, float] | None
+
+class Watch:
+    """The two clocks: seconds since it was made, by the wall and of all threads' processor time."""
+
+    def __init__(self) -> None:
+        self.wall, self.cpu = time.perf_counter(), time.process_time()
+
+    def read(self) -> tuple[float, float]:
+        """Wall and processor seconds until now."""
+        return time.perf_counter() - self.wall, time.process_time() - self.cpu
 
 
-class Job(NamedTuple):
-    """What to time: a function that may hand back its stages' seconds, and one whose time is taken off."""
+class Told(NamedTuple):
+    """What a run may tell about itself.
 
-    run: Callable[[], Laps]
-    less: Callable[[], Laps] | None = None
+    Args:
+        stages: seconds by component.
+        counted: wall and processor seconds of the part that is wanted, where it is not the whole run.
+    """
+
+    stages: Mapping[str, float] | None = None
+    counted: tuple[float, float] | None = None
+
+
+Job = Callable[[], Told | None]  # what to time
 
 
 class Stages(Ops):
@@ -34,19 +52,22 @@ class Stages(Ops):
 
     def __init__(self, ops: Ops) -> None:
         super().__init__(ops.telling)
-        self.inner, self.begun = ops, [("", time.perf_counter())]
+        self.inner, self.begun = ops, list[tuple[str, Watch]]()
 
     def at(self, name: str) -> Ops:
-        self.begun.append((name, time.perf_counter()))
+        self.begun.append((name, Watch()))
         return self.inner
 
     def seconds(self) -> dict[str, float]:
-        """Seconds by component until now; what came before the first is left out."""
-        ends = [start for _, start in self.begun[1:]] + [time.perf_counter()]
+        """Wall seconds by component until now; what came before the first is left out."""
         result: dict[str, float] = {}
-        for (name, start), end in zip(self.begun, ends, strict=True):
-            result[name] = result.get(name, 0.0) + end - start
-        return {name: s for name, s in result.items() if name}
+        for (name, watch), (_, following) in pairwise([*self.begun, ("", Watch())]):
+            result[name] = result.get(name, 0.0) + following.wall - watch.wall
+        return result
+
+    def since(self, name: str, nth: int) -> tuple[float, float]:
+        """Wall and processor seconds since a component began for the nth time, counted from 0."""
+        return [watch for begun, watch in self.begun if begun == name][nth].read()
 
 
 def _status(field: str) -> int:
@@ -70,28 +91,24 @@ def forget_peak() -> None:
         Path("/proc/self/clear_refs").write_text("5")
 
 
-def _timed(function: Callable[[], Laps], repeats: int) -> tuple[float, float, list[Laps]]:
-    """Seconds of one call by both clocks, the mean of `repeats`, and what each call told."""
-    wall, cpu = time.perf_counter(), time.process_time()
-    laps = [function() for _ in range(repeats)]
-    return (time.perf_counter() - wall) / repeats, (time.process_time() - cpu) / repeats, laps
-
-
 def enough(wall: float, least: float = 0.1) -> int:
     """How often a run that takes so long is to be repeated, so that clocks and the scheduler matter little."""
     return max(1, math.ceil(least / max(wall, 1e-6)))
 
 
 def measure(job: Job, repeats: int = 1) -> dict[str, Any]:
-    """One run: seconds by the clock and of all threads' processor time, peak bytes, stages if it tells them."""
+    """One run, or the mean of several: seconds by both clocks, peak bytes, stages if it tells them."""
     gc.collect()
-    part = _timed(job.less, repeats)[:2] if job.less is not None else (0.0, 0.0)
     forget_peak()
-    wall, cpu, laps = _timed(job.run, repeats)
-    result: dict[str, Any] = {"wall": wall - part[0], "cpu": cpu - part[1], "peak": peak_bytes(), "whole": wall}
-    told = [lap for lap in laps if lap]
-    if told:
-        result["stages"] = {name: sum(lap[name] for lap in told) / len(told) for name in told[0]}
+    watch = Watch()
+    told = [job() for _ in range(repeats)]
+    whole = [x / repeats for x in watch.read()]
+    parts = [t.counted for t in told if t and t.counted]
+    wall, cpu = [sum(x) / len(x) for x in zip(*parts, strict=True)] if parts else whole
+    result: dict[str, Any] = {"wall": wall, "cpu": cpu, "peak": peak_bytes(), "whole": whole[0]}
+    stages = [t.stages for t in told if t and t.stages]
+    if stages:
+        result["stages"] = {name: sum(s[name] for s in stages) / len(stages) for name in stages[0]}
     return result
 
 

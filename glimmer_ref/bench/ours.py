@@ -12,7 +12,7 @@ from ..arrays import States
 from ..ops import PRECISIONS, TELLINGS, Ops, bind
 from ..paper.fid import encode_pairs, greedy
 from ..params.tree import lay_out
-from .measure import Job, Laps, Stages
+from .measure import Job, Stages, Told
 from .process import serve
 from .work import SHAPES, Work, parse, prepare, question_and_passages, shape, weights
 
@@ -45,18 +45,16 @@ class Ours:
         if work == "ceilings":
             from .ceilings import ceilings
 
-            return Job(lambda: asdict(ceilings(self.threads)))
-        runs = prepare(parse(work), self.ops, self.model)
+            return lambda: Told(asdict(ceilings(self.threads)))
+        task = parse(work)
+        runs = prepare(task, self.ops, self.model)
 
-        def staged(run: Any) -> Any:
-            def once() -> Laps:
-                stages = Stages(self.ops)
-                run(stages)
-                return stages.seconds()
+        def run() -> Told:
+            stages = Stages(self.ops)
+            runs.run(stages)
+            return Told(stages.seconds(), stages.since("decoder", 1) if task.kind == "decode" else None)
 
-            return once
-
-        return Job(staged(runs.run), staged(runs.less) if runs.less is not None else None)
+        return run
 
     def check(self, path: str) -> list[str]:
         """The encoder's output and the first ids decoded from it."""

@@ -60,7 +60,7 @@ class Work:
 
 
 class Runs(NamedTuple):
-    """What to time, given operations; and a shorter run whose time is taken off, where the first is only a means."""
+    """What to run, given operations; and the part of it that is only a means, not counted."""
 
     run: Callable[[Ops], Any]
     less: Callable[[Ops], Any] | None = None
