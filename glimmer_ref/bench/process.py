@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext, suppress
 from typing import Any, Protocol
 
 from ..errors import Refused
@@ -79,13 +80,15 @@ class Worker:
 
     def close(self) -> None:
         """End it, kindly if it listens."""
-        if self.process.stdin is not None:
-            self.process.stdin.close()
+        with suppress(BrokenPipeError), self.process.stdin or nullcontext():
+            pass
         try:
             self.process.wait(10)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
+        with self.process.stdout or nullcontext():
+            pass
 
 
 class _Told(Refused):

@@ -219,7 +219,7 @@ def parse(text: str) -> Work:
     name, *settings = text.split(",")
     work = PRESETS.get(name) or (Work(name) if name in KINDS else None)
     if work is None:
-        raise Refused("work", f"one of {', '.join([*PRESETS, *KINDS])}", repr(name))
+        raise Refused("work", f"one of {', '.join(dict.fromkeys([*PRESETS, *KINDS]))}", repr(name))
     known = {f.name for f in fields(Work)} - {"kind"}
     for setting in settings:
         field, _, value = setting.partition("=")
