@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import results
 from checkpoint import EXPECTED
 from contestants import Contestant, check, start
@@ -58,17 +57,20 @@ class Campaign:
         pause: seconds before each run, for the threads of the last one to stop spinning.
         works: all work that will be asked for; "a+b" are done in the same rounds.
         folder: of the random weights; the size's own in the cache if None.
+        kind: of the document.
+        peers: are there contestants that read weights from files, and must prove that they compute the same?
     """
 
     def __init__(
         self, size: str, out: Path, rounds: int, lock: Path | None, pause: float, works: Iterable[str],
-        folder: str | None = None,
+        folder: str | None = None, kind: str = "run", peers: bool = True,
     ) -> None:  # fmt: skip
         self.size, self.out, self.rounds, self.lock, self.pause = size, out, rounds, lock, pause
-        self.folder = weights_folder(size, folder)
+        self.folder = weights_folder(size, folder) if peers else None
         self.works = [tuple(work.split("+")) for work in works]
-        self.group, self.ceilings = 1, dict[int, Worker]()
-        self.document = results.begin(size, rounds, {name: described(size, name) for w in self.works for name in w})
+        self.group, self.number, self.ceilings = 1, 0, dict[int, Worker]()
+        names = {name: described(size, name) for together in self.works for name in together}
+        self.document = results.begin(kind, size, rounds, names)
 
     @contextmanager
     def alone(self) -> Iterator[None]:
@@ -84,23 +86,21 @@ class Campaign:
 
     def gather(self, names: Sequence[tuple[str, int]]) -> list[Contestant]:
         """Start all, one after the other; who cannot start, or computes something else, is left out and noted."""
-        there, got = [], self.folder / f"got-{os.getpid()}.npz"
-        with np.load(self.folder / EXPECTED) as file:
-            expected = dict(file)
+        there = []
         for who, threads in names:
-            begin, contestant = time.monotonic(), start(who, self.size, self.folder, threads)
+            begin, contestant = time.monotonic(), start(who, self.size, self.folder or HERE, threads)
             about: dict[str, Any] = {"name": contestant.name, "precision": contestant.precision, "threads": threads}
             try:
                 about |= contestant.worker.ask("about")
-                about |= check(contestant, expected, got)
+                about |= check(contestant, self.folder) if self.folder else {}
                 there.append(contestant)
-                told = f"error {about['error']:.1e}, ready in {time.monotonic() - begin:.0f} s"
+                told = f"ready in {time.monotonic() - begin:.0f} s"
+                told += f", error {about['error']:.1e}" if "error" in about else ""
             except Refused as error:
                 told = about["left_out"] = str(error)
                 contestant.worker.close()
             self.document["contestants"][contestant.id] = about
             say(f"{contestant.id}: {told}")
-        got.unlink(missing_ok=True)
         return there
 
     def ready(self, works: Sequence[str], contestants: Sequence[Contestant]) -> list[Turn]:
@@ -128,14 +128,14 @@ class Campaign:
         )
         return told
 
-    def round(self, number: int, works: Sequence[str], able: list[Turn]) -> None:
-        """The ceilings, then each turn once, the first of the last round last."""
+    def round(self, works: Sequence[str], able: list[Turn]) -> None:
+        """The ceilings, then each turn once, the first of the last round last; no two rounds have the same number."""
         with self.alone():
-            here = {"group": self.group, "round": number}
+            here, self.number = {"group": self.group, "round": self.number}, self.number + 1
             for threads in self.ceilings:
                 told = {**self.quiet(threads), "threads": threads}
                 self.document["ceilings"] += [{**here, "work": work, **told} for work in works]
-            first = number % len(able)
+            first = self.number % len(able)
             for turn in able[first:] + able[:first]:
                 time.sleep(self.pause)
                 figures = turn.contestant.worker.ask("run", work=turn.work)
@@ -159,8 +159,8 @@ class Campaign:
         try:
             for works in self.works:
                 if able := self.ready(works, there):
-                    for number in range(self.rounds):
-                        self.round(number, works, able)
+                    for _ in range(self.rounds):
+                        self.round(works, able)
                     self.summary(able)
                     results.write(self.out, self.document)
                 for turn in able:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from checkpoint import EXPECTED
 
 from glimmer_ref.bench.process import Worker
 from glimmer_ref.errors import Refused
@@ -75,22 +77,28 @@ def start(who: str, size: str, folder: Path, threads: int) -> Contestant:
     return Contestant(name, precision, threads, Worker(command, threads))
 
 
-def check(contestant: Contestant, expected: dict[str, Any], path: Path) -> dict[str, Any]:
+def check(contestant: Contestant, folder: Path) -> dict[str, Any]:
     """How far its encoder is from the oracle's, and which share of the first ids are the same.
 
     Raises:
         Refused: further than its precision explains, so that its time would be another function's.
     """
-    contestant.worker.ask("check", path=str(path))
-    result: dict[str, Any] = {}
-    with np.load(path) as got:
-        scale = float(np.abs(expected["encoder"]).max())
-        result["error"] = float(np.abs(got["encoder"] - expected["encoder"]).max()) / scale
-        for name in {"ids", "first_ids"} & set(got):
-            result["same_ids"] = float((got[name] == expected[name]).mean())
+    got = folder / f"got-{os.getpid()}.npz"
+    contestant.worker.ask("check", path=str(got))
+    with np.load(folder / EXPECTED) as file, np.load(got) as theirs:
+        result = compared(dict(theirs), dict(file))
+    got.unlink()
     allowed = TOLERANCE[contestant.precision]
     if not result["error"] <= allowed:
         raise Refused(contestant.id, f"the oracle's encoder output within {allowed:g}", f"{result['error']:.2g} off")
     if contestant.precision == "float32" and result.get("same_ids", 1.0) < 1:
         raise Refused(contestant.id, "the oracle's ids", f"{result['same_ids']:.0%} of them")
     return result
+
+
+def compared(got: dict[str, Any], expected: dict[str, Any]) -> dict[str, float]:
+    """Largest error relative to the largest value, and the share of equal ids."""
+    scale = float(np.abs(expected["encoder"]).max())
+    result = {"error": float(np.abs(got["encoder"] - expected["encoder"]).max()) / scale}
+    ids = [got[name] == expected[name] for name in ("ids", "first_ids") if name in got]
+    return {**result, "same_ids": float(np.concatenate(ids).mean())} if ids else result

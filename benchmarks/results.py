@@ -21,9 +21,10 @@ def commit() -> str:
     return done.stdout.strip()
 
 
-def begin(size: str, rounds: int, works: dict[str, Any]) -> dict[str, Any]:
-    """An empty document."""
+def begin(kind: str, size: str, rounds: int, works: dict[str, Any]) -> dict[str, Any]:
+    """An empty document of a kind: run, savings, scale or start."""
     return {
+        "kind": kind,
         "date": time.strftime("%Y-%m-%d %H:%M:%S"), "commit": commit(), "machine": machine(),
         "versions": versions(*PACKAGES), "size": size, "rounds": rounds, "works": works,
         "contestants": {}, "not_done": {}, "ceilings": [], "runs": [],

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import tempfile
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
@@ -53,7 +54,7 @@ def main() -> int:
         args.size, args.rounds, args.pause = "tiny", 2, 0.0
     works = args.work.split() if args.work else SMOKE if args.smoke else WORK
     names = args.contestants.split(",") if args.contestants else everybody()
-    out = args.out or results.place("smoke" if args.smoke else args.size)
+    out = args.out or (Path(tempfile.mkdtemp()) / "smoke.json" if args.smoke else results.place(args.size))
     campaign = Campaign(args.size, out, args.rounds, args.lock, args.pause, works, args.folder)
     for threads in map(int, args.threads.split(",")):
         campaign.group = threads

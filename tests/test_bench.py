@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from glimmer_ref import reader
 from glimmer_ref.bench import ceilings, measure, work
 from glimmer_ref.bench.ours import Ours, checked
 from glimmer_ref.bench.process import Worker
@@ -82,6 +83,12 @@ def test_a_decoded_token_is_counted_without_the_first() -> None:
     assert counted["head"] == 32 * config.t5.d_model * config.t5.vocab_size
     # The design's own figure: 625 MB a token at T5-base over 5 x 352 tokens.
     assert work.least_bytes(task, config, "float32") / 32 == pytest.approx(625e6, rel=0.01)
+
+
+def test_mini_is_the_bundled_models_shape() -> None:
+    bundled = json.loads((reader.bundled() / "config.json").read_text())
+    assert all(bundled[name] == getattr(work.MINI, name) for name in ("vocab_size", "d_model", "d_kv", "d_ff"))
+    assert all(bundled[name] == getattr(work.MINI, name) for name in ("num_layers", "num_decoder_layers", "num_heads"))
 
 
 def test_nothing_ends_before_its_steps(oracle: Ours) -> None:

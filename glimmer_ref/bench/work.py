@@ -21,7 +21,8 @@ from ..paper.systems import FROM_TEXT, SYSTEMS
 from ..params.tree import Model, Stack, assemble, random
 
 TINY = T5Config(320, 64, 16, 96, 12, 2, 4)  # for tests of the benchmarks themselves
-SHAPES = {"tiny": TINY, **SIZES}
+MINI = T5Config(1410, 96, 32, 192, 6, 2, 3)  # as the bundled model
+SHAPES = {"tiny": TINY, "mini": MINI, **SIZES}
 WIDTHS = {"float32": 4, "bfloat16": 2, "int8": 1}  # bytes of a weight
 
 

@@ -21,7 +21,7 @@ def add(commands: Any) -> None:
         "do at most. Comparisons with other implementations are in benchmarks/.",
     )
     parser.add_argument("--work", metavar="WORK,..", help="as --list names them, or like glimmer:k=50:m=5; all")
-    parser.add_argument("--size", default="base", help="tiny, small, base (default), large, xl or xxl")
+    parser.add_argument("--size", default="base", help="tiny, mini, small, base (default), large, xl or xxl")
     parser.add_argument("--threads", default="1", help="like 1 (default), or 1,2")
     parser.add_argument("--precision", choices=("float32", "bfloat16", "int8"), default="float32")
     parser.add_argument("--runs", type=int, default=3, help="of each work; the middle one counts (default 3)")
