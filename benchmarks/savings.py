@@ -89,11 +89,13 @@ def report(document: dict[str, Any], path: Path) -> list[str]:
     f = Figures(document)
     found = dict(sweeps(f, document))
     draw(found, document, path.with_suffix(".png"))
+    head = ["", "encoder: MACs", "time (least .. most)", "time/MACs", "all: MACs", "time", "time/MACs"]
+    head += ["parts most at", "GFLOP/s by stage"]
     lines = [
         "Time and multiply-adds of GLIMMER as shares of FiD's over 25 passages: encoder side, and to the answer's end.",
         "",
-        "| | encoder: MACs | time (least .. most) | time/MACs | all: MACs | time | time/MACs | parts most at | GFLOP/s |",
-        "|" + "---|" * 9,
+        f"| {' | '.join(head)} |",
+        "|" + "---|" * len(head),
     ]
     for parameter, points in found.items():
         for p in points:

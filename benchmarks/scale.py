@@ -176,14 +176,15 @@ def draw(document: dict[str, Any], path: Path) -> None:
         below.set_ylabel("peak MiB")
         for axes in (above, below):
             axes.set_xlabel(described["x"])
-            axes.set_yscale("log")
             axes.grid(alpha=0.3, which="both")
             if described["x"] != "model":
                 axes.set_xscale("log", base=2)
                 axes.set_xticks(described["values"], [str(v) for v in described["values"]], fontsize=7)
+        above.set_yscale("log")
+        below.set_ylim(bottom=0)
         above.legend(fontsize=7)
-        dashed = "multiply-adds" if described["unit"] == "seconds" else "reads at the ceiling"
-        above.set_title(f"{described['unit']} by {described['x']}\ndashed: growth by {dashed}", fontsize=9)
+        dashed = "growth by multiply-adds" if described["unit"] == "seconds" else "what reads at the ceiling allow"
+        above.set_title(f"{described['unit']} by {described['x']}\ndashed: {dashed}", fontsize=9)
     figure.suptitle(f"T5.1.1-{document['size']}, {document['threads']} thread(s), {document['machine']['cpu']}")
     figure.savefig(path, dpi=110)
     plt.close(figure)

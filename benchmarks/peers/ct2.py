@@ -35,7 +35,7 @@ def convert(folder: Path) -> tuple[Path, Path]:
     from ctranslate2.specs import TransformerEncoderModelSpec
 
     model = transformers.T5ForConditionalGeneration.from_pretrained(folder)
-    end, eps = model.config.eos_token_id, model.config.layer_norm_epsilon
+    end, eps = _vocabulary(folder) - 1, model.config.layer_norm_epsilon
     spec = T5Loader().get_model_spec(model)
     alone = TransformerEncoderModelSpec(T5Loader().get_model_spec(model).encoder)  # writing one changes it
     words = [_word(i) for i in range(model.config.vocab_size)]

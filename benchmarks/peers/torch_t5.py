@@ -61,10 +61,9 @@ class Torch:
         task = parse(work)
         if task.kind not in ("encoder", "decode", "fid"):
             raise Refused(work, "encoder, decode or fid of transformers", task.kind)
-        ids = inputs.pairs(task, self.end) if task.kind != "decode" else None
-        memory = (
-            torch.from_numpy(inputs.memory(task, self.model.config.d_model)).to(self.dtype) if ids is None else None
-        )
+        ids, memory = inputs.pairs(task, self.end), torch.empty(0)
+        if task.kind == "decode":
+            memory = torch.from_numpy(inputs.memory(task, self.model.config.d_model)).to(self.dtype)
 
         def encoder() -> None:
             self.encode(ids)
