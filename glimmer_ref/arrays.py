@@ -87,6 +87,27 @@ class States:
         starts = offsets(self.lengths)
         return self.states[starts[i] : starts[i + 1]]
 
+    @property
+    def parts(self) -> Iterable[States]:
+        """All of it at once, as the only part."""
+        return (self,)
+
+
+@dataclass(frozen=True)
+class Arriving:
+    """Token representations of b sequences that come a few sequences at a time, in order.
+
+    Args:
+        parts: whole sequences each; they can be gone through once.
+        lengths: [b] int64 of all of them, known before they come.
+    """
+
+    parts: Iterable[States]
+    lengths: Ints
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
 
 def check(x: Any, shape: str, what: str, **sizes: int) -> dict[str, int]:
     """Hold an array against shape words, as in check(x, "N d", "memory", d=512); returns the sizes.

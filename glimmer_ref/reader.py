@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
-from .arrays import Ints, States, Tokens
+from .arrays import Arriving, Ints, States, Tokens
 from .errors import Refused
-from .listeners import Clock, Count, Trace
+from .listeners import Clock, Trace
 from .ops import Ops, bind
 from .paper import fid, lumen
+from .paper.flops import by_shapes
 from .paper.systems import FROM_TEXT, SYSTEMS
 from .params import files
 from .params.tree import Model, lay_out
@@ -40,8 +41,8 @@ class Answer:
         retrieval: how they came into that order.
         scores: [k] their scores; None for LUMEN and FiD, which rank nothing.
         selected: [m] which of them the decoder read, in its order (GLIMMER: best first).
-        macs: multiply-adds by component, from a traced count.
-        seconds: wall time inside the operations by component.
+        macs: multiply-adds by component, what `Count` would hear.
+        seconds: wall time inside the operations by component; `read` is what was waited for stored memory.
         attention: [t 1+m] how much each answer token (and the end) attended to the question and to
             each selected pair, mean over layers and heads; None unless asked for.
     """
@@ -95,9 +96,21 @@ class Reader:
         tokenizer: for strings; a reader of ids needs none.
         ops: the operations' name, "numpy" or "numba".
         precision: what matrix products are computed with in: "float32", "bfloat16" or "int8".
+        threads: that an answer may use; all that there are if not given.
+
+    Raises:
+        Refused: unknown operations or precision, or more threads than there are.
     """
 
-    def __init__(self, model: Model, tokenizer: Tokenizer, ops: str = "numba", precision: str = "float32") -> None:
+    def __init__(
+        self,
+        model: Model,
+        tokenizer: Tokenizer,
+        ops: str = "numba",
+        precision: str = "float32",
+        threads: int | None = None,
+    ) -> None:
+        self.threads = threads
         self.config, self.tokenizer = model.config, tokenizer
         self.ops = bind(ops)
         self.model = lay_out(self.ops, model, precision)
@@ -185,25 +198,46 @@ class Reader:
         counts = np.array([len(r) for r in rows], np.int64)
         m = self._check(system, counts, m)
         clock = Clock(self.ops)
-        count = Count(clock)
-        trace = Trace(count, only=r"decoder\..*cross_attention\.probs")
-        listener = trace if attention else count
+        trace = Trace(clock, only=r"decoder\..*cross_attention\.probs")
+        listener = trace if attention else clock
         q = question_tokens(self.config, self.tokenizer, questions)
+        passages = self._inputs(listener, clock, source, np.concatenate(rows), system)
         chosen = [self._passages(source, r) for r in rows]
-        passages = self._inputs(listener, source, np.concatenate(rows), [p for c in chosen for p in c], system)
         got = SYSTEMS[system](listener, self.model, q, passages, counts, m)
         answers = fid.greedy(listener, self.model, got.memory, self.config.answer_tokens)
         scores = [None] * len(rows) if got.scores is None else np.split(got.scores, np.cumsum(counts)[:-1])
+        macs = self._macs(system, q, passages, source, counts, got.selected, max(len(a.ids) for a in answers) + 1)
         attended: Sequence[np.ndarray | None] = [None] * len(rows)
         if attention:
             attended = attention_shares(trace.arrays, q.lengths, passages.lengths, counts, got)
         return [
             Answer(
                 self.tokenizer.decode(a.ids), a.ids, self.tokenizer.pieces(a.ids), a.log_probability, system,
-                c, retrieval, s, [int(i) for i in sel], count.macs, clock.seconds, at,
+                c, retrieval, s, [int(i) for i in sel], macs, clock.seconds, at,
             )
             for a, c, s, sel, at in zip(answers, chosen, scores, got.selected, attended, strict=True)
         ]  # fmt: skip
+
+    def _macs(
+        self,
+        system: str,
+        question: Tokens,
+        passages: Tokens | States | Arriving,
+        source: Memory | Sequence[Passage],
+        counts: Ints,
+        selected: list[Ints],
+        steps: int,
+    ) -> dict[str, int]:
+        """What these questions cost together, by component; passages in memory cost nothing any more."""
+        total: dict[str, int] = {}
+        steps = min(steps, self.config.answer_tokens)
+        for n, lengths, best in zip(
+            question.lengths, np.split(passages.lengths, np.cumsum(counts)[:-1]), selected, strict=True
+        ):
+            for name, macs in by_shapes(self.config, system, int(n), lengths.tolist(), steps, best.tolist()).items():
+                if name.split(".")[0] != "memory" or not isinstance(source, Memory):
+                    total[name] = total.get(name, 0) + macs
+        return total
 
     def _check(self, system: str, counts: Ints, m: int | None) -> int:
         if system not in SYSTEMS:
@@ -223,13 +257,14 @@ class Reader:
         return [source.passage(int(r)) if isinstance(source, Memory) else source[int(r)] for r in rows]
 
     def _inputs(
-        self, ops: Ops, source: Memory | Sequence[Passage], rows: Ints, passages: list[Passage], system: str
-    ) -> Tokens | States:
-        """Passages in the form that the system starts from: tokens, or memory, stored or made now."""
+        self, ops: Ops, clock: Clock, source: Memory | Sequence[Passage], rows: Ints, system: str
+    ) -> Tokens | States | Arriving:
+        """Passages in the form that the system starts from: tokens, or memory, arriving or made now."""
         if system not in FROM_TEXT and isinstance(source, Memory):
-            states = source.take(rows, dtype=self.model.embedding.dtype.name)
-            return States(self.ops.put(states.states), states.lengths, states.positions)
-        tokens = passage_tokens(self.config, self.tokenizer, passages)
+            stored = source.stream(rows, dtype=self.model.embedding.dtype.name)
+            parts = (replace(p, states=self.ops.put(p.states)) for p in clock.waits("read", stored.parts))
+            return Arriving(parts, stored.lengths)
+        tokens = passage_tokens(self.config, self.tokenizer, self._passages(source, rows))
         return tokens if system in FROM_TEXT else lumen.encode_passages(ops, self.model, tokens)
 
     def trace(

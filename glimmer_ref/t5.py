@@ -13,7 +13,7 @@ import numpy as np
 
 from .arrays import Array, Ints, States, Tokens, places
 from .config import T5Config
-from .ops import Ops, Spans
+from .ops import Ops, Spans, composite
 from .params.tree import Attention, Decoder, EncoderLayer, FeedForward, Stack
 
 
@@ -74,6 +74,7 @@ def attend(
     return ops.mark("out", ops.add(x, ops.linear(mixed, w.o)), rows)
 
 
+@composite
 def attention_block(ops: Ops, t5: T5Config, w: Attention, x: Array, bias: Array, spans: Spans) -> Array:
     """Self-attention of an encoder, n = norm(x) being queries, keys and values: [N d] -> [N d]."""
     n = ops.rms_norm(x, w.norm, t5.layer_norm_epsilon)
@@ -82,6 +83,7 @@ def attention_block(ops: Ops, t5: T5Config, w: Attention, x: Array, bias: Array,
     return attend(ops, t5, w, x, n, k, v, bias, spans, causal=False)
 
 
+@composite
 def feed_forward_block(ops: Ops, t5: T5Config, w: FeedForward, x: Array, rows: Ints) -> Array:
     """x + wo(gelu(wi_0 n) * (wi_1 n)), or x + wo(relu(wi_0 n)) in T5 1.0, n = norm(x): [N d] -> [N d]."""
     n = ops.rms_norm(x, w.norm, t5.layer_norm_epsilon)

@@ -97,6 +97,10 @@ def test_memory_is_built_used_and_held_to_its_weights(run: Run, tmp_path: Path, 
     _, out, _ = run("memory", "info", folder, "--json", "--verify")
     assert json.loads(out[out.index("{") :])["passages"] == 30
     assert run("ask", QUESTION, "--memory", folder)[1] == "Dremem Wathfal\n"
+    assert run("memory", "build", passages, folder + "8", "--ops", "numpy", "--store", "int8")[0] == 0
+    assert json.loads(run("memory", "info", folder + "8", "--json")[1])["dtype"] == "int8"
+    _, out, _ = run("ask", QUESTION, "--memory", folder + "8", "--explain")
+    assert out.startswith("Dremem Wathfal\n") and "\nwaited for memory " in out
     tensors: dict[str, Any] = {name: t.decode() for name, t in map_tensors(copy / "model.safetensors").items()}
     tensors["memory.layer_0.attention.q"] = tensors["memory.layer_0.attention.q"] * np.float32(1.001)
     write_tensors(copy / "model.safetensors", tensors)

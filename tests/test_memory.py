@@ -21,6 +21,7 @@ from safetensors import safe_open
 
 from glimmer_ref.config import GlimmerConfig
 from glimmer_ref.errors import Refused
+from glimmer_ref.paper.flops import setting_of
 from glimmer_ref.paper.lumen import encode_passages
 from glimmer_ref.params.tensors import Stored
 from glimmer_ref.params.tree import Model, leaves, map_leaves
@@ -28,8 +29,10 @@ from glimmer_ref.retrieval import encode, memory_build, shards
 from glimmer_ref.retrieval.manifest import memory_digest
 from glimmer_ref.retrieval.memory import Memory, memorize
 from glimmer_ref.retrieval.memory_build import build
+from glimmer_ref.retrieval.rows import Rows
 from glimmer_ref.text.inputs import Passage, passage_tokens
 from glimmer_ref.text.tokenizer import Tokenizer
+from glimmer_ref.whatif import storage
 
 NUMPY = models.NUMPY
 WORDS = [*"abcdefghijklmnopqrstuvwxyz:0123456789", "title", "context"]
@@ -113,9 +116,15 @@ def refused(text: str) -> Any:
 # ---- what comes back
 
 
-# Measured, as the largest error over the largest value of a passage: 0, 3.7e-04, 3.6e-03 (half a unit in the last
-# place is 2^-11 and 2^-8). Not 0 for float32 where a BLAS adds up in another order for another batch.
-@pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-6), ("float16", 5e-4), ("bfloat16", 4e-3)])
+TAGS = {"float32": "F32", "float16": "F16", "bfloat16": "BF16", "int8": "I8"}
+
+
+# Measured, as the largest error over the largest value of a passage: 0, 3.7e-04, 3.6e-03, 3.9e-03 (half a unit in the
+# last place is 2^-11 and 2^-8; int8's is 1/254). Not 0 for float32 where a BLAS adds up in another order for another
+# batch.
+@pytest.mark.parametrize(
+    ("dtype", "tolerance"), [("float32", 1e-6), ("float16", 5e-4), ("bfloat16", 4e-3), ("int8", 4e-3)]
+)
 def test_the_same_states_come_back(
     tmp_path: Path, tokenizer: Tokenizer, corpus: Path, dtype: str, tolerance: float
 ) -> None:
@@ -130,7 +139,39 @@ def test_the_same_states_come_back(
         if dtype != "float32":
             assert np.abs(states[i] - wanted).max() > tolerance / 100 * np.abs(wanted).max(), "stored narrow"
     with safe_open(tmp_path / "memory" / "shard-00001.safetensors", framework="numpy") as file:
-        assert file.get_slice("tokens").get_dtype() == {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}[dtype]
+        assert file.get_slice("tokens").get_dtype() == TAGS[dtype]
+        assert ("scales" in file.keys()) == (dtype == "int8")  # noqa: SIM118, a file of tensors is no dict
+
+
+def test_int8_is_off_by_at_most_half_a_scale() -> None:
+    """Measured: 0.500001 of the scale at most, over 2 million values of most magnitudes that float32 has."""
+    rng = np.random.default_rng(0)
+    states = rng.standard_normal((4096, 512)) * np.exp(rng.uniform(-60, 85, (4096, 1)))
+    states[1] = 0
+    states[2], states[3] = np.float32(1e-45), -1e-39  # smaller than any normal number
+    states[4, 1:], states[4, 0] = 0, -3.4e38
+    states[5] *= 1e-3
+    states[5, 7] = 1e3 * np.abs(states[5]).max()  # one value that drowns the others
+    for x in (states.astype(np.float32), states):
+        rows, back = Rows.of(x, "int8"), np.empty_like(x)
+        rows.decode(back)
+        assert rows.scales is not None and rows.finite().all()
+        off = np.abs(back.astype(np.float64) - x) / rows.scales[:, None].astype(np.float64)
+        assert 0.4999 < off.max() < 0.5 + 2e-5
+        assert np.abs(rows.values.raw).max() == 127 and rows.values.raw.dtype == np.int8
+        assert not back[1].any()
+        np.testing.assert_allclose(np.abs(back).max(axis=1)[4:], np.abs(x).max(axis=1)[4:], rtol=1e-6)
+
+
+def test_int8_takes_a_byte_a_number_and_four_a_token(tmp_path: Path, tokenizer: Tokenizer, corpus: Path) -> None:
+    sizes = {}
+    for dtype in ("int8", "float32"):
+        memory = build(NUMPY, MODEL, tokenizer, corpus, tmp_path / dtype, dtype, show=quiet).memory
+        tensors = shards.map_tensors(tmp_path / dtype / "shard-00000.safetensors")
+        sizes[dtype] = sum(x.raw.nbytes for name, x in tensors.items() if name in ("tokens", "scales"))
+    setting = replace(setting_of(CONFIG), n_p=memory.info()["tokens"])
+    for dtype, size in sizes.items():
+        assert size == storage.passage_bytes(setting, storage.WIDTHS[dtype], storage.SCALES[dtype]), dtype
 
 
 def test_rows_in_any_order_across_shards_with_repeats(stored: Path) -> None:
@@ -292,25 +333,28 @@ def killed(source, target):
     replace(source, target)
 os.replace = killed
 t.build(t.NUMPY, t.MODEL, t.Tokenizer(folder / "tokenizer.json"), folder / "passages.jsonl", folder / "killed",
-        shard_passages=4, show=show)
+        dtype=sys.argv[4], shard_passages=4, show=show)
 """
 
 
+@pytest.mark.parametrize("dtype", ["float32", "int8"])
 @pytest.mark.parametrize(
     ("count", "target", "finished"), [(10, "", 2), (99, "shard-00001.safetensors", 1), (99, "manifest.json", 3)]
 )
 def test_killed_and_resumed_gives_the_same_bytes(
-    tmp_path: Path, tokenizer: Tokenizer, corpus: Path, stored: Path, count: int, target: str, finished: int
+    tmp_path: Path, tokenizer: Tokenizer, corpus: Path, count: int, target: str, finished: int, dtype: str
 ) -> None:
+    stored = tmp_path / "memory"
+    build(NUMPY, MODEL, tokenizer, corpus, stored, dtype, shard_passages=4, show=quiet)
     code = SCRIPT.format(tests=str(Path(__file__).parent))
-    killed = subprocess.run([sys.executable, "-c", code, str(tmp_path), str(count), target], timeout=60)
+    killed = subprocess.run([sys.executable, "-c", code, str(tmp_path), str(count), target, dtype], timeout=60)
     assert killed.returncode == 9
     folder = tmp_path / "killed"
     before = {p.name: p.stat().st_mtime_ns for p in folder.glob("shard-*")}
     assert len(before) == finished
     with refused(f"a finished build; got an unfinished one of {finished} shards; run the same command again"):
         Memory.open(folder)
-    built = build(NUMPY, MODEL, tokenizer, corpus, folder, shard_passages=4, show=quiet)
+    built = build(NUMPY, MODEL, tokenizer, corpus, folder, dtype, shard_passages=4, show=quiet)
     assert built.encoded == max(0, 11 - 4 * finished)
     assert {n: (folder / n).stat().st_mtime_ns for n in before} == before, "finished shards are kept"
     assert contents(folder) == contents(stored), "nor is anything left over"
@@ -538,8 +582,9 @@ def test_values_too_large_for_float16_are_refused_by_name(tmp_path: Path, tokeni
         build(NUMPY, model, tokenizer, source, tmp_path / "memory", "float16", show=quiet)
     build(NUMPY, model, tokenizer, source, tmp_path / "wide", "bfloat16", show=quiet)
     hit[WORDS.index("9") + 3] = np.nan
-    with refused("memory of passage 'p2ü': finite values in bfloat16; got inf or nan; check the weights"):
-        build(NUMPY, model, tokenizer, source, tmp_path / "other", "bfloat16", show=quiet)
+    for dtype in ("bfloat16", "int8"):
+        with refused(f"memory of passage 'p2ü': finite values in {dtype}; got inf or nan; check the weights"):
+            build(NUMPY, model, tokenizer, source, tmp_path / "other", dtype, show=quiet)
 
 
 @pytest.mark.parametrize(
@@ -580,7 +625,7 @@ def test_a_passage_without_tokens_is_refused_by_id(tmp_path: Path, tokenizer: To
         build(NUMPY, settings, Tokenizer(tmp_path / "deaf.json"), source, tmp_path / "memory", show=quiet)
 
 
-@pytest.mark.parametrize(("more", "why"), [({"dtype": "int8"}, "one of float32, "), ({"shard_passages": 0}, "least 1")])
+@pytest.mark.parametrize(("more", "why"), [({"dtype": "int4"}, "one of float32, "), ({"shard_passages": 0}, "least 1")])
 def test_bad_settings_are_refused(
     tmp_path: Path, tokenizer: Tokenizer, corpus: Path, more: dict[str, Any], why: str
 ) -> None:
@@ -615,7 +660,7 @@ def edit(folder: Path, **changes: Any) -> None:
     [
         ({"build__version": 2}, "manifest.json: version 1; got version 2; build the memory again"),
         ({"build__version": "1"}, "version: a whole number"),
-        ({"build__dtype": "int4"}, "dtype: one of float32, float16, bfloat16; got 'int4'"),
+        ({"build__dtype": "int4"}, "dtype: one of float32, float16, bfloat16, int8; got 'int4'"),
         ({"build__passages": 10**15}, "files: 250000000000000 shards and an index; got 4 files"),
         ({"build__passages": 9.0}, "passages: a whole number of at least 1; got 9.0"),
         ({"build__passages": 12}, "of shape"),
@@ -675,6 +720,35 @@ def test_offsets_that_do_not_rise_are_refused(stored: Path, name: str, value: in
     edit(stored, **{"files__shard-00000.safetensors": {"bytes": path.stat().st_size, "sha256": ""}})
     with refused(f"shard-00000.safetensors: {name}: offsets that rise from 0"):
         Memory.open(stored).take([0])
+
+
+@pytest.mark.parametrize(
+    ("scales", "why"),
+    [
+        (None, r"scales: F32 of shape \[\d+\]; got none"),
+        (lambda x: x[:-1], r"scales: F32 of shape \[\d+\]; got F32 of shape"),
+        (lambda x: x.astype(np.float64), r"scales: F32 of shape \[\d+\]; got F64"),
+        (lambda x: 0 * x, "scales: positive numbers; got others; damaged"),
+        (lambda x: -x, "scales: positive numbers"),
+        (lambda x: x * np.float32(np.nan), "scales: positive numbers"),
+        (lambda x: x * np.float32(np.inf), "scales: positive numbers"),
+    ],
+)
+def test_damaged_or_missing_scales_are_refused(
+    tmp_path: Path, tokenizer: Tokenizer, corpus: Path, scales: Any, why: str
+) -> None:
+    folder = tmp_path / "memory"
+    build(NUMPY, MODEL, tokenizer, corpus, folder, "int8", shard_passages=4, show=quiet)
+    path = folder / "shard-00000.safetensors"
+    tensors: dict[str, Any] = dict(shards.map_tensors(path))
+    changed = tensors.pop("scales").raw
+    if scales:
+        tensors["scales"] = scales(changed)
+    memory_build.write_tensors(path, tensors, memory_build._metadata(path.name, {}))
+    edit(folder, **{"files__shard-00000.safetensors": {"bytes": path.stat().st_size, "sha256": ""}})
+    with refused(f"shard-00000.safetensors: {why}"):
+        Memory.open(folder).take([0])
+    assert Memory.open(folder).take([10]).states.size, "the others can still be read"
 
 
 def test_verify_finds_a_flipped_bit(stored: Path) -> None:

@@ -31,7 +31,7 @@ def ops(request: pytest.FixtureRequest) -> Ops:
 
 
 def test_the_cases_are_all_operations() -> None:
-    assert {*SMALL.all("float64"), "put", "get"} == set(OPERATIONS)
+    assert {*SMALL.all("float64"), "put", "get", "pack", "pack_table"} == set(OPERATIONS)
 
 
 @dtypes

@@ -84,10 +84,11 @@ def python_numbers(sliders: dict[str, str]) -> dict[str, Any]:
     s = replace(s, alpha=Fraction(n["live"], s.L), beta=Fraction(n["live_a"], max(n["live"], 1)))
     s = replace(s, **{name: n[name] for name in ("k", "m", "n_q", "n_p", "n_t")})
     width, hardware = storage.WIDTHS[sliders["dtype"]], roofline.ACCELERATORS[sliders["hardware"]]
+    scale = storage.SCALES[sliders["dtype"]]
     result: dict[str, Any] = {
-        "storage.passage": storage.passage_bytes(s, width),
-        "storage.question": storage.read_bytes(s, width),
-        **{f"storage.{name}": storage.corpus_bytes(s, width, x) for name, x in storage.CORPORA.items()},
+        "storage.passage": storage.passage_bytes(s, width, scale),
+        "storage.question": storage.read_bytes(s, width, scale),
+        **{f"storage.{name}": storage.corpus_bytes(s, width, x, scale) for name, x in storage.CORPORA.items()},
     }
     for system in SYSTEMS:
         macs = full(s, system)

@@ -155,6 +155,7 @@ def test_memory_of_21_million_passages_in_bfloat16(size: str, terabytes: float) 
 def test_storage_and_when_it_has_paid() -> None:
     assert storage.passage_bytes(XXL, 2) == 304 * 4096 * 2
     assert storage.read_bytes(XXL, 4) == 25 * 304 * 4096 * 4
+    assert storage.read_bytes(XXL, 1, storage.SCALES["int8"]) == 25 * 304 * (4096 + 4), "a float32 beside each token"
     offline = storage.offline_macs(XXL, 21_000_000)
     macs = full(XXL, "glimmer")
     assert offline * 25 == 21_000_000 * (macs["memory"] + macs["memory.attention"]) > 25 * 2**63

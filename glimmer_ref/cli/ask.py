@@ -96,7 +96,7 @@ def print_passages(answer: Any) -> None:
 def print_costs(system: str, costs: dict[str, dict[str, int]], seconds: dict[str, float]) -> None:
     """Millions of multiply-adds of each stage; time of the system that ran."""
     names = list(costs)
-    stages = list(dict.fromkeys(stage for macs in costs.values() for stage in macs))
+    stages = {stage for macs in costs.values() for stage in macs} | {"read"} & set(seconds)
     print(f"{'million multiply-adds':24}" + "".join(f"{name:>12}" for name in names) + f"{system + ' ms':>14}")
     for stage in sorted(stages, key=STAGES.index):
         cells = "".join(f"{costs[n][stage] / 1e6:>12.3f}" if stage in costs[n] else f"{'-':>12}" for n in names)
@@ -110,6 +110,7 @@ def print_costs(system: str, costs: dict[str, dict[str, int]], seconds: dict[str
 
 TITLES = {
     "memory": "passages (stored)",
+    "read": "waited for memory",
     "question": "question",
     "encoder": "encoder",
     "live": "live encoder",

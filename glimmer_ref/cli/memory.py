@@ -15,7 +15,12 @@ def add(commands: Any) -> None:
     build = actions.add_parser("build", help="encode passages into a folder; run again to resume")
     build.add_argument("passages", metavar="PASSAGES.jsonl", help='one {"id", "title", "text"} a line')
     build.add_argument("folder", metavar="DIR", help="a new folder, or one whose build was interrupted")
-    build.add_argument("--store", choices=("float32", "float16", "bfloat16"), default="float32", help="stored as")
+    build.add_argument(
+        "--store",
+        choices=("float32", "float16", "bfloat16", "int8"),
+        default="float32",
+        help="stored as; int8 has one scale a token, and is off by at most half of it",
+    )
     build.add_argument("--shard-passages", type=int, default=512, help="passages a file (default 512)")
     options.add_model(build)
     build.set_defaults(run=run_build)

@@ -255,7 +255,7 @@ def ranked_pairs(
 ) -> glimmer.Read:
     """GLIMMER from its pairs on; without `ranked`, live-B reads what live-A read."""
     after = glimmer.live_a(ops.at("live_a"), model, pairs)
-    scores, selected = glimmer.select(ops, glimmer.score(ops.at("score"), model, after), m, counts)
-    going_on = glimmer.take(ops, pairs if ranked is None else after, selected, counts)
+    scores, selected = glimmer.select(ops, [glimmer.score(ops.at("score"), model, after)], m, counts)
+    going_on = glimmer.take(ops, [pairs if ranked is None else after], selected, counts)
     best = glimmer.live_b(ops.at("live_b"), model, going_on)
     return glimmer.Read(lumen.decoder_memory(ops, model, q, best, np.full(len(counts), m)), scores, selected)

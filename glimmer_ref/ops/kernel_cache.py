@@ -67,18 +67,45 @@ def _tell(line: str) -> None:
     print(f"glimmer_ref: {line}", file=sys.stderr, flush=True)
 
 
-def _compiled(loop: Callable[..., None], keep: bool) -> Callable[..., None]:
-    """The loop under numba, whose cache reads CACHE_DIR here and never again: a user's own is put back."""
+def _compiled(loop: Callable[..., None], keep: bool, signature: Any = None) -> Any:
+    """The loop under numba, whose cache reads CACHE_DIR here and never again: a user's own is put back.
+
+    With a signature it is compiled at once, to be called by address.
+    """
     users = settings.CACHE_DIR
     try:
         settings.CACHE_DIR = str(folder()) if keep else users
+        if signature is not None:
+            return numba.cfunc(signature, nopython=True, cache=keep)(loop)
         return numba.njit(cache=keep, nogil=True, error_model="numpy")(loop)
     finally:
         settings.CACHE_DIR = users
 
 
+def _forget() -> None:
+    """Throw away all kept kernels: one of them is damaged, or cannot be stored."""
+    if (kept := folder()) is not None:
+        _tell(f"a kernel could not be loaded or stored; compiling again (about {SECONDS} s); kept in {kept}")
+        for file in kept.glob("*/*.nb[ic]"):  # at worst another process compiles again as well
+            with suppress(OSError):
+                file.unlink()
+
+
+def callback(loop: Callable[..., None], signature: Any) -> Any:
+    """The loop compiled for one signature; other kernels call it by its `address`."""
+    try:
+        return _compiled(loop, folder() is not None, signature)
+    except (MemoryError, NumbaError):
+        raise
+    except Exception:  # as in Kernel
+        _forget()
+        with suppress(Exception):
+            return _compiled(loop, folder() is not None, signature)
+        return _compiled(loop, False, signature)
+
+
 class Kernel:
-    """A loop over the tasks first .. last-1, compiled at its first call for each dtype.
+    """A loop, compiled at its first call for each set of types.
 
     It lets go of the interpreter lock. fastmath is off: a sum is made in the order that the loop says.
     """
@@ -97,13 +124,9 @@ class Kernel:
 
     def _again(self, *args: Any) -> None:
         """Once more with an empty folder, then without one; a fault of the loop itself still comes out."""
-        if (kept := folder()) is not None:
-            _tell(f"a kernel could not be loaded or stored; compiling again (about {SECONDS} s); kept in {kept}")
-            for file in kept.glob("*/*.nb[ic]"):  # at worst another process compiles again as well
-                with suppress(OSError):
-                    file.unlink()
-            with suppress(Exception):
-                return self.run(*args)
+        _forget()
+        with suppress(Exception):
+            return self.run(*args)
         self.run = _compiled(self.loop, keep=False)
         return self.run(*args)
 

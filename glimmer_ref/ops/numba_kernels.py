@@ -41,18 +41,18 @@ def _exp64(x: Any) -> Any:
     return math.exp(x)
 
 
-def _exp(x: Any) -> Any:
+def exp(x: Any) -> Any:
     """e^x. Compiled for float32 it is `_exp32`, which vectorises; the C library's does not."""
     return np.exp(x)
 
 
-@overload(_exp)
+@overload(exp)
 def _exp_of(x: Any) -> Any:
     return _exp32 if x == numba.types.float32 else _exp64
 
 
 @register_jitable
-def _fold(x: Any) -> Any:
+def fold(x: Any) -> Any:
     """The sum of x, which is overwritten: its upper half is added to the lower until one number is left."""
     n = len(x)
     while n > 1:
@@ -64,7 +64,7 @@ def _fold(x: Any) -> Any:
 
 
 @register_jitable
-def _largest(x: Any, scratch: Any) -> Any:
+def largest(x: Any, scratch: Any) -> Any:
     """The largest of x, found in the same way. A NaN may be passed over: it will spoil the sum."""
     n = len(x)
     for i in range(n):
@@ -80,12 +80,12 @@ def _largest(x: Any, scratch: Any) -> Any:
 @register_jitable
 def _softmax(row: Any, scratch: Any) -> Any:
     """row becomes e^(row - top); returns top, which is its largest number, and the sum."""
-    top = _largest(row, scratch)
+    top = largest(row, scratch)
     for j in range(len(row)):
-        e = _exp(row[j] - top)
+        e = exp(row[j] - top)
         row[j] = e
         scratch[j] = e
-    return top, _fold(scratch[: len(row)])
+    return top, fold(scratch[: len(row)])
 
 
 @Kernel
@@ -96,7 +96,7 @@ def rms_norm(first: int, last: int, x: Any, gain: Any, eps: float, out: Any) -> 
     for row in range(first, last):
         for j in range(d):
             squares[j] = np.float64(x[row, j]) * np.float64(x[row, j])
-        root = x.dtype.type(math.sqrt(_fold(squares) / d + eps))
+        root = x.dtype.type(math.sqrt(fold(squares) / d + eps))
         for j in range(d):
             out[row, j] = x[row, j] / root * gain[j]
 
@@ -108,7 +108,7 @@ def gated_gelu(first: int, last: int, a: Any, b: Any, out: Any) -> None:
     for row in range(first, last):
         for j in range(a.shape[1]):
             x = a[row, j]
-            out[row, j] = x / (one + _exp(slope * (x + cubic * x * x * x))) * b[row, j]
+            out[row, j] = x / (one + exp(slope * (x + cubic * x * x * x))) * b[row, j]
 
 
 @register_jitable
@@ -187,7 +187,7 @@ def _softmax_columns(scores: Any, bias: Any, k_at: Any, q_at: Any, causal: bool,
             top[i] = scores[j, i] if scores[j, i] > top[i] else top[i]  # the sum will show a NaN
     for j in range(len(k_at)):
         for i in range(len(q_at)):
-            scores[j, i] = _exp(scores[j, i] - top[i])
+            scores[j, i] = exp(scores[j, i] - top[i])
             total[i] += scores[j, i]
 
 

@@ -1,8 +1,9 @@
 """The second telling: the same operations in fused, compiled loops, for float32 and float64.
 
 Read it beside `numpy_ops`: same functions, same order. Its loops are in `numba_kernels`; `spread`
-gives each thread its own tasks, so the number of threads changes no bit. Matrix products are NumPy's
-BLAS; what only moves numbers, or touches each once, is NumPy as well.
+gives each thread its own tasks, so the number of threads changes no bit. Float32 weights are packed for
+`numba_gemm`, and whole blocks have kernels in `numba_blocks`; in float64, products are NumPy's BLAS. What only
+moves numbers, or touches each once, is NumPy as well.
 """
 
 from __future__ import annotations
@@ -16,10 +17,15 @@ import numpy as np
 
 from ..arrays import Array, Ints, check, offsets
 from ..errors import Refused
+from . import numba_blocks as blocks
+from . import numba_gemm as gemm
 from . import numba_kernels as kernels
 from .contract import Spans
 from .kernel_cache import ready
+from .numba_gemm import Packed
 from .threads import spread
+
+attention_block, feed_forward_block = blocks.attention_block, blocks.feed_forward_block
 
 
 def _plain(x: Array, dtype: Any) -> Array:
@@ -41,28 +47,52 @@ def put(x: Array) -> Array:
     return _plain(x, x.dtype)
 
 
-def get(x: Array) -> Array:
-    return np.asarray(x)
+def get(x: Array | Packed) -> Array:
+    return x.source if isinstance(x, Packed) else np.asarray(x)
 
 
-def pack(w: Array, precision: str) -> Array:
-    return put(w)
+def pack(w: Array, precision: str) -> Array | Packed:
+    """A float32 weight in panels, see `numba_gemm`; one in float64 as it is.
+
+    Raises:
+        Refused: neither float32 nor float64; an unknown precision, or a lower one for float64.
+    """
+    if w.dtype == np.float32:
+        return gemm.pack(w, precision)
+    w = put(w)
+    if precision != "float32":
+        raise Refused("precision", "float64 weights computed with as they are", repr(precision), "use dtype float32")
+    return w
 
 
-def pack_table(table: Array, precision: str) -> Array:
-    return put(table)
+def pack_table(table: Array, precision: str) -> Array | Packed:
+    """A float32 table in panels, its rows kept for `embed`; one in float64 as it is.
+
+    Raises:
+        Refused: as `pack`.
+    """
+    packed = pack(table.T, precision)
+    return gemm.as_table(packed, table) if isinstance(packed, Packed) else put(table)
 
 
 def embed(table: Array, ids: Ints) -> Array:
-    return np.take(table, ids, axis=0)
+    return np.take(table.source if isinstance(table, Packed) else table, ids, axis=0)
 
 
 def unembed(table: Array, x: Array) -> Array:
-    return x @ table.T
+    return blocks.linear(x, table) if isinstance(table, Packed) else x @ table.T
 
 
 def linear(x: Array, w: Array) -> Array:
-    return x @ w
+    """Rows are shared out, and columns where rows are few. Each sum is made from its first term to its last.
+
+    Raises:
+        Refused: shapes that do not fit.
+    """
+    if not isinstance(w, Packed):
+        return x @ w
+    check(x, "N a", "linear x", a=w.shape[0])
+    return blocks.linear(x, w)
 
 
 def dot(x: Array, w: Array) -> Array:
@@ -166,6 +196,8 @@ def attention(q: Array, k: Array, v: Array, bias: Array | None, spans: Spans, he
         Refused: shapes, spans and bias that do not fit each other.
     """
     _fits(q, k, v, bias, spans, heads)
+    if q.dtype == np.float32:
+        return blocks.attention(q, k, v, bias, spans, heads, causal)
     out = np.empty((len(q), heads, q.shape[1] // heads), q.dtype)
     _attend(q, k, v, bias, spans, heads, causal, out, out[:0].reshape(-1))
     return out.reshape(q.shape)
@@ -228,5 +260,7 @@ def warm_up(dtype: str = "float32") -> None:
         gated_gelu(x, x)
         attention(x, x, x, x, Spans(one, one, one, one), heads=1, causal=False)
         log_likelihood(x, one - 1, one)
+        if dtype == "float32":
+            blocks.warm_up()
 
     ready(run)

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
 
-from ..arrays import Array, Ints, States, Tokens, offsets
+from ..arrays import Array, Arriving, Ints, States, Tokens, offsets
 from ..errors import Refused
 from ..ops import Ops
 from ..params.tree import Model
 from ..t5 import encode
 from .fid import final_norm
-from .lumen import decoder_memory, encode_question, join
+from .lumen import arriving, decoder_memory, encode_question, end_to_end, join
 
 
 class Read(NamedTuple):
@@ -76,21 +77,31 @@ def top_m(scores: np.ndarray, m: int) -> Ints:
     return np.argsort(-scores, kind="stable")[:m]
 
 
-def select(ops: Ops, scores: Array, m: int, counts: Ints) -> tuple[np.ndarray, list[Ints]]:
-    """Scores on the host [K], and each question's m best passages."""
-    host = ops.get(ops.mark("scores", scores))
+def select(ops: Ops, scores: Sequence[Array], m: int, counts: Ints) -> tuple[np.ndarray, list[Ints]]:
+    """The scores of all parts on the host [K], and each question's m best passages."""
+    host = ops.mark("scores", np.concatenate([ops.get(part) for part in scores]))
     starts = offsets(counts)
     selected = [top_m(host[a:b], m) for a, b in pairwise(starts)]
     ops.mark("selected", np.concatenate(selected), np.full(len(counts), m))
     return host, selected
 
 
-def take(ops: Ops, pairs: States, selected: list[Ints], counts: Ints) -> States:
-    """R_j: the selected pairs, best first."""
-    index = np.concatenate([s + start for s, start in zip(selected, offsets(counts), strict=False)])
+def pick(ops: Ops, pairs: States, index: Ints) -> States:
+    """Some of the pairs, in the order asked for."""
     starts = offsets(pairs.lengths)
     positions = np.concatenate([pairs.positions[starts[i] : starts[i + 1]] for i in index])
     return States(ops.take(pairs.states, pairs.lengths, index), pairs.lengths[index], positions)
+
+
+def take(ops: Ops, pairs: Sequence[States], selected: list[Ints], counts: Ints) -> States:
+    """R_j: the selected pairs of all parts, best first; the others are not touched again."""
+    index = np.concatenate([s + start for s, start in zip(selected, offsets(counts), strict=False)])
+    first, kept = 0, []
+    for part in pairs:
+        here = np.sort(index[(first <= index) & (index < first + len(part))]) - first
+        kept += [pick(ops, part, here)] if here.size else []
+        first += len(part)
+    return pick(ops, end_to_end(ops, kept), np.argsort(np.argsort(index)))
 
 
 def live_b(ops: Ops, model: Model, selected: States) -> States:
@@ -104,13 +115,13 @@ def live_b(ops: Ops, model: Model, selected: States) -> States:
     return x
 
 
-def glimmer(ops: Ops, model: Model, question: Tokens, passages: States, counts: Ints, m: int) -> Read:
+def glimmer(ops: Ops, model: Model, question: Tokens, passages: States | Arriving, counts: Ints, m: int) -> Read:
     """[Q; LiveEncB(R_1); .. LiveEncB(R_m)], with the scores and the choice that led there.
 
     Paper: 3.1 G
     """
     q = encode_question(ops, model, question)
-    pairs = live_a(ops.at("live_a"), model, join(ops, model, q, passages, counts))
-    scores, selected = select(ops, score(ops.at("score"), model, pairs), m, counts)
+    pairs = [live_a(ops.at("live_a"), model, join(ops, model, q, p, n)) for p, n in arriving(passages, counts)]
+    scores, selected = select(ops, [score(ops.at("score"), model, part) for part in pairs], m, counts)
     best = live_b(ops.at("live_b"), model, take(ops, pairs, selected, counts))
     return Read(decoder_memory(ops, model, q, best, np.full(len(counts), m)), scores, selected)

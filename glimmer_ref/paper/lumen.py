@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from ..arrays import Ints, States, Tokens, places
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from ..arrays import Arriving, Ints, States, Tokens, offsets, places
 from ..ops import Ops
 from ..params.tree import Model, Stack
 from ..t5 import encode
@@ -55,6 +59,34 @@ def join(ops: Ops, model: Model, question: States, passages: States, counts: Int
     return pairs
 
 
+def arriving(passages: States | Arriving, counts: Ints) -> Iterator[tuple[States, Ints]]:
+    """The passages part by part, each with how many of every question's it holds: [N d], [b].
+
+    What is in main memory is one part. From disk a few passages come at a time, read while the model
+    works on those before; passages do not see each other, so the parts change no result.
+    """
+    first = 0
+    for part in passages.parts:
+        yield part, np.diff(offsets(counts).clip(first, first + len(part)))
+        first += len(part)
+
+
+def end_to_end(ops: Ops, parts: Sequence[States]) -> States:
+    """The sequences of all parts as one; neighbours are joined until one is left."""
+    while len(parts) > 1:
+        parts = [_behind(ops, *parts[i : i + 2]) for i in range(0, len(parts), 2)]
+    return parts[0]
+
+
+def _behind(ops: Ops, x: States, y: States | None = None) -> States:
+    """[x; y]"""
+    if y is None:
+        return x
+    nx, ny = (np.array([p.lengths.sum()]) for p in (x, y))
+    lengths, positions = np.concatenate([x.lengths, y.lengths]), np.concatenate([x.positions, y.positions])
+    return States(ops.join(x.states, nx, y.states, ny), lengths, positions)
+
+
 def live_encode(ops: Ops, model: Model, pairs: States) -> States:
     """LiveEnc(H_i): the last alpha of the layers, then the encoder's final norm: [N d] -> [N d].
 
@@ -77,11 +109,11 @@ def decoder_memory(ops: Ops, model: Model, question: States, pairs: States, coun
     return memory
 
 
-def lumen(ops: Ops, model: Model, question: Tokens, passages: States, counts: Ints) -> States:
+def lumen(ops: Ops, model: Model, question: Tokens, passages: States | Arriving, counts: Ints) -> States:
     """[Q; LiveEnc(H_1); .. LiveEnc(H_k)], from questions as tokens and passages as memory.
 
     Paper: 2.2 G
     """
     q = encode_question(ops, model, question)
-    pairs = live_encode(ops.at("live"), model, join(ops, model, q, passages, counts))
-    return decoder_memory(ops, model, q, pairs, counts)
+    pairs = [live_encode(ops.at("live"), model, join(ops, model, q, p, n)) for p, n in arriving(passages, counts)]
+    return decoder_memory(ops, model, q, end_to_end(ops, pairs), counts)

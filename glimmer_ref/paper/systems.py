@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ..arrays import Ints, States, Tokens
+from ..arrays import Arriving, Ints, States, Tokens
 from ..ops import Ops
 from ..params.tree import Model
 from .fid import fid
@@ -20,12 +20,12 @@ def read_fid(ops: Ops, model: Model, question: Tokens, passages: Tokens, counts:
     return Read(fid(ops, model, question, passages, counts), None, [np.arange(k) for k in counts])
 
 
-def read_lumen(ops: Ops, model: Model, question: Tokens, passages: States, counts: Ints, m: int) -> Read:
+def read_lumen(ops: Ops, model: Model, question: Tokens, passages: States | Arriving, counts: Ints, m: int) -> Read:
     """LUMEN reads all k passages, from memory; m does not concern it."""
     return Read(lumen(ops, model, question, passages, counts), None, [np.arange(k) for k in counts])
 
 
-def read_glimmer(ops: Ops, model: Model, question: Tokens, passages: States, counts: Ints, m: int) -> Read:
+def read_glimmer(ops: Ops, model: Model, question: Tokens, passages: States | Arriving, counts: Ints, m: int) -> Read:
     """GLIMMER reads the m best of k passages, ranked by live-A or by the model's separate reranker."""
     return RERANKERS[model.config.reranker](ops, model, question, passages, counts, m)
 

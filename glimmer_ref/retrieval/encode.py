@@ -11,11 +11,11 @@ from ..config import GlimmerConfig
 from ..errors import Refused
 from ..ops import Ops
 from ..paper.lumen import encode_passages
-from ..params.tensors import Stored, bfloat16
 from ..params.tree import Model
 from ..text.inputs import Passage, passage_tokens
 from ..text.tokenizer import Tokenizer
-from .shards import DTYPES, Shard
+from .rows import Rows
+from .shards import Shard
 
 BATCH_TOKENS = 8192  # encoded at a time; fixed, because other batches give other last bits
 
@@ -54,17 +54,8 @@ def _batches(
         yield batch, _end_to_end(rows)
 
 
-def _store(states: np.ndarray, dtype: str) -> Stored:
-    """States [N d] as they are to lie in a file."""
-    if dtype == "bfloat16":
-        return Stored("BF16", bfloat16(states))
-    with np.errstate(over="ignore"):
-        return Stored({**DTYPES, "float64": "F64"}[dtype], states.astype(dtype))
-
-
-def _check_finite(stored: Stored, dtype: str, batch: list[Passage], lengths: np.ndarray) -> None:
-    values = stored.decode() if stored.dtype == "BF16" else stored.raw
-    bad = np.flatnonzero(~np.isfinite(values).all(axis=1))
+def _check_finite(rows: Rows, dtype: str, batch: list[Passage], lengths: np.ndarray) -> None:
+    bad = np.flatnonzero(~rows.finite())
     if bad.size:
         passage = batch[int(np.searchsorted(np.cumsum(lengths), bad[0], side="right"))]
         do = "store it as bfloat16 or float32" if dtype == "float16" else "check the weights"
@@ -80,16 +71,16 @@ def encode_shard(
         Refused: no passages, one without tokens, or values that are not finite in `dtype`.
     """
     kept: list[Passage] = []
-    parts: list[Stored] = []
+    parts: list[Rows] = []
     lengths: list[np.ndarray] = []
     for batch, tokens in _batches(model.config, tokenizer, passages):
         with np.errstate(over="ignore", invalid="ignore"):  # told below, with the passage's name
             states: Array = ops.get(encode_passages(ops, model, tokens).states)
         kind = dtype or str(states.dtype)
-        parts.append(_store(states, kind))
+        parts.append(Rows.of(states, kind))
         _check_finite(parts[-1], kind, batch, tokens.lengths)
         kept += batch
         lengths.append(tokens.lengths)
     if not kept:
         raise Refused("passages", "at least one", "none")
-    return Shard.of(kept, np.concatenate(lengths), Stored(parts[0].dtype, np.concatenate([p.raw for p in parts])))
+    return Shard.of(kept, np.concatenate(lengths), Rows.end_to_end(parts))

@@ -14,7 +14,7 @@ import numpy as np
 from ..errors import Refused
 from ..ops import Ops
 from ..params.tree import Model, leaves
-from .shards import DTYPES
+from .rows import DTYPES
 
 VERSION = 1
 MANIFEST = "manifest.json"

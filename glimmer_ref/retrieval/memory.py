@@ -4,20 +4,21 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..arrays import Ints, States, places
+from ..arrays import Arriving, Ints, States, offsets, places
 from ..errors import Refused
 from ..ops import Ops
-from ..params.tensors import Stored
 from ..params.tree import Model
 from ..progress import progress
 from ..text.inputs import Passage
 from ..text.tokenizer import Tokenizer
+from .ahead import ahead
 from .encode import encode_shard
 from .manifest import (
     AGAIN,
@@ -33,8 +34,10 @@ from .manifest import (
     sha256,
     shard_name,
 )
-from .shards import Index, Shard, will_read
+from .rows import Rows
+from .shards import Index, Shard
 
+PART_TOKENS = 1536  # read at a time, about; fewer would make the encoder's matrix products less efficient
 OPEN_SHARDS = 128  # maps kept at a time: each holds a file descriptor, of which a process has few
 Show = Callable[..., Iterable[Any]]
 
@@ -61,6 +64,14 @@ def _refuse_unfinished(folder: str | Path, path: Path) -> None:
             "run the same command again to resume",
         )
     raise Refused(f"memory {folder}", made, f"no {MANIFEST}")
+
+
+def bounds(lengths: Ints, tokens: int) -> list[int]:
+    """Where to cut sequences into parts of about equally many tokens, at least about `tokens` each."""
+    ends = np.cumsum(lengths)
+    parts = max(1, int(lengths.sum()) // tokens)
+    cuts = np.searchsorted(ends, [ends[-1] * i / parts for i in range(1, parts)]) + 1
+    return sorted({0, *cuts.tolist(), len(lengths)})
 
 
 class Memory:
@@ -171,13 +182,37 @@ class Memory:
         Raises:
             Refused: a row that is negative or past the end, or another dtype.
         """
-        found = [self._place(row) for row in self._rows(rows)]
-        parts = [shard.states(i) for shard, i in found]
-        for part in parts:
-            will_read(part.raw)  # all of them at once
-        lengths = np.array([part.shape[0] for part in parts], np.int64)
-        none = Stored("F32", np.empty((0, self.manifest.build["encoder"]["d_model"]), np.float32)).decode(dtype)
-        states = np.concatenate([none, *(part.decode(dtype) for part in parts)])
+        return self._decode(dtype, self._find(rows, dtype))
+
+    def stream(self, rows: Sequence[int] | Ints, dtype: str = "float32") -> Arriving:
+        """The same, a few passages at a time, read by a thread while the caller works on those before.
+
+        The first begin to be read at once, the next ones when these are taken: never more than what
+        is worked on and what comes next is held. What is wrong with a passage is raised where its
+        part is taken.
+
+        Raises:
+            Refused: as `take`.
+        """
+        found = self._find(rows, dtype)
+        lengths = np.array([len(passage) for passage in found], np.int64)
+        parts = [partial(self._decode, dtype, found[a:b]) for a, b in pairwise(bounds(lengths, PART_TOKENS))]
+        return Arriving(ahead(parts), lengths)
+
+    def _find(self, rows: Sequence[int] | Ints, dtype: str) -> list[Rows]:
+        if dtype not in ("float32", "float64"):
+            raise Refused("dtype", "float32 or float64", repr(dtype))
+        return [shard.rows(i) for shard, i in map(self._place, self._rows(rows))]
+
+    def _decode(self, dtype: str, found: list[Rows]) -> States:
+        """Some passages read from disk, end to end."""
+        for passage in found:
+            passage.will_read()  # all of them at once
+        lengths = np.array([len(passage) for passage in found], np.int64)
+        starts = offsets(lengths)
+        states = np.empty((starts[-1], self.manifest.build["encoder"]["d_model"]), dtype)
+        for passage, (begin, end) in zip(found, pairwise(starts), strict=True):
+            passage.decode(states[begin:end])
         return States(states, lengths, places(lengths))
 
     def info(self) -> dict[str, Any]:
@@ -222,8 +257,8 @@ def memorize(ops: Ops, model: Model, tokenizer: Tokenizer, passages: Iterable[Pa
     build = {
         "version": VERSION,
         "encoder": encoder_facts(ops, model, tokenizer.digest),
-        "dtype": {"F32": "float32", "F64": "float64"}[shard.tokens.dtype],
+        "dtype": {"F32": "float32", "F64": "float64"}[shard.tokens.values.dtype],
         "passages": len(shard),
         "shard_passages": len(shard),
     }
-    return Memory("in RAM", Manifest(build, shard.tokens.shape[0], {}), lambda _: shard, index)
+    return Memory("in RAM", Manifest(build, len(shard.tokens), {}), lambda _: shard, index)

@@ -23,7 +23,8 @@ from ..text.tokenizer import Tokenizer
 from .encode import check_unicode, encode_shard
 from .manifest import INDEX, LOCK, MANIFEST, RESTORE, VERSION, Manifest, difference, encoder_facts, sha256, shard_name
 from .memory import Memory, Show
-from .shards import DTYPES, Index, Shard
+from .rows import DTYPES
+from .shards import Index, Shard
 
 OURS = re.compile(rf"{re.escape(MANIFEST)}|{re.escape(INDEX)}|{re.escape(LOCK)}|shard-\d{{5,}}\.safetensors")
 LEFT_OVER = re.compile(rf"\.({OURS.pattern})\.[0-9a-f]{{32}}")  # files that a killed build was writing
@@ -204,7 +205,7 @@ def _seal(folder: Path, build: dict[str, Any], finished: set[str], show: Show) -
         for i, name in enumerate(names):
             yield Shard.map(folder / name, build["dtype"], min(size, count - i * size), d)
 
-    tokens = sum(shard.tokens.shape[0] for shard in shards())
+    tokens = sum(len(shard.tokens) for shard in shards())
     write_tensors(folder / INDEX, Index.of(shards())._asdict(), _metadata(INDEX, build))
     files = {}
     for name in show([*names, INDEX], len(names) + 1, "checksums"):
@@ -250,7 +251,7 @@ def build(
     makes the rest, with the same bytes. A shard is held in RAM until it is written.
 
     Args:
-        dtype: "float32", "float16" or "bfloat16".
+        dtype: "float32", "float16", "bfloat16" or "int8".
         shard_passages: passages of a file, all but the last.
 
     Raises:

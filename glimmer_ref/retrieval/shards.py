@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import mmap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,35 +14,14 @@ from ..arrays import Ints, offsets
 from ..errors import Refused
 from ..params.tensors import Stored, map_tensors
 from ..text.inputs import Passage
-
-DTYPES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}  # what a memory can be stored in
-
-
-def _advise(x: np.ndarray, advice: str) -> None:
-    """Tell the kernel how a mapped array will be read; nothing where it is not mapped, or not told."""
-    owner = x
-    while isinstance(owner, np.ndarray):
-        owner = owner.base  # type: ignore[assignment]
-    if isinstance(owner, mmap.mmap) and hasattr(mmap, advice) and x.size:
-        end = x.ctypes.data + x.nbytes - np.frombuffer(owner, np.uint8).ctypes.data
-        start = (end - x.nbytes) // mmap.PAGESIZE * mmap.PAGESIZE
-        owner.madvise(getattr(mmap, advice), start, end - start)
-
-
-def will_read(x: np.ndarray) -> None:
-    """Begin to read a mapped array from disk, without waiting for it."""
-    _advise(x, "MADV_WILLNEED")
+from .rows import DTYPES, Rows, few_will_be_read, will_read
 
 
 def _map(path: Path) -> dict[str, Stored]:
-    """Map a file of which little will be read.
-
-    Without being told so, Linux reads megabytes around each passage: 171 MB for 1.25 MB were measured
-    where a disk's read-ahead is set to 8 MB.
-    """
+    """Map a file of which little will be read."""
     tensors = map_tensors(path)
     for x in tensors.values():
-        _advise(x.raw, "MADV_RANDOM")
+        few_will_be_read(x.raw)
     return tensors
 
 
@@ -76,22 +54,22 @@ class Shard:
     """The memory of n passages that follow each other.
 
     Args:
-        tokens: [T d] MemEnc of all their tokens.
+        tokens: MemEnc of all their T tokens.
         offsets: [n+1] where each passage's tokens begin.
         strings: [S] uint8, id, title and text of each passage as UTF-8.
         string_offsets: [3n+1] where each string begins.
         name: the file, for errors.
     """
 
-    tokens: Stored
+    tokens: Rows
     offsets: Ints
     strings: np.ndarray
     string_offsets: Ints
     name: str = "memory"
 
     @classmethod
-    def of(cls, passages: Sequence[Passage], lengths: Ints, tokens: Stored) -> Shard:
-        """A shard in RAM: n passages, their lengths [n], and their states [T d]."""
+    def of(cls, passages: Sequence[Passage], lengths: Ints, tokens: Rows) -> Shard:
+        """A shard in RAM: n passages, their lengths [n], and their T tokens."""
         strings = [s.encode() for p in passages for s in (p.id, p.title, p.text)]
         ends = offsets(np.array([len(s) for s in strings], np.int64))
         return cls(tokens, offsets(lengths), np.frombuffer(b"".join(strings), np.uint8), ends)
@@ -104,11 +82,12 @@ class Shard:
             Refused: no such file, damaged, or another shape or type than expected.
         """
         tensors = _map(path)
-        tokens = _tensor(path, tensors, "tokens", DTYPES[dtype], None, d_model)
+        values = _tensor(path, tensors, "tokens", DTYPES[dtype], None, d_model)
+        scales = _tensor(path, tensors, "scales", "F32", values.shape[0]).raw if dtype == "int8" else None
         strings = _tensor(path, tensors, "strings", "U8", None).raw
         return cls(
-            tokens,
-            _bounds(path, tensors, "offsets", passages, tokens.shape[0], least=1),
+            Rows(values, scales, str(path)),
+            _bounds(path, tensors, "offsets", passages, values.shape[0], least=1),
             strings,
             _bounds(path, tensors, "string_offsets", 3 * passages, strings.size, least=0),
             str(path),
@@ -117,7 +96,8 @@ class Shard:
     def arrays(self) -> dict[str, np.ndarray | Stored]:
         """What is written to a file, by name."""
         return {
-            "tokens": self.tokens,
+            "tokens": self.tokens.values,
+            **({} if self.tokens.scales is None else {"scales": self.tokens.scales}),
             "offsets": self.offsets,
             "strings": self.strings,
             "string_offsets": self.string_offsets,
@@ -140,9 +120,9 @@ class Shard:
         """The i-th passage's strings."""
         return Passage(self._string(3 * i), self._string(3 * i + 1), self._string(3 * i + 2))
 
-    def states(self, i: int) -> Stored:
+    def rows(self, i: int) -> Rows:
         """The i-th passage's states [n_i d]."""
-        return Stored(self.tokens.dtype, self.tokens.raw[int(self.offsets[i]) : int(self.offsets[i + 1])])
+        return self.tokens[int(self.offsets[i]) : int(self.offsets[i + 1])]
 
     def ids(self) -> Iterator[str]:
         """All ids, in order."""

@@ -22,9 +22,9 @@ NAMES = {"fid": "FiD", "lumen": "LUMEN", "glimmer": "GLIMMER"}
 SHAPES = ("d", "hc", "f", "v", "matrices", "L", "decoder_layers")
 
 STORAGE_NOTE = (
-    "Every passage is taken to have n_p tokens of d numbers; int8 without its scales, no index, no text, nothing "
-    "compressed. Repaid: questions after which encoding once has cost fewer multiply-adds than FiD over the same k "
-    "would have (mode full)."
+    "Every passage is taken to have n_p tokens of d numbers, int8 with one scale of 4 bytes a token; no index, no "
+    "text, nothing compressed. Repaid: questions after which encoding once has cost fewer multiply-adds than FiD over "
+    "the same k would have (mode full)."
 )
 LATENCY_NOTE = (
     "A lower bound: each stage at 100 % of peak FLOP/s or of bandwidth, whichever takes longer, one after the other. "
@@ -131,9 +131,11 @@ def storage_document(model: str, s: Setting, own: int | None = None) -> Document
     corpora |= storage.CORPORA
     dtypes = {
         dtype: {
-            "passage_bytes": storage.passage_bytes(s, width),
-            "read_bytes_per_question": storage.read_bytes(s, width),
-            "corpus_bytes": {name: storage.corpus_bytes(s, width, n) for name, n in corpora.items()},
+            "passage_bytes": storage.passage_bytes(s, width, storage.SCALES[dtype]),
+            "read_bytes_per_question": storage.read_bytes(s, width, storage.SCALES[dtype]),
+            "corpus_bytes": {
+                name: storage.corpus_bytes(s, width, n, storage.SCALES[dtype]) for name, n in corpora.items()
+            },
         }
         for dtype, width in storage.WIDTHS.items()
     }

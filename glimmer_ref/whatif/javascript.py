@@ -74,13 +74,16 @@ def _stages(s: Setting, system: str) -> dict[str, Number]:
 def formulas() -> str:
     """JavaScript functions of an object s: MACS, TOTAL, SECONDS, RESIDENT by system, and STORAGE.
 
-    s has the numbers of `Setting`, live and live_a in layers, width (bytes a number), batch, flops (peak
-    FLOP/s) and bandwidth (bytes/s). All results but SECONDS are whole numbers; JavaScript's doubles
-    hold them exactly up to 2^53, some ten times what XXL costs at the page's largest sliders.
+    s has the numbers of `Setting`, live and live_a in layers, width (bytes a number), scale (bytes beside a
+    stored token), batch, flops (peak FLOP/s) and bandwidth (bytes/s). All results but SECONDS are whole
+    numbers; JavaScript's doubles hold them exactly up to 2^53, some ten times what XXL costs at the page's
+    largest sliders.
     """
     numbers: dict[str, Any] = {name: Symbol(f"s.{name}") for name in NUMBERS}
     s = Layers(**numbers, alpha=None, beta=None)
-    width, batch, flops, bandwidth = (Symbol(f"s.{name}") for name in ("width", "batch", "flops", "bandwidth"))
+    width, scale, batch, flops, bandwidth = (
+        Symbol(f"s.{name}") for name in ("width", "scale", "batch", "flops", "bandwidth")
+    )
     stages = {
         system: "{" + ", ".join(f'"{stage}": {_function(x)}' for stage, x in _stages(s, system).items()) + "}"
         for system in SYSTEMS
@@ -88,9 +91,9 @@ def formulas() -> str:
     seconds = {system: roofline.seconds(s, system, width, batch, flops, bandwidth) for system in SYSTEMS}
     resident = {system: roofline.resident_bytes(s, system, width, batch) for system in SYSTEMS}
     stored = {
-        "passage": storage.passage_bytes(s, width),
-        "question": storage.read_bytes(s, width),
-        **{name: storage.corpus_bytes(s, width, count) for name, count in storage.CORPORA.items()},
+        "passage": storage.passage_bytes(s, width, scale),
+        "question": storage.read_bytes(s, width, scale),
+        **{name: storage.corpus_bytes(s, width, count, scale) for name, count in storage.CORPORA.items()},
     }
     return (
         _table("MACS", stages)

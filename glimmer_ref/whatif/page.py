@@ -14,13 +14,14 @@ from .javascript import formulas
 from .modes import MODES
 from .roofline import ACCELERATORS
 from .setting import PAPER
-from .storage import CORPORA, WIDTHS
+from .storage import CORPORA, SCALES, WIDTHS
 
 ASSUMPTION = (
     MODES["full"].leaves_out
     + " One multiply-add (MAC) is two FLOPs. Every passage has n_p tokens; 64 decoder steps are "
     "inferred from the paper's Figure 2. Latency is a roofline: each stage takes the longer of arithmetic at the "
-    "datasheet's peak and traffic at its bandwidth, so real systems are slower. int8 is counted without its scales."
+    "datasheet's peak and traffic at its bandwidth, so real systems are slower. Stored int8 has one scale a token, "
+    "4 bytes; the latency leaves it out."
 )
 
 
@@ -32,6 +33,7 @@ def data() -> dict[str, Any]:
         "alpha": str(PAPER["alpha"]),
         "beta": str(PAPER["beta"]),
         "widths": WIDTHS,
+        "scales": SCALES,
         "corpora": list(CORPORA),
         "hardware": {
             key: {"name": h.name, "flops": h.flops, "bandwidth": h.bandwidth, "memory": h.memory}

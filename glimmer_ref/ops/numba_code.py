@@ -1,0 +1,99 @@
+"""LLVM's language for vector loops: what the processor can do, and the phrases that micro-kernels are made of.
+
+A vector is 16 numbers of 32 bits: one AVX-512 register, two of AVX2, four of NEON or SSE; LLVM splits it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import llvmlite.binding as llvm
+import numba
+from llvmlite import ir
+
+settings: Any = numba.config
+
+LANES = 16
+BYTES = 4 * LANES  # of a vector
+
+BYTE, I32, I64, F32 = ir.IntType(8), ir.IntType(32), ir.IntType(64), ir.FloatType()
+POINTER, VOID = BYTE.as_pointer(), ir.VoidType()
+INTS, FLOATS, BITS = (ir.VectorType(t, LANES) for t in (I32, F32, ir.IntType(1)))
+
+
+def _features() -> set[str]:
+    """What the processor that numba compiles for can do; NUMBA_CPU_FEATURES has the last word."""
+    if settings.CPU_FEATURES is not None:
+        return {name[1:] for name in settings.CPU_FEATURES.split(",") if name.startswith("+")}
+    try:
+        return {name for name, there in llvm.get_host_cpu_features().items() if there}
+    except RuntimeError:  # some systems cannot tell
+        return set()
+
+
+FEATURES = _features()
+
+
+def constant(kind: ir.Type, value: float) -> ir.Constant:
+    """A vector that holds one number 16 times."""
+    return ir.Constant(kind, [ir.Constant(kind.element, value)] * LANES)
+
+
+def function(module: ir.Module, name: str, result: ir.Type, *args: ir.Type) -> ir.Function:
+    """LLVM's function of that name, declared once a module."""
+    known = module.globals.get(name)
+    return known if known is not None else ir.Function(module, ir.FunctionType(result, args), name)
+
+
+class Code:
+    """An LLVM builder with the few phrases that vector loops are made of."""
+
+    def __init__(self, builder: ir.IRBuilder) -> None:
+        self.to = builder
+
+    def at(self, base: ir.Value, bytes: ir.Value, kind: ir.Type) -> ir.Value:
+        """The address `bytes` behind `base`, as that of a `kind`."""
+        return self.to.bitcast(self.to.gep(base, [bytes]), kind.as_pointer())
+
+    def load(self, base: ir.Value, bytes: ir.Value, kind: ir.Type, align: int = 4) -> ir.Value:
+        return self.to.load(self.at(base, bytes, kind), align=align)
+
+    def store(self, x: ir.Value, base: ir.Value, bytes: ir.Value, align: int = 4) -> None:
+        self.to.store(x, self.at(base, bytes, x.type), align=align)
+
+    def spread(self, x: ir.Value) -> ir.Value:
+        """A vector that holds x 16 times."""
+        kind = ir.VectorType(x.type, LANES)
+        one = self.to.insert_element(ir.Constant(kind, ir.Undefined), x, ir.Constant(I32, 0))
+        return self.to.shuffle_vector(one, ir.Constant(kind, ir.Undefined), constant(INTS, 0))
+
+    def fma(self, x: ir.Value, y: ir.Value, z: ir.Value) -> ir.Value:
+        """x y + z, rounded once where the processor can."""
+        name = "llvm.fmuladd.v16f32"
+        return self.to.call(function(self.to.module, name, FLOATS, FLOATS, FLOATS, FLOATS), [x, y, z])
+
+    def loop(self, count: ir.Value, state: list[ir.Value], body: Callable[..., list[ir.Value]]) -> list[ir.Value]:
+        """state = body(i, *state) for i = 0 .. count-1, count at least 1; returns the last state.
+
+        The empty assembly keeps LLVM from unrolling: it then loads the next round's numbers ahead and, for
+        want of registers, puts sums into memory, which halves the speed.
+        """
+        before, inside = self.to.block, self.to.append_basic_block()
+        after = self.to.append_basic_block()
+        self.to.branch(inside)
+        self.to.position_at_end(inside)
+        i = self.to.phi(I64)
+        i.add_incoming(ir.Constant(I64, 0), before)
+        now = [self.to.phi(x.type) for x in state]
+        new = body(i, *now)
+        self.to.asm(ir.FunctionType(VOID, []), "", "~{memory}", [], side_effect=True)
+        following = self.to.add(i, ir.Constant(I64, 1))
+        end = self.to.block
+        for phi, first, last in zip([i, *now], [None, *state], [following, *new], strict=True):
+            if first is not None:
+                phi.add_incoming(first, before)
+            phi.add_incoming(last, end)
+        self.to.cbranch(self.to.icmp_signed("<", following, count), inside, after)
+        self.to.position_at_end(after)
+        return new
