@@ -81,7 +81,11 @@ class Campaign:
         import fcntl
 
         with self.lock.open("a") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                say(f"waiting for {self.lock}")
+                fcntl.flock(file, fcntl.LOCK_EX)
             yield
 
     def gather(self, names: Sequence[tuple[str, int]]) -> list[Contestant]:
