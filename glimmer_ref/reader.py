@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -11,12 +12,12 @@ import numpy as np
 from .arrays import Arriving, Ints, States, Tokens
 from .errors import Refused
 from .listeners import Clock, Trace
-from .ops import Ops, bind
+from .ops import BLAS, Ops, bind
 from .paper import fid, lumen
 from .paper.flops import by_shapes
 from .paper.systems import FROM_TEXT, SYSTEMS
 from .params import files
-from .params.tree import Model, lay_out
+from .params.tree import Model, computed_in, lay_out
 from .retrieval import lexical
 from .retrieval.memory import Memory, memorize
 from .text.inputs import Passage, passage_tokens, question_text, question_tokens
@@ -45,6 +46,7 @@ class Answer:
         seconds: wall time inside the operations by component; `read` is what was waited for stored memory.
         attention: [t 1+m] how much each answer token (and the end) attended to the question and to
             each selected pair, mean over layers and heads; None unless asked for.
+        precision: what matrix products were computed in: "float32", "bfloat16", "int8" or "float64".
     """
 
     text: str
@@ -59,6 +61,7 @@ class Answer:
     macs: dict[str, int] = field(repr=False)
     seconds: dict[str, float] = field(repr=False)
     attention: np.ndarray | None = field(default=None, repr=False)
+    precision: str = "float32"
 
 
 def by_stage(macs: Mapping[str, int]) -> dict[str, int]:
@@ -96,10 +99,12 @@ class Reader:
         tokenizer: for strings; a reader of ids needs none.
         ops: the operations' name, "numpy" or "numba".
         precision: what matrix products are computed with in: "float32", "bfloat16" or "int8".
-        threads: that an answer may use; all that there are if not given.
+        threads: that an answer may use; all that there are if not given. In float64, and with "numpy", products
+            are NumPy's BLAS, which has threads of its own.
 
     Raises:
-        Refused: unknown operations or precision, or more threads than there are.
+        Refused: unknown operations or precision, one that they or the weights cannot be computed in, more threads
+            than there are, or any where BLAS has its own.
     """
 
     def __init__(
@@ -113,11 +118,20 @@ class Reader:
         self.threads = threads
         self.config, self.tokenizer = model.config, tokenizer
         self.ops = bind(ops)
-        self.model = lay_out(self.ops, model, precision)
+        with self.limited():  # refused before the weights are laid out
+            self.model = lay_out(self.ops, model, precision)
+        self.precision = computed_in(self.model)
+        if threads is not None and self.precision == "float64":
+            raise Refused("threads", f"none in float64, {BLAS}", str(threads), "use dtype float32")
+
+    def limited(self) -> AbstractContextManager[None]:
+        """A block in which the operations, called by this Python thread, use the reader's `threads`."""
+        return self.ops.limited(self.threads)
 
     def memorize(self, passages: Iterable[Passage | str | Mapping[str, str]]) -> Memory:
         """MemEnc of passages, held in main memory, for any number of questions."""
-        return memorize(self.ops, self.model, self.tokenizer, as_passages(passages))
+        with self.limited():
+            return memorize(self.ops, self.model, self.tokenizer, as_passages(passages))
 
     def ask(
         self,
@@ -201,10 +215,11 @@ class Reader:
         trace = Trace(clock, only=r"decoder\..*cross_attention\.probs")
         listener = trace if attention else clock
         q = question_tokens(self.config, self.tokenizer, questions)
-        passages = self._inputs(listener, clock, source, np.concatenate(rows), system)
         chosen = [self._passages(source, r) for r in rows]
-        got = SYSTEMS[system](listener, self.model, q, passages, counts, m)
-        answers = fid.greedy(listener, self.model, got.memory, self.config.answer_tokens)
+        with self.limited():
+            passages = self._inputs(listener, clock, source, np.concatenate(rows), system)
+            got = SYSTEMS[system](listener, self.model, q, passages, counts, m)
+            answers = fid.greedy(listener, self.model, got.memory, self.config.answer_tokens)
         scores = [None] * len(rows) if got.scores is None else np.split(got.scores, np.cumsum(counts)[:-1])
         macs = self._macs(system, q, passages, source, counts, got.selected, max(len(a.ids) for a in answers) + 1)
         attended: Sequence[np.ndarray | None] = [None] * len(rows)
@@ -213,7 +228,7 @@ class Reader:
         return [
             Answer(
                 self.tokenizer.decode(a.ids), a.ids, self.tokenizer.pieces(a.ids), a.log_probability, system,
-                c, retrieval, s, [int(i) for i in sel], macs, clock.seconds, at,
+                c, retrieval, s, [int(i) for i in sel], macs, clock.seconds, at, self.precision,
             )
             for a, c, s, sel, at in zip(answers, chosen, scores, got.selected, attended, strict=True)
         ]  # fmt: skip
@@ -277,7 +292,8 @@ class Reader:
         only: str | None = None,
     ) -> dict[str, np.ndarray]:
         """Every named array of one run, from token ids. See `trace_ids`."""
-        return trace_ids(self.ops, self.model, question, passages, target, system, m, only)
+        with self.limited():
+            return trace_ids(self.ops, self.model, question, passages, target, system, m, only)
 
 
 def bundled() -> Path:
@@ -289,17 +305,24 @@ def bundled() -> Path:
     raise Refused("bundled weights", f"a folder weights/{BUNDLED} beside the package", "none", "install it again")
 
 
-def load(folder: str | Path | None = None, ops: str = "numba", dtype: str = "float32") -> Reader:
+def load(
+    folder: str | Path | None = None,
+    ops: str = "numba",
+    dtype: str = "float32",
+    precision: str = "float32",
+    threads: int | None = None,
+) -> Reader:
     """A reader from a model folder; the bundled one if none is given.
 
     Args:
         folder: config.json, model.safetensors and tokenizer.json.
         ops: "numba", or "numpy", the oracle.
         dtype: "float32" or "float64".
+        precision, threads: see `Reader`.
 
     Raises:
-        Refused: anything in the folder that is missing, broken or does not fit.
+        Refused: anything in the folder that is missing, broken or does not fit, and what `Reader` refuses.
     """
     folder = bundled() if folder is None else Path(folder)
     model = files.load(folder, dtype)
-    return Reader(model, Tokenizer(folder / "tokenizer.json", model.config.t5.vocab_size), ops)
+    return Reader(model, Tokenizer(folder / "tokenizer.json", model.config.t5.vocab_size), ops, precision, threads)

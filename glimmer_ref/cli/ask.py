@@ -51,6 +51,7 @@ def document(answer: Any, question: str) -> dict[str, Any]:
         "ids": answer.ids,
         "log_probability": answer.log_probability,
         "system": answer.system,
+        "precision": answer.precision,
         "k": len(answer.passages),
         "m": len(answer.selected),
         "retrieval": answer.retrieval,
@@ -73,7 +74,10 @@ def document(answer: Any, question: str) -> dict[str, Any]:
 def explain(reader: Any, answer: Any, question: str) -> None:
     """Two tables at 80 columns: the passages, and the cost of each stage beside the other systems'."""
     k, m = len(answer.passages), len(answer.selected)
-    print(f"\nlog p {answer.log_probability:.3f}; {answer.system} read {m} of {k} passages, {answer.retrieval}\n")
+    print(f"\nlog p {answer.log_probability:.3f}; {answer.system} read {m} of {k} passages, {answer.retrieval}")
+    if answer.precision != "float32":
+        print(f"products in {answer.precision}")
+    print()
     print_passages(answer)
     print()
     print_costs(answer.system, reader.compare(answer, question), answer.seconds)

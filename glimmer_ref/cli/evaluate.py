@@ -45,6 +45,7 @@ def run(args: argparse.Namespace) -> None:
     result, rows = evaluate(reader, questions, memory, args.system, k, args.m, progress)
     result = {
         "system": args.system,
+        "precision": reader.precision,
         "k": k,
         "m": args.m or (reader.config.m if args.system == "glimmer" else k),
         **result,
@@ -66,7 +67,8 @@ def _writable(path: str) -> None:
 
 def print_table(result: dict[str, Any]) -> None:
     """One row a task, percentages."""
-    print(f"{result['system']}  k={result['k']} m={result['m']}")
+    said = "" if result["precision"] == "float32" else f"  products in {result['precision']}"
+    print(f"{result['system']}  k={result['k']} m={result['m']}{said}")
     print(f"{'task':12}{'questions':>10}{'exact match':>13}{'recall@m':>10}{'of retrieval':>14}")
     for name, row in [*result["tasks"].items(), ("mean of tasks", result)]:
         values = (row["exact_match"], row["recall_at_m"], row["recall_at_m_of_retrieval"])

@@ -36,9 +36,10 @@ def run_build(args: argparse.Namespace) -> None:
     from ..retrieval.memory_build import build
 
     reader = options.load_reader(args)
-    memory, encoded = build(
-        reader.ops, reader.model, reader.tokenizer, args.passages, args.folder, args.store, args.shard_passages
-    )
+    with reader.limited():
+        memory, encoded = build(
+            reader.ops, reader.model, reader.tokenizer, args.passages, args.folder, args.store, args.shard_passages
+        )
     print(f"{encoded} passages encoded now, {len(memory) - encoded} were there before")
     print_info(memory.info())
 

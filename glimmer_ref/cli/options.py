@@ -8,16 +8,20 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import Refused
-from ..ops import TELLINGS
+from ..ops import PRECISIONS, TELLINGS
 
 Parser = argparse.ArgumentParser
 
 
 def add_model(parser: Parser) -> None:
-    """--weights, --ops, --dtype."""
+    """--weights, --ops, --dtype, --precision, --threads."""
     parser.add_argument("--weights", metavar="DIR", help="model folder (default: the bundled model)")
     parser.add_argument("--ops", choices=TELLINGS, default="numba", help="numpy: the oracle; numba: the fast one")
     parser.add_argument("--dtype", choices=("float32", "float64"), default="float32", help="of all computation")
+    parser.add_argument(
+        "--precision", choices=PRECISIONS, default="float32", help="of matrix products; lower is faster, and less exact"
+    )
+    parser.add_argument("--threads", type=int, metavar="N", help="threads to use (default: all processors)")
 
 
 def add_system(parser: Parser) -> None:
@@ -35,10 +39,10 @@ def add_passages(parser: Parser) -> None:
 
 
 def load_reader(args: argparse.Namespace) -> Any:
-    """The reader that --weights, --ops and --dtype name."""
+    """The reader that --weights, --ops, --dtype, --precision and --threads name."""
     from ..reader import load
 
-    return load(args.weights, args.ops, args.dtype)
+    return load(args.weights, args.ops, args.dtype, args.precision, args.threads)
 
 
 def open_source(args: argparse.Namespace, reader: Any) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from ..errors import Refused
 from . import options
@@ -54,21 +54,18 @@ def read_inputs(path: str) -> dict[str, Any]:
 
 def run(args: argparse.Namespace) -> None:
     """Trace, write, and say what was written."""
-    from ..ops import bind
     from ..params import files
     from ..params.tensors import write_tensors
-    from ..params.tree import lay_out
-    from ..reader import bundled, trace_ids
+    from ..reader import Reader, bundled
 
-    data = read_inputs(args.inputs)
-    ops = bind(args.ops)
-    model = lay_out(ops, files.load(args.weights or bundled(), args.dtype))
-    arrays = trace_ids(
-        ops, model, data["question"], data["passages"], data.get("target"), args.system, args.m, args.only
-    )
+    data, no_tokenizer = read_inputs(args.inputs), cast(Any, None)  # ids need none
+    model = files.load(args.weights or bundled(), args.dtype)
+    reader = Reader(model, no_tokenizer, args.ops, args.precision, args.threads)
+    arrays = reader.trace(data["question"], data["passages"], data.get("target"), args.system, args.m, args.only)
     if not arrays:
         raise Refused("--only", "a pattern that some name matches", repr(args.only))
     # The file format sorts its tensors; the order of the run is kept beside them.
-    about = {"system": args.system, "ops": args.ops, "dtype": args.dtype, "order": json.dumps(list(arrays))}
+    about = {"system": args.system, "ops": args.ops, "dtype": args.dtype, "precision": reader.precision}
+    about["order"] = json.dumps(list(arrays))
     write_tensors(args.out, arrays, about)
-    print(f"{args.out}: {len(arrays)} arrays of {args.system} in {args.ops} {args.dtype}")
+    print(f"{args.out}: {len(arrays)} arrays of {args.system} in {args.ops} {reader.precision}")

@@ -5,11 +5,11 @@ from __future__ import annotations
 from importlib import import_module
 
 from ..errors import Refused
-from .contract import PRECISIONS, Listener, Ops, Spans, composite
+from .contract import BLAS, PRECISIONS, Listener, Ops, Spans, composite
 
 TELLINGS = ("numpy", "numba")
 
-__all__ = ["PRECISIONS", "TELLINGS", "Listener", "Ops", "Spans", "bind", "composite"]
+__all__ = ["BLAS", "PRECISIONS", "TELLINGS", "Listener", "Ops", "Spans", "bind", "composite"]
 
 
 def bind(name: str) -> Ops:

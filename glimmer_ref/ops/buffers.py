@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import mmap
+import os
 import threading
 import weakref
 from collections import deque
@@ -73,6 +74,15 @@ class _Chunk:
 
 
 _chunk = _Chunk()
+
+
+def _in_child() -> None:
+    """A fork may have come while another thread held the lock."""
+    _chunk.lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_in_child)
 
 
 def settled(*shape: int, dtype: Any = np.float32) -> np.ndarray:

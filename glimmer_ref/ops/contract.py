@@ -14,6 +14,7 @@ import copy
 import functools
 import inspect
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -115,6 +116,7 @@ class Telling:
 
 
 PRECISIONS = ("float32", "bfloat16", "int8")  # what packed weights may be computed with in; float64 stays itself
+BLAS = "whose products are NumPy's BLAS: OPENBLAS_NUM_THREADS and the like count"
 OPERATIONS = tuple(n for n, f in vars(Telling).items() if inspect.isfunction(f) and not n.startswith("_"))
 
 
@@ -143,6 +145,19 @@ class Ops(Telling):
     def whole(self, composite: str) -> Callable[..., Any] | None:
         """The telling's own version of a composite, if it has one."""
         return getattr(self.telling, composite, None)
+
+    def limited(self, threads: int | None) -> AbstractContextManager[None]:
+        """A block in which operations called by this Python thread use at most so many threads; None changes nothing.
+
+        Raises:
+            Refused: more threads than there are, or a telling that cannot tell its own how many.
+        """
+        limit = getattr(self.telling, "limit", None)
+        if limit is not None:
+            return limit(threads)
+        if threads is not None:
+            raise Refused("threads", f"none with {self.telling.__name__.rsplit('.', 1)[-1]}, {BLAS}", str(threads))
+        return nullcontext()
 
     def at(self, name: str) -> Ops:
         """The same operations, inside the place `name`; only listeners care."""
@@ -182,6 +197,9 @@ class Listener(Ops):
     def whole(self, composite: str) -> Callable[..., Any] | None:
         """None: a listener hears the elementary operations."""
         return None
+
+    def limited(self, threads: int | None) -> AbstractContextManager[None]:
+        return self.ops.limited(threads)
 
     def _wrap(self, ops: Ops) -> None:
         self.ops = ops

@@ -76,10 +76,10 @@ def scaled_rows(terms: int, x: int, row: int, rows: int, c: int, out: int, out_r
 @register_jitable
 def consecutive(at: Any, j0: int, j1: int) -> Any:
     """Do the positions rise by one from each to the next?"""
-    steps = 0
-    for j in range(j0 + 1, j1):
-        steps += at[j] == at[j - 1] + 1
-    return steps == max(0, j1 - j0 - 1)
+    for j in range(j0 + 1, j1):  # noqa: SIM110 - numba has no all(..)
+        if at[j] != at[j - 1] + 1:
+            return False
+    return True
 
 
 @register_jitable

@@ -24,6 +24,7 @@ from . import numba_kernels as kernels
 from .contract import Spans
 from .kernel_cache import ready
 from .numba_gemm import Packed
+from .threads import limit as limit
 from .threads import spread
 
 attention_block, feed_forward_block = blocks.attention_block, blocks.feed_forward_block

@@ -28,7 +28,7 @@ LEAST = -126  # below it 2^x is less than float32's smallest normal number
 def power(code: Code, x: ir.Value) -> ir.Value:
     """2^x = 2^n 2^r with n whole, for vectors of x < 128; 0 below -126, NaN of NaN.
 
-    The relative error is at most 1.9e-7, measured over all float32 from -126 to 127.
+    The relative error is at most 1.72e-7 (at 0.50001), measured over all float32 from -126 to 128.
     """
     to, number = code.to, lambda value: constant(FLOATS, value)
     shifted = to.fadd(x, number(ROUND))  # n now stands in the lowest bits
@@ -60,7 +60,8 @@ def softmax_row(typing: Any, scores: Any, bias: Any, count: Any) -> Any:
 
     Scores and biases come multiplied by 1/ln 2, so that powers of e are powers of 2: those need no reduction
     of their argument, which is two of nine multiplications. `scores` is the address of whole vectors, of which
-    the first `count` numbers are meant and the others become 0; `bias` that of as many numbers.
+    the first `count` numbers are meant and the others become 0; `bias` that of as many numbers, behind which
+    a vector may end in others, which must be finite.
     """
 
     def generate(context: Any, builder: ir.IRBuilder, signature: Any, args: list[ir.Value]) -> ir.Value:
@@ -102,7 +103,8 @@ def scaled_lines(typing: Any, x: Any, row: Any, count: Any, factor: Any, out: An
 
         def line(i: ir.Value) -> list[ir.Value]:
             y = builder.fmul(code.load(x, builder.mul(i, row), FLOATS), factor)
-            return code.store(y, out, builder.mul(i, out_row), BYTES) or []
+            code.store(y, out, builder.mul(i, out_row), BYTES)
+            return []
 
         code.loop(count, [], line)
         return context.get_dummy_value()
@@ -145,12 +147,16 @@ STORE, ADD, GATE, RELU = range(4)  # what is done with a tile y: out = y, x + y,
 
 
 def _gelu(code: Code, y: ir.Value) -> ir.Value:
-    """y / (1 + e^-2z), z = sqrt(2/pi) (y + 0.044715 y^3), which is y/2 (1 + tanh z), exact far below 0 as well."""
+    """y / (1 + e^-2z), z = sqrt(2/pi) (y + 0.044715 y^3), which is y/2 (1 + tanh z), small far below 0 as well.
+
+    The error is at most 1.3e-7 |y|, and relative to the result 1.7e-7 above 0, 1e-6 down to -4, 1e-5 down to -10,
+    below which the result is 0; NaN of -inf, as the formula gives. Measured over all float32 exponents.
+    """
     to, number = code.to, lambda value: constant(FLOATS, value)
     slope = -2 * math.sqrt(2 / math.pi) * LOG2_E
     z = to.fmul(y, code.fma(to.fmul(y, y), number(0.044715 * slope), number(slope)))
-    z = to.select(to.fcmp_ordered(">", z, number(126)), number(126), z)  # beyond, y / 2^126 is nothing either
-    return to.fdiv(y, to.fadd(power(code, z), number(1)))
+    far = to.fcmp_ordered(">", z, number(126))
+    return to.fdiv(y, to.fadd(to.select(far, number(math.inf), power(code, z)), number(1)))
 
 
 def _unscale(code: Code, y: ir.Value, row_scale: ir.Value, scales: ir.Value, offsets: ir.Value) -> ir.Value:
@@ -171,7 +177,8 @@ def _finish_as(code: Code, mode: int, whole: bool, a: dict[str, ir.Value]) -> No
             y = [_unscale(code, y[h], scale, a[f"scales{h}"], a[f"offsets{h}"]) for h in (0, 1)]
         place = to.mul(r, a["out_row"])
         if mode == GATE:
-            return code.store(to.fmul(_gelu(code, y[0]), y[1]), a["out"], place) or []
+            code.store(to.fmul(_gelu(code, y[0]), y[1]), a["out"], place)
+            return []
         for half in (0, 1):
             at = to.add(place, I64(BYTES * half))
             if mode == ADD:

@@ -219,6 +219,12 @@ def lay_out(ops: Ops, model: Model, precision: str = "float32") -> Model:
     return map_named(leaf, model)
 
 
+def computed_in(model: Model) -> str:
+    """What a laid-out model's matrix products are computed in: a precision of `lay_out`, or "float64"."""
+    head: Any = model.embedding if model.decoder.lm_head is None else model.decoder.lm_head
+    return str(getattr(head, "precision", head.dtype))
+
+
 def shapes(config: GlimmerConfig, tied: bool = False) -> dict[str, tuple[int, ...]]:
     """Names and shapes of all weights of a config."""
     result: dict[str, tuple[int, ...]] = {}

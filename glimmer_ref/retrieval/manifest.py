@@ -113,7 +113,8 @@ class Manifest:
 
     Args:
         build: what decides its bytes: `version` of the format, `encoder` (its facts), `dtype`,
-            `passages` and `passages_sha256` (of the file), `shard_passages` in all shards but the last.
+            `passages` and `passages_sha256` (of the file), `shard_passages` in all shards but the last, and
+            `precision` where products were computed in a lower one than the weights'.
         tokens: of all passages.
         files: name -> {"bytes", "sha256"} of each shard and of the index.
     """

@@ -224,6 +224,7 @@ class Memory:
             "passages": len(self),
             "tokens": manifest.tokens,
             "dtype": build["dtype"],
+            **{name: build[name] for name in ("precision",) if name in build},
             "d_model": build["encoder"]["d_model"],
             "num_memory_layers": build["encoder"]["num_memory_layers"],
             "shards": manifest.shards,

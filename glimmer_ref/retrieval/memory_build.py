@@ -14,9 +14,9 @@ from typing import Any, NamedTuple
 from safetensors import safe_open
 
 from ..errors import Refused
-from ..ops import Ops
+from ..ops import PRECISIONS, Ops
 from ..params.tensors import map_tensors, write_tensors
-from ..params.tree import Model
+from ..params.tree import Model, computed_in
 from ..progress import progress
 from ..text.inputs import Passage, read_passages
 from ..text.tokenizer import Tokenizer
@@ -268,6 +268,8 @@ def build(
         "passages_sha256": source.sha256,
         "shard_passages": shard_passages,
     }
+    if computed_in(model) in PRECISIONS[1:]:  # other bytes, and an honest memory says so
+        facts["precision"] = computed_in(model)
     with _locked(folder):
         finished = _finished(path, facts)
         _sweep(path)

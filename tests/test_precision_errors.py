@@ -1,0 +1,97 @@
+"""What each precision costs: error by stage against float64, golden cases, exact match of the bundled model."""
+
+from __future__ import annotations
+
+import os
+from functools import cache
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+import glimmer_ref
+from glimmer_ref.arrays import offsets
+from glimmer_ref.config import GlimmerConfig, T5Config
+from glimmer_ref.evaluate import evaluate
+from glimmer_ref.golden import case as cases
+from glimmer_ref.golden import check, runs
+from glimmer_ref.golden.cases import CASES
+from glimmer_ref.listeners import Trace
+from glimmer_ref.ops import PRECISIONS, bind
+from glimmer_ref.params.tree import lay_out, map_leaves, random
+from glimmer_ref.reader import bundled
+from glimmer_ref.text.inputs import read_passages, read_questions
+from glimmer_ref.tracing import trace_ids
+
+LONG = bool(os.environ.get("GLIMMER_REF_LONG"))
+LOWER = PRECISIONS[1:]
+SEEDS = range(4)
+CONFIG = GlimmerConfig.from_proportions(T5Config(512, 128, 32, 256, 8, 3, 4), "1/2", "1/2")
+STAGES = ("question.out", "live_a.out", "scores", "live_b.out", "decoder.logits")
+
+# Root of the NMSE, largest and smallest of 12 seeds:
+#              question.out     live_a.out       scores           live_b.out       decoder.logits
+# float32      6.2e-7  5.0e-7   7.1e-7  6.4e-7   7.4e-6  1.1e-7   8.2e-7  7.5e-7   6.8e-7  5.2e-7
+# bfloat16     6.2e-3  5.0e-3   6.8e-3  6.2e-3   3.7e-2  1.2e-3   7.8e-3  7.2e-3   7.0e-3  5.5e-3
+# int8         2.9e-2  2.4e-2   3.4e-2  3.0e-2   1.1e-1  7.9e-3   3.9e-2  3.6e-2   3.0e-2  2.5e-2
+# A half more than the largest is allowed, and less than a half of the smallest would be another precision.
+BOUNDS = {
+    "float32": ((2.5e-7, 9e-7), (3e-7, 1.1e-6), (0, 1.1e-5), (3e-7, 1.2e-6), (2.5e-7, 1e-6)),
+    "bfloat16": ((2.5e-3, 9e-3), (3e-3, 1e-2), (0, 5.5e-2), (3.5e-3, 1.2e-2), (2.5e-3, 1e-2)),
+    "int8": ((1.2e-2, 4.3e-2), (1.5e-2, 5e-2), (0, 1.7e-1), (1.8e-2, 6e-2), (1.2e-2, 4.5e-2)),
+}
+
+
+def stages(telling: str, precision: str, dtype: str, seed: int) -> dict[str, np.ndarray]:
+    """The stages of one run over eight passages, those of live-B in the passages' own order."""
+    rng, ops = np.random.default_rng(seed), bind(telling)
+    question, *passages = (rng.integers(2, 512, n).tolist() for n in (11, 40, 3, 90, 25, 60, 17, 1, 33))
+    model = lay_out(ops, map_leaves(lambda x: x.astype(dtype), random(CONFIG, seed, "float64")), precision)
+    found = trace_ids(ops, model, question, passages, rng.integers(2, 512, 12).tolist(), "glimmer", len(passages))
+    parts = [found["live_b.out"][a:b] for a, b in pairwise(offsets(found["live_b.out.lengths"]))]
+    found["live_b.out"] = np.concatenate([parts[i] for i in np.argsort(found["selected"])])
+    return found
+
+
+@cache
+def exact(seed: int) -> dict[str, np.ndarray]:
+    return stages("numpy", "float32", "float64", seed)
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_error_by_stage(precision: str) -> None:
+    for seed in SEEDS:
+        found = stages("numba", precision, "float32", seed)
+        for stage, (least, most) in zip(STAGES, BOUNDS[precision], strict=True):
+            a, b = found[stage].astype(np.float64), exact(seed)[stage]
+            error = np.sqrt(((a - b) ** 2).sum() / (b**2).sum())
+            assert least < error < most, (stage, seed, error)
+
+
+@pytest.mark.parametrize("name", sorted(n for n, case in CASES.items() if case.kind == "model"))
+def test_golden_cases_in_bfloat16(name: str) -> None:
+    """Within what is allowed to others who compute in bfloat16, and not within float32's."""
+    case, ops, named = CASES[name], bind("numba"), cases.inputs(CASES[name])
+    trace = Trace(ops, rf"({'|'.join(case.holds)})$")
+    model = lay_out(ops, cases.model(case, cases.weights(case), "float32"), "bfloat16")
+    runs.go(trace, case, model, named, runs.Plan())
+    report = check.check(name, trace.arrays, "bfloat16")
+    assert report.code == 0, "\n".join(report.lines())
+    assert check.check(name, trace.arrays, "float32").code == 1
+
+
+@cache
+def exact_match(precision: str) -> float:
+    """Percent of the bundled model's questions, every fourth of them in the light run: 300."""
+    reader = glimmer_ref.load(precision=precision)
+    questions = list(read_questions(bundled() / "questions.jsonl"))[:: 1 if LONG else 4]
+    memory = reader.memorize(read_passages(bundled() / "passages.jsonl"))
+    result, rows = evaluate(reader, questions, memory, "glimmer", 25, 5, lambda batches, *_: batches)
+    assert len(rows) == (1200 if LONG else 300)
+    return float(result["exact_match"])
+
+
+@pytest.mark.parametrize("precision", LOWER)
+def test_the_bundled_model_loses_less_than_a_point(precision: str) -> None:
+    assert exact_match("float32") > 85
+    assert abs(exact_match(precision) - exact_match("float32")) < 1
