@@ -23,7 +23,7 @@ from .numba_vectors import STORE
 from .threads import done, run, take, wait
 
 # A layer's weights in the order of its facts.
-Q, K, V, O, CROSS_Q, CROSS_K, CROSS_V, CROSS_O, WI_0, WI_1, WO = range(11)
+Q, K, V, OUT, CROSS_Q, CROSS_K, CROSS_V, CROSS_OUT, WI_0, WI_1, WO = range(11)
 
 
 class Prepared:

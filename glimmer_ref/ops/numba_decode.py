@@ -18,7 +18,7 @@ from .kernel_cache import Kernel
 from .numba_attention import attend_tile, mix_panels, row_of, scaled_rows, score_panels, weigh_row
 from .numba_blocks import attention_tile, between, by_head, cost, plain, prepare_phase, prepared, product_phase
 from .numba_code import BYTES, LANES
-from .numba_cross import CROSS_K, CROSS_O, CROSS_Q, CROSS_V, WI_0, WI_1, WO, O, Prepared, Q, V
+from .numba_cross import CROSS_K, CROSS_OUT, CROSS_Q, CROSS_V, OUT, WI_0, WI_1, WO, Prepared, Q, V
 from .numba_gemm import PAIR, PANELS, SCALES, STEPS, TERMS, address, copy, floats, product, scratch
 from .numba_halves import across, halve_row
 from .numba_tiles import ROWS
@@ -225,8 +225,8 @@ def ready_phase(counters: Any, phase: int, terms: int, x: Any, again: Any, scale
 def decoder_kernel(
     counters: Any, threads: int, tile: int, absorbed: bool, mode: int, weights: Any, gains: Any, eps: float, room: Any,
     bias: Any, at: Any, owner: Any, queries: Any, keys: Any, values: Any, lengths: Any, heads: int, c: int, xs: Any,
-    ready: Any, scales: Any, qkv: Any, mixed: Any, mixed_ready: Any, hidden: Any, hidden_ready: Any, u: Any, scores: Any,
-    totals: Any, y: Any, y_ready: Any, y_scales: Any, zeros: Any,
+    ready: Any, scales: Any, qkv: Any, mixed: Any, mixed_ready: Any, hidden: Any, hidden_ready: Any, u: Any,
+    scores: Any, totals: Any, y: Any, y_ready: Any, y_scales: Any, zeros: Any,
 ) -> None:  # fmt: skip
     """Every decoder layer over the new rows: xs [4 N d], the first is what comes in, the last what goes out."""
     n, d, terms = xs.shape[1], xs.shape[2], weights[0, 0, TERMS]
@@ -238,7 +238,7 @@ def decoder_kernel(
         product_phase(counters, p + 1, threads, STORE, w[Q : V + 1], a, a_row, scales, n, x, qkv)
         self_attention_phase(counters, p + 2, room[layer], qkv, bias, at, owner, heads, c, mixed)
         left, row = ready_phase(counters, p + 3, terms, mixed, mixed_ready, scales)
-        product_phase(counters, p + 4, threads, ADD, w[O : O + 1], left, row, scales, n, x, xs[1:2])
+        product_phase(counters, p + 4, threads, ADD, w[OUT : OUT + 1], left, row, scales, n, x, xs[1:2])
         prepare_phase(counters, p + 5, xs[1], gains[layer, 1], eps, terms, ready, scales)
         product_phase(counters, p + 6, threads, STORE, w[CROSS_Q : CROSS_Q + 1], a, a_row, scales, n, x, qkv)
         if absorbed:
@@ -266,7 +266,9 @@ def decoder_kernel(
                 mixed,
             )
         left, row = ready_phase(counters, p + 13, terms, mixed, mixed_ready, scales)
-        product_phase(counters, p + 14, threads, ADD, w[CROSS_O : CROSS_O + 1], left, row, scales, n, xs[1], xs[2:3])
+        product_phase(
+            counters, p + 14, threads, ADD, w[CROSS_OUT : CROSS_OUT + 1], left, row, scales, n, xs[1], xs[2:3]
+        )
         prepare_phase(counters, p + 15, xs[2], gains[layer, 2], eps, terms, ready, scales)
         inner = w[WI_0 : WI_1 + 1] if mode == GATE else w[WI_0 : WI_0 + 1]
         product_phase(counters, p + 16, threads, mode, inner, a, a_row, scales, n, xs[2], hidden)
