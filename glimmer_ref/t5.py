@@ -154,7 +154,8 @@ def project(ops: Ops, t5: T5Config, w: Decoder, memory: States, steps: int) -> t
 
 def cross_keys_values(ops: Ops, t5: T5Config, w: Decoder, memory: States, steps: int) -> Cross:
     """What the decoder attends to, made from the encoder's output, to be read in about `steps` steps."""
-    return Cross(*project(ops, t5, w, memory, steps), memory.lengths, memory.positions)
+    keys, values = project(ops, t5, w, memory, steps)
+    return Cross(keys, values, memory.lengths, memory.positions)
 
 
 def causal_attention_block(

@@ -32,7 +32,8 @@ def halve_row(typing: Any, x: Any, vectors: Any, out: Any) -> Any:
         def one(i: ir.Value) -> list[ir.Value]:
             bits = _rounded(code, code.load(x, builder.mul(i, I64(BYTES)), FLOATS))
             half = builder.trunc(builder.lshr(bits, constant(INTS, 16)), SHORTS)
-            return code.store(half, out, builder.mul(i, I64(BYTES // 2))) or []
+            code.store(half, out, builder.mul(i, I64(BYTES // 2)))
+            return []
 
         code.loop(args[1], [], one)
         return context.get_dummy_value()
@@ -60,7 +61,8 @@ def pair_lines(typing: Any, x: Any, row: Any, count: Any, out: Any) -> Any:
             upper = builder.select(code.spread(there), _rounded(code, upper), zeros)
             lower = builder.lshr(_rounded(code, code.load(x, builder.mul(first, row), FLOATS)), constant(INTS, 16))
             both = builder.or_(lower, builder.and_(upper, constant(INTS, -65536)))
-            return code.store(both, out, builder.mul(i, I64(BYTES)), BYTES) or []
+            code.store(both, out, builder.mul(i, I64(BYTES)), BYTES)
+            return []
 
         code.loop(builder.sdiv(builder.add(count, I64(1)), I64(2)), [], line)
         return context.get_dummy_value()
