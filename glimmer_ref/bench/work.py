@@ -275,14 +275,14 @@ def macs(work: Work, config: GlimmerConfig) -> dict[str, int]:
 
 
 def least_bytes(work: Work, config: GlimmerConfig, precision: str) -> int:
-    """Bytes that decoding must read from memory: each step all of the decoder's weights, and float32 keys and values.
+    """Bytes that decoding must read from memory: each step all of the decoder's weights, and what it attends to.
 
-    Keys and values of what was written before are left out, as are caches: a decoder that multiplies
-    cross-attention's weights into the question instead of keeping keys and values reads less.
+    That is keys and values in float32, or, where it is less, cross-attention's two weights that make them, for a
+    decoder that attends to the memory itself, which stays in cache. What was written before is left out.
     """
     if work.kind != "decode":
         return 0
     t5, hc = config.t5, config.t5.num_heads * config.t5.d_kv
-    layer = 6 * t5.d_model * hc + 3 * t5.d_model * t5.d_ff
+    layer, cross = 6 * t5.d_model * hc + 3 * t5.d_model * t5.d_ff, 2 * t5.d_model * hc * WIDTHS[precision]
     products = (t5.num_decoder_layers * layer + t5.vocab_size * t5.d_model) * WIDTHS[precision]
-    return work.steps * (products + 4 * 2 * hc * t5.num_decoder_layers * work.b * work.read)
+    return work.steps * (products + t5.num_decoder_layers * min(cross, 4 * 2 * hc * work.b * work.read))
