@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -113,14 +114,15 @@ def encode(ops: Ops, t5: T5Config, stack: Stack, x: States, start: int = 0, stop
 
 @dataclass(frozen=True)
 class Cross:
-    """What a decoder attends to, projected once: keys and values [N hc] of each layer.
+    """What a decoder attends to, made ready once: keys and values [N hc] of each layer.
 
     Args:
+        keys, values: one of each a layer, or whatever a telling's `project` made of them.
         lengths: [b] tokens of each sequence's memory.
     """
 
-    keys: tuple[Array, ...]
-    values: tuple[Array, ...]
+    keys: Any
+    values: Any
     lengths: Ints
     positions: Ints
 
@@ -130,26 +132,30 @@ class Past:
     """What a decoder has read so far: keys and values [N hc] of each layer's self-attention.
 
     Args:
+        keys, values: one of each a layer, or whatever a telling's `decoder_layers` made of them.
         lengths: [b] tokens read by each sequence.
     """
 
-    keys: tuple[Array, ...]
-    values: tuple[Array, ...]
+    keys: Any
+    values: Any
     lengths: Ints
 
 
-def cross_keys_values(ops: Ops, w: Decoder, memory: States) -> Cross:
-    """Cross-attention's keys and values of every decoder layer, from the encoder's output."""
+@composite
+def project(ops: Ops, t5: T5Config, w: Decoder, memory: States, steps: int) -> tuple[Any, Any]:
+    """Keys and values [N hc] of each decoder layer's cross-attention, for about `steps` steps."""
 
-    def project(name: str, i: int, weight: Array) -> Array:
+    def product(name: str, i: int, weight: Array) -> Array:
         return ops.at(f"layer_{i}").mark(name, ops.linear(memory.states, weight), memory.lengths)
 
-    return Cross(
-        tuple(project("k", i, layer.cross_attention.k) for i, layer in enumerate(w.layers)),
-        tuple(project("v", i, layer.cross_attention.v) for i, layer in enumerate(w.layers)),
-        memory.lengths,
-        memory.positions,
-    )
+    keys = tuple(product("k", i, layer.cross_attention.k) for i, layer in enumerate(w.layers))
+    return keys, tuple(product("v", i, layer.cross_attention.v) for i, layer in enumerate(w.layers))
+
+
+def cross_keys_values(ops: Ops, t5: T5Config, w: Decoder, memory: States, steps: int) -> Cross:
+    """What the decoder attends to, made from the encoder's output, to be read in about `steps` steps."""
+    keys, values = project(ops, t5, w, memory, steps)
+    return Cross(keys, values, memory.lengths, memory.positions)
 
 
 def causal_attention_block(
@@ -173,6 +179,26 @@ def cross_attention_block(ops: Ops, t5: T5Config, w: Attention, x: Array, k: Arr
     return attend(ops, t5, w, x, n, k, v, None, spans, causal=False)
 
 
+@composite
+def decoder_layers(
+    ops: Ops, t5: T5Config, w: Decoder, x: Array, bias: Array, spans: Spans, past: Past | None, cross: Cross
+) -> tuple[Array, Any, Any]:
+    """All layers over the new tokens: [N d] -> [N d], and every layer's keys and values with theirs."""
+    across = Spans(spans.query_lengths, cross.lengths, spans.query_positions, cross.positions)
+    keys, values = [], []
+    for i, layer in enumerate(w.layers):
+        here = ops.at(f"layer_{i}")
+        before = None if past is None else (past.keys[i], past.values[i])
+        x, k, v = causal_attention_block(here.at("self_attention"), t5, layer.self_attention, x, before, bias, spans)
+        x = cross_attention_block(
+            here.at("cross_attention"), t5, layer.cross_attention, x, cross.keys[i], cross.values[i], across
+        )
+        x = feed_forward_block(here.at("feed_forward"), t5, layer.feed_forward, x, spans.query_lengths)
+        keys.append(k)
+        values.append(v)
+    return x, tuple(keys), tuple(values)
+
+
 def decode(
     ops: Ops, t5: T5Config, embedding: Array, w: Decoder, tokens: Tokens, past: Past | None, cross: Cross
 ) -> tuple[Array, Past]:
@@ -188,22 +214,11 @@ def decode(
     """
     read = past.lengths if past is not None else np.zeros_like(tokens.lengths)
     lengths = read + tokens.lengths
-    positions = places(tokens.lengths, start=read)
-    spans = Spans(tokens.lengths, lengths, positions, places(lengths))
-    across = Spans(tokens.lengths, cross.lengths, positions, cross.positions)
+    spans = Spans(tokens.lengths, lengths, places(tokens.lengths, start=read), places(lengths))
     bias = position_bias(ops, t5, w.relative_attention_bias, spans, bidirectional=False)
-    x, keys, values = ops.embed(embedding, tokens.ids), [], []
-    for i, layer in enumerate(w.layers):
-        here = ops.at(f"layer_{i}")
-        before = None if past is None else (past.keys[i], past.values[i])
-        x, k, v = causal_attention_block(here.at("self_attention"), t5, layer.self_attention, x, before, bias, spans)
-        x = cross_attention_block(
-            here.at("cross_attention"), t5, layer.cross_attention, x, cross.keys[i], cross.values[i], across
-        )
-        x = feed_forward_block(here.at("feed_forward"), t5, layer.feed_forward, x, tokens.lengths)
-        keys.append(k)
-        values.append(v)
-    return logits(ops, t5, embedding, w, x, tokens.lengths), Past(tuple(keys), tuple(values), lengths)
+    x = ops.embed(embedding, tokens.ids)
+    x, keys, values = decoder_layers(ops, t5, w, x, bias, spans, past, cross)
+    return logits(ops, t5, embedding, w, x, tokens.lengths), Past(keys, values, lengths)
 
 
 def logits(ops: Ops, t5: T5Config, embedding: Array, w: Decoder, x: Array, rows: Ints) -> Array:

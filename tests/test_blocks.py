@@ -110,11 +110,13 @@ def test_fused_blocks_are_the_oracle(gap: int, proj: str) -> None:
 
 @precisions
 def test_a_lower_precision_is_the_same_fused_and_heard(precision: str) -> None:
-    """Nearer to each other than to float32: products are made of the same rounded numbers."""
+    """Products are made of the same rounded numbers, but a fused block's attention is in bfloat16 as well."""
     block, exact = Block([40, 1, 90], precision=precision, d=64, f=96), Block([40, 1, 90], d=64, f=96).both(FAST)
-    for fused, heard, right in zip(block.both(FAST), block.both(HEARD), exact, strict=True):
-        # A number that rounds the other way moves what it is part of; measured over 40 seeds: 5.7e-4, 3.4e-3.
-        assert differ(fused, heard) < {"float32": TOLERANCE, "bfloat16": 1e-3, "int8": 6e-3}[precision]
+    # The worst of 40 seeds: attention 3.1e-3 and 6.5e-3; feed-forward, where only a number that rounds the other way
+    # moves what it is part of, 5.7e-4 and 3.4e-3.
+    bounds = {"bfloat16": (6e-3, 1e-3), "int8": (1.2e-2, 6e-3)}.get(precision, (TOLERANCE, TOLERANCE))
+    for fused, heard, right, most in zip(block.both(FAST), block.both(HEARD), exact, bounds, strict=True):
+        assert differ(fused, heard) < most
         off = differ(fused, right)  # measured: 1.6e-3 to 4.0e-3, 4.4e-3 to 1.8e-2
         assert off < {"float32": TOLERANCE, "bfloat16": 7e-3, "int8": 3e-2}[precision]
         assert precision == "float32" or off > 5e-4, "another precision is another result"

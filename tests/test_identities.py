@@ -103,7 +103,7 @@ def test_alpha_0_hands_memory_to_the_decoder_as_it_is(ops: Ops) -> None:
 def test_cached_decoding_equals_uncached(ops: Ops) -> None:
     w = model(ops, config())
     memory = lumen(ops, w, QUESTION, stored(ops, w), K)
-    cross, text = cross_keys_values(ops, w.decoder, memory), tokens([24], seed=4)
+    cross, text = cross_keys_values(ops, w.config.t5, w.decoder, memory, 24), tokens([24], seed=4)
     whole, _ = decode(ops, w.config.t5, w.embedding, w.decoder, text, None, cross)
     past, rows = None, []
     for token in text.ids:

@@ -12,7 +12,7 @@ from importlib import import_module
 from .. import __version__
 from ..errors import Refused
 
-COMMANDS = ("ask", "evaluate", "memory", "convert", "trace", "flops", "golden")
+COMMANDS = ("ask", "evaluate", "memory", "convert", "trace", "flops", "golden", "bench")
 
 
 def parser(first: str | None = None) -> argparse.ArgumentParser:

@@ -84,8 +84,8 @@ def product_phase(
 
 @register_jitable
 def attention_phase(
-    counters: Any, phase: int, tile: int, q: Any, k: Any, v: Any, bias: Any, spans: Any, q_at: Any, k_at: Any,
-    heads: int, c: int, causal: bool, out: Any,
+    counters: Any, phase: int, tile: int, terms: int, q: Any, k: Any, v: Any, bias: Any, spans: Any, q_at: Any,
+    k_at: Any, heads: int, c: int, causal: bool, out: Any,
 ) -> Any:  # fmt: skip
     """A task is a head of a sequence. spans [b 4]: first query, end, first key, end; bias [h 2D+1+16]."""
     longest = 0
@@ -93,15 +93,15 @@ def attention_phase(
         longest = max(longest, spans[s, 3] - spans[s, 2])
     sizes = room(longest, c)
     packed, scores, biases = scratch(sizes[0]), scratch(sizes[1]), scratch(sizes[2])
-    mixed = scratch(ROWS * (PAIR + LANES)).reshape(ROWS, PAIR + LANES)
+    mixed, totals = scratch(ROWS * PAIR).reshape(ROWS, PAIR), scratch(ROWS)
     reach = (bias.shape[1] - LANES - 1) // 2 if bias.shape[1] else -1
     tasks = heads * len(spans)
     task = take(counters, phase)
     while task < tasks:
-        head, s = task % heads, spans[task // heads]
+        head = task % heads
         attend_head(
-            tile, q, k, v, bias[head], reach, q_at, k_at, s[0], s[1], s[2], s[3], head * c, c, causal, packed, scores,
-            biases, mixed, out,
+            tile, terms, q, k, v, bias[head], reach, q_at, k_at, spans[task // heads], head * c, c, causal, packed,
+            scores, biases, mixed, totals, out,
         )  # fmt: skip
         done(counters, phase)
         task = take(counters, phase)
@@ -124,7 +124,7 @@ def attention_kernel(
     heads: int, causal: bool, out: Any,
 ) -> None:  # fmt: skip
     """out [Nq hc] = softmax(q k^T + bias) v for every sequence and head."""
-    attention_phase(counters, 0, tile, q, k, v, bias, spans, q_at, k_at, heads, q.shape[1] // heads, causal, out)
+    attention_phase(counters, 0, tile, 1, q, k, v, bias, spans, q_at, k_at, heads, q.shape[1] // heads, causal, out)
 
 
 @Kernel
@@ -137,7 +137,9 @@ def attention_block_kernel(
     c = qkv.shape[2] // heads
     prepare_phase(counters, 0, x, gain, eps, terms, prepared, scales)
     product_phase(counters, 1, threads, STORE, ws[:3], a, a_row, scales, len(x), x, qkv)
-    attention_phase(counters, 2, tile, qkv[0], qkv[1], qkv[2], bias, spans, at, at, heads, c, False, mixed)
+    attention_phase(
+        counters, 2, tile, min(2, terms), qkv[0], qkv[1], qkv[2], bias, spans, at, at, heads, c, False, mixed
+    )
     if terms == 1:
         a, a_row = address(mixed), 4 * mixed.shape[1]
     else:
@@ -204,8 +206,13 @@ def plain(x: Array, dtype: Any = np.float32) -> Array:
 
 
 def cost(rows: int, *ws: Packed) -> int:
-    """About how many additions' time products take, sixteen at once."""
-    return sum(rows * w.shape[0] * w.shape[1] for w in ws) // LANES
+    """About how many additions' time products take, sixteen at once; few rows wait for memory."""
+    return sum(max(rows, 8 // w.group) * w.shape[0] * w.shape[1] for w in ws) // LANES
+
+
+def attention_tile(w: Packed) -> int:
+    """The tile that attention of a block with such weights uses: bfloat16's where they are not float32's."""
+    return tile_address("float32" if w.group == 1 else "bfloat16")
 
 
 def attention_block(t5: Any, w: Any, x: Array, bias: Array, spans: Spans) -> Any:
@@ -219,7 +226,7 @@ def attention_block(t5: Any, w: Any, x: Array, bias: Array, spans: Spans) -> Any
     area = int((spans.query_lengths * spans.key_lengths).sum())
     work = cost(len(x), w.q, w.k, w.v, w.o) + area * (2 * columns + 16 * heads) // LANES
     run(
-        attention_block_kernel, 5, work, tile_address("float32"), x, plain(w.norm), float(t5.layer_norm_epsilon),
+        attention_block_kernel, 5, work, attention_tile(w.q), x, plain(w.norm), float(t5.layer_norm_epsilon),
         facts(w.q, w.k, w.v, w.o), rows, scales, qkv, by_head(bias, heads), bounds(spans),
         plain(spans.query_positions, np.int64), heads, mixed, again, out,
     )  # fmt: skip

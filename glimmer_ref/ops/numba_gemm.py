@@ -20,13 +20,13 @@ from numba.extending import intrinsic, register_jitable
 
 from ..arrays import Array, Ints
 from ..errors import Refused
-from .buffers import aligned
+from .buffers import aligned, settled
 from .contract import PRECISIONS
 from .kernel_cache import callback
 from .numba_code import BYTES, LANES, POINTER
 from .numba_kernels import fold, largest
 from .numba_tiles import GROUP, ROWS, TILE_ARGS, bfloat16_tile, call_tile, float32_tile, int8_tile
-from .numba_vectors import ADD, GATE, STORE, finish, sum_squares
+from .numba_vectors import ADD, GATE, STORE, dot, finish
 
 PAIR = 2 * LANES  # columns of a tile
 BLOCK_BYTES = 400_000  # rows that stay in a core's second cache while panels pass by
@@ -113,7 +113,7 @@ def pack(w: Array, precision: str) -> Packed:
         raise Refused("precision", f"one of {', '.join(PRECISIONS)}", repr(precision))
     (a, o), group = w.shape, GROUP[precision]
     count, steps = 2 * -(-o // PAIR), -(-a // group)
-    panels = aligned(count, steps, LANES, group, dtype={1: np.float32, 2: np.uint16, 4: np.int8}[group])
+    panels = settled(count, steps, LANES, group, dtype={1: np.float32, 2: np.uint16, 4: np.int8}[group])
     scales = _column_scales(w, LANES * count) if group == 4 else np.zeros(0, np.float32)
     for p in range(count):
         here = slice(LANES * p, LANES * (p + 1))
@@ -163,6 +163,14 @@ def ints(at: int, count: int) -> Any:
 
 
 @register_jitable
+def copy(x: int, count: int, out: int) -> Any:
+    """`count` float32 numbers from one address to another."""
+    numbers, to = floats(x, count), floats(out, count)
+    for e in range(count):
+        to[e] = numbers[e]
+
+
+@register_jitable
 def scratch(count: int) -> Any:
     """`count` float32 numbers of a thread's own, from the start of a cache line."""
     raw = np.empty(count + LANES, np.float32)
@@ -179,7 +187,7 @@ def _normalised(x: Any, gain: Any, eps: float, out: Any) -> Any:
             out[j] = x[j]
         return
     whole = d // LANES
-    total = np.float64(sum_squares(address(x), whole)) if whole else 0.0
+    total = np.float64(dot(address(x), address(x), whole)) if whole else 0.0
     for j in range(whole * LANES, d):
         total += np.float64(x[j]) * np.float64(x[j])
     factor = np.float32(1 / math.sqrt(total / d + eps))

@@ -18,6 +18,7 @@ import numpy as np
 from ..arrays import Array, Ints, check, offsets
 from ..errors import Refused
 from . import numba_blocks as blocks
+from . import numba_cross, numba_decode
 from . import numba_gemm as gemm
 from . import numba_kernels as kernels
 from .contract import Spans
@@ -27,6 +28,7 @@ from .threads import limit as limit
 from .threads import spread
 
 attention_block, feed_forward_block = blocks.attention_block, blocks.feed_forward_block
+project, decoder_layers = numba_cross.project, numba_decode.decoder_layers
 
 
 def _plain(x: Array, dtype: Any) -> Array:

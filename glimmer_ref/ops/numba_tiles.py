@@ -21,6 +21,8 @@ WIDE = "avx512f" in FEATURES  # 32 registers of 16 numbers: both panels at once
 # 14 x 2 sums, 2 columns and 2 spread numbers fill AVX-512's registers, 6 x 2 half vectors AVX2's (and NEON's)
 ROWS = 14 if WIDE else 2 if "sse2" in FEATURES and "avx2" not in FEATURES else 6
 
+FEW = 3  # rows that are so quickly done that memory is waited for: panels one by one, read from end to end
+
 
 def _float32(code: Code, total: ir.Value, a: ir.Value, b: ir.Value) -> ir.Value:
     return code.fma(code.to.bitcast(a, FLOATS), code.to.bitcast(b, FLOATS), total)
@@ -77,7 +79,7 @@ def _tile(module: ir.Module, precision: str, rows: int) -> ir.Function:
 
         return once
 
-    for first, several in [(0, panels)] if WIDE else enumerate([[p] for p in panels]):
+    for first, several in [(0, panels)] if WIDE and rows > FEW else enumerate([[p] for p in panels]):
         sums = code.loop(steps, [constant(kind, 0)] * (rows * len(several)), body(several))
         for r in range(rows):
             row = code.to.gep(c, [code.to.mul(c_row, ir.Constant(I64, r))])

@@ -41,7 +41,7 @@ def power(code: Code, x: ir.Value) -> ir.Value:
     return to.select(to.fcmp_ordered("<", x, number(LEAST)), number(0), e)
 
 
-def _fold(code: Code, x: ir.Value, both: Any) -> ir.Value:
+def fold(code: Code, x: ir.Value, both: Any) -> ir.Value:
     """One number from 16: the upper half joined to the lower until one is left."""
     size = LANES
     while size > 1:
@@ -87,8 +87,8 @@ def softmax_row(typing: Any, scores: Any, bias: Any, count: Any) -> Any:
             return [to.fadd(total, e)]
 
         top = code.loop(vectors, [low], lambda i, top: [larger(score(i), top)])[0]
-        top = code.spread(_fold(code, top, larger))
-        return _fold(code, code.loop(vectors, [constant(FLOATS, 0)], weigh)[0], to.fadd)
+        top = code.spread(fold(code, top, larger))
+        return fold(code, code.loop(vectors, [constant(FLOATS, 0)], weigh)[0], to.fadd)
 
     return types.float32(types.int64, types.int64, types.int64), generate
 
@@ -231,16 +231,16 @@ def finish(
 
 
 @intrinsic
-def sum_squares(typing: Any, x: Any, vectors: Any) -> Any:
-    """The sum of the squares of 16 `vectors` numbers, 16 sums side by side, then folded; `vectors` at least 1."""
+def dot(typing: Any, x: Any, y: Any, vectors: Any) -> Any:
+    """x . y for 16 `vectors` numbers, 16 sums side by side, then folded; `vectors` at least 1."""
 
     def generate(context: Any, builder: ir.IRBuilder, signature: Any, args: list[ir.Value]) -> ir.Value:
-        code, x = Code(builder), builder.inttoptr(args[0], POINTER)
+        code, (x, y) = Code(builder), (builder.inttoptr(a, POINTER) for a in args[:2])
 
         def add(i: ir.Value, total: ir.Value) -> list[ir.Value]:
-            y = code.load(x, builder.mul(i, I64(BYTES)), FLOATS)
-            return [code.fma(y, y, total)]
+            here = builder.mul(i, I64(BYTES))
+            return [code.fma(code.load(x, here, FLOATS), code.load(y, here, FLOATS), total)]
 
-        return _fold(code, code.loop(args[1], [constant(FLOATS, 0)], add)[0], builder.fadd)
+        return fold(code, code.loop(args[2], [constant(FLOATS, 0)], add)[0], builder.fadd)
 
-    return types.float32(types.int64, types.int64), generate
+    return types.float32(types.int64, types.int64, types.int64), generate

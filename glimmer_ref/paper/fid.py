@@ -93,7 +93,7 @@ def greedy(ops: Ops, model: Model, memory: States, limit: int) -> list[Answer]:
     Paper: 4.1 greedy decoding
     """
     t5, b = model.config.t5, len(memory)
-    cross, past = cross_keys_values(ops.at("cross"), model.decoder, memory), None
+    cross, past = cross_keys_values(ops.at("cross"), t5, model.decoder, memory, limit), None
     ids = np.full(b, t5.decoder_start_token_id, np.int32)
     one, log_p, done = np.ones(b, np.int64), np.zeros(b), np.zeros(b, bool)
     answers: list[list[int]] = [[] for _ in range(b)]
@@ -121,7 +121,7 @@ def log_likelihood(ops: Ops, model: Model, memory: States, target: Tokens) -> np
     shifted = target.ids.copy()
     shifted[1:] = target.ids[:-1]
     shifted[np.cumsum(target.lengths) - target.lengths] = t5.decoder_start_token_id
-    cross = cross_keys_values(ops.at("cross"), model.decoder, memory)
+    cross = cross_keys_values(ops.at("cross"), t5, model.decoder, memory, int(target.lengths.max(initial=1)))
     logits, _ = decode(
         ops.at("decoder"), t5, model.embedding, model.decoder, Tokens(shifted, target.lengths), None, cross
     )

@@ -206,7 +206,8 @@ def lay_out(ops: Ops, model: Model, precision: str = "float32") -> Model:
 
     Args:
         precision: what matrix products are computed with in, "float32", "bfloat16" or "int8"; weights
-            in float64 stay so. All else (norms, softmax, residuals) is in the dtype of the weights.
+            in float64 stay so. Attention's own products are bfloat16's in both of the lower ones, where a
+            telling has its blocks as a whole. All else (norms, softmax, residuals) is in float32.
     """
 
     head = "embedding" if model.decoder.lm_head is None else "decoder.lm_head"  # the table that logits are made with

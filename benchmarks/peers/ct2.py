@@ -1,0 +1,140 @@
+"""CTranslate2: its encoder by itself, and its whole T5, which encodes what it decodes from.
+
+It cannot be given states to decode from, so decoding reads one text as long as all pairs together; the encoder's
+time does not count, since the clock starts at the first token.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import ctranslate2
+import numpy as np
+
+from glimmer_ref.bench.measure import Job, Told, Watch
+from glimmer_ref.bench.ours import CHECKED
+from glimmer_ref.bench.work import parse, tokens
+from glimmer_ref.errors import Refused
+
+from . import inputs
+
+
+def _word(i: int) -> str:
+    return f"t{i}"
+
+
+def convert(folder: Path) -> tuple[Path, Path]:
+    """The folder's weights as CTranslate2 reads them: the encoder, and the whole; kept beside them."""
+    encoder, whole = folder / "ct2-encoder", folder / "ct2"
+    if whole.exists():
+        return encoder, whole
+    import transformers
+    from ctranslate2.converters.transformers import T5Loader
+    from ctranslate2.specs import TransformerEncoderModelSpec
+
+    model = transformers.T5ForConditionalGeneration.from_pretrained(folder)
+    end, eps = _vocabulary(folder) - 1, model.config.layer_norm_epsilon
+    spec = T5Loader().get_model_spec(model)
+    alone = TransformerEncoderModelSpec(T5Loader().get_model_spec(model).encoder)  # writing one changes it
+    words = [_word(i) for i in range(model.config.vocab_size)]
+    spec.register_source_vocabulary(words)
+    spec.register_target_vocabulary(words)
+    alone.register_vocabulary(words)
+    spec.config.decoder_start_token = spec.config.bos_token = _word(0)
+    for config in (spec.config, alone.config):
+        config.layer_norm_epsilon = eps
+        config.eos_token, config.unk_token = _word(end), _word(1)
+    _save(alone, encoder)
+    _save(spec, whole)
+    return encoder, whole
+
+
+def _save(spec: Any, path: Path) -> None:
+    spec.validate()
+    spec.optimize()
+    temporary = path.with_name(f"{path.name}.{os.getpid()}")
+    temporary.mkdir()
+    spec.save(str(temporary))
+    temporary.rename(path)
+
+
+class CT2:
+    """Both models, in float32 or with weights made int8 as they are loaded."""
+
+    def __init__(self, precision: str, folder: Path, threads: int) -> None:
+        encoder, whole = convert(folder)
+        self.options = {"compute_type": precision, "inter_threads": 1, "intra_threads": threads}
+        self.encoder = ctranslate2.Encoder(str(encoder), **self.options)
+        self.whole = ctranslate2.Translator(str(whole), **self.options)
+        self.end = _vocabulary(folder) - 1
+
+    def about(self) -> dict[str, Any]:
+        """Version and what it computes with."""
+        return {"ctranslate2": ctranslate2.__version__, "compute_type": self.encoder.compute_type}
+
+    def encode(self, ids: np.ndarray) -> np.ndarray:
+        """[b n] -> [b n d]."""
+        rows = ctranslate2.StorageView.from_array(ids.astype(np.int32))
+        lengths = ctranslate2.StorageView.from_array(np.full(len(ids), ids.shape[1], np.int32))
+        return np.asarray(self.encoder.forward_batch(rows, lengths).last_hidden_state)
+
+    def decode(self, words: list[list[str]], steps: int) -> tuple[list[list[str]], Watch]:
+        """Greedy words after texts, and a watch begun at the first."""
+        begun: list[Watch] = []
+
+        def first(step: Any) -> bool:
+            if not begun:
+                begun.append(Watch())
+            return False
+
+        got = self.whole.translate_batch(
+            words,
+            beam_size=1,
+            max_input_length=0,
+            min_decoding_length=steps,
+            max_decoding_length=steps,
+            callback=first,
+        )
+        written = [result.hypotheses[0] for result in got]
+        if any(len(row) != steps for row in written):
+            raise Refused("CTranslate2", f"{steps} tokens", f"{[len(row) for row in written]}")
+        return written, begun[0]
+
+    def job(self, work: str) -> Job:
+        """The encoder, or decoding."""
+        task = parse(work)
+        if task.kind not in ("encoder", "decode"):
+            raise Refused(work, "encoder or decode of CTranslate2, which cannot fuse pairs", task.kind)
+        ids = inputs.pairs(task, self.end)
+        rows = tokens(self.end, task.b, task.read, 4)
+        words = [[_word(i) for i in rows[row]] for row in range(task.b)]
+
+        def encoder() -> None:
+            self.encode(ids)
+
+        def decode() -> Told:
+            return Told(counted=self.decode(words, 1 + task.steps)[1].read())
+
+        return encoder if task.kind == "encoder" else decode
+
+    def check(self, path: str) -> list[str]:
+        """The encoder's output, and the first ids from one pair alone."""
+        ids = inputs.pairs(CHECKED, self.end)
+        states = self.encode(ids)
+        written = self.decode([[_word(i) for i in ids[0]]], CHECKED.steps)[0][0]
+        first = np.array([int(word[1:]) for word in written])
+        np.savez(path, encoder=states.reshape(-1, states.shape[-1]), first_ids=first)
+        return ["encoder", "first_ids"]
+
+
+def _vocabulary(folder: Path) -> int:
+    import json
+
+    return int(json.loads((folder / "config.json").read_text())["vocab_size"])
+
+
+def open_(size: str, precision: str, folder: Path, threads: int) -> CT2:
+    """The contestant."""
+    return CT2(precision, folder, threads)

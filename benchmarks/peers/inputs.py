@@ -1,0 +1,27 @@
+"""The same inputs for everybody: ids of the pairs as a batch, and random states for a decoder to read."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from glimmer_ref.arrays import Tokens
+from glimmer_ref.bench.work import Work, drawn_states, tokens
+
+
+def pairs(work: Work, end: int) -> np.ndarray:
+    """[Q; P_i] of every pair, all of one length: [b k, n_q + n_p] int64.
+
+    Args:
+        end: the id of the end, above all others.
+    """
+    q, p = tokens(end, work.b, work.n_q, 1), tokens(end, work.pairs, work.n_p, 2)
+
+    def rows(x: Tokens) -> np.ndarray:
+        return x.ids.reshape(len(x), -1)
+
+    return np.concatenate([np.repeat(rows(q), work.k, axis=0), rows(p)], axis=1).astype(np.int64)
+
+
+def memory(work: Work, d: int) -> np.ndarray:
+    """What b decoders read: [b, read, d] float32."""
+    return drawn_states(work.b * work.read, d).reshape(work.b, work.read, d)

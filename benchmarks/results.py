@@ -1,0 +1,54 @@
+"""Result files: what was measured, by whom, on which machine, from which commit."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+from glimmer_ref.bench.machine import machine, slug, versions
+
+FOLDER = Path(__file__).resolve().parent / "results"
+PACKAGES = ("glimmer_ref", "numpy", "numba", "llvmlite", "torch", "transformers", "onnxruntime", "ctranslate2")
+
+
+def commit() -> str:
+    """The checkout's commit, marked if files differ from it; empty outside a checkout."""
+    command = ["git", "-C", str(FOLDER.parent), "describe", "--always", "--dirty", "--abbrev=12"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return done.stdout.strip()
+
+
+def begin(kind: str, size: str, rounds: int, works: dict[str, Any]) -> dict[str, Any]:
+    """An empty document of a kind: run, savings, scale or start."""
+    return {
+        "kind": kind,
+        "date": time.strftime("%Y-%m-%d %H:%M:%S"), "commit": commit(), "machine": machine(),
+        "versions": versions(*PACKAGES), "size": size, "rounds": rounds, "works": works,
+        "contestants": {}, "not_done": {}, "ceilings": [], "runs": [],
+    }  # fmt: skip
+
+
+def place(name: str) -> Path:
+    """A new file for today's result."""
+    stem, number = f"{time.strftime('%Y-%m-%d')}-{slug()}-{name}", 1
+    while (path := FOLDER / f"{stem}{'' if number == 1 else f'-{number}'}.json").exists():
+        number += 1
+    return path
+
+
+def write(path: Path, document: dict[str, Any]) -> None:
+    """The document, whole or not at all; one record a line, so that versions can be compared."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lines = []
+    for key, value in document.items():
+        if isinstance(value, list) and value:
+            rows = ",\n  ".join(json.dumps(row) for row in value)
+            lines.append(f"{json.dumps(key)}: [\n  {rows}\n ]")
+        else:
+            lines.append(f"{json.dumps(key)}: {json.dumps(value)}")
+    temporary = path.with_suffix(".part")
+    temporary.write_text("{\n " + ",\n ".join(lines) + "\n}\n")
+    temporary.replace(path)

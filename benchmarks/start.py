@@ -1,0 +1,100 @@
+"""Cold and warm start as whole processes, in turns: python benchmarks/start.py; kernels compiled anew, or kept."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+import results
+from campaign import say
+
+from glimmer_ref.bench.measure import Spread
+from glimmer_ref.errors import Refused
+
+ASK = ["-m", "glimmer_ref", "ask", "who wrote The Cold Garden?"]
+COMMANDS = {
+    "python itself": (["-c", "pass"], False),
+    "import glimmer_ref": (["-c", "import glimmer_ref"], False),
+    "answer on the oracle": ([*ASK, "--ops", "numpy"], False),
+    "all kernels, cold": (["-c", "from glimmer_ref.ops import bind; bind('numba')"], True),
+    "all kernels, kept": (["-c", "from glimmer_ref.ops import bind; bind('numba')"], False),
+    "answer, cold": (ASK, True),
+    "answer, kept": (ASK, False),
+}
+WANTED = {"all kernels, cold": 20.0, "answer, kept": 1.5}
+
+
+def once(words: list[str], cache: Path) -> dict[str, float]:
+    """One process: seconds until it ended, and of its processor time.
+
+    Raises:
+        Refused: it failed.
+    """
+    before, begin = os.times(), time.perf_counter()
+    env = {**os.environ, "GLIMMER_REF_CACHE": str(cache)}
+    done = subprocess.run([sys.executable, *words], env=env, capture_output=True, text=True, check=False)
+    wall, after = time.perf_counter() - begin, os.times()
+    if done.returncode:
+        raise Refused(" ".join(words), "exit code 0", f"{done.returncode}: {done.stderr[-300:]}")
+    cpu = after.children_user + after.children_system - before.children_user - before.children_system
+    return {"wall": wall, "cpu": cpu}
+
+
+def report(document: dict[str, Any], path: Path) -> list[str]:
+    """The table."""
+    lines = ["| start | seconds (least .. most) | CPU s | wanted |", "|---|---|---|---|"]
+    for name in document["works"]:
+        runs = [run for run in document["runs"] if run["work"] == name]
+        if runs:
+            wall, cpu = (Spread.of([run[field] for run in runs]) for field in ("wall", "cpu"))
+            limit = WANTED.get(name)
+            verdict = (
+                ""
+                if limit is None
+                else f"at most {limit:g}: {'reached' if wall.median <= limit else '**not reached**'}"
+            )
+            lines.append(
+                f"| {name} | {wall.median:.2f} ({wall.least:.2f} .. {wall.most:.2f}) | {cpu.median:.2f} | {verdict} |"
+            )
+    return lines
+
+
+def main() -> int:
+    """Measure and report."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--quick", action="store_true", help="one round, nothing compiled anew")
+    args = parser.parse_args()
+    out = args.out or results.place("start")
+    names = [name for name, (_, cold) in COMMANDS.items() if not (args.quick and cold)]
+    document = results.begin("start", "mini", 1 if args.quick else args.rounds, {name: {} for name in names})
+    with tempfile.TemporaryDirectory() as folder:
+        kept = Path(folder) / "kept"
+        if not args.quick:
+            once(COMMANDS["answer, kept"][0], kept)
+        for number in range(document["rounds"]):
+            for name in names:
+                words, cold = COMMANDS[name]
+                cache = Path(folder) / f"cold-{number}-{name[:3]}" if cold else kept
+                document["runs"].append({"work": name, "round": number, **once(words, cache)})
+            say(f"round {number + 1} of {document['rounds']}")
+    results.write(out, document)
+    print("\n".join(report(document, out)))
+    say(f"written to {out}")
+    return 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except Refused as error:
+        sys.exit(f"benchmarks/start.py: error: {error}")

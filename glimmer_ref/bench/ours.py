@@ -1,0 +1,92 @@
+"""Ourselves as a contestant: python -m glimmer_ref.bench.ours --size base --precision float32."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from ..arrays import States
+from ..ops import PRECISIONS, TELLINGS, Ops, bind
+from ..paper.fid import encode_pairs, greedy
+from ..params.tree import lay_out
+from .measure import Job, Stages, Told
+from .process import serve
+from .work import SHAPES, Work, parse, prepare, question_and_passages, shape, weights
+
+CHECKED = Work("encoder", k=2, n_q=24, n_p=136, steps=8)  # what all contestants must agree on: past the last bucket
+
+
+class Ours:
+    """This package on random weights.
+
+    Args:
+        size: of T5.1.1.
+        precision: of matrix products.
+        telling: "numba", or "numpy", the oracle.
+        threads: for the ceilings only; the rest is the environment's word.
+    """
+
+    def __init__(self, size: str, precision: str = "float32", telling: str = "numba", threads: int = 1) -> None:
+        self.telling, self.precision, self.threads = telling, precision, threads
+        self.ops = bind(telling)
+        self.model = lay_out(self.ops, weights(shape(size)), precision)
+
+    def about(self) -> dict[str, Any]:
+        """Versions, and bytes of the weights as they were drawn."""
+        import numba
+
+        return {"numpy": np.__version__, "numba": numba.__version__, "ops": self.telling, "precision": self.precision}
+
+    def job(self, work: str) -> Job:
+        """The work, or "ceilings"."""
+        if work == "ceilings":
+            from .ceilings import ceilings
+
+            return lambda: Told(asdict(ceilings(self.threads)))
+        task = parse(work)
+        runs = prepare(task, self.ops, self.model)
+
+        def run() -> Told:
+            stages = Stages(self.ops)
+            runs.run(stages)
+            return Told(stages.seconds(), stages.since("decoder", 1) if task.kind == "decode" else None)
+
+        return run
+
+    def check(self, path: str) -> list[str]:
+        """The encoder's output and the first ids decoded from it."""
+        results: dict[str, Any] = checked(self.ops, self.model)
+        np.savez(path, **results)
+        return sorted(results)
+
+
+def checked(ops: Ops, model: Any) -> dict[str, np.ndarray]:
+    """What all contestants must agree on, by any telling: encoder [2n d], ids that follow both pairs, and the first."""
+    q, p, _ = question_and_passages(CHECKED, model.config.t5)
+    pairs = encode_pairs(ops, model, q, p, np.array([CHECKED.k]))
+    n = int(pairs.lengths[0])
+    both = States(pairs.states, pairs.lengths.sum(keepdims=True), pairs.positions)
+    first = States(ops.take(pairs.states, pairs.lengths, np.array([0])), pairs.lengths[:1], pairs.positions[:n])
+    return {
+        "encoder": np.array(ops.get(pairs.states)),
+        "ids": np.array(greedy(ops, model, both, CHECKED.steps)[0].ids),
+        "first_ids": np.array(greedy(ops, model, first, CHECKED.steps)[0].ids),
+    }
+
+
+def main() -> None:
+    """Serve until stdin ends."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--size", choices=SHAPES, default="base")
+    parser.add_argument("--precision", choices=PRECISIONS, default="float32")
+    parser.add_argument("--ops", choices=TELLINGS, default="numba")
+    parser.add_argument("--threads", type=int, default=1)
+    args = parser.parse_args()
+    serve(lambda: Ours(args.size, args.precision, args.ops, args.threads))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,156 @@
+"""A contestant in a process of its own, its threads fixed before anything is imported, one request at a time."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext, suppress
+from typing import Any, Protocol
+
+from ..errors import Refused
+from .measure import Job, enough, measure
+
+THREADS = (
+    "OMP_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "NUMBA_NUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+)
+
+
+class Contestant(Protocol):
+    """What a worker serves."""
+
+    def about(self) -> dict[str, Any]:
+        """Versions and choices that its figures depend on."""
+
+    def job(self, work: str) -> Job:
+        """The work, prepared; Refused if it does not do such work."""
+
+    def check(self, path: str) -> list[str]:
+        """Compute what all must agree on, write it to a file, say what it holds."""
+
+
+def environment(threads: int) -> dict[str, str]:
+    """This process's environment with every library held to so many threads, and none of them spinning."""
+    return {**os.environ, **dict.fromkeys(THREADS, str(threads)), "OMP_WAIT_POLICY": "passive"}
+
+
+class Worker:
+    """The parent's end of a worker.
+
+    Args:
+        command: what starts it; it must end in `serve`.
+        threads: how many it may use.
+    """
+
+    def __init__(self, command: Sequence[str], threads: int) -> None:
+        self.process = subprocess.Popen(
+            command, env=environment(threads), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+
+    def ask(self, do: str, **more: Any) -> dict[str, Any]:
+        """One request and its answer.
+
+        Raises:
+            Refused: the worker refused, or ended.
+        """
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        line = ""
+        try:
+            self.process.stdin.write(json.dumps({"do": do, **more}) + "\n")
+            self.process.stdin.flush()
+            line = self.process.stdout.readline()
+        except BrokenPipeError:
+            pass
+        if not line:
+            raise Refused(
+                "worker", "an answer", f"its end, exit code {self.process.wait()}", "see its last lines above"
+            )
+        answer: dict[str, Any] = json.loads(line)
+        if "refused" in answer:
+            raise _Told(answer["refused"])
+        return answer
+
+    def close(self) -> None:
+        """End it, kindly if it listens."""
+        with suppress(BrokenPipeError), self.process.stdin or nullcontext():
+            pass
+        try:
+            self.process.wait(10)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        with self.process.stdout or nullcontext():
+            pass
+
+
+class _Told(Refused):
+    """A refusal that another process has put into words."""
+
+    def __init__(self, line: str) -> None:
+        ValueError.__init__(self, line)
+
+
+class _Prepared:
+    """A job, and how often it runs in one measurement."""
+
+    def __init__(self, job: Job) -> None:
+        self.job, self.repeats = job, 1
+
+    def warm(self) -> dict[str, Any]:
+        """Run it once, unmeasured by what is reported; a second time if it was short, for the first run is slow."""
+        result = measure(self.job)
+        if result["whole"] < 1:
+            result = measure(self.job)
+        self.repeats = enough(result["whole"])
+        return {**result, "repeats": self.repeats}
+
+
+def _answer(contestant: Contestant, jobs: dict[str, _Prepared], request: dict[str, Any]) -> dict[str, Any]:
+    do, work = request["do"], request.get("work", "")
+    if do == "about":
+        return contestant.about()
+    if do == "check":
+        return {"names": contestant.check(request["path"])}
+    if do == "drop":
+        jobs.pop(work, None)
+        return {}
+    if do == "prepare":
+        jobs[work] = _Prepared(contestant.job(work))
+        return jobs[work].warm()
+    return measure(jobs[work].job, jobs[work].repeats)
+
+
+def _open(make: Callable[[], Contestant]) -> Contestant | str:
+    """The contestant, or in one line why there is none."""
+    try:
+        return make()
+    except (Refused, ImportError) as error:
+        return f"{type(error).__name__}: {error}"
+    except MemoryError:
+        return "memory: not enough for these weights"
+
+
+def serve(make: Callable[[], Contestant]) -> None:
+    """Answer requests, a JSON line each, until there are no more; what anybody else prints goes to stderr."""
+    out = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)
+    contestant, jobs = _open(make), dict[str, _Prepared]()
+    for line in sys.stdin:
+        try:
+            if isinstance(contestant, str):
+                answer = {"refused": contestant}
+            else:
+                answer = _answer(contestant, jobs, json.loads(line))
+        except Refused as error:
+            answer = {"refused": str(error)}
+        except MemoryError:
+            answer = {"refused": "memory: not enough for this work"}
+        print(json.dumps(answer), file=out)

@@ -1,0 +1,288 @@
+"""The work that is timed, on random weights of T5.1.1, and what it costs by the package's own counters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, replace
+from fractions import Fraction
+from functools import cache
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..arrays import Array, States, Tokens, places
+from ..config import SIZES, GlimmerConfig, T5Config
+from ..errors import Refused
+from ..listeners import Count
+from ..ops import Ops, Spans, shape_ops
+from ..paper.fid import encode_pairs, greedy
+from ..paper.lumen import encode_passages
+from ..paper.systems import FROM_TEXT, SYSTEMS
+from ..params.tree import Model, Stack, assemble, random
+
+TINY = T5Config(320, 64, 16, 96, 12, 2, 4)  # for tests of the benchmarks themselves
+MINI = T5Config(1410, 96, 32, 192, 6, 2, 3)  # as the bundled model
+SHAPES = {"tiny": TINY, "mini": MINI, **SIZES}
+WIDTHS = {"float32": 4, "bfloat16": 2, "int8": 1}  # bytes of a weight
+
+
+@dataclass(frozen=True)
+class Work:
+    """One piece of work.
+
+    Args:
+        kind: a key of `KINDS`.
+        k, m: passages retrieved, and selected by GLIMMER.
+        n_q, n_p: tokens of the question and of each passage.
+        steps: tokens decoded, none of which is an end.
+        b: questions at once.
+        alpha, beta: live proportion of the encoder, and live-A's of the live layers; the size's own if None.
+    """
+
+    kind: str
+    k: int = 5
+    m: int = 5
+    n_q: int = 48
+    n_p: int = 304
+    steps: int = 32
+    b: int = 1
+    alpha: Fraction | None = None
+    beta: Fraction | None = None
+
+    @property
+    def pairs(self) -> int:
+        """Question-passage pairs in all."""
+        return self.b * self.k
+
+    @property
+    def read(self) -> int:
+        """Tokens that one question's decoder reads."""
+        return self.k * (self.n_q + self.n_p)
+
+
+class Runs(NamedTuple):
+    """What to run, given operations; and the part of it that is only a means, not counted."""
+
+    run: Callable[[Ops], Any]
+    less: Callable[[Ops], Any] | None = None
+
+
+class Kind(NamedTuple):
+    """A kind of work: what it is, what its units are, how to prepare it, and what it reads at least."""
+
+    what: str
+    unit: str
+    units: Callable[[Work], int]
+    prepare: Callable[[Work, Ops, Model], Runs]
+    bound: str = "multiply-adds"
+
+
+def shape(size: str) -> GlimmerConfig:
+    """The published T5.1.1 of that size, a third of its encoder live and a quarter of that live-A, or nearly.
+
+    Its end of sequence is the last row of the vocabulary, which `weights` never lets win.
+
+    Raises:
+        Refused: no such size.
+    """
+    if size not in SHAPES:
+        raise Refused("size", f"one of {', '.join(SHAPES)}", repr(size))
+    t5 = SHAPES[size]
+    live = max(1, round(t5.num_layers / 3))
+    never_ends = replace(t5, eos_token_id=t5.vocab_size - 1, scale_decoder_outputs=False)
+    return GlimmerConfig(never_ends, t5.num_layers - live, live, max(1, round(live / 4)))
+
+
+def weights(config: GlimmerConfig, seed: int = 0) -> Model:
+    """Random weights that are also a plain T5's: one position table for the encoder, and an end that never comes."""
+    model = random(config, seed)
+    head = model.decoder.lm_head
+    assert head is not None
+    head[config.t5.eos_token_id] = 0  # a logit of 0 is never the largest of thousands around it
+    return replace(model, live=replace(model.live, relative_attention_bias=model.memory.relative_attention_bias))
+
+
+def cut(model: Model, work: Work) -> Model:
+    """The same encoder cut at the work's alpha and beta: no weight is copied.
+
+    Raises:
+        Refused: a proportion that gives no whole layers.
+    """
+    if work.alpha is None and work.beta is None:
+        return model
+    old = model.config
+    alpha = old.alpha if work.alpha is None else work.alpha
+    beta = old.beta if work.beta is None else work.beta
+    config = GlimmerConfig.from_proportions(old.t5, alpha, beta, k=max(old.k, old.m), m=old.m)
+    layers, table = model.memory.layers + model.live.layers, model.memory.relative_attention_bias
+    first = config.num_memory_layers
+    return replace(model, config=config, memory=Stack(table, layers[:first]), live=Stack(table, layers[first:]))
+
+
+def tokens(end: int, sequences: int, length: int, seed: int) -> Tokens:
+    """Random ids below that of the end."""
+    ids = np.random.default_rng(seed).integers(2, end, sequences * length, dtype=np.int32)
+    return Tokens(ids, np.full(sequences, length, np.int64))
+
+
+def question_and_passages(work: Work, t5: T5Config) -> tuple[Tokens, Tokens, np.ndarray]:
+    """b questions, k passages each, and the k's."""
+    counts = np.full(work.b, work.k, np.int64)
+    return tokens(t5.eos_token_id, work.b, work.n_q, 1), tokens(t5.eos_token_id, work.pairs, work.n_p, 2), counts
+
+
+def drawn_states(rows: int, columns: int) -> np.ndarray:
+    """Random states: the time of what follows does not hang on what a memory holds."""
+    return np.random.default_rng(3).standard_normal((rows, columns), np.float32)
+
+
+def _states(ops: Ops, rows: int, columns: int) -> Array:
+    return ops.put(drawn_states(rows, columns))
+
+
+def _encoder(work: Work, ops: Ops, model: Model) -> Runs:
+    texts = question_and_passages(work, model.config.t5)
+    return Runs(lambda ops: encode_pairs(ops.at("encoder"), model, *texts))
+
+
+def _memory(work: Work, ops: Ops, model: Model) -> Runs:
+    passages = question_and_passages(work, model.config.t5)[1]
+    return Runs(lambda ops: encode_passages(ops, model, passages))
+
+
+def _decode(work: Work, ops: Ops, model: Model) -> Runs:
+    lengths = np.full(work.b, work.read, np.int64)
+    states = _states(ops, int(lengths.sum()), model.config.t5.d_model)
+    memory = States(states, lengths, places(lengths))
+    return Runs(lambda ops: greedy(ops, model, memory, 1 + work.steps), lambda ops: greedy(ops, model, memory, 1))
+
+
+def _system(work: Work, ops: Ops, model: Model) -> Runs:
+    q, p, counts = question_and_passages(work, model.config.t5)
+    known: Tokens | States = p
+    if work.kind not in FROM_TEXT:
+        known = States(_states(ops, len(p.ids), model.config.t5.d_model), p.lengths, places(p.lengths))
+
+    def run(ops: Ops) -> Any:
+        read = SYSTEMS[work.kind](ops, model, q, known, counts, work.m)
+        return greedy(ops, model, read.memory, work.steps) if work.steps else read
+
+    return Runs(run)
+
+
+def _attention(work: Work, ops: Ops, model: Model) -> Runs:
+    t5, n = model.config.t5, work.n_q + work.n_p
+    lengths = np.full(work.pairs, n, np.int64)
+    at = places(lengths)
+    q, k, v = (_states(ops, len(at), t5.num_heads * t5.d_kv) for _ in range(3))
+    bias, spans = _states(ops, 2 * n - 1, t5.num_heads), Spans(lengths, lengths, at, at)
+    return Runs(lambda ops: ops.attention(q, k, v, bias, spans, t5.num_heads, False))
+
+
+def _linear(work: Work, ops: Ops, model: Model) -> Runs:
+    t5, layer, rows = model.config.t5, model.memory.layers[0], work.pairs * (work.n_q + work.n_p)
+    wide, inner, hidden = (_states(ops, rows, n) for n in (t5.d_model, t5.num_heads * t5.d_kv, t5.d_ff))
+    a, f = layer.attention, layer.feed_forward
+    pairs = [*((wide, w) for w in (a.q, a.k, a.v, f.wi_0, f.wi_1)), (inner, a.o), (hidden, f.wo)]
+    return Runs(lambda ops: [ops.linear(x, w) for x, w in pairs])
+
+
+KINDS: Mapping[str, Kind] = {
+    "encoder": Kind("all encoder layers over pairs", "pair", lambda w: w.pairs, _encoder),
+    "decode": Kind("greedy tokens after the first", "token", lambda w: w.b * w.steps, _decode, "reads"),
+    "fid": Kind("FiD, text to answer", "question", lambda w: w.b, _system),
+    "lumen": Kind("LUMEN, memory to answer", "question", lambda w: w.b, _system),
+    "glimmer": Kind("GLIMMER, memory to answer", "question", lambda w: w.b, _system),
+    "memory": Kind("memory building", "token", lambda w: w.pairs * w.n_p, _memory),
+    "attention": Kind("attention alone, one layer", "layer", lambda w: 1, _attention),
+    "linear": Kind("matrix products alone, one layer", "layer", lambda w: 1, _linear),
+}
+PRESETS = {
+    "encoder-5": Work("encoder", k=5),
+    "encoder-25": Work("encoder", k=25),
+    "decode": Work("decode", k=5),
+    "fid-5": Work("fid", k=5),
+    "fid-25": Work("fid", k=25),
+    "lumen-10": Work("lumen", k=10),
+    "glimmer-25-5": Work("glimmer", k=25, m=5),
+    "memory": Work("memory", k=25),
+    "attention": Work("attention", k=5),
+    "linear": Work("linear", k=5),
+}
+
+
+def parse(text: str) -> Work:
+    """A preset's name, a kind, or either with fields: "glimmer-25-5", "glimmer,k=50,beta=1/2".
+
+    Raises:
+        Refused: no such work or field, or a value out of its range.
+    """
+    name, *settings = text.split(",")
+    work = PRESETS.get(name) or (Work(name) if name in KINDS else None)
+    if work is None:
+        raise Refused("work", f"one of {', '.join(dict.fromkeys([*PRESETS, *KINDS]))}", repr(name))
+    known = {f.name for f in fields(Work)} - {"kind"}
+    for setting in settings:
+        field, _, value = setting.partition("=")
+        if field not in known:
+            raise Refused(f"work {name}", f"only {', '.join(sorted(known))}", repr(field))
+        values: dict[str, Any] = {field: _value(field, value)}
+        work = replace(work, **values)
+    if work.kind == "glimmer" and work.m > work.k:
+        raise Refused(f"work {text}", "m at most k", f"k={work.k}, m={work.m}", "lower m")
+    return work
+
+
+def _value(field: str, text: str) -> int | Fraction:
+    try:
+        value = Fraction(text) if field in ("alpha", "beta") else int(text)
+    except (ValueError, ZeroDivisionError):
+        value = -1
+    least = 0 if field in ("alpha", "beta", "steps") else 1
+    if value < least:
+        raise Refused(f"work: {field}", f"a number of at least {least}", repr(text))
+    return value
+
+
+def spell(work: Work) -> str:
+    """The work as `parse` reads it, its preset's name where it is one."""
+    if named := next((name for name, preset in PRESETS.items() if preset == work), None):
+        return named
+    plain, names = Work(work.kind), [f.name for f in fields(Work)[1:]]
+    changed = [f"{n}={getattr(work, n)}" for n in names if getattr(work, n) != getattr(plain, n)]
+    return ",".join([work.kind, *changed])
+
+
+def prepare(work: Work, ops: Ops, model: Model) -> Runs:
+    """The work's inputs, and the function to time.
+
+    Args:
+        model: laid out for `ops`.
+    """
+    return KINDS[work.kind].prepare(work, ops, cut(model, work))
+
+
+@cache
+def macs(work: Work, config: GlimmerConfig) -> dict[str, int]:
+    """Multiply-adds by component, counted in a run of the very same function, without numbers."""
+    ops = Ops(shape_ops)
+    runs = prepare(work, ops, assemble(config, tied=False, leaf=lambda _, shape: shape_ops.zeros(*shape)))
+    whole, part = Count(ops), Count(ops)
+    runs.run(whole)
+    if runs.less is not None:
+        runs.less(part)
+    return {name: n - part.macs.get(name, 0) for name, n in whole.macs.items() if n > part.macs.get(name, 0)}
+
+
+def least_bytes(work: Work, config: GlimmerConfig, precision: str) -> int:
+    """Bytes that decoding must read from memory: each step all of the decoder's weights, and what it attends to.
+
+    That is keys and values in float32, or, where it is less, cross-attention's two weights that make them, for a
+    decoder that attends to the memory itself, which stays in cache. What was written before is left out.
+    """
+    if work.kind != "decode":
+        return 0
+    t5, hc = config.t5, config.t5.num_heads * config.t5.d_kv
+    layer, cross = 6 * t5.d_model * hc + 3 * t5.d_model * t5.d_ff, 2 * t5.d_model * hc * WIDTHS[precision]
+    products = (t5.num_decoder_layers * layer + t5.vocab_size * t5.d_model) * WIDTHS[precision]
+    return work.steps * (products + t5.num_decoder_layers * min(cross, 4 * 2 * hc * work.b * work.read))

@@ -1,0 +1,109 @@
+"""glimmer-ref bench: how fast this package is here, beside what this machine could do at most."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from ..errors import Refused
+from . import options
+from .columns import grid
+
+GIGA = 1e9
+
+
+def add(commands: Any) -> None:
+    """The command's options."""
+    parser = commands.add_parser(
+        "bench",
+        help="time this package on this machine, beside the machine's ceilings",
+        description="Time work on random weights of T5.1.1, and measure in the same minute what this machine could "
+        "do at most. Comparisons with other implementations are in benchmarks/.",
+    )
+    parser.add_argument("--work", metavar="WORK,..", help="as --list names them, or like glimmer:k=50:m=5; all")
+    parser.add_argument("--size", default="base", help="tiny, mini, small, base (default), large, xl or xxl")
+    parser.add_argument("--threads", default="1", help="like 1 (default), or 1,2")
+    parser.add_argument("--precision", choices=("float32", "bfloat16", "int8"), default="float32")
+    parser.add_argument("--runs", type=int, default=3, help="of each work; the middle one counts (default 3)")
+    parser.add_argument("--list", action="store_true", help="only say what work there is, and what it costs")
+    parser.add_argument("--json", action="store_true")
+    parser.set_defaults(run=run)
+
+
+def _numbers(text: str) -> list[int]:
+    words = text.split(",")
+    if not all(word.isdecimal() and 0 < int(word) <= 1024 for word in words):
+        raise Refused("--threads", "whole numbers of at least 1, like 1,2", repr(text))
+    return [int(word) for word in dict.fromkeys(words)]
+
+
+def _works(text: str | None) -> list[str]:
+    from ..bench.session import DEFAULT
+    from ..bench.work import PRESETS
+
+    if text == "all":
+        return list(PRESETS)
+    return [work.replace(":", ",") for work in text.split(",")] if text else list(DEFAULT)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Measure and print the table or the document."""
+    from ..bench.session import Session
+    from ..bench.session import run as measure
+
+    if args.list:
+        return print_list(args.size)
+    if args.runs < 1:
+        raise Refused("--runs", "at least 1", str(args.runs))
+    session = Session(args.size, _works(args.work), _numbers(args.threads), args.precision, args.runs)
+    document = measure(session)
+    if args.json:
+        options.print_json(document)
+    else:
+        print("\n".join(table(document)))
+    return None
+
+
+def print_list(size: str) -> None:
+    """Every work, in words and multiply-adds."""
+    from ..bench.work import KINDS, PRESETS, macs, shape
+
+    config = shape(size)
+    rows = []
+    for name, work in PRESETS.items():
+        kind = KINDS[work.kind]
+        total = sum(macs(work, config).values()) / GIGA
+        rows.append([name, f"{total:,.2f}", f"{kind.units(work)} {kind.unit}s", kind.what])
+    for line in grid([f"T5.1.1-{size}", "GMACs", "of", "what"], rows):
+        print(line)
+    print("any of them with other numbers: glimmer-25-5:k=50:m=10, fid:k=3:n_p=128, decode:b=8")
+
+
+def _cells(row: dict[str, Any]) -> list[str]:
+    """A row of the table; spread is that of the runs, most less least."""
+    spread = (row["most"] - row["least"]) / row["seconds"]
+    rate = f"{row['units'] / row['seconds']:.4g} {row['unit']}s"
+    share = f"{row['share']:.2f} {'reads' if row['bound'] == 'reads' else 'peak'}"
+    return [
+        row["work"], str(row["threads"]), f"{row['seconds']:.4f}", f"{spread:.0%}", f"{row['cpu_seconds']:.4f}",
+        f"{row['macs'] / GIGA:.2f}", rate, share, f"{row['peak_bytes'] / 2**20:.0f}",
+    ]  # fmt: skip
+
+
+def table(document: dict[str, Any]) -> list[str]:
+    """The ceilings, then a row for each work and number of threads."""
+    here = document["machine"]
+    tops = [
+        [str(top["threads"]), *(f"{top[name] / GIGA:.1f}" for name in ("float32", "bfloat16", "int8", "reads"))]
+        for top in document["ceilings"]
+    ]
+    rows = [_cells(row) for row in document["rows"]]
+    return [
+        f"T5.1.1-{document['size']}, {document['precision']}, random weights, {document['runs']} runs each; "
+        f"{here['cpu']}, {here['cores']} cores",
+        "",
+        "the most that this machine did in the same minute",
+        *grid(["threads", "float32 GFLOP/s", "bfloat16", "int8 GOP/s", "reads GB/s"], tops),
+        "",
+        *grid(["work", "threads", "seconds", "spread", "CPU s", "GMACs", "a second", "share of", "MiB"], rows),
+    ]

@@ -1,0 +1,127 @@
+"""What a decoder attends to, made ready once a question: keys and values projected, or the memory itself.
+
+*Projected*: every layer's keys and values, packed for tiles, are read again at each step. *Absorbed*: since
+q k^T = q (W_k^T m) and p v = (p m) W_v, the memory m itself, which is small enough to stay in cache, is packed once
+for all layers and never projected. For n tokens, projecting costs 2 n d hc multiply-adds a layer, and a step of
+the absorbed form 2 n d h instead of 2 n hc: it pays for at least hc / h = d_kv steps. See `absorbs`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..arrays import Array, Ints, States, offsets
+from .buffers import aligned
+from .kernel_cache import Kernel
+from .numba_attention import pack_keys, pack_values
+from .numba_blocks import cost, facts, plain, prepare_phase, prepared, product_phase
+from .numba_code import BYTES, LANES
+from .numba_gemm import PAIR, TERMS, Packed, address
+from .numba_vectors import STORE
+from .threads import done, run, take, wait
+
+# A layer's weights in the order of its facts.
+Q, K, V, OUT, CROSS_Q, CROSS_K, CROSS_V, CROSS_OUT, WI_0, WI_1, WO = range(11)
+
+
+class Prepared:
+    """What decoder layers attend to, with what a step needs to know of their weights.
+
+    Args:
+        absorbed: the memory itself is attended to.
+        memory: packed keys and values.
+        keys, values: [layers b] addresses of each sequence's in `memory`; [1 b] absorbed.
+        weights: [layers 11 8] facts, in the order of Q .. WO; gains: [layers 3 d].
+    """
+
+    def __init__(self, absorbed: bool, memory: Array, keys: Ints, values: Ints, weights: Ints, gains: Array) -> None:
+        self.absorbed, self.memory, self.keys, self.values = absorbed, memory, keys, values
+        self.weights, self.gains = weights, gains
+
+
+def absorbs(heads: int, columns: int, steps: int) -> bool:
+    """Is it cheaper to attend to the memory itself, if there are to be so many steps?
+
+    A head's columns must fill whole tiles, or its part of W_v is no run of panels.
+    """
+    d_kv = columns // heads
+    return d_kv % PAIR == 0 and steps <= d_kv
+
+
+@Kernel
+def absorb_kernel(counters: Any, threads: int, terms: int, memory: Any, bounds: Any, keys: Any, values: Any) -> None:
+    """The memory's tokens as panels of keys and of values: a task is one of the two of a sequence."""
+    row, d, tasks = 4 * memory.shape[1], memory.shape[1], 2 * len(keys)
+    task = take(counters, 0)
+    while task < tasks:
+        s = task // 2
+        first, n = address(memory) + bounds[s] * row, bounds[s + 1] - bounds[s]
+        if task % 2 == 0:
+            pack_keys(terms, first, row, n, d, keys[s])
+        else:
+            pack_values(terms, first, row, n, d, values[s])
+        done(counters, 0)
+        task = take(counters, 0)
+    wait(counters, 0, tasks)
+
+
+@Kernel
+def project_kernel(
+    counters: Any, threads: int, ws: Any, memory: Any, bounds: Any, heads: int, ready: Any, scales: Any, kv: Any,
+    keys: Any, values: Any,
+) -> None:  # fmt: skip
+    """Keys and values of every layer, head by head, as panels; ws [layers 2 8] facts, kv [2 N hc] for one layer."""
+    terms, c, row = ws[0, 0, TERMS], kv.shape[2] // heads, 4 * kv.shape[2]
+    halves, tasks = min(2, terms), heads * (len(bounds) - 1)
+    prepare_phase(counters, 0, memory, memory[0, :0], 0.0, terms, ready, scales)
+    for layer in range(len(ws)):
+        here = 2 * layer + 1
+        product_phase(
+            counters, here, threads, STORE, ws[layer], address(ready), ready.shape[1], scales, len(memory), memory, kv
+        )
+        task = take(counters, here + 1)
+        while task < tasks:
+            head, s = task % heads, task // heads
+            n, at = bounds[s + 1] - bounds[s], bounds[s] * row + 4 * head * c
+            k, v = -(-n // LANES) * -(-c // halves) * BYTES, -(-c // LANES) * -(-n // halves) * BYTES
+            pack_keys(halves, address(kv[0]) + at, row, n, c, keys[layer, s] + head * k)
+            pack_values(halves, address(kv[1]) + at, row, n, c, values[layer, s] + head * v)
+            done(counters, here + 1)
+            task = take(counters, here + 1)
+        wait(counters, here + 1, tasks)
+
+
+def layer_facts(layers: Any) -> tuple[Ints, Array]:
+    """[layers 11 8] facts and [layers 3 d] gains; without a gate wi_0 stands for it."""
+    weights, gains = [], []
+    for w in layers:
+        own, cross, ff = w.self_attention, w.cross_attention, w.feed_forward
+        several = [a for x in (own, cross) for a in (x.q, x.k, x.v, x.o)]
+        weights.append(facts(*several, ff.wi_0, ff.wi_0 if ff.wi_1 is None else ff.wi_1, ff.wo))
+        gains.append(np.stack([own.norm, cross.norm, ff.norm]))
+    return np.stack(weights), np.stack(gains)
+
+
+def project(t5: Any, w: Any, memory: States, steps: int) -> Any:
+    """Keys and values of every layer, or the memory itself, packed: the same object twice."""
+    if not w.layers or not isinstance(w.layers[0].cross_attention.k, Packed):
+        return NotImplemented
+    weights, gains = layer_facts(w.layers)
+    k, heads, x = w.layers[0].cross_attention.k, t5.num_heads, plain(memory.states)
+    absorbed, terms, n = absorbs(heads, k.columns, steps), min(2, k.group), memory.lengths
+    copies, parts, c = (1, 1, x.shape[1]) if absorbed else (len(w.layers), heads, k.columns // heads)
+    sizes = BYTES * parts * np.stack([-(-n // LANES) * -(-c // terms), -(-c // LANES) * -(-n // terms)])
+    packed = aligned(copies * int(sizes.sum()), dtype=np.uint8)
+    starts = packed.ctypes.data + offsets(np.tile(sizes.ravel(), copies))[:-1].reshape(copies, 2, len(n))
+    keys, values = (np.ascontiguousarray(starts[:, i]) for i in (0, 1))
+    if absorbed:
+        run(absorb_kernel, 1, x.size, terms, x, offsets(n), keys[0], values[0])
+    else:
+        ready, scales = prepared(x, x.shape[1], k)
+        kv, several = aligned(2, len(x), k.columns), np.ascontiguousarray(weights[:, CROSS_K : CROSS_V + 1])
+        work = len(w.layers) * cost(len(x), k, k)
+        run(project_kernel, 1 + 2 * len(w.layers), work, several, x, offsets(n), heads, ready, scales, kv, keys, values)
+    result = Prepared(absorbed, packed, keys, values, weights, gains)
+    return result, result

@@ -1,0 +1,330 @@
+"""All decoder layers of one step as one kernel.
+
+A step reads every weight once, so its time is that of reading memory, and what costs is to go back to Python and to
+wake threads: here they meet in the kernel. b answers at once read the weights once for all of them.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numba.extending import register_jitable
+
+from ..arrays import Array, Ints, offsets
+from .buffers import aligned
+from .contract import Spans
+from .kernel_cache import Kernel
+from .numba_attention import attend_tile, mix_panels, row_of, scaled_rows, score_panels, weigh_row
+from .numba_blocks import attention_tile, between, by_head, cost, plain, prepare_phase, prepared, product_phase
+from .numba_code import BYTES, LANES
+from .numba_cross import CROSS_K, CROSS_OUT, CROSS_Q, CROSS_V, OUT, WI_0, WI_1, WO, Prepared, Q, V
+from .numba_gemm import PAIR, PANELS, SCALES, STEPS, TERMS, address, copy, floats, product, scratch
+from .numba_halves import across, halve_row
+from .numba_tiles import ROWS
+from .numba_vectors import ADD, GATE, LOG2_E, RELU, STORE, dot, softmax_row
+from .threads import done, run, take, wait
+
+PHASES = 20  # of a layer, at most
+GROWTH = 32  # tokens by which the past's room grows at least
+
+
+class Room:
+    """The past's keys and values [layers 2 b capacity hc]; `read` tokens of each sequence are in it.
+
+    A step writes behind what was read. Whoever steps again from an older past gets a copy first.
+    """
+
+    def __init__(self, numbers: Array, read: Ints) -> None:
+        self.numbers, self.read = numbers, read
+
+    def __getitem__(self, layer: int) -> Array:
+        """A layer's part."""
+        return self.numbers[layer]
+
+    def behind(self, before: Ints, longest: int) -> Array:
+        """The numbers, if the room was left at `before` and is long enough; else a longer copy of them."""
+        layers, two, b, capacity, hc = self.numbers.shape
+        if longest <= capacity and (self.read == before).all():
+            return self.numbers
+        numbers = aligned(layers, two, b, max(longest + GROWTH, 2 * capacity), hc)
+        numbers[:, :, :, :capacity] = self.numbers
+        return numbers
+
+
+@register_jitable
+def _self_attend(room: Any, qkv: Any, bias: Any, at: Any, owner: Any, head: int, c: int, scores: Any, out: Any) -> Any:
+    """One head of every new token: its key and value go into the room [2 b capacity hc], then it looks back.
+
+    `owner` [N] says whose token a row is, `at` [N] at which place; a row's sum does not depend on other rows.
+    """
+    reach, whole, factor = (bias.shape[1] - LANES - 1) // 2, c // LANES, np.float32(LOG2_E)
+    row, here = 4 * room.shape[3], 4 * head * c
+    for i in range(len(owner)):
+        for n in range(2):
+            copy(address(qkv[n + 1, i]) + here, c, address(room[n, owner[i], at[i]]) + here)
+    for i in range(len(owner)):
+        q, keys, values = (
+            address(qkv[0, i]) + here,
+            address(room[0, owner[i]]) + here,
+            address(room[1, owner[i]]) + here,
+        )
+        count = at[i] + 1
+        for j in range(count):
+            score = dot(q, keys + j * row, whole) if whole else np.float32(0)
+            x, y = floats(q, c), floats(keys + j * row, c)
+            for e in range(whole * LANES, c):
+                score += x[e] * y[e]
+            scores[j] = score * factor
+        total = softmax_row(address(scores), address(bias[head]) + 4 * (reach - at[i]), count)
+        to = floats(address(out[i]) + here, c)
+        for e in range(c):
+            to[e] = 0
+        for j in range(count):
+            v, weight = floats(values + j * row, c), scores[j] / total
+            for e in range(c):
+                to[e] += weight * v[e]
+
+
+@register_jitable
+def self_attention_phase(
+    counters: Any, phase: int, room: Any, qkv: Any, bias: Any, at: Any, owner: Any, heads: int, c: int, out: Any
+) -> Any:
+    """A task is a head."""
+    scores = scratch(row_of(room.shape[2]))
+    head = take(counters, phase)
+    while head < heads:
+        _self_attend(room, qkv, bias, at, owner, head, c, scores, out)
+        done(counters, phase)
+        head = take(counters, phase)
+    wait(counters, phase, heads)
+
+
+@register_jitable
+def projected_phase(
+    counters: Any, phase: int, tile: int, terms: int, q: Any, keys: Any, values: Any, lengths: Any, queries: Any,
+    heads: int, c: int, zeros: Any, out: Any,
+) -> Any:  # fmt: skip
+    """A task is a head of a sequence, over its packed keys and values; queries [b+1] bound the sequences' rows."""
+    scores, mixed, totals = scratch(ROWS * (row_of(lengths.max()) + row_of(c))), scratch(ROWS * PAIR), scratch(ROWS)
+    mixed = mixed.reshape(ROWS, PAIR)
+    tasks, q_row, out_row = heads * len(lengths), 4 * q.shape[1], 4 * out.shape[1]
+    task = take(counters, phase)
+    while task < tasks:
+        head, s = task % heads, task // heads
+        n, left = lengths[s], address(scores) + 4 * ROWS * row_of(lengths[s])
+        k = keys[s] + head * -(-n // LANES) * -(-c // terms) * BYTES
+        v = values[s] + head * -(-c // LANES) * -(-n // terms) * BYTES
+        for first in range(queries[s], queries[s + 1], ROWS):
+            rows = min(ROWS, queries[s + 1] - first)
+            scaled_rows(terms, address(q[first]) + 4 * head * c, q_row, rows, c, left, 4 * row_of(c))
+            attend_tile(
+                tile, terms, rows, left, 4 * row_of(c), k, v, n, c, address(zeros), 0, address(scores), mixed, totals,
+                address(out[first]) + 4 * head * c, out_row,
+            )  # fmt: skip
+        done(counters, phase)
+        task = take(counters, phase)
+    wait(counters, phase, tasks)
+
+
+@register_jitable
+def absorb_phase(counters: Any, phase: int, terms: int, w: Any, q: Any, heads: int, c: int, d: int, out: Any) -> Any:
+    """out [N h d] = q W_k^T, head by head, as left operands of `terms` terms a lane: a task is a head."""
+    part, panel = scratch(c), w[STEPS] * BYTES
+    head = take(counters, phase)
+    while head < heads:
+        for i in range(len(q)):
+            row, to = q[i], out[i, head]
+            for e in range(c):
+                part[e] = row[head * c + e] * np.float32(LOG2_E)
+            if w[TERMS] == 4:
+                scales = floats(w[SCALES] + 4 * head * c, c)
+                for e in range(c):
+                    part[e] *= scales[e]
+            first = w[PANELS] + head * c // LANES * panel
+            across(w[TERMS], address(part), first, panel, c // LANES, w[STEPS], address(to))
+            for e in range(d, len(to)):
+                to[e] = 0
+            if terms == 2:
+                halve_row(address(to), -(-d // LANES), address(to))
+        done(counters, phase)
+        head = take(counters, phase)
+    wait(counters, phase, heads)
+
+
+@register_jitable
+def absorbed_phases(
+    counters: Any, phase: int, tile: int, terms: int, absorbed: Any, keys: Any, values: Any, lengths: Any, owner: Any,
+    d: int, scores: Any, totals: Any, zeros: Any, out: Any,
+) -> Any:  # fmt: skip
+    """out [h N d] = softmax(absorbed m^T) m: heads are the rows of a tile, tokens and then columns its columns.
+
+    Phase by phase: scores of 256 tokens a task, softmax of a row, sums of 64 columns.
+    """
+    heads, groups = absorbed.shape[1], -(-absorbed.shape[1] // ROWS)
+    mixed = scratch(ROWS * PAIR).reshape(ROWS, PAIR)
+    u_row, s_row, out_row = 4 * absorbed.shape[2], 4 * scores.shape[2], 4 * out.shape[1] * out.shape[2]
+    for part in range(2):
+        chunk, most = (16, -(-lengths.max() // LANES)) if part == 0 else (4, -(-d // LANES))
+        pieces = -(-most // chunk)
+        tasks = len(owner) * groups * pieces
+        here = phase + 2 * part
+        task = take(counters, here)
+        while task < tasks:
+            i, g, piece = task // (groups * pieces), task // pieces % groups, task % pieces
+            h0, h1 = heads * g // groups, heads * (g + 1) // groups
+            n, s = lengths[owner[i]], address(scores[i, h0])
+            p0, p1 = piece * chunk, min((piece + 1) * chunk, -(-n // LANES) if part == 0 else most)
+            if part == 0:
+                score_panels(
+                    tile, terms, h1 - h0, address(absorbed[i, h0]), u_row, keys[owner[i]], n, d, s, s_row, p0, p1
+                )
+            else:
+                mix_panels(
+                    tile, terms, h1 - h0, s, s_row, values[owner[i]], n, d, mixed, totals[i, h0:], address(out[h0, i]),
+                    out_row, p0, p1,
+                )  # fmt: skip
+            done(counters, here)
+            task = take(counters, here)
+        wait(counters, here, tasks)
+        if part == 0:
+            task = take(counters, phase + 1)
+            while task < len(owner) * heads:
+                i, h = task // heads, task % heads
+                totals[i, h] = weigh_row(terms, address(scores[i, h]), address(zeros), lengths[owner[i]])
+                done(counters, phase + 1)
+                task = take(counters, phase + 1)
+            wait(counters, phase + 1, len(owner) * heads)
+
+
+@register_jitable
+def value_phase(
+    counters: Any, phase: int, w: Any, y: int, y_row: int, scales: Any, n: int, heads: int, c: int, out: Any
+) -> Any:
+    """out [N hc] = y W_v, a head's rows of y [h N d] times the head's panels: a task is a head."""
+    tile = scratch(ROWS * PAIR).reshape(ROWS, PAIR)
+    head = take(counters, phase)
+    while head < heads:
+        first, last = head * c // PAIR, (head + 1) * c // PAIR
+        product(STORE, w, w, y + head * n * y_row, y_row, scales[head * n :], 0, n, first, last, tile, out, out)
+        done(counters, phase)
+        head = take(counters, phase)
+    wait(counters, phase, heads)
+
+
+@register_jitable
+def ready_phase(counters: Any, phase: int, terms: int, x: Any, again: Any, scales: Any) -> Any:
+    """Address and distance of x's rows as left operands: as they are in float32, else made ready in `again`."""
+    if terms == 1:
+        return address(x), 4 * x.shape[1]
+    prepare_phase(counters, phase, x, x[0, :0], 0.0, terms, again, scales)
+    return address(again), again.shape[1]
+
+
+@Kernel
+def decoder_kernel(
+    counters: Any, threads: int, tile: int, absorbed: bool, mode: int, weights: Any, gains: Any, eps: float, room: Any,
+    bias: Any, at: Any, owner: Any, queries: Any, keys: Any, values: Any, lengths: Any, heads: int, c: int, xs: Any,
+    ready: Any, scales: Any, qkv: Any, mixed: Any, mixed_ready: Any, hidden: Any, hidden_ready: Any, u: Any,
+    scores: Any, totals: Any, y: Any, y_ready: Any, y_scales: Any, zeros: Any,
+) -> None:  # fmt: skip
+    """Every decoder layer over the new rows: xs [4 N d], the first is what comes in, the last what goes out."""
+    n, d, terms = xs.shape[1], xs.shape[2], weights[0, 0, TERMS]
+    halves, a, a_row = min(2, terms), address(ready), ready.shape[1]
+    for layer in range(len(weights)):
+        w, p, x = weights[layer], layer * PHASES, xs[0 if layer == 0 else 3]
+        cross = 0 if absorbed else layer
+        prepare_phase(counters, p, x, gains[layer, 0], eps, terms, ready, scales)
+        product_phase(counters, p + 1, threads, STORE, w[Q : V + 1], a, a_row, scales, n, x, qkv)
+        self_attention_phase(counters, p + 2, room[layer], qkv, bias, at, owner, heads, c, mixed)
+        left, row = ready_phase(counters, p + 3, terms, mixed, mixed_ready, scales)
+        product_phase(counters, p + 4, threads, ADD, w[OUT : OUT + 1], left, row, scales, n, x, xs[1:2])
+        prepare_phase(counters, p + 5, xs[1], gains[layer, 1], eps, terms, ready, scales)
+        product_phase(counters, p + 6, threads, STORE, w[CROSS_Q : CROSS_Q + 1], a, a_row, scales, n, x, qkv)
+        if absorbed:
+            absorb_phase(counters, p + 7, halves, w[CROSS_K], qkv[0], heads, c, d, u)
+            absorbed_phases(
+                counters, p + 8, tile, halves, u, keys[0], values[0], lengths, owner, d, scores, totals, zeros, y
+            )
+            flat = y.reshape(heads * n, y.shape[2])
+            left, row = ready_phase(counters, p + 11, terms, flat, y_ready, y_scales)
+            value_phase(counters, p + 12, w[CROSS_V], left, row, y_scales, n, heads, c, mixed)
+        else:
+            projected_phase(
+                counters,
+                p + 7,
+                tile,
+                halves,
+                qkv[0],
+                keys[cross],
+                values[cross],
+                lengths,
+                queries,
+                heads,
+                c,
+                zeros,
+                mixed,
+            )
+        left, row = ready_phase(counters, p + 13, terms, mixed, mixed_ready, scales)
+        product_phase(
+            counters, p + 14, threads, ADD, w[CROSS_OUT : CROSS_OUT + 1], left, row, scales, n, xs[1], xs[2:3]
+        )
+        prepare_phase(counters, p + 15, xs[2], gains[layer, 2], eps, terms, ready, scales)
+        inner = w[WI_0 : WI_1 + 1] if mode == GATE else w[WI_0 : WI_0 + 1]
+        product_phase(counters, p + 16, threads, mode, inner, a, a_row, scales, n, xs[2], hidden)
+        left, row = ready_phase(counters, p + 17, terms, hidden[0], hidden_ready, scales)
+        product_phase(counters, p + 18, threads, ADD, w[WO : WO + 1], left, row, scales, n, xs[2], xs[3:4])
+
+
+def _work(t5: Any, rows: int, weights: Any, prepared_for: Prepared, longest: int) -> dict[str, Array]:
+    """Empty room for all that a step makes on its way."""
+    own, ff = weights.self_attention, weights.feed_forward
+    d, heads, hc, f = own.q.shape[0], t5.num_heads, own.q.columns, ff.wi_0.columns
+    absorbed, group = prepared_for.absorbed, own.q.group
+    ready, scales = prepared(np.empty((rows, 0)), max(d, 1), own.q)
+    mixed, mixed_ready = between(rows, hc, own.o)
+    hidden, hidden_ready = between(rows, f, ff.wo)
+    many = rows * heads if absorbed else 0
+    y, y_ready = between(many, d, weights.cross_attention.v)
+    return {
+        "ready": ready,
+        "scales": scales,
+        "qkv": aligned(3, rows, hc),
+        "mixed": mixed,
+        "mixed_ready": mixed_ready,
+        "hidden": hidden.reshape(1, *hidden.shape),
+        "hidden_ready": hidden_ready,
+        "u": aligned(rows if absorbed else 0, heads, row_of(d)),
+        "scores": aligned(rows if absorbed else 0, heads, row_of(longest)),
+        "totals": aligned(rows, heads),
+        "y": y.reshape(heads, rows if absorbed else 0, y.shape[1]),
+        "y_ready": y_ready,
+        "y_scales": aligned(many if group == 4 else 0),
+        "zeros": np.zeros(row_of(longest), np.float32),
+    }
+
+
+def decoder_layers(t5: Any, w: Any, x: Array, bias: Array, spans: Spans, past: Any, cross: Any) -> Any:
+    """All layers over new tokens, in packed weights: [N d] -> [N d], and the room with their keys and values."""
+    ready, lengths = cross.keys, spans.key_lengths
+    if not isinstance(ready, Prepared) or not (past is None or isinstance(past.keys, Room)):
+        return NotImplemented
+    first, before, longest = w.layers[0], lengths - spans.query_lengths, int(cross.lengths.max())
+    hc, heads, rows = first.self_attention.q.columns, t5.num_heads, len(x)
+    empty = Room(np.zeros((len(w.layers), 2, len(lengths), 0, hc), np.float32), before)
+    room = (past.keys if past is not None else empty).behind(before, int(lengths.max()))
+    xs = aligned(4, *x.shape)
+    xs[0] = x
+    owner = np.repeat(np.arange(len(lengths)), spans.query_lengths)
+    ff, own = first.feed_forward, first.self_attention
+    products = [own.q, own.k, own.v, own.o, own.q, own.o, ff.wi_0, ff.wo] + ([ff.wi_1] if ff.wi_1 is not None else [])
+    work = len(w.layers) * (cost(rows, *products) + int((longest * rows * hc) // 4))
+    run(
+        decoder_kernel, PHASES * len(w.layers), work, attention_tile(own.q), ready.absorbed,
+        RELU if ff.wi_1 is None else GATE, ready.weights, ready.gains, float(t5.layer_norm_epsilon), room,
+        by_head(bias, heads), plain(spans.query_positions, np.int64), owner, offsets(spans.query_lengths), ready.keys,
+        ready.values, plain(cross.lengths, np.int64), heads, hc // heads, xs,
+        *_work(t5, rows, first, ready, longest).values(),
+    )  # fmt: skip
+    after = Room(room, lengths)
+    return xs[3], after, after
