@@ -1,6 +1,7 @@
 """Compiled kernels on disk: found again, and no trouble when damaged, unwritable, stale or shared.
 
-Every step is a process of its own, which compiles or loads the one kernel that is quickest to compile.
+Every step is a process of its own, which compiles or loads the one kernel that is quickest to compile, or a
+tile, which others call by its address.
 """
 
 from __future__ import annotations
@@ -25,6 +26,28 @@ def gelu():
     assert abs(numba_ops.gated_gelu(x, x) - numpy_ops.gated_gelu(x, x)).max() < 1e-5
 """
 READY = RUN + "kernel_cache.ready(gelu)\n"
+
+TILE = """
+import ctypes
+import numpy as np
+from glimmer_ref.ops import kernel_cache
+from glimmer_ref.ops.buffers import aligned
+from glimmer_ref.ops.numba_gemm import tile_address
+def tile():
+    a, b, c = aligned(1, 16), aligned(2, 7, 16), aligned(1, 32)
+    a[:], b[:] = 2, 3
+    call = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 8)(tile_address("float32"))
+    call(1, a.ctypes.data, 64, b[0].ctypes.data, b[1].ctypes.data, 7, c.ctypes.data, 128)
+    assert (c == 42).all()
+kernel_cache.ready(tile)
+"""
+
+FORBIDDEN = """
+import numba.core.compiler
+def no(*_, **__):
+    raise SystemError
+numba.core.compiler.CompilerBase.compile_extra = no
+"""
 
 LOST_FOLDER = """
 import shutil
@@ -77,15 +100,25 @@ def run(script: str, cache: Path, package: Path = PACKAGE, **settings: str) -> l
     return finish(start(script, cache, package, **settings))
 
 
-@pytest.fixture(scope="module")
-def warm(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A cache that a first run has filled, and has said so in one line."""
-    cache = tmp_path_factory.mktemp("cache") / "new"
-    (line,) = run(READY, cache)
+def first_run(script: str, cache: Path) -> Path:
+    """The folder that a first run fills, and says so in one line."""
+    (line,) = run(script, cache)
     (folder,) = cache.iterdir()
     assert line.startswith("glimmer_ref: compiling kernels for this machine, once (about ")
     assert line.endswith(f"; kept in {folder}")
     return cache
+
+
+@pytest.fixture(scope="module")
+def warm(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache that a first run has filled, and has said so in one line."""
+    return first_run(READY, tmp_path_factory.mktemp("cache") / "new")
+
+
+@pytest.fixture(scope="module")
+def warm_tile(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same of a tile."""
+    return first_run(TILE, tmp_path_factory.mktemp("tile") / "new")
 
 
 def stored(cache: Path, pattern: str) -> Path:
@@ -99,14 +132,24 @@ def test_a_second_run_loads_and_says_nothing(warm: Path) -> None:
 
 
 @pytest.mark.parametrize(("file", "damage"), [(".nbi", b""), (".nbc", b"\x80\x04not a pickle")])
-def test_a_damaged_file_is_made_anew(warm: Path, tmp_path: Path, file: str, damage: bytes) -> None:
+@pytest.mark.parametrize(("filled", "script"), [("warm", READY), ("warm_tile", TILE)], ids=["kernel", "tile"])
+def test_a_damaged_file_is_made_anew(
+    request: pytest.FixtureRequest, tmp_path: Path, filled: str, script: str, file: str, damage: bytes
+) -> None:
     cache = tmp_path / "cache"
-    shutil.copytree(warm, cache)
+    shutil.copytree(request.getfixturevalue(filled), cache)
     stored(cache, file).write_bytes(damage)
-    (line,) = run(READY, cache)
+    (line,) = run(script, cache)
     assert line.startswith("glimmer_ref: a kernel could not be loaded or stored; compiling again")
     assert stored(cache, file).read_bytes() != damage
-    assert run(READY, cache) == []
+    assert run(script, cache) == []
+
+
+def test_a_tile_is_loaded_not_compiled(warm_tile: Path) -> None:
+    forbidden = (
+        "import numba.core.compiler as c\ndef no(*_, **__): raise SystemError\nc.CompilerBase.compile_extra = no\n"
+    )
+    assert run(forbidden + TILE, warm_tile) == []
 
 
 def test_an_edited_source_is_not_served_the_old_kernels(tmp_path: Path) -> None:
@@ -121,10 +164,11 @@ def test_an_edited_source_is_not_served_the_old_kernels(tmp_path: Path) -> None:
             file.write("# edited\n")
 
 
-def test_without_a_writable_folder_all_works(tmp_path: Path) -> None:
+@pytest.mark.parametrize("script", [READY, TILE], ids=["kernel", "tile"])
+def test_without_a_writable_folder_all_works(tmp_path: Path, script: str) -> None:
     file = tmp_path / "file"
     file.write_text("no folder can be made here")
-    (line,) = run(READY, file / "cache", NUMBA_NUM_THREADS="1")
+    (line,) = run(script, file / "cache", NUMBA_NUM_THREADS="1")
     assert line.endswith(f"; not kept: {file / 'cache'} cannot be written; set GLIMMER_REF_CACHE")
     assert list(tmp_path.iterdir()) == [file]
 

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from glimmer_ref.errors import Refused
-from glimmer_ref.ops import numba_ops as FAST  # not bound: only the kernels that are called are compiled
 from glimmer_ref.ops import numba_blocks as blocks
+from glimmer_ref.ops import numba_ops as FAST  # not bound: only the kernels that are called are compiled
 from glimmer_ref.ops.buffers import aligned
 from glimmer_ref.ops.contract import PRECISIONS
 from glimmer_ref.ops.numba_gemm import Packed, apart, as_table, bfloat16_bits, pack, prepare, tile_address

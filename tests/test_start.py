@@ -1,0 +1,40 @@
+"""Start-up: what must not be imported, not be compiled, and not be said."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+
+def python(script: str, tmp_path: Path) -> None:
+    env = {"GLIMMER_REF_CACHE": str(tmp_path), "PATH": "", "HOME": str(tmp_path)}
+    got = subprocess.run([sys.executable, "-c", script], env=env, timeout=60, capture_output=True, text=True)
+    assert (got.returncode, got.stderr) == (0, ""), got.stderr
+    assert list(tmp_path.iterdir()) == [], "nothing is compiled, so nothing is kept"
+
+
+NONE = "import sys; assert not {m.split('.')[0] for m in sys.modules} & {%s}\n"
+
+
+def test_importing_brings_nothing_along(tmp_path: Path) -> None:
+    python("import glimmer_ref\n" + NONE % "'numba', 'llvmlite', 'numpy', 'tokenizers'", tmp_path)
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        "import glimmer_ref; r = glimmer_ref.load(ops='numpy')\n"
+        "assert r.ask(QUESTION, ['The Cold Garden was written by Dremem Wathfal .']).text\n"
+        "assert len(r.memorize(['The Cold Forest is set in Brurstis .'])) == 1\n",
+        "from glimmer_ref.cli import main\nassert main(['ask', QUESTION, '--ops', 'numpy', '--json']) == 0\n",
+        "from glimmer_ref.cli import main\nassert main(['flops', '--size', 'base']) == 0\n",
+    ],
+    ids=["python", "ask", "flops"],
+)
+def test_the_oracle_needs_no_compiler(script: str, tmp_path: Path) -> None:
+    python(
+        script.replace("'who ?'", "'who wrote The Cold Garden?'") + NONE % "'numba', 'llvmlite', 'matplotlib'", tmp_path
+    )
