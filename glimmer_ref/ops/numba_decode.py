@@ -6,20 +6,21 @@ wake threads: here they meet in the kernel. b answers at once read the weights o
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 from numba.extending import register_jitable
 
-from ..arrays import Array, Ints, offsets
+from ..arrays import Array, Ints, States, offsets
 from .buffers import aligned
 from .contract import Spans
 from .kernel_cache import Kernel
 from .numba_attention import attend_tile, mix_panels, row_of, scaled_rows, score_panels, weigh_row
 from .numba_blocks import attention_tile, between, by_head, cost, plain, prepare_phase, prepared, product_phase
 from .numba_code import BYTES, LANES
-from .numba_cross import CROSS_K, CROSS_OUT, CROSS_Q, CROSS_V, OUT, WI_0, WI_1, WO, Prepared, Q, V
-from .numba_gemm import PAIR, PANELS, SCALES, STEPS, TERMS, address, copy, floats, product, scratch
+from .numba_cross import CROSS_K, CROSS_OUT, CROSS_Q, CROSS_V, OUT, WI_0, WI_1, WO, Prepared, Q, V, project
+from .numba_gemm import PAIR, PANELS, SCALES, STEPS, TERMS, address, copy, floats, pack, product, scratch
 from .numba_halves import across, halve_row
 from .numba_tiles import ROWS
 from .numba_vectors import ADD, GATE, LOG2_E, RELU, STORE, dot, softmax_row
@@ -328,3 +329,18 @@ def decoder_layers(t5: Any, w: Any, x: Array, bias: Array, spans: Spans, past: A
     )  # fmt: skip
     after = Room(room, lengths)
     return xs[3], after, after
+
+
+def warm_up() -> None:
+    """Each kernel run once, over one token and a memory of one."""
+    x, one, start = np.ones((1, PAIR), np.float32), np.ones(1, np.int64), np.zeros(1, np.int32)
+    w = pack(np.ones((PAIR, PAIR), np.float32), "float32")
+    block = SimpleNamespace(norm=x[0], q=w, k=w, v=w, o=w, wi_0=w, wi_1=w, wo=w)
+    decoder = SimpleNamespace(
+        layers=(SimpleNamespace(self_attention=block, cross_attention=block, feed_forward=block),)
+    )
+    t5 = SimpleNamespace(num_heads=1, layer_norm_epsilon=1e-6)
+    for steps in (1, 1 + PAIR):  # absorbed, and projected
+        keys, values = project(t5, decoder, States(x, one, start), steps)
+        cross = SimpleNamespace(keys=keys, values=values, lengths=one)
+        decoder_layers(t5, decoder, x, x[:, :1], Spans(one, one, start, start), None, cross)

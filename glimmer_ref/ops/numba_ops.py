@@ -265,5 +265,6 @@ def warm_up(dtype: str = "float32") -> None:
         log_likelihood(x, one - 1, one)
         if dtype == "float32":
             blocks.warm_up()
+            numba_decode.warm_up()
 
     ready(run)
