@@ -35,6 +35,27 @@ def test_importing_brings_nothing_along(tmp_path: Path) -> None:
     ids=["python", "ask", "flops"],
 )
 def test_the_oracle_needs_no_compiler(script: str, tmp_path: Path) -> None:
-    python(
-        script.replace("'who ?'", "'who wrote The Cold Garden?'") + NONE % "'numba', 'llvmlite', 'matplotlib'", tmp_path
-    )
+    python("QUESTION = 'who wrote The Cold Garden?'\n" + script + NONE % "'numba', 'llvmlite', 'matplotlib'", tmp_path)
+
+
+WARM = """
+import gc, glimmer_ref
+from glimmer_ref.ops import bind, kernel_cache
+bind("numba")
+kernels = [x for x in gc.get_objects() if type(x) is kernel_cache.Kernel]
+known = {k.loop.__name__: len(k.run.signatures) for k in kernels}
+assert len(known) > 8
+facts = ["The Cold Garden was written by Dremem Wathfal .", "The Cold Forest is set in Brurstis ."]
+for precision in ("float32", "bfloat16", "int8"):
+    reader = glimmer_ref.load(precision=precision)
+    for system in ("glimmer", "lumen", "fid"):
+        reader.ask("who wrote The Cold Garden?", facts, system)
+    reader.ask("who wrote The Cold Garden?", reader.memorize(facts), attention=True)
+more = [k.loop.__name__ for k in kernels if len(k.run.signatures) > known[k.loop.__name__]]
+assert not [name for name in more if name != "attention"], more  # only a trace of probabilities asks for that one
+"""
+
+
+def test_no_kernel_is_compiled_in_the_middle_of_an_answer() -> None:
+    got = subprocess.run([sys.executable, "-c", WARM], timeout=120, capture_output=True, text=True)
+    assert got.returncode == 0, got.stderr
