@@ -1,7 +1,7 @@
 """The encoder's blocks as one kernel each: what numba_ops tells op by op, without going back to memory between.
 
 A kernel works in phases (see `threads`): rows are normalised, multiplied tile by tile with what follows done to each
-tile while it is in the first cache, attended, multiplied again. Together this brings a tenth over op by op.
+tile while it is in the first cache, attended, multiplied again.
 """
 
 from __future__ import annotations
