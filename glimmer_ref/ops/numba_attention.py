@@ -1,6 +1,6 @@
 """Attention of one head of one sequence: a tile of queries at a time, whose scores stay in the first cache.
 
-Operands are addresses: slices of arrays count references, which took a tenth of the time.
+Operands are addresses: slices of arrays count references, which costs time in loops as short as these.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numba.extending import register_jitable
 
-from ..arrays import Array, Ints, offsets
+from ..arrays import Array, Ints, check, offsets
 from .buffers import aligned
 from .contract import Spans
 from .kernel_cache import Kernel
@@ -219,6 +219,7 @@ def attention_block(t5: Any, w: Any, x: Array, bias: Array, spans: Spans) -> Any
     """x + o(attention(q n, k n, v n)), n = norm(x), in packed weights: [N d] -> [N d]."""
     if not isinstance(w.q, Packed):
         return NotImplemented
+    check(x, "N d", "attention_block x", N=int(spans.query_lengths.sum()), d=w.q.shape[0])
     x, heads, columns = plain(x), t5.num_heads, w.q.columns
     rows, scales = prepared(x, x.shape[1], w.q)
     mixed, again = between(len(x), columns, w.o)
@@ -237,6 +238,7 @@ def feed_forward_block(t5: Any, w: Any, x: Array, lengths: Ints) -> Any:
     """x + wo(gelu(wi_0 n) * (wi_1 n)), n = norm(x), in packed weights: [N d] -> [N d]."""
     if not isinstance(w.wo, Packed):
         return NotImplemented
+    check(x, "N d", "feed_forward_block x", d=w.wo.columns)
     x, ws = plain(x), [u for u in (w.wi_0, w.wi_1, w.wo) if u is not None]
     rows, scales = prepared(x, x.shape[1], w.wi_0)
     hidden, again = between(len(x), w.wi_0.columns, w.wo)

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ..arrays import Array, Ints, States, offsets
+from ..arrays import Array, Ints, States, check, offsets
 from .buffers import aligned
 from .kernel_cache import Kernel
 from .numba_attention import pack_keys, pack_values
@@ -109,6 +109,7 @@ def project(t5: Any, w: Any, memory: States, steps: int) -> Any:
     if not w.layers or not isinstance(w.layers[0].cross_attention.k, Packed):
         return NotImplemented
     weights, gains = layer_facts(w.layers)
+    check(memory.states, "N d", "project memory", N=int(memory.lengths.sum()))
     k, heads, x = w.layers[0].cross_attention.k, t5.num_heads, plain(memory.states)
     absorbed, terms, n = absorbs(heads, k.columns, steps), min(2, k.group), memory.lengths
     copies, parts, c = (1, 1, x.shape[1]) if absorbed else (len(w.layers), heads, k.columns // heads)

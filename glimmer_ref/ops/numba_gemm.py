@@ -46,7 +46,7 @@ def tile_address(precision: str) -> int:
 def apart(terms: int, group: int) -> int:
     """Bytes from one prepared row to the next: an odd number of cache lines, so that rows do not share sets.
 
-    With rows 4096 bytes apart, 14 of them fight for 8 places of the first cache: a quarter of the speed.
+    With rows 4096 bytes apart, 14 of them fight for 8 places of the first cache.
     """
     lines = -(-(-(-terms // group) * 4) // BYTES)
     return BYTES * (lines | 1)
