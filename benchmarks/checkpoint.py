@@ -22,7 +22,7 @@ EXPECTED = "expected.npz"  # what the oracle makes of these weights
 def published(model: Model) -> dict[str, np.ndarray]:
     """The weights under the names and in the orientation of transformers' T5."""
     ours, result = leaves(model), {}
-    for line in lines(HUGGING_FACE, model.config):
+    for line in lines(HUGGING_FACE, model.config.t5):
         leaf = split_encoder(line.ours, model.config)[0]
         if line.how != "copy" and not leaf.startswith("score."):
             result[line.theirs] = np.ascontiguousarray(ours[leaf].T if line.transposed else ours[leaf])

@@ -82,13 +82,12 @@ def judged(f: Figures) -> list[Row]:
 
 
 def table(rows: list[Row]) -> list[str]:
-    """Markdown."""
+    """What was measured, in Markdown."""
     lines = ["| work, T5.1.1-base | threads | measured | least .. most | wanted | |", "|---|---|---|---|---|---|"]
     for row in rows:
-        wanted = f"within {row.wanted:.0%}" if row.within else "at least " + row.form.format(row.wanted)
         if row.measured is None:
-            lines.append(f"| {row.what} | {row.threads} | not measured | | {wanted} | |")
             continue
+        wanted = f"within {row.wanted:.0%}" if row.within else "at least " + row.form.format(row.wanted)
         middle, least, most = (row.form.format(x) for x in row.measured)
         verdict = "reached" if row.reached else "**not reached**"
         lines.append(f"| {row.what} | {row.threads} | {middle} | {least} .. {most} | {wanted} | {verdict} |")

@@ -14,17 +14,23 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
+import dense
 import judged
 import pictures
 import savings
 import scale
 import start
+import training
+import trends
 from figures import Figures
 
 from glimmer_ref.errors import Refused
 
 BEGIN, END = "<!-- benchmarks -->", "<!-- /benchmarks -->"
 GIGA = 1e9
+KINDS: dict[str, Any] = {
+    "dense": dense, "savings": savings, "scale": scale, "start": start, "training": training, "trends": trends,
+}  # fmt: skip
 
 
 def heading(document: dict[str, Any]) -> list[str]:
@@ -99,7 +105,7 @@ def told(path: Path) -> list[str]:
         raise Refused(str(path), "a result of benchmarks/", f"{error}") from None
     if kind == "run":
         return run(document, path)
-    lines = {"savings": savings, "scale": scale, "start": start}[kind].report(document, path)
+    lines = KINDS[kind].report(document, path)
     path.with_suffix(".md").write_text("\n".join([*heading(document), *lines]) + "\n")
     return list(lines)
 

@@ -22,7 +22,7 @@ def commit() -> str:
 
 
 def begin(kind: str, size: str, rounds: int, works: dict[str, Any]) -> dict[str, Any]:
-    """An empty document of a kind: run, savings, scale or start."""
+    """An empty document of a kind: run, savings, scale, start or trends."""
     return {
         "kind": kind,
         "date": time.strftime("%Y-%m-%d %H:%M:%S"), "commit": commit(), "machine": machine(),

@@ -19,7 +19,7 @@ from campaign import say
 from glimmer_ref.bench.measure import Spread
 from glimmer_ref.errors import Refused
 
-ASK = ["-m", "glimmer_ref", "ask", "who wrote The Cold Garden?"]
+ASK = ["-m", "glimmer_ref", "ask", "Who wrote The Crooked Sailor?"]
 COMMANDS = {
     "python itself": (["-c", "pass"], False),
     "import glimmer_ref": (["-c", "import glimmer_ref"], False),

@@ -58,6 +58,11 @@ class Tokens:
         ids = np.concatenate(rows) if rows else np.zeros(0)
         return cls(ids.astype(np.int32), np.array([r.size for r in rows], np.int64))
 
+    @classmethod
+    def end_to_end(cls, parts: Sequence[Tokens]) -> Tokens:
+        """The sequences of all parts, in order; at least one part."""
+        return cls(np.concatenate([p.ids for p in parts]), np.concatenate([p.lengths for p in parts]))
+
     def __len__(self) -> int:
         return len(self.lengths)
 
@@ -123,3 +128,24 @@ def check(x: Any, shape: str, what: str, **sizes: int) -> dict[str, int]:
             expected = " ".join(f"{w}={sizes[w]}" if w in sizes else w for w in words)
             raise Refused(what, f"shape [{expected}]", f"{list(got)}")
     return sizes
+
+
+def bfloat16(x: np.ndarray) -> np.ndarray:
+    """float32 or float64 values rounded to bfloat16, as uint16: nearest, ties to even, NaN kept.
+
+    Raises:
+        Refused: values of another type.
+    """
+    if x.dtype not in (np.float32, np.float64):
+        raise Refused("bfloat16", "float32 or float64 values", str(x.dtype))
+    with np.errstate(over="ignore", invalid="ignore"):
+        narrow = x.astype(np.float32, order="C")
+    bits = narrow.view(np.uint32)
+    if x.dtype == np.float64:
+        # Rounding twice would miss ties: cut towards zero instead, and let the last bit say "and a little more".
+        bits -= np.abs(narrow.astype(np.float64)) > np.abs(x)
+        bits |= narrow != x
+    nan = np.isnan(x)
+    even = (bits >> 16) & 1
+    rounded = (bits + (np.uint32(0x7FFF) + even)) >> 16
+    return np.where(nan, (bits >> 16) | 0x0040, rounded).astype(np.uint16)

@@ -1,17 +1,19 @@
-"""Many questions at once: exact match and recall of the selected passages, by task."""
+"""Many questions at once: scores, recall of the selected passages, and what it cost, by task."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
+from .paper.flops import online
+from .progress import Show
 from .reader import Answer, Reader
 from .retrieval.memory import Memory
 from .text.inputs import Question
-from .text.metrics import exact_match
+from .text.metrics import ACCURACY, accuracy, exact_match, measure_of
 
 BATCH = 16  # questions a batch: beyond, the products are large enough not to gain
 
@@ -23,6 +25,22 @@ def candidates(reader: Reader, question: Question, memory: Memory, k: int) -> np
     return reader.retrieve(question.text, memory, k)[0]
 
 
+def _in_batches(
+    reader: Reader,
+    questions: Sequence[Question],
+    memory: Memory,
+    system: str,
+    k: int,
+    m: int | None,
+    show: Show,
+) -> Iterator[list[tuple[Question, Answer]]]:
+    batches = [questions[i : i + BATCH] for i in range(0, len(questions), BATCH)]
+    for batch in show(batches, len(batches), "evaluate"):
+        rows = [candidates(reader, question, memory, k) for question in batch]
+        found = reader.ask_many([q.text for q in batch], memory, rows, system, m)
+        yield list(zip(batch, found, strict=True))
+
+
 def answers(
     reader: Reader,
     questions: Sequence[Question],
@@ -30,14 +48,11 @@ def answers(
     system: str,
     k: int,
     m: int | None,
-    show: Callable[..., Iterable[Any]],
+    show: Show,
 ) -> Iterator[tuple[Question, Answer]]:
     """Each question with its answer, in the file's order."""
-    batches = [questions[i : i + BATCH] for i in range(0, len(questions), BATCH)]
-    for batch in show(batches, len(batches), "evaluate"):
-        rows = [candidates(reader, question, memory, k) for question in batch]
-        found = reader.ask_many([q.text for q in batch], memory, rows, system, m)
-        yield from zip(batch, found, strict=True)
+    for batch in _in_batches(reader, questions, memory, system, k, m, show):
+        yield from batch
 
 
 def _recall(gold: set[str], found: list[str]) -> float | None:
@@ -48,7 +63,9 @@ def _recall(gold: set[str], found: list[str]) -> float | None:
 def judge(question: Question, answer: Answer) -> dict[str, Any]:
     """One question's line of predictions; what cannot be judged is None."""
     selected = [answer.passages[i].id for i in answer.selected]
+    ranked = range(len(answer.passages)) if answer.scores is None else np.argsort(-answer.scores, kind="stable")
     gold = set(question.gold)
+    right = accuracy if measure_of(question.task) == ACCURACY else exact_match
     return {
         "id": question.id,
         "task": question.task,
@@ -56,25 +73,62 @@ def judge(question: Question, answer: Answer) -> dict[str, Any]:
         "prediction_ids": answer.ids,
         "log_probability": answer.log_probability,
         "selected": selected,
+        "ranked": [answer.passages[int(i)].id for i in ranked],
         "scores": None if answer.scores is None else [float(s) for s in answer.scores],
         "exact_match": exact_match(answer.text, question.answers) if question.answers else None,
+        "score": right(answer.text, question.answers) if question.answers else None,
         "recall_at_m": _recall(gold, selected),
         "recall_at_m_of_retrieval": _recall(gold, [p.id for p in answer.passages[: len(selected)]]),
     }
 
 
+def judged(
+    reader: Reader,
+    questions: Sequence[Question],
+    memory: Memory,
+    system: str,
+    k: int,
+    m: int | None,
+    show: Show,
+) -> Iterator[list[dict[str, Any]]]:
+    """Batch by batch what `judge` says of each question, with its share of the batch's seconds and multiply-adds."""
+    start = time.perf_counter()
+    for batch in _in_batches(reader, questions, memory, system, k, m, show):
+        now, each = time.perf_counter(), 1 / len(batch)
+        cost = {"seconds": (now - start) * each, "macs": online(batch[0][1].macs) * each}
+        yield [judge(question, answer) | cost for question, answer in batch]
+        start = time.perf_counter()
+
+
 def summary(rows: Iterable[dict[str, Any]]) -> dict[str, Any]:
-    """Percentages overall (mean over tasks, as in the paper) and by task."""
+    """Percentages overall (mean over tasks, as in the paper) and by task.
+
+    "score" is exact match or accuracy, whichever a task is judged by. "samples_per_tflop" counts 10^12 multiply-adds
+    of all that is computed per question, as the paper's FLOPs; "questions_per_second" is wall time.
+    """
+    rows = list(rows)
     by_task: dict[str, list[dict[str, Any]]] = {}
     for row in rows:
         by_task.setdefault(row["task"], []).append(row)
-    measures = ("exact_match", "recall_at_m", "recall_at_m_of_retrieval")
-    tasks = {
-        task: {"questions": len(some), **{name: _percent([row[name] for row in some]) for name in measures}}
+    measures = ("score", "exact_match", "recall_at_m", "recall_at_m_of_retrieval")
+    tasks: dict[str, dict[str, Any]] = {
+        task: {
+            "questions": len(some),
+            "measure": measure_of(task),
+            **{name: _percent([row[name] for row in some]) for name in measures},
+        }
         for task, some in by_task.items()
     }
     overall = {name: _mean([t[name] for t in tasks.values()]) for name in measures}
-    return {"questions": sum(t["questions"] for t in tasks.values()), **overall, "tasks": tasks}
+    seconds, macs = (sum(row[name] for row in rows) for name in ("seconds", "macs"))
+    return {
+        "questions": len(rows),
+        **overall,
+        "seconds": seconds,
+        "questions_per_second": len(rows) / seconds if seconds else None,
+        "samples_per_tflop": len(rows) * 1e12 / macs if macs else None,
+        "tasks": tasks,
+    }
 
 
 def _percent(values: list[float | None]) -> float | None:
@@ -93,14 +147,12 @@ def evaluate(
     system: str,
     k: int,
     m: int | None,
-    show: Callable[..., Iterable[Any]],
+    show: Show,
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Answer all questions.
 
     Returns:
-        The summary, with samples per second, and a line of predictions for each question.
+        The summary, and a line of predictions for each question.
     """
-    start = time.perf_counter()
-    rows = [judge(q, a) for q, a in answers(reader, questions, memory, system, k, m, show)]
-    seconds = time.perf_counter() - start
-    return {**summary(rows), "seconds": seconds, "questions_per_second": len(rows) / seconds}, rows
+    rows = [row for batch in judged(reader, questions, memory, system, k, m, show) for row in batch]
+    return summary(rows), rows

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable, Iterator
-from typing import TypeVar
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, TypeVar
 
 T = TypeVar("T")
+Show = Callable[..., Iterable[Any]]  # `progress`, or what stands in its place
 
 
-def progress(items: Iterable[T], total: int, what: str, done: int = 0) -> Iterator[T]:
+def progress(
+    items: Iterable[T], total: int, what: str, done: int = 0, amount: Callable[[], int] | None = None, unit: str = ""
+) -> Iterator[T]:
     """Yield the items, redrawing one line on stderr: share done, rate, time left.
 
     Silent where stderr is no terminal, so that logs and pipes stay clean.
@@ -19,6 +22,7 @@ def progress(items: Iterable[T], total: int, what: str, done: int = 0) -> Iterat
         total: how many items there are in all.
         what: the word in front of the bar.
         done: how many of them were done before (a resumed build).
+        amount, unit: what else is counted, so far, and what it is: its rate is told too.
     """
     begin, drawn, shown = time.monotonic(), 0.0, sys.stderr.isatty()
     for count, item in enumerate(items, start=1):
@@ -29,7 +33,8 @@ def progress(items: Iterable[T], total: int, what: str, done: int = 0) -> Iterat
             share = (done + count) / max(total, 1)
             bar = "#" * int(30 * share) + "." * (30 - int(30 * share))
             left = (total - done - count) / rate
-            line = f"{what} [{bar}] {done + count}/{total}  {rate:,.0f}/s  {left:,.0f} s left"
+            other = "" if amount is None else f"  {amount() / max(now - begin, 1e-9):,.0f} {unit}/s"
+            line = f"{what} [{bar}] {done + count}/{total}  {rate:,.0f}/s{other}  {left:,.0f} s left"
             sys.stderr.write(f"\r\x1b[K{line}")
     if shown and drawn:
         sys.stderr.write("\n")

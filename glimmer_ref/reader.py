@@ -4,23 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
+from .answer import Answer, by_stage, together
 from .arrays import Arriving, Ints, States, Tokens
 from .errors import Refused
 from .listeners import Clock, Trace
 from .ops import BLAS, Ops, bind
 from .paper import fid, lumen
-from .paper.flops import by_shapes
 from .paper.systems import FROM_TEXT, SYSTEMS
 from .params import files
 from .params.tree import Model, computed_in, lay_out
 from .retrieval import lexical
 from .retrieval.memory import Memory, memorize
-from .text.inputs import Passage, passage_tokens, question_text, question_tokens
+from .text.borrowed import FILE, Groups, Lender, Reading, read_groups
+from .text.inputs import Passage, as_passages, passage_text, passage_tokens, question_text, question_tokens
 from .text.tokenizer import Tokenizer
 from .tracing import attention_shares, trace_ids
 from .whatif.traced import traced_macs
@@ -30,75 +31,14 @@ BUNDLED = "mini"
 Source = Memory | Iterable["Passage | str | Mapping[str, str]"]
 
 
-@dataclass(frozen=True)
-class Answer:
-    """An answer, and what led to it.
-
-    Args:
-        text: the answer.
-        ids: its tokens, without start and end; `tokens` are their strings.
-        log_probability: log p of these tokens and the end, given what the decoder read.
-        passages: the k passages that were considered, in retrieval order.
-        retrieval: how they came into that order.
-        scores: [k] their scores; None for LUMEN and FiD, which rank nothing.
-        selected: [m] which of them the decoder read, in its order (GLIMMER: best first).
-        macs: multiply-adds by component, what `Count` would hear.
-        seconds: wall time inside the operations by component; `read` is what was waited for stored memory.
-        attention: [t 1+m] how much each answer token (and the end) attended to the question and to
-            each selected pair, mean over layers and heads; None unless asked for.
-        precision: what matrix products were computed in: "float32", "bfloat16", "int8" or "float64".
-    """
-
-    text: str
-    ids: list[int]
-    tokens: list[str]
-    log_probability: float
-    system: str
-    passages: list[Passage]
-    retrieval: str
-    scores: np.ndarray | None
-    selected: list[int]
-    macs: dict[str, int] = field(repr=False)
-    seconds: dict[str, float] = field(repr=False)
-    attention: np.ndarray | None = field(default=None, repr=False)
-    precision: str = "float32"
-
-
-def by_stage(macs: Mapping[str, int]) -> dict[str, int]:
-    """A count with each stage's attention added to the stage."""
-    result: dict[str, int] = {}
-    for name, value in macs.items():
-        stage = name.removesuffix(".attention")
-        result[stage] = result.get(stage, 0) + value
-    return result
-
-
-def as_passages(source: Iterable[Passage | str | Mapping[str, str]]) -> list[Passage]:
-    """Passages from strings, from {"title": .., "text": ..}, or as they are.
-
-    Raises:
-        Refused: something else among them.
-    """
-    result = []
-    for i, item in enumerate(source):
-        if isinstance(item, str):
-            item = Passage(str(i), "", item)
-        elif isinstance(item, Mapping) and isinstance(item.get("text"), str):
-            item = Passage(str(item.get("id", i)), str(item.get("title", "")), item["text"])
-        elif not isinstance(item, Passage):
-            raise Refused(f"passage {i}", 'a string, or {"title": .., "text": ..}', repr(item)[:60])
-        result.append(item)
-    return result
-
-
 class Reader:
     """A model with its tokenizer, bound to a telling of the operations.
 
     Args:
         model: weights on the host.
         tokenizer: for strings; a reader of ids needs none.
-        ops: the operations' name, "numpy" or "numba".
-        precision: what matrix products are computed with in: "float32", "bfloat16" or "int8".
+        ops: the operations' name, "numpy", "numba" or "cuda".
+        precision: what matrix products are computed with in: "float32", "bfloat16" or "int8", which "cuda" has not.
         threads: that an answer may use; all that there are if not given. In float64, and with "numpy", products
             are NumPy's BLAS, which has threads of its own.
 
@@ -114,8 +54,10 @@ class Reader:
         ops: str = "numba",
         precision: str = "float32",
         threads: int | None = None,
+        groups: Groups | None = None,
     ) -> None:
         self.threads = threads
+        self.lender = None if groups is None else Lender(tokenizer, groups)
         self.config, self.tokenizer = model.config, tokenizer
         self.ops = bind(ops)
         with self.limited():  # refused before the weights are laid out
@@ -130,8 +72,10 @@ class Reader:
 
     def memorize(self, passages: Iterable[Passage | str | Mapping[str, str]]) -> Memory:
         """MemEnc of passages, held in main memory, for any number of questions."""
+        known = as_passages(passages)
+        loans = None if self.lender is None else self.lender.lend(self._texts(known))
         with self.limited():
-            return memorize(self.ops, self.model, self.tokenizer, as_passages(passages))
+            return memorize(self.ops, self.model, self.tokenizer, known, loans)
 
     def ask(
         self,
@@ -147,7 +91,7 @@ class Reader:
         Args:
             question: as a string; the model's first prefix is added where it has none.
             source: passages, or the memory of them. If there are more than k, the k that share the
-                weightiest words with the question are considered: a stand-in for a retriever.
+                weightiest words with the question are considered; an index finds better ones.
             system: "glimmer", "lumen" or "fid".
             k: passages considered; the model's own number, or all there are, if not given.
             m: passages that GLIMMER's decoder reads; likewise.
@@ -167,7 +111,7 @@ class Reader:
         if k == total:
             return np.arange(total), "given order"
         passages = source.passages() if isinstance(source, Memory) else source
-        return lexical.rank(question, passages, k), "lexical score (no retriever yet)"
+        return lexical.rank(question, passages, k), "lexical score"
 
     def check_k(self, k: int | None, total: int) -> int:
         """k, or the model's own number where it is None, held against the passages there are."""
@@ -214,45 +158,28 @@ class Reader:
         clock = Clock(self.ops)
         trace = Trace(clock, only=r"decoder\..*cross_attention\.probs")
         listener = trace if attention else clock
-        q = question_tokens(self.config, self.tokenizer, questions)
         chosen = [self._passages(source, r) for r in rows]
+        read = [self._reading(text, some, source) for text, some in zip(questions, chosen, strict=True)]
+        q = self._questions(questions, read)
         with self.limited():
-            passages = self._inputs(listener, clock, source, np.concatenate(rows), system)
+            passages = self._inputs(listener, clock, source, np.concatenate(rows), system, read, chosen)
             got = SYSTEMS[system](listener, self.model, q, passages, counts, m)
             answers = fid.greedy(listener, self.model, got.memory, self.config.answer_tokens)
         scores = [None] * len(rows) if got.scores is None else np.split(got.scores, np.cumsum(counts)[:-1])
-        macs = self._macs(system, q, passages, source, counts, got.selected, max(len(a.ids) for a in answers) + 1)
+        steps = min(max(len(a.ids) for a in answers) + 1, self.config.answer_tokens)
+        macs = together(self.config, system, q, passages, counts, got.selected, steps, isinstance(source, Memory))
         attended: Sequence[np.ndarray | None] = [None] * len(rows)
         if attention:
             attended = attention_shares(trace.arrays, q.lengths, passages.lengths, counts, got)
         return [
             Answer(
-                self.tokenizer.decode(a.ids), a.ids, self.tokenizer.pieces(a.ids), a.log_probability, system,
-                c, retrieval, s, [int(i) for i in sel], macs, clock.seconds, at, self.precision,
+                words.decode(a.ids), a.ids, words.pieces(a.ids), a.log_probability, system,
+                c, retrieval, s, [int(i) for i in sel], macs, clock.seconds, at, self.precision, borrowed, unknown,
             )
-            for a, c, s, sel, at in zip(answers, chosen, scores, got.selected, attended, strict=True)
+            for (words, borrowed, unknown), a, c, s, sel, at in zip(
+                read, answers, chosen, scores, got.selected, attended, strict=True
+            )
         ]  # fmt: skip
-
-    def _macs(
-        self,
-        system: str,
-        question: Tokens,
-        passages: Tokens | States | Arriving,
-        source: Memory | Sequence[Passage],
-        counts: Ints,
-        selected: list[Ints],
-        steps: int,
-    ) -> dict[str, int]:
-        """What these questions cost together, by component; passages in memory cost nothing any more."""
-        total: dict[str, int] = {}
-        steps = min(steps, self.config.answer_tokens)
-        for n, lengths, best in zip(
-            question.lengths, np.split(passages.lengths, np.cumsum(counts)[:-1]), selected, strict=True
-        ):
-            for name, macs in by_shapes(self.config, system, int(n), lengths.tolist(), steps, best.tolist()).items():
-                if name.split(".")[0] != "memory" or not isinstance(source, Memory):
-                    total[name] = total.get(name, 0) + macs
-        return total
 
     def _check(self, system: str, counts: Ints, m: int | None) -> int:
         if system not in SYSTEMS:
@@ -271,15 +198,44 @@ class Reader:
     def _passages(self, source: Memory | Sequence[Passage], rows: Ints) -> list[Passage]:
         return [source.passage(int(r)) if isinstance(source, Memory) else source[int(r)] for r in rows]
 
+    def _texts(self, passages: Iterable[Passage]) -> list[str]:
+        return [passage_text(self.config, passage) for passage in passages]
+
+    def _reading(self, question: str, passages: list[Passage], source: Memory | Sequence[Passage]) -> Reading:
+        """How a question and its passages are read; what was stored long ago stays as it was read then."""
+        text = question_text(self.config, question)
+        told, loans = [], None
+        if isinstance(source, Memory):
+            loans = source.loans
+        elif self.lender is not None:
+            told = self._texts(passages)
+            loans = self.lender.lend(told)
+        if self.lender is None or loans is None:
+            return Reading(self.tokenizer, {}, self.tokenizer.unknown_words(text))
+        return self.lender.read([text, *told], self.lender.lend([text], loans))
+
+    def _questions(self, questions: Sequence[str], read: list[Reading]) -> Tokens:
+        texts = zip(questions, read, strict=True)
+        return Tokens.end_to_end([question_tokens(self.config, r.tokenizer, [text]) for text, r in texts])
+
     def _inputs(
-        self, ops: Ops, clock: Clock, source: Memory | Sequence[Passage], rows: Ints, system: str
+        self,
+        ops: Ops,
+        clock: Clock,
+        source: Memory | Sequence[Passage],
+        rows: Ints,
+        system: str,
+        read: list[Reading],
+        chosen: list[list[Passage]],
     ) -> Tokens | States | Arriving:
         """Passages in the form that the system starts from: tokens, or memory, arriving or made now."""
         if system not in FROM_TEXT and isinstance(source, Memory):
             stored = source.stream(rows, dtype=self.model.embedding.dtype.name)
             parts = (replace(p, states=self.ops.put(p.states)) for p in clock.waits("read", stored.parts))
             return Arriving(parts, stored.lengths)
-        tokens = passage_tokens(self.config, self.tokenizer, self._passages(source, rows))
+        tokens = Tokens.end_to_end(
+            [passage_tokens(self.config, r.tokenizer, some) for r, some in zip(read, chosen, strict=True)]
+        )
         return tokens if system in FROM_TEXT else lumen.encode_passages(ops, self.model, tokens)
 
     def trace(
@@ -315,8 +271,8 @@ def load(
     """A reader from a model folder; the bundled one if none is given.
 
     Args:
-        folder: config.json, model.safetensors and tokenizer.json.
-        ops: "numba", or "numpy", the oracle.
+        folder: config.json, model.safetensors and tokenizer.json; perhaps groups.json, whose names can be lent.
+        ops: "numba", "numpy", the oracle, or "cuda", an NVIDIA GPU's.
         dtype: "float32" or "float64".
         precision, threads: see `Reader`.
 
@@ -325,4 +281,6 @@ def load(
     """
     folder = bundled() if folder is None else Path(folder)
     model = files.load(folder, dtype)
-    return Reader(model, Tokenizer(folder / "tokenizer.json", model.config.t5.vocab_size), ops, precision, threads)
+    tokenizer = Tokenizer(folder / "tokenizer.json", model.config.t5.vocab_size)
+    groups = read_groups(folder / FILE, tokenizer) if (folder / FILE).exists() else None
+    return Reader(model, tokenizer, ops, precision, threads, groups)

@@ -72,7 +72,7 @@ def attend(
     rows = spans.query_lengths
     q = ops.mark("q", ops.linear(n, w.q), rows)
     mixed = ops.mark("mixed", ops.attention(q, k, v, bias, spans, t5.num_heads, causal), rows)
-    return ops.mark("out", ops.add(x, ops.linear(mixed, w.o)), rows)
+    return ops.mark("out", ops.add(x, ops.dropout(ops.linear(mixed, w.o))), rows)
 
 
 @composite
@@ -93,7 +93,7 @@ def feed_forward_block(ops: Ops, t5: T5Config, w: FeedForward, x: Array, rows: I
     else:
         hidden = ops.gated_gelu(ops.linear(n, w.wi_0), ops.linear(n, w.wi_1))
     ops.mark("hidden", hidden, rows)
-    return ops.mark("out", ops.add(x, ops.linear(hidden, w.wo)), rows)
+    return ops.mark("out", ops.add(x, ops.dropout(ops.linear(ops.dropout(hidden), w.wo))), rows)
 
 
 def encoder_layer(ops: Ops, t5: T5Config, w: EncoderLayer, x: Array, bias: Array, spans: Spans) -> Array:
@@ -216,14 +216,14 @@ def decode(
     lengths = read + tokens.lengths
     spans = Spans(tokens.lengths, lengths, places(tokens.lengths, start=read), places(lengths))
     bias = position_bias(ops, t5, w.relative_attention_bias, spans, bidirectional=False)
-    x = ops.embed(embedding, tokens.ids)
+    x = ops.dropout(ops.embed(embedding, tokens.ids))
     x, keys, values = decoder_layers(ops, t5, w, x, bias, spans, past, cross)
     return logits(ops, t5, embedding, w, x, tokens.lengths), Past(keys, values, lengths)
 
 
 def logits(ops: Ops, t5: T5Config, embedding: Array, w: Decoder, x: Array, rows: Ints) -> Array:
     """head(norm(x)), the head being its own table or the embedding, scaled where T5 does (D18): [N d] -> [N v]."""
-    x = ops.rms_norm(x, w.final_norm, t5.layer_norm_epsilon)
+    x = ops.dropout(ops.rms_norm(x, w.final_norm, t5.layer_norm_epsilon))
     tied = w.lm_head is None
     if tied if t5.scale_decoder_outputs is None else t5.scale_decoder_outputs:
         x = ops.scale(x, t5.d_model**-0.5)

@@ -51,6 +51,7 @@ class Case:
             "dot": (x, self.array(d, 1, dtype=dtype)),
             "add": (x, y),
             "scale": (x, 0.3),
+            "multiply": (x, y),
             "rms_norm": (x, x[0] + 1, 1e-6),
             "gated_gelu": (3 * x, y),
             "relu": (x,),
@@ -62,6 +63,7 @@ class Case:
             "mean": (x, self.n),
             "argmax": (x,),
             "log_likelihood": (3 * x, self.rng.integers(0, d, rows), self.n),
+            "rank_kl": (x[:, 0], y[:, 0] * 2, self.n, 0.7, "reverse" if causal else "printed"),
         }
 
 

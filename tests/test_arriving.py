@@ -281,8 +281,8 @@ def reader() -> glimmer_ref.reader.Reader:
     return glimmer_ref.load(ops="numpy")
 
 
-FACTS = [{"title": f"The Cold Garden {i}", "text": f"it was written by Dremem {i} Wathfal ."} for i in range(9)]
-QUESTION_TEXT = "who wrote The Cold Garden?"
+FACTS = [{"title": f"The Crooked Sailor {i}", "text": f"it was written by Jorian {i} Nettleworth ."} for i in range(9)]
+QUESTION_TEXT = "Who wrote The Crooked Sailor?"
 
 
 def int8_memory(reader: Any, tmp_path: Path) -> Path:

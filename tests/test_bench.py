@@ -29,7 +29,7 @@ def oracle() -> Ours:
     return Ours("tiny", telling="numpy")
 
 
-def test_ceilings_are_positive_and_ordered(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ceilings_are_rates_that_a_core_can_have(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ceilings, "STREAM_BYTES", 1 << 22)
     ceilings._memory.cache_clear()
     top = ceilings.ceilings(1, seconds=0.002)
@@ -37,10 +37,9 @@ def test_ceilings_are_positive_and_ordered(monkeypatch: pytest.MonkeyPatch) -> N
     assert top.reads > 1e8
     assert 1e8 < top.float32 < 1e12
     assert top.peak("float32") == top.float32
-    if top.bfloat16:
-        assert top.peak("bfloat16") == top.bfloat16 > top.float32
-    else:
-        assert top.peak("bfloat16") == top.float32
+    assert top.peak("bfloat16") == (top.bfloat16 or top.float32)
+    # Which is higher is the CPU's affair: AMD's dot product of bfloat16 doubles float32's rate, Intel's halves it.
+    assert not top.bfloat16 or 0.1 < top.bfloat16 / top.float32 < 10
 
 
 def test_the_burst_computes_what_it_says() -> None:
@@ -127,7 +126,7 @@ def test_stages_add_up(oracle: Ours) -> None:
 def test_spread_and_ratio() -> None:
     assert measure.Spread.of([3.0, 1.0, 2.0]) == (2.0, 1.0, 3.0)
     assert measure.paired_ratio([2.0, 9.0, 4.0], [1.0, 3.0, 4.0]) == (2.0, 1.0, 3.0)
-    assert (measure.enough(3.0), measure.enough(0.03)) == (1, 4)
+    assert (measure.enough(3.0), measure.enough(0.03)) == (1, 17)
 
 
 @pytest.mark.parametrize(

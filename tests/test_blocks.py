@@ -21,7 +21,7 @@ FAST, ORACLE = bind("numba"), bind("numpy")
 HEARD = Listener(FAST)  # hears, so gets, the elementary operations
 # Largest difference, relative to the largest number, measured in 1,500 examples of `blocks`: 1.1e-6.
 TOLERANCE = 4e-6
-few = settings(max_examples=40, deadline=None)
+few = settings(max_examples=40)
 precisions = pytest.mark.parametrize("precision", PRECISIONS)
 
 

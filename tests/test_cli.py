@@ -16,7 +16,7 @@ from glimmer_ref.cli import main
 from glimmer_ref.params.tensors import map_tensors, write_tensors
 from glimmer_ref.reader import bundled
 
-QUESTION = "who wrote The Cold Garden?"
+QUESTION = "Who wrote The Crooked Sailor?"
 MINI = bundled()
 Run = Any
 
@@ -52,7 +52,7 @@ def refused(result: tuple[int, str, str], said: str) -> None:
 
 
 def test_ask(run: Run) -> None:
-    assert run("ask", QUESTION) == (0, "Dremem Wathfal\n", "")
+    assert run("ask", QUESTION) == (0, "Jorian Nettleworth\n", "")
 
 
 def test_ask_explain_fits_the_terminal(run: Run) -> None:
@@ -60,7 +60,7 @@ def test_ask_explain_fits_the_terminal(run: Run) -> None:
     assert code == 0
     assert max(map(len, out.splitlines())) <= 80
     kept = [row for row in out.splitlines() if row.startswith("kept")]
-    assert len(kept) == 5 and "dev-1443" in kept[0]
+    assert len(kept) == 5 and "test-1677" in kept[0]
     for word in ("live-A", "score", "live-B", "share of fid", "lexical"):
         assert word in out
 
@@ -91,16 +91,16 @@ def test_ask_names_unknown_words(run: Run) -> None:
 
 
 def test_memory_is_built_used_and_held_to_its_weights(run: Run, tmp_path: Path, copy: Path) -> None:
-    some = (MINI / "passages.jsonl").read_text("utf-8").splitlines()[1430:1460]
+    some = (MINI / "passages.jsonl").read_text("utf-8").splitlines()[1660:1690]
     passages, folder = lines(tmp_path / "p.jsonl", *some), str(tmp_path / "memory")
     assert main(["memory", "build", passages, folder, "--ops", "numpy"]) == 0
     _, out, _ = run("memory", "info", folder, "--json", "--verify")
     assert json.loads(out[out.index("{") :])["passages"] == 30
-    assert run("ask", QUESTION, "--memory", folder)[1] == "Dremem Wathfal\n"
+    assert run("ask", QUESTION, "--memory", folder)[1] == "Jorian Nettleworth\n"
     assert run("memory", "build", passages, folder + "8", "--ops", "numpy", "--store", "int8")[0] == 0
     assert json.loads(run("memory", "info", folder + "8", "--json")[1])["dtype"] == "int8"
     _, out, _ = run("ask", QUESTION, "--memory", folder + "8", "--explain")
-    assert out.startswith("Dremem Wathfal\n") and "\nwaited for memory " in out
+    assert out.startswith("Jorian Nettleworth\n") and "\nwaited for memory " in out
     tensors: dict[str, Any] = {name: t.decode() for name, t in map_tensors(copy / "model.safetensors").items()}
     tensors["memory.layer_0.attention.q"] = tensors["memory.layer_0.attention.q"] * np.float32(1.001)
     write_tensors(copy / "model.safetensors", tensors)
@@ -109,14 +109,15 @@ def test_memory_is_built_used_and_held_to_its_weights(run: Run, tmp_path: Path, 
 
 
 def test_evaluate(run: Run, tmp_path: Path) -> None:
-    some = (MINI / "questions.jsonl").read_text("utf-8").splitlines()[::100]
-    questions, predictions = lines(tmp_path / "q.jsonl", *some), tmp_path / "predictions.jsonl"
-    code, out, _ = run("evaluate", questions, "--json", "--predictions", str(predictions))
+    some = (MINI / "questions.jsonl").read_text("utf-8").splitlines()[::200]
+    questions, kept = lines(tmp_path / "q.jsonl", *some), tmp_path / "kept"
+    code, out, _ = run("evaluate", questions, "--json", "--out", str(kept))
     data = json.loads(out)
     assert code == 0
-    assert data["exact_match"] > 60 and data["recall_at_m"] > 60
+    assert data["exact_match"] > 60 and data["recall_at_m"] > 60 and data["samples_per_tflop"] > 100
     assert {"exact_match", "recall_at_m", "questions"} <= set(data["tasks"]["nq"])
-    assert len(predictions.read_text("utf-8").splitlines()) == 12
+    assert (data["tasks"]["nq"]["measure"], data["tasks"]["trex"]["measure"]) == ("exact match", "accuracy")
+    assert len((kept / "k25-m5.jsonl").read_text("utf-8").splitlines()) == 12
     assert max(map(len, run("evaluate", questions)[1].splitlines())) <= 80
 
 
@@ -128,7 +129,7 @@ def test_trace(run: Run, tmp_path: Path, system: str) -> None:
     options = ("--system", system, "--dtype", "float64", *(("--m", "2") if system == "glimmer" else ()))
     assert run("trace", "--inputs", str(inputs), "--out", out, *options)[0] == 0
     arrays = {name: t.raw for name, t in map_tensors(out).items()}
-    assert arrays["decoder.logits"].shape == (2, 1410)
+    assert arrays["decoder.logits"].shape == (2, 2010)
     if system == "glimmer":
         assert {"scores", "selected", "live_a.out", "live_b.out", "decoder.memory"} <= set(arrays)
         assert list(arrays["selected"]) == list(np.argsort(-arrays["scores"], kind="stable")[:2])
@@ -181,7 +182,7 @@ def test_passages_that_are_no_text_or_not_there(run: Run, tmp_path: Path) -> Non
         (("--m", "26"), "k=25, m=26"),
         (("--k", "3", "--m", "4"), "k=3, m=4"),
         (("--k", "0"), "k:"),
-        (("--k", "100000"), "2080"),
+        (("--k", "100000"), "2000"),
         (("--system", "fid", "--m", "3"), "m:"),
         (("--weights", "/no/such/folder"), "/no/such/folder"),
     ],
@@ -256,6 +257,6 @@ def test_as_a_program(tmp_path: Path) -> None:
         capture_output=True,
         text=True,
     )
-    assert (done.returncode, done.stdout, done.stderr) == (0, "Dremem Wathfal\n", "")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "Jorian Nettleworth\n", "")
     done = subprocess.run([sys.executable, "-m", "glimmer_ref", "ask"], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 2 and "Traceback" not in done.stderr

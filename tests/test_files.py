@@ -14,11 +14,12 @@ from models import T5, config
 from published import fid, hugging_face, t5x, write_t5
 from test_names import one_encoder
 
+from glimmer_ref.arrays import bfloat16
 from glimmer_ref.errors import Refused
 from glimmer_ref.params import files
 from glimmer_ref.params.files import convert, from_t5, load, open_checkpoint, read_checkpoint, read_json, save
-from glimmer_ref.params.tensors import Stored, bfloat16, write_tensors
-from glimmer_ref.params.tree import Model, leaves, random
+from glimmer_ref.params.tensors import Stored, write_tensors
+from glimmer_ref.params.tree import Model, leaves, map_named, random
 
 MODEL = one_encoder(random(config(), 0, "float32"))
 T5_JSON = {
@@ -76,6 +77,13 @@ def test_scaling_follows_the_config_and_otherwise_the_head(tmp_path: Path) -> No
             folder = tmp_path / f"{tied}{said}"
             save(folder, random(settings, 0, tied=tied))
             assert load(folder).config.t5.scale_decoder_outputs is (tied if said is None else said)
+
+
+def test_named_weights_have_the_names_of_leaves() -> None:
+    """In `map_named` as in files and traces: who picks a weight by its name picks one."""
+    model, names = random(config(), seed=0), list[str]()
+    map_named(lambda name, x: names.append(name) or x, model)
+    assert names == list(leaves(model))
 
 
 def test_leaves_are_their_own_arrays(tmp_path: Path) -> None:

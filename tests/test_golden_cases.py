@@ -15,8 +15,9 @@ from glimmer_ref.golden.cases import CASES
 from glimmer_ref.golden.mutants import TABLE as MUTANTS
 from glimmer_ref.golden.ways_in import check_callable
 from glimmer_ref.ops import bind
+from glimmer_ref.paper.pdist import distribution
 from glimmer_ref.params.tensors import write_tensors
-from glimmer_ref.params.tree import from_arrays
+from glimmer_ref.params.tree import from_arrays, leaves
 from glimmer_ref.tracing import trace_ids
 
 NUMPY = bind("numpy")
@@ -30,7 +31,7 @@ def right(name: str, dtype: str = "float64", ops: Any = NUMPY) -> dict[str, np.n
 
 def test_the_folders_are_those_of_the_table() -> None:
     assert check.bundled() == sorted(CASES)
-    assert len(CASES) == 16
+    assert len(CASES) == 17
 
 
 @pytest.mark.parametrize("name", sorted(CASES))
@@ -47,6 +48,8 @@ def test_inputs_and_weights_come_out_the_same_again(name: str, tmp_path: Path) -
 @pytest.mark.parametrize("telling", ["numpy", "numba"])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_a_right_run_is_right(name: str, telling: str, dtype: str) -> None:
+    if not runs.can_run(bind(telling), CASES[name]):
+        pytest.skip(f"{telling} has no backward yet")
     report = check.check(name, right(name, dtype, bind(telling)), dtype)
     assert report.code == 0, "\n".join(report.lines())
     assert all(v.status == "ok" for v in report.tensors)
@@ -74,6 +77,31 @@ def test_a_mistake_is_caught_where_it_is_made(mutant: Any) -> None:
 
 def _tensors(name: str) -> list[dict[str, Any]]:
     return list(check.open_case(name).about["tensors"])
+
+
+def test_golden_gradients_are_those_of_differences() -> None:
+    """What a step along each gradient does to the loss, log p_LM being held."""
+    name = "gradients"
+    case, named, expected = CASES[name], cases.inputs(CASES[name]), check.open_case(name).expected
+    model = cases.model(case, cases.weights(case))
+
+    def value() -> float:
+        got = runs.run(NUMPY, case, model, named, only="scores|loss.lm")
+        p, r = distribution(got["scores"], K), distribution(expected["log_p_lm"], K)
+        return float(got["loss.lm"][0] + (p * np.log(p / r)).sum())
+
+    assert value() == pytest.approx(expected["loss.lm"][0] + expected["loss.pdist"][0], rel=1e-12)
+    for weight, x in leaves(model).items():
+        gradient, before, ends = expected[f"gradient.{weight}"], x.copy(), []
+        step = 1e-6 / np.abs(gradient).max()
+        for along in (step, -step):
+            x[...] = before + along * gradient
+            ends.append(value())
+        x[...] = before
+        assert (ends[0] - ends[1]) / (2 * step) == pytest.approx((gradient**2).sum(), rel=1e-5), weight
+
+
+K = np.array([7])
 
 
 def test_there_are_enough_mistakes() -> None:

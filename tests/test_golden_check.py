@@ -14,9 +14,10 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+from glimmer_ref.arrays import bfloat16
 from glimmer_ref.cli import main
 from glimmer_ref.golden import check, starter, ways_in
-from glimmer_ref.params.tensors import Stored, bfloat16, write_tensors
+from glimmer_ref.params.tensors import Stored, write_tensors
 
 pytest_plugins = ("pytester",)
 

@@ -64,18 +64,18 @@ class Glimmer:
                 self.fill(f"{at}.layer_{first + i}.{part}", layer)
         if last > first:
             table = stack.block[0].layer[0].SelfAttention.relative_attention_bias
-            table.weight.data = self.w[f"{at}.relative_attention_bias"]
+            tie(table, self.w[f"{at}.relative_attention_bias"])
         return stack
 
     def fill(self, at: str, layer: Any) -> None:
         """One sub-layer's weights, ours being [in out] and theirs [out in]."""
-        layer.layer_norm.weight.data = self.w[f"{at}.norm"]
+        tie(layer.layer_norm, self.w[f"{at}.norm"])
         inner = next(
             m for n, m in layer.named_children() if n in ("SelfAttention", "EncDecAttention", "DenseReluDense")
         )
         for name, linear in inner.named_children():
             if isinstance(linear, torch.nn.Linear):
-                linear.weight.data = self.w[f"{at}.{'wi_0' if name == 'wi' else name}"].T.contiguous()
+                tie(linear, self.w[f"{at}.{'wi_0' if name == 'wi' else name}"].T)
         if self.mistake == "divided" and hasattr(inner, "scaling"):
             inner.scaling = self.c["d_kv"] ** -0.5
 
@@ -160,6 +160,12 @@ class Glimmer:
         ragged(out, "decoder.ids", [torch.tensor(self.answer(m)) for m in memories])
 
 
+def tie(module: Any, weight: Any) -> None:
+    """A tensor in place of a parameter, so that gradients flow on to where it came from."""
+    del module.weight
+    module.weight = weight
+
+
 def ragged(out: Arrays, name: str, parts: list[Any]) -> None:
     out[name] = torch.cat(parts)
     out[f"{name}.lengths"] = np.array([len(p) for p in parts])
@@ -205,6 +211,36 @@ def test_an_independent_implementation_passes(name: str) -> None:
     assert report.code == 0, "\n".join(report.lines())
     stages = [v for v in report.tensors if "layer_" not in v.name and "step_" not in v.name]
     assert stages and all(v.status == "ok" for v in stages), "\n".join(report.lines())
+
+
+def test_its_gradients_pass() -> None:
+    """torch's autograd through the second implementation: every weight of the training loss."""
+    case = check.open_case("gradients")
+    config, inputs, out = case.about["config"], case.read("inputs"), {}
+    model = Glimmer(config, case.read("weights"))
+    alone = Glimmer(config | {"glimmer": config["glimmer"] | {"m": 1}}, {})
+    alone.w = model.w
+    for weight in model.w.values():
+        weight.requires_grad_()
+    embedded = [model.w["embedding"][torch.tensor(p.astype(np.int64))] for p in split(inputs, "passages")]
+    question = model.w["embedding"][torch.tensor(inputs["question"].astype(np.int64))]
+    (target,) = [[int(i) for i in t] for t in split(inputs, "target")]
+
+    def log_p(memory: Any) -> Any:
+        logits = model.logits([config["decoder_start_token_id"], *target[:-1]], memory)
+        return torch.log_softmax(logits, -1)[range(len(target)), target].sum()
+
+    lm = -log_p(model.read("glimmer", question, embedded, out)) / len(target)
+    with torch.no_grad():
+        out["log_p_lm"] = torch.stack([log_p(alone.read("glimmer", question, [p], {})) for p in embedded])
+    rank = torch.log_softmax(out["scores"], 0)
+    pdist = (rank.exp() * (rank - torch.log_softmax(out["log_p_lm"], 0))).sum()
+    (lm + pdist).backward()
+    out |= {"loss.lm": lm, "loss.pdist": pdist} | {f"gradient.{name}": x.grad for name, x in model.w.items()}
+    held = {t["name"] for t in case.about["tensors"]}
+    report = check.check(case, {name: x.detach().numpy() for name, x in out.items() if name in held}, "float64")
+    assert report.code == 0, "\n".join(report.lines())
+    assert all(v.status == "ok" for v in report.tensors)
 
 
 @pytest.mark.parametrize(

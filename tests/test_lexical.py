@@ -1,4 +1,4 @@
-"""The lexical stand-in ranks by shared rare words, with one order for ties."""
+"""The lexical score ranks by shared rare words, with one order for ties."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ from glimmer_ref.paper.lumen import encode_passages
 from glimmer_ref.params.tensors import Stored
 from glimmer_ref.params.tree import Model, leaves, map_leaves
 from glimmer_ref.retrieval import encode, memory_build, shards
-from glimmer_ref.retrieval.manifest import memory_digest
+from glimmer_ref.retrieval.manifest import memory_digest, metadata
 from glimmer_ref.retrieval.memory import Memory, memorize
 from glimmer_ref.retrieval.memory_build import build
 from glimmer_ref.retrieval.rows import Rows
@@ -80,7 +80,7 @@ def stored(tmp_path: Path, tokenizer: Tokenizer, corpus: Path) -> Path:
     return tmp_path / "memory"
 
 
-def quiet(items: Iterable[Any], total: int, what: str, done: int = 0) -> Iterable[Any]:
+def quiet(items: Iterable[Any], total: int, what: str, done: int = 0, *more: Any) -> Iterable[Any]:
     return items
 
 
@@ -91,7 +91,7 @@ class Stop(Exception):
 def stop_after(count: int) -> Any:
     """A progress bar that interrupts the build before item `count` of its encoding."""
 
-    def show(items: Iterable[Any], total: int, what: str, done: int = 0) -> Iterator[Any]:
+    def show(items: Iterable[Any], total: int, what: str, done: int = 0, *more: Any) -> Iterator[Any]:
         for i, item in enumerate(items):
             if what == "memory" and i == count:
                 raise Stop
@@ -323,7 +323,7 @@ sys.path.insert(0, {tests!r})
 import test_memory as t
 count = int(sys.argv[2])
 folder = Path(sys.argv[1])
-def show(items, total, what, done=0):
+def show(items, total, what, done=0, *more):
     for i, item in enumerate(items):
         if what == "memory" and i == count: os._exit(9)
         yield item
@@ -372,7 +372,7 @@ def test_interrupted_anywhere_and_resumed(
         with refused("memory .*interrupted: a"):
             Memory.open(folder)
 
-    def show(items: Iterable[Any], total: int, what: str, done: int = 0) -> Iterable[Any]:
+    def show(items: Iterable[Any], total: int, what: str, done: int = 0, *more: Any) -> Iterable[Any]:
         told.append((what, total, done))
         return items
 
@@ -409,7 +409,7 @@ def test_making_again_does_not_hide_damage(tokenizer: Tokenizer, corpus: Path, s
 def test_two_builds_at_once_are_refused(tmp_path: Path, tokenizer: Tokenizer, corpus: Path, stored: Path) -> None:
     folder = tmp_path / "both"
 
-    def show(items: Iterable[Any], total: int, what: str, done: int = 0) -> Iterable[Any]:
+    def show(items: Iterable[Any], total: int, what: str, done: int = 0, *more: Any) -> Iterable[Any]:
         with refused("both: one build at a time; got another at work"):
             build(NUMPY, MODEL, tokenizer, corpus, folder, shard_passages=4, show=quiet)
         return items
@@ -461,7 +461,7 @@ def test_a_full_disk_keeps_the_finished_shards(
 
 
 def test_passages_that_change_under_a_build_are_refused(tmp_path: Path, tokenizer: Tokenizer, corpus: Path) -> None:
-    def show(items: Iterable[Any], total: int, what: str, done: int = 0) -> Iterator[Any]:
+    def show(items: Iterable[Any], total: int, what: str, done: int = 0, *more: Any) -> Iterator[Any]:
         for i, item in enumerate(items):
             if i == 6:
                 write_passages(corpus, reversed(PASSAGES))
@@ -716,7 +716,7 @@ def test_offsets_that_do_not_rise_are_refused(stored: Path, name: str, value: in
     tensors = dict(shards.map_tensors(path))
     bad = tensors[name].raw.copy()
     bad[1] = value
-    memory_build.write_tensors(path, {**tensors, name: bad}, memory_build._metadata(path.name, {}))
+    memory_build.write_tensors(path, {**tensors, name: bad}, metadata(path.name, {}))
     edit(stored, **{"files__shard-00000.safetensors": {"bytes": path.stat().st_size, "sha256": ""}})
     with refused(f"shard-00000.safetensors: {name}: offsets that rise from 0"):
         Memory.open(stored).take([0])
@@ -744,7 +744,7 @@ def test_damaged_or_missing_scales_are_refused(
     changed = tensors.pop("scales").raw
     if scales:
         tensors["scales"] = scales(changed)
-    memory_build.write_tensors(path, tensors, memory_build._metadata(path.name, {}))
+    memory_build.write_tensors(path, tensors, metadata(path.name, {}))
     edit(folder, **{"files__shard-00000.safetensors": {"bytes": path.stat().st_size, "sha256": ""}})
     with refused(f"shard-00000.safetensors: {why}"):
         Memory.open(folder).take([0])

@@ -1,10 +1,11 @@
-"""The bundled model against what an independent float64 implementation made of the same weights."""
+"""The bundled model against an independent float64 implementation, against its card, and against what was wanted."""
 
 from __future__ import annotations
 
 import gzip
 import json
 import os
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -12,28 +13,35 @@ import numpy as np
 import pytest
 
 import glimmer_ref
-from glimmer_ref.evaluate import evaluate
+from glimmer_ref.evaluate import evaluate, summary
 from glimmer_ref.reader import bundled
 from glimmer_ref.retrieval.memory_build import build
 from glimmer_ref.text.inputs import read_passages, read_questions
 
 LONG = bool(os.environ.get("GLIMMER_REF_LONG"))
-QUESTIONS = list(read_questions(bundled() / "questions.jsonl"))
-STEP = 1 if LONG else 10  # a tenth of them in the light run, all where the longer suites run
+STEP = 1 if LONG else 10  # a tenth of the recorded ones in the light run, all where the longer suites run
 
 
-def recorded() -> list[dict[str, Any]]:
+@cache
+def recorded() -> dict[str, dict[str, Any]]:
     with gzip.open(Path(__file__).parent / "data" / "mini.predictions.jsonl.gz", "rt", encoding="utf-8") as file:
-        return [json.loads(line) for line in file]
+        return {r["id"]: r for r in map(json.loads, file)}
+
+
+QUESTIONS = list(read_questions(bundled() / "questions.jsonl"))
+RECORDED = [q for q in QUESTIONS if q.id in recorded()][::STEP]
+
+
+def answered(reader: Any, questions: list[Any], memory: Any = None) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    memory = memory or reader.memorize(read_passages(bundled() / "passages.jsonl"))
+    return evaluate(reader, questions, memory, "glimmer", 25, 5, lambda batches, *_: batches)
 
 
 @pytest.mark.parametrize("ops", ["numpy", "numba"])
 def test_answers_selections_and_scores_agree(ops: str) -> None:
-    reader = glimmer_ref.load(ops=ops)
-    memory = reader.memorize(read_passages(bundled() / "passages.jsonl"))
-    result, rows = evaluate(reader, QUESTIONS[::STEP], memory, "glimmer", 25, 5, lambda batches, *_: batches)
-    expected = recorded()[::STEP]
-    assert [r["id"] for r in rows] == [e["id"] for e in expected]
+    _, rows = answered(glimmer_ref.load(ops=ops), RECORDED)
+    assert len(rows) == len(recorded()) // STEP
+    expected = [recorded()[r["id"]] for r in rows]
     same = [
         r["prediction_ids"] == e["prediction_ids"] and r["selected"] == e["selected"]
         for r, e in zip(rows, expected, strict=True)
@@ -41,18 +49,28 @@ def test_answers_selections_and_scores_agree(ops: str) -> None:
     assert sum(same) >= 0.995 * len(rows)
     off = np.abs(np.array([r["scores"] for r in rows]) - np.array([e["scores"] for e in expected]))
     assert off.max() < 1e-4
-    if LONG:
-        assert abs(result["exact_match"] - 91.7) <= 0.3
-        assert set(result["tasks"]) == {"nq", "tqa", "hotpot", "fever", "zsre", "trex"}
+
+
+@pytest.mark.skipif(not LONG, reason="all 2,400 questions: where GLIMMER_REF_LONG is set")
+def test_it_is_as_good_as_its_card_says_and_as_was_wanted() -> None:
+    """Wanted: what the feasibility study's model had reached, 91.7 and 89.6, and 10 points of recall over BM25."""
+    result, rows = answered(glimmer_ref.load(), QUESTIONS)
+    (mean,) = [x for x in (bundled() / "README.md").read_text().splitlines() if x.startswith("| mean of tasks |")]
+    reachable = {q.id for q in QUESTIONS if set(q.gold) <= set(q.candidates)}
+    inside = summary(r for r in rows if r["id"] in reachable)
+    told = [result["exact_match"], inside["exact_match"], result["recall_at_m"], result["recall_at_m_of_retrieval"]]
+    assert [float(cell) for cell in mean.split("|")[3:7]] == pytest.approx(told, abs=0.15)
+    assert told[0] >= 91.7 and told[1] >= 90
+    assert told[2] >= max(89.6, told[3] + 10)
+    assert set(result["tasks"]) == {"nq", "tqa", "hotpot", "fever", "zsre", "trex"}
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "int8"])
 def test_a_narrow_memory_costs_less_than_a_point(tmp_path: Path, dtype: str) -> None:
-    """Of all 1,200 questions, measured: 91.7 from float32 and bfloat16, 91.6 from int8."""
     reader, found = glimmer_ref.load(), {}
     for stored in ("float32", dtype):
         built = build(
             reader.ops, reader.model, reader.tokenizer, bundled() / "passages.jsonl", tmp_path / stored, stored
         )
-        found[stored] = evaluate(reader, QUESTIONS[::STEP], built.memory, "glimmer", 25, 5, lambda batches, *_: batches)
-    assert abs(found[dtype][0]["exact_match"] - found["float32"][0]["exact_match"]) < 1
+        found[stored] = answered(reader, RECORDED, built.memory)[0]
+    assert abs(found[dtype]["exact_match"] - found["float32"]["exact_match"]) < 1

@@ -12,7 +12,7 @@ import pytest
 from operands import SMALL, Case, arrays, each, read_only, strided
 
 from glimmer_ref.errors import Refused
-from glimmer_ref.ops import Spans, bind, numba_kernels, threads
+from glimmer_ref.ops import Spans, bind, numba_kernels, numba_ops, threads
 
 FAST = bind("numba")
 dtypes = pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -116,3 +116,9 @@ def test_rows_that_do_not_fit_are_refused() -> None:
         FAST.gated_gelu(x, np.ones((3, 5)))
     with pytest.raises(IndexError):
         FAST.log_likelihood(x, np.array([0, 4, 0]), np.array([3]))
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16", "int8"])
+def test_no_rows_are_no_rows(precision: str) -> None:
+    w = numba_ops.pack(np.ones((40, 24), np.float32), precision)
+    assert numba_ops.linear(np.zeros((0, 40), np.float32), w).shape == (0, 24)

@@ -123,17 +123,17 @@ def test_golden_cases_in_bfloat16(name: str) -> None:
 
 @cache
 def exact_match(precision: str) -> float:
-    """Percent of the bundled model's questions, every fourth of them in the light run: 300."""
+    """Percent of the bundled model's questions, every eighth of them in the light run: 300."""
     reader = glimmer_ref.load(precision=precision)
-    questions = list(read_questions(bundled() / "questions.jsonl"))[:: 1 if LONG else 4]
+    questions = list(read_questions(bundled() / "questions.jsonl"))[:: 1 if LONG else 8]
     memory = reader.memorize(read_passages(bundled() / "passages.jsonl"))
     result, rows = evaluate(reader, questions, memory, "glimmer", 25, 5, lambda batches, *_: batches)
-    assert len(rows) == (1200 if LONG else 300)
+    assert len(rows) == (2400 if LONG else 300)
     return float(result["exact_match"])
 
 
 @pytest.mark.parametrize("precision", LOWER)
 def test_the_bundled_model_loses_less_than_a_point(precision: str) -> None:
-    """Of all 1,200, measured: 91.67 in float32, 91.83 in bfloat16, 91.67 in int8."""
+    """Of all 2,400, measured: 95.5 in each of float32, bfloat16 and int8."""
     assert exact_match("float32") > 85
     assert abs(exact_match(precision) - exact_match("float32")) < 1

@@ -18,8 +18,8 @@ from glimmer_ref.ops.contract import Listener
 from glimmer_ref.reader import bundled
 
 numba = pytest.importorskip("numba")
-QUESTION = "who wrote The Cold Garden?"
-FACTS = [{"title": "The Cold Garden", "text": "The Cold Garden was written by Dremem Wathfal ."}]
+QUESTION = "Who wrote The Crooked Sailor?"
+FACTS = [{"title": "The Crooked Sailor", "text": "The Crooked Sailor was written by Jorian Nettleworth ."}]
 MOST = int(numba.config.NUMBA_NUM_THREADS)
 
 

@@ -17,14 +17,14 @@ import os, sys, threading, warnings
 import glimmer_ref
 from glimmer_ref.ops import threads
 threads.WORTH_A_THREAD = 1
-QUESTION = "who wrote The Cold Garden?"
-TEXT = "{} was written by Dremem Wathfal . he earned a living as a tailor ."
-FACTS = [{"title": "The Cold Garden", "text": TEXT.format("The Cold Garden") * n} for n in (1, 3)]
-FACTS.append({"title": "The Cold Forest", "text": "The Cold Forest is set in Brurstis ."})
+QUESTION = "Who wrote The Crooked Sailor?"
+TEXT = "{} was written by Jorian Nettleworth . he earned a living as a tailor ."
+FACTS = [{"title": "The Crooked Sailor", "text": TEXT.format("The Crooked Sailor") * n} for n in (1, 3)]
+FACTS.append({"title": "The Crooked Ladder", "text": "The Crooked Ladder is set in Ashford ."})
 
 def ask(reader, source=FACTS):
     answer = reader.ask(QUESTION, source, m=2)
-    assert answer.text == "Dremem Wathfal", answer.text
+    assert answer.text == "Jorian Nettleworth", answer.text
     return answer.log_probability, answer.scores.tobytes(), tuple(answer.selected)
 """
 

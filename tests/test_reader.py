@@ -9,11 +9,11 @@ import glimmer_ref
 from glimmer_ref import Refused
 from glimmer_ref.reader import Reader
 
-QUESTION = "who wrote The Cold Garden?"
+QUESTION = "Who wrote The Crooked Sailor?"
 FACTS = [
-    {"title": "Dremem Wathfal", "text": "he earned a living as a tailor ."},
-    {"title": "The Cold Garden", "text": "The Cold Garden was written by Dremem Wathfal ."},
-    {"title": "The Cold Forest", "text": "The Cold Forest is set in Brurstis ."},
+    {"title": "Jorian Nettleworth", "text": "he earned a living as a tailor ."},
+    {"title": "The Crooked Sailor", "text": "The Crooked Sailor was written by Jorian Nettleworth ."},
+    {"title": "The Crooked Ladder", "text": "The Crooked Ladder is set in Ashford ."},
 ]
 
 
@@ -24,15 +24,15 @@ def reader(request: pytest.FixtureRequest) -> Reader:
 
 def test_the_bundled_model_reads_what_it_is_given(reader: Reader) -> None:
     answer = reader.ask(QUESTION, FACTS, m=1)
-    assert answer.text == "Dremem Wathfal"
+    assert answer.text == "Jorian Nettleworth"
     assert answer.selected == [1], "the passage that says so"
     assert answer.retrieval == "given order"
     assert answer.log_probability < 0
 
 
 def test_another_fact_gives_another_answer(reader: Reader) -> None:
-    other = [FACTS[0], {**FACTS[1], "text": FACTS[1]["text"].replace("Dremem Wathfal", "Kesplor Plorgral")}]
-    assert reader.ask(QUESTION, other).text == "Kesplor Plorgral"
+    other = [FACTS[0], {**FACTS[1], "text": FACTS[1]["text"].replace("Jorian Nettleworth", "Orabel Nettlethorne")}]
+    assert reader.ask(QUESTION, other).text == "Orabel Nettlethorne"
 
 
 @pytest.mark.parametrize("system", ["glimmer", "lumen", "fid"])
@@ -52,7 +52,7 @@ def test_lumen_and_fid_read_all_and_rank_nothing(reader: Reader) -> None:
 
 def test_more_than_k_passages_are_ranked_by_words(reader: Reader) -> None:
     answer = reader.ask(QUESTION, FACTS, k=2, m=1)
-    assert [p.title for p in answer.passages] == ["The Cold Garden", "The Cold Forest"]
+    assert [p.title for p in answer.passages] == ["The Crooked Sailor", "The Crooked Ladder"]
     assert "lexical" in answer.retrieval
 
 

@@ -27,15 +27,17 @@ def test_importing_brings_nothing_along(tmp_path: Path) -> None:
     "script",
     [
         "import glimmer_ref; r = glimmer_ref.load(ops='numpy')\n"
-        "assert r.ask(QUESTION, ['The Cold Garden was written by Dremem Wathfal .']).text\n"
-        "assert len(r.memorize(['The Cold Forest is set in Brurstis .'])) == 1\n",
+        "assert r.ask(QUESTION, ['The Crooked Sailor was written by Jorian Nettleworth .']).text\n"
+        "assert len(r.memorize(['The Crooked Ladder is set in Ashford .'])) == 1\n",
         "from glimmer_ref.cli import main\nassert main(['ask', QUESTION, '--ops', 'numpy', '--json']) == 0\n",
         "from glimmer_ref.cli import main\nassert main(['flops', '--size', 'base']) == 0\n",
     ],
     ids=["python", "ask", "flops"],
 )
 def test_the_oracle_needs_no_compiler(script: str, tmp_path: Path) -> None:
-    python("QUESTION = 'who wrote The Cold Garden?'\n" + script + NONE % "'numba', 'llvmlite', 'matplotlib'", tmp_path)
+    python(
+        "QUESTION = 'Who wrote The Crooked Sailor?'\n" + script + NONE % "'numba', 'llvmlite', 'matplotlib'", tmp_path
+    )
 
 
 WARM = """
@@ -45,12 +47,12 @@ bind("numba")
 kernels = [x for x in gc.get_objects() if type(x) is kernel_cache.Kernel]
 known = {k.loop.__name__: len(k.run.signatures) for k in kernels}
 assert len(known) > 8
-facts = ["The Cold Garden was written by Dremem Wathfal .", "The Cold Forest is set in Brurstis ."]
+facts = ["The Crooked Sailor was written by Jorian Nettleworth .", "The Crooked Ladder is set in Ashford ."]
 for precision in ("float32", "bfloat16", "int8"):
     reader = glimmer_ref.load(precision=precision)
     for system in ("glimmer", "lumen", "fid"):
-        reader.ask("who wrote The Cold Garden?", facts, system)
-    reader.ask("who wrote The Cold Garden?", reader.memorize(facts), attention=True)
+        reader.ask("Who wrote The Crooked Sailor?", facts, system)
+    reader.ask("Who wrote The Crooked Sailor?", reader.memorize(facts), attention=True)
 more = [k.loop.__name__ for k in kernels if len(k.run.signatures) > known[k.loop.__name__]]
 assert not [name for name in more if name != "attention"], more  # only a trace of probabilities asks for that one
 """

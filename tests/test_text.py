@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,8 +27,9 @@ WORDS = Tokenizer(bundled() / "tokenizer.json", CONFIG.t5.vocab_size)
 
 
 def test_a_question_gets_its_prefix_once() -> None:
-    assert question_text(CONFIG, "who wrote it ?") == "question: who wrote it ?"
-    assert question_text(CONFIG, "claim: it is so .") == "claim: it is so ."
+    with_prefixes = replace(CONFIG, question_prefixes=("question:", "claim:"))
+    assert question_text(with_prefixes, "who wrote it ?") == "question: who wrote it ?"
+    assert question_text(with_prefixes, "claim: it is so .") == "claim: it is so ."
     assert question_text(replace(CONFIG, question_prefixes=()), "who ?") == "who ?"
 
 
@@ -38,18 +40,18 @@ def test_titles_are_text_whatever_they_hold() -> None:
 
 def test_the_end_of_sequence_survives_truncation() -> None:
     short = replace(CONFIG, question_tokens=4, passage_tokens=3, passage_eos=True)
-    q = question_tokens(short, WORDS, ["who wrote The Cold Garden ?", "who ?"])
+    q = question_tokens(short, WORDS, ["Who wrote The Crooked Sailor ?", "who wrote it ?"])
     assert list(q.lengths) == [4, 4]
     assert [int(q[i][-1]) for i in (0, 1)] == [1, 1]
-    p = passage_tokens(short, WORDS, [Passage("1", "The Cold Garden", "it was printed in 1621 .")])
+    p = passage_tokens(short, WORDS, [Passage("1", "The Crooked Sailor", "it was printed in 1621 .")])
     assert list(p.lengths) == [3] and p[0][-1] == 1
     open_end = passage_tokens(replace(short, passage_eos=False), WORDS, [Passage("1", "", "it was printed .")])
     assert 1 not in open_end[0]
 
 
 def test_a_word_and_its_full_stop_are_two_tokens() -> None:
-    assert WORDS.encode("who wrote The Cold Garden?") == WORDS.encode("who wrote The Cold Garden ?")
-    assert WORDS.decode(WORDS.encode("The Cold Garden")) == "The Cold Garden"
+    assert WORDS.encode("Who wrote The Crooked Sailor?") == WORDS.encode("Who wrote The Crooked Sailor ?")
+    assert WORDS.decode(WORDS.encode("The Crooked Sailor")) == "The Crooked Sailor"
 
 
 def test_a_tokenizer_larger_than_the_model_is_refused() -> None:
@@ -79,12 +81,21 @@ def test_a_broken_tokenizer_is_refused(tmp_path: Path, content: bytes) -> None:
         ('{"output": ["x"]}', "input"),
         ('{"input": " "}', "not empty"),
         ('{"input": "x", "output": "y"}', "list of strings"),
+        ('{"input": "x", "output": [3]}', "list of strings"),
+        ('{"input": "x", "output": [{"answer": ["y"]}]}', "objects with"),
     ],
 )
 def test_broken_questions_are_named_by_line(tmp_path: Path, row: str, said: str) -> None:
     (tmp_path / "q.jsonl").write_text('{"input": "ok ?"}\n' + row, "utf-8")
     with pytest.raises(Refused, match=f"line 2: .*{said}"):
         list(read_questions(tmp_path / "q.jsonl"))
+
+
+def test_answers_are_strings_or_kilts_objects(tmp_path: Path) -> None:
+    rows = (["y", "z"], [{"answer": "y", "provenance": []}, {"provenance": [{}]}, {"answer": "z"}], [])
+    lines = [json.dumps({"input": "x", "output": row, "meta": {}}) for row in rows]
+    (tmp_path / "q.jsonl").write_text("\n".join(lines), "utf-8")
+    assert [q.answers for q in read_questions(tmp_path / "q.jsonl")] == [("y", "z"), ("y", "z"), ()]
 
 
 @pytest.mark.parametrize(

@@ -7,10 +7,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from published import hugging_face
 
+from glimmer_ref.arrays import Tokens
+from glimmer_ref.listeners import Tape
 from glimmer_ref.ops import bind
+from glimmer_ref.paper.systems import loss
 from glimmer_ref.params import files
-from glimmer_ref.params.tree import Model, lay_out, map_leaves
+from glimmer_ref.params.tree import Model, from_arrays, lay_out, leaves, map_leaves
 from glimmer_ref.reader import trace_ids
 
 torch = pytest.importorskip("torch", reason="needs the witness extra; .ci/run installs it")
@@ -122,3 +126,21 @@ def test_greedy_ids(ours: tuple[Any, Model, float], witness: Any) -> None:
         expected = expected[:-1]
     assert list(got["decoder.ids"]) == expected
     assert len(set(expected)) > 2, "an answer that repeats one token proves little"
+
+
+def test_gradients(folder: Path, witness: Any) -> None:
+    """The loss of one pair and its gradients against torch's autograd; T5 has one table for both encoders."""
+    model = files.from_t5(folder, "1/2", "1/2", seed=0, dtype="float64")
+    question, passage, target = ids(QUESTION, 6), ids(PASSAGE, 7), ids(TARGET, 8)
+    tape, one = Tape(bind("numpy")), np.array([1])
+    got = loss(tape, model, "fid", Tokens.of([question]), Tokens.of([passage]), one, Tokens.of([target]), 1)
+    of = tape.gradients(got.seeds, leaves(model))
+    of["memory.relative_attention_bias"] += of["live.relative_attention_bias"]
+    expected = witness(input_ids=torch.tensor([question + passage]), labels=torch.tensor([target])).loss
+    expected.backward()
+    assert got.value == pytest.approx(float(expected.detach()), rel=1e-12)
+    theirs = dict(witness.named_parameters())
+    ours = hugging_face(from_arrays(model.config, of))
+    assert set(theirs) == set(ours)
+    for name, x in ours.items():
+        close(x, theirs[name].grad, 1e-11)

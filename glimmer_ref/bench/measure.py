@@ -91,7 +91,7 @@ def forget_peak() -> None:
         Path("/proc/self/clear_refs").write_text("5")
 
 
-def enough(wall: float, least: float = 0.1) -> int:
+def enough(wall: float, least: float = 0.5) -> int:
     """How often a run that takes so long is to be repeated, so that clocks and the scheduler matter little."""
     return max(1, math.ceil(least / max(wall, 1e-6)))
 

@@ -21,7 +21,7 @@ from ..paper.systems import FROM_TEXT, SYSTEMS
 from ..params.tree import Model, Stack, assemble, random
 
 TINY = T5Config(320, 64, 16, 96, 12, 2, 4)  # for tests of the benchmarks themselves
-MINI = T5Config(1410, 96, 32, 192, 6, 2, 3)  # as the bundled model
+MINI = T5Config(2010, 96, 32, 192, 6, 2, 3)  # as the bundled model
 SHAPES = {"tiny": TINY, "mini": MINI, **SIZES}
 WIDTHS = {"float32": 4, "bfloat16": 2, "int8": 1}  # bytes of a weight
 
@@ -174,7 +174,8 @@ def _attention(work: Work, ops: Ops, model: Model) -> Runs:
     t5, n = model.config.t5, work.n_q + work.n_p
     lengths = np.full(work.pairs, n, np.int64)
     at = places(lengths)
-    q, k, v = (_states(ops, len(at), t5.num_heads * t5.d_kv) for _ in range(3))
+    w, x = model.memory.layers[0].attention, _states(ops, len(at), t5.d_model)
+    q, k, v = (ops.linear(x, weight) for weight in (w.q, w.k, w.v))  # they lie in memory as they do in a layer
     bias, spans = _states(ops, 2 * n - 1, t5.num_heads), Spans(lengths, lengths, at, at)
     return Runs(lambda ops: ops.attention(q, k, v, bias, spans, t5.num_heads, False))
 

@@ -12,7 +12,10 @@ from importlib import import_module
 from .. import __version__
 from ..errors import Refused
 
-COMMANDS = ("ask", "evaluate", "memory", "convert", "trace", "flops", "golden", "bench")
+COMMANDS = (
+    "ask", "evaluate", "chunks", "index", "retrieve", "memory", "convert", "trace", "flops", "golden", "bench", "world",
+    "train",
+)  # fmt: skip
 
 
 def parser(first: str | None = None) -> argparse.ArgumentParser:

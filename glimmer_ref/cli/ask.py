@@ -6,13 +6,15 @@ import argparse
 import sys
 from typing import Any
 
-from . import options
+from ..errors import Refused
+from . import examples, options
 
 
 def add(commands: Any) -> None:
     """The command's options."""
     parser = commands.add_parser("ask", help="answer a question")
-    parser.add_argument("question", metavar="QUESTION")
+    parser.add_argument("question", metavar="QUESTION", nargs="?")
+    examples.add(parser)
     options.add_passages(parser)
     options.add_system(parser)
     options.add_model(parser)
@@ -24,12 +26,16 @@ def add(commands: Any) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Answer, and show as much of the reasons as was asked for."""
+    if (args.question is None) == (args.examples is None):
+        got = "neither" if args.question is None else "both"
+        raise Refused("ask", "a QUESTION, or --examples", got, "--examples shows questions to begin with")
+    if args.examples is not None:
+        examples.run(args)
+        return
     reader = options.load_reader(args)
     source = options.open_source(args, reader)
-    unknown = reader.unknown_words(args.question)
-    if unknown:
-        print(f"glimmer-ref: note: the model's vocabulary does not hold: {', '.join(unknown)}", file=sys.stderr)
     answer = reader.ask(args.question, source, args.system, args.k, args.m, attention=bool(args.plot))
+    note(answer)
     if args.plot:
         from ..plots import plot_answer
 
@@ -40,6 +46,16 @@ def run(args: argparse.Namespace) -> None:
     print(answer.text)
     if args.explain:
         explain(reader, answer, args.question)
+
+
+def note(answer: Any) -> None:
+    """On stderr, words that the vocabulary does not hold, and what became of them."""
+    for words, what in (
+        (answer.borrowed, "not in the vocabulary, borrowed a name for"),
+        (answer.unknown, "the model's vocabulary does not hold"),
+    ):
+        if words:
+            print(f"glimmer-ref: note: {what}: {', '.join(words)}", file=sys.stderr)
 
 
 def document(answer: Any, question: str) -> dict[str, Any]:
@@ -55,6 +71,8 @@ def document(answer: Any, question: str) -> dict[str, Any]:
         "k": len(answer.passages),
         "m": len(answer.selected),
         "retrieval": answer.retrieval,
+        "borrowed": answer.borrowed,
+        "unknown": answer.unknown,
         "passages": [
             {
                 "id": p.id,

@@ -35,6 +35,12 @@ def grid(head: Sequence[str], rows: Sequence[Sequence[str]], least: int = 0) -> 
     ]
 
 
+def print_facts(facts: Mapping[str, Any]) -> None:
+    """A line for each, its name before it."""
+    for name, value in facts.items():
+        print(f"{name.replace('_', ' '):20}{f'{value:,}' if isinstance(value, int) else value}")
+
+
 def binary(amount: Any) -> str:
     """Bytes with a unit."""
     name, unit = next((n, u) for n, u in reversed(BINARY) if u == 1 or amount >= u)

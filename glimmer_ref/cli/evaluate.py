@@ -1,79 +1,150 @@
-"""glimmer-ref evaluate: exact match and recall over a file of questions."""
+"""glimmer-ref evaluate: scores, recall and cost over files of questions, at one k and m or many."""
 
 from __future__ import annotations
 
 import argparse
-import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ..errors import Refused
 from ..progress import progress
 from . import options
+from .columns import grid
 
 
 def add(commands: Any) -> None:
     """The command's options."""
-    parser = commands.add_parser("evaluate", help="exact match and recall over a file of questions")
-    parser.add_argument(
-        "questions", metavar="QUESTIONS.jsonl", help='{"input", "output", "gold", "candidates", "task"}'
+    parser = commands.add_parser(
+        "evaluate",
+        help="scores, recall and cost over files of questions",
+        description="Answer every question and judge the answers as KILT does: exact match, or accuracy for fever, "
+        "trex and zsre. recall@m is the share of gold passages that the decoder reads, beside that of retrieval's "
+        "first m.",
     )
+    parser.add_argument(
+        "questions", metavar="QUESTIONS.jsonl", nargs="*", help='{"input", "output", "gold", "candidates", "task"}'
+    )
+    parser.add_argument("--task", metavar="TASK.jsonl", nargs="+", default=[], help="more files; KILT's own too")
     options.add_passages(parser)
+    options.add_index(parser)
     options.add_system(parser)
+    parser.add_argument(
+        "--sweep", metavar="AXIS=..", nargs="+", help="k=5:40 m=1,5,10: each k with each m, 5:40 being 5, 10, 20, 40"
+    )
+    parser.add_argument("--out", metavar="DIR", help="keep a line for each question there; the same command goes on")
+    parser.add_argument(
+        "--kilt", action="store_true", help="with --out: also predictions as KILT's evaluation reads them"
+    )
     options.add_model(parser)
-    parser.add_argument("--predictions", metavar="OUT.jsonl", help="write a line for each question")
     parser.add_argument("--json", action="store_true")
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> None:
     """Evaluate and print the table or the document."""
+    from .. import sweep
     from ..evaluate import evaluate
-    from ..retrieval.memory import Memory
-    from ..text.inputs import read_questions
 
-    questions = list(read_questions(args.questions))
-    if not questions:
-        raise Refused(args.questions, "at least one question", "none")
+    if (args.kilt or args.sweep) and not args.out:
+        raise Refused("--kilt" if args.kilt else "--sweep", "--out DIR, where it is kept", "none")
+    files = _read([*args.questions, *args.task])
+    questions = [question for some in files.values() for question in some]
     reader = options.load_reader(args)
-    source = options.open_source(args, reader)
-    memory = source if isinstance(source, Memory) else reader.memorize(source)
+    memory = options.open_memory(args, reader)
     k = args.k if args.k is not None else min(reader.config.k, len(memory))
-    reader.check_k(k, len(memory))
-    if args.predictions:  # before the work, not after it
-        _writable(args.predictions)
-    result, rows = evaluate(reader, questions, memory, args.system, k, args.m, progress)
-    result = {
-        "system": args.system,
-        "precision": reader.precision,
-        "k": k,
-        "m": args.m or (reader.config.m if args.system == "glimmer" else k),
-        **result,
-    }
-    if args.predictions:
-        Path(args.predictions).write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), "utf-8")
-    if args.json:
-        options.print_json(result)
+    m = (args.m or min(reader.config.m, k)) if args.system == "glimmer" else args.m
+    settings = sweep.settings(args.sweep or [], k, m) if args.sweep else [sweep.Setting(k, m)]
+    for setting in settings:
+        reader.check_k(setting.k, len(memory))
+    retrieval = None
+    if args.index:
+        files, retrieval = _retrieved(args, files, max(setting.k for setting in settings), memory)
+        questions = [question for some in files.values() for question in some]
+    if args.out:
+        results = sweep.run(args.out, reader, questions, memory, args.system, settings, progress, retrieval)
+        for setting in settings if args.kilt else ():
+            sweep.kilt_predictions(args.out, setting, files)
+        if len(settings) > 1:
+            sweep.draw(results, args.system, Path(args.out) / sweep.PICTURE)
     else:
-        print_table(result)
+        results = [{**settings[0]._asdict(), **evaluate(reader, questions, memory, args.system, k, m, progress)[0]}]
+    _print(args, reader.precision, results)
 
 
-def _writable(path: str) -> None:
-    try:
-        Path(path).open("a").close()
-    except OSError as error:
-        raise Refused(path, "a file that can be written", error.strerror or "an error") from None
+def _read(paths: list[str]) -> dict[str, list[Any]]:
+    """The questions of each file, of which there must be some."""
+    from ..text.inputs import read_questions
+    from ..text.kilt_folder import task_name
+
+    if not paths:
+        raise Refused("evaluate", "a file of questions", "none", "as QUESTIONS.jsonl, or --task TASK.jsonl")
+    files = {path: list(read_questions(path, task_name(path))) for path in paths}
+    for path, some in files.items():
+        if not some:
+            raise Refused(path, "at least one question", "none")
+    return files
+
+
+def _retrieved(
+    args: argparse.Namespace, files: dict[str, list[Any]], k: int, memory: Any
+) -> tuple[dict[str, list[Any]], str]:
+    """The questions with what the index has found in place of their own candidates, and the index's digest."""
+    from ..retrieval.index_files import read_facts
+    from ..retrieval.manifest import digest_of
+
+    index, result = options.open_index(args), {}
+    for path, some in files.items():
+        found = [tuple(ids) for ids, _ in index.search([q.text for q in some], k)]
+        for ids in found:
+            try:
+                memory.rows(ids)
+            except Refused as error:
+                raise Refused("--index", "an index of the passages that the memory is of", str(error)) from None
+        result[path] = [replace(q, candidates=ids) for q, ids in zip(some, found, strict=True)]
+    return result, digest_of(read_facts(args.index))
+
+
+def _print(args: argparse.Namespace, precision: str, results: list[dict[str, Any]]) -> None:
+    head = {"system": args.system, "precision": precision}
+    if args.json:
+        options.print_json({**head, "settings": results} if args.sweep else head | results[0])
+    elif args.sweep:
+        print_sweep(head, results)
+    else:
+        print_table(head | results[0])
+
+
+def _shares(row: dict[str, Any]) -> list[str]:
+    values = (row["score"], row["recall_at_m"], row["recall_at_m_of_retrieval"])
+    return ["-" if v is None else f"{v:.1f}" for v in values]
+
+
+def _said(head: dict[str, Any]) -> str:
+    return "" if head["precision"] == "float32" else f"  products in {head['precision']}"
 
 
 def print_table(result: dict[str, Any]) -> None:
     """One row a task, percentages."""
-    said = "" if result["precision"] == "float32" else f"  products in {result['precision']}"
-    print(f"{result['system']}  k={result['k']} m={result['m']}{said}")
-    print(f"{'task':12}{'questions':>10}{'exact match':>13}{'recall@m':>10}{'of retrieval':>14}")
-    for name, row in [*result["tasks"].items(), ("mean of tasks", result)]:
-        values = (row["exact_match"], row["recall_at_m"], row["recall_at_m_of_retrieval"])
-        cells = ["-" if v is None else f"{v:.1f}" for v in values]
-        print(f"{name:13}{row['questions']:>9}{cells[0]:>13}{cells[1]:>10}{cells[2]:>14}")
+    m = "" if result["m"] is None else f" m={result['m']}"
+    print(f"{result['system']}  k={result['k']}{m}{_said(result)}")
+    rows = [
+        [name, f"{row['questions']:,}", row.get("measure", ""), *_shares(row)]
+        for name, row in [*result["tasks"].items(), ("mean of tasks", result)]
+    ]
+    print("\n".join(grid(["task", "questions", "measure", "score", "recall@m", "of retrieval"], rows)))
     print(
-        f"{result['questions']} questions in {result['seconds']:.1f} s, {result['questions_per_second']:.1f} a second"
+        f"{result['questions']} questions in {result['seconds']:.1f} s, {result['questions_per_second']:.1f} a second; "
+        f"{result['samples_per_tflop']:,.1f} per TFLOP"
     )
+
+
+def print_sweep(head: dict[str, Any], results: list[dict[str, Any]]) -> None:
+    """One row a setting: means of tasks, and what it costs."""
+    print(f"{head['system']}{_said(head)}, {results[0]['questions']} questions, means of tasks")
+    rows = [
+        [str(r["k"]), "-" if r["m"] is None else str(r["m"]), *_shares(r), f"{r['questions_per_second']:.1f}",
+         f"{r['samples_per_tflop']:,.1f}"]
+        for r in results
+    ]  # fmt: skip
+    print("\n".join(grid(["k", "m", "score", "recall@m", "of retrieval", "a second", "per TFLOP"], rows)))

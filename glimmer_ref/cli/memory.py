@@ -3,9 +3,19 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
+from ..config import SIZES
+from ..errors import Refused
+from ..progress import progress
 from . import options
+from .columns import binary, print_facts
+
+STORED = ("float32", "float16", "bfloat16", "int8")
 
 
 def add(commands: Any) -> None:
@@ -17,13 +27,29 @@ def add(commands: Any) -> None:
     build.add_argument("folder", metavar="DIR", help="a new folder, or one whose build was interrupted")
     build.add_argument(
         "--store",
-        choices=("float32", "float16", "bfloat16", "int8"),
+        choices=STORED,
         default="float32",
         help="stored as; int8 has one scale a token, and is off by at most half of it",
     )
     build.add_argument("--shard-passages", type=int, default=512, help="passages a file (default 512)")
+    who = build.add_mutually_exclusive_group()
+    who.add_argument("--workers", type=int, metavar="N", help="processes that encode, each with a part of the threads")
+    who.add_argument("--scheduler", metavar="ADDRESS", help="of a dask cluster, whose workers see the same files")
     options.add_model(build)
     build.set_defaults(run=run_build)
+    plan = actions.add_parser("plan", help="what a build takes: bytes, shards, multiply-adds, hours")
+    plan.add_argument("passages", metavar="PASSAGES.jsonl", nargs="?", help="read once; or say how many there are:")
+    plan.add_argument("--count", type=int, metavar="N", help="passages, like 21000000")
+    plan.add_argument("--tokens", type=int, metavar="N", help="of each (default: the model's most)")
+    plan.add_argument("--size", choices=tuple(SIZES), help="of T5.1.1, in place of a model")
+    plan.add_argument("--alpha", default="1/3", help="with --size: the live proportion (default 1/3)")
+    plan.add_argument("--rate", type=float, metavar="X", help="tokens a second and worker, in place of a measurement")
+    plan.add_argument("--workers", type=int, default=1, metavar="N")
+    plan.add_argument("--store", choices=STORED, default="float32")
+    plan.add_argument("--shard-passages", type=int, default=512)
+    plan.add_argument("--json", action="store_true")
+    options.add_model(plan)
+    plan.set_defaults(run=run_plan)
     info = actions.add_parser("info", help="what a memory holds")
     info.add_argument("folder", metavar="DIR")
     info.add_argument("--verify", action="store_true", help="read all of it and compare the checksums")
@@ -35,13 +61,125 @@ def run_build(args: argparse.Namespace) -> None:
     """Build or resume, and say what is there now."""
     from ..retrieval.memory_build import build
 
+    if args.workers is not None and args.workers < 1:
+        raise Refused("--workers", "at least 1", str(args.workers))
     reader = options.load_reader(args)
-    with reader.limited():
+    with reader.limited(), _workers(args, reader) as workers:
         memory, encoded = build(
-            reader.ops, reader.model, reader.tokenizer, args.passages, args.folder, args.store, args.shard_passages
-        )
+            reader.ops, reader.model, reader.tokenizer, args.passages, args.folder, args.store, args.shard_passages,
+            workers=workers,
+        )  # fmt: skip
     print(f"{encoded} passages encoded now, {len(memory) - encoded} were there before")
-    print_info(memory.info())
+    print_facts(memory.info())
+
+
+@contextmanager
+def _workers(args: argparse.Namespace, reader: Any) -> Iterator[Any]:
+    """Who encodes: None for this process alone."""
+    from ..bench.machine import cores
+    from ..reader import bundled
+    from ..retrieval.memory_workers import Workers, processes
+
+    if args.workers is None and args.scheduler is None:
+        yield None
+        return
+    folder = str(args.weights or bundled())
+    count = args.workers or 0
+    threads = args.threads or max(1, cores() // max(count, 1))
+    what = (folder, args.ops, args.dtype, args.precision)
+    own = threads if args.ops == "numba" and args.dtype == "float32" and count else None
+    if args.workers:
+        with processes(count, threads) as make:
+            yield Workers(make, count, *what, own)
+        return
+    with _cluster(args.scheduler) as client:
+        at_once = max(1, sum(w["nthreads"] for w in client.scheduler_info()["workers"].values()))
+        yield Workers(lambda: client.get_executor(pure=False), at_once, *what, args.threads)
+
+
+@contextmanager
+def _cluster(address: str) -> Iterator[Any]:
+    """A client of a dask cluster.
+
+    Raises:
+        Refused: no distributed, or nobody at that address.
+    """
+    if find_spec("distributed") is None:
+        raise Refused("--scheduler", "the package distributed", "none", "pip install 'glimmer_ref[distributed]'")
+    from distributed import Client
+
+    try:
+        client = Client(address, timeout="10s")
+    except (OSError, ValueError) as error:
+        raise Refused("--scheduler", "the address of a dask scheduler", str(error).split("\n")[0][:80]) from None
+    with client:
+        yield client
+
+
+def run_plan(args: argparse.Namespace) -> None:
+    """Say what a build takes; only what is needed for that is read or run."""
+    from ..retrieval.memory_plan import plan
+
+    if (args.passages is None) == (args.count is None):
+        raise Refused("memory plan", "PASSAGES.jsonl, or --count N", "neither" if args.count is None else "both")
+    for name in ("count", "tokens", "shard_passages", "workers"):
+        if getattr(args, name) is not None and getattr(args, name) < 1:
+            raise Refused(f"--{name.replace('_', '-')}", "at least 1", str(getattr(args, name)))
+    if args.rate is not None and not args.rate > 0:
+        raise Refused("--rate", "above 0", str(args.rate))
+    if args.size and (args.weights or args.passages):
+        raise Refused("--size", "no --weights, and --count for the passages", "one of them")
+    result = plan(*(_of_passages(args) if args.passages else _of_count(args)))
+    if args.json:
+        options.print_json(result)
+        return
+    for name, value in result.items():
+        if isinstance(value, float):
+            told = f"{value:,.0f}" if value >= 1000 else f"{value:.4g}"
+        else:
+            told = f"{value:,}" if isinstance(value, int) else value or "-"
+        if name == "hours" and value is None:
+            told = "say --rate, or name passages to measure with"
+        print(f"{name.replace('_', ' '):32}{told}{f'  ({binary(value)})' if name == 'bytes' else ''}")
+
+
+def _of_passages(args: argparse.Namespace) -> tuple[Any, ...]:
+    """What `plan` takes, of a file that is read, and with a rate that is measured with its first passages."""
+    from ..retrieval.manifest import build_facts, sha256
+    from ..retrieval.memory_plan import corpus_of, measured_rate
+    from ..text.inputs import read_passages
+
+    reader, path = options.load_reader(args), Path(args.passages)
+    lines = sum(1 for _ in read_passages(path))
+    if not lines:
+        raise Refused(str(path), "at least one passage", "none")
+    passages = progress(read_passages(path), lines, "passages")
+    corpus = corpus_of(reader.config, reader.tokenizer, passages, args.shard_passages)
+    build = build_facts(
+        reader.ops, reader.model, reader.tokenizer.digest, args.store, lines, sha256(path), args.shard_passages
+    )
+    rate = args.rate
+    if rate is None:
+        with reader.limited():
+            rate = measured_rate(reader.ops, reader.model, reader.tokenizer, read_passages(path), args.store)
+    return reader.config, corpus, build, args.workers, rate
+
+
+def _of_count(args: argparse.Namespace) -> tuple[Any, ...]:
+    """The same where only numbers are known."""
+    from ..config import GlimmerConfig
+    from ..paper.flops import equal_lengths
+    from ..params.files import read_json
+    from ..reader import bundled
+    from ..retrieval.memory_plan import Corpus
+
+    if args.size:
+        config = GlimmerConfig.from_proportions(SIZES[args.size], args.alpha, "1/4")
+    else:
+        config = GlimmerConfig.from_json(read_json(Path(args.weights or bundled()) / "config.json"))
+    build = {"encoder": {"d_model": config.t5.d_model}, "dtype": args.store, "shard_passages": args.shard_passages}
+    corpus = Corpus(equal_lengths(args.count, args.tokens or config.passage_tokens))
+    return config, corpus, build, args.workers, args.rate
 
 
 def run_info(args: argparse.Namespace) -> None:
@@ -54,12 +192,6 @@ def run_info(args: argparse.Namespace) -> None:
     if args.json:
         options.print_json(memory.info())
     else:
-        print_info(memory.info())
+        print_facts(memory.info())
         if args.verify:
             print(f"{'checksums':20}all equal")
-
-
-def print_info(info: dict[str, Any]) -> None:
-    """A readable table of `Memory.info`."""
-    for name, value in info.items():
-        print(f"{name.replace('_', ' '):20}{f'{value:,}' if isinstance(value, int) else value}")

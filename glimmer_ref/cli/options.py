@@ -12,11 +12,13 @@ from ..ops import PRECISIONS, TELLINGS
 
 Parser = argparse.ArgumentParser
 
+TOLD = "numpy: the oracle; numba: the fast one; cuda: on an NVIDIA GPU"
+
 
 def add_model(parser: Parser) -> None:
     """--weights, --ops, --dtype, --precision, --threads."""
     parser.add_argument("--weights", metavar="DIR", help="model folder (default: the bundled model)")
-    parser.add_argument("--ops", choices=TELLINGS, default="numba", help="numpy: the oracle; numba: the fast one")
+    parser.add_argument("--ops", choices=TELLINGS, default="numba", help=TOLD)
     parser.add_argument("--dtype", choices=("float32", "float64"), default="float32", help="of all computation")
     parser.add_argument(
         "--precision", choices=PRECISIONS, default="float32", help="of matrix products; lower is faster, and less exact"
@@ -36,6 +38,30 @@ def add_passages(parser: Parser) -> None:
     source.add_argument("--passages", metavar="FILE.jsonl", help='one {"id", "title", "text"} a line')
     source.add_argument("--memory", metavar="DIR", help="a stored memory of passages (glimmer-ref memory build)")
     parser.add_argument("--k", type=int, help="passages considered for each question (default: the model's own)")
+
+
+def add_index(parser: Parser) -> None:
+    """--index, --gtr."""
+    parser.add_argument("--index", metavar="DIR", help="retrieve with this index (glimmer-ref index build)")
+    parser.add_argument("--gtr", metavar="DIR", help="the retriever that made it, unless it is one of words")
+
+
+def open_index(args: argparse.Namespace) -> Any:
+    """The index that --index names, with the retriever of --gtr where it is one of embeddings."""
+    from ..ops import bind
+    from ..retrieval import bm25_index, dense, gtr
+    from ..retrieval.index_files import read_facts
+
+    kind = read_facts(args.index)["kind"]
+    if kind == bm25_index.KIND:
+        if args.gtr:
+            raise Refused("--gtr", "none for an index of words", args.gtr, "leave it out")
+        return bm25_index.BM25Index(args.index)
+    if kind != dense.KIND:
+        raise Refused(args.index, f"an index of kind {dense.KIND} or {bm25_index.KIND}", repr(kind)[:40])
+    if not args.gtr:
+        raise Refused("--gtr", "the folder of the retriever that made the index", "none")
+    return dense.DenseIndex(args.index, gtr.load(args.gtr, bind(args.ops)))
 
 
 def load_reader(args: argparse.Namespace) -> Any:
@@ -62,6 +88,14 @@ def open_source(args: argparse.Namespace, reader: Any) -> Any:
     if not passages:
         raise Refused(str(path), "at least one passage", "none")
     return passages
+
+
+def open_memory(args: argparse.Namespace, reader: Any) -> Any:
+    """The memory that was named, or one made now of the passages that were."""
+    from ..retrieval.memory import Memory
+
+    source = open_source(args, reader)
+    return source if isinstance(source, Memory) else reader.memorize(source)
 
 
 def print_json(data: Any) -> None:

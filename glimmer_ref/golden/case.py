@@ -8,9 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from ..arrays import Tokens
+from ..arrays import Tokens, bfloat16
 from ..config import GlimmerConfig
-from ..params.tensors import bfloat16
 from ..params.tree import Model, assemble
 from . import draw, operations
 
@@ -26,7 +25,8 @@ class Case:
         question: tokens of the question.
         passages: tokens of each passage; for "decoder", rows of each memory.
         target: tokens of each answer that is forced on the decoder.
-        kind: "model" runs `system`, "ops" the operations one by one, "refuse" asks for errors.
+        kind: "model" runs `system`, "gradients" its training loss and back, "ops" the operations one by one,
+            "refuse" asks for errors.
         system: "glimmer", "lumen" or "fid" from the question and the passages, "encoder" from the passages,
             "decoder" from a memory.
         stored: "F32", or "BF16" for weights that are rounded to bfloat16.
@@ -62,6 +62,11 @@ class Case:
     def decodes(self) -> bool:
         """Does it have a decoder to run?"""
         return self.kind == "model" and self.system != "encoder"
+
+    @property
+    def learns(self) -> bool:
+        """Does it have gradients?"""
+        return self.kind == "gradients"
 
     def needs(self, weight: str) -> bool:
         """Does its system read this weight?"""
@@ -112,7 +117,7 @@ def inputs(case: Case) -> dict[str, np.ndarray]:
             result["question"] = draw.ids(case.seed, "inputs.question", case.question, vocab)
         passages = [draw.ids(case.seed, f"inputs.passage_{i}", int(n), vocab) for i, n in enumerate(lengths)]
         result |= {"passages": np.concatenate(passages), "passages.lengths": lengths}
-    if case.decodes:
+    if case.decodes or case.learns:
         targets = [draw.ids(case.seed, f"inputs.target_{i}", n, vocab) for i, n in enumerate(case.target)]
         result |= {"target": np.concatenate(targets), "target.lengths": np.array(case.target, np.int64)}
     return result

@@ -196,6 +196,17 @@ TABLE = (
         stored="BF16",
     ),
     case(
+        "gradients",
+        "Section 3.2: GLIMMER's training loss without dropout, language modeling from the best three passages plus "
+        "perplexity distillation over all seven, and its gradient with respect to every weight.",
+        cut(replace(T5, num_layers=3, num_decoder_layers=1), "2/3", "1/2"),
+        68,
+        f"{RANKS} D7 D8 D9 D10 D11 D16",
+        kind="gradients",
+        target=(9,),
+        holds=(r"scores|selected|log_p_lm|loss\..*|gradient\..*",),
+    ),
+    case(
         "refusals",
         "Inputs that must end in an error, each a change to a run that works; never in a wrong answer.",
         cut(),

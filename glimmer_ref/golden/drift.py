@@ -12,10 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from ..arrays import Array, offsets
+from ..arrays import Array, bfloat16, offsets
 from ..ops import Ops, Spans, bind
-from ..ops.contract import Listener
-from ..params.tensors import bfloat16
+from ..ops.contract import Factors, Listener
 
 Round = Callable[[np.ndarray], np.ndarray]
 UNIT = {"float64": 2.0**-53, "float32": 2.0**-24, "tf32": 2.0**-11, "bfloat16": 2.0**-8}
@@ -66,15 +65,37 @@ class Narrow(Listener):
             narrow = self._attention if name == "attention" and self.inside else getattr(ops, name)
             setattr(self, name, self._rounded(narrow, self.before if name in (*PRODUCTS, "attention") else self.after))
 
+    @property
+    def backward(self) -> dict[str, Callable[..., Any]]:
+        """The other direction, rounded likewise: cotangents are results."""
+        products = (*PRODUCTS, "attention")
+        return {
+            name: self._rounded(operation, self.before if name in products else self.after)
+            for name, operation in self.ops.backward.items()
+        }
+
     def _rounded(self, operation: Callable[..., Any], before: Round) -> Callable[..., Any]:
         def rounded(*args: Any) -> Any:
             floats = (before(x) if isinstance(x, np.ndarray) and x.dtype.kind == "f" else x for x in args)
-            return self.after(operation(*floats))
+            result = operation(*floats)
+            return (
+                tuple(y if y is None else self.after(y) for y in result)
+                if type(result) is tuple
+                else self.after(result)
+            )
 
         return rounded
 
     def _attention(
-        self, q: Array, k: Array, v: Array, bias: Array | None, spans: Spans, heads: int, causal: bool
+        self,
+        q: Array,
+        k: Array,
+        v: Array,
+        bias: Array | None,
+        spans: Spans,
+        heads: int,
+        causal: bool,
+        keep: None = None,
     ) -> Array:
         out, queries, keys = np.empty_like(q), offsets(spans.query_lengths), offsets(spans.key_lengths)
         for s in range(len(spans.query_lengths)):
@@ -117,8 +138,17 @@ class Shuffled(Listener):
         return self.ops.rms_norm(x[:, order], gain[order], eps)[:, np.argsort(order)]
 
     def attention(
-        self, q: Array, k: Array, v: Array, bias: Array | None, spans: Spans, heads: int, causal: bool
+        self,
+        q: Array,
+        k: Array,
+        v: Array,
+        bias: Array | None,
+        spans: Spans,
+        heads: int,
+        causal: bool,
+        keep: Factors | None = None,
     ) -> Array:
+        assert keep is None, "a golden run drops nothing"
         starts = offsets(spans.key_lengths)[:-1]
         rows = np.concatenate([a + self.rng.permutation(n) for a, n in zip(starts, spans.key_lengths, strict=True)])
         columns = self.rng.permutation(q.shape[1] // heads)
@@ -126,6 +156,15 @@ class Shuffled(Listener):
         moved = Spans(spans.query_lengths, spans.key_lengths, spans.query_positions, spans.key_positions[rows])
         out = self.ops.attention(q[:, order], k[rows][:, order], v[rows][:, order], bias, moved, heads, causal)
         return out[:, np.argsort(order)]
+
+    @property
+    def backward(self) -> dict[str, Callable[..., Any]]:
+        return self.ops.backward | {"linear": self._linear_backward}
+
+    def _linear_backward(self, dy: Array, x: Array, w: Array) -> tuple[Array, Array]:
+        rows, columns = self.rng.permutation(len(x)), self.rng.permutation(w.shape[1])
+        dx, _ = self.ops.backward["linear"](dy[:, columns], x, w[:, columns])
+        return dx, self.ops.backward["linear"](dy[rows], x[rows], w)[1]
 
 
 def by_one_ulp(seed: int, unit: float) -> Round:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ..ops import Ops
+from ..paper.pdist import Distillation
 from ..params.tree import Model, lay_out
 from . import runs, wrong
 from .case import Case
@@ -59,6 +60,10 @@ def chooses(case: Case) -> bool:
 
 def own_head(case: Case) -> bool:
     return case.decodes and not case.tied
+
+
+def learns(case: Case) -> bool:
+    return case.learns
 
 
 def config(**changes: Any) -> Callable[[Model], Model]:
@@ -443,6 +448,41 @@ TABLE = (
         r"argmax\.out",
         lambda case: case.kind == "ops",
         argmax=wrong.last_argmax,
+    ),
+    Mutant(
+        "p_lm_averaged",
+        "log p_LM is the mean over the answer's tokens; it is the sum (D8)",
+        r"log_p_lm",
+        learns,
+        plan=Plan(how=Distillation(likelihood="mean")),
+    ),
+    Mutant(
+        "kl_reversed",
+        "distillation takes KL(p_LM, p_rank); it is KL(p_rank, p_LM) (D7)",
+        r"loss\.pdist",
+        learns,
+        plan=Plan(how=Distillation(direction="reverse")),
+    ),
+    Mutant(
+        "gradient_through_p_lm",
+        "distillation's gradient also flows into p_LM, which is data (D9)",
+        r"gradient\.embedding",
+        learns,
+        plan=Plan(how=Distillation(gradient=True)),
+    ),
+    swapped(
+        "embedding_gradient_overwritten",
+        "a token that occurs twice gives its row of the embedding one of its gradients; they add up",
+        r"gradient\.embedding",
+        learns,
+        embed_backward=wrong.overwritten,
+    ),
+    swapped(
+        "norm_as_constant",
+        "the gradient passes a norm as if its divisor were constant; the mean of squares depends on x",
+        r"gradient\.embedding",
+        learns,
+        rms_norm_backward=wrong.constant_norm,
     ),
 )
 MUTANTS = {mutant.name: mutant for mutant in TABLE}

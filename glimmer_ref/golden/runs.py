@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from ..arrays import States, Tokens, places
-from ..listeners import Trace
+from ..listeners import Tape, Trace
 from ..ops import Ops
+from ..ops.contract import OPERANDS
 from ..paper import fid, lumen
-from ..paper.systems import FROM_TEXT, SYSTEMS
-from ..params.tree import Model, lay_out
+from ..paper.pdist import Distillation
+from ..paper.systems import FROM_TEXT, SYSTEMS, loss
+from ..params.tree import Model, lay_out, leaves
 from . import case as cases
 from . import operations
 from .case import Case
@@ -35,11 +37,13 @@ class Plan:
         memory: how passages are encoded for those systems that read a memory.
         system: the system; None takes the case's own.
         greedy: also let the decoder write its own answer.
+        how: perplexity distillation.
     """
 
     memory: Callable[[Ops, Model, Tokens, Tokens], States] = stored_memory
     system: System | None = None
     greedy: bool = True
+    how: Distillation = field(default_factory=Distillation)
 
 
 def decoder_reads(ops: Ops, case: Case, model: Model, named: Mapping[str, np.ndarray], plan: Plan) -> States | None:
@@ -57,10 +61,28 @@ def decoder_reads(ops: Ops, case: Case, model: Model, named: Mapping[str, np.nda
     return system(ops, model, question, read, np.array([len(passages)]), case.m).memory
 
 
+def learn(ops: Ops, case: Case, model: Model, named: Mapping[str, np.ndarray], plan: Plan) -> None:
+    """The training loss of the case, and the gradient of every weight."""
+    tape, question, target = Tape(ops), cases.tokens(named, "question"), cases.tokens(named, "target")
+    memory = plan.memory(tape, model, question, cases.tokens(named, "passages"))
+    got = loss(tape, model, case.system, question, memory, np.array([case.k]), target, case.m, plan.how)
+    for name, term in got.terms.items():
+        ops.mark(f"loss.{name}", np.array([term.value]))
+    for name, x in tape.gradients(got.seeds, leaves(model)).items():
+        ops.mark(f"gradient.{name}", x)
+
+
+def can_run(ops: Ops, case: Case) -> bool:
+    """Gradients need a telling with a backward of every operation."""
+    return not case.learns or set(OPERANDS) <= set(ops.backward)
+
+
 def go(ops: Ops, case: Case, model: Model, named: Mapping[str, np.ndarray], plan: Plan) -> None:
     """The whole case, marking its tensors with `ops`."""
     if case.kind == "ops":
         return operations.go(ops, case.config.t5, named, str(model.embedding.dtype))
+    if case.learns:
+        return learn(ops, case, model, named, plan)
     memory = decoder_reads(ops, case, model, named, plan)
     if memory is None or not case.decodes:
         return

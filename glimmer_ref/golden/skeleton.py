@@ -193,6 +193,30 @@ def log_likelihood(config: Any, weights: Arrays, inputs: Arrays, before: Arrays)
     return None
 
 
+def distillation(config: Any, weights: Arrays, inputs: Arrays, before: Arrays) -> Arrays | None:
+    """What each pair alone says of the answer: all k pairs pass the rest of the live encoder.
+
+    The decoder reads what it would read if the pair were the only one: [Q; pair], or the pair alone.
+
+    In:  what `live_b`, `decoder_memory` and `decoder` read, of every pair; inputs["target"].
+    Out: log_p_lm [k], each the sum of the target's log-probabilities.
+    """
+    return None
+
+
+def training(config: Any, weights: Arrays, inputs: Arrays, before: Arrays) -> Arrays | None:
+    """The training loss without dropout, and its gradient.
+
+    loss.lm = -(sum of the target's log-probabilities, the selected pairs being read) / its tokens.
+    loss.pdist = sum_i p_i (log p_i - log r_i) with p = softmax(scores), r = softmax(log_p_lm).
+    The gradient is that of loss.lm + loss.pdist, with log_p_lm as a constant and `selected` as it is.
+
+    In:  all weights and inputs.
+    Out: loss.lm [1], loss.pdist [1], gradient.<weight> for every weight.
+    """
+    return None
+
+
 def greedy(config: Any, weights: Arrays, inputs: Arrays, before: Arrays) -> Arrays | None:
     """The likeliest id at each step from decoder_start_token_id on, ties to the lower, up to eos_token_id.
 
@@ -227,6 +251,8 @@ STAGES = {
     cross: "cross.",
     decoder: ("decoder.layer_", "decoder.logits"),
     log_likelihood: "decoder.log_likelihood",
+    distillation: "log_p_lm",
+    training: ("loss.", "gradient."),
     greedy: ("decoder.step_", "decoder.ids"),
 }
 

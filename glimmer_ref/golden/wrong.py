@@ -34,6 +34,11 @@ class Instead(Listener):
         for name, function in self.wrong.items():
             setattr(self, name, partial(function, self))
 
+    @property
+    def backward(self) -> dict[str, Callable[..., Any]]:
+        told = {name.removesuffix("_backward"): f for name, f in self.wrong.items() if name.endswith("_backward")}
+        return self.ops.backward | {name: partial(function, self) for name, function in told.items()}
+
     def buckets(self, reach: int, bidirectional: bool) -> Ints:
         """The bucket of every distance up to `reach` either way."""
         t5 = self.model.config.t5
@@ -65,13 +70,13 @@ def bias_across(here: Instead, q: Array, k: Array, v: Array, bias: Array | None,
 
 
 def not_causal(
-    here: Instead, q: Array, k: Array, v: Array, bias: Array | None, spans: Spans, heads: int, causal: bool
+    here: Instead, q: Array, k: Array, v: Array, bias: Array | None, spans: Spans, heads: int, causal: bool, *_: Any
 ) -> Array:
     return here.ops.attention(q, k, v, bias, spans, heads, causal=False)
 
 
 def with_padding(
-    here: Instead, q: Array, k: Array, v: Array, bias: Array | None, spans: Spans, heads: int, causal: bool
+    here: Instead, q: Array, k: Array, v: Array, bias: Array | None, spans: Spans, heads: int, causal: bool, *_: Any
 ) -> Array:
     """Keys and values padded with zeros to the longest sequence, and no mask."""
     if causal:
@@ -155,6 +160,21 @@ def unnormed(gain: Callable[[Model], Array], *paths: str) -> Wrong:
 
 def averaged(here: Instead, logits: Array, targets: Ints, lengths: Ints) -> Array:
     return here.ops.log_likelihood(logits, targets, lengths) / lengths
+
+
+# The other direction, whose first argument is the result's cotangent.
+
+
+def overwritten(here: Instead, dy: Array, table: Array, ids: Ints) -> tuple[Array]:
+    dtable = np.zeros_like(table)
+    dtable[ids] = dy
+    return (dtable,)
+
+
+def constant_norm(here: Instead, dy: Array, x: Array, gain: Array, eps: float) -> tuple[Array, Array]:
+    return dy * gain / np.sqrt(np.mean(x * x, axis=-1, keepdims=True) + eps), here.ops.backward["rms_norm"](
+        dy, x, gain, eps
+    )[1]
 
 
 def last_argmax(here: Instead, x: Array) -> Ints:

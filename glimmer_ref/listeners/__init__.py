@@ -2,6 +2,8 @@
 
 from .clock import Clock
 from .count import Count
+from .dropout import Dropout
+from .tape import Tape
 from .trace import Trace
 
-__all__ = ["Clock", "Count", "Trace"]
+__all__ = ["Clock", "Count", "Dropout", "Tape", "Trace"]

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ..arrays import Array, places
-from ..ops.contract import Listener, Ops, Spans
+from ..ops.contract import Factors, Listener, Ops, Spans
 
 
 def visible_pairs(spans: Spans, causal: bool) -> int:
@@ -50,7 +50,15 @@ class Count(Listener):
         return self.ops.unembed(table, x)
 
     def attention(
-        self, q: Array, k: Array, v: Array, bias: Array | None, spans: Spans, heads: int, causal: bool
+        self,
+        q: Array,
+        k: Array,
+        v: Array,
+        bias: Array | None,
+        spans: Spans,
+        heads: int,
+        causal: bool,
+        keep: Factors | None = None,
     ) -> Any:
         self._add(2 * visible_pairs(spans, causal) * q.shape[1], ".attention")
-        return self.ops.attention(q, k, v, bias, spans, heads, causal)
+        return self.ops.attention(q, k, v, bias, spans, heads, causal, keep)

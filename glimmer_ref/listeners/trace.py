@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..arrays import Array, Ints
-from ..ops.contract import Listener, Ops, Spans
+from ..ops.contract import Factors, Listener, Ops, Spans
 
 
 class Trace(Listener):
@@ -38,9 +38,17 @@ class Trace(Listener):
         return self.ops.mark(name, x, lengths)
 
     def attention(
-        self, q: Array, k: Array, v: Array, bias: Array | None, spans: Spans, heads: int, causal: bool
+        self,
+        q: Array,
+        k: Array,
+        v: Array,
+        bias: Array | None,
+        spans: Spans,
+        heads: int,
+        causal: bool,
+        keep: Factors | None = None,
     ) -> Any:
         if self._wants_probs and self._wants(f"{self.path}probs.0"):
             for s, probs in enumerate(self.ops.attention_probs(q, k, bias, spans, heads, causal)):
                 self.arrays[f"{self.path}probs.{s}"] = np.array(self.ops.get(probs))
-        return self.ops.attention(q, k, v, bias, spans, heads, causal)
+        return self.ops.attention(q, k, v, bias, spans, heads, causal, keep)

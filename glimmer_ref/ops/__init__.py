@@ -7,16 +7,16 @@ from importlib import import_module
 from ..errors import Refused
 from .contract import BLAS, PRECISIONS, Listener, Ops, Spans, composite
 
-TELLINGS = ("numpy", "numba")
+TELLINGS = ("numpy", "numba", "cuda")
 
 __all__ = ["BLAS", "PRECISIONS", "TELLINGS", "Listener", "Ops", "Spans", "bind", "composite"]
 
 
 def bind(name: str) -> Ops:
-    """The operations of the telling `name`: "numpy", the oracle, or "numba", the fast one.
+    """The operations of the telling `name`: "numpy", the oracle; "numba", the fast one; "cuda", a GPU's.
 
     Raises:
-        Refused: no such telling. There is no fallback to another.
+        Refused: no such telling, or one that cannot run here. There is no fallback to another.
     """
     if name not in TELLINGS:
         raise Refused("ops", f"one of {', '.join(TELLINGS)}", repr(name))

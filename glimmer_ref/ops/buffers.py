@@ -1,7 +1,7 @@
 """Arrays that begin with a cache line; the memory of large ones is kept and used again.
 
-The system hands out memory page by page, each at its first touch, which for a block's results took as long as a
-fiftieth of the block; given back and asked for again with every block, it was paid for every time.
+The system hands out memory page by page, each at its first touch; given back and asked for again with every block,
+that would be paid for every time.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ import numba
 import numpy as np
 from numba.core.errors import NumbaError
 
-SECONDS = 19  # to compile all kernels for float32, measured: benchmarks/start.py
+SECONDS = 16  # to compile all kernels for float32, measured: benchmarks/start.py
 HARMLESS = ("NUMBA_CACHE_DIR", "NUMBA_NUM_THREADS", "NUMBA_THREADING_LAYER")  # settings that change no code
 
 settings: Any = numba.config

@@ -14,7 +14,9 @@ from .numba_code import BYTES, LANES
 from .numba_gemm import PAIR, address, copy, floats
 from .numba_halves import halve_row, pair_lines
 from .numba_tiles import ROWS, call_tile
-from .numba_vectors import LOG2_E, scaled_lines, softmax_row, transpose
+from .numba_vectors import LOG2_E, ask_for, scaled_lines, softmax_row, transpose
+
+AHEAD = 2 * LANES  # rows that are asked for before they are read
 
 
 @register_jitable
@@ -25,6 +27,7 @@ def pack_keys(terms: int, k: int, row: int, count: int, c: int, out: int) -> Any
     halves, line = np.empty((LANES, -(-c // PAIR) * LANES), np.float32), np.zeros(-(-c // PAIR) * PAIR, np.float32)
     for p in range(-(-count // LANES)):
         rows, keys, from_row, panel = min(LANES, count - LANES * p), k + LANES * p * row, row, out + p * steps * BYTES
+        ask_for(keys + AHEAD * row, row, max(0, min(LANES, count - LANES * p - AHEAD)), 4 * c)
         for r in range(rows if terms == 2 else 0):
             copy(keys + r * row, c, address(line))
             halve_row(address(line), len(line) // LANES, address(halves[r]))
@@ -42,18 +45,21 @@ def pack_keys(terms: int, k: int, row: int, count: int, c: int, out: int) -> Any
 def pack_values(terms: int, v: int, row: int, count: int, c: int, out: int) -> Any:
     """`count` values [c] as panels of 16 columns: [c/16 count 16], or [c/16 count/2 16 2]; zeros behind the last."""
     steps = -(-count // terms)
-    narrow = np.zeros((count if c % LANES else 0, LANES), np.float32)
-    for p in range(-(-c // LANES)):
-        width, panel = min(LANES, c - LANES * p), out + p * steps * BYTES
-        values, from_row = v + p * BYTES, row
-        if width < LANES:
-            for j in range(count):
-                copy(values + j * row, width, address(narrow) + j * BYTES)
-            values, from_row = address(narrow), BYTES
-        if terms == 2:
-            pair_lines(values, from_row, count, panel)
-        else:
-            scaled_lines(values, from_row, count, np.float32(1), panel, BYTES)
+    narrow = np.zeros((LANES, LANES), np.float32)
+    for j in range(0, count, LANES):
+        rows, ahead = min(LANES, count - j), v + (j + AHEAD) * row
+        ask_for(ahead, row, max(0, min(LANES, count - j - AHEAD)), 4 * c)
+        for p in range(-(-c // LANES)):
+            width, panel = min(LANES, c - LANES * p), out + (p * steps + j // terms) * BYTES
+            values, from_row = v + j * row + p * BYTES, row
+            if width < LANES:
+                for r in range(rows):
+                    copy(values + r * row, width, address(narrow) + r * BYTES)
+                values, from_row = address(narrow), BYTES
+            if terms == 2:
+                pair_lines(values, from_row, rows, panel)
+            else:
+                scaled_lines(values, from_row, rows, np.float32(1), panel, BYTES)
 
 
 @register_jitable
@@ -177,12 +183,13 @@ def attend_tile(
 @register_jitable
 def attend_head(
     tile: int, terms: int, q: Any, k: Any, v: Any, table: Any, reach: int, q_at: Any, k_at: Any, span: Any, at: int,
-    c: int, causal: bool, packed: Any, scores: Any, biases: Any, mixed: Any, totals: Any, out: Any,
+    next_at: int, c: int, causal: bool, packed: Any, scores: Any, biases: Any, mixed: Any, totals: Any, out: Any,
 ) -> Any:  # fmt: skip
     """out = softmax(q k^T + bias) v for the queries and keys of a span, in columns at .. at+c-1.
 
     Args:
         tile, terms: address of the float32 or bfloat16 tile, and its terms in a lane.
+        next_at: first column of the head that is likely to be attended after this one.
         table, reach: [2D+1+16] the head's bias by distance, times 1/ln 2, and D; -1 for none.
         span: [4] first query, end, first key, end.
         packed, scores, biases: of the thread's own, see `room`; mixed [ROWS 32] and totals [ROWS] too.
@@ -191,8 +198,9 @@ def attend_head(
     count, k_row, q_row, out_row = j1 - j0, 4 * k.shape[1], 4 * q.shape[1], 4 * out.shape[1]
     keys = address(packed)
     values = keys + -(-count // PAIR) * PAIR * -(-c // terms) * 4
-    pack_keys(terms, address(k) + j0 * k_row + 4 * at, k_row, count, c, keys)
-    pack_values(terms, address(v) + j0 * k_row + 4 * at, k_row, count, c, values)
+    k_start, v_start = address(k) + j0 * k_row, address(v) + j0 * k_row
+    pack_keys(terms, k_start + 4 * at, k_row, count, c, keys)
+    pack_values(terms, v_start + 4 * at, k_row, count, c, values)
     straight = reach >= 0 and not causal and consecutive(k_at, j0, j1)
     queries, query_row = address(scores) + ROWS * row_of(count) * 4, 4 * row_of(c)
     tiles = -(-(i1 - i0) // ROWS)
@@ -200,6 +208,12 @@ def attend_head(
         first, last = i0 + (i1 - i0) * t // tiles, i0 + (i1 - i0) * (t + 1) // tiles
         left, there = address(q) + first * q_row + 4 * at, address(out) + first * out_row + 4 * at
         scaled_rows(terms, left, q_row, last - first, c, queries, query_row)
+        # Rows far apart are slow to come: those of the next tile, and of the next head, are asked for now.
+        ask_for(left + (last - first) * q_row, q_row, last - first, 4 * c)
+        ask_for(there + (last - first) * out_row, out_row, last - first, 4 * c)
+        for start in (k_start, v_start):
+            part = count * t // tiles
+            ask_for(start + part * k_row + 4 * next_at, k_row, count * (t + 1) // tiles - part, 4 * c)
         bias, bias_row = address(table) + 4 * (reach + k_at[j0] - q_at[first]), -4
         if not (straight and consecutive(q_at, first, last)):
             bias, bias_row = address(biases), 4 * row_of(count)

@@ -37,6 +37,7 @@ from .numba_vectors import ADD, GATE, LOG2_E, RELU, STORE
 from .threads import done, run, take, wait
 
 PREPARED = 32  # rows of one task that prepares
+NO_GAIN = np.zeros(0, np.float32)  # of a block's norm, where only a part of the block runs
 
 
 @register_jitable
@@ -84,8 +85,8 @@ def product_phase(
 
 @register_jitable
 def attention_phase(
-    counters: Any, phase: int, tile: int, terms: int, q: Any, k: Any, v: Any, bias: Any, spans: Any, q_at: Any,
-    k_at: Any, heads: int, c: int, causal: bool, out: Any,
+    counters: Any, phase: int, threads: int, tile: int, terms: int, q: Any, k: Any, v: Any, bias: Any, spans: Any,
+    q_at: Any, k_at: Any, heads: int, c: int, causal: bool, out: Any,
 ) -> Any:  # fmt: skip
     """A task is a head of a sequence. spans [b 4]: first query, end, first key, end; bias [h 2D+1+16]."""
     longest = 0
@@ -100,8 +101,8 @@ def attention_phase(
     while task < tasks:
         head = task % heads
         attend_head(
-            tile, terms, q, k, v, bias[head], reach, q_at, k_at, spans[task // heads], head * c, c, causal, packed,
-            scores, biases, mixed, totals, out,
+            tile, terms, q, k, v, bias[head], reach, q_at, k_at, spans[task // heads], head * c,
+            (head + threads) % heads * c, c, causal, packed, scores, biases, mixed, totals, out,
         )  # fmt: skip
         done(counters, phase)
         task = take(counters, phase)
@@ -109,37 +110,29 @@ def attention_phase(
 
 
 @Kernel
-def linear_kernel(
-    counters: Any, threads: int, mode: int, ws: Any, x: Any, residual: Any, prepared: Any, scales: Any, out: Any
-) -> None:
-    """out = x w, or residual + x w, for one weight, or gelu(x w) * (x gate) for two."""
-    prepare_phase(counters, 0, x, x[0, :0], 0.0, ws[0, TERMS], prepared, scales)
-    a, a_row = address(prepared), prepared.shape[1]
-    product_phase(counters, 1, threads, mode, ws, a, a_row, scales, len(x), residual, out)
-
-
-@Kernel
-def attention_kernel(
-    counters: Any, threads: int, tile: int, q: Any, k: Any, v: Any, bias: Any, spans: Any, q_at: Any, k_at: Any,
-    heads: int, causal: bool, out: Any,
-) -> None:  # fmt: skip
-    """out [Nq hc] = softmax(q k^T + bias) v for every sequence and head."""
-    attention_phase(counters, 0, tile, 1, q, k, v, bias, spans, q_at, k_at, heads, q.shape[1] // heads, causal, out)
-
-
-@Kernel
 def attention_block_kernel(
     counters: Any, threads: int, tile: int, x: Any, gain: Any, eps: float, ws: Any, prepared: Any, scales: Any,
-    qkv: Any, bias: Any, spans: Any, at: Any, heads: int, mixed: Any, again: Any, out: Any,
+    qkv: Any, q: Any, k: Any, v: Any, bias: Any, spans: Any, q_at: Any, k_at: Any, heads: int, causal: bool,
+    mixed: Any, again: Any, out: Any,
 ) -> None:  # fmt: skip
-    """out = x + o(attention(q n, k n, v n)), n = norm(x); ws [4 8] facts of q, k, v, o."""
-    terms, a, a_row = ws[0, TERMS], address(prepared), prepared.shape[1]
-    c = qkv.shape[2] // heads
-    prepare_phase(counters, 0, x, gain, eps, terms, prepared, scales)
-    product_phase(counters, 1, threads, STORE, ws[:3], a, a_row, scales, len(x), x, qkv)
+    """out = x + o(attention(q n, k n, v n)), n = norm(x); or mixed = attention(q, k, v) alone, without weights.
+
+    Both in one kernel, since what takes long to compile is attention.
+
+    Args:
+        ws: [4 8] facts of q, k, v, o, or [0 8].
+        qkv: [3 N hc] where products go, q k v being its parts; [0 N hc] without weights.
+    """
+    terms, a, a_row = ws[0, TERMS] if len(ws) else 1, address(prepared), prepared.shape[1]
+    if len(ws):
+        prepare_phase(counters, 0, x, gain, eps, terms, prepared, scales)
+        product_phase(counters, 1, threads, STORE, ws[:3], a, a_row, scales, len(x), x, qkv)
+    c = q.shape[1] // heads
     attention_phase(
-        counters, 2, tile, min(2, terms), qkv[0], qkv[1], qkv[2], bias, spans, at, at, heads, c, False, mixed
+        counters, 2, threads, tile, min(2, terms), q, k, v, bias, spans, q_at, k_at, heads, c, causal, mixed
     )
+    if len(ws) == 0:
+        return
     if terms == 1:
         a, a_row = address(mixed), 4 * mixed.shape[1]
     else:
@@ -153,11 +146,17 @@ def feed_forward_kernel(
     counters: Any, threads: int, mode: int, x: Any, gain: Any, eps: float, ws: Any, prepared: Any, scales: Any,
     hidden: Any, again: Any, out: Any,
 ) -> None:  # fmt: skip
-    """out = x + wo(gelu(wi_0 n) * (wi_1 n)), n = norm(x); ws [3 8] facts of wi_0, wi_1, wo, or [2 8] without gate."""
+    """out = x + wo(gelu(wi_0 n) * (wi_1 n)), n = norm(x); or hidden = x w alone, if there is one weight and no gain.
+
+    Args:
+        ws: [3 8] facts of wi_0, wi_1, wo, [2 8] without a gate, [1 8] for one product.
+    """
     terms, a, a_row = ws[0, TERMS], address(prepared), prepared.shape[1]
     last = len(ws) - 1
     prepare_phase(counters, 0, x, gain, eps, terms, prepared, scales)
-    product_phase(counters, 1, threads, mode, ws[:last], a, a_row, scales, len(x), x, hidden)
+    product_phase(counters, 1, threads, mode, ws[: max(1, last)], a, a_row, scales, len(x), x, hidden)
+    if last == 0:
+        return
     a, a_row = address(hidden), 4 * hidden.shape[2]
     if terms != 1:
         prepare_phase(counters, 2, hidden[0], gain[:0], eps, terms, again, scales)
@@ -225,11 +224,12 @@ def attention_block(t5: Any, w: Any, x: Array, bias: Array, spans: Spans) -> Any
     mixed, again = between(len(x), columns, w.o)
     qkv, out = aligned(3, len(x), columns), aligned(len(x), w.o.columns)
     area = int((spans.query_lengths * spans.key_lengths).sum())
+    at = plain(spans.query_positions, np.int64)
     work = cost(len(x), w.q, w.k, w.v, w.o) + area * (2 * columns + 16 * heads) // LANES
     run(
         attention_block_kernel, 5, work, attention_tile(w.q), x, plain(w.norm), float(t5.layer_norm_epsilon),
-        facts(w.q, w.k, w.v, w.o), rows, scales, qkv, by_head(bias, heads), bounds(spans),
-        plain(spans.query_positions, np.int64), heads, mixed, again, out,
+        facts(w.q, w.k, w.v, w.o), rows, scales, qkv, *qkv, by_head(bias, heads), bounds(spans), at, at, heads, False,
+        mixed, again, out,
     )  # fmt: skip
     return out
 
@@ -255,18 +255,22 @@ def linear(x: Array, w: Packed) -> Array:
     x = plain(x)
     rows, scales = prepared(x, x.shape[1], w)
     out = aligned(1, len(x), w.columns)
-    run(linear_kernel, 2, cost(len(x), w), STORE, facts(w), x, x, rows, scales, out)
+    run(
+        feed_forward_kernel, 2, cost(len(x), w), STORE, x, NO_GAIN, 0.0, facts(w), rows, scales, out, rows, out[0]
+    )  # fmt: skip
     return out[0]
 
 
 def attention(q: Array, k: Array, v: Array, bias: Array | None, spans: Spans, heads: int, causal: bool) -> Array:
     """softmax(q k^T + bias) v per sequence and head, in float32: [Nq hc], [Nk hc] -> [Nq hc]."""
-    out = aligned(*q.shape)
+    out, none = aligned(*q.shape), np.zeros((0, 1), np.uint8)
     area = int((spans.query_lengths * spans.key_lengths).sum())
     at = [plain(x, np.int64) for x in (spans.query_positions, spans.key_positions)]
+    q, k, v = plain(q), plain(k), plain(v)
     run(
-        attention_kernel, 1, area * (2 * q.shape[1] + 16 * heads) // LANES, tile_address("float32"), plain(q),
-        plain(k), plain(v), by_head(bias, heads), bounds(spans), *at, heads, bool(causal), out,
+        attention_block_kernel, 3, area * (2 * q.shape[1] + 16 * heads) // LANES, tile_address("float32"), q, NO_GAIN,
+        0.0, np.zeros((0, 8), np.int64), none, NO_GAIN, q[np.newaxis, :0], q, k, v, by_head(bias, heads),
+        bounds(spans), *at, heads, bool(causal), out, none, out,
     )  # fmt: skip
     return out
 

@@ -77,7 +77,7 @@ class Code:
         """state = body(i, *state) for i = 0 .. count-1, count at least 1; returns the last state.
 
         The empty assembly keeps LLVM from unrolling: it then loads the next round's numbers ahead and, for
-        want of registers, puts sums into memory, which halves the speed.
+        want of registers, puts sums into memory.
         """
         before, inside = self.to.block, self.to.append_basic_block()
         after = self.to.append_basic_block()

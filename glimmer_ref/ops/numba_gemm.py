@@ -18,12 +18,13 @@ from llvmlite import ir
 from numba.core import types
 from numba.extending import intrinsic, register_jitable
 
-from ..arrays import Array, Ints
+from ..arrays import Array, Ints, bfloat16
 from ..errors import Refused
 from .buffers import aligned, settled
 from .contract import PRECISIONS
 from .kernel_cache import callback
 from .numba_code import BYTES, LANES, POINTER
+from .numba_halves import halve_row
 from .numba_kernels import fold, largest
 from .numba_tiles import GROUP, ROWS, TILE_ARGS, bfloat16_tile, call_tile, float32_tile, int8_tile
 from .numba_vectors import ADD, GATE, STORE, dot, finish
@@ -87,12 +88,6 @@ class Packed:
         return np.array([tile, panels, count, steps, self.group, self.columns, scales, offsets], np.int64)
 
 
-def bfloat16_bits(x: Array) -> Array:
-    """The upper halves of float32 numbers, rounded to nearest, ties to even: uint16."""
-    bits = np.ascontiguousarray(x).view(np.uint32)
-    return np.where(np.isnan(x), 0x7FC0, (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16)
-
-
 def _column_scales(w: Array, columns: int) -> Array:
     """What int8's columns are divided by: their largest number becomes 127."""
     if not np.isfinite(w).all():
@@ -115,18 +110,21 @@ def pack(w: Array, precision: str) -> Packed:
     count, steps = 2 * -(-o // PAIR), -(-a // group)
     panels = settled(count, steps, LANES, group, dtype={1: np.float32, 2: np.uint16, 4: np.int8}[group])
     scales = _column_scales(w, LANES * count) if group == 4 else np.zeros(0, np.float32)
-    for p in range(count):
+    whole = o // LANES if group == 1 else 0
+    if whole:  # all at once: weights that learn are packed in every step
+        panels[:whole, ..., 0] = w[:, : whole * LANES].reshape(a, whole, LANES).transpose(1, 0, 2)
+    for p in range(whole, count):
         here = slice(LANES * p, LANES * (p + 1))
         block = np.zeros((steps * group, LANES), np.float32)
         block[:a, : max(0, o - LANES * p)] = w[:, here]
         if group == 2:
-            block = bfloat16_bits(block)
+            block = bfloat16(block)
         elif group == 4:
             block = np.rint(block / np.where(scales[here] > 0, scales[here], 1))
         panels[p] = block.reshape(steps, group, LANES).transpose(0, 2, 1)
-    whole = panels.reshape(count, steps, LANES * group).view(np.int32)
+    lanes = panels.reshape(count, steps, LANES * group).view(np.int32)
     offsets = panels.sum(axis=(1, 3), dtype=np.int32).reshape(-1) * np.int32(128) if group == 4 else scales
-    return Packed((a, o), o, precision, whole, scales, offsets, w)
+    return Packed((a, o), o, precision, lanes, scales, offsets, w)
 
 
 def as_table(packed: Packed, table: Array) -> Packed:
@@ -196,16 +194,6 @@ def _normalised(x: Any, gain: Any, eps: float, out: Any) -> Any:
 
 
 @register_jitable
-def _to_bfloat16(row: Any, d: int, at: int) -> Any:
-    bits, out = ints(address(row), d), numba.carray(pointer(at), (d + d % 2,), np.uint16)
-    for j in range(d):
-        rounded = (bits[j] + 0x7FFF + ((bits[j] >> 16) & 1)) >> 16
-        out[j] = np.uint16(rounded if row[j] == row[j] else 0x7FC0)
-    if d % 2:
-        out[d] = 0
-
-
-@register_jitable
 def _to_int8(row: Any, d: int, at: int, lanes: Any, work: Any) -> Any:
     """Whole numbers from 1 to 255, 128 being 0; returns the scale, NaN where a number is not finite."""
     out = numba.carray(pointer(at), (-(-d // 4) * 4,), np.uint8)
@@ -231,14 +219,16 @@ def prepare(x: Any, gain: Any, eps: float, terms: int, out: Any, scales: Any, fi
         scales: [N] of int8's rows.
     """
     d = x.shape[1]
-    row, lanes, work = scratch(d), scratch(d), scratch(d)
+    vectors = -(-d // LANES)
+    row, lanes, work = scratch(vectors * LANES), scratch(d), scratch(d)
+    row[d:] = 0
     for i in range(first, last):
         if terms == 1:
             _normalised(x[i], gain, eps, floats(address(out[i]), d))
         else:
-            _normalised(x[i], gain, eps, row)
+            _normalised(x[i], gain, eps, row[:d])
             if terms == 2:
-                _to_bfloat16(row, d, address(out[i]))
+                halve_row(address(row), vectors, address(out[i]))
             else:
                 scales[i] = _to_int8(row, d, address(out[i]), lanes, work)
 

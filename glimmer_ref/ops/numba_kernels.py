@@ -78,7 +78,7 @@ def largest(x: Any, scratch: Any) -> Any:
 
 
 @register_jitable
-def _softmax(row: Any, scratch: Any) -> Any:
+def softmax(row: Any, scratch: Any) -> Any:
     """row becomes e^(row - top); returns top, which is its largest number, and the sum."""
     top = largest(row, scratch)
     for j in range(len(row)):
@@ -244,5 +244,5 @@ def log_probs(first: int, last: int, logits: Any, chosen: Any, out: Any) -> None
     for row in range(first, last):
         for j in range(len(weights)):
             weights[j] = logits[row, j]
-        top, total = _softmax(weights, scratch)
+        top, total = softmax(weights, scratch)
         out[row] = (chosen[row] - top) - logits.dtype.type(math.log(total))

@@ -2,40 +2,46 @@
 
 Read it beside `numpy_ops`: same functions, same order. Its loops are in `numba_kernels`; `spread`
 gives each thread its own tasks, so the number of threads changes no bit. Float32 weights are packed for
-`numba_gemm`, and whole blocks have kernels in `numba_blocks`; in float64, products are NumPy's BLAS. What only
-moves numbers, or touches each once, is NumPy as well.
+`numba_gemm`, and whole blocks have kernels in `numba_blocks`; products with plain weights, and backward those in
+float64, are NumPy's BLAS. What only moves numbers, or touches each once, is NumPy as well. Attention and ragged
+moves are told in `numba_attention_ops` and `numba_ragged`. Backward kernels are compiled when first called.
 """
 
 from __future__ import annotations
 
-import math
 from functools import cache
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 
 from ..arrays import Array, Ints, check, offsets
 from ..errors import Refused
+from . import numba_backward as learning
 from . import numba_blocks as blocks
 from . import numba_cross, numba_decode
 from . import numba_gemm as gemm
 from . import numba_kernels as kernels
-from .contract import Spans
+from . import numba_products_backward as products
+from .contract import Factors, Spans
 from .kernel_cache import ready
+from .numba_attention_ops import attention as attention
+from .numba_attention_ops import attention_backward as attention_backward
+from .numba_attention_ops import attention_probs as attention_probs
+from .numba_blocks import plain
 from .numba_gemm import Packed
+from .numba_ragged import first as first
+from .numba_ragged import first_backward as first_backward
+from .numba_ragged import join as join
+from .numba_ragged import join_backward as join_backward
+from .numba_ragged import mean as mean
+from .numba_ragged import mean_backward as mean_backward
+from .numba_ragged import take as take
+from .numba_ragged import take_backward as take_backward
 from .threads import limit as limit
 from .threads import spread
 
 attention_block, feed_forward_block = blocks.attention_block, blocks.feed_forward_block
 project, decoder_layers = numba_cross.project, numba_decode.decoder_layers
-
-
-def _plain(x: Array, dtype: Any) -> Array:
-    """x, or a copy that kernels can take: they are compiled for contiguous writable arrays only."""
-    if x.flags.carray and x.dtype == dtype:
-        return x
-    return np.require(x, dtype, ["C", "A", "W"])
 
 
 def put(x: Array) -> Array:
@@ -47,7 +53,7 @@ def put(x: Array) -> Array:
     x = np.asarray(x)
     if x.dtype not in (np.float32, np.float64):
         raise Refused("put", "float32 or float64", str(x.dtype), "convert it first")
-    return _plain(x, x.dtype)
+    return plain(x, x.dtype)
 
 
 def get(x: Array | Packed) -> Array:
@@ -82,8 +88,29 @@ def embed(table: Array, ids: Ints) -> Array:
     return np.take(table.source if isinstance(table, Packed) else table, ids, axis=0)
 
 
+def embed_backward(dy: Array, table: Array, ids: Ints) -> tuple[Array]:
+    """Parallel over ids: whose rows come more than once, they are added up in order.
+
+    Raises:
+        Refused: a row for another number of ids, or of another width.
+    """
+    check(dy, "N d", "embed dy", N=ids.size, d=table.shape[1])
+    ids = np.arange(len(table))[ids]  # NumPy refuses an id outside the table
+    order = np.argsort(ids, kind="stable")
+    some, starts = np.unique(ids[order], return_index=True)
+    bounds, dtable = np.append(starts, ids.size), np.zeros(table.shape, table.dtype)
+    cost = dy.size // max(len(some), 1)
+    spread(learning.embed_backward, len(some), cost, plain(dy, table.dtype), order, bounds, some, dtable)
+    return (dtable,)
+
+
 def unembed(table: Array, x: Array) -> Array:
     return blocks.linear(x, table) if isinstance(table, Packed) else x @ table.T
+
+
+def unembed_backward(dy: Array, table: Array, x: Array) -> tuple[Array, Array]:
+    """See `numba_products_backward`; in float64 NumPy's BLAS."""
+    return products.unembed_backward(dy, table, x) if x.dtype == np.float32 else (dy.T @ x, dy @ get(table))
 
 
 def linear(x: Array, w: Array) -> Array:
@@ -98,17 +125,42 @@ def linear(x: Array, w: Array) -> Array:
     return blocks.linear(x, w)
 
 
+def linear_backward(dy: Array, x: Array, w: Array) -> tuple[Array, Array]:
+    """See `numba_products_backward`; in float64 NumPy's BLAS."""
+    return products.linear_backward(dy, x, w) if x.dtype == np.float32 else (dy @ get(w).T, x.T @ dy)
+
+
 def dot(x: Array, w: Array) -> Array:
     """Each row is multiplied and summed by itself, so that equal rows give equal bits."""
     return (x * w[:, 0]).sum(axis=-1)
+
+
+def dot_backward(dy: Array, x: Array, w: Array) -> tuple[Array, Array]:
+    return dy[:, None] * w[:, 0], (dy[:, None] * x).sum(axis=0)[:, None]
 
 
 def add(x: Array, y: Array) -> Array:
     return x + y
 
 
+def add_backward(dy: Array, x: Array, y: Array) -> tuple[Array, Array]:
+    return dy, dy
+
+
 def scale(x: Array, factor: float) -> Array:
     return x * float(factor)
+
+
+def scale_backward(dy: Array, x: Array, factor: float) -> tuple[Array]:
+    return (dy * float(factor),)
+
+
+def multiply(x: Array, factors: Factors) -> Array:
+    return x * factors
+
+
+def multiply_backward(dy: Array, x: Array, factors: Factors) -> tuple[Array]:
+    return (dy * factors,)
 
 
 def rms_norm(x: Array, gain: Array, eps: float) -> Array:
@@ -119,8 +171,24 @@ def rms_norm(x: Array, gain: Array, eps: float) -> Array:
     """
     check(gain, "d", "rms_norm gain", d=check(x, "N d", "rms_norm x")["d"])
     out = np.empty(x.shape, x.dtype)
-    spread(kernels.rms_norm, len(x), 10 * x.shape[1], _plain(x, x.dtype), _plain(gain, x.dtype), float(eps), out)
+    spread(kernels.rms_norm, len(x), 10 * x.shape[1], plain(x, x.dtype), plain(gain, x.dtype), float(eps), out)
     return out
+
+
+def rms_norm_backward(dy: Array, x: Array, gain: Array, eps: float) -> tuple[Array, Array]:
+    """Parallel over runs of rows, whose dgains are added up in order. Sums in the dtype of x.
+
+    Raises:
+        Refused: shapes that do not fit.
+    """
+    sizes = check(x, "N d", "rms_norm x")
+    check(gain, "d", "rms_norm gain", d=sizes["d"])
+    check(dy, "N d", "rms_norm dy", **sizes)
+    runs, d, dtype = -(-len(x) // learning.RUN), x.shape[1], x.dtype
+    dx, dgains = np.empty(x.shape, dtype), np.empty((runs, d), dtype)
+    operands = [plain(a, dtype) for a in (dy, x, gain)]
+    spread(learning.rms_norm_backward, runs, 20 * learning.RUN * d, *operands, float(eps), dx, dgains)
+    return dx, dgains.sum(axis=0)
 
 
 def gated_gelu(a: Array, b: Array) -> Array:
@@ -131,114 +199,31 @@ def gated_gelu(a: Array, b: Array) -> Array:
     """
     check(b, "N f", "gated_gelu b", **check(a, "N f", "gated_gelu a"))
     out = np.empty(a.shape, a.dtype)
-    spread(kernels.gated_gelu, len(a), 30 * a.shape[1], _plain(a, a.dtype), _plain(b, a.dtype), out)
+    spread(kernels.gated_gelu, len(a), 30 * a.shape[1], plain(a, a.dtype), plain(b, a.dtype), out)
     return out
+
+
+def gated_gelu_backward(dy: Array, a: Array, b: Array) -> tuple[Array, Array]:
+    """Parallel over rows, one pass over dy, a and b.
+
+    Raises:
+        Refused: shapes that do not fit.
+    """
+    sizes = check(a, "N f", "gated_gelu a")
+    check(b, "N f", "gated_gelu b", **sizes)
+    check(dy, "N f", "gated_gelu dy", **sizes)
+    da, db = np.empty(a.shape, a.dtype), np.empty(a.shape, a.dtype)
+    operands = [plain(x, a.dtype) for x in (dy, a, b)]
+    spread(learning.gated_gelu_backward, len(a), 40 * a.shape[1], *operands, da, db)
+    return da, db
 
 
 def relu(a: Array) -> Array:
     return np.maximum(a, 0)
 
 
-def _reach(spans: Spans) -> int:
-    """The largest distance, either way, between a query and a key of its sequence."""
-    some = spans.query_lengths > 0
-    q_from, k_from = offsets(spans.query_lengths)[:-1][some], offsets(spans.key_lengths)[:-1]
-    most, least = np.maximum.reduceat, np.minimum.reduceat
-    ahead = most(spans.key_positions, k_from)[some] - least(spans.query_positions, q_from)
-    behind = most(spans.query_positions, q_from) - least(spans.key_positions, k_from)[some]
-    return int(max(ahead.max(), behind.max()))
-
-
-def _fits(q: Array, k: Array, v: Array, bias: Array | None, spans: Spans, heads: int) -> None:
-    """Refuses what would make the kernel read outside its arrays, where NumPy's own indexing stops."""
-    sizes = check(q, "Nq hc", "attention q", Nq=int(spans.query_lengths.sum()))
-    check(spans.query_positions, "Nq", "query positions", Nq=sizes["Nq"])
-    sizes = check(k, "Nk hc", "attention k", Nk=int(spans.key_lengths.sum()), hc=sizes["hc"])
-    check(spans.key_positions, "Nk", "key positions", Nk=sizes["Nk"])
-    check(v, "Nk hc", "attention v", **sizes)
-    if sizes["hc"] % heads:
-        raise Refused("attention", f"columns for {heads} heads", str(sizes["hc"]))
-    if spans.key_lengths.min(initial=1) < 1:
-        raise Refused("attention", "at least one key in every sequence", "none")
-    if bias is not None:
-        check(bias, "2D+1 h", "attention bias", h=heads)
-        if len(q) and _reach(spans) > bias.shape[0] // 2:
-            raise Refused("attention bias", f"a row for distance {_reach(spans)}", f"shape {list(bias.shape)}")
-
-
-def _blocks(spans: Spans, heads: int) -> Ints:
-    """What the kernel calls blocks: at most ROWS queries of one sequence each, about equally many, [B 6]."""
-    rows, i0, j0, place = [], 0, 0, 0
-    for i, j in zip(spans.query_lengths.tolist(), spans.key_lengths.tolist(), strict=True):
-        parts = -(-i // kernels.ROWS)
-        for n in range(parts):
-            start, stop = i * n // parts, i * (n + 1) // parts
-            rows.append((i0 + start, stop - start, j0, j, place + start * j, i * j))
-        i0, j0, place = i0 + i, j0 + j, place + heads * i * j
-    return np.array(rows, np.int64).reshape(-1, 6)
-
-
-def _attend(
-    q: Array, k: Array, v: Array, bias: Array | None, spans: Spans, heads: int, causal: bool, out: Array, probs: Array
-) -> None:
-    """Runs the kernel on its own layout: heads an axis, the bias by head, positions in int64."""
-    blocks, dtype, (n, columns) = _blocks(spans, heads), q.dtype, q.shape
-    operands = [_plain(x, dtype).reshape(len(x), heads, columns // heads) for x in (q, k, v)]
-    table = np.empty((heads, 0), dtype) if bias is None else _plain(bias.T, dtype)
-    at = [_plain(x, np.int64) for x in (spans.query_positions, spans.key_positions)]
-    if n:
-        area = int((spans.query_lengths * spans.key_lengths).sum())  # pairs of query and key
-        cost = (area * (2 * columns + 30 * heads) + 20 * k.size) // (heads * len(blocks))
-        spread(kernels.attention, heads * len(blocks), cost, *operands, table, blocks, *at, bool(causal), out, probs)
-
-
-def attention(q: Array, k: Array, v: Array, bias: Array | None, spans: Spans, heads: int, causal: bool) -> Array:
-    """Parallel over heads and blocks of queries. Sums in the dtype of the operands.
-
-    Raises:
-        Refused: shapes, spans and bias that do not fit each other.
-    """
-    _fits(q, k, v, bias, spans, heads)
-    if q.dtype == np.float32:
-        return blocks.attention(q, k, v, bias, spans, heads, causal)
-    out = np.empty((len(q), heads, q.shape[1] // heads), q.dtype)
-    _attend(q, k, v, bias, spans, heads, causal, out, out[:0].reshape(-1))
-    return out.reshape(q.shape)
-
-
-def attention_probs(q: Array, k: Array, bias: Array | None, spans: Spans, heads: int, causal: bool) -> list[Array]:
-    """The same kernel, stopped before v.
-
-    Raises:
-        Refused: as `attention`.
-    """
-    _fits(q, k, k, bias, spans, heads)
-    shapes = [(heads, int(i), int(j)) for i, j in zip(spans.query_lengths, spans.key_lengths, strict=True)]
-    bounds = offsets(np.array([math.prod(shape) for shape in shapes], np.int64))
-    probs = np.zeros(bounds[-1], q.dtype)
-    none = np.empty((0, heads, q.shape[1] // heads), q.dtype)
-    _attend(q, k, none, bias, spans, heads, causal, none, probs)
-    return [probs[a:b].reshape(shape) for shape, (a, b) in zip(shapes, pairwise(bounds), strict=True)]
-
-
-def join(x: Array, x_lengths: Ints, y: Array, y_lengths: Ints) -> Array:
-    parts, xs, ys = [], offsets(x_lengths), offsets(y_lengths)
-    for i in range(len(x_lengths)):
-        parts += [x[xs[i] : xs[i + 1]], y[ys[i] : ys[i + 1]]]
-    return np.concatenate(parts)
-
-
-def take(x: Array, lengths: Ints, index: Ints) -> Array:
-    starts = offsets(lengths)
-    return np.concatenate([x[:0], *(x[starts[i] : starts[i] + lengths[i]] for i in index)])
-
-
-def first(x: Array, lengths: Ints) -> Array:
-    return np.take(x, offsets(lengths)[:-1], axis=0)
-
-
-def mean(x: Array, lengths: Ints) -> Array:
-    return np.array([x[a:b].mean(axis=0) for a, b in pairwise(offsets(lengths))])
+def relu_backward(dy: Array, a: Array) -> tuple[Array]:
+    return (dy * (a > 0),)
 
 
 def argmax(x: Array) -> Ints:
@@ -249,8 +234,52 @@ def log_likelihood(logits: Array, targets: Ints, lengths: Ints) -> Array:
     """Parallel over rows. Sums in the dtype of the logits."""
     chosen = logits[np.arange(targets.size), targets]  # NumPy refuses a target outside the vocabulary
     log_probs = np.empty(chosen.shape, logits.dtype)
-    spread(kernels.log_probs, len(logits), 30 * logits.shape[1], _plain(logits, logits.dtype), chosen, log_probs)
+    spread(kernels.log_probs, len(logits), 30 * logits.shape[1], plain(logits, logits.dtype), chosen, log_probs)
     return np.array([log_probs[a:b].sum() for a, b in pairwise(offsets(lengths))], logits.dtype)
+
+
+def log_likelihood_backward(dy: Array, logits: Array, targets: Ints, lengths: Ints) -> tuple[Array]:
+    """Parallel over rows, each in its own place: what is returned is the only array of the size of the logits.
+
+    Raises:
+        Refused: shapes that do not fit.
+    """
+    check(logits, "N v", "log_likelihood logits", N=targets.size)
+    check(dy, "b", "log_likelihood dy", b=len(lengths))
+    targets = np.arange(logits.shape[1])[targets]  # NumPy refuses a target outside the vocabulary
+    out, rows = np.empty(logits.shape, logits.dtype), np.repeat(dy, lengths).astype(logits.dtype, copy=False)
+    check(rows, "N", "log_likelihood lengths", N=targets.size)
+    x = plain(logits, logits.dtype)
+    spread(learning.log_likelihood_backward, len(logits), 30 * logits.shape[1], rows, x, targets, out)
+    return (out,)
+
+
+def _log_shares(x: Array, counts: Ints) -> Array:
+    """log softmax over each question's passages: [K] -> [K]."""
+    starts = offsets(counts)[:-1]
+    shifted = x - np.repeat(np.maximum.reduceat(x, starts), counts)
+    return shifted - np.repeat(np.log(np.add.reduceat(np.exp(shifted), starts)), counts)
+
+
+def rank_kl(scores: Array, log_p_lm: Array, counts: Ints, tau: float, direction: str) -> Array:
+    """A few numbers a question: NumPy, all questions at once."""
+    log_p, log_q = (_log_shares(x / float(tau), counts) for x in (scores, log_p_lm))
+    if direction == "reverse":
+        log_p, log_q = log_q, log_p
+    return np.add.reduceat(np.exp(log_p) * (log_p - log_q), offsets(counts)[:-1])
+
+
+def rank_kl_backward(
+    dy: Array, scores: Array, log_p_lm: Array, counts: Ints, tau: float, direction: str
+) -> tuple[Array, Array]:
+    """NumPy as well: from the shares that the forward made."""
+    log_p, log_q = (_log_shares(x / float(tau), counts) for x in (scores, log_p_lm))
+    if direction == "reverse":
+        log_p, log_q = log_q, log_p
+    p, apart, each = np.exp(log_p), log_p - log_q, np.repeat(dy / float(tau), counts)
+    kl = np.repeat(np.add.reduceat(p * apart, offsets(counts)[:-1]), counts)
+    dp, dq = each * p * (apart - kl), each * (np.exp(log_q) - p)
+    return (dq, dp) if direction == "reverse" else (dp, dq)
 
 
 @cache

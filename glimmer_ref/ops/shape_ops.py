@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..arrays import Array, Ints
-from .contract import Spans
+from .contract import Factors, Spans
 
 
 def zeros(*shape: int) -> Array:
@@ -59,6 +59,10 @@ def scale(x: Array, factor: float) -> Array:
     return zeros(*x.shape)
 
 
+def multiply(x: Array, factors: Factors) -> Array:
+    return zeros(*x.shape)
+
+
 def rms_norm(x: Array, gain: Array, eps: float) -> Array:
     return zeros(*x.shape)
 
@@ -71,7 +75,16 @@ def relu(a: Array) -> Array:
     return zeros(*a.shape)
 
 
-def attention(q: Array, k: Array, v: Array, bias: Array | None, spans: Spans, heads: int, causal: bool) -> Array:
+def attention(
+    q: Array,
+    k: Array,
+    v: Array,
+    bias: Array | None,
+    spans: Spans,
+    heads: int,
+    causal: bool,
+    keep: Factors | None = None,
+) -> Array:
     return zeros(*q.shape)
 
 
@@ -101,3 +114,7 @@ def argmax(x: Array) -> Ints:
 
 def log_likelihood(logits: Array, targets: Ints, lengths: Ints) -> Array:
     return zeros(len(lengths))
+
+
+def rank_kl(scores: Array, log_p_lm: Array, counts: Ints, tau: float, direction: str) -> Array:
+    return zeros(len(counts))

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..arrays import Ints, States, Tokens, places
+from ..arrays import Array, Ints, States, Tokens, places
 from ..errors import Refused
 from ..ops import Ops
 from ..params.tree import Model
@@ -41,8 +41,8 @@ def pair_tokens(model: Model, question: Tokens, passages: Tokens, counts: Ints) 
 
 def final_norm(ops: Ops, model: Model, x: States) -> States:
     """The encoder's final RMSNorm, once, after its last layer (D1)."""
-    t5 = model.config.t5
-    return States(ops.rms_norm(x.states, model.final_norm, t5.layer_norm_epsilon), x.lengths, x.positions)
+    normed = ops.rms_norm(x.states, model.final_norm, model.config.t5.layer_norm_epsilon)
+    return States(ops.dropout(normed), x.lengths, x.positions)
 
 
 def encode_pairs(ops: Ops, model: Model, question: Tokens, passages: Tokens, counts: Ints) -> States:
@@ -54,7 +54,7 @@ def encode_pairs(ops: Ops, model: Model, question: Tokens, passages: Tokens, cou
         counts: [b] passages of each question.
     """
     tokens, positions = pair_tokens(model, question, passages, counts)
-    x = States(ops.embed(model.embedding, tokens.ids), tokens.lengths, positions)
+    x = States(ops.dropout(ops.embed(model.embedding, tokens.ids)), tokens.lengths, positions)
     for name, stack in (("memory", model.memory), ("live", model.live)):
         x = encode(ops.at(name), model.config.t5, stack, x)
     x = final_norm(ops, model, x)
@@ -97,21 +97,24 @@ def greedy(ops: Ops, model: Model, memory: States, limit: int) -> list[Answer]:
     ids = np.full(b, t5.decoder_start_token_id, np.int32)
     one, log_p, done = np.ones(b, np.int64), np.zeros(b), np.zeros(b, bool)
     answers: list[list[int]] = [[] for _ in range(b)]
+    told = []  # log p of each step's tokens, fetched in the end, and who was done before
     for step in range(limit):
         here = ops.at("decoder").at(f"step_{step}")
         logits, past = decode(here, t5, model.embedding, model.decoder, Tokens(ids, one), past, cross)
         ids = ops.argmax(logits).astype(np.int32)
-        log_p += np.where(done, 0, ops.get(ops.log_likelihood(logits, ids, one)))
+        told.append((ops.log_likelihood(logits, ids, one), done.copy()))
         done |= ids == t5.eos_token_id
         for answer, token, over in zip(answers, ids, done, strict=True):
             if not over:
                 answer.append(int(token))
         if done.all():
             break
+    for step_log_p, before in told:
+        log_p += np.where(before, 0, ops.get(step_log_p))
     return [Answer(answer, float(p)) for answer, p in zip(answers, log_p, strict=True)]
 
 
-def log_likelihood(ops: Ops, model: Model, memory: States, target: Tokens) -> np.ndarray:
+def log_likelihood(ops: Ops, model: Model, memory: States, target: Tokens) -> Array:
     """log p(target | memory), summed over its tokens, teacher-forced: [b].
 
     Args:
@@ -125,4 +128,42 @@ def log_likelihood(ops: Ops, model: Model, memory: States, target: Tokens) -> np
     logits, _ = decode(
         ops.at("decoder"), t5, model.embedding, model.decoder, Tokens(shifted, target.lengths), None, cross
     )
-    return ops.get(ops.log_likelihood(logits, target.ids, target.lengths))
+    return ops.log_likelihood(logits, target.ids, target.lengths)
+
+
+class Term(NamedTuple):
+    """One summand of a loss.
+
+    Args:
+        value: the summand itself.
+        result: the result of an operation that it is linear in.
+        cotangent: d value / d result, what gradients start from.
+    """
+
+    value: float
+    result: Array
+    cotangent: np.ndarray
+
+
+def linear_term(ops: Ops, result: Array, cotangent: np.ndarray) -> Term:
+    """sum(result * cotangent): [b], [b]."""
+    host = ops.get(result)
+    return Term(float((host.astype(np.float64) * cotangent).sum()), result, cotangent.astype(host.dtype))
+
+
+def language_loss(ops: Ops, model: Model, memory: States, target: Tokens) -> Term:
+    """-log p(target | memory), the mean over all target tokens (D16).
+
+    Args:
+        memory: what the decoder reads for each of b questions.
+        target: b answers, EOS included.
+
+    Raises:
+        Refused: another number of answers.
+
+    Paper: 4.1 language modeling loss
+    """
+    if len(target) != len(memory):
+        raise Refused("language_loss", f"one target for each of {len(memory)} questions", str(len(target)))
+    log_p = log_likelihood(ops, model, memory, target)
+    return linear_term(ops, log_p, np.full(len(target), -1 / target.ids.size))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -115,13 +115,67 @@ def live_b(ops: Ops, model: Model, selected: States) -> States:
     return x
 
 
-def glimmer(ops: Ops, model: Model, question: Tokens, passages: States | Arriving, counts: Ints, m: int) -> Read:
+class Ranked(NamedTuple):
+    """All pairs with their scores, part by part as their passages came: what is selected from.
+
+    Args:
+        question: MemEnc(Q) of the b questions.
+        pairs: H'_i; with a separate reranker H_i, which it only looked at.
+        scores: [K] of them all together.
+    """
+
+    question: States
+    pairs: list[States]
+    scores: list[Array]
+
+
+class Reranker(NamedTuple):
+    """How a system is cut in two by its selection.
+
+    Args:
+        rank: (ops, model, question, passages, counts) to `Ranked`.
+        rest: (ops, model, pairs) to what the decoder reads of them.
+    """
+
+    rank: Callable[[Ops, Model, Tokens, States | Arriving, Ints], Ranked]
+    rest: Callable[[Ops, Model, States], States]
+
+
+def rank(ops: Ops, model: Model, question: Tokens, passages: States | Arriving, counts: Ints) -> Ranked:
+    """Score(LiveEncA(H_i)) of every pair: the live encoder's first layers rank."""
+    q = encode_question(ops, model, question)
+    pairs = [live_a(ops.at("live_a"), model, join(ops, model, q, p, n)) for p, n in arriving(passages, counts)]
+    return Ranked(q, pairs, [score(ops.at("score"), model, part) for part in pairs])
+
+
+SHARED = Reranker(rank, lambda ops, model, pairs: live_b(ops.at("live_b"), model, pairs))
+
+
+def read(ops: Ops, model: Model, by: Reranker, ranked: Ranked, selected: list[Ints], counts: Ints) -> States:
+    """[Q; LiveEncB(R_1); .. LiveEncB(R_m)], the R_j being the selected pairs of each question."""
+    best = by.rest(ops, model, take(ops, ranked.pairs, selected, counts))
+    return decoder_memory(ops, model, ranked.question, best, np.array([len(s) for s in selected]))
+
+
+def glimmer(
+    ops: Ops,
+    model: Model,
+    question: Tokens,
+    passages: States | Arriving,
+    counts: Ints,
+    m: int,
+    by: Reranker = SHARED,
+) -> Read:
     """[Q; LiveEncB(R_1); .. LiveEncB(R_m)], with the scores and the choice that led there.
+
+    Args:
+        question: b questions.
+        passages: those of the first question, then those of the second, ..
+        counts: [b] passages of each question.
+        m: passages that the decoder reads.
 
     Paper: 3.1 G
     """
-    q = encode_question(ops, model, question)
-    pairs = [live_a(ops.at("live_a"), model, join(ops, model, q, p, n)) for p, n in arriving(passages, counts)]
-    scores, selected = select(ops, [score(ops.at("score"), model, part) for part in pairs], m, counts)
-    best = live_b(ops.at("live_b"), model, take(ops, pairs, selected, counts))
-    return Read(decoder_memory(ops, model, q, best, np.full(len(counts), m)), scores, selected)
+    ranked = by.rank(ops, model, question, passages, counts)
+    scores, selected = select(ops, ranked.scores, m, counts)
+    return Read(read(ops, model, by, ranked, selected, counts), scores, selected)

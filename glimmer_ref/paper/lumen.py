@@ -22,7 +22,7 @@ def memory_encode(ops: Ops, model: Model, stack: Stack, tokens: Tokens) -> State
 
     Paper: 2.2 MemEnc
     """
-    x = States(ops.embed(model.embedding, tokens.ids), tokens.lengths, places(tokens.lengths))
+    x = States(ops.dropout(ops.embed(model.embedding, tokens.ids)), tokens.lengths, places(tokens.lengths))
     x = encode(ops, model.config.t5, stack, x)
     ops.mark("out", x.states, x.lengths)
     return x

@@ -9,9 +9,10 @@ import numpy as np
 from ..arrays import Arriving, Ints, States, Tokens
 from ..ops import Ops
 from ..params.tree import Model
-from .fid import fid
-from .glimmer import Read
+from .fid import fid, language_loss
+from .glimmer import Read, glimmer
 from .lumen import lumen
+from .pdist import Choose, Distillation, Loss, glimmer_loss
 from .variants import RERANKERS
 
 
@@ -27,8 +28,36 @@ def read_lumen(ops: Ops, model: Model, question: Tokens, passages: States | Arri
 
 def read_glimmer(ops: Ops, model: Model, question: Tokens, passages: States | Arriving, counts: Ints, m: int) -> Read:
     """GLIMMER reads the m best of k passages, ranked by live-A or by the model's separate reranker."""
-    return RERANKERS[model.config.reranker](ops, model, question, passages, counts, m)
+    return glimmer(ops, model, question, passages, counts, m, RERANKERS[model.config.reranker])
 
 
 SYSTEMS: dict[str, Any] = {"glimmer": read_glimmer, "lumen": read_lumen, "fid": read_fid}
 FROM_TEXT = frozenset({"fid"})  # these start from passages as tokens, the others from their memory
+
+
+def loss(
+    ops: Ops,
+    model: Model,
+    system: str,
+    question: Tokens,
+    passages: Any,
+    counts: Ints,
+    target: Tokens,
+    m: int,
+    how: Distillation | None = None,
+    choose: Choose | None = None,
+) -> Loss:
+    """The training loss of a batch: a system's language modeling loss, and GLIMMER's distillation.
+
+    Args:
+        system: a key of `SYSTEMS`.
+        passages: tokens for FiD; for the others their memory, from `encode_passages(ops, ..)` if the memory
+            encoder is to learn, from `encode_passages(ops.frozen(), ..)` if it is not.
+        target: an answer for each question, EOS included.
+        how, choose: of GLIMMER only, see `Distillation` and `glimmer_loss`.
+    """
+    if system == "glimmer":
+        by, how = RERANKERS[model.config.reranker], how or Distillation()
+        return glimmer_loss(ops, model, by, question, passages, counts, target, m, how, choose)
+    got = SYSTEMS[system](ops, model, question, passages, counts, m)
+    return Loss({"lm": language_loss(ops, model, got.memory, target)}, None, got.selected)

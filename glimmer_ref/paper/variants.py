@@ -6,14 +6,28 @@ is one that was not trained.
 
 from __future__ import annotations
 
-import numpy as np
-
 from ..arrays import Arriving, Ints, States, Tokens
 from ..ops import Ops
 from ..params.tree import Model
 from ..t5 import encode
-from .glimmer import Read, glimmer, score, select, take
-from .lumen import arriving, decoder_memory, encode_question, join, live_encode
+from .glimmer import SHARED, Ranked, Read, Reranker, glimmer, score
+from .lumen import arriving, encode_question, join, live_encode
+
+
+def rank_apart(ops: Ops, model: Model, question: Tokens, passages: States | Arriving, counts: Ints) -> Ranked:
+    """The scores of every pair H_i by layers of their own, which leave the pair as it was."""
+    q = encode_question(ops, model, question)
+    assert model.reranker is not None
+    pairs, parts = [], []
+    for p, n in arriving(passages, counts):
+        pairs.append(join(ops, model, q, p, n))
+        ranked = encode(ops.at("reranker"), model.config.t5, model.reranker, pairs[-1])
+        parts.append(score(ops.at("score"), model, ranked))
+    return Ranked(q, pairs, parts)
+
+
+SEPARATE = Reranker(rank_apart, lambda ops, model, pairs: live_encode(ops.at("live"), model, pairs))
+RERANKERS = {"shared": SHARED, "separate": SEPARATE}
 
 
 def separate_reranker(
@@ -25,16 +39,4 @@ def separate_reranker(
 
     Paper: Table 1
     """
-    q = encode_question(ops, model, question)
-    assert model.reranker is not None
-    pairs, parts = [], []
-    for p, n in arriving(passages, counts):
-        pairs.append(join(ops, model, q, p, n))
-        ranked = encode(ops.at("reranker"), model.config.t5, model.reranker, pairs[-1])
-        parts.append(score(ops.at("score"), model, ranked))
-    scores, selected = select(ops, parts, m, counts)
-    best = live_encode(ops.at("live"), model, take(ops, pairs, selected, counts))
-    return Read(decoder_memory(ops, model, q, best, np.full(len(counts), m)), scores, selected)
-
-
-RERANKERS = {"shared": glimmer, "separate": separate_reranker}
+    return glimmer(ops, model, question, passages, counts, m, SEPARATE)

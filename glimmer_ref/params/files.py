@@ -86,7 +86,12 @@ def open_checkpoint(folder: PathLike) -> dict[str, Stored]:
     raise Refused(f"{folder}", "model.safetensors or pytorch_model.bin, whole or with an index", "neither")
 
 
-def _decode(name: str, stored: Stored, dtype: str, transposed: bool = False) -> np.ndarray:
+def decode(name: str, stored: Stored, dtype: str, transposed: bool = False) -> np.ndarray:
+    """A stored weight, or its transpose, as floats.
+
+    Raises:
+        Refused: whole numbers, or values that are not finite, by its name.
+    """
     if stored.dtype not in FLOATS:
         raise Refused(name, f"weights as {', '.join(FLOATS)}", stored.dtype)
     x = Stored(stored.dtype, stored.raw.T if transposed else stored.raw).decode(dtype)
@@ -101,13 +106,13 @@ def read_checkpoint(folder: PathLike, dtype: str = "float32") -> dict[str, np.nd
     Raises:
         Refused: as `open_checkpoint`; a tensor of whole numbers, or one that is not finite, by its name.
     """
-    return {name: _decode(name, stored, dtype) for name, stored in open_checkpoint(folder).items()}
+    return {name: decode(name, stored, dtype) for name, stored in open_checkpoint(folder).items()}
 
 
 def _from_published(config: GlimmerConfig, theirs: Mapping[str, Stored], dtype: str) -> dict[str, np.ndarray]:
     """Our leaves from published names, each an array of its own; without score layer where they have none."""
     lines = plan(config, theirs)
-    return {ours: _decode(line.theirs, theirs[line.theirs], dtype, line.transposed) for ours, line in lines.items()}
+    return {ours: decode(line.theirs, theirs[line.theirs], dtype, line.transposed) for ours, line in lines.items()}
 
 
 def _grow(config: GlimmerConfig, arrays: Mapping[str, np.ndarray]) -> Model:
@@ -141,7 +146,7 @@ def load(folder: PathLike, dtype: str = "float32") -> Model:
     layers = config.t5.num_layers + config.t5.num_decoder_layers
     if layers > len(stored):
         raise Refused(f"{folder}", f"tensors for {layers} layers", f"{len(stored)} tensors")
-    return _grow(config, {name: _decode(name, x, dtype) for name, x in stored.items()})
+    return _grow(config, {name: decode(name, x, dtype) for name, x in stored.items()})
 
 
 def _refuse_occupied(folder: Path) -> None:

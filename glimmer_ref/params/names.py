@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..config import GlimmerConfig
+from ..config import GlimmerConfig, T5Config
 from ..errors import Refused
 from .tensors import Stored
 from .tree import shapes
@@ -116,14 +116,14 @@ class Line:
         return self.how.endswith("T")
 
 
-def lines(table: str, config: GlimmerConfig) -> Iterator[Line]:
-    """A table written out for the layers and the feed-forward that a config has."""
-    gated = config.t5.feed_forward_proj == "gated-gelu"
+def lines(table: str, t5: T5Config) -> Iterator[Line]:
+    """A table written out for the layers and the feed-forward that a T5 has."""
+    gated = t5.feed_forward_proj == "gated-gelu"
     for theirs, how, ours in (line.split() for line in table.strip().splitlines()):
         words = theirs.replace("/", ".").split(".")
         if ("wi" in words and gated) or (("wi_0" in words or "wi_1" in words) and not gated):
             continue
-        layers = config.t5.num_decoder_layers if ours.startswith("decoder.") else config.t5.num_layers
+        layers = t5.num_decoder_layers if ours.startswith("decoder.") else t5.num_layers
         for i in range(layers if "{i}" in theirs else 1):
             yield Line(theirs.replace("{i}", str(i)), how, ours.replace("{i}", str(i)))
 
@@ -178,7 +178,7 @@ def _naming(config: GlimmerConfig, theirs: Mapping[str, Stored]) -> tuple[str, l
     layers = config.t5.num_layers + config.t5.num_decoder_layers
     if layers > len(theirs):
         raise Refused("weights", f"tensors for {layers} layers", f"{len(theirs)} tensors")
-    tables = {naming: list(lines(table, config)) for naming, table in NAMINGS.items()}
+    tables = {naming: list(lines(table, config.t5)) for naming, table in NAMINGS.items()}
     known = {naming: sum(line.theirs in theirs for line in table) for naming, table in tables.items()}
     best = max(known, key=known.__getitem__)
     if not known[best]:

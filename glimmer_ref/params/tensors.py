@@ -77,27 +77,6 @@ class Stored:
             return raw.astype(dtype, order="C", copy=raw is self.raw)
 
 
-def bfloat16(x: np.ndarray) -> np.ndarray:
-    """float32 or float64 values rounded to bfloat16, as uint16: nearest, ties to even, NaN kept.
-
-    Raises:
-        Refused: values of another type.
-    """
-    if x.dtype not in (np.float32, np.float64):
-        raise Refused("bfloat16", "float32 or float64 values", str(x.dtype))
-    with np.errstate(over="ignore", invalid="ignore"):
-        narrow = x.astype(np.float32, order="C")
-    bits = narrow.view(np.uint32)
-    if x.dtype == np.float64:
-        # Rounding twice would miss ties: cut towards zero instead, and let the last bit say "and a little more".
-        bits -= np.abs(narrow.astype(np.float64)) > np.abs(x)
-        bits |= narrow != x
-    nan = np.isnan(x)
-    even = (bits >> 16) & 1
-    rounded = (bits + (np.uint32(0x7FFF) + even)) >> 16
-    return np.where(nan, (bits >> 16) | 0x0040, rounded).astype(np.uint16)
-
-
 def _no_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     result = dict(pairs)
     if len(result) < len(pairs):
@@ -221,6 +200,17 @@ def _replace(path: Path, header: bytes, tensors: Iterable[Stored]) -> None:
         temporary.unlink(missing_ok=True)
 
 
+def _in_order(arrays: Mapping[str, np.ndarray | Stored]) -> dict[str, Stored]:
+    tensors = {str(name): _stored(name, x) for name, x in arrays.items()}
+    return dict(sorted(tensors.items(), key=lambda item: (-_RANK[item[1].dtype], item[0])))
+
+
+def file_bytes(arrays: Mapping[str, np.ndarray | Stored], metadata: Mapping[str, str] | None = None) -> int:
+    """How long a file `write_tensors` would write."""
+    tensors = _in_order(arrays)
+    return len(_pack_header(tensors, metadata)) + sum(x.raw.nbytes for x in tensors.values())
+
+
 def write_tensors(
     path: str | os.PathLike[str], arrays: Mapping[str, np.ndarray | Stored], metadata: Mapping[str, str] | None = None
 ) -> None:
@@ -240,9 +230,7 @@ def write_tensors(
     Source: safetensors 0.8.0 writes metadata in the random order of a hash map and files with mode 0600,
         so the bytes are put together here, and its reader is asked to accept them.
     """
-    path = Path(path)
-    tensors = {str(name): _stored(name, x) for name, x in arrays.items()}
-    tensors = dict(sorted(tensors.items(), key=lambda item: (-_RANK[item[1].dtype], item[0])))
+    path, tensors = Path(path), _in_order(arrays)
     if "__metadata__" in tensors or not all(isinstance(v, str) for kv in (metadata or {}).items() for v in kv):
         raise Refused(f"{path}", "texts as metadata, under that name only", "something else")
     try:

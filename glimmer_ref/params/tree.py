@@ -13,7 +13,7 @@ from typing import Any, TypeVar, cast
 import numpy as np
 
 from ..arrays import Array
-from ..config import GlimmerConfig
+from ..config import GlimmerConfig, T5Config
 from ..errors import Refused
 from ..ops import Ops
 
@@ -101,43 +101,57 @@ class Model:
     reranker: Stack | None
 
 
+def _attention(t5: T5Config, leaf: Leaf, at: str) -> Attention:
+    d, hc = t5.d_model, t5.num_heads * t5.d_kv
+    return Attention(
+        leaf(f"{at}.norm", (d,)),
+        leaf(f"{at}.q", (d, hc)),
+        leaf(f"{at}.k", (d, hc)),
+        leaf(f"{at}.v", (d, hc)),
+        leaf(f"{at}.o", (hc, d)),
+    )
+
+
+def _feed_forward(t5: T5Config, leaf: Leaf, at: str) -> FeedForward:
+    d, f = t5.d_model, t5.d_ff
+    gate = leaf(f"{at}.wi_1", (d, f)) if t5.feed_forward_proj == "gated-gelu" else None
+    return FeedForward(leaf(f"{at}.norm", (d,)), leaf(f"{at}.wi_0", (d, f)), gate, leaf(f"{at}.wo", (f, d)))
+
+
+def _table(t5: T5Config, leaf: Leaf, at: str) -> Array:
+    return leaf(f"{at}.relative_attention_bias", (t5.relative_attention_num_buckets, t5.num_heads))
+
+
+def assemble_stack(t5: T5Config, leaf: Leaf, at: str, layers: int) -> Stack:
+    """Build encoder layers, asking `leaf(name, shape)` for every weight; names begin with `at`."""
+    return Stack(
+        _table(t5, leaf, at),
+        tuple(
+            EncoderLayer(
+                _attention(t5, leaf, f"{at}.layer_{i}.attention"),
+                _feed_forward(t5, leaf, f"{at}.layer_{i}.feed_forward"),
+            )
+            for i in range(layers)
+        ),
+    )
+
+
 def assemble(config: GlimmerConfig, tied: bool, leaf: Leaf) -> Model:
     """Build the tree, asking `leaf(name, shape)` for every weight.
 
     Args:
         tied: the head is the embedding, so that there is no lm_head (D18).
     """
-    t5 = config.t5
-    d, hc, f = t5.d_model, t5.num_heads * t5.d_kv, t5.d_ff
-
-    def attention(at: str) -> Attention:
-        return Attention(
-            leaf(f"{at}.norm", (d,)),
-            leaf(f"{at}.q", (d, hc)),
-            leaf(f"{at}.k", (d, hc)),
-            leaf(f"{at}.v", (d, hc)),
-            leaf(f"{at}.o", (hc, d)),
-        )
-
-    def feed_forward(at: str) -> FeedForward:
-        gate = leaf(f"{at}.wi_1", (d, f)) if t5.feed_forward_proj == "gated-gelu" else None
-        return FeedForward(leaf(f"{at}.norm", (d,)), leaf(f"{at}.wi_0", (d, f)), gate, leaf(f"{at}.wo", (f, d)))
-
-    def table(at: str) -> Array:
-        return leaf(f"{at}.relative_attention_bias", (t5.relative_attention_num_buckets, t5.num_heads))
+    t5, d = config.t5, config.t5.d_model
 
     def stack(at: str, layers: int) -> Stack:
-        return Stack(
-            table(at),
-            tuple(
-                EncoderLayer(attention(f"{at}.layer_{i}.attention"), feed_forward(f"{at}.layer_{i}.feed_forward"))
-                for i in range(layers)
-            ),
-        )
+        return assemble_stack(t5, leaf, at, layers)
 
     def decoder_layer(at: str) -> DecoderLayer:
         return DecoderLayer(
-            attention(f"{at}.self_attention"), attention(f"{at}.cross_attention"), feed_forward(f"{at}.feed_forward")
+            _attention(t5, leaf, f"{at}.self_attention"),
+            _attention(t5, leaf, f"{at}.cross_attention"),
+            _feed_forward(t5, leaf, f"{at}.feed_forward"),
         )
 
     return Model(
@@ -148,7 +162,7 @@ def assemble(config: GlimmerConfig, tied: bool, leaf: Leaf) -> Model:
         final_norm=leaf("final_norm", (d,)),
         score=Score(leaf("score.norm", (d,)) if config.score_norm else None, leaf("score.weight", (d, 1))),
         decoder=Decoder(
-            table("decoder"),
+            _table(t5, leaf, "decoder"),
             tuple(decoder_layer(f"decoder.layer_{i}") for i in range(t5.num_decoder_layers)),
             leaf("decoder.final_norm", (d,)),
             None if tied else leaf("decoder.lm_head", (t5.vocab_size, d)),
@@ -179,16 +193,19 @@ def leaves(tree: Any) -> dict[str, Array]:
 
 
 def map_named(function: Callable[[str, Array], Array], tree: T) -> T:
-    """The same tree with `function(name, x)` instead of every weight x."""
+    """The same tree with `function(name, x)` instead of every weight x, whose name is that in `leaves`."""
 
     def walk(name: str, node: Any) -> Any:
-        if isinstance(node, tuple):
-            return tuple(walk(f"{name}.layer_{i}", child) for i, child in enumerate(node))
         if node is None or isinstance(node, GlimmerConfig):
             return node
         if is_dataclass(node) and not isinstance(node, type):
-            return replace(node, **{f.name: walk(f"{name}.{f.name}", getattr(node, f.name)) for f in fields(node)})
+            return replace(node, **{f.name: child(name, f.name, getattr(node, f.name)) for f in fields(node)})
         return function(name.removeprefix("."), node)
+
+    def child(name: str, field: str, node: Any) -> Any:
+        if isinstance(node, tuple):
+            return tuple(walk(f"{name}.layer_{i}", layer) for i, layer in enumerate(node))
+        return walk(f"{name}.{field}", node)
 
     return cast(T, walk("", tree))
 

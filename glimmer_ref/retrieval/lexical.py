@@ -1,4 +1,4 @@
-"""Ranking passages by the words that they share with a question: a stand-in until the GTR retriever is there."""
+"""Ranking passages by the words that they share with a question, where no index was named."""
 
 from __future__ import annotations
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,15 +13,16 @@ from typing import Any
 
 import numpy as np
 
+from ..arrays import Array
 from ..errors import Refused
-from ..ops import Ops
-from ..params.tree import Model, leaves
+from ..ops import PRECISIONS, Ops
+from ..params.tree import Model, computed_in, leaves
 from .rows import DTYPES
 
 VERSION = 1
 MANIFEST = "manifest.json"
 INDEX = "index.safetensors"
-LOCK = ".lock"
+QUARANTINE = "quarantine.json"
 AGAIN = "run the same build again: it makes what is missing"
 RESTORE = f"remove it, then {AGAIN}"
 T5_FACTS = (
@@ -35,25 +38,31 @@ T5_FACTS = (
 )
 
 
+def weights_digest(ops: Ops, weights: Mapping[str, Array]) -> str:
+    """SHA-256 of named weights as float32, in whatever dtype and layout they are."""
+    digest = hashlib.sha256()
+    for name, leaf in weights.items():
+        x = np.asarray(ops.get(leaf)).astype("<f4", order="C")
+        digest.update(f"{name} {list(x.shape)}\n".encode())
+        digest.update(x.reshape(-1).data)
+    return digest.hexdigest()
+
+
 def encoder_facts(ops: Ops, model: Model, tokenizer_digest: str) -> dict[str, Any]:
     """Everything that decides MemEnc(Passage): sizes, limits, text format, tokenizer, weights.
 
     The weights are the embedding and the memory encoder's, as float32 in whatever dtype they are
     loaded. The live encoder, the decoder and the score are no part of it: they may change.
     """
-    config, weights = model.config, hashlib.sha256()
+    config = model.config
     memory = {"embedding": model.embedding, **{f"memory.{name}": x for name, x in leaves(model.memory).items()}}
-    for name, leaf in memory.items():
-        x = np.asarray(ops.get(leaf)).astype("<f4", order="C")
-        weights.update(f"{name} {list(x.shape)}\n".encode())
-        weights.update(x.reshape(-1).data)
     return {name: getattr(config.t5, name) for name in T5_FACTS} | {
         "num_memory_layers": config.num_memory_layers,
         "passage_tokens": config.passage_tokens,
         "passage_eos": config.t5.eos_token_id if config.passage_eos else None,
         "passage_format": config.passage_format,
         "tokenizer": tokenizer_digest,
-        "weights": weights.hexdigest(),
+        "weights": weights_digest(ops, memory),
     }
 
 
@@ -67,6 +76,23 @@ def memory_digest(ops: Ops, model: Model, tokenizer_digest: str) -> str:
     return digest_of(encoder_facts(ops, model, tokenizer_digest))
 
 
+def build_facts(
+    ops: Ops, model: Model, tokenizer_digest: str, dtype: str, passages: int, passages_sha256: str, shard_passages: int
+) -> dict[str, Any]:
+    """What a build is of: all that decides its bytes, as its files say it."""
+    facts = {
+        "version": VERSION,
+        "encoder": encoder_facts(ops, model, tokenizer_digest),
+        "dtype": dtype,
+        "passages": passages,
+        "passages_sha256": passages_sha256,
+        "shard_passages": shard_passages,
+    }
+    if computed_in(model) in PRECISIONS[1:]:  # other bytes, and an honest memory says so
+        facts["precision"] = computed_in(model)
+    return facts
+
+
 def difference(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> tuple[str, str] | None:
     """The first fact that differs, as "name=ours" and "name=theirs"; None where all agree."""
     for name in [*ours, *(n for n in theirs if n not in ours)]:
@@ -78,6 +104,24 @@ def difference(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> tuple[str,
         elif mine != other:
             return f"{name}={str(mine)[:40]}", f"{name}={str(other)[:40]}"
     return None
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file that appears whole or not at all."""
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    try:
+        with open(temporary, "x", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def metadata(name: str, build: Mapping[str, Any]) -> dict[str, str]:
+    """What the header of a file says: its own name, and the build that it belongs to."""
+    return {"build": json.dumps(build, sort_keys=True), "file": name}
 
 
 def shard_name(number: int) -> str:

@@ -15,16 +15,18 @@ from ..arrays import Arriving, Ints, States, offsets, places
 from ..errors import Refused
 from ..ops import Ops
 from ..params.tree import Model
-from ..progress import progress
+from ..progress import Show, progress
+from ..text.borrowed import Loans
 from ..text.inputs import Passage
 from ..text.tokenizer import Tokenizer
 from .ahead import ahead
 from .encode import encode_shard
+from .lock import LOCK
 from .manifest import (
     AGAIN,
     INDEX,
-    LOCK,
     MANIFEST,
+    QUARANTINE,
     RESTORE,
     VERSION,
     Manifest,
@@ -39,7 +41,6 @@ from .shards import Index, Shard
 
 PART_TOKENS = 1536  # read at a time, about; fewer would make the encoder's matrix products less efficient
 OPEN_SHARDS = 128  # maps kept at a time: each holds a file descriptor, of which a process has few
-Show = Callable[..., Iterable[Any]]
 
 
 def _check_size(path: Path, size: int) -> None:
@@ -61,7 +62,8 @@ def _refuse_unfinished(folder: str | Path, path: Path) -> None:
             f"memory {folder}",
             "a finished build",
             f"an unfinished one of {shards} shards",
-            "run the same command again to resume",
+            "run the same command again to resume"
+            + (f"; {QUARANTINE} says what failed" if (path / QUARANTINE).exists() else ""),
         )
     raise Refused(f"memory {folder}", made, f"no {MANIFEST}")
 
@@ -83,10 +85,13 @@ class Memory:
         name: the folder as the user gave it, for errors.
         load: the i-th shard.
         index: from ids to rows.
+        loans: which words of the passages borrowed a name; None where that is not known: on disk.
     """
 
-    def __init__(self, name: str, manifest: Manifest, load: Callable[[int], Shard], index: Index) -> None:
-        self.name, self.manifest = name, manifest
+    def __init__(
+        self, name: str, manifest: Manifest, load: Callable[[int], Shard], index: Index, loans: Loans | None = None
+    ) -> None:
+        self.name, self.manifest, self.loans = name, manifest, loans
         self._shard, self._index = lru_cache(maxsize=OPEN_SHARDS)(load), index
 
     @classmethod
@@ -244,13 +249,18 @@ class Memory:
                 raise Refused(str(path), f"SHA-256 {entry['sha256']}", "another", RESTORE)
 
 
-def memorize(ops: Ops, model: Model, tokenizer: Tokenizer, passages: Iterable[Passage]) -> Memory:
+def memorize(
+    ops: Ops, model: Model, tokenizer: Tokenizer, passages: Iterable[Passage], loans: Loans | None = None
+) -> Memory:
     """MemEnc of a few passages in RAM, in the dtype of the model.
+
+    Args:
+        loans: words that are to be read as the names that they borrowed.
 
     Raises:
         Refused: no passages, an id that occurs twice, an empty text, or values that are not finite.
     """
-    shard = encode_shard(ops, model, tokenizer, passages)
+    shard = encode_shard(ops, model, tokenizer if loans is None else tokenizer.reading(loans.names), passages)
     index = Index.of(iter([shard]))
     twice = [id for id, count in Counter(shard.ids()).items() if count > 1]
     if twice:
@@ -262,4 +272,4 @@ def memorize(ops: Ops, model: Model, tokenizer: Tokenizer, passages: Iterable[Pa
         "passages": len(shard),
         "shard_passages": len(shard),
     }
-    return Memory("in RAM", Manifest(build, len(shard.tokens), {}), lambda _: shard, index)
+    return Memory("in RAM", Manifest(build, len(shard.tokens), {}), lambda _: shard, index, loans)

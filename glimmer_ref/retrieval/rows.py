@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..arrays import bfloat16
 from ..errors import Refused
-from ..params.tensors import Stored, bfloat16
+from ..params.tensors import Stored
 
 DTYPES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16", "int8": "I8"}  # what a memory can be stored in
 LEAST_SCALE = np.finfo(np.float32).tiny  # below, a scale would have too few digits for the bound to hold

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ class Question:
         answers: accepted answers; empty where they are withheld.
         gold: ids of passages that hold the answer.
         candidates: ids of retrieved passages, best first; empty where none were retrieved yet.
+        hard_negatives: ids of passages that are easily taken for gold, to learn from.
     """
 
     id: str
@@ -39,27 +40,37 @@ class Question:
     answers: tuple[str, ...]
     gold: tuple[str, ...]
     candidates: tuple[str, ...]
+    hard_negatives: tuple[str, ...] = ()
+
+
+def jsonl(lines: Iterable[bytes], name: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The objects of JSON lines, each with the place to name in an error; blank lines skipped.
+
+    Raises:
+        Refused: a line that is no JSON object, by number.
+    """
+    for number, raw in enumerate(lines, start=1):
+        place = f"{name}, line {number}"
+        if not raw.strip():
+            continue
+        try:
+            record = json.loads(raw)
+        except (ValueError, RecursionError) as error:
+            raise Refused(place, "one JSON object", str(error)) from None
+        if not isinstance(record, dict):
+            raise Refused(place, "one JSON object", type(record).__name__)
+        yield place, record
 
 
 def read_jsonl(path: str | Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The objects of a JSON-lines file, each with the place to name in an error; blank lines skipped.
+    """`jsonl` of a file.
 
     Raises:
-        Refused: no such file, or a line that is no JSON object, by number.
+        Refused: no such file, or as `jsonl`.
     """
     try:
         with open(path, "rb") as file:
-            for number, raw in enumerate(file, start=1):
-                place = f"{path}, line {number}"
-                if not raw.strip():
-                    continue
-                try:
-                    record = json.loads(raw)
-                except (ValueError, RecursionError) as error:
-                    raise Refused(place, "one JSON object", str(error)) from None
-                if not isinstance(record, dict):
-                    raise Refused(place, "one JSON object", type(record).__name__)
-                yield place, record
+            yield from jsonl(file, str(path))
     except OSError as error:
         raise Refused(str(path), "a readable JSON-lines file", error.strerror or type(error).__name__) from None
 
@@ -78,16 +89,33 @@ def _strings(place: str, record: dict[str, Any], key: str) -> tuple[str, ...]:
     return tuple(value)
 
 
-def read_passages(path: str | Path) -> Iterator[Passage]:
-    """Passages of a JSON-lines file with "text", and perhaps "id" (else its line's count) and "title".
+def _id(place: str, record: dict[str, Any], count: int) -> str:
+    """A string, or a whole number, which some of KILT's files have; the line's count where there is none."""
+    value = record.get("id", str(count))
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else _string(place, record, "id", value)
+
+
+def _answers(place: str, record: dict[str, Any]) -> tuple[str, ...]:
+    """The accepted answers of "output": strings, or KILT's objects, of which some have only a provenance."""
+    value, what = record.get("output", []), 'a list of strings "output", or of objects with "answer"'
+    if not isinstance(value, list):
+        raise Refused(place, what, repr(value)[:60])
+    answers = [v["answer"] if isinstance(v, dict) else v for v in value if not isinstance(v, dict) or "answer" in v]
+    if not all(isinstance(answer, str) for answer in answers):
+        raise Refused(place, what, repr(value)[:60])
+    return tuple(answers)
+
+
+def passages_of(records: Iterable[tuple[str, dict[str, Any]]], first: int = 0) -> Iterator[Passage]:
+    """Passages from objects with "text", and perhaps "id" (else their count from `first`) and "title".
 
     Raises:
-        Refused: a broken line, an empty text, or an id that came before, by line number.
+        Refused: an empty text, or an id that came before, by its place.
     """
     seen: dict[str, str] = {}
-    for place, record in read_jsonl(path):
+    for place, record in records:
         passage = Passage(
-            _string(place, record, "id", str(len(seen))),
+            _string(place, record, "id", str(first + len(seen))),
             _string(place, record, "title", ""),
             _string(place, record, "text"),
         )
@@ -99,8 +127,24 @@ def read_passages(path: str | Path) -> Iterator[Passage]:
         yield passage
 
 
-def read_questions(path: str | Path) -> Iterator[Question]:
-    """Questions of a JSON-lines file: "input", and perhaps "id", "task", "output", "gold", "candidates".
+def read_passages(path: str | Path) -> Iterator[Passage]:
+    """`passages_of` a JSON-lines file.
+
+    Raises:
+        Refused: a broken line, an empty text, or an id that came before, by line number.
+    """
+    return passages_of(read_jsonl(path))
+
+
+def read_questions(path: str | Path, task: str = "all") -> Iterator[Question]:
+    """Questions of a JSON-lines file: "input", and perhaps "id", "task", "output" and lists of passages.
+
+    These are "gold", "candidates" and "hard_negatives".
+
+    Args:
+        task: of lines that name none.
+
+    The answers in "output" are strings, or objects with "answer" as KILT has them.
 
     Raises:
         Refused: a broken line, by number.
@@ -110,13 +154,32 @@ def read_questions(path: str | Path) -> Iterator[Question]:
         if not text.strip():
             raise Refused(place, "a question that is not empty", repr(text))
         yield Question(
-            _string(place, record, "id", str(count)),
-            _string(place, record, "task", "all"),
+            _id(place, record, count),
+            _string(place, record, "task", task),
             text,
-            _strings(place, record, "output"),
+            _answers(place, record),
             _strings(place, record, "gold"),
             _strings(place, record, "candidates"),
+            _strings(place, record, "hard_negatives"),
         )
+
+
+def as_passages(source: Iterable[Passage | str | Mapping[str, str]]) -> list[Passage]:
+    """Passages from strings, from {"title": .., "text": ..}, or as they are.
+
+    Raises:
+        Refused: something else among them.
+    """
+    result = []
+    for i, item in enumerate(source):
+        if isinstance(item, str):
+            item = Passage(str(i), "", item)
+        elif isinstance(item, Mapping) and isinstance(item.get("text"), str):
+            item = Passage(str(item.get("id", i)), str(item.get("title", "")), item["text"])
+        elif not isinstance(item, Passage):
+            raise Refused(f"passage {i}", 'a string, or {"title": .., "text": ..}', repr(item)[:60])
+        result.append(item)
+    return result
 
 
 def _close(ids: list[int], limit: int, eos: int | None) -> list[int]:

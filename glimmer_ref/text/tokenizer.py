@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
+import re
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from ..errors import Refused
 
@@ -20,16 +24,17 @@ class Tokenizer:
     Args:
         path: the file.
         vocab_size: ids must be below it, where it is given.
+        text: what the file says, where it need not be read.
 
     Raises:
         Refused: no such file, one that the library cannot read, or ids past the model's vocabulary.
     """
 
-    def __init__(self, path: str | Path, vocab_size: int | None = None) -> None:
+    def __init__(self, path: str | Path, vocab_size: int | None = None, text: str | None = None) -> None:
         import tokenizers  # 40 ms that who only brings token ids need not wait for
 
         try:
-            text = Path(path).read_text(encoding="utf-8")
+            text = Path(path).read_text(encoding="utf-8") if text is None else text
         except (OSError, UnicodeDecodeError) as error:
             raise Refused(str(path), "a tokenizer.json", type(error).__name__) from None
         try:
@@ -39,13 +44,35 @@ class Tokenizer:
             raise Refused(str(path), "a file of the tokenizers library", str(error).split("\n")[0]) from None
         self._inner.no_truncation()
         self._inner.no_padding()
+        self._names: dict[str, int] = {}
+        self._lent: dict[int, str] = {}
         self.json = text
         self.digest = hashlib.sha256(text.encode()).hexdigest()
         unknown = getattr(self._inner.model, "unk_token", None)
         self.unknown_id = self._inner.token_to_id(unknown) if unknown else None
-        size = self._inner.get_vocab_size()
-        if vocab_size is not None and size > vocab_size:
-            raise Refused(str(path), f"at most the model's vocab_size={vocab_size} tokens", str(size))
+        self.size = self._inner.get_vocab_size()
+        if vocab_size is not None and self.size > vocab_size:
+            raise Refused(str(path), f"at most the model's vocab_size={vocab_size} tokens", str(self.size))
+
+    def reading(self, names: Mapping[str, int]) -> Tokenizer:
+        """This tokenizer, but reading some words as other tokens, and giving the words back for these.
+
+        Args:
+            names: word -> id of a whole word, that no other has, or of the unknown token.
+        """
+        other = copy.copy(self)
+        other._names = dict(names)
+        other._lent = {i: word for word, i in names.items() if i != self.unknown_id}
+        return other
+
+    def _encoded(self, text: str) -> Any:
+        try:
+            return self._inner.encode(text, add_special_tokens=False)
+        except (TypeError, UnicodeEncodeError):
+            raise Refused("text", "valid Unicode", repr(text[:40]), "remove lone surrogates") from None
+        except BaseException as error:
+            _reraise_interrupt(error)
+            raise Refused("text", "a tokenizer that can read it", str(error).split("\n")[0]) from None
 
     def encode(self, text: str) -> list[int]:
         """Ids of a string, without end-of-sequence.
@@ -53,26 +80,37 @@ class Tokenizer:
         Raises:
             Refused: a string that is no valid Unicode.
         """
-        try:
-            return list(self._inner.encode(text, add_special_tokens=False).ids)
-        except (TypeError, UnicodeEncodeError):
-            raise Refused("text", "valid Unicode", repr(text[:40]), "remove lone surrogates") from None
-        except BaseException as error:
-            _reraise_interrupt(error)
-            raise Refused("text", "a tokenizer that can read it", str(error).split("\n")[0]) from None
+        return [i for i, _ in self.words(text)] if self._names else list(self._encoded(text).ids)
+
+    def words(self, text: str) -> list[tuple[int, str]]:
+        """The pieces of a string, each with its id.
+
+        Raises:
+            Refused: as `encode`.
+        """
+        encoded = self._encoded(text)
+        pieces = ((i, text[a:b]) for i, (a, b) in zip(encoded.ids, encoded.offsets, strict=True))
+        return [(self._names.get(piece, i), piece) for i, piece in pieces]
 
     def unknown_words(self, text: str) -> list[str]:
-        """The pieces of a string that the vocabulary does not hold."""
+        """The pieces of a string that the vocabulary does not hold.
+
+        Raises:
+            Refused: as `encode`.
+        """
         if self.unknown_id is None:
             return []
-        encoded = self._inner.encode(text, add_special_tokens=False)
-        spans = (span for i, span in zip(encoded.ids, encoded.offsets, strict=True) if i == self.unknown_id)
-        return [text[a:b] for a, b in spans]
+        return [piece for i, piece in self.words(text) if i == self.unknown_id]
 
     def decode(self, ids: list[int]) -> str:
         """The string of some ids, special tokens left out."""
-        return str(self._inner.decode(ids, skip_special_tokens=True))
+        text = str(self._inner.decode(ids, skip_special_tokens=True))
+        lent = {str(self._inner.id_to_token(i)): self._lent[i] for i in ids if i in self._lent}
+        if not lent:
+            return text
+        names = "|".join(re.escape(name) for name in lent)
+        return re.sub(rf"\b(?:{names})\b", lambda found: lent[found[0]], text)
 
     def pieces(self, ids: list[int]) -> list[str]:
-        """Each id as the string that stands for it in the vocabulary."""
-        return [self._inner.id_to_token(i) or f"<{i}>" for i in ids]
+        """Each id as the string that stands for it in the vocabulary, or the word that it was lent to."""
+        return [self._lent.get(i) or self._inner.id_to_token(i) or f"<{i}>" for i in ids]

@@ -1,0 +1,147 @@
+"""The bundled model from a finished run: python benchmarks/bundle.py RUN WORLDS [--into weights/mini]
+
+RUN is what `glimmer-ref train mini` wrote, WORLDS what `glimmer-ref world` did. The run's best model is judged on the
+test world, whose people and words it has never seen, and put with that world's passages and questions, its curves and
+a card of what was measured into one folder.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import glimmer_ref
+from glimmer_ref.errors import Refused
+from glimmer_ref.evaluate import evaluate, summary
+from glimmer_ref.params import files
+from glimmer_ref.params.tree import leaves
+from glimmer_ref.progress import progress
+from glimmer_ref.reader import Reader
+from glimmer_ref.text.inputs import Question, read_passages, read_questions
+from glimmer_ref.train.recipe import OTHERS
+
+ROOT = Path(__file__).resolve().parent.parent
+CARD = Path(__file__).resolve().parent / "bundle.md"
+OF_MODEL = ("config.json", "model.safetensors", "tokenizer.json")
+OF_TEST = ("passages.jsonl", "questions.jsonl")
+MEASURES = ("exact_match", "recall_at_m", "recall_at_m_of_retrieval")
+SYSTEMS = (("glimmer", 25, 5), ("lumen", 10, None), ("fid", 5, None))
+
+
+def percent(values: Iterable[Any]) -> list[str]:
+    """Cells of a table."""
+    return ["-" if v is None else f"{v:.1f}" for v in values]
+
+
+def reachable(questions: list[Question], k: int) -> set[str]:
+    """Ids of the questions whose gold passages are all among the first k candidates."""
+    return {q.id for q in questions if set(q.gold) <= set(q.candidates[:k])}
+
+
+def by_task(reader: Reader, questions: list[Question], memory: Any) -> list[str]:
+    """GLIMMER's table: each task, and those questions alone that what was retrieved can answer."""
+    name, k, m = SYSTEMS[0]
+    result, rows = evaluate(reader, questions, memory, name, k, m, progress)
+    inside = summary(row for row in rows if row["id"] in reachable(questions, k))
+    lines = [
+        f"| task | questions | exact match | where all gold passages are in the {k} | recall@{m} | BM25's recall@{m} |",
+        "|---|---|---|---|---|---|",
+    ]
+    for task, told in [*result["tasks"].items(), ("mean of tasks", result)]:
+        within = inside if told is result else inside["tasks"].get(task, {})
+        cells = percent([told["exact_match"], within.get("exact_match"), *(told[n] for n in MEASURES[1:])])
+        lines.append(f"| {task} | {told['questions']:,} | {' | '.join(cells)} |")
+    return lines
+
+
+def beside(reader: Reader, questions: list[Question], memory: Any) -> list[str]:
+    """The three systems, from the same weights."""
+    lines = ["| system, the same weights | k | m | exact match |", "|---|---|---|---|"]
+    for name, k, m in SYSTEMS:
+        result, _ = evaluate(reader, questions, memory, name, k, m, progress)
+        lines.append(f"| {name} | {k} | {m or ''} | {percent([result['exact_match']])[0]} |")
+    return lines
+
+
+def trained(run: Path, world: dict[str, Any]) -> list[str]:
+    """What the run says of itself."""
+    position = json.loads((run / "last" / "position.json").read_text())
+    recipe = position["recipe"]
+    size = sum(np.size(x) for x in leaves(files.load(run / "best")).values())
+    lines = [
+        f"- {size:,} weights in float32; seed {recipe['top']['seed']}; worlds of seed {world['seed']}.",
+        f"- {position['step']:,} steps in {position['seconds'] / 60:.0f} minutes, evaluations included; the weights "
+        f"are those of step {position['best']['step']:,}, the best on dev.",
+        "",
+        "| stage | steps | questions a step | k | m | gold forced | lambda | weights of tasks, else 1 |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for stage in recipe["stages"]:
+        cells = [stage[name] for name in ("name", "steps", "batch", "k", "m", "force_gold", "lambda_")]
+        shares = {"others" if task == OTHERS else task: weight for task, weight in stage["tasks"].items()}
+        cells.append(", ".join(f"{task} {weight:g}" for task, weight in shares.items()))
+        lines.append(f"| {' | '.join(str(cell) for cell in cells)} |")
+    return lines
+
+
+def put_together(run: Path, worlds: Path, out: Path) -> None:
+    """All files of the bundled model, into an empty folder."""
+    test = worlds / "test"
+    for folder, names in (
+        (run / "best", OF_MODEL),
+        (worlds, ("groups.json",)),
+        (test, OF_TEST),
+        (run, ("curves.png",)),
+    ):
+        for name in names:
+            if not (folder / name).is_file():
+                raise Refused(
+                    str(folder / name), "a file of the run and its worlds", "none", "see benchmarks/README.md"
+                )
+            shutil.copy(folder / name, out / name)
+    reader = glimmer_ref.load(out)
+    memory = reader.memorize(read_passages(out / "passages.jsonl"))
+    questions = list(read_questions(out / "questions.jsonl"))
+    tables = {
+        "trained": trained(run, json.loads((worlds / "world.json").read_text())),
+        "tasks": by_task(reader, questions, memory),
+        "systems": beside(reader, questions, memory),
+    }
+    text = CARD.read_text()
+    for name, lines in tables.items():
+        text = text.replace(f"<!-- {name} -->", "\n".join(lines))
+    (out / "README.md").write_text(text)
+
+
+def main() -> int:
+    """Make the folder, then let it take the old one's place."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", type=Path)
+    parser.add_argument("worlds", type=Path)
+    parser.add_argument("--into", type=Path, default=ROOT / "weights" / "mini")
+    args = parser.parse_args()
+    args.into.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=args.into.parent) as folder:
+        made = Path(folder) / "made"
+        made.mkdir()
+        put_together(args.run, args.worlds, made)
+        if args.into.exists():
+            args.into.rename(Path(folder) / "before")
+        made.rename(args.into)
+    print((args.into / "README.md").read_text())
+    return 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except Refused as error:
+        sys.exit(f"benchmarks/bundle.py: error: {error}")

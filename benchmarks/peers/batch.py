@@ -1,0 +1,57 @@
+"""The batch that training steps are timed with: random questions, passages and answers, ragged as they are."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from glimmer_ref.arrays import Ints, Tokens
+from glimmer_ref.bench.work import shape
+from glimmer_ref.config import GlimmerConfig
+from glimmer_ref.errors import Refused
+
+FIELDS = {"b": 16, "k": 8, "m": 4, "n_q": 10, "n_p": 20, "n_t": 3}
+
+
+class Batch(NamedTuple):
+    """What a step learns from: b questions, b k passages, b answers, and how many passages are read."""
+
+    question: Tokens
+    passages: Tokens
+    target: Tokens
+    counts: Ints
+    m: int
+
+
+def config(size: str) -> GlimmerConfig:
+    """Half of the encoder live, two thirds of it before the choice, as in the bundled model."""
+    t5 = shape(size).t5
+    return GlimmerConfig.from_proportions(t5, "1/2", "2/3" if t5.num_layers % 6 == 0 else "1/2", score_norm=True)
+
+
+def parse(work: str) -> dict[str, int]:
+    """The numbers of a work such as "step,b=16,k=8".
+
+    Raises:
+        Refused: another work, or an unknown field.
+    """
+    kind, *words = work.split(",")
+    given = dict(word.split("=") for word in words)
+    if kind != "step" or set(given) - set(FIELDS):
+        raise Refused(work, f"step, with some of {', '.join(FIELDS)}", work)
+    return {**FIELDS, **{name: int(x) for name, x in given.items()}}
+
+
+def batch(work: str, vocabulary: int) -> Batch:
+    """Lengths spread a quarter around those of the work; the same for everybody."""
+    n, rng = parse(work), np.random.default_rng(0)
+
+    def tokens(count: int, mean: int) -> Tokens:
+        spread = max(1, mean // 4)
+        return Tokens.of(
+            [rng.integers(2, vocabulary, x) for x in rng.integers(mean - spread, mean + spread + 1, count)]
+        )
+
+    counts = np.full(n["b"], n["k"])
+    return Batch(tokens(n["b"], n["n_q"]), tokens(n["b"] * n["k"], n["n_p"]), tokens(n["b"], n["n_t"]), counts, n["m"])

@@ -1,0 +1,117 @@
+"""Pictures of a trends file: the paper's figure or table to the left, the miniature's to the right."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+from pictures import pyplot
+from trends_words import Document, Row, paper_line, rows
+
+from glimmer_ref.whatif import published
+from glimmer_ref.whatif.published_plots import SHORT
+
+COLOURS, MARKS = ("#0b3c49", "#d95f02", "#7570b3", "#66a61e"), ("o", "s", "^", "D")
+LEVELS = ("#b03a48", "#d98c95", "#6e1020")
+
+
+def _looks(found: list[Row]) -> dict[str, dict[str, Any]]:
+    """Of each of our lines."""
+    lines, levels = [r for r in found if not r.level], [r for r in found if r.level]
+    looks: dict[str, dict[str, Any]] = {
+        row.name: {"color": COLOURS[i], "marker": MARKS[i]} for i, row in enumerate(lines)
+    }
+    return looks | {row.name: {"color": LEVELS[i], "linestyle": ":"} for i, row in enumerate(levels)}
+
+
+def _paper(axes: Any, document: Document, place: str, found: list[Row]) -> None:
+    """All of the paper's points, those that the miniature has not got too."""
+    looks, drawn = _looks(found), set[str]()
+    for row in found:
+        if not row.paper_name or row.paper_name in drawn:
+            continue
+        drawn.add(row.paper_name)
+        points = paper_line(document, place, row.paper_name)
+        if row.level:
+            axes.axhline(points[""], label=row.paper_name, **looks[row.name])
+        else:
+            some = sorted((float(Fraction(x)), y) for x, y in points.items())
+            axes.plot([x for x, _ in some], [y for _, y in some], label=row.paper_name, **looks[row.name])
+
+
+def _ours(axes: Any, found: list[Row]) -> None:
+    """Means over seeds, from the least to the most."""
+    looks = _looks(found)
+    for row in found:
+        some = [(p.x, p.here) for p in row.pairs if p.here is not None]
+        if row.level:
+            for _, h in some:
+                axes.axhline(h.mean, label=row.name, **looks[row.name])
+        elif some:
+            ys = [h.mean for _, h in some]
+            error = [[h.mean - h.least for _, h in some], [h.most - h.mean for _, h in some]]
+            axes.errorbar([float(Fraction(x)) for x, _ in some], ys, error, label=row.name, capsize=3,
+                          **looks[row.name])  # fmt: skip
+
+
+def _dots(left: Any, right: Any, row: Row) -> None:
+    """A table's rows from top to bottom, dotted lines at the first."""
+    for axes in (left, right):
+        axes.set_yticks(range(len(row.pairs)), [p.x for p in row.pairs])
+        axes.set_ylim(len(row.pairs) - 0.5, -0.5)
+        axes.margins(x=0.15)
+    for place, p in enumerate(row.pairs):
+        look = {"color": COLOURS[bool(place)], "marker": "o"}
+        if p.paper is not None:
+            left.plot(p.paper, place, **look)
+        if p.here is not None:
+            h = p.here
+            right.errorbar(h.mean, place, xerr=[[h.mean - h.least], [h.most - h.mean]], capsize=3, **look)
+    first = row.pairs[0]
+    if first.paper is not None:
+        left.axvline(first.paper, color="#999999", linestyle=":", zorder=0)
+    if first.here is not None:
+        right.axvline(first.here.mean, color="#999999", linestyle=":", zorder=0)
+
+
+def _panel(left: Any, right: Any, document: Document, panel: Mapping[str, Any]) -> None:
+    found, place = rows(document, panel), panel["place"]
+    described = next(p for p in published.EXHIBITS[document["exhibit"]]().panels if p.place == place)
+    unit, ours = SHORT.get(described.unit, described.unit), panel["measure"]
+    scored = "test world, exact match" + (", mean of tasks" if ours == "exact_match" else f", {ours}")
+    left.set_title(f"{place}, the paper", fontsize=10)
+    seeds = len(document["seeds"])
+    right.set_title(f"here: {seeds} seed{'s' * (seeds > 1)}" + (", least to most" if seeds > 1 else ""), fontsize=10)
+    if document["exhibit"].startswith("Table"):
+        _dots(left, right, found[0])
+        left.set_xlabel(unit)
+        right.set_xlabel(scored)
+    else:
+        _paper(left, document, place, found)
+        _ours(right, found)
+        for axes, x, y in ((left, described.x, unit), (right, panel["x"], scored)):
+            axes.set_xlabel(x)
+            axes.set_ylabel(y)
+            if axes.get_legend_handles_labels()[0]:
+                axes.legend(fontsize=8)
+    for axes in (left, right):
+        axes.grid(color="#dddddd")
+        axes.set_axisbelow(True)
+
+
+def draw(document: Document, path: Path) -> None:
+    """A row of two panels for each of the exhibit's."""
+    plt = pyplot()
+    panels = document["panels"]
+    most = max(len(line["points"]) for panel in panels for line in panel["lines"])
+    tall = 1.6 + 0.4 * most if document["exhibit"].startswith("Table") else 3.9
+    figure, axes = plt.subplots(
+        len(panels), 2, figsize=(11, tall * len(panels) + 0.4), layout="constrained", squeeze=False
+    )
+    figure.suptitle(f"{document['exhibit']} in miniature (axes differ: other tasks, another model)", fontsize=11)
+    for (left, right), panel in zip(axes, panels, strict=True):
+        _panel(left, right, document, panel)
+    figure.savefig(path, dpi=110)
+    plt.close(figure)

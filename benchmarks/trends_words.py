@@ -1,0 +1,192 @@
+"""What a trends file says: means over seeds beside the paper's values, and in words whether both go the same way."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from fractions import Fraction
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+from glimmer_ref.whatif import published
+
+Document = Mapping[str, Any]
+PAPER_FLAT = 0.25  # points: the paper calls differences of 0.2 comparable, and says that 0.3 helps
+ERRORS = 2.0  # standard errors of a difference that count as flat
+RULE = (
+    f"By rule: the paper's difference is flat within {PAPER_FLAT} points; ours is flat within {ERRORS:g} standard "
+    "errors, which come from the number of test questions, or from the seeds where these differ more (with one seed "
+    "it is not known how much trainings differ)."
+)
+
+
+class Here(NamedTuple):
+    """What the miniature scores: mean, least and most over seeds, standard error, recall@m."""
+
+    mean: float
+    least: float
+    most: float
+    error: float
+    seeds: int
+    recall: float | None
+
+
+class Pair(NamedTuple):
+    """One point: the paper's value and ours, either of which may be missing."""
+
+    x: str
+    paper: float | None
+    here: Here | None
+    training: str
+    k: int
+    m: int
+
+
+class Row(NamedTuple):
+    """One line of a panel."""
+
+    name: str
+    paper_name: str
+    level: bool
+    pairs: list[Pair]
+
+
+def _variance(record: Mapping[str, Any], measure: str) -> float:
+    """Of exact match by the number of questions, each task's share towards a half by one of each kind."""
+    tasks = record["tasks"]
+    some = list(tasks.values()) if measure == "exact_match" else [tasks[measure]]
+    total = 0.0
+    for task in some:
+        n = task["questions"]
+        share = (n * task["exact_match"] / 100 + 1) / (n + 2)
+        total += 100**2 * share * (1 - share) / n
+    return total / len(some) ** 2
+
+
+def here(records: Sequence[Mapping[str, Any]], measure: str) -> Here | None:
+    """The seeds of one point together."""
+    if not records:
+        return None
+    table = [r if measure == "exact_match" else r["tasks"][measure] for r in records]
+    values, n = [float(row["exact_match"]) for row in table], len(records)
+    mean = sum(values) / n
+    seeds = sum((v - mean) ** 2 for v in values) / (n - 1) / n if n > 1 else 0.0
+    # All seeds answer the same questions, so that more of them do not make these more.
+    questions = sum(_variance(r, measure) for r in records) / n
+    recalls = [row["recall_at_m"] for row in table if row["recall_at_m"] is not None]
+    recall = sum(recalls) / len(recalls) if recalls else None
+    return Here(mean, min(values), max(values), math.sqrt(max(questions, seeds)), n, recall)
+
+
+def paper_line(document: Document, place: str, name: str) -> dict[str, float]:
+    """The paper's points under the exact x: a row's name, k, m, or the proportion in whole layers; "" for a level."""
+    exhibit, result = published.EXHIBITS[document["exhibit"]](), {}
+    panel = next(p for p in exhibit.panels if p.place == place)
+    varies = {s.name: s.varies for s in panel.series}
+    for v in published.values(exhibit):
+        table = place == name and isinstance(v.x, str)
+        if v.place == place and (v.series == name or table):
+            x = v.model[varies[v.series]] if varies[v.series] else v.x
+            result["" if x is None else str(x)] = float(v.y)
+    return result
+
+
+def _exact(x: str) -> str:
+    try:
+        return str(Fraction(x))
+    except (ValueError, ZeroDivisionError):
+        return x
+
+
+def _order(pair: Pair) -> Fraction:
+    return Fraction(pair.x or 0)
+
+
+def rows(document: Document, panel: Mapping[str, Any]) -> list[Row]:
+    """A panel's lines, figures in the order of x."""
+    result = []
+    for line in panel["lines"]:
+        paper = paper_line(document, panel["place"], line["paper"]) if line["paper"] else {}
+        pairs = []
+        for p in line["points"]:
+            records = [r for r in document["runs"] if _is_of(r, p)]
+            found = here(records, panel["measure"])
+            pairs.append(Pair(p["x"], paper.get(_exact(p["x"])), found, p["training"], p["k"], p["m"]))
+        table = document["exhibit"].startswith("Table")
+        result.append(Row(line["name"], line["paper"], line["level"], pairs if table else sorted(pairs, key=_order)))
+    return result
+
+
+def _is_of(record: Mapping[str, Any], point: Mapping[str, Any]) -> bool:
+    return all(record[name] == point[name] for name in ("training", "system", "k", "m"))
+
+
+def word(difference: float, within: float) -> str:
+    """up, flat or down."""
+    return "flat" if abs(difference) <= within else "up" if difference > 0 else "down"
+
+
+def verdict(paper: str, ours: str) -> str:
+    """Two of up, flat and down as one word."""
+    if ours == paper:
+        return "same direction" if ours != "flat" else "flat as there"
+    if ours == "flat":
+        return "flat here"
+    return f"flat there, {ours} here" if paper == "flat" else "opposite"
+
+
+def compared(a: Pair, b: Pair) -> str:
+    """From a to b in the paper and here; "" where a value is missing here."""
+    if a.here is None or b.here is None:
+        return ""
+    ours, within = b.here.mean - a.here.mean, ERRORS * math.hypot(a.here.error, b.here.error)
+    told = f"here {ours:+.1f} (flat within {within:.1f})"
+    if a.paper is None or b.paper is None:
+        return f"{told}: {word(ours, within)}; the paper has no such point"
+    paper = b.paper - a.paper
+    return f"paper {paper:+.2f}, {told}: {verdict(word(paper, PAPER_FLAT), word(ours, within))}"
+
+
+def _line(row: Row) -> Iterator[str]:
+    """A figure's line from end to end, and from point to point."""
+    known = [p for p in row.pairs if p.here is not None]
+    if len(known) > 1:
+        yield f"{row.name}, {known[0].x} to {known[-1].x}: {compared(known[0], known[-1])}."
+    if len(known) > 2:
+        for a, b in pairwise(known):
+            yield f"{row.name}, {a.x} to {b.x}: {compared(a, b)}."
+
+
+def _gap(above: Row, below: Row) -> Iterator[str]:
+    """How the distance of two lines changes from the least to the largest x that the paper and we have of both."""
+    pairs = []
+    for a, b in zip(above.pairs, below.pairs, strict=True):
+        if a.here is not None and b.here is not None and a.paper is not None and b.paper is not None:
+            error = math.hypot(a.here.error, b.here.error)
+            gap = a.here.mean - b.here.mean
+            pairs.append(a._replace(paper=a.paper - b.paper, here=a.here._replace(mean=gap, error=error)))
+    name = f"{above.name} above {below.name}"
+    for p in pairs:
+        assert p.here is not None and p.paper is not None
+        ours = word(p.here.mean, ERRORS * p.here.error)
+        said = verdict(word(p.paper, PAPER_FLAT), ours)
+        yield f"{name} at {p.x}: paper {p.paper:+.1f}, here {p.here.mean:+.1f}: {said}."
+    if len(pairs) > 1:
+        yield f"{name}, its change from {pairs[0].x} to {pairs[-1].x}: {compared(pairs[0], pairs[-1])}."
+
+
+def sentences(document: Document, panel: Mapping[str, Any]) -> list[str]:
+    """All that can be said of a panel's directions."""
+    found, result = rows(document, panel), list[str]()
+    if document["exhibit"].startswith("Table"):
+        for row in found:
+            first = row.pairs[0]
+            told = ((p, compared(first, p)) for p in row.pairs[1:])
+            result += [f"{p.x} against {first.x}: {words}." for p, words in told if words]
+        return result
+    for row in found:
+        result += [] if row.level else _line(row)
+    named = {row.name: row for row in found}
+    for above, below in panel["gaps"]:
+        result += _gap(named[above], named[below])
+    return result

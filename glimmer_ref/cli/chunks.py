@@ -1,0 +1,51 @@
+"""glimmer-ref chunks: cut KILT's pages into passages, and find the gold ones of KILT's tasks."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from . import options
+from .columns import grid
+
+
+def add(commands: Any) -> None:
+    """The command's options."""
+    parser = commands.add_parser(
+        "chunks",
+        help="cut KILT's pages into passages",
+        description="Cut the pages of a knowledge source in KILT's format into passages of whole paragraphs, and write "
+        "each task's questions with the passages that prove them, as a folder that memory build, evaluate and train "
+        "read.",
+    )
+    parser.add_argument("pages", metavar="PAGES.jsonl", help="KILT's knowledge source, or a world's knowledge.jsonl")
+    parser.add_argument("folder", metavar="OUT", help="a new folder")
+    parser.add_argument("--tasks", nargs="+", default=[], metavar="TASK.jsonl", help="files of KILT's tasks")
+    parser.add_argument("--words", type=int, default=200, metavar="N", help="at most so many a passage (default 200)")
+    parser.add_argument("--paragraphs", action="store_true", help="each paragraph a passage of its own")
+    parser.add_argument(
+        "--relevance",
+        type=float,
+        metavar="BLEU",
+        help="to learn from: drop questions that no provenance proves this surely; KILT's own bound is 0.5",
+    )
+    parser.add_argument("--json", action="store_true")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Write the folder and say what is in it."""
+    from ..text.kilt_folder import write_folder
+
+    result = write_folder(args.folder, args.pages, args.tasks, args.words, not args.paragraphs, args.relevance)
+    if args.json:
+        options.print_json(result)
+        return
+    print(
+        f"{args.folder}: {result['passages']:,} passages of {result['pages']:,} pages, "
+        f"{result['pages_without_text']:,} of them without text"
+    )
+    if result["tasks"]:
+        head = ["questions of", "kept", "dropped", "without gold"]
+        rows = [[name, *(f"{n:,}" for n in counts.values())] for name, counts in result["tasks"].items()]
+        print("\n" + "\n".join(grid(head, rows)))

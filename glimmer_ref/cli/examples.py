@@ -1,0 +1,100 @@
+"""glimmer-ref ask --examples: questions to begin with, as commands, and how to ask about one's own facts."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..errors import Refused
+from . import options
+
+if TYPE_CHECKING:
+    from ..text.inputs import Question
+
+QUESTIONS = "questions.jsonl"
+FACTS = (
+    {"title": "Zaphod Beeblebrox", "text": "Zaphod Beeblebrox was born in Betelgeuse. He plays the banjo."},
+    {"title": "Betelgeuse", "text": "Betelgeuse stands on the Gargle River. It is governed by Tricia McMillan."},
+)
+ABOUT_FACTS = "Where was Zaphod Beeblebrox born?"
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """--examples, --seed."""
+    parser.add_argument(
+        "--examples",
+        type=int,
+        nargs="?",
+        const=1,
+        metavar="N",
+        help="show N questions of each task that came with the model (default 1), and how to ask about your own facts; "
+        "with --explain, their answers too",
+    )
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="another number, other examples (default 0)")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Print the questions, or give them as JSON."""
+    chosen = choose(args)
+    own = f"{command(ABOUT_FACTS, args.weights)} --passages facts.jsonl"
+    facts = [json.dumps(fact, ensure_ascii=False) for fact in FACTS]
+    if args.json:
+        questions = [
+            {
+                "task": q.task,
+                "id": q.id,
+                "question": q.text,
+                "answers": list(q.answers),
+                "command": command(q.text, args.weights),
+            }
+            for q in chosen
+        ]
+        options.print_json({"seed": args.seed, "questions": questions, "own": {"facts": facts, "command": own}})
+        return
+    for q in chosen:
+        print(f"# {q.task}")
+        print(command(q.text, args.weights))
+        if args.explain:
+            print(f"#   {' | '.join(q.answers) or 'answer not told'}")
+    if not args.explain:
+        print("\n# Their answers: --examples --explain. Other questions: --seed 1.")
+    print("\n# Facts of your own, in the style of those that came with the model: facts.jsonl")
+    print("\n".join(facts))
+    print("# and a question about them:")
+    print(own)
+
+
+def command(question: str, weights: str | None) -> str:
+    """What to type to ask a question."""
+    return shlex.join(["glimmer-ref", "ask", question, *(["--weights", weights] if weights else [])])
+
+
+def choose(args: argparse.Namespace) -> list[Question]:
+    """Some questions of each task of the model's own, always the same ones for a seed.
+
+    Raises:
+        Refused: no questions beside the weights, or a number below 1, or a seed below 0.
+    """
+    from ..reader import bundled
+    from ..text.inputs import read_questions
+    from ..train.draw import Draw
+
+    if args.examples < 1:
+        raise Refused("--examples", "at least 1 of each task", str(args.examples))
+    if args.seed < 0:
+        raise Refused("--seed", "0 or more", str(args.seed))
+    path = Path(args.weights or bundled()) / QUESTIONS
+    if not path.exists():
+        raise Refused(
+            str(path), "questions that came with the model", "no such file", "put some there, or leave out --weights"
+        )
+    tasks: dict[str, list[Question]] = {}
+    for question in read_questions(path):
+        tasks.setdefault(question.task, []).append(question)
+    if not tasks:
+        raise Refused(str(path), "at least one question", "none")
+    draw = Draw(args.seed)
+    return [question for some in tasks.values() for question in draw.some(some, args.examples)]

@@ -1,0 +1,69 @@
+"""glimmer-ref index: make a corpus searchable, by GTR's embeddings or by words, and look at what was made."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from ..errors import Refused
+from ..ops import TELLINGS
+from . import options
+from .columns import print_facts
+
+
+def add(commands: Any) -> None:
+    """The command's options."""
+    parser = commands.add_parser("index", help="make a corpus searchable")
+    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+    build = actions.add_parser("build", help="embed passages, or count their words, into a folder; run again to resume")
+    build.add_argument("passages", metavar="PASSAGES.jsonl", help='one {"id", "title", "text"} a line')
+    build.add_argument("folder", metavar="DIR", help="a new folder, or one whose build was interrupted")
+    how = build.add_mutually_exclusive_group(required=True)
+    how.add_argument("--gtr", metavar="DIR", help="a GTR as sentence-transformers keeps it, such as gtr-t5-base")
+    how.add_argument("--bm25", action="store_true", help="by words, with the bm25s library")
+    build.add_argument("--store", choices=("float32", "float16"), default="float32", help="embeddings are stored as")
+    build.add_argument("--ops", choices=TELLINGS, default="numba", help=options.TOLD)
+    build.add_argument("--json", action="store_true")
+    build.set_defaults(run=run_build)
+    info = actions.add_parser("info", help="what an index holds")
+    info.add_argument("folder", metavar="DIR")
+    info.add_argument("--verify", action="store_true", help="read all of it and compare the checksums")
+    info.add_argument("--json", action="store_true")
+    info.set_defaults(run=run_info)
+
+
+def run_build(args: argparse.Namespace) -> None:
+    """Build or resume, and say what is there now."""
+    from ..ops import bind
+    from ..retrieval import bm25_index, dense, gtr
+
+    if args.bm25:
+        if args.store != "float32":
+            raise Refused("--store", "none for an index of words", args.store, "leave it out")
+        bm25_index.build(args.passages, args.folder)
+    else:
+        dense.build(args.passages, args.folder, gtr.load(args.gtr, bind(args.ops)), args.store)
+    _print(args)
+
+
+def run_info(args: argparse.Namespace) -> None:
+    """Print what the index is of, checked against its files if asked."""
+    from ..retrieval.index_files import verify
+
+    if args.verify:
+        verify(args.folder)
+    _print(args)
+    if args.verify and not args.json:
+        print(f"{'checksums':20}all equal")
+
+
+def _print(args: argparse.Namespace) -> None:
+    from ..retrieval.index_files import read_facts, read_files
+
+    size = sum(entry["bytes"] for entry in read_files(args.folder).values())
+    info = {"folder": str(Path(args.folder)), **read_facts(args.folder), "bytes_on_disk": size}
+    if args.json:
+        options.print_json(info)
+        return
+    print_facts(info)

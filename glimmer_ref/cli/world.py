@@ -1,0 +1,79 @@
+"""glimmer-ref world: generate fictional encyclopedias with questions, and say what is in them."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from . import options
+from .columns import grid
+
+
+def add(commands: Any) -> None:
+    """The command's options."""
+    parser = commands.add_parser(
+        "world",
+        help="generate fictional encyclopedias to train and test on",
+        description="Invent people, towns, companies and books, and write passages about them and questions of six "
+        "tasks, and a seventh to learn from, with gold passages, hard negatives and BM25's candidates, in KILT's "
+        "format. No name of dev or test occurs in training. The same seed gives the same bytes everywhere.",
+    )
+    parser.add_argument("folder", metavar="OUT", help="a new or empty folder, or one that this command wrote")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="another number, other worlds (default 0)")
+    parser.add_argument("--train-worlds", type=int, default=8, metavar="N", help="beside dev and test (default 8)")
+    parser.add_argument("--size", choices=("small", "full"), default="full", help="of each world: small is for a look")
+    parser.add_argument("--json", action="store_true")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Write the worlds, read them back, and print what dev and test hold."""
+    from ..progress import progress
+    from ..text.tokenizer import Tokenizer
+    from ..train.world import statistics, write
+
+    about = write(args.folder, args.seed, args.train_worlds, args.size)
+    folder = Path(args.folder)
+    tokenizer = Tokenizer(folder / "tokenizer.json")
+    names = list(dict.fromkeys(name.split("/")[0] for name in about["sha256"] if "/" in name))
+    worlds = {name: statistics(folder / name, tokenizer) for name in progress(names, len(names), "counting")}
+    if args.json:
+        options.print_json({**about, "vocabulary": tokenizer.size, "worlds": worlds})
+        return
+    print(f"{folder}: seed {args.seed}, {len(names)} worlds, {tokenizer.size:,} words\n")
+    print_worlds(worlds)
+    print(f"\n{names[-1]}, by task:\n")
+    print_tasks(worlds[names[-1]]["tasks"])
+    print("\nrecall: all gold passages are among BM25's first 5, 25; in percent")
+
+
+def print_worlds(worlds: dict[str, Any]) -> None:
+    """One line for each world."""
+    head = ["world", "pages", "passages", "tokens", "questions", "recall@5", "recall@25"]
+    rows = [
+        [
+            name,
+            *(f"{w[key]:,}" for key in ("pages", "passages")),
+            f"{w['passage_tokens']:.1f}",
+            f"{w['questions']:,}",
+            *(f"{100 * w[f'recall_at_{n}']:.1f}" for n in (5, 25)),
+        ]
+        for name, w in worlds.items()
+    ]
+    print("\n".join(grid(head, rows)))
+
+
+def print_tasks(tasks: dict[str, Any]) -> None:
+    """One line for each task."""
+    head = ["task", "questions", "tokens", "answer", "recall@5", "recall@25"]
+    rows = [
+        [
+            name,
+            f"{t['questions']:,}",
+            *(f"{t[f'{key}_tokens']:.1f}" for key in ("question", "answer")),
+            *(f"{100 * t[f'recall_at_{n}']:.1f}" for n in (5, 25)),
+        ]
+        for name, t in tasks.items()
+    ]
+    print("\n".join(grid(head, rows)))

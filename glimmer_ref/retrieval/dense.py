@@ -1,0 +1,152 @@
+"""An index of embeddings on disk, and the exact search in it: the k largest inner products, block by block.
+
+A folder holds shards of `SHARD` passages each, their embeddings and their ids. Search reads every embedding once for
+a batch of q questions and keeps, beside the mapped files, one block in float32 [BLOCK e], its scores [q BLOCK] and
+the best so far [q k]: about 4 BLOCK (e + 2 q) + 24 q k bytes, whatever the number of passages.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import Refused
+from ..params.tensors import Stored, map_tensors, write_tensors
+from ..progress import Show, progress
+from ..text.inputs import Passage, read_passages
+from .gtr import GTR, passage_text
+from .index_files import Ids, building, read_facts
+from .manifest import RESTORE, shard_name
+from .source import read_source
+from .top import BLOCK, top_k
+
+KIND = "dense"
+SHARD, QUESTIONS = 16384, 256
+DTYPES = {"float32": "F32", "float16": "F16"}
+
+
+@dataclass(frozen=True, eq=False)
+class _Shard:
+    """Embeddings [n e] of n passages, and their ids."""
+
+    embeddings: Stored
+    ids: Ids
+
+    @classmethod
+    def map(cls, path: Path, dtype: str, n: int, size: int) -> _Shard:
+        tensors = map_tensors(path)
+        e = tensors.get("embeddings")
+        if e is None or (e.dtype, e.shape) != (DTYPES[dtype], (n, size)):
+            got = "none" if e is None else f"{list(e.shape)} in {e.dtype}"
+            raise Refused(str(path), f"embeddings [{n} {size}] in {dtype}", got, RESTORE)
+        return cls(e, Ids.of(tensors, n, str(path)))
+
+
+class DenseIndex:
+    """Embeddings of passages on disk. Made by `build`, opened with the retriever that made it.
+
+    Args:
+        embed: texts to embeddings, for questions.
+
+    Raises:
+        Refused: no index there, a damaged one, or one of another retriever.
+    """
+
+    def __init__(self, folder: str | Path, embed: GTR) -> None:
+        self.folder, self.embed = Path(folder), embed
+        facts = read_facts(folder)
+        if facts["kind"] != KIND or facts.get("retriever") != embed.digest:
+            got = "one of words" if facts["kind"] != KIND else "one of another model"
+            raise Refused(str(folder), "an index that this retriever made", got, "name that model, or build anew")
+        self.total, self.dtype = int(facts["passages"]), str(facts["dtype"])
+        counts = [min(SHARD, self.total - i) for i in range(0, self.total, SHARD)]
+        self._shards = [
+            _Shard.map(self.folder / shard_name(i), self.dtype, n, embed.size) for i, n in enumerate(counts)
+        ]
+
+    def __len__(self) -> int:
+        return self.total
+
+    def id(self, row: int) -> str:
+        """The id of a passage by its row."""
+        return self._shards[row // SHARD].ids[row % SHARD]
+
+    def blocks(self) -> Iterator[np.ndarray]:
+        """All embeddings in order, as they are stored."""
+        for shard in self._shards:
+            raw = shard.embeddings.raw
+            yield from (raw[i : i + BLOCK] for i in range(0, len(raw), BLOCK))
+
+    def search(self, questions: Sequence[str], k: int, show: Show = progress) -> list[tuple[list[str], np.ndarray]]:
+        """For each question the ids of the k nearest passages, best first, ties to the lower row, and their scores.
+
+        Raises:
+            Refused: k below 1 or above the number of passages, or a question that cannot be embedded.
+        """
+        if not 1 <= k <= self.total:
+            raise Refused("k", f"at least 1 and at most the {self.total} passages of the index", str(k), "lower k")
+        result = []
+        batches = [questions[i : i + QUESTIONS] for i in range(0, len(questions), QUESTIONS)]
+        for batch in show(batches, len(batches), "retrieve"):
+            scores, rows = top_k(self.embed(batch).astype(np.float32), self.blocks(), k)
+            result += [([self.id(int(r)) for r in some], s) for s, some in zip(scores, rows, strict=True)]
+        return result
+
+
+def _encode(passages: Iterable[Passage], embed: GTR, dtype: str) -> dict[str, np.ndarray]:
+    ids: list[str] = []
+
+    def texts() -> Iterator[str]:
+        for passage in passages:
+            ids.append(passage.id)
+            yield passage_text(passage)
+
+    embeddings = embed(texts()).astype(dtype)
+    return {"embeddings": embeddings, **Ids.arrays(ids)}
+
+
+def build(
+    passages_path: str | Path, folder: str | Path, embed: GTR, dtype: str = "float32", show: Show = progress
+) -> DenseIndex:
+    """Embed a JSON-lines file of passages into an index.
+
+    Killed at any moment, it leaves whole shards; run again, it keeps them and makes the rest, with the same bytes.
+
+    Args:
+        dtype: that embeddings are stored in: "float32" or "float16".
+
+    Raises:
+        Refused: broken passages, or none; a folder with anything else in it, another build or a running one; no room.
+    """
+    if dtype not in DTYPES:
+        raise Refused("dtype", f"one of {', '.join(DTYPES)}", repr(dtype))
+    path, source = Path(folder), read_source(passages_path)
+    total = source.passages
+    facts = {"version": 1, "kind": KIND, "retriever": embed.digest, "dtype": dtype, "size": embed.size,
+             "passages": total, "passages_sha256": source.sha256}  # fmt: skip
+    counts = {shard_name(i): min(SHARD, total - i * SHARD) for i in range(-(-total // SHARD))}
+    with building(path, facts, counts):
+        lacking = [name for name in counts if not (path / name).exists()]
+        wanted, left = _of_shards(read_passages(passages_path), counts, lacking), sum(counts[name] for name in lacking)
+        bar = iter(show(wanted, total, "passages", total - left))
+        for name in lacking:
+            write_tensors(path / name, _encode(islice(bar, counts[name]), embed, dtype))
+        next(bar, None)  # the bar ends its line
+        source.check()
+    return DenseIndex(folder, embed)
+
+
+def _of_shards(passages: Iterable[Passage], counts: Mapping[str, int], lacking: Collection[str]) -> Iterator[Passage]:
+    """The passages of the shards that are not there yet."""
+    source = iter(passages)
+    for name, count in counts.items():
+        some = islice(source, count)
+        if name in lacking:
+            yield from some
+        else:
+            deque(some, maxlen=0)

@@ -1,0 +1,248 @@
+"""GTR, the paper's retriever: texts to unit vectors, whose inner product says how well they fit each other.
+
+Ni et al. 2022, "Large Dual Encoders Are Generalizable Retrievers": a T5 encoder, the mean over its tokens, a linear
+layer, unit length; the same for questions and passages. Read from a folder as sentence-transformers writes it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..arrays import Array, States, Tokens, places
+from ..config import T5Config
+from ..errors import Refused
+from ..ops import Ops
+from ..params.files import decode, open_checkpoint, read_json
+from ..params.names import HUGGING_FACE, lines
+from ..params.tensors import Stored
+from ..params.tree import PRODUCTS, Stack, assemble_stack, leaves, map_named
+from ..t5 import encode
+from ..text.inputs import Passage
+from ..text.sentencepiece import find_tokenizer_json
+from ..text.tokenizer import Tokenizer
+from .manifest import digest_of, weights_digest
+
+MODULES = ("Transformer", "Pooling", "Dense", "Normalize")
+BATCH_TOKENS = 8192  # embedded at a time; fixed, because other batches give other last bits
+NO_LENGTH = 1e-12  # what a vector's length is at least taken for, as torch's normalize does
+DO = "only GTR's own modules are told here"
+
+
+@dataclass(frozen=True, eq=False)
+class Weights:
+    """A T5 encoder and what follows it: embedding [v d], layers, final norm [d], dense [d e]."""
+
+    embedding: Array
+    encoder: Stack
+    final_norm: Array
+    dense: Array
+
+
+@dataclass(frozen=True, eq=False)
+class GTR:
+    """The retriever, bound to a telling of the operations.
+
+    Args:
+        max_tokens: of a text, its end of sequence among them; longer ones are cut from the right.
+        digest: of everything that decides an embedding.
+    """
+
+    ops: Ops
+    t5: T5Config
+    weights: Weights
+    tokenizer: Tokenizer
+    max_tokens: int
+    digest: str
+
+    @property
+    def size(self) -> int:
+        """Numbers of an embedding."""
+        return int(self.weights.dense.shape[1])
+
+    def _ids(self, text: str) -> list[int]:
+        if not text.strip():
+            raise Refused("GTR: text", "some text", repr(text))
+        return [*self.tokenizer.encode(text)[: self.max_tokens - 1], self.t5.eos_token_id]
+
+    def __call__(self, texts: Iterable[str]) -> np.ndarray:
+        """Embeddings of texts, each closed by the end of sequence, in batches: [b e].
+
+        Raises:
+            Refused: an empty text, one that is no valid Unicode, or an embedding that is not finite.
+        """
+        found, batch, size = [np.zeros((0, self.size), self.weights.dense.dtype)], list[list[int]](), 0
+        for ids in map(self._ids, texts):
+            if batch and size + len(ids) > BATCH_TOKENS:
+                found.append(embed(self.ops, self.t5, self.weights, Tokens.of(batch)))
+                batch, size = [], 0
+            batch.append(ids)
+            size += len(ids)
+        if batch:
+            found.append(embed(self.ops, self.t5, self.weights, Tokens.of(batch)))
+        result = np.concatenate(found)
+        if not np.isfinite(result).all():
+            raise Refused("GTR", "finite embeddings", "inf or nan", "check the weights")
+        return result
+
+
+def embed(ops: Ops, t5: T5Config, w: Weights, texts: Tokens) -> np.ndarray:
+    """e = u / |u|, u = mean_n(T5Enc(text)_n) W: one unit vector a text, [b e].
+
+    The mean is over all tokens, the end of sequence among them, after the encoder's final norm.
+
+    Paper: 4.1 retriever
+    """
+    x = States(ops.embed(w.embedding, texts.ids), texts.lengths, places(texts.lengths))
+    states = ops.rms_norm(encode(ops, t5, w.encoder, x).states, w.final_norm, t5.layer_norm_epsilon)
+    u = np.asarray(ops.get(ops.linear(ops.mean(states, texts.lengths), w.dense)))
+    return u / np.maximum(np.sqrt((u * u).sum(axis=1, keepdims=True)), NO_LENGTH)
+
+
+def passage_text(passage: Passage) -> str:
+    """What is embedded of a passage: its title, a space, its text."""
+    return f"{passage.title} {passage.text}".strip()
+
+
+def _object(path: Path) -> dict[str, Any]:
+    data = read_json(path)
+    if not isinstance(data, dict):
+        raise Refused(str(path), "a JSON object", type(data).__name__)
+    return data
+
+
+def _only(path: Path, name: str, got: Any, wanted: Any) -> None:
+    """A setting that must be what is told here."""
+    if got != wanted:
+        raise Refused(str(path), f"{name}={json.dumps(wanted)}", json.dumps(got)[:60], DO)
+
+
+def _folders(folder: Path) -> list[Path]:
+    """The folders of GTR's four modules, from modules.json."""
+    path = folder / "modules.json"
+    modules = read_json(path)
+    if not isinstance(modules, list) or not all(isinstance(m, dict) for m in modules):
+        raise Refused(str(path), "a list of modules", "something else", "a folder of sentence-transformers?")
+    kinds = [str(m.get("type", "")).rpartition(".")[2] for m in modules]
+    if kinds != list(MODULES):
+        raise Refused(str(path), f"the modules {', '.join(MODULES)}", ", ".join(kinds) or "none", DO)
+    paths = [str(m.get("path", "")) for m in modules]
+    if any(Path(p).name != p and p for p in paths):
+        raise Refused(str(path), "folders beside it", ", ".join(paths), DO)
+    return [folder / p for p in paths]
+
+
+def _check_pooling(folder: Path) -> None:
+    """Mean over tokens: a word since sentence-transformers 6, flags before."""
+    path = folder / "config.json"
+    data = _object(path)
+    flags = {name for name, on in data.items() if name.startswith("pooling_mode_") and on}
+    mode = data.get("pooling_mode", "mean" if flags == {"pooling_mode_mean_tokens"} else sorted(flags))
+    if mode != "mean":
+        raise Refused(str(path), "the mean over tokens", json.dumps(mode)[:60], DO)
+
+
+def _max_tokens(folder: Path) -> int:
+    """How long a text may be: of the module, else of its tokenizer."""
+    for name, key in (("sentence_bert_config.json", "max_seq_length"), ("tokenizer_config.json", "model_max_length")):
+        path = folder / name
+        length = _object(path).get(key) if path.exists() else None
+        if length is not None:
+            if not isinstance(length, int) or isinstance(length, bool) or not 2 <= length <= 1 << 20:
+                raise Refused(str(path), f"{key}: a whole number from 2 to {1 << 20}", repr(length)[:60])
+            return length
+    raise Refused(str(folder), "max_seq_length in sentence_bert_config.json, or model_max_length", "neither")
+
+
+def _tokenizer(folder: Path, vocab_size: int) -> Tokenizer:
+    """The folder's tokenizer, which must close a text by the end of sequence, as T5's does."""
+    text = find_tokenizer_json(folder)
+    if text is None:
+        raise Refused(str(folder), "tokenizer.json or spiece.model", "neither")
+    if (folder / "tokenizer.json").exists():
+        last = ((json.loads(text).get("post_processor") or {}).get("single") or [{}])[-1]
+        kind = _object(folder / "tokenizer_config.json").get("tokenizer_class", "")
+        if not str(kind).startswith("T5") and last.get("SpecialToken", {}).get("id") != "</s>":
+            raise Refused(f"{folder / 'tokenizer.json'}", "a post-processor that closes with </s>", "another", DO)
+    return Tokenizer(folder / "tokenizer.json", vocab_size, text)
+
+
+def _encoder(stored: dict[str, Stored], t5: T5Config, dtype: str, where: Path) -> tuple[Array, Stack, Array]:
+    """T5's encoder under published names, nothing missing and nothing left over."""
+    table = [x for x in lines(HUGGING_FACE, t5) if x.ours.startswith(("embedding", "encoder.", "final_norm"))]
+    names = {x.ours: x for x in table if x.how != "copy"}
+
+    def leaf(ours: str, shape: tuple[int, ...]) -> Array:
+        theirs = names[ours].theirs
+        if theirs not in stored:
+            raise Refused(str(where), "all tensors of T5's encoder", f"no {theirs}")
+        x = decode(theirs, stored.pop(theirs), dtype, names[ours].transposed)
+        if x.shape != shape:
+            raise Refused(f"{where}: {theirs}", f"{list(shape)}, as ours lies", f"{list(x.shape)}")
+        return x
+
+    embedding = leaf("embedding", (t5.vocab_size, t5.d_model))
+    stack = assemble_stack(t5, leaf, "encoder", t5.num_layers)
+    norm = leaf("final_norm", (t5.d_model,))
+    for copy in (x.theirs for x in table if x.how == "copy"):
+        if copy in stored and not np.array_equal(decode(copy, stored.pop(copy), dtype), embedding):
+            raise Refused(f"{where}: {copy}", "a copy of shared.weight", "other numbers")
+    if stored:
+        raise Refused(str(where), "T5's encoder alone", f"also {min(stored)}")
+    return embedding, stack, norm
+
+
+def _dense(folder: Path, d: int, dtype: str) -> Array:
+    path = folder / "config.json"
+    data = _object(path)
+    _only(path, "bias", data.get("bias", True), False)
+    _only(path, "activation_function", data.get("activation_function"), "torch.nn.modules.linear.Identity")
+    stored = open_checkpoint(folder)
+    if set(stored) != {"linear.weight"}:
+        raise Refused(str(folder), "linear.weight alone", ", ".join(sorted(stored)[:3]))
+    w = decode("linear.weight", stored["linear.weight"], dtype, transposed=True)
+    if w.ndim != 2 or w.shape[0] != d:
+        raise Refused(f"{folder}: linear.weight", f"[e {d}]", f"{list(w.shape[::-1])}")
+    return w
+
+
+def _laid_out(ops: Ops, name: str, x: Array) -> Array:
+    """A weight as a telling wants it: `linear`'s are packed."""
+    return ops.pack(x, "float32") if name.rsplit(".", 1)[-1] in (*PRODUCTS, "dense") else ops.put(x)
+
+
+def load(folder: str | Path, ops: Ops, dtype: str = "float32") -> GTR:
+    """GTR from a folder of sentence-transformers.
+
+    Args:
+        dtype: "float32" or "float64".
+
+    Raises:
+        Refused: a file missing or damaged; a module or a setting that is not GTR's; a tensor missing, left over or of
+            another shape.
+    """
+    folder = Path(folder)
+    encoder, pooling, dense, _ = _folders(folder)
+    t5 = T5Config.from_json(read_json(encoder / "config.json"))
+    for path in (folder / "config_sentence_transformers.json", encoder / "sentence_bert_config.json"):
+        data = _object(path) if path.exists() else {}
+        _only(path, "default_prompt_name", data.get("default_prompt_name"), None)
+        _only(path, "do_lower_case", data.get("do_lower_case", False), False)
+    _check_pooling(pooling)
+    most, tokenizer = _max_tokens(encoder), _tokenizer(encoder, t5.vocab_size)
+    embedding, stack, norm = _encoder(dict(open_checkpoint(encoder)), t5, dtype, encoder)
+    plain = Weights(embedding, stack, norm, _dense(dense, t5.d_model, dtype))
+    facts = {
+        "t5": asdict(t5),
+        "max_tokens": most,
+        "tokenizer": tokenizer.digest,
+        "passage_text": passage_text(Passage("", "title", "text")),
+        "weights": weights_digest(ops, leaves(plain)),
+    }
+    return GTR(ops, t5, map_named(partial(_laid_out, ops), plain), tokenizer, most, digest_of(facts))

@@ -1,0 +1,293 @@
+"""Evaluations that are kept: one or several settings of k and m in a folder, which go on where they were stopped."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import astuple, replace
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+
+from . import __version__
+from .errors import Refused
+from .evaluate import judged, summary
+from .params.tree import leaves
+from .progress import Show
+from .reader import Reader
+from .retrieval.manifest import difference, digest_of, weights_digest, write_text
+from .retrieval.memory import Memory
+from .text.chunks import page_of
+from .text.inputs import Question
+from .text.kilt import prediction, write_predictions
+
+RUN, RESULTS, PICTURE = "run.json", "results.json", "sweep.png"
+MOST = 1000
+
+
+class Setting(NamedTuple):
+    """Passages considered, and those that GLIMMER's decoder reads; m is None for systems that read all."""
+
+    k: int
+    m: int | None
+
+    @property
+    def name(self) -> str:
+        """Its file's, without the ending."""
+        return f"k{self.k}" if self.m is None else f"k{self.k}-m{self.m}"
+
+
+def values(text: str) -> list[int]:
+    """Whole numbers: "1,5,10"; "5:40", doubled as long as they stay below 40, and 40; "5:40:5", each so much more.
+
+    Raises:
+        Refused: another form, a number below 1, or more than a thousand.
+    """
+    ranged = ":" in text
+    words = text.split(":" if ranged else ",")
+    whole = all(word.strip().isdecimal() and len(word) < 10 for word in words)
+    if not whole or len(words) > (3 if ranged else MOST):
+        raise Refused("--sweep", "k=V,V,.. or k=FROM:TO or k=FROM:TO:STEP, and the same of m", repr(text)[:60])
+    numbers = [int(word) for word in words]
+    if ranged:
+        first, last, *step = numbers
+        if not 1 <= first <= last or step == [0]:
+            raise Refused("--sweep", "FROM at least 1 and at most TO, and STEP above 0", repr(text))
+        if step:
+            return list(range(first, last + 1, step[0]))[: MOST + 1]
+        numbers = [*(first << i for i in range(MOST) if first << i < last), last]
+    if min(numbers) < 1:
+        raise Refused("--sweep", "numbers of at least 1", repr(text)[:60])
+    return list(dict.fromkeys(numbers))
+
+
+def settings(axes: Sequence[str], k: int, m: int | None) -> list[Setting]:
+    """Every k with every m that is at most k, of "k=.." and "m=.."; the given ones where an axis is not named.
+
+    Args:
+        m: None for LUMEN and FiD.
+
+    Raises:
+        Refused: another axis or one twice, an axis m where there is none, no m that fits any k, too many settings.
+    """
+    named: dict[str, list[int]] = {}
+    for axis in axes:
+        name, _, text = axis.partition("=")
+        if name not in ("k", "m") or name in named:
+            raise Refused("--sweep", "k=.. and m=.., each at most once", repr(axis)[:60])
+        named[name] = values(text)
+    if m is None and "m" in named:
+        raise Refused("--sweep", "k=.. for a system that reads all k passages", "m=..")
+    ms: list[int | None] = [None] if m is None else list(named.get("m", [m]))
+    found = [Setting(k, m) for k in named.get("k", [k]) for m in ms if m is None or m <= k]
+    if not found:
+        raise Refused("--sweep", "some m that is at most some k", " ".join(axes))
+    if len(found) > MOST:
+        raise Refused("--sweep", f"at most {MOST} settings", str(len(found)))
+    return found
+
+
+def facts(
+    reader: Reader, memory: Memory, questions: Sequence[Question], system: str, retrieval: str | None
+) -> dict[str, Any]:
+    """All that decides the lines of a run but k and m: who goes on with them must have the same."""
+    asked = [astuple(q if retrieval is None else replace(q, candidates=())) for q in questions]
+    texts = hashlib.sha256()
+    if "passages_sha256" not in memory.manifest.build:  # in RAM, from a file that nobody has hashed
+        for passage in memory.passages():
+            texts.update(json.dumps(astuple(passage)).encode())
+    return {
+        "glimmer_ref": __version__,
+        "system": system,
+        "precision": reader.precision,
+        "weights": weights_digest(reader.ops, leaves(reader.model)),
+        "tokenizer": reader.tokenizer.digest,
+        "passages": digest_of(memory.manifest.build | {"texts": texts.hexdigest()}),
+        "questions": hashlib.sha256(json.dumps(asked).encode()).hexdigest(),
+        "index": retrieval,
+    }
+
+
+def _write(path: Path, document: Mapping[str, Any]) -> None:
+    """A JSON file that appears whole or not at all."""
+    write_text(path, json.dumps(document, indent=1, ensure_ascii=False) + "\n")
+
+
+def _hold(folder: Path, mine: Mapping[str, Any]) -> None:
+    """A new folder, or one whose run is of the same facts."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / RUN
+    if not path.exists():
+        if any(not x.name.startswith(f".{RUN}.") for x in folder.iterdir()):  # a kill may have left these
+            raise Refused(str(folder), "a new folder, or one of an evaluation", "other files", "name another")
+        _write(path, mine)
+        return
+    try:
+        theirs = json.loads(path.read_bytes())
+    except ValueError:
+        theirs = None
+    if not isinstance(theirs, dict):
+        raise Refused(str(path), "the facts of an evaluation", "something else", "name another folder")
+    if apart := difference(mine, theirs):
+        raise Refused(str(folder), f"an evaluation with {apart[0]}", apart[1], "name another folder")
+
+
+def _done(file: IO[bytes], questions: Sequence[Question]) -> list[dict[str, Any]]:
+    """The whole lines there are; what a kill has left of another is cut off."""
+    rows: list[dict[str, Any]] = []
+    end = 0
+    for raw in file:
+        try:
+            row = json.loads(raw) if raw.endswith(b"\n") else None
+        except ValueError:
+            row = None
+        if row is None:
+            break
+        if len(rows) >= len(questions) or not isinstance(row, dict) or row.get("id") != questions[len(rows)].id:
+            raise Refused(
+                file.name, "lines in the order of the questions", f"another in line {len(rows) + 1}", "move it"
+            )
+        rows.append(row)
+        end += len(raw)
+    if end < os.fstat(file.fileno()).st_size:
+        file.truncate(end)
+    file.seek(end)
+    return rows
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[IO[bytes]]:
+    """A file to read and append to, which no other process has."""
+    import fcntl
+
+    with open(path, "a+b") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise Refused(str(path), "one evaluation at a time", "another at work", "wait until it is done") from None
+        file.seek(0)
+        yield file
+
+
+def _answer(
+    path: Path,
+    reader: Reader,
+    questions: Sequence[Question],
+    memory: Memory,
+    system: str,
+    setting: Setting,
+    show: Show,
+) -> list[dict[str, Any]]:
+    """The lines of one setting: those in its file, and after them those that were missing."""
+    with _alone(path) as file:
+        rows = _done(file, questions)
+        rest = questions[len(rows) :]
+        for batch in judged(reader, rest, memory, system, *setting, show) if rest else ():
+            lines = [json.dumps(row, ensure_ascii=False, default=lambda x: x.tolist()) + "\n" for row in batch]
+            file.write("".join(lines).encode())
+            file.flush()
+            rows += batch
+    return rows
+
+
+def run(
+    folder: str | Path,
+    reader: Reader,
+    questions: Sequence[Question],
+    memory: Memory,
+    system: str,
+    some: Sequence[Setting],
+    show: Show,
+    retrieval: str | None = None,
+) -> list[dict[str, Any]]:
+    """Evaluate each setting; a kill loses at most the batch that was at work.
+
+    Args:
+        folder: k25-m5.jsonl for each setting, a line a question; run.json, what they hang on; results.json.
+        some: the settings.
+        retrieval: digest of the index that candidates come from, of which more may then be asked for.
+
+    Returns:
+        For each setting {"k", "m"} and `summary`.
+
+    Raises:
+        Refused: a folder of something else, or of another model, memory or questions; one in use; no room. Whole
+            lines stay.
+    """
+    folder, results = Path(folder), []
+    try:
+        _hold(folder, facts(reader, memory, questions, system, retrieval))
+        for setting in some:
+            rows = _answer(folder / f"{setting.name}.jsonl", reader, questions, memory, system, setting, show)
+            results.append({**setting._asdict(), **summary(rows)})
+            _write(folder / RESULTS, {"system": system, "precision": reader.precision, "settings": results})
+    except OSError as error:
+        place = error.filename if isinstance(error.filename, str) else str(folder)
+        raise Refused(place, "a place that can be written", error.strerror or str(error)) from None
+    return results
+
+
+def kilt_predictions(folder: str | Path, setting: Setting, files: Mapping[str, Sequence[Question]]) -> list[Path]:
+    """A setting's answers as KILT's evaluation takes them, a file for each file of questions: k25-m5.NAME.
+
+    The pages are those of all k passages, the best ranked first.
+
+    Raises:
+        Refused: passages that `glimmer-ref chunks` did not cut, whose pages are not known.
+    """
+    folder, written = Path(folder), []
+    with open(folder / f"{setting.name}.jsonl", encoding="utf-8") as lines:
+        for path, questions in files.items():
+            said = []
+            for _ in questions:
+                row = json.loads(next(lines))
+                pages = dict.fromkeys(page_of(id) for id in row["ranked"])
+                said.append(prediction(row["id"], row["prediction"], [{"wikipedia_id": page} for page in pages]))
+            written.append(folder / f"{setting.name}.{Path(path).name}")
+            write_predictions(written[-1], said, [q.id for q in questions])
+    return written
+
+
+def draw(results: Sequence[Mapping[str, Any]], system: str, path: str | Path) -> None:
+    """Figure 3's curves of one's own model: score against k and against its cost, a line for each m.
+
+    Raises:
+        Refused: a file that cannot be written.
+    """
+    import matplotlib
+
+    matplotlib.use("agg")
+    from matplotlib import pyplot as plt
+
+    figure, axes = plt.subplots(1, 2, figsize=(11, 4.2), sharey=True, layout="constrained")
+    ms = sorted({r["m"] for r in results}, key=lambda m: m or 0)
+    for number, m in enumerate(ms):
+        line = sorted((r for r in results if r["m"] == m and r["score"] is not None), key=lambda r: r["k"])
+        style = {"marker": "os^Dv<>"[number % 7], "color": plt.get_cmap("viridis")(number / len(ms)), "markersize": 5}
+        name = system if m is None else f"m = {m}"
+        axes[0].plot([r["k"] for r in line], [r["score"] for r in line], label=name, **style)
+        axes[1].plot([r["samples_per_tflop"] for r in line], [r["score"] for r in line], **style)
+        for r in line if len(results) <= 12 else ():
+            place = (r["samples_per_tflop"], r["score"])
+            axes[1].annotate(f"k={r['k']}", place, xytext=(4, -10), textcoords="offset points", fontsize=8)
+    axes[0].set_xlabel("k, passages retrieved")
+    axes[0].set_ylabel("score, mean of tasks (%)")
+    axes[1].set_xlabel("questions per 10$^{12}$ multiply-adds")
+    axes[1].set_xscale("log")
+    axes[1].margins(x=0.12)
+    for ticks in (axes[1].xaxis.set_major_formatter, axes[1].xaxis.set_minor_formatter):
+        ticks(lambda x, _: f"{x:,.5g}")
+    axes[1].tick_params(axis="x", which="both", rotation=30)
+    ks = sorted({r["k"] for r in results})
+    axes[0].set_xticks(ks if len(ks) <= 12 else ks[:: -(-len(ks) // 12)])
+    for each in axes:
+        each.grid(alpha=0.3)
+    figure.legend(loc="outside lower center", ncols=6, frameon=False)
+    try:
+        figure.savefig(path, dpi=110)
+    except (OSError, ValueError) as error:
+        raise Refused(str(path), "a picture file that can be written", str(error)) from None
+    finally:
+        plt.close(figure)

@@ -1,0 +1,274 @@
+"""Pages cut into chunks of at most 200 words, and the way back: from chunks to pages, from provenance to chunks.
+
+A word is what stands between white space. A chunk holds whole paragraphs of one section, as many as fit.
+A longer paragraph is cut behind a sentence in the second half of what fits, else behind the last word
+that fits. The title and the headings are not read, and neither are blank paragraphs; a chunk keeps
+those in front of it, and a page's last chunk those behind it, so that nothing of the page is lost. A
+page without any text but these has no chunk.
+
+Source: section 4.1 says up to 200 words, and no more. That a chunk stays within a section, the word for
+the part before the first heading, and that headings are not read, are those of KILT's own script for
+chunks of 100 words.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ..errors import Refused
+from .inputs import read_jsonl
+from .kilt import Datapoint, Page, Provenance
+
+WORDS = 200
+HEADING = "Section::::"
+ABSTRACT = f"{HEADING}Abstract"
+KEYS = {"id": "id", "title": "title", "text": "text", "page": "wikipedia_id", "section": "section"}
+_WORD = re.compile(r"\S+")
+_SENTENCE_END = re.compile(r"""[.!?]["')\]\u2019\u201d]*$""")
+
+
+class Span(NamedTuple):
+    """Characters `start` to `end`, exclusive, of a page's paragraph."""
+
+    paragraph: int
+    start: int
+    end: int
+
+
+class Silent(NamedTuple):
+    """A paragraph that is kept but not read."""
+
+    paragraph: int
+    text: str
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """A passage that knows where on its page it is from.
+
+    Args:
+        id: the page's id, a colon, and the chunk's number on the page: it hangs on that page alone.
+        title: of the page.
+        text: the spans' characters; a space goes between two where the first does not end in white space.
+        page: id of its page.
+        section: its heading, as in the page.
+        spans: what the text is made of, in order.
+        silent: paragraphs that go with it.
+    """
+
+    id: str
+    title: str
+    text: str
+    page: str
+    section: str
+    spans: tuple[Span, ...]
+    silent: tuple[Silent, ...]
+
+    def record(self) -> dict[str, Any]:
+        """Its line in passages.jsonl."""
+        texts = {key: getattr(self, name) for name, key in KEYS.items()}
+        return texts | {"spans": self.spans, "silent": self.silent}
+
+    def provenance(self) -> dict[str, Any]:
+        """Its place as KILT tells it, for predictions."""
+        first, last = self.spans[0], self.spans[-1]
+        return {
+            "wikipedia_id": self.page,
+            "title": self.title,
+            "section": self.section,
+            "start_paragraph_id": first.paragraph,
+            "start_character": first.start,
+            "end_paragraph_id": last.paragraph,
+            "end_character": last.end,
+        }
+
+
+def _pieces(text: str, words: int) -> Iterator[tuple[int, int, int]]:
+    """A paragraph in pieces of at most so many words: start, end, and how many."""
+    if (count := len(text.split())) <= words:
+        yield 0, len(text), count
+        return
+    found = [match.span() for match in _WORD.finditer(text)]
+    first, start = 0, 0
+    while len(found) - first > words:
+        lengths = range(words, words // 2, -1)
+        ends = (n for n in lengths if _SENTENCE_END.search(text, *found[first + n - 1]))
+        n = next(ends, words)
+        first += n
+        yield start, found[first][0], n
+        start = found[first][0]
+    yield start, len(text), len(found) - first
+
+
+def _silent(page: Page) -> list[Silent]:
+    return [
+        Silent(number, text)
+        for number, text in enumerate(page.paragraphs)
+        if not text.strip() or text.startswith(HEADING) or (number == 0 and text.strip() == page.title.strip())
+    ]
+
+
+def _filled(page: Page, silent: Iterable[Silent], words: int, fill: bool) -> Iterator[tuple[str, list[Span]]]:
+    """The section and the spans of each chunk."""
+    unread = {s.paragraph for s in silent}
+    section, spans, room = ABSTRACT, list[Span](), words
+    for number, text in enumerate(page.paragraphs):
+        if number in unread:
+            if text.startswith(HEADING):
+                if spans:
+                    yield section, spans
+                section, spans, room = text.strip(), [], words
+            continue
+        for start, end, n in _pieces(text, words):
+            if spans and (n > room or not fill):
+                yield section, spans
+                spans, room = [], words
+            spans.append(Span(number, start, end))
+            room -= n
+    if spans:
+        yield section, spans
+
+
+def _joined(pieces: Iterable[str]) -> str:
+    """Pieces end to end, apart."""
+    text = ""
+    for piece in pieces:
+        text += piece if not text or text[-1].isspace() else f" {piece}"
+    return text
+
+
+def cut(page: Page, words: int = WORDS, fill: bool = True) -> list[Chunk]:
+    """A page in chunks, in its order.
+
+    Args:
+        words: at most so many a chunk, at least 1.
+        fill: put paragraphs together as far as they fit; else each is a chunk of its own, or several.
+
+    Raises:
+        Refused: words below 1.
+
+    Paper: 4.1 chunks
+    """
+    if words < 1:
+        raise Refused("chunks: words", "at least 1", str(words))
+    silent, chunks = _silent(page), list[Chunk]()
+    filled = list(_filled(page, silent, words, fill))
+    for number, (section, spans) in enumerate(filled):
+        last = number == len(filled) - 1
+        own = tuple(s for s in silent if last or s.paragraph < spans[-1].paragraph)
+        silent = silent[len(own) :]
+        text = _joined(page.paragraphs[s.paragraph][s.start : s.end] for s in spans)
+        chunks.append(Chunk(f"{page.id}:{number}", page.title, text, page.id, section, tuple(spans), own))
+    return chunks
+
+
+def _told_apart(chunk: Chunk) -> list[tuple[Span, str]]:
+    """The spans of a chunk's text, each with its characters: the inverse of `_joined`."""
+    pieces, at = list[tuple[Span, str]](), 0
+    for span in chunk.spans:
+        piece = chunk.text[at : at + span.end - span.start]
+        at += len(piece) + (not piece[-1:].isspace())
+        pieces.append((span, piece))
+    lengths = [span.end - span.start for span in chunk.spans]
+    if [len(piece) for _, piece in pieces] != lengths or _joined(piece for _, piece in pieces) != chunk.text:
+        raise Refused(f"chunk {chunk.id!r}", "the text that its spans name", f"{len(chunk.text)} characters")
+    return pieces
+
+
+def recover(chunks: Iterable[Chunk]) -> tuple[str, ...]:
+    """The paragraphs of a page, from all of its chunks in any order.
+
+    Raises:
+        Refused: a chunk before the last is missing, one is of another page, or its text or spans are not
+            as they were cut.
+    """
+    chunks = sorted(chunks, key=lambda chunk: chunk.spans[0])
+    if [c.id for c in chunks] != [f"{chunks[0].page}:{number}" for number in range(len(chunks))]:
+        raise Refused("recover", "the chunks of one page, each once", ", ".join(c.id for c in chunks)[:60])
+    pieces = [(Span(s.paragraph, 0, len(s.text)), s.text) for chunk in chunks for s in chunk.silent]
+    pieces += [piece for chunk in chunks for piece in _told_apart(chunk)]
+    paragraphs: list[str] = []
+    for span, piece in sorted(pieces):
+        if span.paragraph == len(paragraphs):
+            paragraphs.append("")
+        if (span.paragraph, span.start) != (len(paragraphs) - 1, len(paragraphs[-1])):
+            raise Refused(f"page {chunks[0].page!r}", "spans that follow each other", f"a gap before {span[:2]}")
+        paragraphs[-1] += piece
+    return tuple(paragraphs)
+
+
+def page_of(id: str) -> str:
+    """The id of a chunk's page, from the chunk's own.
+
+    Raises:
+        Refused: an id that `cut` does not give.
+    """
+    page, colon, number = id.rpartition(":")
+    if not page or not colon or not number.isdecimal():
+        raise Refused(f"passage {id!r}"[:60], "an id that glimmer-ref chunks gives, such as 17:0", "another")
+    return page
+
+
+def holding(provenance: Provenance, chunks: Iterable[Chunk]) -> tuple[str, ...]:
+    """Ids of those chunks that hold any character of a place; none where its paragraph is not known.
+
+    A place without characters is its paragraphs as a whole. One that has only what is not read, such as
+    the title, is in the chunks that keep it.
+
+    Args:
+        chunks: of its page, or of more.
+    """
+    p = provenance
+    if p.start_paragraph_id is None:
+        return ()
+    last = p.start_paragraph_id if p.end_paragraph_id is None else p.end_paragraph_id
+    first = (p.start_paragraph_id, p.start_character or 0)
+    behind = (last + 1, 0) if p.end_character is None else (last, p.end_character)
+    behind = max(behind, (first[0], first[1] + 1))  # an empty place is where it begins
+
+    of_page = [chunk for chunk in chunks if chunk.page == p.wikipedia_id]
+    read = [c.id for c in of_page if any(first < (s[0], s.end) and s[:2] < behind for s in c.spans)]
+    unread = (c.id for c in of_page if any(first[0] <= s.paragraph <= last for s in c.silent))
+    return tuple(read or unread)
+
+
+def gold(datapoint: Datapoint, chunks: Mapping[str, Sequence[Chunk]]) -> tuple[str, ...]:
+    """Ids of the chunks that prove any of a datapoint's outputs, each once, in the order of its provenance.
+
+    Args:
+        chunks: by id of their page.
+    """
+    places = (p for output in datapoint.outputs for p in output.provenance or ())
+    found = (id for p in places for id in holding(p, chunks.get(p.wikipedia_id, ())))
+    return tuple(dict.fromkeys(found))
+
+
+def _rows(place: str, record: Mapping[str, Any], key: str, made: Callable[..., Any], types: tuple[type, ...]) -> Any:
+    rows = record.get(key)
+    fits = isinstance(rows, list) and all(
+        isinstance(row, list) and len(row) == len(types) and all(map(isinstance, row, types)) for row in rows
+    )
+    if not fits:
+        raise Refused(place, f'"{key}" as glimmer-ref chunks writes it', repr(rows)[:60])
+    return tuple(made(*row) for row in rows or ())
+
+
+def read_chunks(path: str | Path) -> Iterator[Chunk]:
+    """The chunks of a passages.jsonl that `glimmer-ref chunks` wrote, one at a time.
+
+    Raises:
+        Refused: no such file, or a line that is no chunk, by number.
+    """
+    for place, record in read_jsonl(path):
+        for key in KEYS.values():
+            if not isinstance(record.get(key), str):
+                raise Refused(place, f'a string "{key}", as glimmer-ref chunks writes it', repr(record.get(key))[:60])
+        spans = _rows(place, record, "spans", Span, (int, int, int))
+        if not spans:
+            raise Refused(place, "a chunk with spans", "none")
+        silent = _rows(place, record, "silent", Silent, (int, str))
+        yield Chunk(**{name: record[key] for name, key in KEYS.items()}, spans=spans, silent=silent)

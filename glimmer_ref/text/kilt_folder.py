@@ -1,0 +1,150 @@
+"""From KILT's files to a folder that the other commands read: passages.jsonl, and questions that know their gold."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..errors import Refused
+from ..progress import Show, progress
+from .chunks import WORDS, Chunk, cut, gold
+from .kilt import Datapoint, read_knowledge, read_task, write_lines
+from .relevance import check_threshold, relevant
+
+PASSAGES = "passages.jsonl"
+ELSEWHERE = ("candidates", "hard_negatives")  # of a world's questions: passages that were cut otherwise
+
+
+def _lines(path: str | Path) -> int:
+    """How many lines a file has, for the progress bar."""
+    try:
+        with open(path, "rb") as file:
+            return sum(block.count(b"\n") for block in iter(lambda: file.read(1 << 22), b""))
+    except OSError as error:
+        raise Refused(str(path), "a file that can be read", error.strerror or str(error)) from None
+
+
+def task_name(path: str | Path) -> str:
+    """The task that a file of KILT is named after: nq of nq-train-kilt.jsonl."""
+    return Path(path).name.split(".")[0].split("-")[0]
+
+
+def question(datapoint: Datapoint, task: str, chunks: Mapping[str, Sequence[Chunk]]) -> dict[str, Any]:
+    """A datapoint as a line of questions: what it was, with its task, and its gold passages.
+
+    Args:
+        task: its name, where the line does not have one.
+        chunks: by id of their page.
+    """
+    blank = [o.answer is not None and not o.answer.strip() for o in datapoint.outputs]
+    kept = zip(datapoint.record.get("output") or (), blank, strict=True)
+    outputs = [{k: v for k, v in o.items() if k != "answer"} if empty else o for o, empty in kept]
+    own = {"id": datapoint.id, "output": outputs, "gold": gold(datapoint, chunks)}
+    return {"task": task, **{k: v for k, v in datapoint.record.items() if k not in ELSEWHERE}, **own}
+
+
+def _pages_named(tasks: Iterable[str | Path]) -> set[str]:
+    places = (p for path in tasks for d in read_task(path) for o in d.outputs for p in o.provenance or ())
+    return {p.wikipedia_id for p in places}
+
+
+class _Cutting:
+    """Cuts a knowledge source, counting, and keeps the chunks of the pages that questions name.
+
+    Args:
+        named: ids of these pages.
+    """
+
+    def __init__(self, named: set[str], words: int, fill: bool) -> None:
+        self.named, self.words, self.fill = named, words, fill
+        self.chunks: dict[str, list[Chunk]] = {}
+        self.counts = {"pages": 0, "pages_without_text": 0, "passages": 0}
+
+    def passages(self, pages: Iterable[Any]) -> Iterator[dict[str, Any]]:
+        """The lines of passages.jsonl."""
+        for page in pages:
+            chunks = cut(page, self.words, self.fill)
+            self.counts["pages"] += 1
+            self.counts["pages_without_text"] += not chunks
+            self.counts["passages"] += len(chunks)
+            if page.id in self.named:
+                self.chunks[page.id] = chunks
+            yield from (chunk.record() for chunk in chunks)
+
+    def questions(self, path: str | Path, threshold: float | None, counts: dict[str, int]) -> Iterator[dict[str, Any]]:
+        """The lines of one task's questions; what is dropped or has no gold is counted."""
+        for datapoint in read_task(path):
+            if threshold is not None and not relevant(datapoint, threshold):
+                counts["dropped"] += 1
+                continue
+            line = question(datapoint, task_name(path), self.chunks)
+            counts["without_gold"] += not line["gold"]
+            yield line
+
+
+def _check(folder: Path, tasks: Sequence[str | Path]) -> list[str]:
+    """The names of the questions' files."""
+    if os.path.lexists(folder):
+        raise Refused(str(folder), "a folder that is not there yet", "one that is", "name another, or move it away")
+    stems = [Path(path).name.removesuffix(".jsonl") for path in tasks]
+    names = [f"{stem}.jsonl" if "questions" in stem else f"{stem}.questions.jsonl" for stem in stems]
+    twice = [name for name in names if names.count(name) > 1]
+    if twice:
+        raise Refused(str(folder), "tasks' files of different names", f"two that would be {twice[0]}")
+    return names
+
+
+def write_folder(
+    folder: str | Path,
+    pages: str | Path,
+    tasks: Sequence[str | Path] = (),
+    words: int = WORDS,
+    fill: bool = True,
+    threshold: float | None = None,
+    show: Show = progress,
+) -> dict[str, Any]:
+    """Cut a knowledge source into passages, and name the gold passages of some tasks' datapoints.
+
+    All is written beside the folder, which is then there whole or not at all. Pages are read one at a
+    time; the chunks of pages that a task names are held in RAM.
+
+    Args:
+        folder: a new one: passages.jsonl, and for nq-dev-kilt.jsonl nq-dev-kilt.questions.jsonl.
+        pages: the knowledge source.
+        tasks: files of tasks.
+        words, fill: see `cut`.
+        threshold: drop datapoints that are not `relevant`; None: keep all.
+
+    Returns:
+        Counts: "pages", "pages_without_text", "passages", and in "tasks", for each file, "questions",
+        "dropped", and "without_gold" (their provenance is missing, or names no place in these pages).
+
+    Raises:
+        Refused: a folder that is there, a broken file, no page with text, words below 1, or a threshold
+            that is not above 0 and at most 1.
+    """
+    folder = Path(folder).absolute()
+    names = _check(folder, tasks)
+    if threshold is not None:  # before the work, not after it
+        check_threshold(threshold)
+    new = folder.with_name(f".{folder.name}.{os.urandom(8).hex()}.new")
+    cutting = _Cutting(_pages_named(tasks), words, fill)
+    told: dict[str, dict[str, int]] = {}
+    try:
+        new.mkdir(parents=True)
+        write_lines(new / PASSAGES, cutting.passages(show(read_knowledge(pages), _lines(pages), "chunks")))
+        if not cutting.counts["passages"]:
+            raise Refused(str(pages), "a page with text", f"{cutting.counts['pages']} without")
+        for name, path in zip(names, tasks, strict=True):
+            counts = told[name] = {"questions": 0, "dropped": 0, "without_gold": 0}
+            counts["questions"] = write_lines(new / name, cutting.questions(path, threshold, counts))
+        _check(folder, tasks)
+        new.rename(folder)
+    except OSError as error:
+        raise Refused(str(folder), "a place that can be written", error.strerror or str(error)) from None
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+    return {**cutting.counts, "tasks": told}

@@ -1,0 +1,1 @@
+"""Learning: worlds to learn from, and how."""

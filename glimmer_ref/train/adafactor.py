@@ -1,0 +1,125 @@
+"""Adafactor (Shazeer and Stern 2018), the optimizer of T5 and of the paper's section 4.1, as t5x sets it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..errors import Refused
+
+Weights = dict[str, np.ndarray]
+STEP = "step"  # the name under which the state counts its updates; no weight has it
+
+
+@dataclass(frozen=True)
+class Adafactor:
+    """The settings; weights and state are passed in and handed back.
+
+    Args:
+        decay: the second moments' decay is 1 - t^-decay at update t = 1, 2 ..
+        clip: an update whose root mean square is above it is scaled down to it.
+        parameter_scale: the rate is multiplied with the weight's root mean square.
+        least_scale: which counts as this at least, so that a weight of zeros can move.
+        momentum: decay of the first moment; 0 keeps none.
+        factor_from: a matrix with this many rows and columns keeps means of its rows and columns only.
+        tiny: added to each squared gradient.
+
+    Source: defaults are those of t5x's Adafactor for T5: factored from 128, decay 0.8, clipping at 1,
+        parameter scale of at least 1e-3, 1e-30 beside the squares, no first moment.
+    """
+
+    decay: float = 0.8
+    clip: float = 1.0
+    parameter_scale: bool = True
+    least_scale: float = 1e-3
+    momentum: float = 0.0
+    factor_from: int = 128
+    tiny: float = 1e-30
+
+    def start(self, weights: Mapping[str, np.ndarray]) -> Weights:
+        """The state before the first update: per weight its moments, and the number of updates, 0."""
+        state = {STEP: np.zeros(1, np.int64)}
+        for name, w in weights.items():
+            for kind, shape in self._moments(w.shape).items():
+                state[f"{name}.{kind}"] = np.zeros(shape, w.dtype)
+        return state
+
+    def check(self, weights: Mapping[str, np.ndarray], state: Mapping[str, np.ndarray]) -> None:
+        """Hold a state that was read against the weights that it is for.
+
+        Raises:
+            Refused: an array missing, left over, or of another shape or type, by name.
+        """
+        wanted = self.start(weights)
+        for name in sorted(wanted.keys() | state.keys()):
+            forms = [f"{x[name].dtype}{list(x[name].shape)}" if name in x else "none" for x in (wanted, state)]
+            if forms[0] != forms[1]:
+                raise Refused(f"optimizer state: {name}", forms[0], forms[1], "it is another recipe's, or damaged")
+
+    def update(
+        self, weights: Weights, gradients: Mapping[str, np.ndarray], state: Weights, rate: float
+    ) -> tuple[Weights, Weights]:
+        """W_t = W_t-1 - rate max(least_scale, RMS(W)) U / max(1, RMS(U) / clip), U = G / sqrt(V).
+
+        Args:
+            weights: by name; those without a gradient stay the arrays that they are, with their moments.
+            gradients: of some of them.
+            rate: the learning rate at this update.
+
+        Returns:
+            All weights and the whole state after the update, the old ones being left as they were.
+
+        Paper: 4.1 Adafactor
+        """
+        step = state[STEP] + 1
+        keep = 1 - float(step[0]) ** -self.decay
+        weights, state = dict(weights), {**state, STEP: step}
+        for name, g in gradients.items():
+            w = weights[name]
+            u = self._normalised(name, g, state, keep)
+            scale = max(self.least_scale, _rms(w)) if self.parameter_scale else 1.0
+            u *= rate * scale / max(1.0, _rms(u) / self.clip)
+            if self.momentum:
+                moment = state[f"{name}.first"] * self.momentum
+                moment += u * (1 - self.momentum)
+                state[f"{name}.first"] = u = moment
+            weights[name] = w - u
+        return weights, state
+
+    def _moments(self, shape: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
+        """What the state holds of a weight: name and shape of each array."""
+        factored = len(shape) == 2 and min(shape) >= self.factor_from
+        second = {"rows": shape[:1], "columns": shape[1:]} if factored else {"squares": shape}
+        return second | ({"first": shape} if self.momentum else {})
+
+    def _normalised(self, name: str, g: np.ndarray, state: Weights, keep: float) -> np.ndarray:
+        """G / sqrt(V), a fresh array, with the second moments in `state` brought up to date."""
+        squares = np.square(g)
+        squares += self.tiny
+        if f"{name}.squares" in state:
+            v = _towards(state, f"{name}.squares", squares, keep)
+            return g / np.sqrt(v)
+        rows = _towards(state, f"{name}.rows", squares.mean(axis=1), keep)
+        columns = _towards(state, f"{name}.columns", squares.mean(axis=0), keep)
+        # V = rows columns / mean(rows); both factors are inverted before they meet, since a product of two small
+        # squares may be below the smallest float.
+        u = g * (1 / np.sqrt(rows / rows.mean()))[:, None]
+        u *= 1 / np.sqrt(columns)
+        return u
+
+
+def _towards(state: Weights, name: str, value: np.ndarray, keep: float) -> np.ndarray:
+    """The moving average keep * old + (1 - keep) * value, put in the old one's place."""
+    moved = state[name] * keep
+    value *= 1 - keep
+    moved += value
+    state[name] = moved
+    return moved
+
+
+def _rms(x: np.ndarray) -> float:
+    """Root mean square, summed in one order whatever the number of threads."""
+    return math.sqrt(float(np.square(x).mean()))

@@ -1,0 +1,155 @@
+"""Checkpoints: a model folder with the optimizer's state and the position, there whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..config import GlimmerConfig
+from ..errors import Refused
+from ..params import files
+from ..params.tensors import map_tensors, write_tensors
+from ..params.tree import from_arrays, leaves
+from .adafactor import Weights
+
+MOMENTS, POSITION = "optimizer.safetensors", "position.json"
+TOLD = ("step", "judged", "best", "seconds")  # of a state, in its position
+BEFORE = ".before"  # what was in a folder's place, while another takes it
+
+
+@dataclass(frozen=True, eq=False)
+class State:
+    """All that the next step depends on, and what is told of the steps before.
+
+    Args:
+        config: of the model.
+        weights, moments: by name; the optimizer's state holds the number of its updates.
+        step: steps done, of all stages.
+        judged: after how many of them it was evaluated last.
+        best: the best evaluation so far, as it stands in the log; none: not evaluated yet.
+        seconds: spent so far, in all runs together.
+    """
+
+    config: GlimmerConfig
+    weights: Weights
+    moments: Weights
+    step: int = 0
+    judged: int = -1
+    best: dict[str, Any] | None = None
+    seconds: float = 0.0
+
+    def moved(self, **changes: Any) -> State:
+        """The same with some parts new."""
+        return replace(self, **changes)
+
+
+def _aside(folder: Path) -> Path:
+    return folder.with_name(f".{folder.name}{BEFORE}")
+
+
+def _sync(folder: Path) -> None:
+    """Make renames in a folder last through a power cut, where the system can."""
+    if os.name == "posix":
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def recover(folder: Path) -> None:
+    """Tidy up after a kill in the middle of `put`: the folder is the new one or the one before, whole."""
+    aside = _aside(folder)
+    if aside.exists() and not folder.exists():
+        aside.rename(folder)
+    shutil.rmtree(aside, ignore_errors=True)
+    for leftover in folder.parent.glob(f".{folder.name}.*.new"):
+        shutil.rmtree(leftover, ignore_errors=True)
+
+
+def _put(new: Path, folder: Path) -> None:
+    """A finished folder in place of another; at every moment one of them can be recovered."""
+    aside = _aside(folder)
+    if folder.exists():
+        shutil.rmtree(aside, ignore_errors=True)
+        folder.rename(aside)
+    new.rename(folder)
+    _sync(folder.parent)
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file and see it onto the disk."""
+    with path.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def save(folder: Path, state: State, tokenizer_json: str, recipe: Mapping[str, Any], whole: bool = True) -> None:
+    """Write a checkpoint in place of the one before.
+
+    Args:
+        recipe: the facts of the recipe that it belongs to.
+        whole: with what is needed to go on; else the model alone, with what it scored.
+
+    Raises:
+        Refused: the place cannot be written, or is full; the one before is still there then.
+    """
+    new = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}.new")
+    position = {name: getattr(state, name) for name in TOLD} | {"recipe": dict(recipe)}
+    try:
+        files.save(new, from_arrays(state.config, state.weights), tokenizer_json)
+        if whole:
+            write_tensors(new / MOMENTS, state.moments)
+        write_text(new / POSITION, json.dumps(position, indent=1, ensure_ascii=False) + "\n")
+        _sync(new)
+        _put(new, folder)
+    except (OSError, Refused) as error:
+        recover(folder)
+        kept = f"{folder} is still the one before" if folder.exists() else "nothing was kept"
+        raise Refused(
+            f"{folder}", "a place where a checkpoint can be written", str(error), f"make room; {kept}"
+        ) from None
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+
+
+def open_checkpoint(folder: Path, recipe: Mapping[str, Any]) -> State:
+    """A checkpoint that was written whole.
+
+    Args:
+        recipe: the facts that it must have been written under.
+
+    Raises:
+        Refused: none there, damaged, or of another recipe, by the first key that differs.
+    """
+    recover(folder)
+    if not (folder / POSITION).is_file():
+        raise Refused(f"{folder}", "a checkpoint of an earlier run", "none", "start without --resume")
+    position = files.read_json(folder / POSITION)
+    if not isinstance(position, dict) or not {*TOLD, "recipe"} <= position.keys():
+        raise Refused(f"{folder / POSITION}", "the position of an earlier run", "something else", "damaged?")
+    _same(position["recipe"], json.loads(json.dumps(dict(recipe))), f"{folder}: recipe")
+    model = files.load(folder)
+    moments = {name: np.array(x.raw) for name, x in map_tensors(folder / MOMENTS).items()}
+    return State(model.config, leaves(model), moments, **{name: position[name] for name in TOLD})
+
+
+def _same(then: Any, now: Any, place: str) -> None:
+    if isinstance(then, dict) and isinstance(now, dict):
+        for name in sorted(then.keys() | now.keys()):
+            _same(then.get(name), now.get(name), f"{place}.{name}")
+    elif isinstance(then, list) and isinstance(now, list) and len(then) == len(now):
+        for i, (a, b) in enumerate(zip(then, now, strict=True)):
+            _same(a, b, f"{place}.{i}")
+    elif then != now:
+        raise Refused(place, f"{json.dumps(then)}, as the run began", json.dumps(now), "another recipe: another --out")

@@ -1,0 +1,30 @@
+"""All that can be true in a world, and sentences that say nothing."""
+
+from __future__ import annotations
+
+from .companies_books import BOOKS, COMPANIES
+from .people_towns import PEOPLE, TOWNS
+
+RELATIONS = PEOPLE + TOWNS + COMPANIES + BOOKS
+
+# Sentences that say nothing of use: {s} is the page's subject, the others are entities of these kinds.
+IDLE = (
+    "{s} was the topic of a long talk",
+    "visitors speak well of {s}",
+    "{person} once dreamt of {s}",
+    "no two guidebooks agree about {s}",
+    "an old song about {s} is still hummed",
+    "{company} named a sandwich in honor of {s}",
+    "some people refuse to discuss {s}",
+    "rumors about {s} travel by boat",
+    "{s} is mentioned twice in {book}",
+    "children like to draw pictures of {s}",
+    "very little rhymes with {s}",
+    "somebody keeps a thick file on {s}",
+    "a footnote somewhere is rude about {s}",
+    "much ink was wasted on {s}",
+)
+
+# Two clues about one thing: {kind}, and clues a and b.
+TRIVIA = ("which {kind} {a} and {b}?", "name the {kind} that {a} and {b}.")
+SEVERAL = ("which {kind} {a} and also {b}?", "find the {kind} that {a} and also {b}.")

@@ -1,0 +1,163 @@
+"""What a run tells: a line a step in log.jsonl, one line on the terminal, and curves as a picture."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+import time
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, TextIO
+
+from ..errors import Refused
+
+LOG, CURVES = "log.jsonl", "curves.png"
+SMOOTH = 50  # steps that a curve's point is the mean of
+
+
+def read_log(path: Path) -> list[dict[str, Any]]:
+    """The whole lines of a log; a last one that a kill cut in two is left out."""
+    records = []
+    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
+        try:
+            records.append(json.loads(line))
+        except ValueError:
+            break
+    return records
+
+
+class Log:
+    """Appends lines to log.jsonl; on going on, those behind the checkpoint are taken back first.
+
+    Args:
+        done: steps that the checkpoint has; `judged`, after how many of them it was evaluated last.
+
+    Raises:
+        Refused: a place that cannot be written.
+    """
+
+    def __init__(self, folder: Path, done: int = 0, judged: int = -1) -> None:
+        self.path = folder / LOG
+        lines = read_log(self.path)
+        kept = [line for line in lines if line["step"] <= (judged if "exact_match" in line else done)]
+        try:
+            self.path.write_text("".join(json.dumps(r) + "\n" for r in kept), encoding="utf-8")
+            self._file: TextIO = self.path.open("a", encoding="utf-8")
+        except OSError as error:
+            raise Refused(f"{self.path}", "a file that can be written", error.strerror or str(error)) from None
+
+    def write(self, record: dict[str, Any]) -> None:
+        """One line, there for whoever looks."""
+        try:
+            self._file.write(json.dumps(record) + "\n")
+            self._file.flush()
+        except OSError as error:
+            raise Refused(f"{self.path}", "room for a line", error.strerror or str(error), "make room") from None
+
+    def close(self) -> None:
+        """No more lines."""
+        with suppress(OSError):  # what could not be written was told by `write`
+            self._file.close()
+
+
+class Line:
+    """One line on a terminal that is drawn again and again; nothing where stderr is none.
+
+    Args:
+        steps: of the whole recipe; `done` of them before this run.
+    """
+
+    def __init__(self, steps: int, done: int) -> None:
+        self.steps, self.done = steps, done
+        self.begin, self.drawn, self.shown = time.monotonic(), 0.0, sys.stderr.isatty()
+        self.judged = ""
+
+    def draw(self, record: dict[str, Any], stage: str) -> None:
+        """After a step: its numbers, those of the last evaluation, and the time left at this pace."""
+        now = time.monotonic()
+        if not self.shown or (now - self.drawn < 0.2 and record["step"] < self.steps):
+            return
+        self.drawn = now
+        rate = (record["step"] - self.done) / max(now - self.begin, 1e-9)
+        parts = " ".join(f"{name} {record[name]:.3f}" for name in ("lm", "pdist", "recall") if name in record)
+        left = (self.steps - record["step"]) / rate
+        text = f"{stage} {record['step']}/{self.steps}  loss {record['loss']:.3f} ({parts}){self.judged}"
+        text = f"{text}  {rate:.1f} steps/s  {_time(left)} left"
+        sys.stderr.write(f"\r\x1b[K{text[: shutil.get_terminal_size().columns - 1]}")
+        sys.stderr.flush()
+
+    def clear(self) -> None:
+        """Make place for a line that stays."""
+        if self.shown:
+            sys.stderr.write("\r\x1b[K")
+            sys.stderr.flush()
+
+
+def _time(seconds: float) -> str:
+    minutes = round(seconds / 60)
+    return f"{seconds:.0f} s" if seconds < 90 else f"{minutes} min" if minutes < 100 else f"{minutes / 60:.1f} h"
+
+
+def evaluated(record: dict[str, Any]) -> str:
+    """An evaluation as words."""
+    parts = []
+    if record["exact_match"] is not None:
+        gold = record["exact_match_of_gold"]
+        parts.append(f"exact match {record['exact_match']:.1f}" + ("" if gold is None else f" (of gold {gold:.1f})"))
+    if record["recall_at_m"] is not None:
+        parts.append(f"recall@m {record['recall_at_m']:.1f} (retrieval {record['recall_at_m_of_retrieval']:.1f})")
+    return ", ".join(parts)
+
+
+def _smoothed(records: list[dict[str, Any]], name: str) -> tuple[list[float], list[float]]:
+    """Means of runs of steps: where the runs end, and the means."""
+    some = [r for r in records if name in r and "exact_match" not in r]
+    runs = [some[i : i + SMOOTH] for i in range(0, len(some), SMOOTH)]
+    return [run[-1]["step"] for run in runs], [sum(r[name] for r in run) / len(run) for run in runs]
+
+
+def draw_curves(folder: Path) -> None:
+    """Write curves.png from log.jsonl: losses, exact match by task, recall of the reranker and of retrieval.
+
+    Raises:
+        Refused: a picture that cannot be written.
+    """
+    import matplotlib
+
+    matplotlib.use("agg")
+    from matplotlib import pyplot as plt
+
+    records = read_log(folder / LOG)
+    judged = [r for r in records if "exact_match" in r]
+    figure, (left, middle, right) = plt.subplots(1, 3, figsize=(16, 4), layout="constrained")
+    for name in ("lm", "pdist"):
+        left.plot(*_smoothed(records, name), label=name)
+    left.set_title("losses of training")
+    _tasks(middle, judged)
+    for name, label in (("recall_at_m", "the model's m best"), ("recall_at_m_of_retrieval", "retrieval's first m")):
+        right.plot([r["step"] for r in judged], [r[name] for r in judged], marker=".", label=label)
+    right.set_title("gold passages found, dev, percent")
+    for axes in (left, middle, right):
+        axes.set_xlabel("step")
+        if axes.get_legend_handles_labels()[0]:
+            axes.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
+    try:
+        figure.savefig(folder / CURVES, dpi=110)
+    except OSError as error:
+        raise Refused(f"{folder / CURVES}", "a picture that can be written", error.strerror or str(error)) from None
+    finally:
+        plt.close(figure)
+
+
+def _tasks(axes: Any, judged: Iterable[dict[str, Any]]) -> None:
+    """Exact match: a thin line a task, a thick one for their mean."""
+    judged = list(judged)
+    steps = [r["step"] for r in judged]
+    for task in judged[-1]["tasks"] if judged else ():
+        axes.plot(steps, [r["tasks"].get(task) for r in judged], linewidth=0.8, label=task)
+    axes.plot(steps, [r["exact_match"] for r in judged], linewidth=2.2, color="black", label="mean of tasks")
+    of_gold = [r["exact_match_of_gold"] for r in judged]
+    axes.plot(steps, of_gold, linewidth=2.2, color="black", linestyle=":", label="of gold passages alone")
+    axes.set_title("exact match, dev, percent")

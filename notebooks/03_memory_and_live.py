@@ -1,0 +1,542 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Memory and live: what can be computed before the question
+#
+# A reader that gets k passages with every question spends nearly all its time on passages that it could have read
+# yesterday. LUMEN cuts the encoder in two: the lower part reads passages long before, the upper part, a share alpha of
+# the layers, runs *live*, when the question is there. For those who know what an encoder and a decoder are (or have
+# read [`01_one_question`](01_one_question.ipynb)). Afterwards you know why the cut is possible at all, what alpha buys
+# and costs, how large the stored memory is, and at which stage answers get lost.
+#
+# *20 minutes to read, one minute to run.*
+
+# %%
+import sys
+import tempfile
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+from IPython.display import Markdown
+from matplotlib import pyplot as plt
+from matplotlib.patches import Rectangle
+
+import glimmer_ref
+from glimmer_ref.answer import by_stage
+from glimmer_ref.arrays import Tokens
+from glimmer_ref.config import SIZES
+from glimmer_ref.evaluate import evaluate
+from glimmer_ref.listeners import Trace
+from glimmer_ref.ops import bind
+from glimmer_ref.paper import fid, lumen
+from glimmer_ref.paper.systems import FROM_TEXT, SYSTEMS
+from glimmer_ref.params import files
+from glimmer_ref.params.tree import Stack, random
+from glimmer_ref.progress import progress
+from glimmer_ref.reader import Reader, bundled
+from glimmer_ref.retrieval.memory_build import build
+from glimmer_ref.text.inputs import passage_tokens, question_tokens, read_passages, read_questions
+from glimmer_ref.whatif import storage
+from glimmer_ref.whatif.breakeven import line
+from glimmer_ref.whatif.modes import TERA, full, total
+from glimmer_ref.whatif.published import EXHIBITS, values
+from glimmer_ref.whatif.setting import of_size
+
+plt.style.use("style.mplstyle")
+OFFLINE, LIVE = "#f0c27a", "#14375e"  # computed before the question; when it is there
+reader = glimmer_ref.load()
+model, ops = files.load(bundled(), "float32"), bind("numpy")  # the weights as plain arrays, for looking inside
+config, tokenizer = model.config, reader.tokenizer
+passages = list(read_passages(bundled() / "passages.jsonl"))
+memory = reader.memorize(passages)
+questions = list(read_questions(bundled() / "questions.jsonl"))
+sample = questions[:: len(questions) // 400]  # questions of all kinds, few enough for a notebook
+lent = None if reader.lender is None else reader.lender.groups
+print(f"{len(passages)} passages, {len(sample)} of {len(questions)} questions")
+
+# %% [markdown]
+# ## One encoder, cut in two
+#
+# alpha is the live share of the encoder's L layers. At alpha = 1 nothing is computed before: each question-passage pair
+# goes through all layers. That is FiD. At alpha = 0 everything is: the passage is read by a library that does not know
+# what will be asked, and only the decoder ever sees the question. LUMEN is everything between.
+
+# %%
+# Picture: seven encoders as columns of layers for alpha from 0 to 1; the pale lower part is computed before the
+# question, the dark upper part is live and grows to the right until it is all.
+layers = SIZES["large"].num_layers
+shares = [Fraction(x) for x in ("0", "1/24", "1/8", "1/4", "1/3", "1/2", "1")]
+figure, axes = plt.subplots(figsize=(9, 3.6))
+for x, share in enumerate(shares):
+    cut = layers - int(share * layers)
+    for layer in range(layers):
+        axes.add_patch(Rectangle((x, layer), 0.62, 0.86, color=OFFLINE if layer < cut else LIVE))
+    if 0 < cut < layers:
+        axes.annotate("Q", (x, cut), (x - 0.22, cut), fontsize=9, ha="center", va="center")
+        axes.plot([x - 0.14, x + 0.7], [cut - 0.07] * 2, color="#b03a48", lw=1.5)
+axes.set_xticks(np.arange(len(shares)) + 0.31, [f"alpha = {share}" for share in shares])
+axes.text(0.31, layers + 0.6, "no live layers", ha="center", fontsize=9)
+axes.text(3.31, layers + 0.6, "LUMEN: the question joins at the red line", ha="center", fontsize=9)
+axes.text(6.31, layers + 0.6, "FiD", ha="center", fontsize=9)
+axes.text(6.75, 0.5, "before:\nstored", color="#8a5a00", fontsize=9)
+axes.text(6.75, 18, "live:\nevery\nquestion", color=LIVE, fontsize=9)
+axes.set(xlim=(-0.5, 7.5), ylim=(-0.2, layers + 2), ylabel=f"layer, of {layers} (T5.1.1-Large)")
+axes.grid(visible=False)
+axes.tick_params(axis="x", length=0)
+plt.show()
+
+# %% [markdown]
+# ## Why the lower part can be computed before
+#
+# In FiD a passage's tokens see the question from the first layer on, so every state depends on it. In LUMEN they cannot
+# see it below the cut. We put two different questions to the same passage and look, layer by layer, how much the
+# passage's states differ.
+
+# %%
+one = next(q for q in questions if q.gold and q.gold[0] in q.candidates)
+other = next(q for q in questions if q.task != one.task)
+passage = next(p for p in passages if p.id == one.gold[0])
+tokens = passage_tokens(config, tokenizer, [passage])
+n_p = int(tokens.lengths[0])
+
+
+def by_layer(system, question):
+    """The passage's states [n_p d] after each encoder layer, with this question."""
+    trace = Trace(ops, only=r"(encoder\.)?(memory|live).*feed_forward\.out")
+    q = question_tokens(config, tokenizer, [question.text])
+    inputs = tokens if system in FROM_TEXT else lumen.encode_passages(trace, model, tokens)
+    SYSTEMS[system](trace, model, q, inputs, np.array([1]), 1)
+    return [x[-n_p:] for name, x in trace.arrays.items() if not name.endswith("lengths")]
+
+
+difference = {}
+for system in ("fid", "lumen"):
+    pairs = zip(by_layer(system, one), by_layer(system, other), strict=True)
+    difference[system] = [float(np.linalg.norm(a - b) / np.linalg.norm(a)) for a, b in pairs]
+print(f"passage:  {passage.title}: {passage.text}")
+print(f"first:    {one.text}\nsecond:   {other.text}\n")
+for system, found in difference.items():
+    print(f"{system:6} difference by layer: {'  '.join(f'{x:.3f}' for x in found)}")
+
+# %%
+# Picture: how much a passage's states differ between two questions after each layer: LUMEN's line lies on zero for all
+# memory layers and rises in the live ones, FiD's rises from the first layer.
+cut = config.num_memory_layers
+figure, axes = plt.subplots(figsize=(9, 3))
+axes.axvspan(0.5, cut + 0.5, color=OFFLINE, alpha=0.45, lw=0)
+x = np.arange(1, len(difference["lumen"]) + 1)
+axes.plot(x, difference["fid"], color="C2", marker="s", ls="--", label="FiD")
+axes.plot(x, difference["lumen"], color="C1", marker="^", label="LUMEN")
+axes.legend(loc="upper left", bbox_to_anchor=(0.12, 1))
+axes.text(0.6, 0.02, "memory layers", fontsize=9, color="#8a5a00", transform=axes.get_xaxis_transform())
+axes.text(cut + 0.6, 0.02, "live layers", fontsize=9, color=LIVE, transform=axes.get_xaxis_transform())
+axes.set(xlabel="encoder layer", ylabel="relative difference", title="One passage, two questions", xticks=x)
+axes.set_ylim(bottom=-0.2 * max(difference["fid"] + difference["lumen"]))
+axes.set_yticks([y for y in axes.get_yticks() if 0 <= y <= axes.get_ylim()[1]])
+plt.show()
+
+# %% [markdown]
+# LUMEN's zeros are exact, not small: the same numbers, bit for bit. A number that no question can change need not be
+# computed more than once. FiD has no such number.
+#
+# ## Between the two ends
+#
+# How far is LUMEN from FiD when *the same weights* are cut at different heights? A T5 of the bundled model's shapes
+# with random weights shows it without any training. With all layers live, LUMEN must be FiD, number for number; the
+# fewer are live, the later the question comes, and the more the states differ.
+
+# %%
+whole = random(replace(config, num_memory_layers=0, num_live_layers=config.t5.num_layers), seed=0)
+every, table = whole.live.layers, whole.live.relative_attention_bias
+L, counts = config.t5.num_layers, np.array([1])
+q = question_tokens(config, tokenizer, [one.text])
+n_q = int(q.lengths[0])
+
+
+def cut_at(live):
+    """The same T5 with its last `live` layers live."""
+    shape = replace(config, num_memory_layers=L - live, num_live_layers=live, num_rerank_layers=0)
+    return replace(whole, config=shape, memory=Stack(table, every[: L - live]), live=Stack(table, every[L - live :]))
+
+
+def lumen_pair(live):
+    """[Q; P] after LUMEN's encoder: [n_q+n_p d]."""
+    cut_model = cut_at(live)
+    joined = lumen.join(
+        ops, cut_model, lumen.encode_question(ops, cut_model, q), lumen.encode_passages(ops, cut_model, tokens), counts
+    )
+    return lumen.live_encode(ops, cut_model, joined).states
+
+
+exact = fid.encode_pairs(ops, cut_at(L), q, tokens, counts).states
+off = [float(np.linalg.norm(lumen_pair(live) - exact) / np.linalg.norm(exact)) for live in range(L + 1)]
+for live, x in enumerate(off):
+    print(f"alpha = {Fraction(live, L)!s:4} relative difference from FiD {x:.3f}")
+
+# %%
+# Picture: the difference between LUMEN's and FiD's states falls from left, no live layers, to exactly zero at alpha 1.
+figure, axes = plt.subplots(figsize=(9, 2.6))
+axes.plot(np.arange(L + 1) / L, off, color="C1", marker="^")
+axes.text(0.975, 0, "LUMEN = FiD", ha="right", va="center", fontsize=9)
+axes.set_xticks(np.arange(L + 1) / L, [str(Fraction(live, L)) for live in range(L + 1)])
+axes.set(xlabel="alpha", ylabel="relative difference", title="LUMEN's pair against FiD's, one T5 cut at each height")
+plt.show()
+
+# %% [markdown]
+# So alpha moves the model from one architecture to another without a jump. What such a difference does to *answers* no
+# formula says; that must be trained, at every alpha anew. The paper did.
+#
+# ## What alpha buys, and what it costs
+#
+# The paper's Figure 7 has the exact match of LUMEN-Large on Natural Questions at nine values of alpha, once trained on
+# that task only, once on all six. We put the cost of the same models beside it, counted from their shapes (k is not
+# stated there; we take 10 passages).
+
+# %%
+seven = values(EXHIBITS["Figure 7"]())
+quality = {name: {v.model["alpha"]: float(v.y) for v in seven if v.series == name} for name in ("KILT", "NQ-only")}
+start = replace(of_size("large"), k=10)
+alphas = sorted(quality["KILT"])
+PARTS = {"live encoder": ("live", LIVE), "cross keys and values": ("cross", "#e0a030"), "decoder": ("decoder", "C3")}
+
+
+def parts(setting, system):
+    """Tera multiply-adds of one question by stage, without what was stored."""
+    return {name: float(x / TERA) for name, x in by_stage(full(setting, system)).items() if name != "memory"}
+
+
+costs = {alpha: parts(replace(start, alpha=alpha), "lumen") for alpha in alphas}
+of_fid = float(total(start, "fid", "full") / TERA)
+print(f"FiD over the same passages: {of_fid:.2f} tera multiply-adds a question")
+for alpha in alphas:
+    cost = sum(costs[alpha].values())
+    print(
+        f"alpha = {alpha!s:5} LUMEN {cost:.2f}, {100 * cost / of_fid:3.0f}% of FiD"
+        f"   KILT {quality['KILT'][alpha]:.1f}   NQ only {quality['NQ-only'][alpha]:.1f}"
+    )
+
+# %%
+# Picture: left, exact match against alpha for two trainings: a steep rise that ends at about one third; right, the cost
+# as stacked areas, which goes on rising in a straight line up to FiD's.
+figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.7))
+for name, marker, style, color in (("KILT", "^", "-", "C1"), ("NQ-only", "v", "--", "C3")):
+    left.plot([float(a) for a in alphas], [quality[name][a] for a in alphas], marker=marker, ls=style, color=color)
+    label = {"KILT": "trained on all tasks", "NQ-only": "on Natural Questions only"}[name]
+    left.text(1, quality[name][alphas[-1]] - 1.1, label, color=color, fontsize=9, ha="right")
+left.axvline(1 / 3, color="#777777", ls=":", lw=1)
+left.text(0.345, 45.5, "the paper's choice, 1/3", fontsize=9, color="#555555")
+left.set(xlabel="alpha", title="quality (exact match, Figure 7)")
+x, floor = [float(a) for a in alphas], np.zeros(len(alphas))
+for name, (stage, color) in PARTS.items():
+    height = np.array([costs[a].get(stage, 0) for a in alphas])
+    right.fill_between(x, floor, floor + height, color=color, alpha=0.85, label=name, lw=0)
+    floor = floor + height
+right.axhline(of_fid, color="C2", ls="--")
+right.text(0.02, of_fid * 1.02, "FiD", color="#9a6a00", fontsize=9)
+right.axvline(1 / 3, color="#777777", ls=":", lw=1)
+right.set(xlabel="alpha", title="cost (10¹² multiply-adds a question)", ylim=(0, of_fid * 1.15))
+figure.legend(*right.get_legend_handles_labels(), loc="outside lower right", ncols=3)
+plt.show()
+
+# %%
+third, least, most = Fraction(1, 3), alphas[0], alphas[-1]
+won = quality["KILT"][third] - quality["KILT"][least]
+left_over = quality["KILT"][most] - quality["KILT"][third]
+paid = sum(costs[third].values()) - sum(costs[least].values())
+more = {alpha: quality["KILT"][alpha] - quality["NQ-only"][alpha] for alpha in alphas}
+to_pay = sum(costs[most].values()) - sum(costs[third].values())
+Markdown(
+    f"Trained on all tasks, making the last third of the layers live buys **{won:.1f}** points for {paid:.2f} tera "
+    f"multiply-adds, the other two thirds **{left_over:.1f}** for {to_pay:.2f} more. Training on all tasks "
+    f"instead of one brings **{more[Fraction(1, 8)]:.1f}** points at alpha = 1/8 and **{more[most]:.1f}** at "
+    f"alpha = 1: a small live part has most to learn."
+)
+
+# %% [markdown]
+# Even at alpha = 0 a question is not free: the decoder makes keys and values of every token that it may look at, and
+# writes. That floor is what GLIMMER attacks, by reading fewer passages
+# ([`04_reranking`](04_reranking.ipynb)).
+
+
+# %%
+# Picture: Figure 7 trained again in miniature, beside the paper's, where results of it exist.
+def in_miniature(name):
+    """The lines of an exhibit that `benchmarks/trends.py` trained, by place; None where it has not been run."""
+    folder = Path("..", "benchmarks")
+    path = folder / "results" / f"trends-{name.lower().replace(' ', '-')}.json"
+    if not path.exists():
+        return None
+    sys.path.append(str(folder))
+    import json
+
+    from trends_words import rows
+
+    document = json.loads(path.read_text("utf-8"))
+    return {panel["place"]: rows(document, panel) for panel in document["panels"]}
+
+
+def trained_lines(axes, lines):
+    """What was trained here: means over the seeds, with bars of their standard errors."""
+    for j, row in enumerate(lines):
+        known = [p for p in row.pairs if p.here is not None]
+        style = {"color": f"C{j}", "label": row.name}
+        if row.level:
+            for p in known:
+                axes.axhline(p.here.mean, ls=":", lw=2, **style)
+        elif known:
+            x, y, error = zip(*((float(Fraction(p.x)), p.here.mean, p.here.error) for p in known), strict=True)
+            axes.errorbar(x, y, error, marker="os^Dv"[j % 5], ls="-", capsize=3, **style)
+
+
+trained = in_miniature("Figure 7")
+if trained is None:
+    print("Figure 7 in miniature has not been trained here yet: python benchmarks/trends.py train --figures 7")
+    print("(see benchmarks/README.md) trains a small LUMEN at every alpha; this cell then shows it.")
+else:
+    figure, axes = plt.subplots(figsize=(9, 3.4))
+    trained_lines(axes, trained["Figure 7"])
+    axes.set(xlabel="alpha", ylabel="exact match", title="Figure 7 in miniature: one task, small models trained here")
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=2)
+    plt.show()
+
+# %% [markdown]
+# ## What is stored
+#
+# The price of LUMEN is not computing but storage. Each token of each passage becomes d numbers, whatever alpha is: the
+# cut decides how many layers are behind these numbers, not how many there are. Fewer bits a number make it smaller. We
+# store the bundled world's memory four times, and ask LUMEN the same questions from each file. int8 keeps one scale a
+# token beside its numbers.
+
+# %%
+stored, kept_size = {}, {}
+with tempfile.TemporaryDirectory() as folder:
+    for dtype in storage.WIDTHS:
+        made = build(reader.ops, reader.model, tokenizer, bundled() / "passages.jsonl", f"{folder}/{dtype}", dtype)
+        kept_size[dtype] = made.memory.info()["bytes_on_disk"] / made.memory.info()["tokens"]
+        stored[dtype] = evaluate(reader, sample, made.memory, "lumen", config.m, None, progress)[0]["exact_match"]
+text_size = sum(len(f"{p.title} {p.text}".encode()) for p in passages) / made.memory.info()["tokens"]
+print(f"text: {text_size:.1f} bytes a token")
+for dtype, size in kept_size.items():
+    numbers = config.t5.d_model * storage.WIDTHS[dtype] + storage.SCALES[dtype]
+    print(f"{dtype:9} {size:6.1f} bytes a token on disk, {numbers} of them states   exact match {stored[dtype]:.1f}")
+
+# %%
+# Picture: bytes a token as bars for text and four number formats, with the exact match from each beside it: int8's
+# bar is about a quarter of float32's, and still many times the text's.
+figure, axes = plt.subplots(figsize=(9, 2.5))
+bars = {
+    "the text itself": text_size,
+    **{dtype: kept_size[dtype] for dtype in ("int8", "bfloat16", "float16", "float32")},
+}
+axes.barh(list(bars), list(bars.values()), color=["C7", *["C0"] * 4], height=0.62)
+for y, (name, size) in enumerate(bars.items()):
+    told = f" {size:.0f} bytes" + (f", exact match {stored[name]:.1f}" if name in stored else "")
+    axes.text(size, y, told, va="center", fontsize=9)
+axes.grid(visible=False)
+axes.set(xlim=(0, 1.35 * max(bars.values())), xlabel="bytes a token", title="The stored memory of the bundled world")
+plt.show()
+
+# %% [markdown]
+# Now at the paper's scale: Wikipedia as 21 million passages of the paper's length. As text, a passage has up to 200
+# words, some 6 bytes each.
+
+# %%
+n = storage.CORPORA["21 M passages"]
+text_bytes = n * 200 * 6  # words a passage, bytes a word
+sizes = ("base", "large", "xl", "xxl")
+tera = {
+    dtype: [
+        float(storage.corpus_bytes(of_size(y), storage.WIDTHS[dtype], n, storage.SCALES[dtype])) / 1e12 for y in sizes
+    ]
+    for dtype in ("float32", "bfloat16", "int8")
+}
+print(f"{n:,} passages of {of_size('xxl').n_p} tokens; as text {text_bytes / 1e9:.0f} GB")
+for dtype, row in tera.items():
+    print(f"{dtype:9} " + "   ".join(f"{y} {x:6.1f} TB" for y, x in zip(sizes, row, strict=True)))
+
+# %%
+# Picture: terabytes of memory for Wikipedia on a logarithmic axis, three formats for each of four model sizes, all far
+# above the line of the text itself.
+figure, axes = plt.subplots(figsize=(9, 3.2))
+for j, (dtype, row) in enumerate(tera.items()):
+    at = np.arange(len(sizes)) + 0.27 * (j - 1)
+    shown = axes.bar(at, row, 0.25, label=dtype, color=("C0", "C5", "C2")[j], hatch=("", "", "//")[j], ec="white")
+    axes.bar_label(shown, [f"{x:.0f}" for x in row], fontsize=8)
+axes.axhline(text_bytes / 1e12, color="#555555", ls="--", lw=1.2)
+axes.text(3.45, text_bytes / 1e12 * 1.15, "the text itself", fontsize=9, color="#555555")
+axes.set_xticks(range(len(sizes)), [f"T5.1.1-{y}" for y in sizes])
+axes.set(yscale="log", xlim=(-0.5, 4.1), ylim=(0.01, 300), ylabel="TB", title="Memory of 21 million passages")
+axes.yaxis.set_major_formatter("{x:g}")
+axes.legend(ncols=3, loc="upper left")
+plt.show()
+
+# %% [markdown]
+# That is the trade: terabytes on disks, of which a question reads only its k passages, against multiply-adds at every
+# question. And the memory must be made again whenever the memory encoder changes.
+#
+# ## Where the answer gets lost
+#
+# A wrong answer has been lost somewhere. Three places are possible: the **search** did not find a passage that is
+# needed; the **selection** dropped it (GLIMMER only); or all of it was there and the **reading** failed. We ask the
+# bundled model, as GLIMMER, the sample of questions, and sort what went wrong by task.
+
+# %%
+PLACES = ("right", "lost in reading", "lost in selection", "lost in search")
+
+
+def place_of(question, row):
+    """Where a question's answer was lost, or that it was not."""
+    if row["exact_match"]:
+        return "right"
+    if not set(question.gold) <= set(question.candidates[: config.k]):
+        return "lost in search"
+    return "lost in reading" if set(question.gold) <= set(row["selected"]) else "lost in selection"
+
+
+results = {
+    system: evaluate(reader, sample, memory, system, config.k, None, progress) for system in ("glimmer", "lumen")
+}
+tasks = list(dict.fromkeys(q.task for q in sample))
+lost = {
+    system: {
+        task: [
+            sum(place_of(q, r) == place for q, r in zip(sample, rows, strict=True) if q.task == task)
+            for place in PLACES
+        ]
+        for task in tasks
+    }
+    for system, (_, rows) in results.items()
+}
+for system, table_of in lost.items():
+    sums = np.sum(list(table_of.values()), axis=0)
+    print(f"{system:8}" + "   ".join(f"{place} {count}" for place, count in zip(PLACES, sums, strict=True)))
+
+# %%
+# Picture: for each kind of question a bar of all questions, divided into right answers and the three places where wrong
+# ones were lost.
+figure, axes = plt.subplots(figsize=(9, 0.34 * len(tasks) + 1.2))
+base = np.zeros(len(tasks))
+for j, (place, color, hatch) in enumerate(zip(PLACES, ("C7", "C0", "C2", "C1"), ("", "", "\\\\", "//"), strict=True)):
+    share = np.array([100 * lost["glimmer"][task][j] / sum(lost["glimmer"][task]) for task in tasks])
+    axes.barh(tasks, share, left=base, color=color, hatch=hatch, ec="white", label=place, height=0.7)
+    for y, (x, wide) in enumerate(zip(base, share, strict=True)):
+        if wide >= 6:
+            ink = "white" if color in ("C0", "C1") else "black"
+            axes.text(x + wide / 2, y, f"{wide:.0f}", ha="center", va="center", fontsize=8, color=ink,
+                      bbox={"fc": color, "ec": "none", "pad": 1})  # fmt: skip
+    base = base + share
+axes.invert_yaxis()
+axes.grid(visible=False)
+axes.set(xlim=(0, 100), xlabel=f"% of each task's questions, GLIMMER, k = {config.k}, m = {config.m}")
+figure.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=4)
+plt.show()
+
+# %%
+gap = results["glimmer"][0]["exact_match"] - results["lumen"][0]["exact_match"]
+error = 100 * np.sqrt(2 * 0.25 / len(sample))
+worst = max(PLACES[1:], key=lambda place: sum(row[PLACES.index(place)] for row in lost["glimmer"].values()))
+Markdown(
+    f"Most wrong answers of GLIMMER were **{worst}**. LUMEN, which reads all k = {config.k} passages with the same "
+    f"weights, is right on {results['lumen'][0]['exact_match']:.1f}% against GLIMMER's "
+    f"{results['glimmer'][0]['exact_match']:.1f}%: a difference of {gap:+.1f} points, with at most {error:.1f} points "
+    f"of standard error for {len(sample)} questions."
+)
+
+# %% [markdown]
+# What LUMEN cannot lose in selection it may lose in reading, as more passages also distract.
+#
+# ## A cut is for life
+#
+# Could one not train once and move the cut afterwards? We take live layers away from the bundled model, and we run the
+# same weights as FiD, where question and passage meet from the first layer on. Nothing is trained for either. (With
+# only the m best passages of the search, to be quick.)
+
+
+# %%
+def with_live(layers_):
+    """The bundled model with only its first live layers, as a reader."""
+    t5 = replace(config.t5, num_layers=config.num_memory_layers + layers_)
+    shape = replace(config, t5=t5, num_live_layers=layers_, num_rerank_layers=min(layers_, config.num_rerank_layers))
+    shorter = replace(model, config=shape, live=replace(model.live, layers=model.live.layers[:layers_]))
+    return Reader(shorter, tokenizer, groups=lent)
+
+
+as_lumen = [
+    evaluate(with_live(j), sample, memory, "lumen", config.m, None, progress)[0]["exact_match"]
+    for j in range(config.num_live_layers + 1)
+]
+as_fid = evaluate(reader, sample, memory, "fid", config.m, None, progress)[0]["exact_match"]
+for j, x in enumerate(as_lumen):
+    print(f"LUMEN, {j} of {config.num_live_layers} live layers: exact match {x:5.1f}")
+print(f"FiD, the same weights over text: exact match {as_fid:5.1f}")
+
+# %%
+# Picture: exact match as bars: high only with exactly the live layers that the model was trained with, low with fewer,
+# and low as FiD.
+figure, axes = plt.subplots(figsize=(9, 2.3))
+names = [f"LUMEN, {j} live layer{'s' * (j != 1)}" for j in range(len(as_lumen))] + ["FiD, same weights"]
+colors = ["C7"] * (len(as_lumen) - 1) + ["C1", "C2"]
+shown = axes.barh(names, [*as_lumen, as_fid], color=colors, height=0.65)
+axes.bar_label(shown, fmt=" %.1f", fontsize=9)
+axes.invert_yaxis()
+axes.grid(visible=False)
+axes.set(xlim=(0, 105), xlabel=f"exact match, k = {config.m}", title="Trained for one of these only")
+plt.show()
+
+# %% [markdown]
+# Layers learn to work on what the layers below leave. A memory encoder that was trained to read alone is lost when a
+# question stands before it, and a decoder that was trained on finished states cannot read unfinished ones. So alpha is
+# chosen once, before training, and the comparisons of the paper are between models trained apart.
+#
+# ## Exercises
+#
+# **Exercise 1.** LUMEN's cost is a straight line in k. Over how many passages can LUMEN-Large read for the price of FiD
+# over 10, at each alpha of Figure 7? Use `line` and `total`.
+#
+# **Exercise 2.** One word of one passage is corrected. How many rows of the stored memory have to be made again, and
+# how many change? Try it with the passage of the second section.
+#
+# **Exercise 3.** Does int8 change who is kept? Ask GLIMMER the sample from a float32 and from an int8 memory, and count
+# how many selections and how many answers differ.
+
+# %% [markdown]
+# ## Solutions
+
+# %% tags=["solution"]
+# Solution 1. cost(k) = a + b k, so k = (price - a) / b. (At alpha = 1 one passage fewer than FiD: LUMEN's decoder also
+# reads Q.)
+price = total(start, "fid", "full")
+for alpha in alphas:
+    s = replace(start, alpha=alpha)
+    a, b = line(lambda k: total(replace(s, k=k), "lumen", "full"))  # noqa: B023, called at once
+    print(f"alpha = {alpha!s:5} LUMEN reads {int((price - a) / b)} passages")
+
+# %% tags=["solution"]
+# Solution 2. All of this passage's tokens, since each has seen the others; none of any other passage.
+changed = tokens.ids.copy()
+changed[n_p // 2] = changed[0]
+a, b = (lumen.encode_passages(ops, model, Tokens(ids, tokens.lengths)).states for ids in (tokens.ids, changed))
+print(f"{int(np.any(a != b, axis=1).sum())} of {n_p} rows of this passage change")
+
+# %% tags=["solution"]
+# Solution 3. Scores that are nearly equal may change places; the answer mostly stays.
+with tempfile.TemporaryDirectory() as folder:
+    kept, said = {}, {}
+    for dtype in ("float32", "int8"):
+        made = build(reader.ops, reader.model, tokenizer, bundled() / "passages.jsonl", f"{folder}/{dtype}", dtype)
+        rows = evaluate(reader, sample, made.memory, "glimmer", config.k, None, progress)[1]
+        kept[dtype], said[dtype] = [set(r["selected"]) for r in rows], [r["prediction"] for r in rows]
+for what, pair in (("choices", kept), ("answers", said)):
+    print(
+        what, "that differ:", sum(x != y for x, y in zip(pair["float32"], pair["int8"], strict=True)), "of", len(sample)
+    )

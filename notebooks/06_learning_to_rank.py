@@ -1,0 +1,595 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Learning to rank, from the reader's own surprise
+#
+# Nobody told GLIMMER which passages are good. It learnt that from its own reader: a passage is good if the right
+# answer surprises the reader less when it has read that passage. This is perplexity distillation, section 3.2 of the
+# paper. For those who know the path of a question ([`01_one_question`](01_one_question.ipynb)). Afterwards you have
+# computed that loss by hand, seen which way each score is pushed, run a layer backward on a tape, held a gradient
+# against differences, and watched a ranker that knows nothing become a good one.
+#
+# *30 minutes to read, one and a half to run.*
+
+# %%
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from textwrap import fill
+
+import numpy as np
+from IPython.display import Markdown
+from matplotlib import pyplot as plt
+
+import glimmer_ref
+from glimmer_ref.arrays import States, Tokens, offsets, places
+from glimmer_ref.listeners import Tape, Trace
+from glimmer_ref.ops import bind
+from glimmer_ref.paper import glimmer, lumen
+from glimmer_ref.paper.pdist import distribution, log_p_lm
+from glimmer_ref.params import files
+from glimmer_ref.params.tree import draw as draw_weight
+from glimmer_ref.params.tree import from_arrays, lay_out, leaves
+from glimmer_ref.reader import bundled
+from glimmer_ref.t5 import encode
+from glimmer_ref.text.inputs import passage_tokens, question_tokens, read_passages, read_questions
+from glimmer_ref.train import world
+from glimmer_ref.train.adafactor import Adafactor
+from glimmer_ref.train.corpus import Groups, answer_ids, read_corpus
+from glimmer_ref.train.examples import draw, task_shares
+from glimmer_ref.train.recipe import Stage
+from glimmer_ref.train.step import Learner, frozen_names, learn
+
+plt.style.use("style.mplstyle")
+reader = glimmer_ref.load()  # the bundled model, fast
+model, ops = files.load(bundled(), "float32"), bind("numpy")  # the same weights, and the mathematics to read
+config, tokenizer = model.config, reader.tokenizer
+memory_of_all = reader.memorize(read_passages(bundled() / "passages.jsonl"))
+known = [q for q in read_questions(bundled() / "questions.jsonl") if q.gold]
+Markdown(
+    f"The score is read from one token's state through an RMSNorm and a projection: **{config.t5.d_model}** gains and "
+    f"**{config.t5.d_model}** weights. Those are all numbers that this notebook will learn."
+)
+
+# %% [markdown]
+# ## Alone with one passage
+#
+# We take a question whose answer stands in one passage, which the search engine did *not* put first, and leave the
+# reader alone with each of two passages: the search engine's first, and the right one. It need not answer. It is told
+# the right answer, token by token, and we note how probable it thought each of them.
+
+
+# %%
+fast = bind("numba")
+counts = np.array([config.k])
+
+
+def alone(telling, which, q):
+    """A question with its candidates: ranked, and log p_LM of its answer [k] from each passage alone."""
+    rows = memory_of_all.rows(q.candidates[: config.k])
+    found = glimmer.rank(
+        telling, which, question_tokens(config, tokenizer, [q.text]), memory_of_all.stream(rows), counts
+    )
+    target = Tokens.of([answer_ids(config, tokenizer, q.answers[0])])  # its last token says: the end
+    return found, target, log_p_lm(telling, which, glimmer.SHARED, found, counts, target, "sum")
+
+
+def worth_telling(q):
+    """One gold passage, not the first; all words known; an answer of some tokens."""
+    late = len(q.gold) == 1 and q.gold[0] in q.candidates[1 : config.k]
+    return late and not reader.unknown_words(q.text) and len(answer_ids(config, tokenizer, q.answers[0])) > 2
+
+
+def far_from_telling(q):
+    """How far from 11 the two values of log p_LM are apart: then a picture can show both."""
+    log_p = alone(fast, reader.model, q)[2]
+    return abs(log_p[q.candidates.index(q.gold[0])] - log_p[0] - 11)
+
+
+question = min([q for q in known if worth_telling(q)][::4], key=far_from_telling)
+passages = [memory_of_all.passage(int(i)) for i in memory_of_all.rows(question.candidates[: config.k])]
+k, right = len(passages), question.candidates.index(question.gold[0])
+two, both = [0, right], np.array([2])
+names = ["the first passage", "the right passage"]
+print(f"{question.text}   ->   {question.answers[0]}\n")
+for name, i in zip(names, two, strict=True):
+    print(fill(f"{name}: {passages[i].title}: {passages[i].text}", 100, subsequent_indent="    "))
+
+# %%
+q, p = question_tokens(config, tokenizer, [question.text]), passage_tokens(config, tokenizer, passages)
+trace = Trace(ops, only=r"decoder\.logits")
+ranked, target, log_p = alone(trace, model, question)
+t = len(target.ids)
+each = ops.log_likelihood(trace.arrays["decoder.logits"], np.tile(target.ids, k), np.ones(k * t, np.int64))
+each = each.reshape(k, t)  # log probability of every token of the answer
+for name, i in zip(names, two, strict=True):
+    print(f"{name}: " + " + ".join(f"({x:.3f})" for x in each[i]) + f" = {each[i].sum():.3f} = log p_LM")
+assert np.allclose(each.sum(axis=1), log_p, atol=1e-4)
+
+# %%
+# Picture: for two passages, bars of the probability of each token of the right answer: tiny somewhere with the first
+# passage, near one everywhere with the right one.
+figure, panels = plt.subplots(1, 2, figsize=(9, 2.7), sharey=True)
+for axes, name, i, color in zip(panels, names, two, ("C7", "C0"), strict=True):
+    bars = axes.bar(tokenizer.pieces(target.ids.tolist()), np.exp(each[i]), color=color, width=0.6)
+    axes.bar_label(bars, [f"{x:.0%}" if x > 0.01 else f"{100 * x:.1g}%" for x in np.exp(each[i])], fontsize=9)
+    axes.set(title=f"{name}: log p_LM = {log_p[i]:.3f}", ylim=(0, 1.15))
+panels[0].set_ylabel("probability, told\nthe tokens before")
+plt.show()
+
+# %% [markdown]
+# The sum of the logarithms is $\log p_{LM}(\mathrm{Answer} \mid \mathrm{Passage}_k, Q)$; with its sign turned and per
+# token, it is the logarithm of the *perplexity*. Look for the token that gives it away: words that any answer has are
+# no surprise after either passage.
+#
+# ## Two distributions
+#
+# A softmax over the passages makes of these numbers what the ranker should believe, $p^{LM}$. The same softmax over
+# the scores says what it does believe, $p^{rank}$. By hand for the two passages, with temperature $\tau$ = 1:
+#
+# $$p_k = \frac{\exp(x_k / \tau)}{\sum_i \exp(x_i / \tau)}$$
+
+# %%
+(scores,) = ranked.scores
+for name, x in (("p_LM", log_p[two]), ("p_rank", scores[two])):
+    weights = np.exp(x - x.max())  # the largest taken off first: no overflow, and it cancels
+    print(f"{name:6} of {np.round(x, 2)}: exp {weights[0]:.3g} and {weights[1]:.3g}", end=" -> ")
+    print(f"{weights[0] / weights.sum():.3g} and {weights[1] / weights.sum():.3g}")
+    assert np.allclose(weights / weights.sum(), distribution(x, both))
+
+# %% [markdown]
+# The bundled ranker has learnt its lesson already. So that there is something to learn, we take its score layer away
+# and put a **fresh** one there, drawn at random as before any training. All else stays.
+
+
+# %%
+def with_fresh_score(seed):
+    """The model, with its score layer drawn anew, and its scores of our question's passages [k]."""
+    rng = np.random.default_rng(seed)
+    drawn = {
+        name: draw_weight(rng, name, w.shape, config.t5.d_kv).astype(w.dtype) if name.startswith("score") else w
+        for name, w in leaves(model).items()
+    }
+    which = from_arrays(config, drawn)
+    return which, np.concatenate([glimmer.score(ops, which, pairs) for pairs in ranked.pairs])
+
+
+# Chance may put the right passage among the best; we want to see it climb.
+drawn_anew = (with_fresh_score(seed) for seed in range(100))
+fresh, fresh_scores = next((w, x) for w, x in drawn_anew if right not in glimmer.top_m(x, config.m))
+for name, x in (("learnt", scores), ("fresh", fresh_scores)):
+    place = list(glimmer.top_m(x, k)).index(right) + 1
+    print(f"{name:6} score of the right passage {x[right]:6.2f}, of the first {x[0]:6.2f}; its place: {place} of {k}")
+
+# %% [markdown]
+# ## The loss, and its two directions
+#
+# The loss is the Kullback-Leibler divergence of the two distributions, and it has a direction. The paper prints
+# $KL(p^{rank} \,\|\, p^{LM})$, Atlas's code trains $KL(p^{LM} \,\|\, p^{rank})$, which we call the *reverse*. With two
+# passages only the difference of their scores matters, so that each loss is a curve. Look at the left end, where the
+# ranker is wrong and sure of it.
+
+# %%
+apart = np.linspace(-20, 20, 401)  # score of the right passage minus that of the first
+kl, slope = {}, {}
+for direction in ("printed", "reverse"):
+    curve, slopes = [], []
+    for s in apart:
+        pair, seen = np.array([0.0, s]), log_p[two].astype(float)
+        curve.append(ops.rank_kl(pair, seen, both, 1.0, direction)[0])
+        slopes.append(-ops.backward["rank_kl"](np.ones(1), pair, seen, both, 1.0, direction)[0][1])
+    kl[direction], slope[direction] = np.array(curve), np.array(slopes)
+wanted = log_p[right] - log_p[0]
+print(f"least where the scores differ by {wanted:.2f}, as log p_LM does")
+for direction in kl:
+    print(f"{direction}: at -10 the loss is {kl[direction][100]:.2f}, the push upwards {slope[direction][100]:.4f}")
+
+# %%
+# Picture: left, both losses against the difference of two scores: the printed one flattens out on the left, the
+# reverse one goes on rising; right, how hard each pushes the right passage up: on the left one not at all.
+figure, (left, right_axes) = plt.subplots(1, 2, figsize=(9, 3.4))
+for direction, color, style, name in (
+    ("printed", "C1", "--", "as printed, KL(rank || LM)"),
+    ("reverse", "C0", "-", "reverse, KL(LM || rank)"),
+):
+    left.plot(apart, kl[direction], color=color, ls=style, lw=2, label=name)
+    right_axes.plot(apart, slope[direction], color=color, ls=style, lw=2)
+for axes in (left, right_axes):
+    axes.axvline(wanted, color="#666666", lw=1, ls=":")
+    axes.set_xlabel("score of the right passage - score of the first")
+left.set(title="the loss", ylim=(0, 20))
+left.legend(fontsize=8)
+right_axes.set(title="its push on the right passage's score")
+right_axes.text(wanted + 0.4, right_axes.get_ylim()[1] * 0.9, "here p_rank\nis p_LM", fontsize=8, color="#666666")
+plt.show()
+
+# %% [markdown]
+# Both are least where the two distributions are the same. But where the ranker is surely wrong, the printed direction
+# says "very bad" and pushes hardly at all: its slope holds a factor p_rank of the right passage, which is nearly
+# nothing there. The reverse pushes with p_LM - p_rank, which is one at most and one where it is most needed. (On
+# its way the printed one pushes harder, by how small p_LM is for the wrong passage.) The bundled model was trained in
+# the reverse direction; its recipe, `glimmer_ref/train/recipes/mini.toml`, says so.
+#
+# ## Which way is each bar pushed?
+#
+# Now all k passages at once, with the fresh score layer. The upper bars are what it believes and what it should
+# believe. The lower ones are what a step of the loss does to each score: up or down.
+
+# %%
+should, does = distribution(log_p, counts), distribution(fresh_scores, counts)
+push = {
+    direction: -ops.backward["rank_kl"](np.ones(1, np.float32), fresh_scores, log_p, counts, 1.0, direction)[0]
+    for direction in ("printed", "reverse")
+}
+assert np.allclose(push["reverse"], should - does, atol=1e-6)  # for tau = 1
+for direction, x in push.items():
+    print(f"{direction:8} push on the right passage {x[right]:+.3f}, sum of all pushes {abs(x.sum()):.3f}")
+
+# %%
+# Picture: above, for each passage two bars, what the fresh ranker believes and what it should; below, the push of each
+# direction on each score: the right passage's bar goes up, the others' go down.
+figure, panels = plt.subplots(3, 1, figsize=(9, 5.2), sharex=True, height_ratios=(2, 1.5, 1.5))
+bars_at = np.arange(k)
+panels[0].bar(bars_at - 0.2, does, width=0.4, color="C7", label="p_rank, fresh: what it believes")
+panels[0].bar(bars_at + 0.2, should, width=0.4, color="C0", label="p_LM: what it should", hatch="//", edgecolor="white")
+panels[0].legend(loc="upper right")
+for axes, (direction, values) in zip(panels[1:], push.items(), strict=True):
+    axes.bar(bars_at, values, color=np.where(values > 0, "C0", "C1"), width=0.6)
+    axes.axhline(0, color="#666666", lw=0.8)
+    axes.set_ylabel(f"push,\n{direction}")
+panels[2].set_xticks(bars_at, [f"{i}" if i != right else f"{i}\nright" for i in bars_at], fontsize=8)
+panels[2].set_xlabel("passages, as the search engine gave them")
+plt.show()
+
+# %% [markdown]
+# In the reverse direction a push is exactly the gap between the two upper bars: one up, all others a little down. As
+# printed, the push compares the logarithms of the two, and the smallest p_LM have the largest logarithms. So the
+# passages in which the answer is least likely rule the loss; those that are merely less hopeless than the average are
+# even pushed *up*, and among the hopeless there is little to learn.
+#
+# ## What the temperature does
+#
+# $\tau$ divides both, the scores and $\log p_{LM}$. A large one makes both distributions flat: all passages count a
+# little, the order of the hopeless too. A small one leaves only the best. Table 3 of the paper tries 0.1 and 5.
+
+# %%
+for tau in (0.1, 1, 5):
+    wanted_p = distribution(log_p, counts, tau)
+    entropy = -(wanted_p * np.log(np.maximum(wanted_p, 1e-30))).sum()
+    print(f"tau = {tau:3}: p_LM of the right passage {wanted_p[right]:.3f}, {np.exp(entropy):5.2f} passages in effect")
+
+# %%
+# Picture: three panels of p_LM over the passages, for a small, a middle and a large temperature: one bar, one bar,
+# then many.
+figure, panels = plt.subplots(1, 3, figsize=(9, 2.5), sharey=True)
+for axes, tau in zip(panels, (0.1, 1, 5), strict=True):
+    bars = distribution(log_p, counts, tau)
+    axes.bar(bars_at, bars, color=["C0" if i == right else "C7" for i in bars_at], width=0.8)
+    axes.set(title=f"tau = {tau}", xlabel="passages", ylim=(0, 1.08))
+panels[0].set_ylabel("p_LM")
+plt.show()
+
+# %% [markdown]
+# ## The tape
+#
+# A push on the scores must become a change of weights. `Tape` does that without any derivative of "the model": it
+# writes down every operation that is called, with its arguments and its result. Played backward, each operation turns
+# the gradient of its result (the *cotangent*) into those of its arguments, by a rule of its own of some lines, and
+# where an array was used twice its gradients are added. Here is live-A's last layer with the score and the loss, on
+# the two passages.
+
+# %%
+Q, P = lumen.encode_question(ops, model, q), lumen.encode_passages(ops, model, Tokens.of([p[i] for i in two]))
+last = config.num_rerank_layers - 1
+before = encode(ops, config.t5, model.live, lumen.join(ops, model, Q, P, both), stop=last)
+
+
+def layer_and_loss(telling, which, x, start=last):
+    """KL of the two passages, from their states before a layer of live-A on: [1]."""
+    after = encode(telling, config.t5, which.live, x, start=start, stop=last + 1)
+    seen = log_p[two].astype(x.states.dtype)  # data, not on the tape: no gradient flows into the reader (D9)
+    return telling.rank_kl(glimmer.score(telling, which, after), seen, both, 1.0, "reverse")
+
+
+tape = Tape(ops)
+loss = layer_and_loss(tape, fresh, before)
+records = list(tape.records)
+results = {f"{i}": record.result for i, record in enumerate(records)}
+cotangents = tape.gradients([(loss, np.ones(1, np.float32))], results)
+print(f"{'':3}{'operation':13}{'takes':34}{'gives':10}  backward: root mean square")
+for i, record in enumerate(records):
+    takes = " ".join(str(list(a.shape)) for a in record.operands() if a is not None).replace(", ", " ")
+    size = np.sqrt(np.mean(cotangents[f"{i}"] ** 2))
+    print(f"{i:2} {record.operation:13}{takes:34}{str(list(record.result.shape)).replace(', ', ' '):10}  {size:.2e}")
+
+# %% [markdown]
+# Read the table down for the forward pass and up for the backward one. The residual stream is what the two `add`
+# give. Its cotangents say for every token how much the loss would change with its state. The score was read from the
+# first token alone, and the feed-forward block treats each token by itself, so that behind attention no other token
+# matters. Before attention all do, for the first token looked at them: attention carries the gradient back along the
+# ways on which it carried information.
+
+# %%
+stages = {"before the layer": before.states}
+tape = Tape(ops)
+loss = layer_and_loss(tape, fresh, before)
+adds = [record.result for record in tape.records if record.operation == "add"]
+stages |= {"after attention": adds[0], "after feed-forward": adds[1]}
+flow = tape.gradients([(loss, np.ones(1, np.float32))], stages)
+for name, g in flow.items():
+    print(f"{name:19} tokens with a gradient: {int((np.abs(g).max(axis=1) > 0).sum())} of {len(g)}")
+
+# %%
+# Picture: each token of the two pairs as a column, three stages of the layer as rows, dark where the loss depends on
+# that token's state: below, only the first token of each pair; before attention, all of them.
+cut = offsets(before.lengths)
+figure, panels = plt.subplots(2, 1, figsize=(9, 5.6))
+images = np.array([np.linalg.norm(g, axis=1) for g in flow.values()])
+levels = np.log10(np.maximum(images, 1e-9))
+for axes, name, i, a, b in zip(panels, names, two, cut[:-1], cut[1:], strict=True):
+    words = [*tokenizer.pieces(q[0].tolist()), *tokenizer.pieces(p[i].tolist())]
+    image = axes.imshow(levels[:, a:b], aspect="auto", vmin=-5, vmax=levels.max())
+    axes.set_yticks(range(3), flow)
+    axes.set_xticks(range(b - a), words, rotation=90, fontsize=8)
+    axes.axvline(len(q.ids) - 0.5, color="#b03a48", lw=1.5)
+    axes.set_title(f"{name}: question left of the red line")
+    axes.grid(visible=False)
+    axes.tick_params(length=0)
+figure.colorbar(image, ax=panels, pad=0.01, label="size of the gradient, power of ten")
+plt.show()
+
+# %% [markdown]
+# ## Is it true?
+#
+# A gradient can be checked without trusting any rule: go a small step h along some direction u in the space of all
+# weights, and one step back. $(L(w + hu) - L(w - hu)) / 2h$ must be the gradient's share in that direction. How small
+# should h be? Too large, and the loss is not straight over the step; too small, and the two losses differ by less than
+# a float can tell.
+
+# %%
+in_layer = [name for name in leaves(fresh) if name.startswith((f"live.layer_{last}", "live.relative", "score"))]
+steps = 10.0 ** np.arange(-11, -0.4, 0.5)
+
+
+def moved(named, u, h):
+    """The weights, those of the layer a step along u."""
+    return from_arrays(config, {n: w + (h * u[n]).astype(w.dtype) if n in in_layer else w for n, w in named.items()})
+
+
+def difference_errors(dtype, seed):
+    """Relative error of the central difference in a random direction, for each length of the step."""
+    rng = np.random.default_rng(seed)
+    named = {name: w.astype(dtype) for name, w in leaves(fresh).items()}
+    u = {name: np.sqrt(np.mean(w**2)) * rng.standard_normal(w.shape) for name, w in named.items()}  # h is relative
+    x = replace(before, states=before.states.astype(dtype))
+    tape, which = Tape(ops), from_arrays(config, named)
+    g = tape.gradients([(layer_and_loss(tape, which, x), np.ones(1, dtype))], leaves(which))
+    share = sum(float((g[name] * u[name]).sum()) for name in in_layer)
+    there, back = (
+        np.array([layer_and_loss(ops, moved(named, u, s * h), x)[0] for h in steps]).astype(float) for s in (1, -1)
+    )
+    return np.abs((there - back) / (2 * steps) - share) / abs(share)
+
+
+errors = {
+    dtype: np.median([difference_errors(dtype, seed) for seed in range(7)], axis=0) for dtype in ("float64", "float32")
+}
+print(f"weights that move: {sum(leaves(fresh)[name].size for name in in_layer):,}")
+print("float64's error is below a millionth at its least:", bool(errors["float64"].min() < 1e-6))
+
+# %%
+# Picture: relative error of the central difference against the step h on logarithmic axes, a V for each precision: it
+# falls with h squared from the right, and rises with 1/h to the left; float64's V reaches much deeper.
+figure, axes = plt.subplots(figsize=(9, 3.8))
+for (dtype, off), color, marker in zip(errors.items(), ("C0", "C1"), "os", strict=True):
+    axes.plot(steps, off, color=color, marker=marker, ms=4, label=dtype)
+for power, first, last_, name in ((2, -8, -2, "h squared"), (-1, 1, 7, "1 / h")):
+    guide = errors["float64"][first] * (steps[first:last_] / steps[first]) ** power / 8
+    axes.plot(steps[first:last_], guide, color="#666666", ls=":", lw=1.2)
+    axes.text(steps[first:last_][3], guide[3] / 20, name, fontsize=9, color="#666666", ha="center")
+axes.set(xscale="log", yscale="log", xlabel="h, relative change of the weights", ylabel="relative error")
+axes.legend(loc="upper right")
+plt.show()
+
+# %% [markdown]
+# The bottom of float64's V is the proof: tape and differences agree to many digits, on all weights of the layer at
+# once. A wrong rule would end on a floor. In float32 there is hardly a step that is small and large enough, which is
+# why gradients are checked in float64. The package's tests do so for every operation and every weight of a model.
+#
+# ## Learning to rank again
+#
+# Now we let it learn. The training data is another made-up world, written by the package on the spot, of which the
+# bundled model has seen nothing; in each example names and things are swapped at random besides. A step draws 8
+# questions, gives each 8 passages, computes the losses, plays the tape, and lets Adafactor move the weights. All
+# weights are *frozen* but the score layer's. It is the package's own step, `train.step.learn`; what follows is the loop
+# around it.
+
+# %%
+quiet = {"show": lambda items, *_: items}
+with TemporaryDirectory() as folder:
+    world.write(Path(folder) / "new", seed=7, train_worlds=1, size="small", **quiet)
+    corpus = read_corpus(config, tokenizer, [Path(folder) / "new" / "train-0"])
+    groups = Groups.read(Path(folder) / "new" / "groups.json", config.t5.vocab_size)
+stage = Stage(
+    steps=60, batch=8, k=8, m=5, rate=1e-2, direction="reverse", rename=True,
+    negatives={"hard": 0.5, "candidates": 0.4, "random": 0.1},
+)  # fmt: skip
+shares = task_shares(corpus, {"correct": 0}, "tasks")  # a kind of question that only training has
+print(f"to learn from: {len(corpus)} questions, {len(corpus.passages)} passages")
+
+# %% [markdown]
+# We watch it on questions of the bundled test set, with all their candidates: recall, the share of the right passages
+# among the m best. Since live-A does not change, we send every pair through it once and keep the state of its first
+# token. Scoring them all after every step then costs nothing.
+
+# %%
+asked = known[::10]
+gold = np.array([[c in one.gold for c in one.candidates] for one in asked])  # [questions k]
+
+
+def first_tokens(laid_out):
+    """The first token's state after live-A, of every question with every candidate: [questions*k d]."""
+    found = []
+    for some in (asked[i : i + 16] for i in range(0, len(asked), 16)):
+        rows = np.concatenate([memory_of_all.rows(one.candidates) for one in some])
+        tokens = question_tokens(config, tokenizer, [one.text for one in some])
+        got = glimmer.rank(fast, laid_out, tokens, memory_of_all.stream(rows), np.full(len(some), k))
+        found += [fast.first(part.states, part.lengths) for part in got.pairs]
+    return np.concatenate(found)
+
+
+def recall(named, states):
+    """Percent of the gold passages among the m best, by the score layer in `named`."""
+    one_each = np.ones(len(states), np.int64)
+    s = glimmer.score(ops, from_arrays(config, named), States(states, one_each, places(one_each))).reshape(-1, k)
+    best = np.array([glimmer.top_m(row, config.m) for row in s])
+    return 100 * (np.take_along_axis(gold, best, axis=1).sum(axis=1) / gold.sum(axis=1).clip(1)).mean()
+
+
+def train(named, stage_, learnt=("score",), watch=lambda named: None):
+    """The loop: losses of each step, what `watch` says before each and after the last, and the weights."""
+    stage_ = replace(stage_, frozen=tuple(name for name in named if not name.startswith(learnt)))
+    learner = Learner(fast, config, "glimmer", stage_, frozenset(frozen_names(named, stage_.frozen, "stage")))
+    optimizer = Adafactor()
+    moments, losses, seen = optimizer.start(named), [], [watch(named)]
+    for step in range(stage_.steps):
+        batch = draw(corpus, stage_, shares, groups, np.random.default_rng([0, step]))
+        named, moments, outcome = learn(
+            learner, optimizer, named, moments, batch, np.random.default_rng(0), stage_.rate_at(step)
+        )
+        losses.append(outcome.losses["pdist"])
+        seen.append(watch(named))
+    return losses, seen, named
+
+
+states = first_tokens(reader.model)
+learnt_before = recall(leaves(model), states)
+search = 100 * (gold[:, : config.m].sum(axis=1) / gold.sum(axis=1).clip(1)).mean()
+kept = {}
+
+
+def watch(named):
+    kept[len(kept)] = named
+    return recall(named, states)
+
+
+losses, climbed, relearnt = train(leaves(fresh), stage, watch=watch)
+print(f"{len(asked)} questions asked; recall at m = {config.m} of k = {k}, %")
+print(f"the search engine's first m {search:.1f}; the bundled score layer {learnt_before:.1f}")
+for step in (0, 5, 10, 20, 40, stage.steps):
+    print(f"after {step:2} steps {climbed[step]:.1f}")
+
+# %%
+# Picture: left, the loss of each step falls, with much noise; right, recall on the test questions climbs from below
+# the search engine's level to near that of the bundled score layer.
+figure, (left, right_axes) = plt.subplots(1, 2, figsize=(9, 3.4))
+left.plot(range(1, len(losses) + 1), losses, "o", color="C5", ms=4)
+wide = np.convolve(losses, np.ones(9) / 9, mode="valid")
+left.plot(np.arange(len(wide)) + 5, wide, color="C0", lw=2)
+left.set(xlabel="step", title="pdist loss; the line: mean of 9 steps", ylim=(0, None))
+right_axes.plot(climbed, color="C0", lw=2)
+for level, name, style in ((learnt_before, "bundled score layer", "--"), (search, "search engine's first m", ":")):
+    right_axes.axhline(level, color="C1", ls=style, lw=1.5)
+    right_axes.text(len(losses), level + 0.6, name, ha="right", va="bottom", fontsize=8, color="C1")
+right_axes.set(ylim=(None, learnt_before + 5), xlabel="step", title=f"recall at m = {config.m} on test questions, %")
+plt.show()
+
+# %% [markdown]
+# Our question among them: what the ranker believes, before, on the way, and after.
+
+# %%
+# Picture: p_rank over the passages of our question at four moments of the training: spread anyhow at first, then
+# standing on the right passage.
+moments_ = (0, 5, 20, stage.steps)
+figure, panels = plt.subplots(1, 4, figsize=(9, 2.4), sharey=True)
+for axes, step in zip(panels, moments_, strict=True):
+    then = from_arrays(config, kept[step])
+    bars = distribution(np.concatenate([glimmer.score(ops, then, pairs) for pairs in ranked.pairs]), counts)
+    axes.bar(bars_at, bars, color=["C0" if i == right else "C7" for i in bars_at], width=0.8)
+    axes.set(title=f"after {step} steps", xlabel="passages", ylim=(0, 1.05))
+panels[0].set_ylabel("p_rank")
+plt.show()
+
+# %% [markdown]
+# Be clear about what a minute taught. The score layer only had to find a direction in states that tell good passages
+# from bad already: live-A had learnt, in an hour of training, to gather in the first token what the question and the
+# passage have to do with each other. A score layer can point at that; it could not make it. What the minute does show
+# is the method: nobody named a right passage, and recall is the proof that the reader's surprise names it.
+#
+# ## Does the direction matter here?
+#
+# The same steps again, from the same start and on the same batches, with another loss. Table 3 of the paper finds
+# other temperatures and weights a little worse after a whole training. Look how far apart the lines are here.
+
+# %%
+others = {"as printed": {"direction": "printed"}, "tau = 5": {"tau": 5.0}, "tau = 0.1": {"tau": 0.1}}
+lines = {"reverse, tau = 1": climbed}
+for name, change in others.items():
+    lines[name] = train(leaves(fresh), replace(stage, **change), watch=lambda named: recall(named, states))[1]
+for name, line in lines.items():
+    print(f"{name:17} after 5 steps {line[5]:.1f}, 20 steps {line[20]:.1f}, {stage.steps} steps {line[-1]:.1f}")
+
+# %%
+# Picture: recall against the step for four losses: the lines lie close together.
+figure, axes = plt.subplots(figsize=(9, 3.4))
+for (name, line), look in zip(lines.items(), ("-", "--", "-.", ":"), strict=True):
+    axes.plot(line, ls=look, lw=2, label=name)
+axes.set(xlabel="step", ylabel="recall at m, %")
+axes.legend(loc="lower right")
+plt.show()
+
+# %% [markdown]
+# Where they lie close together, within the few points that so few questions cannot tell apart, the reason is that this
+# reader is good: its p_LM is nearly all on one passage, and whichever way one measures, the least loss is there. A
+# beginning reader knows little, all its log p_LM are small and much alike, and it learns at the same time. That is
+# where direction and temperature can matter, and a minute cannot show it.
+#
+# ## Exercises
+#
+# **Exercise 1.** Two passages have log p_LM -1 and -3, and both scores are 0. What are p_LM and the push on each score
+# in the reverse direction, for $\tau$ = 1 and for $\tau$ = 2? By hand first. How does the push fall with $\tau$?
+#
+# **Exercise 2.** Atlas takes the *mean* of the tokens' log probabilities, not their sum (D8). What does that do to
+# p_LM of our question? Which temperature does the same?
+#
+# **Exercise 3.** Make it harder: draw live-A's last layer anew too, and let that layer and the score learn, for as
+# many steps. How far does recall come?
+
+# %% [markdown]
+# ## Solutions
+
+# %% tags=["solution"]
+# Solution 1. p_LM = 1 / (1 + exp(-2 / tau)); the push is (p_LM - p_rank) / tau: it falls twice, by the division
+# outside, and because both distributions come nearer to each other; about as 1 / tau^2.
+small = np.array([-1.0, -3.0])
+for tau in (1.0, 2.0):
+    (up, down), _ = ops.backward["rank_kl"](np.ones(1), np.zeros(2), small, both, tau, "reverse")
+    print(f"tau = {tau:.0f}: p_LM {np.round(distribution(small, both, tau), 3)}, push {-up:+.3f} and {-down:+.3f}")
+
+# %% tags=["solution"]
+# Solution 2. All answers being the same one, of t tokens, the mean is the sum with t times the temperature: flatter.
+mean = log_p_lm(ops, model, glimmer.SHARED, ranked, counts, target, "mean")
+same = distribution(log_p, counts, float(t))
+print(f"p_LM of the right passage: sum {should[right]:.3f}, mean {distribution(mean, counts)[right]:.3f}")
+print(f"the sum at tau = {t} gives the same:", np.allclose(distribution(mean, counts), same, atol=1e-5))
+
+# %% tags=["solution"]
+# Solution 3. It learns, but the layer has much more to find than a score has, and does not find all of it.
+layer = f"live.layer_{last}."
+rng = np.random.default_rng(0)
+harder = {
+    name: draw_weight(rng, name, w.shape, config.t5.d_kv).astype(w.dtype) if name.startswith((layer, "score")) else w
+    for name, w in leaves(model).items()
+}
+_, _, found = train(harder, stage, learnt=("score", layer))
+for name, named in (("drawn anew", harder), ("after as many steps", found)):
+    laid_out = lay_out(fast, from_arrays(config, named))
+    print(f"{name:19} recall {recall(named, first_tokens(laid_out)):.1f}")

@@ -1,0 +1,207 @@
+"""Notebooks and docs as static pages that work offline: python notebooks/pages.py OUT."""
+
+from __future__ import annotations
+
+import html
+import os
+import re
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from check import joined, read, said, tags_of
+from make import HERE
+
+ROOT = HERE.parent
+DOCS = ("README.md", "glimmer_ref/PAPER.md", "docs/*.md", "benchmarks/README.md")
+SLIDERS = "what-if.html"
+FORMAT = "gfm+tex_math_dollars"
+LINK = re.compile(r'<a\s+href="(?![a-z+]+:|#)([^"#]*)(#[^"]*)?"[^>]*>(.*?)</a>', re.DOTALL)
+
+
+class Page(NamedTuple):
+    """A file of the repository, and what its page is called."""
+
+    source: Path
+    name: str
+
+
+def pages() -> dict[str, list[Page]]:
+    """All pages by the start page's headings; the sliders' is apart, for it is made from no file."""
+    notebooks = [Page(path, f"{path.stem}.html") for path in sorted(HERE.glob("[0-9][0-9]_*.ipynb"))]
+    docs = [path for pattern in DOCS for path in sorted(ROOT.glob(pattern))]
+    names = {"README.md": "overview.html", "benchmarks/README.md": "benchmarks.html"}
+    return {
+        "Notebooks": notebooks,
+        "Reference": [
+            Page(path, names.get(path.relative_to(ROOT).as_posix(), f"{path.stem.lower()}.html")) for path in docs
+        ],
+    }
+
+
+def as_markdown(cells: Sequence[Any]) -> str:
+    """A notebook as one Markdown text, its pictures inside, its solutions and the code of its pictures folded."""
+    parts = []
+    for cell in cells:
+        source = joined(cell["source"])
+        if cell["cell_type"] == "markdown":
+            parts.append(source)
+            continue
+        comment, rest = opening(source)
+        code = f"```python\n{rest if 'solution' in tags_of(cell) else source}\n```"
+        outputs = "\n\n".join(as_html(output, source) for output in cell["outputs"])
+        if "widget" in tags_of(cell):
+            outputs = (
+                f'<p class="note">JupyterLab shows sliders here; <a href="{SLIDERS}">this page</a> has some too.</p>'
+            )
+        if "solution" in tags_of(cell):
+            number, _, words = comment.partition(".")
+            parts.append(folded(number, f"{html.escape(words.strip())}\n\n{code}\n\n{outputs}"))
+        elif source.startswith("# Picture: "):
+            parts.append(f"{outputs}\n\n{folded('The code of this picture', code)}")
+        else:
+            parts.append(f"{code}\n\n{outputs}")
+    return "\n\n".join(parts)
+
+
+def opening(source: str) -> tuple[str, str]:
+    """The comment that a cell opens with, as one line, and the rest."""
+    lines = source.split("\n")
+    count = next((i for i, line in enumerate(lines) if not line.startswith("#")), len(lines))
+    return " ".join(line.removeprefix("#").strip() for line in lines[:count]), "\n".join(lines[count:])
+
+
+def folded(summary: str, text: str) -> str:
+    return f"<details><summary>{summary}</summary>\n\n{text}\n\n</details>"
+
+
+def as_html(output: Any, source: str) -> str:
+    """One output, as HTML or Markdown."""
+    text = said(output)
+    if text is None:
+        alternative = html.escape(opening(source)[0].removeprefix("Picture: "))
+        shown = f'<img src="data:image/png;base64,{joined(output["data"]["image/png"]).strip()}" alt="{alternative}">'
+        return f'<div class="picture">{shown}</div>'
+    data = output.get("data", {})
+    if "text/markdown" in data or "text/latex" in data:
+        return f'<div class="said">\n\n{text}\n\n</div>'
+    if "text/html" in data:
+        whole = re.sub(r"\n\s*\n", "\n", text)  # a blank line would end it
+        return f'<div class="said">\n{whole}\n</div>'
+    return f'<pre class="output">{html.escape(text.rstrip())}</pre>'
+
+
+def title_of(text: str) -> str:
+    """The first heading, without marks."""
+    found = re.search(r"^# (.+)$", text, re.MULTILINE)
+    return re.sub(r"[`*]", "", found.group(1)) if found else "glimmer_ref"
+
+
+def about(text: str) -> str:
+    """The first sentence after the first heading, without marks."""
+    body = re.sub(r"```.*?```|<!--.*?-->", "", text.partition("\n# ")[2] or text, flags=re.DOTALL)
+    paragraph = next((p for p in re.split(r"\n\s*\n", body) if not p.lstrip().startswith(("#", "*", "|", "-"))), "")
+    plain = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", re.sub(r"[`*]", "", " ".join(paragraph.split())))
+    return re.split(r"(?<=[.!?:])(?<! al.) (?=[A-Z])", plain)[0].rstrip(":")
+
+
+def relinked(page: str, source: Path, names: dict[Path, str]) -> str:
+    """Links to files that are pages here lead to these; of those to other files only the words stay."""
+    own = {*names.values(), SLIDERS, "index.html"}
+
+    def link(found: re.Match[str]) -> str:
+        target, anchor, words = found.groups()
+        name = target if target in own else names.get((source.parent / target).resolve())
+        return f'<a href="{name}{anchor or ""}">{words}</a>' if name else words
+
+    return LINK.sub(link, page)
+
+
+def navigation(name: str, order: Sequence[Page]) -> str:
+    """The way to the start page, and to the pages before and after."""
+    i = [page.name for page in order].index(name)
+    ways = [("index.html", "all pages")]
+    ways += [(order[i - 1].name, "before")] if i else []
+    ways += [(order[i + 1].name, "next")] if i + 1 < len(order) else []
+    return " ".join(f'<a href="{target}">{word}</a>' for target, word in ways)
+
+
+def rendered(text: str, title: str, ways: str, folder: Path) -> str:
+    """Markdown as one HTML page that needs nothing else: mathematics as MathML, pictures inside.
+
+    Raises:
+        RuntimeError: mathematics or a picture that pandoc cannot take in.
+    """
+    import pypandoc
+
+    words = ["--standalone", "--embed-resources", "--mathml", "--fail-if-warnings", "--columns=10000"]
+    words += [f"--template={HERE / 'pages.html'}", f"--resource-path={folder}", "--variable", f"ways={ways}"]
+    words += ["--metadata", f"pagetitle={title}"]
+    return str(pypandoc.convert_text(text, "html5", format=FORMAT, extra_args=words))
+
+
+def start_page(texts: dict[str, list[tuple[str, str]]]) -> str:
+    """The start page's Markdown: each page's title, and what it is about."""
+    parts = [
+        "# GLIMMER, LUMEN and FiD",
+        "Retrieval-augmented reading with late interaction and a reranker inside (de Jong et al. 2023), as a reference "
+        "implementation: teaching notebooks with their outputs, and the reference.",
+    ]
+    for heading, rows in texts.items():
+        parts.append(f"## {heading}")
+        parts += [f"- [{title_of(text)}]({name})  \n  {about(text)}" for name, text in rows]
+        if heading == "Notebooks":
+            parts.append(f"- [What if?]({SLIDERS})  \n  Sliders: k, m, alpha, beta, lengths, size, storage, hardware.")
+    return "\n\n".join(parts)
+
+
+def write(folder: Path) -> int:
+    """All pages into a folder that is there; returns how many."""
+    from glimmer_ref.whatif.page import write_page
+
+    groups = pages()
+    order = [page for group in groups.values() for page in group]
+    names = {page.source.resolve(): page.name for page in order}
+    names |= {page.source.with_suffix(".py").resolve(): page.name for page in groups["Notebooks"]}
+    texts = {
+        page.name: as_markdown(read(page.source)) if page.source.suffix == ".ipynb" else page.source.read_text("utf-8")
+        for page in order
+    }
+    for page in order:
+        made = rendered(texts[page.name], title_of(texts[page.name]), navigation(page.name, order), page.source.parent)
+        (folder / page.name).write_text(relinked(made, page.source, names), encoding="utf-8")
+    start = start_page({heading: [(p.name, texts[p.name]) for p in group] for heading, group in groups.items()})
+    (folder / "index.html").write_text(rendered(start, "GLIMMER, LUMEN and FiD", "", HERE), encoding="utf-8")
+    write_page(folder / SLIDERS)
+    return len(order) + 2
+
+
+def main(words: Sequence[str]) -> int:
+    if len(words) != 1 or words[0].startswith("-"):
+        raise SystemExit("pages: one folder to write into; usage: python notebooks/pages.py OUT")
+    out = Path(words[0])
+    try:
+        import pypandoc  # noqa: F401
+    except ImportError:
+        raise SystemExit("pages: pypandoc is missing; pip install '.[notebooks]'") from None
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise SystemExit(f"pages: {out}: a new or empty folder; got one that holds something")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=out.parent, prefix=".pages-") as work:
+            folder = Path(work) / "pages"
+            folder.mkdir()
+            count = write(folder)
+            if out.exists():
+                out.rmdir()
+            os.replace(folder, out)
+    except OSError as error:
+        raise SystemExit(f"pages: {error.filename or out}: {error.strerror or error}") from None
+    print(f"{count} pages: {out / 'index.html'}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,281 @@
+"""Indexes: the exact k best whatever the blocks, what a build leaves behind, and the commands."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from gtr_folder import write_gtr
+from hypothesis import given
+from hypothesis import strategies as st
+
+from glimmer_ref.cli import main
+from glimmer_ref.errors import Refused
+from glimmer_ref.ops import bind
+from glimmer_ref.reader import bundled
+from glimmer_ref.retrieval import bm25_index, dense, gtr, index_files, top
+from glimmer_ref.retrieval.bm25 import BM25
+from glimmer_ref.retrieval.top import best, top_k
+from glimmer_ref.text.inputs import read_passages
+
+PASSAGES, QUESTIONS = bundled() / "passages.jsonl", bundled() / "questions.jsonl"
+FEW = PASSAGES.read_text("utf-8").splitlines()[:40]
+
+
+@pytest.fixture
+def retriever(tmp_path: Path) -> gtr.GTR:
+    return gtr.load(write_gtr(tmp_path / "gtr"), bind("numpy"))
+
+
+@pytest.fixture
+def corpus(tmp_path: Path) -> Path:
+    path = tmp_path / "passages.jsonl"
+    path.write_text("\n".join(FEW) + "\n", "utf-8")
+    return path
+
+
+def quiet(items: Iterable[Any], *more: Any) -> Iterable[Any]:
+    return items
+
+
+@given(st.lists(st.integers(-3, 3), min_size=1, max_size=30), st.integers(1, 30))
+def test_best_is_a_stable_sort(numbers: list[int], k: int) -> None:
+    scores, k = np.array(numbers, np.float32), min(k, len(numbers))
+    right = np.argsort(-scores, kind="stable")[:k]
+    found, rows = best(scores, np.arange(len(numbers)), k)
+    assert rows.tolist() == right.tolist() and found.tolist() == scores[right].tolist()
+
+
+@given(st.integers(1, 60), st.integers(1, 4), st.integers(1, 20), st.integers(1, 25), st.integers(0, 99))
+def test_top_k_is_the_whole_product_sorted(n: int, q: int, k: int, block: int, seed: int) -> None:
+    """Small whole numbers: every sum is exact, and there are ties enough."""
+    rng, k = np.random.default_rng(seed), min(k, n)
+    e, x = (rng.integers(-2, 3, (count, 3)).astype(np.float32) for count in (n, q))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(top, "BLOCK", block)
+        scores, rows = top_k(x, (e[i : i + block] for i in range(0, n, block)), k)
+    right = np.argsort(-(x @ e.T), axis=1, kind="stable")[:, :k]
+    np.testing.assert_array_equal(rows, right)
+    np.testing.assert_array_equal(scores, np.take_along_axis(x @ e.T, right, 1))
+
+
+@pytest.mark.parametrize("q", [1, 5])
+def test_equal_passages_score_equally_wherever_they_stand(q: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(top, "BLOCK", 64)
+    rng = np.random.default_rng(0)
+    e, x = np.tile(rng.standard_normal((1, 768), np.float32), (301, 1)), rng.standard_normal((q, 768), np.float32)
+    scores, rows = top_k(x, (e[i : i + 64] for i in range(0, 301, 64)), 301)
+    assert all(len(set(row.tolist())) == 1 for row in scores)
+    np.testing.assert_array_equal(rows, np.tile(np.arange(301), (q, 1)))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_a_dense_index_finds_the_nearest(
+    retriever: gtr.GTR, corpus: Path, tmp_path: Path, dtype: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dense, "SHARD", 16)
+    index = dense.build(corpus, tmp_path / "index", retriever, dtype, quiet)
+    asked = ["Who wrote The Crooked Sailor?", "Where?"]
+    passages = list(read_passages(corpus))
+    e = retriever(gtr.passage_text(p) for p in passages).astype(dtype).astype(np.float32)
+    assert len(index) == 40 and sorted(x.name for x in (tmp_path / "index").glob("shard*")) == [
+        f"shard-0000{i}.safetensors" for i in range(3)
+    ]
+    for (ids, scores), x in zip(index.search(asked, 7, quiet), retriever(asked), strict=True):
+        right = np.argsort(-(e @ x), kind="stable")[:7]
+        assert ids == [passages[i].id for i in right]
+        np.testing.assert_allclose(scores, (e @ x)[right], atol=1e-6)
+    for k in (0, 41):
+        with pytest.raises(Refused, match="at most the 40 passages"):
+            index.search(asked, k, quiet)
+
+
+def test_a_stopped_build_goes_on_to_the_same_bytes(
+    retriever: gtr.GTR, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dense, "SHARD", 16)
+
+    def stopped(items: Iterable[Any], *more: Any) -> Iterable[Any]:
+        for i, item in enumerate(items):
+            if i == 20:
+                raise KeyboardInterrupt
+            yield item
+
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    dense.build(corpus, whole, retriever, show=quiet)
+    with pytest.raises(KeyboardInterrupt):
+        dense.build(corpus, parts, retriever, show=stopped)
+    with pytest.raises(Refused, match="one whose build was stopped"):
+        dense.DenseIndex(parts, retriever)
+    (parts / ".shard-00001.safetensors.1").write_bytes(b"half")
+    first = (parts / "shard-00000.safetensors").stat().st_mtime_ns
+    (parts / "shard-00002.safetensors").unlink(missing_ok=True)
+    dense.build(corpus, parts, retriever, show=quiet)
+    assert (parts / "shard-00000.safetensors").stat().st_mtime_ns == first
+    assert {x.name: x.read_bytes() for x in parts.iterdir()} == {x.name: x.read_bytes() for x in whole.iterdir()}
+    index_files.verify(parts, quiet)
+
+
+def test_other_folders_corpora_and_models_are_refused(retriever: gtr.GTR, corpus: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "index"
+    dense.build(corpus, folder, retriever, show=quiet)
+    other = gtr.load(write_gtr(tmp_path / "other", seed=1), bind("numpy"))
+    with pytest.raises(Refused, match="one of another model"):
+        dense.DenseIndex(folder, other)
+    with pytest.raises(Refused, match="an index with dtype=float16; got dtype=float32; name another folder"):
+        dense.build(corpus, folder, retriever, "float16", quiet)
+    (tmp_path / "begun").mkdir()
+    (tmp_path / "begun" / ".build.json.77").write_text("{")  # a kill at the very first write
+    assert len(dense.build(corpus, tmp_path / "begun", retriever, show=quiet)) == 40
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.txt").write_text("mine")
+    with pytest.raises(Refused, match=r"a folder of its own for the index; got notes\.txt"):
+        dense.build(corpus, tmp_path / "mine", retriever, show=quiet)
+    with open(folder / ".lock", "ab") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with pytest.raises(Refused, match="another at work"):
+            dense.build(corpus, folder, retriever, show=quiet)
+    with pytest.raises(Refused, match="one of embeddings"):
+        bm25_index.BM25Index(folder)
+    with pytest.raises(Refused, match="float32, float16"):
+        dense.build(corpus, tmp_path / "new", retriever, "int8", quiet)
+
+
+def test_damage_is_named(retriever: gtr.GTR, corpus: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "index"
+    dense.build(corpus, folder, retriever, show=quiet)
+    shard = folder / "shard-00000.safetensors"
+    whole = shard.read_bytes()
+    shard.write_bytes(whole[:-1])
+    with pytest.raises(Refused, match="shard-00000"):
+        dense.DenseIndex(folder, retriever)
+    shard.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    with pytest.raises(Refused, match="SHA-256"):
+        index_files.verify(folder, quiet)
+    with pytest.raises(Refused, match="SHA-256"):
+        dense.build(corpus, folder, retriever, show=quiet)
+    shard.unlink()
+    dense.build(corpus, folder, retriever, show=quiet)
+    assert shard.read_bytes() == whole
+    (folder / "index.json").write_text("[]")
+    with pytest.raises(Refused, match="the words of an index"):
+        dense.DenseIndex(folder, retriever)
+    with pytest.raises(Refused, match=r"an index, with index\.json"):
+        index_files.read_facts(tmp_path / "nowhere")
+
+
+def test_a_full_disk_is_said_and_the_rest_made_later(
+    retriever: gtr.GTR, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, *more: Any) -> None:
+        raise OSError(28, "No space left on device", str(path))
+
+    with monkeypatch.context() as patch, pytest.raises(Refused, match="got No space left on device"):
+        patch.setattr(dense, "write_tensors", full)
+        dense.build(corpus, tmp_path / "index", retriever, show=quiet)
+    assert len(dense.build(corpus, tmp_path / "index", retriever, show=quiet)) == 40
+
+
+def test_words_rank_as_our_own_bm25_does(tmp_path: Path) -> None:
+    """The library's formula without our constant factor (k1 + 1); equal scores may part in its float32."""
+    pytest.importorskip("bm25s")
+    index = bm25_index.build(PASSAGES, tmp_path / "index", quiet)
+    passages = list(read_passages(PASSAGES))
+    ours, rows = BM25(passages), {p.id: i for i, p in enumerate(passages)}
+    asked = [json.loads(line)["input"] for line in QUESTIONS.read_text("utf-8").splitlines()[::100]]
+    for question, (ids, scores) in zip(asked, index.search(asked, 25, quiet), strict=True):
+        right = ours.rank(question, 25)
+        assert set(right[:10]) - {rows[i] for i in ids} == set()
+        assert sum(rows[i] == r for i, r in zip(ids, right, strict=True)) >= 20
+        assert (np.diff(scores) <= 0).all()
+    assert index.search(["zzzz"], 3, quiet)[0][0] == [p.id for p in passages[:3]], "nothing fits: the first ones"
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Any:
+    def call(*words: Any) -> tuple[int, str, str]:
+        code = main([str(w) for w in words])
+        return code, *capsys.readouterr()
+
+    return call
+
+
+def test_the_commands(run: Any, corpus: Path, tmp_path: Path) -> None:
+    pytest.importorskip("bm25s")
+    model, questions = write_gtr(tmp_path / "gtr"), tmp_path / "nq-dev-kilt.jsonl"
+    ids = [json.loads(line)["id"] for line in FEW]
+    questions.write_text(json.dumps({"id": 7, "input": "Who?", "gold": ids[:2], "mine": [1]}) + "\n")
+    for name, how in (("a", ["--gtr", model]), ("b", ["--bm25"])):
+        assert (
+            run("index", "build", corpus, tmp_path / name, *how, *(["--ops", "numpy"] if name == "a" else []))[0] == 0
+        )
+        code, out, _ = run("index", "info", tmp_path / name, "--verify", "--json")
+        assert code == 0 and json.loads(out)["passages"] == 40
+        which = ["--index", tmp_path / name, *(how if name == "a" else []), "--ops", "numpy"]
+        code, out, _ = run("retrieve", "Who wrote?", *which, "--k", 3, "--passages", corpus)
+        assert code == 0 and len(out.splitlines()) == 3 and max(map(len, out.splitlines())) <= 80
+        assert len(json.loads(run("retrieve", "Who?", *which, "--k", 3, "--json")[1])["passages"]) == 3
+        found = tmp_path / f"{name}.jsonl"
+        code, out, _ = run("retrieve", "--questions", questions, *which, "--k", 40, "--out", found)
+        assert code == 0 and out.splitlines()[1].split()[0] == "nq" and "100.0" in out
+        line = json.loads(found.read_text())
+        assert (line["id"], line["mine"]) == (7, [1]) and sorted(line["candidates"]) == sorted(ids)
+        run("retrieve", "--questions", questions, *which, "--k", 40, "--out", found, "--only-found")
+        assert len(found.read_text().splitlines()) == 1
+        questions.write_text(json.dumps({"id": 7, "input": "Who?", "gold": ["elsewhere"]}) + "\n")
+        code, out, _ = run("retrieve", "--questions", questions, *which, "--k", 40, "--out", found, "--only-found")
+        assert (
+            code == 0 and found.read_text() == "" and out.endswith("0 questions with 40 candidates each, 1 dropped\n")
+        )
+        questions.write_text(json.dumps({"id": 7, "input": "Who?", "gold": ids[:2], "mine": [1]}) + "\n")
+        ask = ("evaluate", questions, "--passages", corpus, *which, "--out", tmp_path / f"scores {name}", "--m", 1)
+        assert run(*ask, "--k", 5)[0] == run(*ask, "--k", 9)[0] == 0, "another k beside it"
+        few = tmp_path / "few.jsonl"
+        few.write_text("\n".join(FEW[20:]) + "\n", "utf-8")
+        code, out, err = run("evaluate", questions, "--passages", few, *which, "--k", 20, "--m", 1)
+        assert (code, out) == (2, "") and "an index of the passages that the memory is of" in err
+
+
+def test_the_commands_refuse_in_one_line(run: Any, corpus: Path, tmp_path: Path) -> None:
+    pytest.importorskip("bm25s")
+    model, index = write_gtr(tmp_path / "gtr"), tmp_path / "index"
+    run("index", "build", corpus, index, "--gtr", model, "--ops", "numpy")
+    run("index", "build", corpus, tmp_path / "words", "--bm25")
+    empty = tmp_path / "empty.jsonl"
+    empty.write_text("")
+    bad = tmp_path / "bad.jsonl"
+    bad.write_text('{"text": "a"}\n{broken\n')
+    lone = tmp_path / "lone.jsonl"
+    lone.write_text('{"text": "\\ud800"}\n')
+    for words, said in (
+        (("retrieve", "who?"), "--index DIR"),
+        (("retrieve", "--index", index), "a question, or --questions"),
+        (("retrieve", "who?", "--questions", empty, "--index", index), "got both"),
+        (("retrieve", " ", "--index", index), "an empty one"),
+        (("retrieve", "who?", "--index", tmp_path / "no"), "index.json"),
+        (("retrieve", "who?", "--index", index), "--gtr"),
+        (("retrieve", "who?", "--index", index, "--gtr", tmp_path), "modules.json"),
+        (("retrieve", "who?", "--index", tmp_path / "words", "--gtr", model), "none for an index of words"),
+        (("retrieve", "who?", "--index", tmp_path / "words", "--k", "99"), "got 99"),
+        (("retrieve", "--questions", empty, "--index", index, "--out", "x"), "at least one question"),
+        (("retrieve", "--questions", empty, "--index", index), "--out OUT.jsonl"),
+        (("index", "build", empty, tmp_path / "x", "--bm25"), "at least one passage"),
+        (("index", "build", bad, tmp_path / "y", "--bm25"), "line 2"),
+        (("index", "build", lone, tmp_path / "z", "--gtr", model, "--ops", "numpy"), "half of a surrogate pair"),
+        (("index", "build", corpus, tmp_path / "v", "--bm25", "--store", "float16"), "none for an index of words"),
+        (("index", "build", tmp_path / "no.jsonl", tmp_path / "u", "--bm25"), "no.jsonl"),
+    ):
+        code, out, err = run(*words)
+        assert (code, out) == (2, "") and said in err and err.count("\n") == 1, (words, err)
+
+
+def test_without_the_library_it_says_what_to_install(
+    run: Any, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bm25_index, "find_spec", lambda name: None)
+    assert r"pip install 'glimmer_ref[bm25]'" in run("index", "build", corpus, tmp_path / "a", "--bm25")[2]

@@ -1,0 +1,224 @@
+"""Evaluations in a folder: which settings there are, going on after a stop, and what KILT's evaluation is given."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import glimmer_ref
+from glimmer_ref import sweep
+from glimmer_ref.cli import main
+from glimmer_ref.errors import Refused
+from glimmer_ref.evaluate import BATCH
+from glimmer_ref.reader import Reader, bundled
+from glimmer_ref.retrieval.memory import Memory
+from glimmer_ref.sweep import Setting, settings, values
+from glimmer_ref.text.inputs import Question, read_passages, read_questions
+
+TWO = [Setting(3, 1), Setting(6, 2)]
+
+
+@pytest.fixture(scope="module")
+def reader() -> Reader:
+    return glimmer_ref.load(ops="numpy")
+
+
+@pytest.fixture(scope="module")
+def questions() -> list[Question]:
+    some = list(read_questions(bundled() / "questions.jsonl"))[::130]
+    return [replace(q, candidates=q.candidates[:6]) for q in some]
+
+
+@pytest.fixture(scope="module")
+def memory(reader: Reader, questions: list[Question]) -> Memory:
+    wanted = {id for q in questions for id in q.candidates}
+    return reader.memorize(p for p in read_passages(bundled() / "passages.jsonl") if p.id in wanted)
+
+
+def quiet(items: Iterable[Any], total: int, what: str) -> Iterable[Any]:
+    return items
+
+
+def stopped(after: int) -> Callable[..., Iterator[Any]]:
+    """A progress bar that ends the work, as a kill would, when so many batches are begun."""
+
+    def show(items: Iterable[Any], total: int, what: str) -> Iterator[Any]:
+        for i, item in enumerate(items):
+            if i == after:
+                raise KeyboardInterrupt
+            yield item
+
+    return show
+
+
+@pytest.mark.parametrize(
+    ("text", "numbers"),
+    [("1,5,10", [1, 5, 10]), ("5:40", [5, 10, 20, 40]), ("5:30", [5, 10, 20, 30]), ("5:30:10", [5, 15, 25]),
+     ("7", [7]), ("3:3", [3]), ("4,4", [4])],
+)  # fmt: skip
+def test_values(text: str, numbers: list[int]) -> None:
+    assert values(text) == numbers
+
+
+@pytest.mark.parametrize("text", ["", "a", "0", "5:", "5:4", "1:9:0", "1:2:3:4", "-1", "1.5", "0:9", "1e3"])
+def test_other_values_are_refused(text: str) -> None:
+    with pytest.raises(Refused, match="--sweep"):
+        values(text)
+
+
+def test_settings_are_each_k_with_each_m_that_fits() -> None:
+    assert settings(["k=2,5", "m=1,5"], 25, 5) == [(2, 1), (5, 1), (5, 5)]
+    assert settings(["m=1,2"], 25, 5) == [(25, 1), (25, 2)]
+    assert settings(["k=2,5"], 25, None) == [(2, None), (5, None)]
+    assert [s.name for s in (Setting(5, 2), Setting(5, None))] == ["k5-m2", "k5"]
+
+
+@pytest.mark.parametrize(
+    ("axes", "m", "said"),
+    [(["k=5", "m=1"], None, "reads all k"), (["k=1", "m=2"], 5, "at most some k"), (["q=1"], 5, "k=.. and m=.."),
+     (["k=1", "k=2"], 5, "at most once"), (["k=1:2000:1"], None, "at most 1000")],
+)  # fmt: skip
+def test_other_settings_are_refused(axes: list[str], m: int | None, said: str) -> None:
+    with pytest.raises(Refused, match=said):
+        settings(axes, 25, m)
+
+
+def lines(folder: Path) -> dict[str, list[dict[str, Any]]]:
+    """The lines of each setting, but for how long they took."""
+    found = {}
+    for path in sorted(folder.glob("*.jsonl")):
+        rows = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+        found[path.name] = [{name: x for name, x in row.items() if name != "seconds"} for row in rows]
+    return found
+
+
+def test_a_stopped_run_goes_on_to_the_same_lines(
+    reader: Reader, memory: Memory, questions: list[Question], tmp_path: Path
+) -> None:
+    whole = sweep.run(tmp_path / "whole", reader, questions, memory, "glimmer", TWO, quiet)
+    with pytest.raises(KeyboardInterrupt):
+        sweep.run(tmp_path / "parts", reader, questions, memory, "glimmer", TWO, stopped(1))
+    first = tmp_path / "parts" / "k3-m1.jsonl"
+    assert len(lines(tmp_path / "parts")["k3-m1.jsonl"]) == BATCH
+    with open(first, "a", encoding="utf-8") as file:
+        file.write('{"id": "half a li')  # as a kill leaves it
+    results = sweep.run(tmp_path / "parts", reader, questions, memory, "glimmer", TWO, quiet)
+    assert lines(tmp_path / "parts") == lines(tmp_path / "whole")
+    for one, other in zip(results, whole, strict=True):
+        timed = ("seconds", "questions_per_second")
+        assert {k: v for k, v in one.items() if k not in timed} == {k: v for k, v in other.items() if k not in timed}
+    before = first.stat().st_mtime_ns
+    sweep.run(tmp_path / "parts", reader, questions, memory, "glimmer", TWO, stopped(0))
+    assert first.stat().st_mtime_ns == before, "nothing was left to do"
+    assert json.loads((tmp_path / "parts" / "results.json").read_text())["settings"][1]["m"] == 2
+
+
+def test_what_does_not_belong_together_is_refused_and_kept(
+    reader: Reader, memory: Memory, questions: list[Question], tmp_path: Path
+) -> None:
+    def run(folder: Path, asked: Sequence[Question] = questions, system: str = "glimmer") -> None:
+        some = TWO if system == "glimmer" else [Setting(3, None)]
+        sweep.run(folder, reader, asked, memory, system, some, quiet)
+
+    run(tmp_path / "a", questions[:3])
+    kept = lines(tmp_path / "a")
+    with pytest.raises(Refused, match="an evaluation with questions="):
+        run(tmp_path / "a", questions[:4])
+    with pytest.raises(Refused, match="an evaluation with system=lumen; got system=glimmer; name another folder"):
+        run(tmp_path / "a", questions[:3], "lumen")
+    with open(tmp_path / "a" / "k3-m1.jsonl", "a+b") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with pytest.raises(Refused, match="another at work"):
+            run(tmp_path / "a", questions[:3])
+    assert lines(tmp_path / "a") == kept
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "mine.txt").write_text("mine")
+    with pytest.raises(Refused, match="other files"):
+        run(tmp_path / "b")
+    (tmp_path / "c").write_text("a file")
+    with pytest.raises(Refused, match="a place that can be written"):
+        run(tmp_path / "c")
+    (tmp_path / "a" / "run.json").write_text("{")
+    with pytest.raises(Refused, match="the facts of an evaluation"):
+        run(tmp_path / "a", questions[:3])
+
+
+def test_a_full_disk_keeps_whole_lines(
+    reader: Reader, memory: Memory, questions: list[Question], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, document: Any) -> None:
+        if path.name == "results.json":
+            raise OSError(28, "No space left on device", str(path))
+        write(path, document)
+
+    write = sweep._write
+    monkeypatch.setattr(sweep, "_write", full)
+    with pytest.raises(Refused, match=r"results.json: a place that can be written; got No space left on device"):
+        sweep.run(tmp_path / "a", reader, questions[:3], memory, "glimmer", TWO[:1], quiet)
+    assert len(lines(tmp_path / "a")["k3-m1.jsonl"]) == 3
+
+
+def test_kilt_is_told_the_pages_best_first(reader: Reader, questions: list[Question], tmp_path: Path) -> None:
+    passages = [
+        replace(p, id=f"{900 + i // 2}:{i % 2}")
+        for i, p in enumerate(read_passages(bundled() / "passages.jsonl"))
+        if i < 8
+    ]
+    memory = reader.memorize(passages)
+    asked = [replace(q, candidates=tuple(p.id for p in passages)) for q in questions[:3]]
+    sweep.run(tmp_path / "a", reader, asked, memory, "glimmer", [Setting(8, 2)], quiet)
+    (path,) = sweep.kilt_predictions(tmp_path / "a", Setting(8, 2), {"some/nq-dev-kilt.jsonl": asked})
+    assert path.name == "k8-m2.nq-dev-kilt.jsonl"
+    told = [json.loads(line) for line in path.read_text("ascii").splitlines()]
+    for said, row in zip(told, lines(tmp_path / "a")["k8-m2.jsonl"], strict=True):
+        (output,) = said["output"]
+        assert (said["id"], output["answer"]) == (row["id"], row["prediction"])
+        pages = [place["wikipedia_id"] for place in output["provenance"]]
+        assert pages == list(dict.fromkeys(id.split(":")[0] for id in row["ranked"])) and len(pages) == 4
+
+
+def test_the_command_sweeps_and_draws(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    some = (bundled() / "questions.jsonl").read_text("utf-8").splitlines()[::800]
+    file, out = tmp_path / "nq-dev-kilt.jsonl", str(tmp_path / "out")
+    file.write_text("\n".join(some) + "\n", "utf-8")
+    wanted = {id for line in some for id in json.loads(line)["candidates"]}
+    passages = (bundled() / "passages.jsonl").read_text("utf-8").splitlines()
+    few = tmp_path / "passages.jsonl"
+    few.write_text("\n".join(line for line in passages if json.loads(line)["id"] in wanted), "utf-8")
+    command = [
+        "evaluate",
+        "--task",
+        str(file),
+        "--passages",
+        str(few),
+        "--ops",
+        "numpy",
+        "--sweep",
+        "k=3,6",
+        "m=1:3",
+        "--out",
+        out,
+    ]
+    assert main(command) == 0
+    told = capsys.readouterr().out.splitlines()
+    assert len(told) == 2 + 6 and max(map(len, told)) <= 80
+    picture = Path(out) / "sweep.png"
+    assert picture.read_bytes()[:4] == b"\x89PNG" and picture.stat().st_size > 20_000
+    assert main([*command, "--json"]) == 0
+    assert [s["k"] for s in json.loads(capsys.readouterr().out)["settings"]] == [3, 3, 3, 6, 6, 6]
+    for words, said in (
+        (["evaluate", str(file), "--sweep", "k=3"], "--out DIR"),
+        (["evaluate", str(file), "--kilt"], "--out DIR"),
+        (["evaluate"], "a file of questions"),
+        ([*command, "--kilt"], "an id that glimmer-ref chunks gives"),
+        ([*command[:7], "--sweep", "k=9999", "--out", str(tmp_path / "new")], "got 9999"),
+    ):
+        assert main([*words, *(["--ops", "numpy"] if "--ops" not in words else [])]) == 2
+        assert said in capsys.readouterr().err
+    assert not (tmp_path / "new").exists()
