@@ -24,7 +24,7 @@ from trends_pictures import draw
 from trends_points import EXHIBITS, Exhibit, Shape, recipe_of
 from trends_runs import Yard, hold_to_one_world
 from trends_tasks import Pace, Task, differences, minutes, remaining, steps_done, tasks
-from trends_words import RULE, rows, sentences
+from trends_words import RULE, file_of, rows, sentences
 
 from glimmer_ref.bench.machine import cores
 from glimmer_ref.cli.columns import grid
@@ -194,11 +194,6 @@ def plan(chosen: Sequence[Exhibit], wanted: Sequence[Task], pace: Pace, jobs: in
 
 def _used(exhibit: Exhibit) -> set[Any]:
     return {p.training for p in exhibit.points()}
-
-
-def file_of(name: str) -> str:
-    """An exhibit's result file."""
-    return f"trends-{name.lower().replace(' ', '-')}.json"
 
 
 def train(args: argparse.Namespace) -> int:

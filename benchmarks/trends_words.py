@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from fractions import Fraction
 from itertools import pairwise
 from typing import Any, NamedTuple
+
+import results
 
 from glimmer_ref.whatif import published
 
@@ -115,6 +118,20 @@ def rows(document: Document, panel: Mapping[str, Any]) -> list[Row]:
         table = document["exhibit"].startswith("Table")
         result.append(Row(line["name"], line["paper"], line["level"], pairs if table else sorted(pairs, key=_order)))
     return result
+
+
+def file_of(exhibit: str) -> str:
+    """An exhibit's result file."""
+    return f"trends-{exhibit.lower().replace(' ', '-')}.json"
+
+
+def trained(exhibit: str) -> dict[str, list[Row]]:
+    """The lines of an exhibit by panel, from results/; none where it was not trained."""
+    path = results.FOLDER / file_of(exhibit)
+    if not path.exists():
+        return {}
+    document = json.loads(path.read_text("utf-8"))
+    return {panel["place"]: rows(document, panel) for panel in document["panels"]}
 
 
 def _is_of(record: Mapping[str, Any], point: Mapping[str, Any]) -> bool:

@@ -24,7 +24,6 @@ import sys
 import tempfile
 from dataclasses import replace
 from fractions import Fraction
-from pathlib import Path
 
 import numpy as np
 from IPython.display import Markdown
@@ -270,19 +269,8 @@ Markdown(
 
 # %%
 # Picture: Figure 7 trained again in miniature, beside the paper's, where results of it exist.
-def in_miniature(name):
-    """The lines of an exhibit that `benchmarks/trends.py` trained, by place; None where it has not been run."""
-    folder = Path("..", "benchmarks")
-    path = folder / "results" / f"trends-{name.lower().replace(' ', '-')}.json"
-    if not path.exists():
-        return None
-    sys.path.append(str(folder))
-    import json
-
-    from trends_words import rows
-
-    document = json.loads(path.read_text("utf-8"))
-    return {panel["place"]: rows(document, panel) for panel in document["panels"]}
+sys.path.append("../benchmarks")
+from trends_words import trained
 
 
 def trained_lines(axes, lines):
@@ -298,13 +286,13 @@ def trained_lines(axes, lines):
             axes.errorbar(x, y, error, marker="os^Dv"[j % 5], ls="-", capsize=3, **style)
 
 
-trained = in_miniature("Figure 7")
-if trained is None:
+figure7 = trained("Figure 7")
+if not figure7:
     print("Figure 7 in miniature has not been trained here yet: python benchmarks/trends.py train --figures 7")
     print("(see benchmarks/README.md) trains a small LUMEN at every alpha; this cell then shows it.")
 else:
     figure, axes = plt.subplots(figsize=(9, 3.4))
-    trained_lines(axes, trained["Figure 7"])
+    trained_lines(axes, figure7["Figure 7"])
     axes.set(xlabel="alpha", ylabel="exact match", title="Figure 7 in miniature: one task, small models trained here")
     figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=2)
     plt.show()

@@ -20,11 +20,9 @@
 # *25 minutes to read, one minute to run.*
 
 # %%
-import json
 import sys
 from dataclasses import replace
 from fractions import Fraction
-from pathlib import Path
 
 import numpy as np
 from IPython.display import Markdown
@@ -381,23 +379,13 @@ plt.show()
 # To have the paper's figures honestly, one must train a model for each point of Figure 4, and one for each line of
 # Figure 5. `benchmarks/trends.py` does that with small models in the made-up world. Look for the same shapes: steep in
 # $k$, soon flat in $m$, and hardly anything without live-A. LUMEN's level lies elsewhere than in the paper. It has had
-# as many steps as the others and no distillation, and it is distillation that teaches so small a model to look for the
-# passage that holds the answer.
+# as many steps as the others, and no distillation, which it has no scores for.
 
 
 # %%
 # Picture: Figures 3, 4 and 5 from small models that were trained for it, where there are results.
-def in_miniature(name):
-    """The lines of an exhibit that `benchmarks/trends.py` trained, by place; None where it has not been run."""
-    folder = Path("..", "benchmarks")
-    path = folder / "results" / f"trends-{name.lower().replace(' ', '-')}.json"
-    if not path.exists():
-        return None
-    sys.path.append(str(folder))
-    from trends_words import rows
-
-    document = json.loads(path.read_text("utf-8"))
-    return {panel["place"]: rows(document, panel) for panel in document["panels"]}
+sys.path.append("../benchmarks")
+from trends_words import trained
 
 
 def trained_lines(axes, lines):
@@ -415,12 +403,11 @@ def trained_lines(axes, lines):
             solid += 1
 
 
-trained = {name: found for name in ("Figure 3", "Figure 4", "Figure 5") if (found := in_miniature(name))}
-if not trained:
+panels = [panel for name in ("Figure 3", "Figure 4", "Figure 5") for panel in trained(name).items()]
+if not panels:
     print("Figures 3 to 5 in miniature have not been trained here yet:")
     print("python benchmarks/trends.py train --figures 3,4,5 (see benchmarks/README.md); this cell then shows them.")
 else:
-    panels = [(place, lines) for found in trained.values() for place, lines in found.items()]
     figure, grid = plt.subplots(-(-len(panels) // 2), 2, figsize=(9, 3.4 * -(-len(panels) // 2)), squeeze=False)
     for axes, (place, lines) in zip(grid.flat, panels, strict=False):
         trained_lines(axes, lines)

@@ -70,7 +70,7 @@ def test_the_published_form_is_read_too(tmp_path: Path) -> None:
     write_tensors(old / "model.safetensors", arrays)
     a, b = (load(path, bind("numpy")) for path in (old, new))
     assert a.max_tokens == b.max_tokens
-    assert np.abs(a(TEXTS) - b(TEXTS)).max() < 5e-3
+    assert np.abs(a(TEXTS) - b(TEXTS)).max() < 2.5e-3  # of float16's weights; measured 1.3e-3
 
 
 def broken(folder: Path, name: str, **changes: Any) -> None:

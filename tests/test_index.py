@@ -14,7 +14,6 @@ from gtr_folder import write_gtr
 from hypothesis import given
 from hypothesis import strategies as st
 
-from glimmer_ref.cli import main
 from glimmer_ref.errors import Refused
 from glimmer_ref.ops import bind
 from glimmer_ref.reader import bundled
@@ -191,18 +190,9 @@ def test_words_rank_as_our_own_bm25_does(tmp_path: Path) -> None:
     for question, (ids, scores) in zip(asked, index.search(asked, 25, quiet), strict=True):
         right = ours.rank(question, 25)
         assert set(right[:10]) - {rows[i] for i in ids} == set()
-        assert sum(rows[i] == r for i, r in zip(ids, right, strict=True)) >= 20
+        assert sum(rows[i] == r for i, r in zip(ids, right, strict=True)) >= 23  # measured: all 25
         assert (np.diff(scores) <= 0).all()
     assert index.search(["zzzz"], 3, quiet)[0][0] == [p.id for p in passages[:3]], "nothing fits: the first ones"
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Any:
-    def call(*words: Any) -> tuple[int, str, str]:
-        code = main([str(w) for w in words])
-        return code, *capsys.readouterr()
-
-    return call
 
 
 def test_the_commands(run: Any, corpus: Path, tmp_path: Path) -> None:

@@ -7,16 +7,14 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from importlib.util import find_spec
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import glimmer_ref
-from glimmer_ref.cli import main
 from glimmer_ref.errors import Refused
 from glimmer_ref.reader import Reader, bundled
 from glimmer_ref.retrieval import memory_workers
@@ -24,6 +22,7 @@ from glimmer_ref.retrieval.manifest import QUARANTINE
 from glimmer_ref.retrieval.memory import Memory
 from glimmer_ref.retrieval.memory_build import build
 from glimmer_ref.retrieval.memory_workers import Task, Workers, Written, parts, write
+from glimmer_ref.retrieval.processes import Died, Processes
 
 LINES = (bundled() / "passages.jsonl").read_text("utf-8").splitlines()[:30]
 SIZE = 4
@@ -33,6 +32,12 @@ MODEL = str(bundled())
 @pytest.fixture(scope="module")
 def reader() -> Reader:
     return glimmer_ref.load(ops="numpy")
+
+
+@pytest.fixture(scope="module")
+def compiled() -> Reader:
+    """Of the kernels, whose bits do not depend on how many threads a process has."""
+    return glimmer_ref.load(ops="numba")
 
 
 @pytest.fixture
@@ -68,7 +73,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def threads(count: int = 2) -> Workers:
-    return Workers(lambda: ThreadPoolExecutor(count), count, MODEL, "numpy")
+    return Workers(ThreadPoolExecutor(count), count, MODEL, "numpy")
 
 
 class Now(Executor):
@@ -103,33 +108,24 @@ def test_any_number_of_workers_gives_the_same_bytes(reader: Reader, corpus: Path
     assert len(alone) == 8 + 2
 
 
-def test_processes_give_the_same_bytes_and_one_may_be_killed(reader: Reader, corpus: Path, tmp_path: Path) -> None:
-    """The first pool is killed once it is at work, which breaks it."""
-    alone, pools = built(reader, corpus, tmp_path / "alone"), list[Any]()
-
-    def make() -> Executor:
-        pools.append(ProcessPoolExecutor(2, get_context("spawn")))
-        return pools[-1]
+def test_processes_give_the_same_bytes_and_one_may_be_killed(compiled: Reader, corpus: Path, tmp_path: Path) -> None:
+    """The first is killed once it is at work; another takes its place."""
+    alone, killed = built(compiled, corpus, tmp_path / "alone"), list[int]()
 
     def show(items: Iterable[Any], total: int, what: str, *more: Any) -> Iterator[Any]:
-        for i, item in enumerate(items):
-            if what == "memory" and i == 0 and len(pools) == 1:
-                os.kill(next(iter(pools[0]._processes)), signal.SIGKILL)
+        for item in items:
+            if what == "memory" and not killed:
+                killed.append(executor.workers[0].process.pid)
+                os.kill(killed[0], signal.SIGKILL)
             yield item
 
-    workers = Workers(make, 2, MODEL, "numpy")
-    build(
-        reader.ops,
-        reader.model,
-        reader.tokenizer,
-        corpus,
-        tmp_path / "many",
-        shard_passages=SIZE,
-        show=show,
-        workers=workers,
-    )
-    assert contents(tmp_path / "many") == alone
-    assert len(pools) == 2
+    with Processes(2) as executor:
+        workers = Workers(executor, 2, MODEL, "numba")
+        folder = tmp_path / "many"
+        what = (compiled.ops, compiled.model, compiled.tokenizer, corpus, folder)
+        build(*what, shard_passages=SIZE, show=show, workers=workers)
+        assert killed[0] not in [worker.process.pid for worker in executor.workers]
+    assert contents(folder) == alone
 
 
 def test_what_is_there_is_kept_and_what_is_missing_made(reader: Reader, corpus: Path, tmp_path: Path) -> None:
@@ -137,7 +133,7 @@ def test_what_is_there_is_kept_and_what_is_missing_made(reader: Reader, corpus: 
     (tmp_path / "alone" / "shard-00002.safetensors").unlink()
     (tmp_path / "alone" / "shard-00005.safetensors").unlink()
     executor = Now()
-    assert built(reader, corpus, tmp_path / "alone", Workers(lambda: executor, 1, MODEL, "numpy")) == alone
+    assert built(reader, corpus, tmp_path / "alone", Workers(executor, 1, MODEL, "numpy")) == alone
     assert executor.handed == [2, 5]
 
 
@@ -152,7 +148,7 @@ def test_few_tasks_are_handed_out_ahead(reader: Reader, corpus: Path, tmp_path: 
             return running[-1]
 
     running: list[Future[Any]] = []
-    built(reader, corpus, tmp_path / "many", Workers(Counting, 2, MODEL, "numpy"))
+    built(reader, corpus, tmp_path / "many", Workers(Counting(), 2, MODEL, "numpy"))
     assert len(most) == 8 and max(most) <= 4
 
 
@@ -171,7 +167,7 @@ def failing(numbers: set[int], times: int, error: Exception) -> Callable[[Task],
 def test_a_shard_that_fails_twice_is_made_the_third_time(reader: Reader, corpus: Path, tmp_path: Path) -> None:
     executor = Now(failing({3}, 2, OSError("the network is down")))
     folder = tmp_path / "many"
-    assert built(reader, corpus, folder, Workers(lambda: executor, 2, MODEL, "numpy")) == built(
+    assert built(reader, corpus, folder, Workers(executor, 2, MODEL, "numpy")) == built(
         reader, corpus, tmp_path / "alone"
     )
     assert executor.handed.count(3) == 3
@@ -180,7 +176,7 @@ def test_a_shard_that_fails_twice_is_made_the_third_time(reader: Reader, corpus:
 def test_a_shard_that_always_fails_is_left_out_and_told(reader: Reader, corpus: Path, tmp_path: Path) -> None:
     """The others are made; the memory does not open; a later run makes it whole."""
     executor, folder = Now(failing({3}, 99, Refused("passage 'x'", "finite values", "nan"))), tmp_path / "many"
-    workers = Workers(lambda: executor, 2, MODEL, "numpy")
+    workers = Workers(executor, 2, MODEL, "numpy")
     with pytest.raises(Refused, match=r"1 shard: every shard after some tries; got shard-00003.* passage 'x'"):
         built(reader, corpus, folder, workers)
     told = json.loads((folder / QUARANTINE).read_text())
@@ -196,7 +192,7 @@ def test_a_shard_that_always_fails_is_left_out_and_told(reader: Reader, corpus: 
 def test_where_everything_fails_it_is_given_up_early(reader: Reader, corpus: Path, tmp_path: Path) -> None:
     executor = Now(failing(set(range(8)), 99, OSError(28, "No space left on device")))
     with pytest.raises(Refused, match=r"[56] shards: .* No space left on device"):
-        built(reader, corpus, tmp_path / "many", Workers(lambda: executor, 1, MODEL, "numpy"))
+        built(reader, corpus, tmp_path / "many", Workers(executor, 1, MODEL, "numpy"))
 
 
 def deadly(task: Task) -> Written:
@@ -206,19 +202,55 @@ def deadly(task: Task) -> Written:
     return write(task)
 
 
-class Deadly(ProcessPoolExecutor):
+class Deadly(Processes):
     def submit(self, fn: Any, /, *args: Any, **more: Any) -> Future[Any]:
         return super().submit(deadly, *args)
 
 
-def test_only_the_shard_that_breaks_the_pool_is_blamed(reader: Reader, corpus: Path, tmp_path: Path) -> None:
-    """What ran beside it is tried again alone, and made."""
+def test_only_the_shard_that_kills_its_worker_is_blamed(reader: Reader, corpus: Path, tmp_path: Path) -> None:
+    """What ran beside it is made."""
     folder = tmp_path / "many"
-    workers = Workers(lambda: Deadly(2, get_context("spawn")), 2, MODEL, "numpy")
-    with pytest.raises(Refused, match=r"1 shard: .*shard-00004.*its worker was killed, or died of it"):
-        built(reader, corpus, folder, workers)
+    with (
+        Deadly(2) as executor,
+        pytest.raises(Refused, match=r"1 shard: .*shard-00004.*its worker died of it, or was killed \(exit code -9\)"),
+    ):
+        built(reader, corpus, folder, Workers(executor, 2, MODEL, "numpy"))
     assert len(list(folder.glob("shard-*"))) == 7
     assert list(json.loads((folder / QUARANTINE).read_text())) == ["shard-00004.safetensors"]
+
+
+def nothing(seconds: float) -> int:
+    time.sleep(seconds)
+    return os.getpid()
+
+
+def wrong(word: str) -> None:
+    raise KeyError(word)
+
+
+def test_processes_are_used_again_replaced_and_ended() -> None:
+    """Errors come back as words; whoever waits for a process that dies is told; no process is left."""
+    with Processes(2) as some:
+        first = some.submit(nothing, 0).result()
+        assert some.submit(nothing, 0).result() == first
+        with pytest.raises(RuntimeError, match=r"^'what'$"):
+            some.submit(wrong, "what").result()
+        with pytest.raises(Exception, match="pickle"):
+            some.submit(lambda: 0).result()
+        with pytest.raises(Died, match=r"exit code 3\)"):
+            some.submit(os._exit, 3).result()
+        second = some.submit(nothing, 0).result()
+        assert second != first
+        begun = time.monotonic()
+        running = [some.submit(nothing, 60) for _ in range(5)]
+        time.sleep(0.2)
+        some.shutdown(wait=False)
+        assert all(future.cancelled() or isinstance(future.exception(), Died) for future in running)
+        assert time.monotonic() - begun < 30
+        workers = some.workers
+    for worker in workers:
+        worker.process.join(10)
+        assert worker.process.exitcode is not None
 
 
 def test_another_file_or_model_at_a_worker_is_refused(reader: Reader, corpus: Path, tmp_path: Path) -> None:
@@ -242,7 +274,7 @@ def test_a_source_that_changes_ends_the_build_at_once(reader: Reader, corpus: Pa
             corpus.write_text("\n".join(LINES[::-1]), "utf-8")
 
     with pytest.raises(Refused, match="a file that stays as it is during the build"):
-        built(reader, corpus, tmp_path / "many", Workers(lambda: Now(before), 1, MODEL, "numpy"))
+        built(reader, corpus, tmp_path / "many", Workers(Now(before), 1, MODEL, "numpy"))
     assert not (tmp_path / "many" / QUARANTINE).exists()
 
 
@@ -276,10 +308,10 @@ def test_a_killed_orchestrator_is_gone_on_from(reader: Reader, corpus: Path, tmp
 
 @pytest.mark.skipif(find_spec("distributed") is None, reason="needs the extra distributed; .ci/run installs it")
 @pytest.mark.filterwarnings("ignore")
-def test_a_dask_cluster_whose_workers_are_killed(reader: Reader, corpus: Path, tmp_path: Path) -> None:
+def test_a_dask_cluster_whose_workers_are_killed(compiled: Reader, corpus: Path, tmp_path: Path) -> None:
     from distributed import Client, LocalCluster
 
-    alone, killed = built(reader, corpus, tmp_path / "alone"), []
+    alone, killed = built(compiled, corpus, tmp_path / "alone"), []
     with (
         LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None) as cluster,
         Client(cluster) as client,
@@ -295,21 +327,10 @@ def test_a_dask_cluster_whose_workers_are_killed(reader: Reader, corpus: Path, t
                         time.sleep(0.2)
                 yield item
 
-        workers = Workers(lambda: client.get_executor(pure=False), 2, MODEL, "numpy")
-        build(
-            reader.ops, reader.model, reader.tokenizer, corpus, tmp_path / "many", shard_passages=SIZE, show=show,
-            workers=workers,
-        )  # fmt: skip
+        workers = Workers(client.get_executor(pure=False), 2, MODEL, "numba")
+        what = (compiled.ops, compiled.model, compiled.tokenizer, corpus, tmp_path / "many")
+        build(*what, shard_passages=SIZE, show=show, workers=workers)
     assert contents(tmp_path / "many") == alone and len(killed) == 2
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Any:
-    def call(*words: Any) -> tuple[int, str, str]:
-        code = main([str(w) for w in words])
-        return code, *capsys.readouterr()
-
-    return call
 
 
 @pytest.mark.parametrize("store", ["float32", "float16", "bfloat16", "int8"])
@@ -361,11 +382,10 @@ def test_the_commands_refuse_in_one_line(
 
 
 def test_the_command_spawns_workers(run: Any, corpus: Path, tmp_path: Path) -> None:
-    assert run("memory", "build", corpus, tmp_path / "a", "--ops", "numpy", "--shard-passages", 4)[0] == 0
+    shared = ("--ops", "numba", "--shard-passages", 4)
+    assert run("memory", "build", corpus, tmp_path / "a", *shared)[0] == 0
     before = {name: os.environ.get(name) for name in ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
-    code, out, _ = run(
-        "memory", "build", corpus, tmp_path / "b", "--ops", "numpy", "--shard-passages", 4, "--workers", 2
-    )
+    code, out, _ = run("memory", "build", corpus, tmp_path / "b", *shared, "--workers", 2)
     assert code == 0 and "30 passages encoded now" in out
     assert contents(tmp_path / "a") == contents(tmp_path / "b")
     assert {name: os.environ.get(name) for name in before} == before

@@ -138,6 +138,10 @@ def test_what_does_not_belong_together_is_refused_and_kept(
             run(tmp_path / "a", questions[:3])
     assert lines(tmp_path / "a") == kept
     (tmp_path / "b").mkdir()
+    (tmp_path / "b" / ".run.json.x1").write_text("what a kill leaves of a file that is not yet there")
+    run(tmp_path / "b", questions[:3])
+    assert lines(tmp_path / "b") == kept
+    (tmp_path / "b" / "run.json").unlink()
     (tmp_path / "b" / "mine.txt").write_text("mine")
     with pytest.raises(Refused, match="other files"):
         run(tmp_path / "b")

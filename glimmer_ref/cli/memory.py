@@ -78,7 +78,8 @@ def _workers(args: argparse.Namespace, reader: Any) -> Iterator[Any]:
     """Who encodes: None for this process alone."""
     from ..bench.machine import cores
     from ..reader import bundled
-    from ..retrieval.memory_workers import Workers, processes
+    from ..retrieval.memory_workers import Workers
+    from ..retrieval.processes import processes
 
     if args.workers is None and args.scheduler is None:
         yield None
@@ -89,12 +90,12 @@ def _workers(args: argparse.Namespace, reader: Any) -> Iterator[Any]:
     what = (folder, args.ops, args.dtype, args.precision)
     own = threads if args.ops == "numba" and args.dtype == "float32" and count else None
     if args.workers:
-        with processes(count, threads) as make:
-            yield Workers(make, count, *what, own)
+        with processes(count, threads) as executor:
+            yield Workers(executor, count, *what, own)
         return
     with _cluster(args.scheduler) as client:
         at_once = max(1, sum(w["nthreads"] for w in client.scheduler_info()["workers"].values()))
-        yield Workers(lambda: client.get_executor(pure=False), at_once, *what, args.threads)
+        yield Workers(client.get_executor(pure=False), at_once, *what, args.threads)
 
 
 @contextmanager

@@ -3,7 +3,8 @@
 The orchestrator knows `concurrent.futures.Executor` and nothing of what is behind it. A task is a part of the
 passages file by its place in bytes; whoever takes it reads that part and the model from disk, writes the shard
 atomically, and sends back its name and its checksum. Nothing large is sent, and shards do not depend on who made
-them: any number of workers gives the same bytes.
+them: any number of workers gives the same bytes. (With ops="numpy" as far as BLAS does: it may sum in another order
+where it has another number of threads.)
 """
 
 from __future__ import annotations
@@ -13,10 +14,8 @@ import io
 import os
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, ProcessPoolExecutor, wait
-from contextlib import contextmanager
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from functools import lru_cache
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -57,13 +56,13 @@ class Workers(NamedTuple):
     """Who encodes, and with what.
 
     Args:
-        make: a new executor; asked again where one broke.
+        executor: whoever made it ends it.
         at_once: workers behind it, about.
         folder: of the model, where every worker finds it.
         ops, dtype, precision, threads: as in `glimmer_ref.load`, of each worker.
     """
 
-    make: Callable[[], Executor]
+    executor: Executor
     at_once: int
     folder: str
     ops: str = "numba"
@@ -160,60 +159,34 @@ class _Round:
 
     def __init__(self, workers: Workers, check: Callable[[], None], failed: dict[str, Failure]) -> None:
         self.workers, self.check, self.failed = workers, check, failed
-        self.executor = workers.make()
         self.running: dict[Future[Written], Task] = {}
-        self.again, self.suspects = deque[Task](), deque[Task]()
-        self.tries, self.in_a_row = Counter[str](), 0
+        self.again, self.tries, self.in_a_row = deque[Task](), Counter[str](), 0
 
     def fill(self, tasks: Iterator[Task]) -> None:
-        """Hand out tasks; those that may have broken an executor one at a time, when nothing else runs."""
-        if self.suspects:
-            if not self.running:
-                self._submit(self.suspects.popleft())
-            return
+        """Hand out tasks, those first that failed before."""
         while len(self.running) < AHEAD * self.workers.at_once:
             task = self.again.popleft() if self.again else next(tasks, None)
             if task is None:
                 return
-            self._submit(task)
-
-    def _submit(self, task: Task) -> None:
-        try:
-            self.running[self.executor.submit(write, task)] = task
-        except BrokenExecutor:  # it broke while nothing ran
-            self.executor = self.workers.make()
-            self.running[self.executor.submit(write, task)] = task
+            self.running[self.workers.executor.submit(write, task)] = task
 
     def results(self) -> Iterator[Written]:
         """Those that are done, at least one; failures are sorted out."""
         done, _ = wait(self.running, return_when=FIRST_COMPLETED)
-        lost: list[Task] = []
         for future in done:
             task = self.running.pop(future)
             try:
                 written = future.result()
-            except BrokenExecutor:
-                lost.append(task)
             except Exception as error:
                 self._failed(task, str(error) or type(error).__name__)
             else:
                 self.in_a_row = 0
                 yield written
-        if lost:
-            lost += self.running.values()
-            self.close()
-            self.executor = self.workers.make()
-            if len(lost) == 1:
-                self._failed(lost[0], "its worker was killed, or died of it")
-            else:
-                self.suspects.extend(lost)  # one of them did it, or none
 
     def close(self) -> None:
         """Nobody waits for what is still at work."""
         for future in self.running:
             future.cancel()
-        self.running.clear()
-        self.executor.shutdown(wait=False)
 
     def _failed(self, task: Task, error: str) -> None:
         self.check()
@@ -237,8 +210,7 @@ def spread(
 ) -> Iterator[Written]:
     """Have every part made by somebody, a few more than there are workers handed out at a time.
 
-    A part that fails is tried three times. Where an executor broke, as a pool of processes does when one is killed,
-    the parts that were at work are tried again by a new one, alone, so that only the one that does it is blamed.
+    A part that fails, or whose worker dies of it, is tried three times.
 
     Args:
         check: called at every failure; it raises where going on is of no use.
@@ -255,15 +227,3 @@ def spread(
             yield from now.results()
     finally:
         now.close()
-
-
-@contextmanager
-def processes(count: int, threads: int) -> Iterator[Callable[[], Executor]]:
-    """Pools of spawned processes; BLAS has so many threads in each, unless the environment says otherwise."""
-    names = [name for name in ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS") if name not in os.environ]
-    os.environ.update({name: str(threads) for name in names})  # read by a process when it starts
-    try:
-        yield lambda: ProcessPoolExecutor(count, get_context("spawn"))
-    finally:
-        for name in names:
-            del os.environ[name]
