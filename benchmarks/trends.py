@@ -80,6 +80,8 @@ def report(document: Mapping[str, Any], path: Path) -> list[str]:
         lines += [f"- {sentence}" for sentence in sentences(document, panel)]
         lines.append("")
     lines += [f"- not done: {name}: {why}" for name, why in document["not_done"].items()]
+    if missing := _untrained(document):
+        lines += [f"- not trained so far: {'; '.join(missing)}", ""]
     lines += ["Recipes, and how they differ from the base:", "", *_recipes(document), "", RULE, ""]
     return [*lines, f"![{document['exhibit']} and the miniature]({path.with_suffix('.png').name})"]
 
@@ -105,6 +107,12 @@ def _table(document: Mapping[str, Any], panel: Mapping[str, Any]) -> list[str]:
                 f"{p.k} | {p.m} |"
             )
     return [*lines, ""]
+
+
+def _untrained(document: Mapping[str, Any]) -> list[str]:
+    """Of every training that is not at its recipe's last step, name and seed."""
+    return [f"{t['training']} (seed {t['seed']})" for t in document["trainings"]
+            if t["steps"] < document["recipes"][t["training"]]["steps"]]  # fmt: skip
 
 
 def _recipes(document: Mapping[str, Any]) -> list[str]:
@@ -196,6 +204,15 @@ def _used(exhibit: Exhibit) -> set[Any]:
     return {p.training for p in exhibit.points()}
 
 
+def _only(every: Sequence[Task], names: Sequence[str]) -> list[Task]:
+    """The tasks of these trainings and of those that they begin from; all where none is named."""
+    known = {task.training.name: task.training for task in every}
+    if unknown := [name for name in names if name not in known]:
+        raise Refused("--only", "names of trainings, as --plan tells them", ", ".join(unknown))
+    some = [known[name] for name in names] or list(known.values())
+    return [task for task in every if any(task.training in (t, t.begins) for t in some)]
+
+
 def train(args: argparse.Namespace) -> int:
     """Plan, or train, test, write and tell."""
     if not (RECIPES / f"{args.base}.toml").is_file():
@@ -204,7 +221,8 @@ def train(args: argparse.Namespace) -> int:
     chosen = [EXHIBITS[key](shape) for key in args.figures]
     chosen = [exhibit.ends() for exhibit in chosen] if args.quick else chosen
     points = [point for exhibit in chosen for point in exhibit.points()]
-    wanted = tasks([p.training for p in points], args.base, args.seeds, args.steps_scale, args.out)
+    every = tasks([p.training for p in points], args.base, args.seeds, args.steps_scale, args.out)
+    wanted = _only(every, args.only)
     pace = Pace([*(task.folder for task in wanted), *args.measured])
     print("\n".join(plan(chosen, wanted, pace, args.jobs)), flush=True)
     if args.plan:
@@ -220,7 +238,7 @@ def train(args: argparse.Namespace) -> int:
     finally:
         signal.signal(signal.SIGTERM, before)
         for exhibit in chosen:
-            results.write(args.results / file_of(exhibit.name), document_of(exhibit, args, wanted, yard))
+            results.write(args.results / file_of(exhibit.name), document_of(exhibit, args, every, yard))
     for exhibit in chosen:
         tell(args.results / file_of(exhibit.name))
     return 1 if yard.failed else 0
@@ -268,6 +286,7 @@ def _arguments() -> argparse.ArgumentParser:
     one.add_argument("--data", type=Path, metavar="WORLDS", help="what `glimmer-ref world` wrote")
     one.add_argument("--out", type=Path, metavar="DIR", help="where models are kept")
     one.add_argument("--figures", default=",".join(EXHIBITS), help=f"of {','.join(EXHIBITS)} (default: all)")
+    one.add_argument("--only", nargs="+", default=[], metavar="NAME", help="these trainings alone, named as in --plan")
     one.add_argument("--seeds", default="0", help="like 0,1 (default: 0)")
     one.add_argument("--steps-scale", type=float, default=1.0, metavar="X", help="so many times the base's steps")
     one.add_argument("--base", default=str(BASE), metavar="RECIPE", help="changed for each (default: trends.toml)")

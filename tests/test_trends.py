@@ -249,6 +249,12 @@ def test_a_plan_starts_nothing(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "all together: 8 trainings, not known left" in done.stdout
     assert not (tmp_path / "out").exists()
+    some = ("train", "--data", "none", "--out", "x", "--figures", "table2", "--plan", "--only")
+    assert "all together: 2 trainings" in command(*some, "frozen memory").stdout, "and the reader that it begins from"
+    unknown = command(*some, "frozen").stderr
+    assert unknown.startswith(
+        "benchmarks/trends.py: error: --only: names of trainings, as --plan tells them; got frozen"
+    )
     wrong = command("train", "--data", "none", "--out", "x", "--figures", "9")
     assert wrong.returncode == 1
     assert wrong.stderr.startswith("benchmarks/trends.py: error: --figures: some of 3,4,5,7")
