@@ -281,7 +281,18 @@ def reader() -> glimmer_ref.reader.Reader:
     return glimmer_ref.load(ops="numpy")
 
 
-FACTS = [{"title": f"The Crooked Sailor {i}", "text": f"it was written by Jorian {i} Nettleworth ."} for i in range(9)]
+# As unlike each other as to have scores that no other order of a sum exchanges: .004 apart at the least.
+FACTS = [
+    {"title": "The Crooked Sailor", "text": "a novel by Jorian Nettleworth ."},
+    {"title": "Dora Ashton", "text": "she was born in Duncombe ."},
+    {"title": "Emberaris Prize", "text": "given every third year ."},
+    {"title": "Port Hollow", "text": "a town on the river Lune ."},
+    {"title": "Brightwater Mills", "text": "a company that makes paper ."},
+    {"title": "The Silent Harvest", "text": "it was written by Oswin Pell ."},
+    {"title": "Oswin Pell", "text": "he plays the guitar ."},
+    {"title": "Duncombe", "text": "its founder was Mirela Vance ."},
+    {"title": "Vance & Daughters", "text": "they sell lamps ."},
+]
 QUESTION_TEXT = "Who wrote The Crooked Sailor?"
 
 

@@ -162,7 +162,8 @@ def test_a_worker_answers_refuses_and_ends(tmp_path: Path) -> None:
         ops = bind("numpy")
         expected = checked(ops, lay_out(ops, work.weights(work.shape("tiny"))))
         with np.load(tmp_path / "got.npz") as got:
-            assert all(np.array_equal(got[name], expected[name]) for name in expected)
+            for name in expected:  # with another number of threads BLAS may round otherwise
+                np.testing.assert_allclose(got[name], expected[name], rtol=0, atol=2e-5)  # of 5.1; measured 6.2e-6
     finally:
         worker.close()
     assert worker.process.returncode == 0
