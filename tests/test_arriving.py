@@ -281,7 +281,7 @@ def reader() -> glimmer_ref.reader.Reader:
     return glimmer_ref.load(ops="numpy")
 
 
-# As unlike each other as to have scores that no other order of a sum exchanges: .004 apart at the least.
+# As unlike each other as to have scores that no other order of a sum exchanges: .003 apart at the least.
 FACTS = [
     {"title": "The Crooked Sailor", "text": "a novel by Jorian Nettleworth ."},
     {"title": "Dora Ashton", "text": "she was born in Duncombe ."},
