@@ -219,7 +219,7 @@ def test_only_the_shard_that_kills_its_worker_is_blamed(reader: Reader, corpus: 
     assert list(json.loads((folder / QUARANTINE).read_text())) == ["shard-00004.safetensors"]
 
 
-def nothing(seconds: float) -> int:
+def nothing(seconds: float = 0.0) -> int:
     time.sleep(seconds)
     return os.getpid()
 
@@ -231,15 +231,15 @@ def wrong(word: str) -> None:
 def test_processes_are_used_again_replaced_and_ended() -> None:
     """Errors come back as words; whoever waits for a process that dies is told; no process is left."""
     with Processes(2) as some:
-        first = some.submit(nothing, 0).result()
-        assert some.submit(nothing, 0).result() == first
+        first = some.submit(nothing).result()
+        assert some.submit(nothing, seconds=0.1).result() == first
         with pytest.raises(RuntimeError, match=r"^'what'$"):
             some.submit(wrong, "what").result()
         with pytest.raises(Exception, match="pickle"):
             some.submit(lambda: 0).result()
         with pytest.raises(Died, match=r"exit code 3\)"):
             some.submit(os._exit, 3).result()
-        second = some.submit(nothing, 0).result()
+        second = some.submit(nothing).result()
         assert second != first
         begun = time.monotonic()
         running = [some.submit(nothing, 60) for _ in range(5)]

@@ -29,11 +29,11 @@ def _serve(connection: Connection) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all of a terminal's processes: one of them decides
     while True:
         try:
-            function, args = connection.recv()
+            function, args, more = connection.recv()
         except EOFError:
             return
         try:
-            answer = function(*args), ""
+            answer = function(*args, **more), ""
         except Exception as error:
             answer = None, str(error) or type(error).__name__
         connection.send(answer)
@@ -48,9 +48,9 @@ class _Worker:
         self.process.start()
         other.close()  # so that the process alone holds it, and its end is seen
 
-    def do(self, function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+    def do(self, *task: Any) -> Any:
         try:
-            self.connection.send((function, args))
+            self.connection.send(task)
             result, error = self.connection.recv()
         except (EOFError, OSError):
             self.process.join()
@@ -70,13 +70,13 @@ class Processes(Executor):
         self._closed = False
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **more: Any) -> Future[Any]:
-        """fn(*args) by a free process; both are pickled. An error comes back as a RuntimeError with its words."""
-        return self._threads.submit(self._run, fn, args)
+        """fn(*args, **more) by a free process; all are pickled. An error comes back as a RuntimeError with its words."""
+        return self._threads.submit(self._run, fn, args, more)
 
-    def _run(self, function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+    def _run(self, *task: Any) -> Any:
         worker = self._taken()
         try:
-            result = worker.do(function, args)
+            result = worker.do(*task)
         except Died:
             self.workers.remove(worker)
             raise
