@@ -379,9 +379,9 @@ plt.show()
 # To have the paper's figures honestly, one must train a model for each point of Figure 4, and one for each line of
 # Figure 5. `benchmarks/trends.py` does that with small models in the made-up world. Look for the same shapes: steep in
 # $k$, soon flat in $m$, and hardly anything without live-A. LUMEN's level lies elsewhere than in the paper. It has had
-# as many steps as the others, and no distillation, which it has no scores for; and GLIMMER without distillation, the row
-# lambda = 0 of Table 3 in miniature, ends lower still. With so few steps, it is distillation that teaches so small a model
-# to look for the passage that holds the answer.
+# as many steps as the others, and no distillation, which it has no scores for; and GLIMMER without distillation, the
+# row lambda = 0 of Table 3 in miniature, ends lower still. With so few steps, it is distillation that teaches so small
+# a model to look for the passage that holds the answer.
 
 
 # %%

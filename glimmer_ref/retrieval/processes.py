@@ -70,7 +70,7 @@ class Processes(Executor):
         self._closed = False
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **more: Any) -> Future[Any]:
-        """fn(*args, **more) by a free process; all are pickled. An error comes back as a RuntimeError with its words."""
+        """fn(*args, **more) by a free process; all are pickled. Errors come back as RuntimeError with their words."""
         return self._threads.submit(self._run, fn, args, more)
 
     def _run(self, *task: Any) -> Any:
