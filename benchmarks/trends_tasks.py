@@ -165,7 +165,8 @@ def remaining(wanted: Sequence[Task], pace: Pace) -> float | None:
 def differences(recipe: Recipe, base: Recipe, training: Training) -> dict[str, list[Any]]:
     """What a training's recipe has otherwise than the base's: by key, [base's, its own].
 
-    Of stages that it goes through; where it begins from another training, of the model only what it sets.
+    Of stages that it goes through; where it begins from another training, of the model only what it sets; a single
+    task by its name.
     """
     found: dict[str, list[Any]] = {}
 
@@ -185,6 +186,9 @@ def differences(recipe: Recipe, base: Recipe, training: Training) -> dict[str, l
     if training.begins is not None:
         drawn = ("model.t5", "model.alpha", "model.beta")
         found = {name: pair for name, pair in found.items() if not name.startswith(drawn)}
+    if training.task:
+        found = {name: pair for name, pair in found.items() if ".tasks." not in name}
+        found["tasks"] = ["as the base weighs them", training.task]
     if len(own) != len(base.stages):
         found["stages"] = [[stage.name for stage in stages] for stages in (base.stages, own)]
     return found

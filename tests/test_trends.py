@@ -84,6 +84,10 @@ def test_every_training_differs_from_the_base_by_what_it_is_named_for() -> None:
     }  # fmt: skip
     assert differs("tau=5") == {f"stage.{stage}.tau": [1.0, 5.0] for stage in [first, *others]}
     assert differs("mean pool") == {"model.glimmer.pool": [None, "mean"]}
+    assert differs("lumen, alpha=0, nq only") == {
+        "system": ["glimmer", "lumen"], "model.alpha": ["1/2", "0"], "model.beta": ["2/3", "0"],
+        "tasks": ["as the base weighs them", "nq"],
+    }  # fmt: skip
     distilled = [stage for stage in base.stages if stage.lambda_]
     assert differs("lambda=0") == {f"stage.{stage.name}.lambda": [stage.lambda_, 0.0] for stage in distilled}
 
