@@ -103,8 +103,6 @@ class Processes(Executor):
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """End the processes: after what was handed out is done, or at once."""
         self._closed = not wait
-        if not wait:
-            self._kill()
         self._threads.shutdown(wait, cancel_futures=cancel_futures or not wait)
         self._kill()
 
