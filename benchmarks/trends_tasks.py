@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 
 from trends_points import Point, Training, recipe_of
 
+from glimmer_ref.disk.read import read_json
 from glimmer_ref.errors import Refused
-from glimmer_ref.params.files import read_json
 from glimmer_ref.train.checkpoint import POSITION
 from glimmer_ref.train.loop import LAST, facts
 from glimmer_ref.train.recipe import Recipe

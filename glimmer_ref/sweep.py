@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 from . import __version__
+from .disk.write import write_text
 from .errors import Refused
 from .evaluate import judged, summary
 from .params.tree import leaves
 from .progress import Show
 from .reader import Reader
-from .retrieval.manifest import difference, digest_of, weights_digest, write_text
+from .retrieval.manifest import difference, digest_of, weights_digest
 from .retrieval.memory import Memory
 from .text.chunks import page_of
 from .text.inputs import Question

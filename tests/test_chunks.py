@@ -404,7 +404,7 @@ def test_each_task_finds_its_own_pages(world: Path, tmp_path: Path) -> None:
         (["--relevance", "nan"], "threshold: above 0 and at most 1"),
         (["--tasks", "{pages}"], "pages.jsonl, line 1: an id"),
         (["--tasks", "{task}", "{task}"], "tasks' files of different names"),
-        (["--tasks", "{task}", "missing.jsonl"], "missing.jsonl: a readable JSON-lines file"),
+        (["--tasks", "{task}", "missing.jsonl"], "missing.jsonl: a readable file"),
     ],
 )
 def test_bad_requests_are_one_line_and_leave_nothing(

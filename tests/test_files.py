@@ -15,9 +15,10 @@ from published import fid, hugging_face, t5x, write_t5
 from test_names import one_encoder
 
 from glimmer_ref.arrays import bfloat16
+from glimmer_ref.disk.read import MOST_JSON_BYTES, read_json
 from glimmer_ref.errors import Refused
 from glimmer_ref.params import files
-from glimmer_ref.params.files import convert, from_t5, load, open_checkpoint, read_checkpoint, read_json, save
+from glimmer_ref.params.files import convert, from_t5, load, open_checkpoint, read_checkpoint, save
 from glimmer_ref.params.tensors import Stored, write_tensors
 from glimmer_ref.params.tree import Model, leaves, map_named, random
 
@@ -179,7 +180,7 @@ def test_unreadable_config_json_is_refused(tmp_path: Path) -> None:
     path = folder / "config.json"
     path.write_bytes(b'{"a": "\xff"}')
     assert "UTF-8" in refusal(folder)
-    os.truncate(path, files.MOST_JSON_BYTES + 1)
+    os.truncate(path, MOST_JSON_BYTES + 1)
     assert "at most" in refusal(folder)
     path.unlink()
     assert "No such file" in refusal(folder)
@@ -288,7 +289,7 @@ def test_shards_are_joined(tmp_path: Path) -> None:
         ({"extra": "..\\x"}, "own folder"),
         ({"extra": ".."}, "own folder"),
         ({"extra": ""}, "own folder"),
-        ({"extra": "a\0b"}, "a.b"),
+        ({"extra": "a\0b"}, r"a\\x00b"),
         ({"extra": 1}, "weight_map"),
     ],
 )

@@ -450,7 +450,7 @@ def test_a_full_disk_keeps_the_finished_shards(
 
         return full
 
-    for files, name, kept in ((1, "shard-00001.safetensors", 1), (3, "full", 4)):
+    for files, name, kept in ((1, "shard-00001.safetensors", 1), (3, "manifest.json", 4)):
         monkeypatch.setattr(os, "fsync", full_after(files))
         with refused(f"{name}: a place that can be written; got No space left on device"):
             build(NUMPY, MODEL, tokenizer, corpus, folder, shard_passages=4, show=quiet)

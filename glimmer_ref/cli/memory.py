@@ -146,7 +146,8 @@ def run_plan(args: argparse.Namespace) -> None:
 
 def _of_passages(args: argparse.Namespace) -> tuple[Any, ...]:
     """What `plan` takes, of a file that is read, and with a rate that is measured with its first passages."""
-    from ..retrieval.manifest import build_facts, sha256
+    from ..disk.write import sha256
+    from ..retrieval.manifest import build_facts
     from ..retrieval.memory_plan import corpus_of, measured_rate
     from ..text.inputs import read_passages
 
@@ -169,8 +170,8 @@ def _of_passages(args: argparse.Namespace) -> tuple[Any, ...]:
 def _of_count(args: argparse.Namespace) -> tuple[Any, ...]:
     """The same where only numbers are known."""
     from ..config import GlimmerConfig
+    from ..disk.read import read_json
     from ..paper.flops import equal_lengths
-    from ..params.files import read_json
     from ..reader import bundled
     from ..retrieval.memory_plan import Corpus
 

@@ -15,39 +15,14 @@ from typing import Any
 import numpy as np
 
 from ..config import GlimmerConfig, T5Config
+from ..disk.read import PathLike, read_json
 from ..errors import Refused
 from .names import plan
 from .tensors import FLOATS, Stored, map_tensors, write_tensors
 from .torch_bin import read_torch
 from .tree import Model, draw, from_arrays, leaves, shapes
 
-MOST_JSON_BYTES = 64 * 2**20
 Reader = Callable[[Path], dict[str, Stored]]
-PathLike = str | os.PathLike[str]
-
-
-def _no_constant(word: str) -> None:
-    raise ValueError(f"{word} is no JSON")
-
-
-def read_json(path: Path) -> Any:
-    """A JSON file.
-
-    Raises:
-        Refused: no such file, too large, or not JSON.
-    """
-    try:
-        if path.stat().st_size > MOST_JSON_BYTES:
-            raise Refused(f"{path}", f"at most {MOST_JSON_BYTES} bytes", f"{path.stat().st_size}")
-        text = path.read_text(encoding="utf-8")
-    except OSError as e:
-        raise Refused(f"{path}", "a readable file", e.strerror or str(e)) from None
-    except UnicodeDecodeError:
-        raise Refused(f"{path}", "text in UTF-8", "other bytes") from None
-    try:
-        return json.loads(text, parse_constant=_no_constant)
-    except (ValueError, RecursionError) as e:
-        raise Refused(f"{path}", "JSON", str(e)[:120]) from None
 
 
 def _shards(index: Path, read: Reader) -> dict[str, Stored]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
+from ..disk.write import written
 from ..errors import Refused
 
 MOST_HEADER_BYTES = 16 * 2**20
@@ -182,24 +182,6 @@ def _chunks(tensors: Iterable[Stored]) -> Iterable[np.ndarray]:
         yield np.asarray(x.raw, TYPES[x.dtype], order="C").reshape(-1).view(np.uint8)
 
 
-def _replace(path: Path, header: bytes, tensors: Iterable[Stored]) -> None:
-    """Write beside the file's place, and only then take it."""
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    try:
-        with open(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666), "wb") as file:
-            file.write(header)
-            for chunk in _chunks(tensors):
-                file.write(chunk.data)
-            file.flush()
-            os.fsync(file.fileno())
-        _validate(temporary)
-        os.replace(temporary, path)
-    except OSError as e:
-        raise Refused(f"{path}", "a place that can be written", e.strerror or str(e)) from None
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
 def _in_order(arrays: Mapping[str, np.ndarray | Stored]) -> dict[str, Stored]:
     tensors = {str(name): _stored(name, x) for name, x in arrays.items()}
     return dict(sorted(tensors.items(), key=lambda item: (-_RANK[item[1].dtype], item[0])))
@@ -237,4 +219,10 @@ def write_tensors(
         header = _pack_header(tensors, metadata)
     except UnicodeEncodeError:
         raise Refused(f"{path}", "names and metadata in Unicode", "half of a surrogate pair") from None
-    _replace(path, header, tensors.values())
+    with written(path) as file:
+        file.write(header)
+        for chunk in _chunks(tensors.values()):
+            file.write(chunk.data)
+        file.flush()
+        if Path(file.name).is_file():  # a device cannot be read back
+            _validate(Path(file.name))

@@ -17,9 +17,10 @@ import numpy as np
 
 from ..arrays import Array, States, Tokens, places
 from ..config import T5Config
+from ..disk.read import read_json
 from ..errors import Refused
 from ..ops import Ops
-from ..params.files import decode, open_checkpoint, read_json
+from ..params.files import decode, open_checkpoint
 from ..params.names import HUGGING_FACE, lines
 from ..params.tensors import Stored
 from ..params.tree import PRODUCTS, Stack, assemble_stack, leaves, map_named

@@ -12,22 +12,21 @@ from typing import Any
 import numpy as np
 
 from ..arrays import Ints, offsets
+from ..disk.read import read_json
+from ..disk.write import sha256, write_text
 from ..errors import Refused
 from ..params.tensors import Stored
 from ..progress import Show, progress
 from .lock import LOCK, held
-from .manifest import RESTORE, difference, sha256, write_text
+from .manifest import RESTORE, difference
 
 INDEX, FACTS = "index.json", "build.json"
 
 
 def _read(path: Path) -> dict[str, Any]:
-    try:
-        document = json.loads(path.read_bytes())
-    except OSError as error:
-        raise Refused(str(path.parent), f"an index, with {path.name}", error.strerror or str(error)) from None
-    except ValueError:
-        document = None
+    if not path.exists():
+        raise Refused(str(path.parent), f"an index, with {path.name}", "none")
+    document = read_json(path, "the words of an index")
     if not isinstance(document, dict):
         raise Refused(str(path), "the words of an index", "something else", "build it again")
     return document

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from ..arrays import Array
+from ..disk.read import read_json
 from ..errors import Refused
 from ..ops import PRECISIONS, Ops
 from ..params.tree import Model, computed_in, leaves
@@ -106,19 +105,6 @@ def difference(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> tuple[str,
     return None
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a file that appears whole or not at all."""
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    try:
-        with open(temporary, "x", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
 def metadata(name: str, build: Mapping[str, Any]) -> dict[str, str]:
     """What the header of a file says: its own name, and the build that it belongs to."""
     return {"build": json.dumps(build, sort_keys=True), "file": name}
@@ -127,19 +113,6 @@ def metadata(name: str, build: Mapping[str, Any]) -> dict[str, str]:
 def shard_name(number: int) -> str:
     """A shard's file name."""
     return f"shard-{number:05d}.safetensors"
-
-
-def sha256(path: Path) -> str:
-    """A file's SHA-256, in hexadecimal.
-
-    Raises:
-        Refused: it cannot be read.
-    """
-    try:
-        with open(path, "rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise Refused(str(path), "a readable file", error.strerror or type(error).__name__) from None
 
 
 def _field(path: Path, record: Any, name: str, kind: type[Any], least: int = 0) -> Any:
@@ -174,12 +147,7 @@ class Manifest:
         Raises:
             Refused: unreadable, of another version, or one that contradicts itself.
         """
-        try:
-            data = json.loads(path.read_bytes())
-        except OSError as error:
-            raise Refused(str(path), "a readable file", error.strerror or type(error).__name__) from None
-        except (ValueError, RecursionError) as error:
-            raise Refused(str(path), "a manifest in JSON", str(error)[:80], RESTORE) from None
+        data = read_json(path, f"a manifest in JSON; if it is damaged, {RESTORE}")
         build = _field(path, data, "build", dict)
         version = _field(path, build, "version", int)
         if version != VERSION:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from ..arrays import Arriving, Ints, States, offsets, places
+from ..disk.write import sha256
 from ..errors import Refused
 from ..ops import Ops
 from ..params.tree import Model
@@ -33,7 +34,6 @@ from .manifest import (
     difference,
     digest_of,
     encoder_facts,
-    sha256,
     shard_name,
 )
 from .rows import Rows

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from safetensors import safe_open
 
+from ..disk.write import sha256, write_text
 from ..errors import Refused
 from ..ops import Ops
 from ..params.tensors import map_tensors, write_tensors
@@ -29,9 +30,7 @@ from .manifest import (
     build_facts,
     difference,
     metadata,
-    sha256,
     shard_name,
-    write_text,
 )
 from .memory import Memory
 from .memory_workers import Failure, Workers, parts, spread

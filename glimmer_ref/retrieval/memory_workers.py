@@ -19,6 +19,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ..disk.write import sha256
 from ..errors import Refused
 from ..ops import Ops, bind
 from ..params.files import load
@@ -27,7 +28,7 @@ from ..params.tree import Model, lay_out
 from ..text.inputs import jsonl, passages_of
 from ..text.tokenizer import Tokenizer
 from .encode import encode_shard
-from .manifest import difference, encoder_facts, metadata, sha256, shard_name
+from .manifest import difference, encoder_facts, metadata, shard_name
 
 TRIES = 3  # of a shard, before it is left out
 IN_A_ROW = 5  # shards that are left out one after the other, before all of it is given up

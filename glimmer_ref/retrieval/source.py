@@ -6,10 +6,10 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
+from ..disk.write import sha256
 from ..errors import Refused
 from ..text.inputs import read_passages
 from .encode import check_unicode
-from .manifest import sha256
 
 
 class Source(NamedTuple):

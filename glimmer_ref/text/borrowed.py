@@ -22,8 +22,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ..disk.read import read_json
 from ..errors import Refused
-from ..params.files import read_json
 from .tokenizer import Tokenizer
 
 FILE = "groups.json"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 from ..arrays import Tokens
 from ..config import GlimmerConfig
+from ..disk.read import open_regular, parse_json
 from ..errors import Refused
 from .tokenizer import Tokenizer
 
@@ -53,10 +53,7 @@ def jsonl(lines: Iterable[bytes], name: str) -> Iterator[tuple[str, dict[str, An
         place = f"{name}, line {number}"
         if not raw.strip():
             continue
-        try:
-            record = json.loads(raw)
-        except (ValueError, RecursionError) as error:
-            raise Refused(place, "one JSON object", str(error)) from None
+        record = parse_json(raw, place, "one JSON object")
         if not isinstance(record, dict):
             raise Refused(place, "one JSON object", type(record).__name__)
         yield place, record
@@ -68,11 +65,8 @@ def read_jsonl(path: str | Path) -> Iterator[tuple[str, dict[str, Any]]]:
     Raises:
         Refused: no such file, or as `jsonl`.
     """
-    try:
-        with open(path, "rb") as file:
-            yield from jsonl(file, str(path))
-    except OSError as error:
-        raise Refused(str(path), "a readable JSON-lines file", error.strerror or type(error).__name__) from None
+    with open_regular(path) as file:
+        yield from jsonl(file, str(path))
 
 
 def _string(place: str, record: dict[str, Any], key: str, default: str | None = None) -> str:

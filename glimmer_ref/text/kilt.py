@@ -10,13 +10,12 @@ Source: the keys of facebookresearch/KILT's README and the checks of its `kilt_u
 from __future__ import annotations
 
 import json
-import os
-import uuid
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from ..disk.write import written
 from ..errors import Refused
 from .inputs import read_jsonl
 
@@ -217,22 +216,14 @@ def write_lines(path: str | Path, records: Iterable[Record]) -> int:
         Refused: a place that cannot be written, or is full, or values nested too deeply to write; what was
             there before still is then.
     """
-    path, lines = Path(path), 0
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    lines = 0
     try:
-        with open(temporary, "x", encoding="ascii", newline="\n") as file:
+        with written(path) as file:
             for record in records:
-                file.write(json.dumps(record) + "\n")
+                file.write((json.dumps(record) + "\n").encode("ascii"))
                 lines += 1
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        raise Refused(str(path), "a place that can be written", error.strerror or str(error)) from None
     except RecursionError:
         raise Refused(str(path), "values that are not nested deeply", "hundreds of levels") from None
-    finally:
-        temporary.unlink(missing_ok=True)
     return lines
 
 

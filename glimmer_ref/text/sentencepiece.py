@@ -10,8 +10,8 @@ import struct
 from pathlib import Path
 from typing import Any
 
+from ..disk.read import read_json
 from ..errors import Refused
-from ..params.files import read_json
 
 EXTRA_IDS = 100  # T5's sentinels <extra_id_0> .. <extra_id_99>
 MOST_BYTES = 64 * 2**20

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from ..config import GlimmerConfig
+from ..disk.read import read_json
 from ..errors import Refused
 from ..params import files
 from ..params.tensors import map_tensors, write_tensors
@@ -135,7 +136,7 @@ def open_checkpoint(folder: Path, recipe: Mapping[str, Any]) -> State:
     recover(folder)
     if not (folder / POSITION).is_file():
         raise Refused(f"{folder}", "a checkpoint of an earlier run", "none", "start without --resume")
-    position = files.read_json(folder / POSITION)
+    position = read_json(folder / POSITION)
     if not isinstance(position, dict) or not {*TOLD, "recipe"} <= position.keys():
         raise Refused(f"{folder / POSITION}", "the position of an earlier run", "something else", "damaged?")
     _same(position["recipe"], json.loads(json.dumps(dict(recipe))), f"{folder}: recipe")

@@ -10,8 +10,8 @@ import numpy as np
 
 from ..arrays import Ints
 from ..config import GlimmerConfig
+from ..disk.read import read_json
 from ..errors import Refused
-from ..params.files import read_json
 from ..text.inputs import Passage, Question, passage_tokens, question_tokens, read_passages, read_questions
 from ..text.tokenizer import Tokenizer
 

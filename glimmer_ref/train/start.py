@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..config import GlimmerConfig, T5Config
+from ..disk.read import read_json
 from ..errors import Refused
 from ..params import files
 from ..params.tree import Model, assemble, draw, from_arrays, leaves, shapes
@@ -77,7 +78,7 @@ def extended(model: Model, changes: Mapping[str, Any]) -> Model:
 def _from_folder(table: ModelTable, changes: dict[str, Any], seed: int) -> Model:
     """A T5 folder is cut, one of ours taken as it is."""
     folder = Path(table.init)
-    config = files.read_json(folder / "config.json")
+    config = read_json(folder / "config.json")
     if isinstance(config, dict) and "glimmer" in config:
         if table.alpha or table.beta:
             raise Refused("model.alpha, model.beta", "none, since init is no T5", f"{table.alpha}, {table.beta}")

@@ -1,0 +1,140 @@
+"""Files that a user names, read within bounds: regular files only, in UTF-8, and JSON that is JSON."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, BinaryIO
+
+from ..errors import Refused
+
+PathLike = str | os.PathLike[str]
+
+MOST_JSON_BYTES = 64 * 2**20
+KINDS = (
+    (stat.S_ISDIR, "a folder"),
+    (stat.S_ISFIFO, "a pipe"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+    (stat.S_ISSOCK, "a socket"),
+)
+MARKS = ((b"\xff\xfe", "UTF-16"), (b"\xfe\xff", "UTF-16"))  # byte order marks
+
+
+def kind(mode: int) -> str:
+    """What a file that is not regular is, from its `st_mode`."""
+    return next((name for test, name in KINDS if test(mode)), "another kind of file")
+
+
+def _open(path: PathLike) -> int:
+    """A descriptor, without waiting for the other end of a pipe."""
+    if not os.fspath(path):
+        raise Refused("file name", "a path", "an empty one", "is a shell variable not set?")
+    try:
+        return os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    except OSError as error:
+        got = "a folder" if os.path.isdir(path) else error.strerror or type(error).__name__
+        raise Refused(f"{path}", "a readable file", got) from None
+    except ValueError:  # a NUL in the name
+        raise Refused(f"{path}", "the name of a file", "a character that no name has") from None
+
+
+@contextmanager
+def open_regular(path: PathLike) -> Iterator[BinaryIO]:
+    """A regular file, open for reading bytes. Pipes and devices, which may never end, are refused.
+
+    Raises:
+        Refused: no such file, one that cannot be read, or no regular file; a failure while the block reads.
+    """
+    descriptor = _open(path)
+    try:
+        mode = os.fstat(descriptor).st_mode
+        if not stat.S_ISREG(mode):
+            raise Refused(f"{path}", "a regular file", kind(mode), "save its content to a file first")
+        with open(descriptor, "rb", closefd=False) as file:
+            yield file
+    except OSError as error:
+        raise Refused(f"{path}", "a readable file", error.strerror or type(error).__name__) from None
+    finally:
+        os.close(descriptor)
+
+
+def read_bytes(path: PathLike, most: int) -> bytes:
+    """All of a regular file of at most `most` bytes.
+
+    Raises:
+        Refused: as `open_regular`, or a larger one.
+    """
+    with open_regular(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > most:
+            raise Refused(f"{path}", f"at most {most:,} bytes", f"{size:,}")
+        return file.read(size)
+
+
+def decode(raw: bytes, place: str) -> str:
+    """Bytes as UTF-8, a mark of it at the beginning left out.
+
+    Raises:
+        Refused: another encoding, by its name where that can be told.
+    """
+    other = next((name for mark, name in MARKS if raw.startswith(mark)), None)
+    try:
+        if other is None:
+            return raw.removeprefix(b"\xef\xbb\xbf").decode()
+    except UnicodeDecodeError:
+        other = "other bytes; Latin-1 or Windows-1252, perhaps"
+    raise Refused(place, "text in UTF-8", other, "save it as UTF-8")
+
+
+def read_text(path: PathLike, most: int = MOST_JSON_BYTES) -> str:
+    """A text file in UTF-8.
+
+    Raises:
+        Refused: as `read_bytes` and `decode`.
+    """
+    return decode(read_bytes(path, most), f"{path}")
+
+
+def _no_constant(word: str) -> None:
+    raise ValueError(f"{word} is no JSON")
+
+
+def _finite(digits: str) -> float:
+    value = float(digits)
+    if math.isinf(value):
+        raise ValueError(f"{digits[:20]} is too large a number")
+    return value
+
+
+def parse_json(text: str | bytes, place: str, what: str = "JSON") -> Any:
+    """A JSON document; NaN and infinities, which are no JSON, are refused.
+
+    Args:
+        place: the file, perhaps with a line, for the error.
+        what: is expected there.
+
+    Raises:
+        Refused: not UTF-8, not JSON, nested too deeply, or a number too large for a float.
+    """
+    if isinstance(text, bytes):
+        text = decode(text, place)
+    try:
+        return json.loads(text, parse_constant=_no_constant, parse_float=_finite)
+    except RecursionError:
+        raise Refused(place, what, "values nested too deeply") from None
+    except ValueError as error:
+        raise Refused(place, what, str(error)[:120]) from None
+
+
+def read_json(path: PathLike, what: str = "JSON", most: int = MOST_JSON_BYTES) -> Any:
+    """A JSON file.
+
+    Raises:
+        Refused: as `read_bytes` and `parse_json`.
+    """
+    return parse_json(read_bytes(path, most), f"{path}", what)
