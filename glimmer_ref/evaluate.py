@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from math import fsum
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -120,7 +122,7 @@ def summary(rows: Iterable[dict[str, Any]]) -> dict[str, Any]:
         for task, some in by_task.items()
     }
     overall = {name: _mean([t[name] for t in tasks.values()]) for name in measures}
-    seconds, macs = (sum(row[name] for row in rows) for name in ("seconds", "macs"))
+    seconds, macs = fsum(row["seconds"] for row in rows), sum(row["macs"] for row in rows)
     return {
         "questions": len(rows),
         **overall,
@@ -137,7 +139,7 @@ def _percent(values: list[float | None]) -> float | None:
 
 def _mean(values: Iterable[float | None]) -> float | None:
     known = [v for v in values if v is not None]
-    return sum(known) / len(known) if known else None
+    return fmean(known) if known else None  # exactly rounded, where the bits of `sum` depend on the Python
 
 
 def evaluate(

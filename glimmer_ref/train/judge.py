@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from ..evaluate import BATCH, evaluate
@@ -73,4 +74,4 @@ def _of_gold(reader: Reader, questions: Sequence[Question], memory: Memory, syst
             for question, answer in zip(batch, answers, strict=True):
                 right.setdefault(question.task, []).append(exact_match(answer.text, question.answers))
     shares = [100 * sum(hits) / len(hits) for hits in right.values()]
-    return sum(shares) / len(shares) if shares else None
+    return fmean(shares) if shares else None

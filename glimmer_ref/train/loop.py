@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from math import fsum
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -236,7 +237,7 @@ def _steps(run: Run, log: Log) -> None:
         stage, i = run.recipe.place(run.state.step)
         learner, shares = learners[stage]
         outcome = run.step(learner, shares)
-        losses = {"loss": sum(outcome.losses.values()), **outcome.losses}
+        losses = {"loss": fsum(outcome.losses.values()), **outcome.losses}
         found = {} if outcome.recall is None else {"recall": outcome.recall}
         record = {"step": run.state.step, "stage": stage, **losses, **found, "rate": learner.stage.rate_at(i)}
         log.write(record)

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
+from statistics import fmean
 from typing import Any, TextIO
 
 from ..errors import Refused
@@ -115,7 +116,7 @@ def _smoothed(records: list[dict[str, Any]], name: str) -> tuple[list[float], li
     """Means of runs of steps: where the runs end, and the means."""
     some = [r for r in records if name in r and "exact_match" not in r]
     runs = [some[i : i + SMOOTH] for i in range(0, len(some), SMOOTH)]
-    return [run[-1]["step"] for run in runs], [sum(r[name] for r in run) / len(run) for run in runs]
+    return [run[-1]["step"] for run in runs], [fmean(r[name] for r in run) for run in runs]
 
 
 def draw_curves(folder: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
+from statistics import fmean
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -59,7 +60,7 @@ def frozen_names(names: Iterable[str], patterns: Iterable[str], place: str) -> s
 def gold_in(batch: Batch, selected: list[Ints]) -> float:
     """Share of the gold passages that were selected, the mean over the questions that have one."""
     shares = [len(set(g) & set(s.tolist())) / len(g) for g, s in zip(batch.gold, selected, strict=True) if g]
-    return sum(shares) / len(shares) if shares else 0.0
+    return fmean(shares) if shares else 0.0
 
 
 def force(batch: Batch) -> Choose:

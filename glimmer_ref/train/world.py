@@ -8,6 +8,7 @@ import os
 import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from .. import __version__
@@ -153,7 +154,7 @@ def write(
 
 def _mean(values: Iterable[float]) -> float:
     known = list(values)
-    return sum(known) / len(known) if known else 0.0
+    return fmean(known) if known else 0.0
 
 
 def _task(tokenizer: Tokenizer, questions: list[Question]) -> dict[str, Any]:

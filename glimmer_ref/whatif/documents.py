@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from fractions import Fraction
+from math import fsum
 from typing import Any
 
 from ..paper.flops import Number, Setting, online
@@ -164,7 +165,7 @@ def _latency(
         }
         for name, w in roofline.work(s, system, width, batch).items()
     }
-    each = sum(stage["seconds"] for stage in stages.values()) / batch
+    each = fsum(stage["seconds"] for stage in stages.values()) / batch
     resident = int(roofline.resident_bytes(s, system, width, batch))
     return {
         "stages": stages,
