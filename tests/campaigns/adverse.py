@@ -71,7 +71,7 @@ def full_disk(command: Command, place: Path) -> str | None:
         if wrong:
             return wrong
         subprocess.run(["mount", "-o", "remount,size=256m", folder], check=True)
-        end = run(command.argv(out, again=bool(command.again) and out.exists()))
+        end = run(command.next_argv(out))
         if end.returncode:
             return f"with room again: exit code {end.returncode}, {end.stderr[-300:]!r}"
         left = [p.name for p in folder.iterdir() if p != out]
@@ -100,18 +100,19 @@ def twice_at_once(command: Command, place: Path) -> str | None:
 
 
 def interrupted(command: Command, place: Path) -> str | None:
-    """Ctrl-C at five moments, most of them inside a kernel: 130 and one line each, and the last run goes on to the end."""
+    """Ctrl-C at five moments, most inside a kernel: 130 and one line each, and the last run goes on to the end."""
     folder, rng = Path(tempfile.mkdtemp(dir=place, prefix="stopped-")), random.Random(command.name)
     out = folder / "out"
     for _ in range(5):
-        argv = [*RUN, *command.argv(out, again=bool(command.again) and out.exists())]
+        argv = [*RUN, *command.next_argv(out)]
         process = subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
         time.sleep(rng.uniform(0.5, 1.0) * command.seconds)
         process.send_signal(signal.SIGINT)
         said = process.communicate(timeout=60)[1]
-        if process.returncode not in (0, 130) or "Traceback" in said:
+        at_start = process.returncode == -signal.SIGINT and not said  # before Python had a handler
+        if not at_start and (process.returncode not in (0, 130) or "Traceback" in said):
             return f"exit code {process.returncode}, {said[-300:]!r}"
-    end = run(command.argv(out, again=bool(command.again) and out.exists()))
+    end = run(command.next_argv(out))
     same = not end.returncode and content(out) == command.files and len(list(folder.iterdir())) == 1
     shutil.rmtree(folder)
     return None if same else f"gone on with: exit code {end.returncode}, {end.stderr[-300:]!r}, or another end"
@@ -153,9 +154,8 @@ def cold_cache(place: Path) -> str | None:
     """Eight processes at once on an empty kernel cache."""
     environment = os.environ | {"XDG_CACHE_HOME": str(place / "cold")}
     argv = [*RUN, "ask", QUESTION]
-    some = [
-        subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment) for _ in range(8)
-    ]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+    some = [subprocess.Popen(argv, env=environment, **pipes) for _ in range(8)]
     answers = {p.communicate(timeout=LIMIT)[0] for p in some}
     return None if answers == {b"Jorian Nettleworth\n"} else f"{answers}"
 

@@ -75,9 +75,13 @@ class Command:
     calls: int = 0
     files: dict[str, Any] = field(default_factory=dict)
 
-    def argv(self, out: Path, again: bool = False) -> list[str]:
-        """The words for a folder."""
-        return [w.replace("OUT", str(out)) for w in (*self.words, *(self.again if again else []))]
+    def argv(self, out: Path) -> list[str]:
+        """The words for a new folder."""
+        return [w.replace("OUT", str(out)) for w in self.words]
+
+    def next_argv(self, out: Path) -> list[str]:
+        """The words for a folder that was begun: a training goes on only from a checkpoint."""
+        return [*self.argv(out), *(self.again if (out / "last").exists() else [])]
 
 
 def commands(place: Path) -> list[Command]:
@@ -204,9 +208,9 @@ def one(command: Command, place: Path, number: int, seed: int) -> str | None:
     try:
         when = killed(command, folder, rng)
         wrong = torn(command, out)
-        going_on = out.exists() and bool(command.again)
-        argv = [*RUN, *command.argv(out, again=going_on)]
-        end = subprocess.run(argv, capture_output=True, text=True, timeout=LIMIT, check=False)
+        end = subprocess.run(
+            [*RUN, *command.next_argv(out)], capture_output=True, text=True, timeout=LIMIT, check=False
+        )
         if not wrong and end.returncode:
             wrong = f"going on: exit code {end.returncode}, {end.stderr[-300:]}"
         if not wrong and (after := content(out)) != command.files:
