@@ -30,9 +30,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from fuzz_targets import SHARES, TARGETS
 from reporting import into
 
-from glimmer_ref.errors import shown
+from glimmer_ref.errors import Refused, shown
+from glimmer_ref.golden.check import Unusable
 from glimmer_ref.progress import progress
 
 SLOWEST, MOST_BYTES = 2.0, 2**30
@@ -42,9 +44,6 @@ STUCK = 120.0  # seconds without a new run
 
 def one(target: Any, seed: int, number: int, folder: Path) -> str | None:
     """A run; what was found, or None."""
-    from glimmer_ref.errors import Refused
-    from glimmer_ref.golden.check import Unusable
-
     rng = random.Random(f"{seed}|{target.name}|{number}")
     call = target.prepared(rng, folder)
     begun = time.process_time()
@@ -69,8 +68,6 @@ def one(target: Any, seed: int, number: int, folder: Path) -> str | None:
 def child(args: argparse.Namespace) -> int:
     """Runs `first` to `first + runs` of one target; findings as JSON lines on the descriptor that stdout was."""
     import resource
-
-    from fuzz_targets import TARGETS
 
     out = os.fdopen(os.dup(1), "w", buffering=1)
     with tempfile.TemporaryDirectory(dir="/dev/shm" if os.path.isdir("/dev/shm") else None) as name:
@@ -140,10 +137,12 @@ def watched(process: subprocess.Popen[str], findings: list[dict[str, Any]]) -> t
 
 def chunks(names: list[str], runs: int, first: int) -> Iterator[tuple[str, int, int]]:
     """The runs in parts: all targets a little, before any of them a lot."""
-    each = -(-runs // len(names))
-    for begin in range(0, each, CHUNK):
+    shares = {name: SHARES.get(name, 1.0) for name in names}
+    each = {name: -(-int(runs * share) // sum(shares.values())) for name, share in shares.items()}
+    for begin in range(0, int(max(each.values())), CHUNK):
         for name in names:
-            yield name, first + begin, min(CHUNK, each - begin)
+            if begin < each[name]:
+                yield name, first + begin, min(CHUNK, int(each[name]) - begin)
 
 
 def table(
@@ -156,8 +155,6 @@ def table(
 
 
 def parsed() -> argparse.Namespace:
-    from fuzz_targets import TARGETS
-
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=1_000_000, help="of all targets together")
     parser.add_argument("--first", type=int, default=0, help="number of the first run of each target")
