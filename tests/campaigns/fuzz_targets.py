@@ -210,8 +210,8 @@ WORDS = (
 
 
 COMMANDS = (
-    "flops", "golden check", "golden show", "memory info", "memory plan --ops numpy", "index info", "trace", "convert", "retrieve",
-    "chunks", "ask --weights nowhere",
+    "flops", "golden check", "golden show", "memory info", "memory plan --ops numpy", "index info", "trace", "convert",
+    "retrieve", "chunks", "ask --weights nowhere",
 )  # fmt: skip
 
 
