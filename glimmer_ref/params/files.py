@@ -17,6 +17,7 @@ import numpy as np
 from ..config import GlimmerConfig, T5Config
 from ..disk.read import PathLike, read_json
 from ..errors import Refused
+from .head import NOTHING, Said, head
 from .names import plan
 from .tensors import FLOATS, Stored, map_tensors, write_tensors
 from .torch_bin import read_torch
@@ -84,18 +85,33 @@ def read_checkpoint(folder: PathLike, dtype: str = "float32") -> dict[str, np.nd
     return {name: decode(name, stored, dtype) for name, stored in open_checkpoint(folder).items()}
 
 
-def _from_published(config: GlimmerConfig, theirs: Mapping[str, Stored], dtype: str) -> dict[str, np.ndarray]:
-    """Our leaves from published names, each an array of its own; without score layer where they have none."""
+def _scaling(config: GlimmerConfig, scaled: bool) -> GlimmerConfig:
+    return replace(config, t5=replace(config.t5, scale_decoder_outputs=scaled))
+
+
+def _from_published(
+    config: GlimmerConfig, data: Mapping[str, Any], theirs: Mapping[str, Stored], dtype: str, said: Said = NOTHING
+) -> tuple[GlimmerConfig, dict[str, np.ndarray]]:
+    """Our leaves from published names, each an array of its own; without score layer where they have none.
+
+    The config handed back knows whether the head is scaled (D18).
+    """
     lines = plan(config, theirs)
-    return {ours: decode(line.theirs, theirs[line.theirs], dtype, line.transposed) for ours, line in lines.items()}
+    tied, scaled = head(data, "decoder.lm_head" in lines, said)
+    if tied:
+        lines.pop("decoder.lm_head", None)
+    arrays = {ours: decode(line.theirs, theirs[line.theirs], dtype, line.transposed) for ours, line in lines.items()}
+    return _scaling(config, scaled), arrays
 
 
-def _grow(config: GlimmerConfig, arrays: Mapping[str, np.ndarray]) -> Model:
-    """The tree, with its config knowing whether the head is scaled: only a tied one, unless it says otherwise (D18)."""
+def _from_ours(config: GlimmerConfig, stored: Mapping[str, Stored], dtype: str) -> Model:
+    """The tree from our own names; only a tied head is scaled, unless the config says otherwise (D18)."""
+    layers = config.t5.num_layers + config.t5.num_decoder_layers
+    if layers > len(stored):
+        raise Refused("weights", f"tensors for {layers} layers", f"{len(stored)} tensors")
     if config.t5.scale_decoder_outputs is None:
-        tied = "decoder.lm_head" not in arrays
-        config = replace(config, t5=replace(config.t5, scale_decoder_outputs=tied))
-    return from_arrays(config, arrays)
+        config = _scaling(config, "decoder.lm_head" not in stored)
+    return from_arrays(config, {name: decode(name, x, dtype) for name, x in stored.items()})
 
 
 def load(folder: PathLike, dtype: str = "float32") -> Model:
@@ -111,17 +127,14 @@ def load(folder: PathLike, dtype: str = "float32") -> Model:
             another shape or not finite.
     """
     folder = Path(folder)
-    config = GlimmerConfig.from_json(read_json(folder / "config.json"))
-    stored = open_checkpoint(folder)
-    if not any(name.startswith(("memory.", "live.")) for name in stored):
-        arrays = _from_published(config, stored, dtype)
-        if "score.weight" not in arrays:
-            raise Refused(f"{folder}", "a score layer beside T5's weights", "none", "make one: glimmer-ref convert")
-        return _grow(config, arrays)
-    layers = config.t5.num_layers + config.t5.num_decoder_layers
-    if layers > len(stored):
-        raise Refused(f"{folder}", f"tensors for {layers} layers", f"{len(stored)} tensors")
-    return _grow(config, {name: decode(name, x, dtype) for name, x in stored.items()})
+    data = read_json(folder / "config.json")
+    config, stored = GlimmerConfig.from_json(data), open_checkpoint(folder)
+    if any(name.startswith(("memory.", "live.")) for name in stored):
+        return _from_ours(config, stored, dtype)
+    config, arrays = _from_published(config, data, stored, dtype)
+    if "score.weight" not in arrays:
+        raise Refused(f"{folder}", "a score layer beside T5's weights", "none", "make one: glimmer-ref convert")
+    return from_arrays(config, arrays)
 
 
 def _refuse_occupied(folder: Path) -> None:
@@ -181,6 +194,7 @@ def from_t5(
     beta: Fraction | str | None,
     seed: int,
     dtype: str = "float32",
+    said: Said = NOTHING,
     **more: Any,
 ) -> Model:
     """A GLIMMER from a T5 folder: memory takes its encoder's first layers, live the last.
@@ -191,21 +205,22 @@ def from_t5(
     Args:
         alpha, beta: as in `GlimmerConfig.from_proportions`; None where config.json has a section "glimmer".
         seed: of the score layer.
+        said: what decides about the head where config.json and tensors do not (D18).
         more: fields of `GlimmerConfig`.
 
     Raises:
         Refused: as `load`, or a cut that gives no whole layers.
     """
     folder = Path(folder)
-    config = _cut(read_json(folder / "config.json"), alpha, beta, more)
-    arrays = _from_published(config, open_checkpoint(folder), dtype)
+    data = read_json(folder / "config.json")
+    config, arrays = _from_published(_cut(data, alpha, beta, more), data, open_checkpoint(folder), dtype, said)
     if "score.weight" not in arrays:
         shape = shapes(config)["score.weight"]
         drawn = draw(np.random.default_rng(seed), "score.weight", shape, config.t5.d_kv)
         arrays["score.weight"] = drawn.astype(dtype)
         if config.score_norm:
             arrays["score.norm"] = np.ones(config.t5.d_model, dtype)
-    return _grow(config, arrays)
+    return from_arrays(config, arrays)
 
 
 def convert(

@@ -16,7 +16,7 @@ from .tree import shapes
 # Each line: their name, how, and our name while T5's encoder is still in one piece. {i} counts layers.
 #   =             the same array
 #   T             theirs is [out in] and ours [in out]
-#   copy          ours once more: may be there, and must then be equal
+#   copy          ours once more: may be there, alone, or beside it and then equal
 #   maybe, maybe-T  as = and T, but need not be there: head and score
 # Lines with wi are T5 1.0's, those with wi_0 and wi_1 are v1.1's.
 
@@ -208,6 +208,19 @@ def _check_names(naming: str, table: list[Line], theirs: Mapping[str, Stored], s
         raise Refused("score_norm.weight", "one only beside score.weight, where the config has score_norm", "it alone")
 
 
+def _one_embedding(table: list[Line], theirs: Mapping[str, Stored]) -> list[Line]:
+    """The table for a checkpoint that lacks the embedding and has it under the name of a copy, or of a tied head.
+
+    Source: transformers ties the names of one table to the first of these that a file holds; savers that drop
+        doubles of one array keep any of them.
+    """
+    first = table[0]
+    copies = [line for line in table if line.how == "copy" or (line.how, line.ours) == ("maybe", "decoder.lm_head")]
+    found = next((line for line in (first, *copies) if line.theirs in theirs), first)
+    rest = [line for line in table if line not in (first, found)]
+    return [Line(found.theirs, "=", first.ours), *rest]
+
+
 def plan(config: GlimmerConfig, theirs: Mapping[str, Stored]) -> dict[str, Line]:
     """Which of their tensors each of our leaves is made of.
 
@@ -222,6 +235,7 @@ def plan(config: GlimmerConfig, theirs: Mapping[str, Stored]) -> dict[str, Line]
     """
     _refuse_other_models(theirs)
     naming, table = _naming(config, theirs)
+    table = _one_embedding(table, theirs)
     _check_names(naming, table, theirs, config.score_norm)
     wanted = shapes(config)
     embedding = theirs[table[0].theirs]
