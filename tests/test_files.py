@@ -321,9 +321,9 @@ def test_files_that_transformers_wrote(tmp_path: Path) -> None:
     torch.manual_seed(0)
     for proj in ("gated-gelu", "relu"):
         sizes = {key: T5_JSON[key] for key in T5_JSON if key not in ("architectures", "model_type")}
-        made = transformers.T5ForConditionalGeneration(transformers.T5Config(
-            **sizes | {"feed_forward_proj": proj, "tie_word_embeddings": proj == "relu"}
-        ))
+        made = transformers.T5ForConditionalGeneration(
+            transformers.T5Config(**sizes | {"feed_forward_proj": proj, "tie_word_embeddings": proj == "relu"})
+        )
         with torch.no_grad():
             for weight in made.parameters():
                 weight.normal_()
