@@ -33,7 +33,7 @@ ACTIVATIONS = {
 }
 # Keys that make another model of any config, and what to do about each.
 OTHER_MODELS = {
-    "quantization_config": "load it with transformers, dequantize it and save it in float32",
+    "quantization_config": "load it with transformers, dequantize() it and save_pretrained in float32",
     "per_layer_config": "all layers have the same shapes here",
 }
 

@@ -17,12 +17,14 @@ import numpy as np
 from ..config import GlimmerConfig, T5Config
 from ..disk.read import PathLike, read_json
 from ..errors import Refused
+from .foreign import refuse_folder
 from .head import NOTHING, Said, head
 from .names import plan
 from .tensors import FLOATS, Stored, map_tensors, write_tensors
 from .torch_bin import read_torch
 from .tree import Model, draw, from_arrays, leaves, shapes
 
+PREFIXES = ("module.", "model.", "_orig_mod.")
 Reader = Callable[[Path], dict[str, Stored]]
 
 
@@ -45,21 +47,40 @@ def _shards(index: Path, read: Reader) -> dict[str, Stored]:
     return result
 
 
+def _unprefixed(tensors: dict[str, Stored]) -> dict[str, Stored]:
+    """Without what wrappers put before every name: DataParallel, Lightning, torch.compile."""
+    while tensors:
+        first = next(iter(tensors))
+        prefix = next((p for p in PREFIXES if first.startswith(p)), None)
+        if prefix is None or not all(name.startswith(prefix) for name in tensors):
+            break
+        tensors = {name.removeprefix(prefix): x for name, x in tensors.items()}
+    return tensors
+
+
 def open_checkpoint(folder: PathLike) -> dict[str, Stored]:
     """All tensors of a folder as they lie in its files, memory-mapped, under their own names.
 
-    The first of model.safetensors, its shards, pytorch_model.bin and its shards is taken.
+    The first of model.safetensors, its shards, pytorch_model.bin and its shards is taken. A prefix that all names
+    share, such as "module.", is left out.
 
     Raises:
-        Refused: none of them is there, a file is damaged, or shards do not fit their index.
+        Refused: none of them is there, a file is damaged or in another form, or shards do not fit their index.
     """
     folder = Path(folder)
     for name, read in (("model.safetensors", map_tensors), ("pytorch_model.bin", read_torch)):
         if (folder / name).exists():
-            return read(folder / name)
+            return _unprefixed(read(folder / name))
         if (folder / f"{name}.index.json").exists():
-            return _shards(folder / f"{name}.index.json", read)
+            return _unprefixed(_shards(folder / f"{name}.index.json", read))
+    refuse_folder(folder)
     raise Refused(f"{folder}", "model.safetensors or pytorch_model.bin, whole or with an index", "neither")
+
+
+def _config(folder: Path) -> Any:
+    """config.json, of a folder that may hold a model."""
+    refuse_folder(folder)
+    return read_json(folder / "config.json")
 
 
 def decode(name: str, stored: Stored, dtype: str, transposed: bool = False) -> np.ndarray:
@@ -69,7 +90,7 @@ def decode(name: str, stored: Stored, dtype: str, transposed: bool = False) -> n
         Refused: whole numbers, or values that are not finite, by its name.
     """
     if stored.dtype not in FLOATS:
-        raise Refused(name, f"weights as {', '.join(FLOATS)}", stored.dtype)
+        raise Refused(name, f"weights as {', '.join(FLOATS)}", stored.dtype, "if it is quantized, dequantize it first")
     x = Stored(stored.dtype, stored.raw.T if transposed else stored.raw).decode(dtype)
     if not np.isfinite(x).all():
         raise Refused(name, f"finite weights in {dtype}", f"{int((~np.isfinite(x)).sum())} that are not")
@@ -127,7 +148,7 @@ def load(folder: PathLike, dtype: str = "float32") -> Model:
             another shape or not finite.
     """
     folder = Path(folder)
-    data = read_json(folder / "config.json")
+    data = _config(folder)
     config, stored = GlimmerConfig.from_json(data), open_checkpoint(folder)
     if any(name.startswith(("memory.", "live.")) for name in stored):
         return _from_ours(config, stored, dtype)
@@ -212,7 +233,7 @@ def from_t5(
         Refused: as `load`, or a cut that gives no whole layers.
     """
     folder = Path(folder)
-    data = read_json(folder / "config.json")
+    data = _config(folder)
     config, arrays = _from_published(_cut(data, alpha, beta, more), data, open_checkpoint(folder), dtype, said)
     if "score.weight" not in arrays:
         shape = shapes(config)["score.weight"]

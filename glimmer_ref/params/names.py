@@ -10,6 +10,7 @@ import numpy as np
 
 from ..config import GlimmerConfig, T5Config
 from ..errors import Refused
+from .foreign import DEQUANTIZE, MERGE
 from .tensors import Stored
 from .tree import shapes
 
@@ -156,9 +157,22 @@ def _some(names: list[str]) -> str:
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
+# What marks a tensor of another form of model: words of its name -> what it is, what to do about it.
+MARKS = (
+    (("lora_A", "lora_B", "lora_embedding_A"), "a PEFT adapter's", MERGE),
+    (("SCB", "weight_format"), "int8 of bitsandbytes", DEQUANTIZE),
+    (("absmax", "quant_map", "nested_absmax"), "4 bits of bitsandbytes", DEQUANTIZE),
+    (("qweight", "qzeros", "g_idx"), "4 bits of GPTQ or AWQ", DEQUANTIZE),
+    (("weight_scale", "weight_scale_inv", "input_scale", "weight_packed"), "quantized to 8 bits or fewer", DEQUANTIZE),
+)
+
+
 def _refuse_other_models(names: Mapping[str, Stored]) -> None:
     """What is known to look like T5 and to be another function, or laid out in another way."""
     for name in names:
+        for marks, what, do in MARKS:
+            if not {*marks}.isdisjoint(name.split(".")):
+                raise Refused(name, "plain weights of T5", f"a tensor that is {what}", do)
         if "EncDecAttention.relative_attention_bias" in name:
             raise Refused(
                 name,
