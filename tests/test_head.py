@@ -13,8 +13,9 @@ from published import Named, hugging_face, write_t5
 from test_files import T5_JSON
 from test_names import one_encoder
 
+from glimmer_ref.cli import main
 from glimmer_ref.errors import Refused
-from glimmer_ref.params.files import from_t5
+from glimmer_ref.params.files import from_t5, load
 from glimmer_ref.params.head import Said, head
 from glimmer_ref.params.tree import random
 
@@ -127,3 +128,17 @@ def test_by_transformers(tmp_path: Path) -> None:
         tied = bool(np.array_equal(witness.lm_head.weight.detach().numpy(), model.embedding))
         scaled = RECORDED[tie, there][1] if stated == ABSENT else stated
         assert (tied, witness.config.scale_decoder_outputs) == (RECORDED[tie, there][0], scaled)
+
+
+def test_the_commands_flags_decide(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    split = folder(tmp_path / "split", ABSENT, "distinct", ABSENT)
+    words = ["convert", str(split), str(tmp_path / "out"), "--alpha", "1/2", "--beta", "1/3"]
+    assert main(words) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and "--tie yes|no" in error and not (tmp_path / "out").exists()
+    assert main([*words, "--tie", "no"]) == 0
+    made = load(tmp_path / "out")
+    assert made.decoder.lm_head is not None and made.config.t5.scale_decoder_outputs is False
+    words[2] = str(tmp_path / "scaled")
+    assert main([*words, "--scale-decoder-outputs", "yes"]) == 0
+    assert load(tmp_path / "scaled").config.t5.scale_decoder_outputs is True

@@ -222,7 +222,7 @@ def _check_names(naming: str, table: list[Line], theirs: Mapping[str, Stored], s
         raise Refused("score_norm.weight", "one only beside score.weight, where the config has score_norm", "it alone")
 
 
-def _one_embedding(table: list[Line], theirs: Mapping[str, Stored]) -> list[Line]:
+def one_embedding(table: list[Line], theirs: Mapping[str, Stored]) -> list[Line]:
     """The table for a checkpoint that lacks the embedding and has it under the name of a copy, or of a tied head.
 
     Source: transformers ties the names of one table to the first of these that a file holds; savers that drop
@@ -249,7 +249,7 @@ def plan(config: GlimmerConfig, theirs: Mapping[str, Stored]) -> dict[str, Line]
     """
     _refuse_other_models(theirs)
     naming, table = _naming(config, theirs)
-    table = _one_embedding(table, theirs)
+    table = one_embedding(table, theirs)
     _check_names(naming, table, theirs, config.score_norm)
     wanted = shapes(config)
     embedding = theirs[table[0].theirs]
