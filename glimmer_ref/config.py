@@ -25,12 +25,12 @@ def _positive(what: str, value: object, least: int = 1, most: int | None = None)
 
 def _one_of(what: str, value: object, choices: tuple[str, ...]) -> None:
     if value not in choices:
-        raise Refused(f"config: {what}", f"one of {', '.join(choices)}", repr(value))
+        raise Refused(f"config: {what}", f"one of {', '.join(choices)}", f"{value!r:.60}")
 
 
 def _flag(what: str, value: object) -> None:
     if not isinstance(value, bool):
-        raise Refused(f"config: {what}", "true or false", repr(value))
+        raise Refused(f"config: {what}", "true or false", f"{value!r:.60}")
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ class T5Config:
             )
         eps = self.layer_norm_epsilon
         if not isinstance(eps, int | float) or isinstance(eps, bool) or not 0 < eps < 1:
-            raise Refused("config: layer_norm_epsilon", "a number between 0 and 1", repr(eps))
+            raise Refused("config: layer_norm_epsilon", "a number between 0 and 1", f"{eps!r:.60}")
         _one_of("feed_forward_proj", self.feed_forward_proj, FEED_FORWARDS)
         if self.scale_decoder_outputs is not None:
             _flag("scale_decoder_outputs", self.scale_decoder_outputs)
@@ -182,13 +182,13 @@ class GlimmerConfig:
     def _check_texts(self) -> None:
         prefixes, form = self.question_prefixes, self.passage_format
         if not isinstance(prefixes, tuple) or not all(isinstance(p, str) for p in prefixes):
-            raise Refused("config: question_prefixes", "a list of strings", repr(prefixes))
+            raise Refused("config: question_prefixes", "a list of strings", f"{prefixes!r:.60}")
         try:
             fits = form.format(title="", text="\0").count("\0") == 1
         except (AttributeError, LookupError, ValueError):
             fits = False
         if not fits:
-            raise Refused("config: passage_format", "a string with {text} and perhaps {title}", repr(form))
+            raise Refused("config: passage_format", "a string with {text} and perhaps {title}", f"{form!r:.60}")
 
     @property
     def alpha(self) -> Fraction:
@@ -263,7 +263,7 @@ def whole_layers(name: str, proportion: Fraction | str, layers: int) -> int:
     except (ValueError, ZeroDivisionError, TypeError):
         share = Fraction(-1)
     if not 0 <= share <= 1:
-        raise Refused(name, "a proportion between 0 and 1, like 1/3", repr(proportion))
+        raise Refused(name, "a proportion between 0 and 1, like 1/3", f"{proportion!r:.60}")
     if (share * layers).denominator != 1:
         near = sorted({Fraction(round(share * layers) + step, layers) for step in (-1, 0, 1)})
         options = ", ".join(str(f) for f in near if 0 <= f <= 1)

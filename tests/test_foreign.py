@@ -135,6 +135,18 @@ def test_quantized_and_adapted_tensors_are_named(name: str, said: str) -> None:
         plan(config(), {key: Stored("F32", np.asarray(x)) for key, x in named.items()})
 
 
+def test_weights_of_eight_bits_are_named(tmp_path: Path) -> None:
+    named: dict[str, Any] = hugging_face(MODEL)
+    name = "encoder.block.0.layer.0.SelfAttention.q.weight"
+    folder = write_t5(tmp_path / "t5", named | {name: named[name].astype(np.int8)}, T5_JSON)
+    with pytest.raises(Refused, match=f"{name}: weights as .*; got I8; if it is quantized, dequantize it first"):
+        from_t5(folder, "1/2", "1/3", 0)
+    header = json.dumps({name: {"dtype": "F8_E4M3", "shape": [4], "data_offsets": [0, 4]}}).encode()
+    (folder / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + bytes(4))
+    with pytest.raises(Refused, match=f"{name}: .*got type F8_E4M3; if it is quantized, dequantize it first"):
+        from_t5(folder, "1/2", "1/3", 0)
+
+
 def test_the_command_says_it_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "adapter_config.json").write_text("{}")
     assert main(["convert", str(tmp_path), str(tmp_path / "out"), "--alpha", "1/2", "--beta", "1/3"]) == 2

@@ -130,6 +130,28 @@ def test_by_transformers(tmp_path: Path) -> None:
         assert (tied, witness.config.scale_decoder_outputs) == (RECORDED[tie, there][0], scaled)
 
 
+EMBEDDINGS = ("shared.weight", "encoder.embed_tokens.weight", "decoder.embed_tokens.weight", "lm_head.weight")
+LAYOUTS = [(0,), (1,), (2,), (3,), (1, 2), (1, 2, 3), (0, 1, 2, 3), (2, 3), (1, 3)]
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("own_head", [False, True])
+@pytest.mark.parametrize("kept", LAYOUTS)
+def test_transformers_finds_the_same_embedding(tmp_path: Path, kept: tuple[int, ...], own_head: bool) -> None:
+    transformers = pytest.importorskip("transformers", reason="needs the witness extra; .ci/run installs it")
+    weights = named("distinct")
+    table, other = weights.pop("shared.weight"), weights.pop("lm_head.weight")
+    weights |= {EMBEDDINGS[i]: (other if own_head and i == 3 else table).copy() for i in kept}
+    path = write_t5(tmp_path / "t5", weights, T5_JSON)
+    witness = transformers.T5ForConditionalGeneration.from_pretrained(path)
+    model = from_t5(path, "1/2", "1/3", 0)
+    for module in (witness.shared, witness.encoder.embed_tokens, witness.decoder.embed_tokens):
+        np.testing.assert_array_equal(module.weight.detach().numpy(), model.embedding)
+    head_table = model.embedding if model.decoder.lm_head is None else model.decoder.lm_head
+    np.testing.assert_array_equal(witness.lm_head.weight.detach().numpy(), head_table)
+    assert (model.decoder.lm_head is None) == (3 not in kept or not own_head or kept == (3,))
+
+
 def test_the_commands_flags_decide(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     split = folder(tmp_path / "split", ABSENT, "distinct", ABSENT)
     words = ["convert", str(split), str(tmp_path / "out"), "--alpha", "1/2", "--beta", "1/3"]

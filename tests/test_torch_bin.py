@@ -332,10 +332,11 @@ def test_every_storages_bit_is_watched(tmp_path: Path) -> None:
 def test_random_pickles_never_escape(tmp_path: Path) -> None:
     """Mutated programs are refused or read, and raise nothing else."""
     with zipfile.ZipFile(TINY) as tiny:
-        program = tiny.read("tiny_torch/data.pkl")
+        programs = [tiny.read("tiny_torch/data.pkl")]
+    programs += [dump({"state_dict": {"a": tensor()}, "optimizer": ADAM}, protocol) for protocol in (2, 4, 5)]
     rng = random.Random(1)
-    for _ in range(300):
-        mutant = bytearray(program)
+    for i in range(600):
+        mutant = bytearray(programs[i % len(programs)])
         for _ in range(rng.randrange(1, 6)):
             mutant[rng.randrange(len(mutant))] = rng.randrange(256)
         path = archive(tmp_path / "x", bytes(mutant), {f"data/{i}": bytes(96) for i in range(13)})
