@@ -13,14 +13,14 @@ from .errors import Refused
 FEED_FORWARDS = ("gated-gelu", "relu")
 POOLS = ("first", "mean")
 OWNERS = ("shared", "separate")
-MOST_DISTANCE = 2**31 - 1  # positions are int32: no two tokens are farther apart
-MOST_OFFSET = 65_536  # a position bias has a row for every distance, up to an offset and back
+MOST_DISTANCE = 2**31 - 1
+MOST_OFFSET = 65_536
 
 
-def _positive(what: str, value: object, least: int = 1, most: int | None = None) -> None:
+def _positive(what: str, value: object, least: int = 1, most: int | None = None, why: str = "") -> None:
     if not isinstance(value, int) or isinstance(value, bool) or value < least or (most is not None and value > most):
         up_to = "" if most is None else f" and at most {most}"
-        raise Refused(f"config: {what}", f"a whole number of at least {least}{up_to}", f"{value!r:.60}")
+        raise Refused(f"config: {what}", f"a whole number of at least {least}{up_to}", f"{value!r:.60}", why)
 
 
 def _one_of(what: str, value: object, choices: tuple[str, ...]) -> None:
@@ -74,6 +74,7 @@ class T5Config:
             self.relative_attention_max_distance,
             least=self.relative_attention_num_buckets // 2 + 1,
             most=MOST_DISTANCE,
+            why="positions are int32, so no two tokens are farther apart",
         )
         if self.relative_attention_num_buckets % 4:
             raise Refused(
@@ -171,7 +172,8 @@ class GlimmerConfig:
         if self.m > self.k:
             raise Refused("config: m", "at most k", f"k={self.k}, m={self.m}")
         if self.passage_offset is not None:
-            _positive("passage_offset", self.passage_offset, least=self.question_tokens, most=MOST_OFFSET)
+            why = "the position bias has a row for every distance, up to the offset and back"
+            _positive("passage_offset", self.passage_offset, self.question_tokens, MOST_OFFSET, why)
         _one_of("pool", self.pool, POOLS)
         _one_of("question_encoder", self.question_encoder, OWNERS)
         _one_of("reranker", self.reranker, OWNERS)
