@@ -7,26 +7,30 @@ from dataclasses import asdict, dataclass, fields
 from fractions import Fraction
 from typing import Any
 
+from .config_keys import published
 from .errors import Refused
 
 FEED_FORWARDS = ("gated-gelu", "relu")
 POOLS = ("first", "mean")
 OWNERS = ("shared", "separate")
+MOST_DISTANCE = 2**31 - 1
+MOST_OFFSET = 65_536
 
 
-def _positive(what: str, value: object, least: int = 1) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise Refused(f"config: {what}", f"a whole number of at least {least}", repr(value))
+def _positive(what: str, value: object, least: int = 1, most: int | None = None, why: str = "") -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or value < least or (most is not None and value > most):
+        up_to = "" if most is None else f" and at most {most}"
+        raise Refused(f"config: {what}", f"a whole number of at least {least}{up_to}", f"{value!r:.60}", why)
 
 
 def _one_of(what: str, value: object, choices: tuple[str, ...]) -> None:
     if value not in choices:
-        raise Refused(f"config: {what}", f"one of {', '.join(choices)}", repr(value))
+        raise Refused(f"config: {what}", f"one of {', '.join(choices)}", f"{value!r:.60}")
 
 
 def _flag(what: str, value: object) -> None:
     if not isinstance(value, bool):
-        raise Refused(f"config: {what}", "true or false", repr(value))
+        raise Refused(f"config: {what}", "true or false", f"{value!r:.60}")
 
 
 @dataclass(frozen=True)
@@ -36,7 +40,8 @@ class T5Config:
     Args:
         feed_forward_proj: "gated-gelu" (T5.1.1; the tanh form, D15) or "relu" (T5 1.0).
         scale_decoder_outputs: multiply by d_model^-0.5 before the head; None leaves it to
-            the weights: only a tied head is scaled (D18).
+            the weights: only a tied head is scaled (D18). Of a published T5, params/head.py
+            decides it as transformers does.
 
     Raises:
         Refused: a size that is not a positive whole number, or an unknown activation.
@@ -68,6 +73,8 @@ class T5Config:
             "relative_attention_max_distance",
             self.relative_attention_max_distance,
             least=self.relative_attention_num_buckets // 2 + 1,
+            most=MOST_DISTANCE,
+            why="positions are int32, so no two tokens are farther apart",
         )
         if self.relative_attention_num_buckets % 4:
             raise Refused(
@@ -77,7 +84,7 @@ class T5Config:
             )
         eps = self.layer_norm_epsilon
         if not isinstance(eps, int | float) or isinstance(eps, bool) or not 0 < eps < 1:
-            raise Refused("config: layer_norm_epsilon", "a number between 0 and 1", repr(eps))
+            raise Refused("config: layer_norm_epsilon", "a number between 0 and 1", f"{eps!r:.60}")
         _one_of("feed_forward_proj", self.feed_forward_proj, FEED_FORWARDS)
         if self.scale_decoder_outputs is not None:
             _flag("scale_decoder_outputs", self.scale_decoder_outputs)
@@ -88,15 +95,13 @@ class T5Config:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> T5Config:
-        """A published T5 config.json, whose many other keys do not concern the forward pass."""
-        if not isinstance(data, Mapping):
-            raise Refused("config.json", "an object with T5's sizes", type(data).__name__)
+        """A published T5 config.json, whose many other keys do not concern the forward pass.
+
+        Raises:
+            Refused: as `config_keys.published`, or a size that is missing.
+        """
         known = {f.name for f in fields(cls)}
-        values = {key: value for key, value in data.items() if key in known and value is not None}
-        if "num_layers" in values:
-            values.setdefault("num_decoder_layers", values["num_layers"])
-        # T5's own default is the first version's relu; v1.1 states gated-gelu.
-        values.setdefault("feed_forward_proj", "relu")
+        values = {key: value for key, value in published(data).items() if key in known}
         missing = [f.name for f in fields(cls) if f.default is f.default_factory and f.name not in values]
         if missing:
             raise Refused("config.json", "all of T5's sizes", f"no {', '.join(missing)}", "is this a T5 folder?")
@@ -167,7 +172,8 @@ class GlimmerConfig:
         if self.m > self.k:
             raise Refused("config: m", "at most k", f"k={self.k}, m={self.m}")
         if self.passage_offset is not None:
-            _positive("passage_offset", self.passage_offset, least=self.question_tokens)
+            why = "the position bias has a row for every distance, up to the offset and back"
+            _positive("passage_offset", self.passage_offset, self.question_tokens, MOST_OFFSET, why)
         _one_of("pool", self.pool, POOLS)
         _one_of("question_encoder", self.question_encoder, OWNERS)
         _one_of("reranker", self.reranker, OWNERS)
@@ -178,13 +184,13 @@ class GlimmerConfig:
     def _check_texts(self) -> None:
         prefixes, form = self.question_prefixes, self.passage_format
         if not isinstance(prefixes, tuple) or not all(isinstance(p, str) for p in prefixes):
-            raise Refused("config: question_prefixes", "a list of strings", repr(prefixes))
+            raise Refused("config: question_prefixes", "a list of strings", f"{prefixes!r:.60}")
         try:
             fits = form.format(title="", text="\0").count("\0") == 1
         except (AttributeError, LookupError, ValueError):
             fits = False
         if not fits:
-            raise Refused("config: passage_format", "a string with {text} and perhaps {title}", repr(form))
+            raise Refused("config: passage_format", "a string with {text} and perhaps {title}", f"{form!r:.60}")
 
     @property
     def alpha(self) -> Fraction:
@@ -259,7 +265,7 @@ def whole_layers(name: str, proportion: Fraction | str, layers: int) -> int:
     except (ValueError, ZeroDivisionError, TypeError):
         share = Fraction(-1)
     if not 0 <= share <= 1:
-        raise Refused(name, "a proportion between 0 and 1, like 1/3", repr(proportion))
+        raise Refused(name, "a proportion between 0 and 1, like 1/3", f"{proportion!r:.60}")
     if (share * layers).denominator != 1:
         near = sorted({Fraction(round(share * layers) + step, layers) for step in (-1, 0, 1)})
         options = ", ".join(str(f) for f in near if 0 <= f <= 1)

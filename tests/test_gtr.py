@@ -88,7 +88,9 @@ def broken(folder: Path, name: str, **changes: Any) -> None:
         ("1_Pooling/config.json", {"pooling_mode": "cls"}, "the mean over tokens"),
         ("2_Dense/config.json", {"bias": True}, "bias=false; got true"),
         ("2_Dense/config.json", {"activation_function": "torch.nn.Tanh"}, "Identity"),
-        ("tokenizer_config.json", {"model_max_length": None}, "max_seq_length in sentence_bert_config.json"),
+        ("tokenizer_config.json", {"model_max_length": 1}, "a whole number"),
+        ("tokenizer_config.json", {"model_max_length": True}, "a whole number"),
+        ("tokenizer_config.json", {"model_max_length": 10**19}, "a whole number from 2 to 1048576"),
         ("tokenizer_config.json", {"model_max_length": "x"}, "a whole number"),
         ("tokenizer.json", {"post_processor": None}, "a post-processor that closes with </s>"),
         ("config.json", {"num_layers": 3}, "no encoder.block.2.layer.0.layer_norm.weight"),
@@ -113,6 +115,29 @@ def test_a_file_that_is_missing_or_damaged_is_named(folder: Path, name: str) -> 
         load(folder, bind("numpy"))
     (folder / name).unlink()
     with pytest.raises(Refused, match=name.rpartition("/")[2].partition(".")[0]):
+        load(folder, bind("numpy"))
+
+
+@pytest.mark.parametrize("unlimited", [None, int(1e30), 1e30, int(1e20)])
+def test_a_tokenizer_without_limit_leaves_it_to_the_module(folder: Path, unlimited: float | None) -> None:
+    broken(folder, "tokenizer_config.json", model_max_length=unlimited)
+    assert load(folder, bind("numpy")).max_tokens == 512
+    for stated, most in ((None, 512), (16, 16), (int(1e30), 512)):
+        (folder / "sentence_bert_config.json").write_text(json.dumps({"max_seq_length": stated}))
+        assert load(folder, bind("numpy")).max_tokens == most
+    broken(folder, "tokenizer_config.json", model_max_length=300)
+    assert load(folder, bind("numpy")).max_tokens == 300
+
+
+def test_the_embedding_may_have_its_copys_name_alone(folder: Path) -> None:
+    whole = load(folder, bind("numpy"))(TEXTS)
+    arrays = {name: x.raw.copy() for name, x in map_tensors(folder / "model.safetensors").items()}
+    arrays["encoder.embed_tokens.weight"] = arrays.pop("shared.weight")
+    write_tensors(folder / "model.safetensors", arrays)
+    np.testing.assert_array_equal(load(folder, bind("numpy"))(TEXTS), whole)
+    arrays["decoder.embed_tokens.weight"] = arrays["encoder.embed_tokens.weight"] + 1
+    write_tensors(folder / "model.safetensors", arrays)
+    with pytest.raises(Refused, match=r"decoder\.embed_tokens\.weight: a copy of encoder\.embed_tokens\.weight"):
         load(folder, bind("numpy"))
 
 

@@ -90,6 +90,26 @@ def test_copies_must_be_equal() -> None:
     assert "embedding" in plan(config(), stored(fid(named) | fids))
 
 
+EMBEDDINGS = ("shared.weight", "encoder.embed_tokens.weight", "decoder.embed_tokens.weight", "lm_head.weight")
+
+
+@pytest.mark.parametrize("style", [dict, fid])
+@pytest.mark.parametrize("kept", [range(4), [1], [2], [3], [1, 2], [2, 3], [1, 3]])
+def test_the_embedding_may_have_any_of_its_names(style: Callable[[Named], Named], kept: list[int]) -> None:
+    named = hugging_face(random(config(), 0, tied=True))
+    table = named.pop("shared.weight")
+    got = plan(config(), stored(style(named | {EMBEDDINGS[i]: table.copy() for i in kept})))
+    assert got["embedding"].theirs == next(iter(style({EMBEDDINGS[kept[0]]: table})))
+    assert set(got) == set(shapes(config(), tied=True)) - {"score.weight"}
+    for i in kept[1:]:
+        other = {EMBEDDINGS[j]: table + (i == j) for j in kept}
+        if EMBEDDINGS[i] == "lm_head.weight":
+            assert plan(config(), stored(style(named | other)))["decoder.lm_head"].theirs == "lm_head.weight"
+        else:
+            said = f"{next(iter(style({EMBEDDINGS[i]: table})))}: the same values as {got['embedding'].theirs}"
+            assert refusal(config(), style(named | other)).startswith(said)
+
+
 def test_a_head_equal_to_the_embedding_is_tied() -> None:
     named = hugging_face(random(config(), 0))
     tied = named | {"lm_head.weight": named["shared.weight"].copy()}
@@ -109,6 +129,10 @@ def test_every_missing_tensor_is_named(style: str) -> None:
         rest = {other: x for other, x in named.items() if other != name}
         if "lm_head" in name or "logits_dense" in name:
             plan(config(), stored(rest))
+        elif name == "shared.weight":  # lm_head stands in for it
+            assert plan(config(), stored(rest))["embedding"].theirs == "lm_head.weight"
+            del rest["lm_head.weight"]
+            assert "got no shared.weight" in refusal(config(), rest)
         else:
             assert f"got no {name}" in refusal(config(), rest)
 

@@ -326,7 +326,9 @@ def test_tables_1_and_3_start_from_t5(tmp_path: Path, from_ours: bool) -> None:
         files.save(folder, model)
         more = {}
     else:
-        write_t5(folder, hugging_face(model), {"model_type": "t5", **model.config.t5.__dict__})
+        write_t5(
+            folder, hugging_face(model), {"model_type": "t5", "tie_word_embeddings": False, **model.config.t5.__dict__}
+        )
     owners = {"question_encoder": "separate", "reranker": "separate"}
     copied = leaves(first_model(ModelTable(init=str(folder), glimmer=owners, **more), 0, 61))
     for name, x in copied.items():
@@ -630,7 +632,11 @@ def t5_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("t5")
     shutil.copy(DATA / "tiny_spiece.model", folder / "spiece.model")
     t5 = T5Config(512, 8, 2, 12, 12, 2, 4)
-    return write_t5(folder, hugging_face(random(settings("1/3", "1/4", t5), 0)), {"model_type": "t5", **t5.__dict__})
+    return write_t5(
+        folder,
+        hugging_face(random(settings("1/3", "1/4", t5), 0)),
+        {"model_type": "t5", "tie_word_embeddings": False, **t5.__dict__},
+    )
 
 
 @pytest.mark.usefixtures("no_curves")

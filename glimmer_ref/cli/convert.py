@@ -20,17 +20,24 @@ def add(commands: Any) -> None:
     parser.add_argument("--alpha", help="live proportion of the encoder's layers, like 1/3")
     parser.add_argument("--beta", help="live-A's proportion of the live layers, like 1/4")
     parser.add_argument("--seed", type=int, default=0, help="of the score layer's draw (default 0)")
+    for name, what in (
+        ("--tie", "is the head the embedding, or lm_head? (default: what the tensors show)"),
+        ("--scale-decoder-outputs", "is what the head reads scaled by d_model^-1/2? (default: as config.json says)"),
+    ):
+        parser.add_argument(name, choices=("yes", "no"), help=what)
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> None:
     """Convert, and say what was made."""
     from ..params import files
+    from ..params.head import Said
     from ..text.sentencepiece import find_tokenizer_json
 
-    model = files.convert(
-        args.t5, args.out, args.alpha, args.beta, args.seed, tokenizer_json=find_tokenizer_json(Path(args.t5))
-    )
+    answers = {None: None, "yes": True, "no": False}
+    said = Said(answers[args.tie], answers[args.scale_decoder_outputs])
+    tokenizer = find_tokenizer_json(Path(args.t5))
+    model = files.convert(args.t5, args.out, args.alpha, args.beta, args.seed, tokenizer_json=tokenizer, said=said)
     c = model.config
     print(
         f"{args.out}: {c.num_memory_layers} memory layers, {c.num_rerank_layers} live-A, "

@@ -17,11 +17,14 @@ import numpy as np
 from ..config import GlimmerConfig, T5Config
 from ..disk.read import PathLike, read_json
 from ..errors import Refused
+from .foreign import refuse_folder
+from .head import NOTHING, Said, head
 from .names import plan
 from .tensors import FLOATS, Stored, map_tensors, write_tensors
 from .torch_bin import read_torch
 from .tree import Model, draw, from_arrays, leaves, shapes
 
+PREFIXES = ("module.", "model.", "_orig_mod.")
 Reader = Callable[[Path], dict[str, Stored]]
 
 
@@ -44,21 +47,40 @@ def _shards(index: Path, read: Reader) -> dict[str, Stored]:
     return result
 
 
+def _unprefixed(tensors: dict[str, Stored]) -> dict[str, Stored]:
+    """Without what wrappers put before every name: DataParallel, Lightning, torch.compile."""
+    while tensors:
+        first = next(iter(tensors))
+        prefix = next((p for p in PREFIXES if first.startswith(p)), None)
+        if prefix is None or not all(name.startswith(prefix) for name in tensors):
+            break
+        tensors = {name.removeprefix(prefix): x for name, x in tensors.items()}
+    return tensors
+
+
 def open_checkpoint(folder: PathLike) -> dict[str, Stored]:
     """All tensors of a folder as they lie in its files, memory-mapped, under their own names.
 
-    The first of model.safetensors, its shards, pytorch_model.bin and its shards is taken.
+    The first of model.safetensors, its shards, pytorch_model.bin and its shards is taken. A prefix that all names
+    share, such as "module.", is left out.
 
     Raises:
-        Refused: none of them is there, a file is damaged, or shards do not fit their index.
+        Refused: none of them is there, a file is damaged or in another form, or shards do not fit their index.
     """
     folder = Path(folder)
     for name, read in (("model.safetensors", map_tensors), ("pytorch_model.bin", read_torch)):
         if (folder / name).exists():
-            return read(folder / name)
+            return _unprefixed(read(folder / name))
         if (folder / f"{name}.index.json").exists():
-            return _shards(folder / f"{name}.index.json", read)
+            return _unprefixed(_shards(folder / f"{name}.index.json", read))
+    refuse_folder(folder)
     raise Refused(f"{folder}", "model.safetensors or pytorch_model.bin, whole or with an index", "neither")
+
+
+def _config(folder: Path) -> Any:
+    """config.json, of a folder that may hold a model."""
+    refuse_folder(folder)
+    return read_json(folder / "config.json")
 
 
 def decode(name: str, stored: Stored, dtype: str, transposed: bool = False) -> np.ndarray:
@@ -68,7 +90,7 @@ def decode(name: str, stored: Stored, dtype: str, transposed: bool = False) -> n
         Refused: whole numbers, or values that are not finite, by its name.
     """
     if stored.dtype not in FLOATS:
-        raise Refused(name, f"weights as {', '.join(FLOATS)}", stored.dtype)
+        raise Refused(name, f"weights as {', '.join(FLOATS)}", stored.dtype, "if it is quantized, dequantize it first")
     x = Stored(stored.dtype, stored.raw.T if transposed else stored.raw).decode(dtype)
     if not np.isfinite(x).all():
         raise Refused(name, f"finite weights in {dtype}", f"{int((~np.isfinite(x)).sum())} that are not")
@@ -84,18 +106,33 @@ def read_checkpoint(folder: PathLike, dtype: str = "float32") -> dict[str, np.nd
     return {name: decode(name, stored, dtype) for name, stored in open_checkpoint(folder).items()}
 
 
-def _from_published(config: GlimmerConfig, theirs: Mapping[str, Stored], dtype: str) -> dict[str, np.ndarray]:
-    """Our leaves from published names, each an array of its own; without score layer where they have none."""
+def _scaling(config: GlimmerConfig, scaled: bool) -> GlimmerConfig:
+    return replace(config, t5=replace(config.t5, scale_decoder_outputs=scaled))
+
+
+def _from_published(
+    config: GlimmerConfig, data: Mapping[str, Any], theirs: Mapping[str, Stored], dtype: str, said: Said = NOTHING
+) -> tuple[GlimmerConfig, dict[str, np.ndarray]]:
+    """Our leaves from published names, each an array of its own; without score layer where they have none.
+
+    The config handed back knows whether the head is scaled (D18).
+    """
     lines = plan(config, theirs)
-    return {ours: decode(line.theirs, theirs[line.theirs], dtype, line.transposed) for ours, line in lines.items()}
+    tied, scaled = head(data, "decoder.lm_head" in lines, said)
+    if tied:
+        lines.pop("decoder.lm_head", None)
+    arrays = {ours: decode(line.theirs, theirs[line.theirs], dtype, line.transposed) for ours, line in lines.items()}
+    return _scaling(config, scaled), arrays
 
 
-def _grow(config: GlimmerConfig, arrays: Mapping[str, np.ndarray]) -> Model:
-    """The tree, with its config knowing whether the head is scaled: only a tied one, unless it says otherwise (D18)."""
+def _from_ours(config: GlimmerConfig, stored: Mapping[str, Stored], dtype: str) -> Model:
+    """The tree from our own names; only a tied head is scaled, unless the config says otherwise (D18)."""
+    layers = config.t5.num_layers + config.t5.num_decoder_layers
+    if layers > len(stored):
+        raise Refused("weights", f"tensors for {layers} layers", f"{len(stored)} tensors")
     if config.t5.scale_decoder_outputs is None:
-        tied = "decoder.lm_head" not in arrays
-        config = replace(config, t5=replace(config.t5, scale_decoder_outputs=tied))
-    return from_arrays(config, arrays)
+        config = _scaling(config, "decoder.lm_head" not in stored)
+    return from_arrays(config, {name: decode(name, x, dtype) for name, x in stored.items()})
 
 
 def load(folder: PathLike, dtype: str = "float32") -> Model:
@@ -111,17 +148,14 @@ def load(folder: PathLike, dtype: str = "float32") -> Model:
             another shape or not finite.
     """
     folder = Path(folder)
-    config = GlimmerConfig.from_json(read_json(folder / "config.json"))
-    stored = open_checkpoint(folder)
-    if not any(name.startswith(("memory.", "live.")) for name in stored):
-        arrays = _from_published(config, stored, dtype)
-        if "score.weight" not in arrays:
-            raise Refused(f"{folder}", "a score layer beside T5's weights", "none", "make one: glimmer-ref convert")
-        return _grow(config, arrays)
-    layers = config.t5.num_layers + config.t5.num_decoder_layers
-    if layers > len(stored):
-        raise Refused(f"{folder}", f"tensors for {layers} layers", f"{len(stored)} tensors")
-    return _grow(config, {name: decode(name, x, dtype) for name, x in stored.items()})
+    data = _config(folder)
+    config, stored = GlimmerConfig.from_json(data), open_checkpoint(folder)
+    if any(name.startswith(("memory.", "live.")) for name in stored):
+        return _from_ours(config, stored, dtype)
+    config, arrays = _from_published(config, data, stored, dtype)
+    if "score.weight" not in arrays:
+        raise Refused(f"{folder}", "a score layer beside T5's weights", "none", "make one: glimmer-ref convert")
+    return from_arrays(config, arrays)
 
 
 def _refuse_occupied(folder: Path) -> None:
@@ -181,6 +215,7 @@ def from_t5(
     beta: Fraction | str | None,
     seed: int,
     dtype: str = "float32",
+    said: Said = NOTHING,
     **more: Any,
 ) -> Model:
     """A GLIMMER from a T5 folder: memory takes its encoder's first layers, live the last.
@@ -191,21 +226,22 @@ def from_t5(
     Args:
         alpha, beta: as in `GlimmerConfig.from_proportions`; None where config.json has a section "glimmer".
         seed: of the score layer.
+        said: what decides about the head where config.json and tensors do not (D18).
         more: fields of `GlimmerConfig`.
 
     Raises:
         Refused: as `load`, or a cut that gives no whole layers.
     """
     folder = Path(folder)
-    config = _cut(read_json(folder / "config.json"), alpha, beta, more)
-    arrays = _from_published(config, open_checkpoint(folder), dtype)
+    data = _config(folder)
+    config, arrays = _from_published(_cut(data, alpha, beta, more), data, open_checkpoint(folder), dtype, said)
     if "score.weight" not in arrays:
         shape = shapes(config)["score.weight"]
         drawn = draw(np.random.default_rng(seed), "score.weight", shape, config.t5.d_kv)
         arrays["score.weight"] = drawn.astype(dtype)
         if config.score_norm:
             arrays["score.norm"] = np.ones(config.t5.d_model, dtype)
-    return _grow(config, arrays)
+    return from_arrays(config, arrays)
 
 
 def convert(

@@ -10,13 +10,14 @@ import numpy as np
 
 from ..config import GlimmerConfig, T5Config
 from ..errors import Refused
+from .foreign import DEQUANTIZE, MERGE
 from .tensors import Stored
 from .tree import shapes
 
 # Each line: their name, how, and our name while T5's encoder is still in one piece. {i} counts layers.
 #   =             the same array
 #   T             theirs is [out in] and ours [in out]
-#   copy          ours once more: may be there, and must then be equal
+#   copy          ours once more: may be there, alone, or beside it and then equal
 #   maybe, maybe-T  as = and T, but need not be there: head and score
 # Lines with wi are T5 1.0's, those with wi_0 and wi_1 are v1.1's.
 
@@ -156,9 +157,22 @@ def _some(names: list[str]) -> str:
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
+# What marks a tensor of another form of model: words of its name -> what it is, what to do about it.
+MARKS = (
+    (("lora_A", "lora_B", "lora_embedding_A"), "a PEFT adapter's", MERGE),
+    (("SCB", "weight_format"), "int8 of bitsandbytes", DEQUANTIZE),
+    (("absmax", "quant_map", "nested_absmax"), "4 bits of bitsandbytes", DEQUANTIZE),
+    (("qweight", "qzeros", "g_idx"), "4 bits of GPTQ or AWQ", DEQUANTIZE),
+    (("weight_scale", "weight_scale_inv", "input_scale", "weight_packed"), "quantized to 8 bits or fewer", DEQUANTIZE),
+)
+
+
 def _refuse_other_models(names: Mapping[str, Stored]) -> None:
     """What is known to look like T5 and to be another function, or laid out in another way."""
     for name in names:
+        for marks, what, do in MARKS:
+            if not {*marks}.isdisjoint(name.split(".")):
+                raise Refused(name, "plain weights of T5", f"a tensor that is {what}", do)
         if "EncDecAttention.relative_attention_bias" in name:
             raise Refused(
                 name,
@@ -208,6 +222,19 @@ def _check_names(naming: str, table: list[Line], theirs: Mapping[str, Stored], s
         raise Refused("score_norm.weight", "one only beside score.weight, where the config has score_norm", "it alone")
 
 
+def one_embedding(table: list[Line], theirs: Mapping[str, Stored]) -> list[Line]:
+    """The table for a checkpoint that lacks the embedding and has it under the name of a copy, or of a tied head.
+
+    Source: transformers ties the names of one table to the first of these that a file holds; savers that drop
+        doubles of one array keep any of them.
+    """
+    first = table[0]
+    copies = [line for line in table if line.how == "copy" or (line.how, line.ours) == ("maybe", "decoder.lm_head")]
+    found = next((line for line in (first, *copies) if line.theirs in theirs), first)
+    rest = [line for line in table if line not in (first, found)]
+    return [Line(found.theirs, "=", first.ours), *rest]
+
+
 def plan(config: GlimmerConfig, theirs: Mapping[str, Stored]) -> dict[str, Line]:
     """Which of their tensors each of our leaves is made of.
 
@@ -222,6 +249,7 @@ def plan(config: GlimmerConfig, theirs: Mapping[str, Stored]) -> dict[str, Line]
     """
     _refuse_other_models(theirs)
     naming, table = _naming(config, theirs)
+    table = one_embedding(table, theirs)
     _check_names(naming, table, theirs, config.score_norm)
     wanted = shapes(config)
     embedding = theirs[table[0].theirs]

@@ -14,6 +14,7 @@ from safetensors import SafetensorError, safe_open
 
 from ..disk.write import written
 from ..errors import Refused
+from .foreign import SAFETENSORS, refuse_file
 
 MOST_HEADER_BYTES = 16 * 2**20
 MOST_TENSORS = 65_536
@@ -88,12 +89,14 @@ def _header(path: Path, file: BinaryIO, size: int) -> tuple[dict[str, Any], int]
     """The header's entries, and where the data begin."""
     length = int.from_bytes(file.read(8), "little")
     if length > MOST_HEADER_BYTES:
+        refuse_file(path, SAFETENSORS[0])
         raise Refused(f"{path}", f"a header of at most {MOST_HEADER_BYTES} bytes", f"{length}", "not safetensors?")
     if length > size - 8:
         raise Refused(f"{path}", f"a header of {length} bytes", f"{size - 8} bytes in all", "truncated?")
     try:
         header = json.loads(file.read(length).decode("utf-8"), object_pairs_hook=_no_doubles)
     except (ValueError, RecursionError) as e:
+        refuse_file(path, SAFETENSORS[0])
         raise Refused(f"{path}", "a header in JSON", f"{str(e)[:80]}", "not safetensors?") from None
     if not isinstance(header, dict):
         raise Refused(f"{path}", "a header with names", type(header).__name__, "not safetensors?")
@@ -115,7 +118,7 @@ def _validate(path: Path) -> None:
 def _view(where: str, entry: Mapping[str, Any], data: np.ndarray) -> Stored:
     tag, shape, (begin, end) = entry["dtype"], entry["shape"], entry["data_offsets"]
     if tag not in TYPES:
-        raise Refused(where, f"one of {', '.join(TYPES)}", f"type {tag}", "convert it to one of these first")
+        raise Refused(where, f"one of {', '.join(TYPES)}", f"type {tag}", "if it is quantized, dequantize it first")
     try:
         return Stored(tag, data[begin:end].view(TYPES[tag]).reshape(shape))
     except (ValueError, OverflowError, MemoryError) as e:

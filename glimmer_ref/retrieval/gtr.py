@@ -21,7 +21,7 @@ from ..disk.read import read_json
 from ..errors import Refused
 from ..ops import Ops
 from ..params.files import decode, open_checkpoint
-from ..params.names import HUGGING_FACE, lines
+from ..params.names import HUGGING_FACE, lines, one_embedding
 from ..params.tensors import Stored
 from ..params.tree import PRODUCTS, Stack, assemble_stack, leaves, map_named
 from ..t5 import encode
@@ -32,6 +32,9 @@ from .manifest import digest_of, weights_digest
 
 MODULES = ("Transformer", "Pooling", "Dense", "Normalize")
 BATCH_TOKENS = 8192  # embedded at a time; fixed, because other batches give other last bits
+OWN_TOKENS = 512  # of a text, where no file states a limit: what GTR was trained and published with
+MOST_TOKENS = 1 << 20
+NO_LIMIT = 10**20  # transformers writes 10^30 or 10^20 for a tokenizer without limit
 NO_LENGTH = 1e-12  # what a vector's length is at least taken for, as torch's normalize does
 DO = "only GTR's own modules are told here"
 
@@ -149,16 +152,21 @@ def _check_pooling(folder: Path) -> None:
         raise Refused(str(path), "the mean over tokens", json.dumps(mode)[:60], DO)
 
 
+def _length(path: Path, key: str) -> int | None:
+    """A length of texts, None where none is stated, or one so large that the tokenizer's library means none by it."""
+    length = _object(path).get(key) if path.exists() else None
+    if length is None or (isinstance(length, int | float) and length >= NO_LIMIT):
+        return None
+    if not isinstance(length, int) or isinstance(length, bool) or not 2 <= length <= MOST_TOKENS:
+        raise Refused(str(path), f"{key}: a whole number from 2 to {MOST_TOKENS}", repr(length)[:60])
+    return length
+
+
 def _max_tokens(folder: Path) -> int:
-    """How long a text may be: of the module, else of its tokenizer."""
-    for name, key in (("sentence_bert_config.json", "max_seq_length"), ("tokenizer_config.json", "model_max_length")):
-        path = folder / name
-        length = _object(path).get(key) if path.exists() else None
-        if length is not None:
-            if not isinstance(length, int) or isinstance(length, bool) or not 2 <= length <= 1 << 20:
-                raise Refused(str(path), f"{key}: a whole number from 2 to {1 << 20}", repr(length)[:60])
-            return length
-    raise Refused(str(folder), "max_seq_length in sentence_bert_config.json, or model_max_length", "neither")
+    """How long a text may be: of the module, else of its tokenizer, else GTR's own."""
+    of_module = _length(folder / "sentence_bert_config.json", "max_seq_length")
+    of_tokenizer = _length(folder / "tokenizer_config.json", "model_max_length")
+    return of_module or of_tokenizer or OWN_TOKENS
 
 
 def _tokenizer(folder: Path, vocab_size: int) -> Tokenizer:
@@ -177,6 +185,7 @@ def _tokenizer(folder: Path, vocab_size: int) -> Tokenizer:
 def _encoder(stored: dict[str, Stored], t5: T5Config, dtype: str, where: Path) -> tuple[Array, Stack, Array]:
     """T5's encoder under published names, nothing missing and nothing left over."""
     table = [x for x in lines(HUGGING_FACE, t5) if x.ours.startswith(("embedding", "encoder.", "final_norm"))]
+    table = one_embedding(table, stored)
     names = {x.ours: x for x in table if x.how != "copy"}
 
     def leaf(ours: str, shape: tuple[int, ...]) -> Array:
@@ -193,7 +202,7 @@ def _encoder(stored: dict[str, Stored], t5: T5Config, dtype: str, where: Path) -
     norm = leaf("final_norm", (t5.d_model,))
     for copy in (x.theirs for x in table if x.how == "copy"):
         if copy in stored and not np.array_equal(decode(copy, stored.pop(copy), dtype), embedding):
-            raise Refused(f"{where}: {copy}", "a copy of shared.weight", "other numbers")
+            raise Refused(f"{where}: {copy}", f"a copy of {table[0].theirs}", "other numbers")
     if stored:
         raise Refused(str(where), "T5's encoder alone", f"also {min(stored)}")
     return embedding, stack, norm

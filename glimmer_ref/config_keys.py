@@ -1,0 +1,110 @@
+"""The keys of a published T5's config.json that change what the model computes, under our names.
+
+Source: T5Config and MT5Config of transformers 5.23, and what its modeling_t5.py reads of them. `tie_word_embeddings`
+and `scale_decoder_outputs` concern the head, which the weights decide with them: see params/head.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from .errors import Refused
+
+FILE = "config.json"
+ALIASES = {
+    "hidden_size": "d_model",
+    "num_attention_heads": "num_heads",
+    "num_hidden_layers": "num_layers",
+    "head_dim": "d_kv",
+}
+# What each kind of model does where its config says nothing of the feed-forward.
+FEED_FORWARD = {"t5": "relu", "mt5": "gated-gelu"}
+OTHER_KINDS = {
+    "umt5": "it has a position table in every layer",
+    "longt5": "its encoder attends locally",
+    "switch_transformers": "its feed-forwards are mixtures of experts",
+}
+# (activation, gated) -> ours; the tanh form of GELU has two names.
+ACTIVATIONS = {
+    ("relu", False): "relu",
+    ("gelu_new", True): "gated-gelu",
+    ("gelu_pytorch_tanh", True): "gated-gelu",
+}
+# Keys that make another model of any config, and what to do about each.
+OTHER_MODELS = {
+    "quantization_config": "load it with transformers, dequantize() it and save_pretrained in float32",
+    "per_layer_config": "all layers have the same shapes here",
+}
+
+
+def _kind(data: Mapping[str, Any]) -> str:
+    kind = data.get("model_type")
+    if kind is None:
+        return "t5"
+    if not isinstance(kind, str) or kind not in FEED_FORWARD:
+        reason = OTHER_KINDS.get(str(kind), "another architecture is another function")
+        raise Refused(f"{FILE}: model_type", " or ".join(FEED_FORWARD), repr(kind)[:60], reason)
+    return kind
+
+
+def _unaliased(data: Mapping[str, Any]) -> dict[str, Any]:
+    """The keys that have a value, under T5's own names."""
+    values = {key: value for key, value in data.items() if value is not None}
+    for alias, name in ALIASES.items():
+        value = values.pop(alias, None)
+        if value is not None and values.setdefault(name, value) != value:
+            raise Refused(f"{FILE}: {alias}", f"the same as {name}={values[name]!r:.60}", f"{value!r:.60}")
+    return values
+
+
+def _feed_forward(values: Mapping[str, Any], default: str) -> str:
+    """What `feed_forward_proj` says, which `dense_act_fn` and `is_gated_act` overrule."""
+    said = values.get("feed_forward_proj", default)
+    words = str(said).split("-")
+    activation = values.get("dense_act_fn", "gelu_new" if said == "gated-gelu" else words[-1])
+    gated = values.get("is_gated_act", words[0] == "gated")
+    known = isinstance(gated, bool) and (len(words) == 1 or (len(words) == 2 and words[0] == "gated"))
+    ours = ACTIVATIONS.get((str(activation), gated)) if known else None
+    if ours is None:
+        raise Refused(
+            f"{FILE}: feed_forward_proj",
+            "gated-gelu (in its tanh form, gelu_new) or relu",
+            f"feed_forward_proj={said!r:.40}, dense_act_fn={activation!r:.40}, is_gated_act={gated!r:.40}",
+            "another activation is another function",
+        )
+    return ours
+
+
+def _end(data: Mapping[str, Any]) -> Any:
+    """The one token that ends an answer; a list of one is that one."""
+    end = data.get("eos_token_id", 1)
+    if isinstance(end, list) and len(end) == 1:
+        return end[0]
+    if end is None or isinstance(end, list):
+        raise Refused(f"{FILE}: eos_token_id", "one token that ends an answer", f"{end!r:.60}", "state one")
+    return end
+
+
+def published(data: Any) -> dict[str, Any]:
+    """A published config.json under T5's own names, its aliases and overrides resolved.
+
+    Keys that do not concern the forward pass are handed on as they are.
+
+    Raises:
+        Refused: no object, another kind of model, an activation that is not told here, a quantized model, two names
+            of one size that disagree, or several tokens that end an answer.
+    """
+    if not isinstance(data, Mapping):
+        raise Refused(FILE, "an object with T5's sizes", type(data).__name__)
+    kind, values = _kind(data), _unaliased(data)
+    for key, do in OTHER_MODELS.items():
+        if key in values:
+            raise Refused(f"{FILE}: {key}", "none", f"{values[key]!r:.80}", do)
+    values["feed_forward_proj"] = _feed_forward(values, FEED_FORWARD[kind])
+    values["eos_token_id"] = _end(data)
+    # T5 starts an answer with its padding.
+    values.setdefault("decoder_start_token_id", values.get("pad_token_id", 0))
+    if "num_layers" in values:
+        values.setdefault("num_decoder_layers", values["num_layers"])
+    return values

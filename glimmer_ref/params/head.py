@@ -1,0 +1,84 @@
+"""The head of a published T5: which table it is, and whether what it reads is scaled by d_model^-1/2 (D18).
+
+Two keys of config.json and the tensors have a say. transformers 5.23 takes lm_head.weight wherever it differs from the
+embedding, and scales as `scale_decoder_outputs` says, else unless `tie_word_embeddings` is false. That is followed,
+except where a published file is read in other ways too:
+
+    tie_word_embeddings    lm_head           transformers 5.23     here
+    true or absent         absent or equal   embedding, scaled     the same
+    true or absent         distinct          lm_head, scaled       refused, unless scale_decoder_outputs is stated
+    false                  absent or equal   embedding, unscaled   the same
+    false                  distinct          lm_head, unscaled     the same
+
+Source: the second line is the embedding, scaled, in transformers 4; transformers 5.0 wrote such files of T5.1.1, whose
+head was trained as lm_head, unscaled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ..errors import Refused
+
+FLAGS = "say which: convert with --tie yes|no or --scale-decoder-outputs yes|no, or state scale_decoder_outputs"
+
+
+@dataclass(frozen=True)
+class Said:
+    """What a caller says of the head, over config.json; None leaves it to the file.
+
+    Args:
+        tie: the head is the embedding, or lm_head where there is one; scaled if tied, unless that is stated.
+        scale_decoder_outputs: scaled or not, whichever the head is.
+    """
+
+    tie: bool | None = None
+    scale_decoder_outputs: bool | None = None
+
+
+NOTHING = Said()
+
+
+def _flag(data: Mapping[str, Any], key: str) -> bool | None:
+    value = data.get(key)
+    if value is not None and not isinstance(value, bool):
+        raise Refused(f"config.json: {key}", "true or false", f"{value!r:.60}")
+    return value
+
+
+def _one_reading(data: Mapping[str, Any], ties: bool, distinct: bool, stated: bool | None) -> bool:
+    """Is it scaled, where nobody said it outright?"""
+    if data.get("model_type") == "mt5":
+        # transformers 5 never scales mT5's head and has no key for it; 4 scales a tied one.
+        if stated or (ties and not distinct):
+            raise Refused("mT5's head", "lm_head.weight, unscaled", "a tied or scaled one", FLAGS)
+        return False
+    if ties and distinct:
+        got = "another, and tie_word_embeddings is not false in config.json"
+        raise Refused("lm_head.weight", "none, or equal to shared.weight, for a tied head", got, FLAGS)
+    if ties and "scale_decoder_outputs" in data:  # transformers 5 takes null for false
+        raise Refused("config.json: scale_decoder_outputs", "true or false", "null", FLAGS)
+    return ties
+
+
+def head(data: Mapping[str, Any], distinct: bool, said: Said) -> tuple[bool, bool]:
+    """Is the head the embedding, and is what it reads scaled?
+
+    Args:
+        data: the published config.json.
+        distinct: is there an lm_head that differs from the embedding?
+
+    Raises:
+        Refused: a key that is neither true nor false, or a file that is read in more than one way.
+    """
+    ties, stated = _flag(data, "tie_word_embeddings"), _flag(data, "scale_decoder_outputs")
+    tied = not distinct or said.tie is True
+    if said.scale_decoder_outputs is not None:
+        return tied, said.scale_decoder_outputs
+    if stated is not None and data.get("model_type") != "mt5":
+        return tied, stated
+    if said.tie is not None:
+        return tied, said.tie
+    return tied, _one_reading(data, ties is not False, distinct, stated)
