@@ -51,7 +51,7 @@ class Stages(Ops):
     """
 
     def __init__(self, ops: Ops) -> None:
-        super().__init__(ops.telling)
+        super().__init__(ops.backend)
         self.inner, self.begun = ops, list[tuple[str, Watch]]()
 
     def at(self, name: str) -> Ops:
