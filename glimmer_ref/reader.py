@@ -174,9 +174,7 @@ class Reader:
         scores = none if got.scores is None else np.split(got.scores, starts)
         ids = [a.ids for a in answers]
         cost = cost_of(listener, self.model, system, q.lengths, lengths, got, ids, isinstance(source, Memory))
-        attended: Sequence[np.ndarray | None] = none
-        if attention:
-            attended = attention_shares(trace.arrays, q.lengths, passages.lengths, counts, got)
+        attended = attention_shares(trace.arrays, q.lengths, passages.lengths, counts, got) if attention else none
         result = [
             Answer(
                 words.decode(a.ids), a.ids, words.pieces(a.ids), a.log_probability, system,
