@@ -61,5 +61,5 @@ class Clock(Listener):
 
         None where a subclass overrides single operations, which it would not hear.
         """
-        inner = None if self.heard() else self.ops.whole(name)
+        inner = None if self.overrides() else self.ops.whole(name)
         return inner and (lambda *args: self.hear(name, inner, args))

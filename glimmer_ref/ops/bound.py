@@ -163,7 +163,7 @@ class Listener(Ops):
         """The result of an operation that no override has taken: `operation` is that of `ops`."""
         return operation(*args)
 
-    def heard(self) -> bool:
+    def overrides(self) -> bool:
         """Does a subclass, or the listener itself, override single operations?"""
         return any(name in vars(self) or getattr(type(self), name) is not getattr(Listener, name) for name in FORWARD)
 
