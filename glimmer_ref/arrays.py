@@ -24,6 +24,11 @@ def offsets(lengths: Ints) -> Ints:
     return np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
 
 
+def zeros(*shape: int) -> Array:
+    """An array of that shape which takes no memory: one zero, seen many times."""
+    return np.broadcast_to(np.float32(0), shape)
+
+
 def places(lengths: Ints, start: Ints | int = 0) -> Ints:
     """0, 1, 2 .. within each sequence, counted from `start`: [b] -> [N]."""
     begins = np.repeat(offsets(lengths)[:-1], lengths)

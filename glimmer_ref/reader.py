@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .answer import Answer, by_stage, together
+from .answer import Answer, compare, cost_of
 from .arrays import Arriving, Ints, States, Tokens
 from .errors import Refused
 from .listeners import Clock, Trace
@@ -24,7 +24,6 @@ from .text.borrowed import FILE, Groups, Lender, Reading, read_groups
 from .text.inputs import Passage, as_passages, passage_text, passage_tokens, question_text, question_tokens
 from .text.tokenizer import Tokenizer
 from .tracing import attention_shares, trace_ids
-from .whatif.traced import traced_macs
 
 BUNDLED = "mini"
 
@@ -100,9 +99,11 @@ class Reader:
         Raises:
             Refused: an empty question or passage, m > k, k > passages, an unknown system.
         """
+        clock = Clock(self.ops)
         known = source if isinstance(source, Memory) else as_passages(source)
-        rows, retrieval = self.retrieve(question, known, k)
-        return self.ask_many([question], known, [rows], system, m, attention, retrieval)[0]
+        with clock.during("retrieval"):
+            rows, retrieval = self.retrieve(question, known, k)
+        return self._answers(clock, [question], known, [rows], system, m, attention, retrieval)[0]
 
     def retrieve(self, question: str, source: Memory | Sequence[Passage], k: int | None) -> tuple[Ints, str]:
         """Rows of the k passages to consider, and how they were found."""
@@ -125,19 +126,9 @@ class Reader:
         """Words of the question that the tokenizer's vocabulary does not hold."""
         return self.tokenizer.unknown_words(question_text(self.config, question))
 
-    def compare(self, answer: Answer, question: str) -> dict[str, dict[str, int]]:
-        """Multiply-adds by stage of each system, had it given this answer from the same k passages.
-
-        The answer's own system is as counted while it ran; attention is within its stage.
-        """
-        q = question_tokens(self.config, self.tokenizer, [question])
-        lengths = [int(n) for n in passage_tokens(self.config, self.tokenizer, answer.passages).lengths]
-        steps = min(len(answer.ids) + 1, self.config.answer_tokens)
-        result = {}
-        for system in SYSTEMS:
-            macs = traced_macs(self.config, system, int(q.lengths[0]), lengths, steps, len(answer.selected))
-            result[system] = by_stage({**macs, **answer.macs} if system == answer.system else macs)
-        return result
+    def compare(self, answer: Answer) -> dict[str, dict[str, int]]:
+        """Multiply-adds by stage of each system, had it given this answer. See `answer.compare`."""
+        return compare(self.config, answer)
 
     def ask_many(
         self,
@@ -151,35 +142,51 @@ class Reader:
     ) -> list[Answer]:
         """Answer several questions in one batch, each from its own rows of one source.
 
-        `macs` and `seconds` of each answer are those of the whole batch.
+        `macs`, `macs_done` and `seconds` of each answer are those of the whole batch.
         """
+        return self._answers(Clock(self.ops), questions, source, rows, system, m, attention, retrieval)
+
+    def _answers(
+        self,
+        clock: Clock,
+        questions: Sequence[str],
+        source: Memory | Sequence[Passage],
+        rows: Sequence[Ints],
+        system: str,
+        m: int | None,
+        attention: bool,
+        retrieval: str,
+    ) -> list[Answer]:
         counts = np.array([len(r) for r in rows], np.int64)
         m = self._check(system, counts, m)
-        clock = Clock(self.ops)
         trace = Trace(clock, only=r"decoder\..*cross_attention\.probs")
         listener = trace if attention else clock
-        chosen = [self._passages(source, r) for r in rows]
-        read = [self._reading(text, some, source) for text, some in zip(questions, chosen, strict=True)]
-        q = self._questions(questions, read)
+        with clock.during("text"):
+            chosen = [self._passages(source, r) for r in rows]
+            read = [self._reading(text, some, source) for text, some in zip(questions, chosen, strict=True)]
+            q = self._questions(questions, read)
         with self.limited():
             passages = self._inputs(listener, clock, source, np.concatenate(rows), system, read, chosen)
             got = SYSTEMS[system](listener, self.model, q, passages, counts, m)
             answers = fid.greedy(listener, self.model, got.memory, self.config.answer_tokens)
-        scores = [None] * len(rows) if got.scores is None else np.split(got.scores, np.cumsum(counts)[:-1])
-        steps = min(max(len(a.ids) for a in answers) + 1, self.config.answer_tokens)
-        macs = together(self.config, system, q, passages, counts, got.selected, steps, isinstance(source, Memory))
-        attended: Sequence[np.ndarray | None] = [None] * len(rows)
-        if attention:
-            attended = attention_shares(trace.arrays, q.lengths, passages.lengths, counts, got)
-        return [
+        starts = np.cumsum(counts)[:-1]
+        lengths, none = np.split(passages.lengths, starts), [None] * len(rows)
+        scores = none if got.scores is None else np.split(got.scores, starts)
+        ids = [a.ids for a in answers]
+        cost = cost_of(listener, self.model, system, q.lengths, lengths, got, ids, isinstance(source, Memory))
+        attended = attention_shares(trace.arrays, q.lengths, passages.lengths, counts, got) if attention else none
+        result = [
             Answer(
                 words.decode(a.ids), a.ids, words.pieces(a.ids), a.log_probability, system,
-                c, retrieval, s, [int(i) for i in sel], macs, clock.seconds, at, self.precision, borrowed, unknown,
+                c, retrieval, s, sel.tolist(), **cost, seconds=clock.seconds, question_tokens=int(n),
+                passage_tokens=p.tolist(), attention=at, precision=self.precision, borrowed=borrowed, unknown=unknown,
             )
-            for (words, borrowed, unknown), a, c, s, sel, at in zip(
-                read, answers, chosen, scores, got.selected, attended, strict=True
+            for (words, borrowed, unknown), a, c, s, sel, n, p, at in zip(
+                read, answers, chosen, scores, got.selected, q.lengths, lengths, attended, strict=True
             )
         ]  # fmt: skip
+        clock.rest()
+        return result
 
     def _check(self, system: str, counts: Ints, m: int | None) -> int:
         if system not in SYSTEMS:
@@ -233,9 +240,10 @@ class Reader:
             stored = source.stream(rows, dtype=self.model.embedding.dtype.name)
             parts = (replace(p, states=self.ops.put(p.states)) for p in clock.waits("read", stored.parts))
             return Arriving(parts, stored.lengths)
-        tokens = Tokens.end_to_end(
-            [passage_tokens(self.config, r.tokenizer, some) for r, some in zip(read, chosen, strict=True)]
-        )
+        with clock.during("text"):
+            tokens = Tokens.end_to_end(
+                [passage_tokens(self.config, r.tokenizer, some) for r, some in zip(read, chosen, strict=True)]
+            )
         return tokens if system in FROM_TEXT else lumen.encode_passages(ops, self.model, tokens)
 
     def trace(

@@ -252,7 +252,7 @@ def kilt_predictions(folder: str | Path, setting: Setting, files: Mapping[str, S
 
 
 def draw(results: Sequence[Mapping[str, Any]], system: str, path: str | Path) -> None:
-    """Figure 3's curves of one's own model: score against k and against its cost, a line for each m.
+    """Figure 3's curves of one's own model: score against k and the algorithm's cost, a line for each m.
 
     Raises:
         Refused: a file that cannot be written.

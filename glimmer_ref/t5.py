@@ -85,15 +85,15 @@ def attention_block(ops: Ops, t5: T5Config, w: Attention, x: Array, bias: Array,
 
 
 @composite
-def feed_forward_block(ops: Ops, t5: T5Config, w: FeedForward, x: Array, rows: Ints) -> Array:
+def feed_forward_block(ops: Ops, t5: T5Config, w: FeedForward, x: Array, lengths: Ints) -> Array:
     """x + wo(gelu(wi_0 n) * (wi_1 n)), or x + wo(relu(wi_0 n)) in T5 1.0, n = norm(x): [N d] -> [N d]."""
     n = ops.rms_norm(x, w.norm, t5.layer_norm_epsilon)
     if w.wi_1 is None:
         hidden = ops.relu(ops.linear(n, w.wi_0))
     else:
         hidden = ops.gated_gelu(ops.linear(n, w.wi_0), ops.linear(n, w.wi_1))
-    ops.mark("hidden", hidden, rows)
-    return ops.mark("out", ops.add(x, ops.dropout(ops.linear(ops.dropout(hidden), w.wo))), rows)
+    ops.mark("hidden", hidden, lengths)
+    return ops.mark("out", ops.add(x, ops.dropout(ops.linear(ops.dropout(hidden), w.wo))), lengths)
 
 
 def encoder_layer(ops: Ops, t5: T5Config, w: EncoderLayer, x: Array, bias: Array, spans: Spans) -> Array:

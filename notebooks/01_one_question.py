@@ -578,7 +578,7 @@ STAGES = {
     "m best pairs": (("live_b",), "#7fa8cf", "//"),
     "decoder and its keys": (("cross", "decoder", "head"), "#e0a030", ""),
 }
-costs = reader.compare(whole, question.text)
+costs = reader.compare(whole)
 figure, axes = plt.subplots(figsize=(9, 2.3))
 for y, system in enumerate(("fid", "lumen", "glimmer")):
     at = 0.0

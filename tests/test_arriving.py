@@ -21,8 +21,7 @@ from glimmer_ref.arrays import Array, Arriving, Ints, States
 from glimmer_ref.config import GlimmerConfig
 from glimmer_ref.errors import Refused
 from glimmer_ref.listeners import Clock
-from glimmer_ref.ops import Ops, bind
-from glimmer_ref.ops.contract import OPERATIONS, Listener
+from glimmer_ref.ops import Listener, Ops, bind
 from glimmer_ref.paper.glimmer import Read
 from glimmer_ref.paper.lumen import encode_passages
 from glimmer_ref.paper.systems import SYSTEMS
@@ -113,19 +112,11 @@ class AfterTheChoice(Listener):
         self.choice: list[Ints] = []
         super().__init__(ops)
 
-    def _wrap(self, ops: Ops) -> None:
-        super()._wrap(ops)
-        for name in OPERATIONS:
-            setattr(self, name, self._noted(getattr(ops, name)))
-
-    def _noted(self, operation: Callable[..., Any]) -> Callable[..., Any]:
-        def noted(*args: Any) -> Any:
-            result = operation(*args)
-            if self.choice:
-                self.rows.append(len(result))
-            return result
-
-        return noted
+    def hear(self, name: str, operation: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+        result = operation(*args)
+        if self.choice:
+            self.rows.append(len(result))
+        return result
 
     def mark(self, name: str, x: Array, lengths: Ints | None = None) -> Array:
         if self.path == "live_a." and name == "out":

@@ -111,10 +111,21 @@ ARGS = {name: arguments(CASES["ragged"], name, True, True, True) for name in OPE
 
 def test_a_backward_takes_its_forwards_arguments() -> None:
     for name in OPERANDS:
-        assert list(contract._BACKWARD[f"{name}_backward"]) == ["dy", *contract._FORWARD[name]]
+        backward = contract.BACKWARD[f"{name}_backward"].parameters
+        assert list(backward) == ["dy", *contract.FORWARD[name].parameters]
     without = {"put", "get", "pack", "pack_table", "attention_probs", "argmax"}
     assert set(contract.OPERATIONS) - set(OPERANDS) == without
-    assert len(contract._BACKWARD) == len(OPERANDS)
+    assert len(contract.BACKWARD) == len(OPERANDS)
+
+
+@pytest.mark.parametrize("name", OPERANDS)
+def test_every_operand_gets_a_cotangent(name: str) -> None:
+    """Which arguments these are is declared, not read from an annotation."""
+    args = ARGS[name]
+    got = NUMPY.backward[name](np.ones_like(getattr(NUMPY, name)(*args)), *args)
+    assert len(got) == len(OPERANDS[name])
+    for i, cotangent in zip(OPERANDS[name], got, strict=True):
+        assert cotangent is None or cotangent.shape == args[i].shape
 
 
 # Whole models. Every number of every weight is moved, so they are as small as they can be.
@@ -375,7 +386,7 @@ def test_packed_weights_get_plain_gradients() -> None:
     """The fast telling's forward with the oracle's backward: float32 weights in panels, by identity as all others."""
     telling = types.ModuleType("mixed")
     vars(telling).update(vars(numba_ops))
-    for name in contract._BACKWARD:
+    for name in contract.BACKWARD:
         setattr(telling, name, of_plain_weights(getattr(numpy_ops, name)))
     settings = tiny(t5=replace(TINY, scale_decoder_outputs=True))
     plain = random(settings, 0, "float32", tied=True)

@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 
 from glimmer_ref.arrays import places
 from glimmer_ref.config import T5Config
-from glimmer_ref.ops import PRECISIONS, Ops, Spans, bind, threads
-from glimmer_ref.ops.contract import Listener
+from glimmer_ref.ops import PRECISIONS, Listener, Ops, Spans, bind, threads
 from glimmer_ref.params.tree import Attention, FeedForward, draw
 from glimmer_ref.t5 import attention_block, feed_forward_block, position_bias
 

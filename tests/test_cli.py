@@ -61,7 +61,8 @@ def test_ask_explain_fits_the_terminal(run: Run) -> None:
     assert max(map(len, out.splitlines())) <= 80
     kept = [row for row in out.splitlines() if row.startswith("kept")]
     assert len(kept) == 5 and "test-1677" in kept[0]
-    for word in ("live-A", "score", "live-B", "share of fid", "lexical"):
+    said = ("live-A", "score", "live-B", "share of fid", "lexical", "passages (encoded)", "were they stored", "other")
+    for word in said:
         assert word in out
 
 
@@ -75,6 +76,10 @@ def test_ask_json(run: Run, system: str) -> None:
     kept = [p for p in data["passages"] if p["kept"]]
     assert len(kept) == (5 if system == "glimmer" else 6)
     assert all(isinstance(p["score"], float) == (system == "glimmer") for p in data["passages"])
+    assert all(p["tokens"] > 0 for p in data["passages"]) and data["question_tokens"] > 0
+    assert data["macs_done"] == data["macs"] and data["stored"] is False, "the reference, which has encoded them now"
+    assert ("memory" in data["macs"]) == ("memory" in data["seconds"]) == (system != "fid")
+    assert "" not in data["seconds"] and {"retrieval", "text", "other"} < set(data["seconds"])
 
 
 def test_ask_plot(run: Run, tmp_path: Path) -> None:
@@ -101,6 +106,7 @@ def test_memory_is_built_used_and_held_to_its_weights(run: Run, tmp_path: Path, 
     assert json.loads(run("memory", "info", folder + "8", "--json")[1])["dtype"] == "int8"
     _, out, _ = run("ask", QUESTION, "--memory", folder + "8", "--explain")
     assert out.startswith("Jorian Nettleworth\n") and "\nwaited for memory " in out
+    assert "\npassages (stored) " in out and "Stored passages are in no sum." in out and "were they" not in out
     tensors: dict[str, Any] = {name: t.decode() for name, t in map_tensors(copy / "model.safetensors").items()}
     tensors["memory.layer_0.attention.q"] = tensors["memory.layer_0.attention.q"] * np.float32(1.001)
     write_tensors(copy / "model.safetensors", tensors)

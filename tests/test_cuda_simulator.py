@@ -26,8 +26,8 @@ from glimmer_ref.golden import case as cases
 from glimmer_ref.golden import check, runs
 from glimmer_ref.golden.cases import CASES
 from glimmer_ref.listeners import Tape
-from glimmer_ref.ops import Spans, bind, cuda_device
-from glimmer_ref.ops.contract import OPERATIONS, Listener
+from glimmer_ref.ops import Listener, Spans, bind, cuda_device
+from glimmer_ref.ops.contract import OPERATIONS
 from glimmer_ref.ops.cuda_kernel import EVERYONE
 from glimmer_ref.ops.cuda_products import gated, product
 from glimmer_ref.paper.fid import greedy

@@ -13,8 +13,7 @@ from safetensors.numpy import load_file
 import glimmer_ref
 from glimmer_ref import Refused
 from glimmer_ref.cli import main
-from glimmer_ref.ops import bind, numba_blocks, threads
-from glimmer_ref.ops.contract import Listener
+from glimmer_ref.ops import Listener, bind, numba_blocks, threads
 from glimmer_ref.reader import bundled
 
 numba = pytest.importorskip("numba")

@@ -51,7 +51,7 @@ class Stages(Ops):
     """
 
     def __init__(self, ops: Ops) -> None:
-        super().__init__(ops.telling)
+        vars(self).update(vars(ops))  # bound and checked already: that would take longer than a short work
         self.inner, self.begun = ops, list[tuple[str, Watch]]()
 
     def at(self, name: str) -> Ops:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..arrays import Array, States, Tokens, places
+from ..arrays import Array, States, Tokens, places, zeros
 from ..config import SIZES, GlimmerConfig, T5Config
 from ..errors import Refused
 from ..listeners import Count
@@ -265,9 +265,12 @@ def prepare(work: Work, ops: Ops, model: Model) -> Runs:
 
 @cache
 def macs(work: Work, config: GlimmerConfig) -> dict[str, int]:
-    """Multiply-adds by component, counted in a run of the very same function, without numbers."""
+    """Multiply-adds by component, counted in a run of the very same function, without numbers.
+
+    They are those of the paper's algorithm; a decoder that attends to the memory itself makes others, see `numba_macs`.
+    """
     ops = Ops(shape_ops)
-    runs = prepare(work, ops, assemble(config, tied=False, leaf=lambda _, shape: shape_ops.zeros(*shape)))
+    runs = prepare(work, ops, assemble(config, tied=False, leaf=lambda _, shape: zeros(*shape)))
     whole, part = Count(ops), Count(ops)
     runs.run(whole)
     if runs.less is not None:

@@ -45,7 +45,7 @@ def run(args: argparse.Namespace) -> None:
         return
     print(answer.text)
     if args.explain:
-        explain(reader, answer, args.question)
+        explain(reader, answer)
 
 
 def note(answer: Any) -> None:
@@ -59,7 +59,7 @@ def note(answer: Any) -> None:
 
 
 def document(answer: Any, question: str) -> dict[str, Any]:
-    """The answer as JSON."""
+    """The answer as JSON, under the names of `Answer`, which says what each figure is."""
     rank = {row: place for place, row in enumerate(answer.selected)}
     return {
         "question": question,
@@ -79,17 +79,21 @@ def document(answer: Any, question: str) -> dict[str, Any]:
                 "title": p.title,
                 "text": p.text,
                 "score": None if answer.scores is None else float(answer.scores[i]),
+                "tokens": answer.passage_tokens[i],
                 "kept": i in rank,
                 "rank": rank.get(i),
             }
             for i, p in enumerate(answer.passages)
         ],
+        "question_tokens": answer.question_tokens,
+        "stored": answer.stored,
         "macs": answer.macs,
+        "macs_done": answer.macs_done,
         "seconds": answer.seconds,
     }
 
 
-def explain(reader: Any, answer: Any, question: str) -> None:
+def explain(reader: Any, answer: Any) -> None:
     """Two tables at 80 columns: the passages, and the cost of each stage beside the other systems'."""
     k, m = len(answer.passages), len(answer.selected)
     print(f"\nlog p {answer.log_probability:.3f}; {answer.system} read {m} of {k} passages, {answer.retrieval}")
@@ -98,7 +102,7 @@ def explain(reader: Any, answer: Any, question: str) -> None:
     print()
     print_passages(answer)
     print()
-    print_costs(answer.system, reader.compare(answer, question), answer.seconds)
+    print_costs(answer, reader.compare(answer))
 
 
 def print_passages(answer: Any) -> None:
@@ -115,23 +119,42 @@ def print_passages(answer: Any) -> None:
         print(f"{'kept' if i in answer.selected else 'dropped':8}{score:>9}  {text}")
 
 
-def print_costs(system: str, costs: dict[str, dict[str, int]], seconds: dict[str, float]) -> None:
-    """Millions of multiply-adds of each stage; time of the system that ran."""
-    names = list(costs)
-    stages = {stage for macs in costs.values() for stage in macs} | {"read"} & set(seconds)
-    print(f"{'million multiply-adds':24}" + "".join(f"{name:>12}" for name in names) + f"{system + ' ms':>14}")
-    for stage in sorted(stages, key=STAGES.index):
-        cells = "".join(f"{costs[n][stage] / 1e6:>12.3f}" if stage in costs[n] else f"{'-':>12}" for n in names)
-        time = f"{1e3 * seconds[stage]:>14.2f}" if stage in seconds else f"{'':>14}"
-        print(f"{TITLES[stage]:24}{cells}{time}")
-    totals = {n: sum(v for stage, v in costs[n].items() if stage != "memory") for n in names}
-    print(f"{'per question':24}" + "".join(f"{totals[n] / 1e6:>12.3f}" for n in names))
-    print(f"{'share of fid':24}" + "".join(f"{totals[n] / totals['fid']:>12.3f}" for n in names))
-    print("One multiply-add is two FLOPs; stored passages are not in the sum.")
+def _millions(macs: float | None) -> str:
+    """Millions in eleven columns, with as many digits as fit."""
+    if macs is None:
+        return f"{'-':>11}"
+    return f"{macs / 1e6:>11.3f}" if macs < 1e11 else f"{macs / 1e6:>11,.0f}"
+
+
+def print_costs(answer: Any, costs: dict[str, dict[str, int]]) -> None:
+    """Millions of multiply-adds of each stage: the systems' algorithms by shapes, and what this run did, with its time.
+
+    Passages that were encoded for this answer are in the sums; below is what it would have been without.
+    """
+    from ..answer import by_stage
+
+    done, seconds = by_stage(answer.macs_done), answer.seconds
+    columns = [*costs.values(), done]
+    stages = {*seconds, *(stage for macs in columns for stage in macs)}
+    print(f"{'million multiply-adds':22}" + "".join(f"{name:>11}" for name in (*costs, "done")) + f"{'ms':>10}")
+    titles = {**TITLES, "memory": "passages (stored)" if answer.stored else "passages (encoded)"}
+    for stage in sorted(stages, key=list(TITLES).index):
+        time = f"{1e3 * seconds[stage]:>10.2f}" if stage in seconds else ""
+        print(f"{titles[stage]:22}{''.join(_millions(macs.get(stage)) for macs in columns)}{time}")
+    wholes = [("all of it", not answer.stored)] + ([] if answer.stored else [("were they stored", False)])
+    for title, encoded in wholes:
+        sums = [sum(n for stage, n in macs.items() if encoded or stage != "memory") for macs in columns]
+        time = f"{1e3 * sum(seconds.values()):>10.2f}" if encoded != answer.stored else ""
+        print(f"{title:22}{''.join(map(_millions, sums))}{time}")
+        print(f"{'  share of fid':22}" + "".join(f"{n / sums[list(costs).index('fid')]:>11.3f}" for n in sums))
+    print(f"By the paper's algorithm and shapes; done: what this run of {answer.system} did.")
+    print("One multiply-add is two FLOPs." + (" Stored passages are in no sum." if answer.stored else ""))
 
 
 TITLES = {
-    "memory": "passages (stored)",
+    "retrieval": "retrieval",
+    "text": "text to tokens",
+    "memory": "passages",
     "read": "waited for memory",
     "question": "question",
     "encoder": "encoder",
@@ -143,5 +166,5 @@ TITLES = {
     "cross": "cross keys and values",
     "decoder": "decoder",
     "head": "logits",
+    "other": "other",
 }
-STAGES = list(TITLES)

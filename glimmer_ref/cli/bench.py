@@ -18,7 +18,8 @@ def add(commands: Any) -> None:
         "bench",
         help="time this package on this machine, beside the machine's ceilings",
         description="Time work on random weights of T5.1.1, and measure in the same minute what this machine could "
-        "do at most. Comparisons with other implementations are in benchmarks/.",
+        "do at most. Multiply-adds are those of the paper's algorithm. Comparisons with other implementations are in "
+        "benchmarks/.",
     )
     parser.add_argument("--work", metavar="WORK,..", help="as --list names them, or like glimmer:k=50:m=5; all")
     parser.add_argument("--size", default="base", help="tiny, mini, small, base (default), large, xl or xxl")

@@ -20,7 +20,8 @@ def add(commands: Any) -> None:
         help="scores, recall and cost over files of questions",
         description="Answer every question and judge the answers as KILT does: exact match, or accuracy for fever, "
         "trex and zsre. recall@m is the share of gold passages that the decoder reads, beside that of retrieval's "
-        "first m.",
+        "first m. Questions per TFLOP are for 10^12 multiply-adds of the paper's algorithm with stored passages; those "
+        "a second are this machine's.",
     )
     parser.add_argument(
         "questions", metavar="QUESTIONS.jsonl", nargs="*", help='{"input", "output", "gold", "candidates", "task"}'

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from ..arrays import Array, bfloat16, offsets
-from ..ops import Ops, Spans, bind
-from ..ops.contract import Factors, Listener
+from ..ops import Listener, Ops, Spans, bind
+from ..ops.contract import Factors
 
 Round = Callable[[np.ndarray], np.ndarray]
 UNIT = {"float64": 2.0**-53, "float32": 2.0**-24, "tf32": 2.0**-11, "bfloat16": 2.0**-8}
@@ -59,11 +59,11 @@ class Narrow(Listener):
         self.before, self.after, self.inside = before, after, inside
         super().__init__(ops)
 
-    def _wrap(self, ops: Ops) -> None:
-        super()._wrap(ops)
-        for name in ROUNDING:
-            narrow = self._attention if name == "attention" and self.inside else getattr(ops, name)
-            setattr(self, name, self._rounded(narrow, self.before if name in (*PRODUCTS, "attention") else self.after))
+    def hear(self, name: str, operation: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+        if name not in ROUNDING:
+            return operation(*args)
+        narrow = self._attention if name == "attention" and self.inside else operation
+        return self._rounded(narrow, self.before if name in (*PRODUCTS, "attention") else self.after)(*args)
 
     @property
     def backward(self) -> dict[str, Callable[..., Any]]:

@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..arrays import Array, Ints, States, Tokens, offsets, places
-from ..ops import Ops, Spans
-from ..ops.contract import Listener
+from ..ops import Listener, Ops, Spans
 from ..paper import fid, glimmer, lumen
 from ..params.tree import Model
 from ..t5 import encode, relative_buckets
@@ -29,10 +28,11 @@ class Instead(Listener):
         self.case, self.model, self.named, self.wrong = case, model, named, wrong
         super().__init__(ops)
 
-    def _wrap(self, ops: Ops) -> None:
-        super()._wrap(ops)
-        for name, function in self.wrong.items():
-            setattr(self, name, partial(function, self))
+    def hear(self, name: str, operation: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+        return self.wrong[name](self, *args) if name in self.wrong else operation(*args)
+
+    def mark(self, name: str, x: Array, lengths: Ints | None = None) -> Array:
+        return self.hear("mark", self.ops.mark, (name, x, lengths))
 
     @property
     def backward(self) -> dict[str, Callable[..., Any]]:

@@ -1,21 +1,39 @@
-"""Clock: the seconds that a run's operations took, by component."""
+"""Clock: the seconds that a run took, by component."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
-from ..ops.contract import OPERATIONS, Listener, Ops
+from ..ops import OTHER, Listener, Ops
 
 T = TypeVar("T")
 
 
 class Clock(Listener):
-    """Adds up wall time inside the operations; `seconds` has a component a key, as `Count` has.
+    """Adds up wall time inside the operations; `seconds` has a component a key, as `Count` has, or `OTHER`.
 
-    Time between operations (Python's own) belongs to none of them.
+    Time between operations (Python's own) belongs to none of them, until `rest` gives it to `OTHER`.
     """
+
+    def __init__(self, ops: Ops) -> None:
+        self.seconds: dict[str, float] = {}
+        self.made = time.perf_counter()
+        super().__init__(ops)
+
+    def _add(self, component: str, start: float) -> None:
+        self.seconds[component] = self.seconds.get(component, 0.0) + time.perf_counter() - start
+
+    @contextmanager
+    def during(self, component: str) -> Iterator[None]:
+        """A block whose time is a component's."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._add(component, start)
 
     def waits(self, component: str, items: Iterable[T]) -> Iterator[T]:
         """The items, and as a component the time that was spent waiting for them."""
@@ -26,29 +44,22 @@ class Clock(Listener):
             start = time.perf_counter()
         self._add(component, start)
 
-    def _add(self, component: str, start: float) -> None:
-        self.seconds[component] = self.seconds.get(component, 0.0) + time.perf_counter() - start
+    def rest(self) -> None:
+        """Calls `OTHER` all the time since the clock was made that no component has: `seconds` add up to it."""
+        self.seconds.pop(OTHER, None)
+        known = sum(self.seconds.values())
+        self.seconds[OTHER] = time.perf_counter() - self.made - known
 
-    def __init__(self, ops: Ops) -> None:
-        self.seconds: dict[str, float] = {}
-        super().__init__(ops)
+    def hear(self, name: str, operation: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+        start = time.perf_counter()
+        result = operation(*args)
+        self._add(self.component, start)
+        return result
 
-    def _wrap(self, ops: Ops) -> None:
-        super()._wrap(ops)
-        component = self.path.split(".")[0]
-        for name in OPERATIONS:
-            setattr(self, name, self._timed(getattr(ops, name), component))
+    def whole(self, name: str) -> Any:
+        """The backend's own version, timed as one operation: a clock does not ask what is inside.
 
-    def whole(self, composite: str) -> Any:
-        """The telling's own version, timed as one operation: a clock does not ask what is inside."""
-        inner = self.ops.whole(composite)
-        return inner and self._timed(inner, self.path.split(".")[0])
-
-    def _timed(self, operation: Any, component: str) -> Any:
-        def timed(*args: Any) -> Any:
-            start = time.perf_counter()
-            result = operation(*args)
-            self._add(component, start)
-            return result
-
-        return timed
+        None where a subclass overrides single operations, which it would not hear.
+        """
+        inner = None if self.overrides() else self.ops.whole(name)
+        return inner and (lambda *args: self.hear(name, inner, args))

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from ..arrays import Array, places
-from ..ops.contract import Factors, Listener, Ops, Spans
+from ..ops import Listener, Ops, Spans
+from ..ops.contract import Factors
 
 
 def visible_pairs(spans: Spans, causal: bool) -> int:
@@ -34,7 +35,7 @@ class Count(Listener):
         self.macs: dict[str, int] = {}
 
     def _add(self, macs: int, kind: str = "") -> None:
-        component = self.path.split(".")[0] + kind
+        component = self.component + kind
         self.macs[component] = self.macs.get(component, 0) + macs
 
     def linear(self, x: Array, w: Array) -> Array:

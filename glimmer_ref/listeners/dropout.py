@@ -8,7 +8,8 @@ import numpy as np
 
 from ..arrays import Array
 from ..errors import Refused
-from ..ops.contract import Factors, Listener, Ops, Spans
+from ..ops import Listener, Ops, Spans
+from ..ops.contract import Factors
 
 
 class Dropout(Listener):

@@ -9,7 +9,8 @@ import numpy as np
 
 from ..arrays import Array
 from ..errors import Refused
-from ..ops.contract import OPERANDS, Listener, Ops
+from ..ops import Listener, Ops
+from ..ops.contract import OPERANDS
 from .dropout import Dropout
 
 
@@ -32,13 +33,13 @@ class Tape(Listener):
     Dropout goes around the tape, `Dropout(Tape(ops), rate, rng)`, so that what it drops is on the record.
 
     Raises:
-        Refused: operations whose backward the telling lacks, or a Dropout inside.
+        Refused: operations whose backward the backend lacks, or a Dropout inside.
     """
 
     def __init__(self, ops: Ops) -> None:
         lacking = [f"{name}_backward" for name in OPERANDS if name not in ops.backward]
         if lacking:
-            raise Refused("Tape", "a telling with a backward of every operation", f"no {', '.join(lacking)}")
+            raise Refused("Tape", "a backend with a backward of every operation", f"no {', '.join(lacking)}")
         inner = ops
         while isinstance(inner, Listener):
             if isinstance(inner, Dropout):
@@ -47,23 +48,16 @@ class Tape(Listener):
         self.records: list[Record] = []
         super().__init__(ops)
 
-    def _wrap(self, ops: Ops) -> None:
-        super()._wrap(ops)
-        for name in OPERANDS:
-            setattr(self, name, self._recorded(name, getattr(ops, name)))
-
-    def _recorded(self, name: str, operation: Callable[..., Any]) -> Callable[..., Any]:
-        def recorded(*arguments: Any) -> Any:
-            result = operation(*arguments)
-            self.records.append(Record(name, arguments, result))
-            return result
-
-        return recorded
+    def hear(self, name: str, operation: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+        result = operation(*args)
+        if name in OPERANDS:
+            self.records.append(Record(name, args, result))
+        return result
 
     def at(self, name: str) -> Any:
-        """This tape one place further in; itself, as places are many, where no listener inside cares."""
+        """This tape one place further in; itself, as places are many, where neither a subclass nor `ops` cares."""
         inner = self.ops.at(name)
-        return self if inner is self.ops else self._twin(f"{self.path}{name}.", inner)
+        return self if inner is self.ops and type(self) is Tape else self._twin(f"{self.path}{name}.", inner)
 
     def frozen(self) -> Any:
         """The operations without the tape."""

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from ..arrays import Array, Ints
-from ..ops.contract import Factors, Listener, Ops, Spans
+from ..ops import Listener, Ops, Spans
+from ..ops.contract import Factors
 
 
 class Trace(Listener):

@@ -1,26 +1,26 @@
-"""The operations of the model: the contract, and its tellings."""
+"""The operations of the model: the contract, and its backends."""
 
 from __future__ import annotations
 
 from importlib import import_module
 
 from ..errors import Refused
-from .contract import BLAS, PRECISIONS, Listener, Ops, Spans, composite
+from .bound import OTHER, Listener, Ops, composite
+from .contract import BLAS, PRECISIONS, Spans
 
 TELLINGS = ("numpy", "numba", "cuda")
 
-__all__ = ["BLAS", "PRECISIONS", "TELLINGS", "Listener", "Ops", "Spans", "bind", "composite"]
+__all__ = ["BLAS", "OTHER", "PRECISIONS", "TELLINGS", "Listener", "Ops", "Spans", "bind", "composite"]
 
 
 def bind(name: str) -> Ops:
-    """The operations of the telling `name`: "numpy", the oracle; "numba", the fast one; "cuda", a GPU's.
+    """The operations of a backend by its name: "numpy", the reference; "numba", the fast one; "cuda", a GPU's.
 
     Raises:
-        Refused: no such telling, or one that cannot run here. There is no fallback to another.
+        Refused: no such backend, or one that cannot run here. There is no fallback to another.
     """
     if name not in TELLINGS:
         raise Refused("ops", f"one of {', '.join(TELLINGS)}", repr(name))
-    telling = import_module(f".{name}_ops", __name__)
-    if hasattr(telling, "warm_up"):
-        telling.warm_up()
-    return Ops(telling)
+    ops = Ops(import_module(f".{name}_ops", __name__))
+    ops.warm_up()
+    return ops

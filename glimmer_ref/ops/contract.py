@@ -1,26 +1,23 @@
-"""The contract: the few mathematical operations that the whole model is written in.
+"""The contract: all that a backend of the model may give, declared here and nowhere else.
 
-A telling is a module that gives each of them, under the same name, with the same arguments.
-`Ops(telling)` binds one; a `Listener` wraps a bound one and hears every number that passes. `Backward`
-declares the other direction, which a telling may lack.
+A backend is a module. It must give each *operation* of `Telling`, under the same name, with the same
+arguments. It may give the other direction of each, `Backward`, where also stands which arguments gradients
+flow into. And it may give what is optional: parts of the model as a whole, `Composites`, and `Hooks`. It has
+no other public function, so that a name spelt wrongly is refused, not silently left unused; see `bound.Ops`.
 
-Rules of every telling: dtype out = dtype in; inputs are never written to; an op never returns its
+Rules of every backend: dtype out = dtype in; inputs are never written to; an op never returns its
 own argument (`put`, `get`, `mark` excepted); ids, lengths, positions and indices are NumPy arrays on
-the host, everything else is what `put` returns; no fallback to another telling, ever.
+the host, everything else is what `put` returns; no fallback to another backend, ever.
 """
 
 from __future__ import annotations
 
-import copy
-import functools
 import inspect
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
-from types import ModuleType
-from typing import Any, NamedTuple
+from contextlib import AbstractContextManager
+from typing import Any, NamedTuple, TypeVar
 
-from ..arrays import Array, Ints
-from ..errors import Refused
+from ..arrays import Array, Ints, States
 
 Factors = Any  # what `put` makes of an array of constants: no gradient flows into it
 
@@ -41,13 +38,13 @@ class Spans(NamedTuple):
 
 
 class Telling:
-    """What a telling gives. Shapes in square brackets, in the words of `arrays`."""
+    """The operations, which every backend gives. Shapes in square brackets, in the words of `arrays`."""
 
     def put(self, x: Any) -> Array:
-        """Host array to the telling's own, laid out as it likes best; done once per weight."""
+        """Host array to the backend's own, laid out as it likes best; done once per weight."""
 
     def get(self, x: Array) -> Any:
-        """The telling's array back as NumPy."""
+        """The backend's array back as NumPy."""
 
     def pack(self, w: Array, precision: str) -> Array:
         """A host weight [a o] as `linear` likes it best, computed with in `precision`; done once."""
@@ -136,44 +133,68 @@ class Telling:
         """
 
 
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def cotangents(*operands: str) -> Callable[[F], F]:
+    """Says which of an operation's arguments its backward gives cotangents of, in the order of its result."""
+
+    def declare(backward: F) -> F:
+        backward.operands = operands  # type: ignore[attr-defined]
+        return backward
+
+    return declare
+
+
 class Backward:
     """The other direction: `<op>_backward(dy, <the op's arguments>)`, dy being the cotangent of its result.
 
-    Each returns a tuple: the cotangents of those arguments that the contract calls Array, in their
-    order, shaped like them; of a packed weight in its own shape [a o]. What the forward computed on its way is
-    computed again. Nothing that is returned may be written to: it can be dy itself.
+    Each returns a tuple: the cotangents of the arguments named above it, in that order, shaped like them; of
+    a packed weight in its own shape [a o]. No gradient flows into other arguments. What the forward computed
+    on its way is computed again. Nothing that is returned may be written to: it can be dy itself.
     """
 
+    @cotangents("table")
     def embed_backward(self, dy: Array, table: Array, ids: Ints) -> tuple[Array]:
         """dtable_v = sum of dy_i over the i whose id is v."""
 
+    @cotangents("table", "x")
     def unembed_backward(self, dy: Array, table: Array, x: Array) -> tuple[Array, Array]:
         """dtable = dy^T x, dx = dy table."""
 
+    @cotangents("x", "w")
     def linear_backward(self, dy: Array, x: Array, w: Array) -> tuple[Array, Array]:
         """dx = dy w^T, dw = x^T dy."""
 
+    @cotangents("x", "w")
     def dot_backward(self, dy: Array, x: Array, w: Array) -> tuple[Array, Array]:
         """dx_i = dy_i w, dw = sum_i dy_i x_i."""
 
+    @cotangents("x", "y")
     def add_backward(self, dy: Array, x: Array, y: Array) -> tuple[Array, Array]:
         """dy, dy."""
 
+    @cotangents("x")
     def scale_backward(self, dy: Array, x: Array, factor: float) -> tuple[Array]:
         """dy * factor."""
 
+    @cotangents("x")
     def multiply_backward(self, dy: Array, x: Array, factors: Factors) -> tuple[Array]:
         """dy * factors."""
 
+    @cotangents("x", "gain")
     def rms_norm_backward(self, dy: Array, x: Array, gain: Array, eps: float) -> tuple[Array, Array]:
         """r (g - x r^2 mean(g x)) with g = dy gain, r = 1/sqrt(mean(x^2) + eps); dgain = sum_i dy_i x_i r_i."""
 
+    @cotangents("a", "b")
     def gated_gelu_backward(self, dy: Array, a: Array, b: Array) -> tuple[Array, Array]:
         """dy * b * gelu'(a), dy * gelu(a)."""
 
+    @cotangents("a")
     def relu_backward(self, dy: Array, a: Array) -> tuple[Array]:
         """dy where a > 0, else 0."""
 
+    @cotangents("q", "k", "v", "bias")
     def attention_backward(
         self,
         dy: Array,
@@ -192,25 +213,76 @@ class Backward:
         dk = ds^T q, dv = (keep * p)^T dy, and dbias gets each ds at the row of its distance.
         """
 
+    @cotangents("x", "y")
     def join_backward(self, dy: Array, x: Array, x_lengths: Ints, y: Array, y_lengths: Ints) -> tuple[Array, Array]:
         """The rows of dy that came from x, and those from y."""
 
+    @cotangents("x")
     def take_backward(self, dy: Array, x: Array, lengths: Ints, index: Ints) -> tuple[Array]:
         """Each sequence's dy back to where it was taken from, added up where that was more than once."""
 
+    @cotangents("x")
     def first_backward(self, dy: Array, x: Array, lengths: Ints) -> tuple[Array]:
         """dy in each sequence's first row, 0 in the others."""
 
+    @cotangents("x")
     def mean_backward(self, dy: Array, x: Array, lengths: Ints) -> tuple[Array]:
         """dy / n in each of a sequence's n rows."""
 
+    @cotangents("logits")
     def log_likelihood_backward(self, dy: Array, logits: Array, targets: Ints, lengths: Ints) -> tuple[Array]:
         """dy of the row's sequence times (1 at the target, 0 elsewhere, minus softmax(logits))."""
 
+    @cotangents("scores", "log_p_lm")
     def rank_kl_backward(
         self, dy: Array, scores: Array, log_p_lm: Array, counts: Ints, tau: float, direction: str
     ) -> tuple[Array, Array]:
         """With KL(p || q): dy p (log p - log q - KL) / tau for what makes p, dy (q - p) / tau for what makes q."""
+
+
+class Composites:
+    """Parts of the model that a backend may give as a whole, to be faster: the model's own function is the body.
+
+    They are called as in `t5`, without `ops`. A backend that cannot do one for these arguments returns
+    NotImplemented, and the model's own body is used.
+    """
+
+    def attention_block(self, t5: Any, w: Any, x: Array, bias: Array, spans: Spans) -> Array:
+        """x + o(attention(q n, k n, v n)), n = norm(x): [N d] -> [N d]."""
+
+    def feed_forward_block(self, t5: Any, w: Any, x: Array, lengths: Ints) -> Array:
+        """x + wo(gelu(wi_0 n) * (wi_1 n)), n = norm(x): [N d] -> [N d]."""
+
+    def project(self, t5: Any, w: Any, memory: States, steps: int) -> tuple[Any, Any]:
+        """Keys and values of the decoder's cross-attention, or what `decoder_layers` reads instead."""
+
+    def decoder_layers(
+        self, t5: Any, w: Any, x: Array, bias: Array, spans: Spans, past: Any, cross: Any
+    ) -> tuple[Array, Any, Any]:
+        """All layers over the new tokens: [N d] -> [N d], and every layer's keys and values with theirs."""
+
+
+class Hooks:
+    """What else a backend may have a say in."""
+
+    def warm_up(self) -> None:
+        """What is to be done once before the first operation: kernels compiled, a device opened."""
+
+    def limit(self, threads: int | None) -> AbstractContextManager[None]:
+        """A block whose operations use at most so many threads; None changes nothing."""
+
+    def decoder_macs(self, t5: Any, w: Any, read: Ints, limit: int, steps: int) -> dict[str, int]:
+        """Multiply-adds of `project` and `decoder_layers` where their form is not the paper's algorithm.
+
+        Args:
+            t5, w: as `project` gets them.
+            read: [b] tokens that each sequence's decoder attends to.
+            limit: steps that `project` was told to expect; steps: those that were made, of one token each.
+
+        Returns:
+            By component as `Count` has them, `cross`, `decoder`, `decoder.attention`; NotImplemented where the form
+            is the paper's.
+        """
 
 
 PRECISIONS = ("float32", "bfloat16", "int8")  # what packed weights may be computed with in; float64 stays itself
@@ -218,143 +290,28 @@ BLAS = "whose products are NumPy's BLAS: OPENBLAS_NUM_THREADS and the like count
 DIRECTIONS = ("printed", "reverse")  # of `rank_kl`
 
 
-def _declared(of: type) -> dict[str, dict[str, str]]:
-    """Names of the operations that a class declares, each with its arguments and how they are annotated."""
-    functions = {name: f for name, f in vars(of).items() if inspect.isfunction(f) and not name.startswith("_")}
-    arguments = {name: list(inspect.signature(f).parameters.values())[1:] for name, f in functions.items()}
-    return {name: {a.name: str(a.annotation) for a in each} for name, each in arguments.items()}
-
-
-_FORWARD, _BACKWARD = _declared(Telling), _declared(Backward)
-OPERATIONS = tuple(_FORWARD)
-OPERANDS = {  # of the operations that have a backward, which arguments it gives cotangents of
-    name: tuple(i for i, kind in enumerate(arguments.values()) if kind.startswith("Array"))
-    for name, arguments in _FORWARD.items()
-    if f"{name}_backward" in _BACKWARD
-}
-
-
-class Ops(Telling):
-    """A telling bound to the contract; the model gets it as its first argument.
-
-    Raises:
-        Refused: an operation is missing, or takes other arguments than the contract's.
-    """
-
-    def __init__(self, telling: ModuleType) -> None:
-        lacking, self.telling = [], telling
-        self._backward: dict[str, Callable[..., tuple[Array | None, ...]]] = {}
-        for name, arguments in (_FORWARD | _BACKWARD).items():
-            function = getattr(telling, name, None)
-            if function is None:
-                lacking += [name] if name in _FORWARD else []
-            elif list(inspect.signature(function).parameters) != list(arguments):
-                lacking.append(f"{name}({', '.join(arguments)})")
-            elif name in _FORWARD:
-                setattr(self, name, function)
-            else:
-                self._backward[name.removesuffix("_backward")] = function
-        if lacking:
-            raise Refused(telling.__name__, "every operation of the contract", f"no {', '.join(lacking)}")
-
-    @property
-    def backward(self) -> dict[str, Callable[..., tuple[Array | None, ...]]]:
-        """The telling's backward of each operation that it has one of, see `Backward`."""
-        return self._backward
-
-    def whole(self, composite: str) -> Callable[..., Any] | None:
-        """The telling's own version of a composite, if it has one."""
-        return getattr(self.telling, composite, None)
-
-    def limited(self, threads: int | None) -> AbstractContextManager[None]:
-        """A block in which operations called by this Python thread use at most so many threads; None changes nothing.
-
-        Raises:
-            Refused: more threads than there are, or a telling that cannot tell its own how many.
-        """
-        limit = getattr(self.telling, "limit", None)
-        if limit is not None:
-            return limit(threads)
-        if threads is not None:
-            raise Refused("threads", f"none with {self.telling.__name__.rsplit('.', 1)[-1]}, {BLAS}", str(threads))
-        return nullcontext()
-
-    def at(self, name: str) -> Ops:
-        """The same operations, inside the place `name`; only listeners care."""
-        return self
-
-    def mark(self, name: str, x: Array, lengths: Ints | None = None) -> Array:
-        """x itself, told to whoever listens under `name`; `lengths` if its rows are ragged."""
-        return x
-
-    def dropout(self, x: Array) -> Array:
-        """x itself, where T5 has dropout while it trains; only `Dropout` cares."""
-        return x
-
-    def frozen(self) -> Ops:
-        """The same operations for what is data to training: no gradient flows into it, nothing is dropped."""
-        return self
-
-
-def composite(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A function of the model, func(ops, ..), that a telling may give as a whole, func(..), to be faster.
-
-    The body is what it means; a telling that cannot do it for these arguments returns NotImplemented.
-    """
-
-    @functools.wraps(function)
-    def call(ops: Ops, *args: Any) -> Any:
-        whole = ops.whole(function.__name__)
-        result = NotImplemented if whole is None else whole(*args)
-        return function(ops, *args) if result is NotImplemented else result
-
-    return call
-
-
-class Listener(Ops):
-    """Forwards every operation to `ops`; a subclass overrides those that it wants to hear.
-
-    Args:
-        ops: bound operations, or another listener.
-    """
-
-    def __init__(self, ops: Ops) -> None:
-        self.path = ""
-        self._wrap(ops)
-
-    @property
-    def backward(self) -> dict[str, Callable[..., tuple[Array | None, ...]]]:
-        return self.ops.backward
-
-    def whole(self, composite: str) -> Callable[..., Any] | None:
-        """None: a listener hears the elementary operations."""
+def signature_of(function: Any) -> inspect.Signature | None:
+    """How a function is called: its arguments' names, kinds and defaults. None if that cannot be told."""
+    try:
+        arguments = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):
         return None
+    return inspect.Signature([a.replace(annotation=a.empty) for a in arguments])
 
-    def limited(self, threads: int | None) -> AbstractContextManager[None]:
-        return self.ops.limited(threads)
 
-    def _wrap(self, ops: Ops) -> None:
-        self.ops = ops
-        for name in OPERATIONS:
-            if name not in type(self).__dict__:
-                setattr(self, name, getattr(ops, name))
+def _declared(of: type) -> dict[str, inspect.Signature]:
+    """How each function that a class declares is called, without `self`."""
+    functions = {name: f for name, f in vars(of).items() if inspect.isfunction(f) and not name.startswith("_")}
+    result = {name: inspect.signature(f).parameters.values() for name, f in functions.items()}
+    return {name: inspect.Signature([a.replace(annotation=a.empty) for a in list(x)[1:]]) for name, x in result.items()}
 
-    def at(self, name: str) -> Any:
-        """This listener, one place further in."""
-        return self._twin(f"{self.path}{name}.", self.ops.at(name))
 
-    def _twin(self, path: str, ops: Ops) -> Any:
-        """This listener at another place, or around other operations; what it has heard is shared."""
-        twin = copy.copy(self)
-        twin.path = path
-        twin._wrap(ops)
-        return twin
-
-    def mark(self, name: str, x: Array, lengths: Ints | None = None) -> Array:
-        return self.ops.mark(name, x, lengths)
-
-    def dropout(self, x: Array) -> Array:
-        return self.ops.dropout(x)
-
-    def frozen(self) -> Any:
-        return self._twin(self.path, self.ops.frozen())
+FORWARD, BACKWARD = _declared(Telling), _declared(Backward)
+COMPOSITES, HOOKS = _declared(Composites), _declared(Hooks)
+OPERATIONS = tuple(FORWARD)
+OPERANDS = {  # of the operations that have a backward, the places of the arguments that it gives cotangents of
+    (name := backward.removesuffix("_backward")): tuple(
+        list(FORWARD[name].parameters).index(operand) for operand in vars(Backward)[backward].operands
+    )
+    for backward in BACKWARD
+}

@@ -23,7 +23,7 @@ def attention_block(t5: Any, w: Any, x: Array, bias: Array, spans: Spans) -> Arr
     return product(attention(q, k, v, bias, spans, t5.num_heads, False), w.o, residual=x)
 
 
-def feed_forward_block(t5: Any, w: Any, x: Array, rows: Ints) -> Array:
+def feed_forward_block(t5: Any, w: Any, x: Array, lengths: Ints) -> Array:
     """x + wo(gelu(wi_0 n) * (wi_1 n)), n = norm(x): the gate in the first product's tile, x added in the last's.
 
     Left to the single operations with relu, with few rows, and where columns do not come in fours.

@@ -19,8 +19,11 @@ from .cuda_attention_ops import attention as attention
 from .cuda_attention_ops import attention_probs as attention_probs
 from .cuda_blocks import attention_block as attention_block
 from .cuda_blocks import feed_forward_block as feed_forward_block
-from .cuda_device import device
-from .cuda_products import Halves, halves, here, product
+from .cuda_device import device as _device
+from .cuda_products import Halves
+from .cuda_products import halves as _halves
+from .cuda_products import here as _here
+from .cuda_products import product as _product
 
 TAKEN = "float32 or bfloat16 with ops=cuda"
 
@@ -36,7 +39,7 @@ def put(x: Array) -> Array:
     x = np.asarray(x)
     if x.dtype not in (np.float32, np.float64):
         raise Refused("put", "float32 or float64", str(x.dtype), "convert it first")
-    return device().put(x)
+    return _device().put(x)
 
 
 def get(x: Array | Halves) -> Array:
@@ -55,7 +58,7 @@ def pack(w: Array, precision: str) -> Array | Halves:
         return put(w)
     if precision != "bfloat16":
         raise Refused("precision", TAKEN, repr(precision))
-    return halves(np.asarray(w).T, None)
+    return _halves(np.asarray(w).T, None)
 
 
 def pack_table(table: Array, precision: str) -> Array | Halves:
@@ -68,7 +71,7 @@ def pack_table(table: Array, precision: str) -> Array | Halves:
         return put(table)
     if precision != "bfloat16":
         raise Refused("precision", TAKEN, repr(precision))
-    return halves(table, put(table))
+    return _halves(table, put(table))
 
 
 def _whole(numbers: Ints, below: int, what: str) -> Ints:
@@ -81,27 +84,27 @@ def _whole(numbers: Ints, below: int, what: str) -> Ints:
 
 def _flat(name: str, x: Array, *others: Array | float) -> Array:
     """An elementwise kernel on arrays of one shape."""
-    here(x, name)
+    _here(x, name)
     for other in others:
-        if not isinstance(other, float) and here(other, name).shape != x.shape:
+        if not isinstance(other, float) and _here(other, name).shape != x.shape:
             raise Refused(name, f"shape {list(x.shape)}", f"{list(other.shape)}")
-    out = device().empty(x.shape, x.dtype)
-    threads = device().sizes[x.dtype.name].threads
+    out = _device().empty(x.shape, x.dtype)
+    threads = _device().sizes[x.dtype.name].threads
     blocks = min(-(-x.size // (4 * threads)), 1 << 16)
     operands = [other if isinstance(other, float) else other.reshape(other.size) for other in (x, *others)]
-    device().run(x.dtype, name, blocks, *operands, out.reshape(out.size))
+    _device().run(x.dtype, name, blocks, *operands, out.reshape(out.size))
     return out
 
 
 def _rows(x: Array, y: Array, index: Ints) -> Array:
     """Rows of x, and of y where an index is -1 minus its place."""
-    out = device().empty((len(index), x.shape[1]), x.dtype)
-    device().run(x.dtype, "rows", len(index), x, y, device().table(index), out)
+    out = _device().empty((len(index), x.shape[1]), x.dtype)
+    _device().run(x.dtype, "rows", len(index), x, y, _device().table(index), out)
     return out
 
 
 def _by_row(name: str, x: Array, *args: Array) -> None:
-    device().run(x.dtype, name, x.shape[0], x, *args)
+    _device().run(x.dtype, name, x.shape[0], x, *args)
 
 
 def embed(table: Array | Halves, ids: Ints) -> Array:
@@ -109,14 +112,14 @@ def embed(table: Array | Halves, ids: Ints) -> Array:
     Raises:
         Refused: an id outside the table.
     """
-    source = here(table.source if isinstance(table, Halves) else table, "embed table")
+    source = _here(table.source if isinstance(table, Halves) else table, "embed table")
     return _rows(source, source, _whole(ids, source.shape[0], "embed ids"))
 
 
 def unembed(table: Array | Halves, x: Array) -> Array:
     """See `linear`; the table lies the other way."""
-    check(here(x, "unembed x"), "N d", "unembed x", d=table.shape[1])
-    return product(x, table, turned=True)
+    check(_here(x, "unembed x"), "N d", "unembed x", d=table.shape[1])
+    return _product(x, table, turned=True)
 
 
 def linear(x: Array, w: Array | Halves) -> Array:
@@ -125,14 +128,14 @@ def linear(x: Array, w: Array | Halves) -> Array:
     Raises:
         Refused: shapes that do not fit, or an array of the host.
     """
-    check(here(x, "linear x"), "N a", "linear x", a=w.shape[0])
-    return product(x, w)
+    check(_here(x, "linear x"), "N a", "linear x", a=w.shape[0])
+    return _product(x, w)
 
 
 def dot(x: Array, w: Array) -> Array:
     """A block is a row, each summed in the same order, so that equal rows give equal bits."""
-    check(here(w, "dot w"), "d 1", "dot w", d=check(here(x, "dot x"), "N d", "dot x")["d"])
-    out = device().empty((x.shape[0],), x.dtype)
+    check(_here(w, "dot w"), "d 1", "dot w", d=check(_here(x, "dot x"), "N d", "dot x")["d"])
+    out = _device().empty((x.shape[0],), x.dtype)
     _by_row("dot", x, w, out)
     return out
 
@@ -155,8 +158,8 @@ def rms_norm(x: Array, gain: Array, eps: float) -> Array:
     Raises:
         Refused: shapes that do not fit.
     """
-    check(here(gain, "rms_norm gain"), "d", "rms_norm gain", d=check(here(x, "rms_norm x"), "N d", "rms_norm x")["d"])
-    out = device().empty(x.shape, x.dtype)
+    check(_here(gain, "rms_norm gain"), "d", "rms_norm gain", d=check(_here(x, "rms_norm x"), "N d", "rms_norm x")["d"])
+    out = _device().empty(x.shape, x.dtype)
     _by_row("rms_norm", x, gain, float(eps), out)
     return out
 
@@ -174,8 +177,8 @@ def join(x: Array, x_lengths: Ints, y: Array, y_lengths: Ints) -> Array:
     Raises:
         Refused: lengths that do not fit.
     """
-    check(here(x, "join x"), "Nx d", "join x", Nx=int(np.sum(x_lengths)))
-    check(here(y, "join y"), "Ny d", "join y", Ny=int(np.sum(y_lengths)), d=x.shape[1])
+    check(_here(x, "join x"), "Nx d", "join x", Nx=int(np.sum(x_lengths)))
+    check(_here(y, "join y"), "Ny d", "join y", Ny=int(np.sum(y_lengths)), d=x.shape[1])
     xs, ys, index = offsets(x_lengths), offsets(y_lengths), []
     for i in range(len(x_lengths)):
         index += [np.arange(xs[i], xs[i + 1]), -1 - np.arange(ys[i], ys[i + 1])]
@@ -187,29 +190,29 @@ def take(x: Array, lengths: Ints, index: Ints) -> Array:
     Raises:
         Refused: an index without a sequence.
     """
-    check(here(x, "take x"), "N d", "take x", N=int(np.sum(lengths)))
+    check(_here(x, "take x"), "N d", "take x", N=int(np.sum(lengths)))
     starts = offsets(lengths)
     parts = [np.arange(starts[i], starts[i + 1]) for i in _whole(index, len(lengths), "take index")]
     return _rows(x, x, np.concatenate([starts[:0], *parts]))
 
 
 def first(x: Array, lengths: Ints) -> Array:
-    check(here(x, "first x"), "N d", "first x", N=int(np.sum(lengths)))
+    check(_here(x, "first x"), "N d", "first x", N=int(np.sum(lengths)))
     return _rows(x, x, offsets(lengths)[:-1])
 
 
 def mean(x: Array, lengths: Ints) -> Array:
     """A block is a sequence, a thread a column."""
-    check(here(x, "mean x"), "N d", "mean x", N=int(np.sum(lengths)))
-    out = device().empty((len(lengths), x.shape[1]), x.dtype)
-    device().run(x.dtype, "mean", len(lengths), x, device().table(offsets(lengths)), out)
+    check(_here(x, "mean x"), "N d", "mean x", N=int(np.sum(lengths)))
+    out = _device().empty((len(lengths), x.shape[1]), x.dtype)
+    _device().run(x.dtype, "mean", len(lengths), x, _device().table(offsets(lengths)), out)
     return out
 
 
 def argmax(x: Array) -> Ints:
     """Found on the GPU: one whole number a row comes back."""
-    check(here(x, "argmax x"), "N v", "argmax x")
-    out = device().empty((x.shape[0],), np.int64)
+    check(_here(x, "argmax x"), "N v", "argmax x")
+    out = _device().empty((x.shape[0],), np.int64)
     _by_row("argmax", x, out)
     return out.copy_to_host()
 
@@ -220,12 +223,12 @@ def log_likelihood(logits: Array, targets: Ints, lengths: Ints) -> Array:
     Raises:
         Refused: a target outside the vocabulary, or another number of them.
     """
-    check(here(logits, "log_likelihood logits"), "N v", "log_likelihood logits", N=int(np.sum(lengths)))
+    check(_here(logits, "log_likelihood logits"), "N v", "log_likelihood logits", N=int(np.sum(lengths)))
     check(_whole(targets, logits.shape[1], "log_likelihood targets"), "N", "log_likelihood targets", N=logits.shape[0])
-    log_probs = device().empty((logits.shape[0],), logits.dtype)
-    _by_row("log_probs", logits, device().table(targets), log_probs)
-    out = device().empty((len(lengths),), logits.dtype)
-    _by_sequence("sums", out, log_probs, device().table(offsets(lengths)))
+    log_probs = _device().empty((logits.shape[0],), logits.dtype)
+    _by_row("log_probs", logits, _device().table(targets), log_probs)
+    out = _device().empty((len(lengths),), logits.dtype)
+    _by_sequence("sums", out, log_probs, _device().table(offsets(lengths)))
     return out
 
 
@@ -233,15 +236,15 @@ def rank_kl(scores: Array, log_p_lm: Array, counts: Ints, tau: float, direction:
     """A thread is a question."""
     p, q = (log_p_lm, scores) if direction == "reverse" else (scores, log_p_lm)
     for x in (p, q):
-        check(here(x, "rank_kl"), "K", "rank_kl", K=int(np.sum(counts)))
-    out = device().empty((len(counts),), scores.dtype)
-    _by_sequence("rank_kl", out, p, q, device().table(offsets(counts)), float(tau))
+        check(_here(x, "rank_kl"), "K", "rank_kl", K=int(np.sum(counts)))
+    out = _device().empty((len(counts),), scores.dtype)
+    _by_sequence("rank_kl", out, p, q, _device().table(offsets(counts)), float(tau))
     return out
 
 
 def _by_sequence(name: str, out: Array, *args: Array) -> None:
-    threads = device().sizes[out.dtype.name].moving
-    device().run(out.dtype, name, -(-out.size // threads), *args, out)
+    threads = _device().sizes[out.dtype.name].moving
+    _device().run(out.dtype, name, -(-out.size // threads), *args, out)
 
 
 def limit(threads: int | None) -> AbstractContextManager[None]:
@@ -261,4 +264,4 @@ def warm_up() -> None:
     Raises:
         Refused: see `device`.
     """
-    device()
+    _device()

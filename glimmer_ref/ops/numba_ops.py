@@ -9,7 +9,7 @@ moves are told in `numba_attention_ops` and `numba_ragged`. Backward kernels are
 
 from __future__ import annotations
 
-from functools import cache
+import functools
 from itertools import pairwise
 
 import numpy as np
@@ -23,12 +23,13 @@ from . import numba_gemm as gemm
 from . import numba_kernels as kernels
 from . import numba_products_backward as products
 from .contract import Factors, Spans
-from .kernel_cache import ready
+from .kernel_cache import ready as _ready
 from .numba_attention_ops import attention as attention
 from .numba_attention_ops import attention_backward as attention_backward
 from .numba_attention_ops import attention_probs as attention_probs
-from .numba_blocks import plain
+from .numba_blocks import plain as _plain
 from .numba_gemm import Packed
+from .numba_macs import decoder_macs as decoder_macs
 from .numba_ragged import first as first
 from .numba_ragged import first_backward as first_backward
 from .numba_ragged import join as join
@@ -38,7 +39,7 @@ from .numba_ragged import mean_backward as mean_backward
 from .numba_ragged import take as take
 from .numba_ragged import take_backward as take_backward
 from .threads import limit as limit
-from .threads import spread
+from .threads import spread as _spread
 
 attention_block, feed_forward_block = blocks.attention_block, blocks.feed_forward_block
 project, decoder_layers = numba_cross.project, numba_decode.decoder_layers
@@ -53,7 +54,7 @@ def put(x: Array) -> Array:
     x = np.asarray(x)
     if x.dtype not in (np.float32, np.float64):
         raise Refused("put", "float32 or float64", str(x.dtype), "convert it first")
-    return plain(x, x.dtype)
+    return _plain(x, x.dtype)
 
 
 def get(x: Array | Packed) -> Array:
@@ -100,7 +101,7 @@ def embed_backward(dy: Array, table: Array, ids: Ints) -> tuple[Array]:
     some, starts = np.unique(ids[order], return_index=True)
     bounds, dtable = np.append(starts, ids.size), np.zeros(table.shape, table.dtype)
     cost = dy.size // max(len(some), 1)
-    spread(learning.embed_backward, len(some), cost, plain(dy, table.dtype), order, bounds, some, dtable)
+    _spread(learning.embed_backward, len(some), cost, _plain(dy, table.dtype), order, bounds, some, dtable)
     return (dtable,)
 
 
@@ -171,7 +172,7 @@ def rms_norm(x: Array, gain: Array, eps: float) -> Array:
     """
     check(gain, "d", "rms_norm gain", d=check(x, "N d", "rms_norm x")["d"])
     out = np.empty(x.shape, x.dtype)
-    spread(kernels.rms_norm, len(x), 10 * x.shape[1], plain(x, x.dtype), plain(gain, x.dtype), float(eps), out)
+    _spread(kernels.rms_norm, len(x), 10 * x.shape[1], _plain(x, x.dtype), _plain(gain, x.dtype), float(eps), out)
     return out
 
 
@@ -186,8 +187,8 @@ def rms_norm_backward(dy: Array, x: Array, gain: Array, eps: float) -> tuple[Arr
     check(dy, "N d", "rms_norm dy", **sizes)
     runs, d, dtype = -(-len(x) // learning.RUN), x.shape[1], x.dtype
     dx, dgains = np.empty(x.shape, dtype), np.empty((runs, d), dtype)
-    operands = [plain(a, dtype) for a in (dy, x, gain)]
-    spread(learning.rms_norm_backward, runs, 20 * learning.RUN * d, *operands, float(eps), dx, dgains)
+    operands = [_plain(a, dtype) for a in (dy, x, gain)]
+    _spread(learning.rms_norm_backward, runs, 20 * learning.RUN * d, *operands, float(eps), dx, dgains)
     return dx, dgains.sum(axis=0)
 
 
@@ -199,7 +200,7 @@ def gated_gelu(a: Array, b: Array) -> Array:
     """
     check(b, "N f", "gated_gelu b", **check(a, "N f", "gated_gelu a"))
     out = np.empty(a.shape, a.dtype)
-    spread(kernels.gated_gelu, len(a), 30 * a.shape[1], plain(a, a.dtype), plain(b, a.dtype), out)
+    _spread(kernels.gated_gelu, len(a), 30 * a.shape[1], _plain(a, a.dtype), _plain(b, a.dtype), out)
     return out
 
 
@@ -213,8 +214,8 @@ def gated_gelu_backward(dy: Array, a: Array, b: Array) -> tuple[Array, Array]:
     check(b, "N f", "gated_gelu b", **sizes)
     check(dy, "N f", "gated_gelu dy", **sizes)
     da, db = np.empty(a.shape, a.dtype), np.empty(a.shape, a.dtype)
-    operands = [plain(x, a.dtype) for x in (dy, a, b)]
-    spread(learning.gated_gelu_backward, len(a), 40 * a.shape[1], *operands, da, db)
+    operands = [_plain(x, a.dtype) for x in (dy, a, b)]
+    _spread(learning.gated_gelu_backward, len(a), 40 * a.shape[1], *operands, da, db)
     return da, db
 
 
@@ -234,7 +235,7 @@ def log_likelihood(logits: Array, targets: Ints, lengths: Ints) -> Array:
     """Parallel over rows. Sums in the dtype of the logits."""
     chosen = logits[np.arange(targets.size), targets]  # NumPy refuses a target outside the vocabulary
     log_probs = np.empty(chosen.shape, logits.dtype)
-    spread(kernels.log_probs, len(logits), 30 * logits.shape[1], plain(logits, logits.dtype), chosen, log_probs)
+    _spread(kernels.log_probs, len(logits), 30 * logits.shape[1], _plain(logits, logits.dtype), chosen, log_probs)
     return np.array([log_probs[a:b].sum() for a, b in pairwise(offsets(lengths))], logits.dtype)
 
 
@@ -249,8 +250,8 @@ def log_likelihood_backward(dy: Array, logits: Array, targets: Ints, lengths: In
     targets = np.arange(logits.shape[1])[targets]  # NumPy refuses a target outside the vocabulary
     out, rows = np.empty(logits.shape, logits.dtype), np.repeat(dy, lengths).astype(logits.dtype, copy=False)
     check(rows, "N", "log_likelihood lengths", N=targets.size)
-    x = plain(logits, logits.dtype)
-    spread(learning.log_likelihood_backward, len(logits), 30 * logits.shape[1], rows, x, targets, out)
+    x = _plain(logits, logits.dtype)
+    _spread(learning.log_likelihood_backward, len(logits), 30 * logits.shape[1], rows, x, targets, out)
     return (out,)
 
 
@@ -282,18 +283,17 @@ def rank_kl_backward(
     return (dq, dp) if direction == "reverse" else (dp, dq)
 
 
-@cache
-def warm_up(dtype: str = "float32") -> None:
+@functools.cache
+def warm_up() -> None:
     """Every kernel run once on one number, so that none is compiled in the middle of an answer."""
-    x, one = np.ones((1, 1), dtype), np.ones(1, np.int64)
+    x, one = np.ones((1, 1), np.float32), np.ones(1, np.int64)
 
     def run() -> None:
         rms_norm(x, x[0], 1e-6)
         gated_gelu(x, x)
         attention(x, x, x, x, Spans(one, one, one, one), heads=1, causal=False)
         log_likelihood(x, one - 1, one)
-        if dtype == "float32":
-            blocks.warm_up()
-            numba_decode.warm_up()
+        blocks.warm_up()
+        numba_decode.warm_up()
 
-    ready(run)
+    _ready(run)

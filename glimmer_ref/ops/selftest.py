@@ -16,8 +16,7 @@ import numpy as np
 
 from ..arrays import places
 from ..errors import Refused
-from . import TELLINGS, bind
-from .contract import Ops, Spans
+from . import TELLINGS, Ops, Spans, bind
 
 # Largest difference by the largest number: float32's own noise at these sizes, and operands rounded to bfloat16.
 MOST = {"float32": 1e-5, "float64": 1e-13, "bfloat16": 2e-2}

@@ -1,4 +1,4 @@
-"""A telling without numbers: every result has the right shape and is zero, at no cost.
+"""A backend without numbers: every result has the right shape and is zero, at no cost.
 
 Under `Count` it tells what a run would cost, for models of any size, without weights. All scores tie,
 so the first m passages are selected, and the likeliest token is always 0.
@@ -10,13 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from ..arrays import Array, Ints
+from ..arrays import Array, Ints, zeros
 from .contract import Factors, Spans
-
-
-def zeros(*shape: int) -> Array:
-    """An array of that shape which takes no memory: one zero, seen many times."""
-    return np.broadcast_to(np.float32(0), shape)
 
 
 def put(x: Any) -> Array:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..arrays import Tokens
+from ..arrays import Tokens, zeros
 from ..config import GlimmerConfig
 from ..listeners import Count
 from ..ops import Ops, shape_ops
@@ -37,7 +37,7 @@ def traced_macs(
     Returns:
         As `Count` has it; `memory` is the offline part. Equal to `paper.flops.by_shapes`.
     """
-    model = assemble(config, tied=tied, leaf=lambda _, shape: shape_ops.zeros(*shape))
+    model = assemble(config, tied=tied, leaf=lambda _, shape: zeros(*shape))
     count = Count(Ops(shape_ops))
     lengths = np.array(passages, np.int64)
     q, p = (Tokens(np.zeros(n.sum(), np.int32), n) for n in (np.array([question], np.int64), lengths))
