@@ -149,3 +149,39 @@ def test_another_state_is_refused() -> None:
     state = Adafactor(factor_from=20).start(weights)
     with pytest.raises(Refused, match=r"optimizer state: matrix.columns: none; got float32\[40\]"):
         Adafactor().check(weights, state)
+
+
+@pytest.mark.parametrize(
+    ("shape", "factored"),
+    [
+        ((128, 128), True),
+        ((127, 300), False),
+        ((300, 127), False),
+        ((128, 129), True),
+        ((128,), False),
+        ((128, 128, 128), False),
+    ],
+)
+def test_a_matrix_is_factored_from_128_rows_and_columns(shape: tuple[int, ...], factored: bool) -> None:
+    state = Adafactor().start({"w": np.zeros(shape, np.float32)})
+    assert set(state) == {"step", *(["w.rows", "w.columns"] if factored else ["w.squares"])}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_what_a_checkpoint_holds(dtype: str) -> None:
+    """Its names, shapes and types: a state that was written before must still be read."""
+    weights = {"matrix": np.ones((128, 130), dtype), "gain": np.ones(7, dtype)}
+    plain = {
+        "step": ("int64", (1,)),
+        "matrix.rows": (dtype, (128,)),
+        "matrix.columns": (dtype, (130,)),
+        "gain.squares": (dtype, (7,)),
+    }
+    first = {"matrix.first": (dtype, (128, 130)), "gain.first": (dtype, (7,))}
+    for settings, expected in ((Adafactor(), plain), (Adafactor(momentum=0.9), plain | first)):
+        started = settings.start(weights)
+        _, moved = settings.update(weights, {name: w.copy() for name, w in weights.items()}, started, 0.1)
+        for state in (started, moved):
+            assert {name: (x.dtype.name, x.shape) for name, x in state.items()} == expected
+        assert not any(x.any() for x in started.values())
+        assert moved["step"].tolist() == [1]

@@ -698,3 +698,78 @@ def test_the_plugin_sleeps_without_its_option(outside: Any, pytester: pytest.Pyt
     outside().assert_outcomes(passed=1)
     code = "import sys, glimmer_ref.golden.pytest_plugin; print('numpy' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "False\n"
+
+
+# ---- the edges of what is said
+
+
+def judged(first: str, nmse: dict[str, float | None], tolerance: float | None = 1e-12) -> list[check.Verdict]:
+    """Verdicts of these errors, all of which differ from `first` on."""
+    names, allowed = list(nmse), None if tolerance is None else {"nmse": tolerance, "max": 1.0}
+    status = dict.fromkeys(names[names.index(first) :], "differs")
+    return [check.Verdict(name, status.get(name, "ok"), allowed, nmse[name], 1.0) for name in names]
+
+
+@pytest.mark.parametrize(
+    ("known", "expected"),
+    [
+        ({"a": 0.3, "b": 0.0}, True),  # as near as it may be, seen 10^0
+        ({"a": 0.31, "b": 0.0}, False),
+        ({"a": 0.1, "b": 0.4}, True),  # the mean and the first decide, not each
+        ({"a": 0.4, "b": 0.1}, False),
+        ({"a": 0.3, "b": 0.3}, True),
+        ({"a": 0.2, "b": 0.5}, False),
+    ],
+)
+def test_how_near_a_mistake_must_be(known: dict[str, float], expected: bool) -> None:
+    mistakes = [mistake("it", "it", **known)]
+    assert (check.causes(mistakes, judged("a", {"a": 1.0, "b": 1.0})) == mistakes) is expected
+
+
+@pytest.mark.parametrize(("apart", "names"), [(0.08, ["one", "two"]), (0.1, ["one", "two"]), (0.12, ["one"])])
+def test_how_much_nearer_leaves_no_doubt(apart: float, names: list[str]) -> None:
+    mistakes = [mistake("two", "two", a=apart), mistake("one", "one", a=0.0)]
+    assert [m["name"] for m in check.causes(mistakes, judged("a", {"a": 1.0}))] == names
+
+
+@pytest.mark.parametrize(("known", "expected"), [(-15.8, True), (-15.6, False)])
+def test_whole_numbers_have_a_floor_too(known: float, expected: bool) -> None:
+    mistakes = [mistake("it", "it", a=known)]
+    assert bool(check.causes(mistakes, judged("a", {"a": 0.0}, None))) is expected
+
+
+def test_at_most_three_causes() -> None:
+    mistakes = [mistake(name, name, a=0.0) for name in "pqrs"]
+    assert check.causes(mistakes, judged("a", {"a": 1.0})) == mistakes[:3]
+
+
+def test_as_many_tensors_as_may_be(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    few = {f"{i}": {"dtype": "U8", "shape": [0], "data_offsets": [0, 0]} for i in range(3)}
+    out.write_bytes(packed(few))
+    assert check.MOST_TENSORS == 10_000
+    monkeypatch.setattr(check, "MOST_TENSORS", 3)
+    assert sorted(check.read_tensors(out)) == ["0", "1", "2"]
+
+
+def test_a_huge_file_is_not_read(out: Path) -> None:
+    with open(out, "wb") as file:
+        file.truncate(2**30 + 1)
+    with pytest.raises(check.Unusable, match="of at most 1073741824 bytes; got 1073741825 bytes"):
+        check.read_tensors(out)
+
+
+def test_what_is_said_is_short(case: Path) -> None:
+    said = verdict(case, "question.out", EXPECTED["question.out"], lengths=np.full(40, 2**60)).note
+    assert said.startswith("sequences of [1152921504606846976, ") and len(said) == 200
+    lines = list(check.check(case, EXPECTED | {f"{'x' * 90}{i:03}": K for i in range(50)}).lines())
+    unknown = [line for line in lines if line.startswith("unknown")]
+    assert len(unknown) == 20 and {line.split()[1] for line in unknown} == {"x" * 80}
+
+
+def test_the_file_alone_as_a_command(case: Path, out: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    save_file({"scores": EXPECTED["scores"] * np.nan}, out)
+    assert check.main([str(case), str(out), "--json"]) == 1
+    assert capsys.readouterr().out.startswith('{\n "case": "tiny",\n "precision": "float32",\n "tensors": [\n  {\n')
+    with pytest.raises(SystemExit, match="2"):
+        check.main([str(case), str(out), "--precision", "float31"])
+    assert "invalid choice: 'float31'" in capsys.readouterr().err

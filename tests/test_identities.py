@@ -164,3 +164,13 @@ def test_a_separate_question_encoder_is_used() -> None:
 def test_passages_do_not_see_each_other(ops: Ops) -> None:
     w = model(ops, config())
     assert close(stored(ops, w)[4], encode_passages(ops, w, only(PASSAGES, [4])).states)
+
+
+def test_answers_that_end_at_different_steps_have_their_own_likelihoods(ops: Ops) -> None:
+    settings = config(t5=replace(config().t5, eos_token_id=28))  # a token that these weights like
+    w, questions, counts = model(ops, settings), tokens([5, 8, 2], seed=6), np.array([2, 3, 2])
+    memory = glimmer(ops, w, questions, stored(ops, w), counts, 2).memory
+    answers = greedy(ops, w, memory, 10)
+    assert [len(a.ids) for a in answers] == [2, 8, 1]
+    whole = log_likelihood(ops, w, memory, Tokens.of([[*a.ids, 28] for a in answers]))
+    assert close(np.array([a.log_probability for a in answers]), whole)

@@ -240,3 +240,18 @@ def test_a_telling_must_be_whole() -> None:
         Ops(telling)
     with pytest.raises(Refused, match="one of numpy, numba, cuda; got 'jax'"):
         bind("jax")
+
+
+@pytest.mark.parametrize("direction", ["printed", "reverse"])
+def test_a_scalar_of_numpy_widens_nothing_with_numpy(direction: str) -> None:
+    """A float64 scalar of NumPy would make a float32 product float64: the same bits as from Python's number."""
+    x, dy, counts, tau = SMALL.array(5, dtype="float32"), SMALL.array(2, dtype="float32"), np.array([3, 2]), 0.7
+    y = SMALL.array(5, dtype="float32")
+    for plain, wide in (
+        [numpy_ops.scale(x, factor) for factor in (tau, np.float64(tau))],
+        [numpy_ops.scale_backward(x, x, factor)[0] for factor in (tau, np.float64(tau))],
+        [numpy_ops.rank_kl(x, y, counts, t, direction) for t in (tau, np.float64(tau))],
+        [np.stack(numpy_ops.rank_kl_backward(dy, x, y, counts, t, direction)) for t in (tau, np.float64(tau))],
+    ):
+        assert wide.dtype == np.float32
+        np.testing.assert_array_equal(wide, plain)

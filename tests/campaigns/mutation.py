@@ -1,0 +1,349 @@
+"""Mutation: seeded small faults in the arithmetic that everything rests on; every one must fail a test.
+
+    python tests/campaigns/mutation.py [--jobs 2] [--resume FILE] [--into docs/reliability.md]    the campaign
+    python tests/campaigns/mutation.py --short                                                    half a minute of it
+
+Each mutant is written into a copy of the tree, where the tests of its file run until one fails. Those that no test
+can fail stand in equivalent.toml, each with its reason. Exit code 0: every mutant was killed, or is listed there
+rightly; 1: one survived, a listed one was killed, or a listed one is no mutant of today's text.
+
+The libraries for this do not fit. mutmut picks the tests by itself, from a run of the whole suite, and cosmic-ray
+mutates files in place with one test command for all of them; neither draws a seeded sample or names a mutant by its
+text, which is what keeps a sample and a list of reasons valid while lines move.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import queue
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import tomllib
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from mutators import Mutant, mutants, sound
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+LISTED = Path(__file__).with_name("equivalent.toml")
+COPIED = ("glimmer_ref", "tests", "weights", "pyproject.toml", "README.md")
+SEED, COUNT, LEAST = 15, 400, 12  # of each file at least so many
+CPU_SECONDS, SECONDS, KIB = 30, 600.0, 8 * 2**20  # a run that takes more hangs, or eats the memory
+BEGIN, END = "<!-- mutation -->", "<!-- /mutation -->"
+
+OPS = ["tests/test_ops.py", "-k", "numpy"]
+WHOLE = ["tests/test_model.py", "tests/test_identities.py", "tests/test_golden_cases.py", "tests/test_arriving.py"]
+SLOW = ("numba", "float32", "mistake", "differences", "threads", "come_out", "every_number", "under_dropout")
+PASS = [*WHOLE, "-k", " and ".join(f"not {word}" for word in SLOW)]
+BACKWARD = ["tests/test_backward.py", "-k", PASS[-1]]
+FLOPS = ["tests/test_flops.py", "tests/test_whatif.py", "-k", "not numba and not cpu_is_measured"]
+CHECK = ["tests/test_golden_check.py", "-k", "not plugin and not starter and not filled"]
+MANIFEST = ["tests/test_memory.py", "-k", "manifest or info or encoder or foreign or verify"]
+# Which tests a file's mutants must fail, the fastest first; each list is a run of pytest.
+TESTS: dict[str, list[list[str]]] = {
+    "glimmer_ref/paper/fid.py": [PASS, BACKWARD],
+    "glimmer_ref/paper/flops.py": [FLOPS],
+    "glimmer_ref/paper/glimmer.py": [PASS, BACKWARD],
+    "glimmer_ref/paper/lumen.py": [PASS, BACKWARD],
+    "glimmer_ref/paper/pdist.py": [BACKWARD, PASS],
+    "glimmer_ref/paper/systems.py": [PASS, BACKWARD],
+    "glimmer_ref/paper/variants.py": [PASS, BACKWARD],
+    "glimmer_ref/t5.py": [PASS, BACKWARD],
+    "glimmer_ref/ops/numpy_ops.py": [OPS, BACKWARD],
+    "glimmer_ref/text/metrics.py": [["tests/test_metrics.py"]],
+    "glimmer_ref/text/chunks.py": [["tests/test_chunks.py"]],
+    "glimmer_ref/train/adafactor.py": [["tests/test_adafactor.py", "-k", "not transformers"]],
+    "glimmer_ref/retrieval/top.py": [["tests/test_index.py", "-k", "best or top_k"]],
+    "glimmer_ref/retrieval/manifest.py": [MANIFEST, ["tests/test_memory.py"]],
+    "glimmer_ref/golden/check.py": [CHECK],
+}
+PYTEST = ["-m", "pytest", "-x", "-q", "--tb=no", "-p", "no:cacheprovider"]
+PYTEST += ["-p", "_hypothesis_pytestplugin", "--hypothesis-seed=0"]  # alone: to load all plugins takes half of the time
+
+LIMITED = [
+    "sh",
+    "-c",
+    f'ulimit -t {CPU_SECONDS}; ulimit -v {KIB}; exec "$@"',
+    "sh",
+]  # of CPU time: others may be at work
+RUNNING: set[subprocess.Popen[str]] = set()
+
+
+class Result(NamedTuple):
+    """What became of a mutant: "killed", "hung" (killed too) or "survived", and the test that failed."""
+
+    name: str
+    outcome: str
+    by: str
+    seconds: float
+
+
+def drawn(path: str, seed: int) -> list[Mutant]:
+    """A file's mutants in an order that hangs on the seed and on each one's own text alone."""
+
+    def place(mutant: Mutant) -> bytes:
+        return hashlib.sha256(f"{seed}|{mutant.name}".encode()).digest()
+
+    return sorted(mutants(path, (ROOT / path).read_bytes()), key=place)
+
+
+def sample(paths: Iterable[str], seed: int, count: int) -> list[Mutant]:
+    """`count` mutants in all, of each file in proportion to how many it has."""
+    everything = {path: drawn(path, seed) for path in paths}
+    total, result = sum(map(len, everything.values())), list[Mutant]()
+    for some in everything.values():
+        wanted = max(LEAST, round(count * len(some) / total))
+        result += [m for m, _ in zip(filter(sound, some), range(wanted), strict=False)]
+    return result
+
+
+def first_ones(paths: Iterable[str], seed: int, listed: set[str]) -> list[Mutant]:
+    """One mutant a file that is not equivalent: the same ones from run to run."""
+    return [next(m for m in drawn(path, seed) if m.name not in listed and sound(m)) for path in paths]
+
+
+def reasons() -> dict[str, str]:
+    """Why those mutants that cannot be killed are equivalent, by name.
+
+    Raises:
+        SystemExit: entries that are no mutants of today's text.
+    """
+    entries = tomllib.loads(LISTED.read_text("utf-8"))["equivalent"] if LISTED.exists() else []
+    today = {path: mutants(path, (ROOT / path).read_bytes()) for path in {e["file"] for e in entries}}
+    result, stale = dict[str, str](), list[str]()
+    for e in entries:
+        found = [
+            m.name
+            for m in today[e["file"]]
+            if (m.function, m.before, m.after) == (e["function"], e["line"], e["mutated"])
+        ]
+        result |= dict.fromkeys(found, e["why"])
+        stale += [] if found else [f"{e['file']}: {e['function']}: {e['mutated']}"]
+    if stale:
+        raise SystemExit(
+            "\n".join([f"{LISTED.name}: no mutants of today's text; remove them or write them anew:", *stale])
+        )
+    return result
+
+
+def copied(folder: Path) -> Path:
+    """A copy of what the tests need, without compiled files."""
+    folder.mkdir()
+    for name in COPIED:
+        source, target = ROOT / name, folder / name
+        if source.is_dir():
+            shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy2(source, target)
+    return folder
+
+
+def told(tree: Path, words: list[str]) -> tuple[int | None, str]:
+    """Exit code and output of a run of pytest in a tree; None for what hung."""
+    more = {"PYTHONPATH": str(tree), "OPENBLAS_NUM_THREADS": "1", "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    run = subprocess.Popen(
+        [*LIMITED, sys.executable, *PYTEST, f"--basetemp={tree}.tmp", *words],
+        cwd=tree,
+        env=os.environ | more,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    RUNNING.add(run)
+    try:
+        output, _ = run.communicate(timeout=SECONDS)
+        return None if run.returncode == -signal.SIGXCPU else run.returncode, output
+    except subprocess.TimeoutExpired:
+        return None, ""
+    finally:
+        end(run)
+        RUNNING.discard(run)
+
+
+def end(run: subprocess.Popen[str]) -> None:
+    """Kill a run, and whatever a test of it may have started."""
+    if run.poll() is None:
+        os.killpg(run.pid, signal.SIGKILL)
+        run.wait()
+
+
+def blamed(output: str) -> str:
+    """The test that failed, from what pytest printed."""
+    lines = [line for line in output.splitlines() if line.startswith(("FAILED", "ERROR"))]
+    return lines[0].split(" - ")[0].split(" ", 1)[1] if lines else "none could be collected"
+
+
+def tried(tree: Path, mutant: Mutant) -> Result:
+    """A mutant in a tree of its own, which is afterwards as it was."""
+    path, begin = tree / mutant.path, time.monotonic()
+    original = path.read_bytes()
+    path.write_bytes(mutant.text)
+    for old in (path.parent / "__pycache__").glob(f"{path.stem}.*"):  # of another text, maybe of the same second
+        old.unlink()
+    outcome, by = "survived", ""
+    try:
+        for words in TESTS[mutant.path]:
+            code, output = told(tree, words)
+            if code == 5 or "file or directory not found" in output:
+                raise SystemExit(f"{mutant.path}: nothing is tested by {' '.join(words)}:\n{output}")
+            if code != 0:
+                outcome, by = ("hung", "") if code is None else ("killed", blamed(output))
+                break
+    finally:
+        path.write_bytes(original)
+    return Result(mutant.name, outcome, by, round(time.monotonic() - begin, 2))
+
+
+def sure(trees: list[Path], paths: Iterable[str], pool: ThreadPoolExecutor) -> None:
+    """The tests pass without a mutant.
+
+    Raises:
+        SystemExit: they do not, so that a failure would tell nothing.
+    """
+    runs = sorted({tuple(words) for path in paths for words in TESTS[path]})
+
+    def some(i: int) -> None:
+        for words in runs[i :: len(trees)]:
+            code, output = told(trees[i], list(words))
+            if code != 0:
+                raise SystemExit(f"without a mutant, this does not pass: {' '.join(words)}:\n{output}")
+
+    list(pool.map(some, range(len(trees))))
+
+
+def results(wanted: list[Mutant], folder: Path, jobs: int, checked: bool) -> Iterator[Result]:
+    """All mutants tried, each as soon as it is known."""
+    trees, free = [copied(folder / f"tree{i}") for i in range(jobs)], queue.Queue[Path]()
+    for tree in trees:
+        free.put(tree)
+
+    def one(mutant: Mutant) -> Result:
+        tree = free.get()
+        try:
+            return tried(tree, mutant)
+        finally:
+            free.put(tree)
+
+    with ThreadPoolExecutor(jobs) as pool:
+        try:
+            if checked:
+                sure(trees, dict.fromkeys(m.path for m in wanted), pool)
+            futures = [pool.submit(one, mutant) for mutant in wanted]
+            yield from (future.result() for future in as_completed(futures))
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+            for run in list(RUNNING):
+                end(run)
+
+
+def campaign(wanted: list[Mutant], known: dict[str, Result], arguments: argparse.Namespace) -> dict[str, Result]:
+    """The result of every mutant wanted, those that were killed before not being tried again."""
+    done = {m.name: known[m.name] for m in wanted if m.name in known and known[m.name].outcome != "survived"}
+    left, begin = [m for m in wanted if m.name not in done], time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="mutation") as name:
+        for n, result in enumerate(results(left, Path(name), arguments.jobs, not arguments.short), start=1):
+            done[result.name] = result
+            if arguments.resume:
+                with open(arguments.resume, "a", encoding="utf-8") as file:
+                    file.write(json.dumps(result._asdict()) + "\n")
+            survived = sum(r.outcome == "survived" for r in done.values())
+            rest = (time.monotonic() - begin) / n * (len(left) - n)
+            if sys.stderr.isatty():
+                line = f"\r{n}/{len(left)} mutants, {survived} survived, {rest:,.0f} s left  "
+                print(line, end="\n" if n == len(left) else "", file=sys.stderr, flush=True)
+    return done
+
+
+def read_results(path: Path | None) -> dict[str, Result]:
+    """What a former run has written down."""
+    if path is None or not path.exists():
+        return {}
+    rows = (Result(**json.loads(line)) for line in path.read_text("utf-8").splitlines())
+    return {row.name: row for row in rows}
+
+
+def table(wanted: list[Mutant], done: dict[str, Result], why: dict[str, str]) -> list[str]:
+    """A line a file, and one for all."""
+    head = ["file", "possible mutants", "drawn", "killed by a test", "by the time limit", "equivalent", "survived"]
+    rows: list[list[Any]] = []
+    for path in dict.fromkeys(m.path for m in wanted):
+        some = [done[m.name] for m in wanted if m.path == path]
+        left = [r for r in some if r.outcome == "survived"]
+        same = sum(r.name in why for r in left)
+        counts = [sum(r.outcome == kind for r in some) for kind in ("killed", "hung")]
+        rows.append([f"`{path}`", len(drawn(path, 0)), len(some), *counts, same, len(left) - same])
+    rows.append(["all", *(sum(column) for column in list(zip(*rows, strict=True))[1:])])
+    rule = "|---" + "|--:" * (len(head) - 1) + "|"
+    return [f"| {' | '.join(head)} |", rule, *(f"| {' | '.join(map(str, row))} |" for row in rows)]
+
+
+def summary(done: dict[str, Result], why: dict[str, str], seed: int) -> str:
+    """The score, in a sentence."""
+    killed = sum(r.outcome != "survived" for r in done.values())
+    same = sum(r.outcome == "survived" and r.name in why for r in done.values())
+    share = 100 * killed / max(1, len(done) - same)
+    seconds = sum(r.seconds for r in done.values())
+    return (
+        f"Seed {seed}: {killed} of {len(done) - same} mutants that can be killed were killed ({share:.1f} %), "
+        f"{same} more are equivalent; {seconds / 60:.0f} minutes of tests."
+    )
+
+
+def complaints(wanted: list[Mutant], done: dict[str, Result], why: dict[str, str]) -> list[str]:
+    """What is wrong, with the lines to look at."""
+    result = []
+    for m in wanted:
+        if (survived := done[m.name].outcome == "survived") == (m.name in why):
+            continue
+        what = "survived" if survived else f"listed as equivalent, but killed by {done[m.name].by}"
+        result.append(f"{m.path}:{m.line}: {m.function}: {what} ({m.operator})\n  - {m.before}\n  + {m.after}")
+    return result
+
+
+def put_into(path: Path, lines: list[str]) -> None:
+    """The text between the two marks becomes what was printed."""
+    before, rest = path.read_text("utf-8").split(BEGIN)
+    after = rest.split(END)[1]
+    path.write_text("\n".join([before + BEGIN, "", *lines, "", END + after]), "utf-8")
+
+
+def main() -> int:
+    """Draw, try, tell."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seed", type=int, default=SEED)
+    parser.add_argument("--count", type=int, default=COUNT, help="mutants in all")
+    parser.add_argument("--only", metavar="PATH", choices=sorted(TESTS), action="append", help="of this file")
+    parser.add_argument("--short", action="store_true", help="one mutant a file, without trying the tests alone first")
+    parser.add_argument("--jobs", type=int, default=1, help="how many at once")
+    parser.add_argument("--resume", type=Path, metavar="FILE", help="results as they come; killed ones stay killed")
+    parser.add_argument("--into", type=Path, metavar="FILE.md", help=f"the table between {BEGIN} and {END}")
+    arguments = parser.parse_args()
+    os.nice(10)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was started ends, and copies go
+    why, paths = reasons(), arguments.only or list(TESTS)
+    wanted = (
+        first_ones(paths, arguments.seed, set(why))
+        if arguments.short
+        else sample(paths, arguments.seed, arguments.count)
+    )
+    done = campaign(wanted, read_results(arguments.resume), arguments)
+    lines = [*table(wanted, done, why), "", summary(done, why, arguments.seed)]
+    wrong = complaints(wanted, done, why)
+    print("\n".join([*lines, *wrong]))
+    if arguments.into:
+        put_into(arguments.into, lines)
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
