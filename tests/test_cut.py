@@ -51,7 +51,7 @@ BERT = {
 GPT = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
 SPLIT = {"type": "Sequence", "pretokenizers": [{"type": "WhitespaceSplit"}, {**META, "prepend_scheme": "always"}]}
 END = {
-    "id": 1,
+    "id": 1 + len(PIECES),
     "content": "</s>",
     "single_word": False,
     "lstrip": True,
