@@ -158,11 +158,11 @@ def test_files_are_read_line_by_line(tmp_path: Path) -> None:
         ({"wikipedia_id": 1.5}, 'an id "wikipedia_id"'),
         ({"wikipedia_title": ...}, 'a string "wikipedia_title"; got none'),
         ({"wikipedia_title": 3}, 'a string "wikipedia_title"; got 3'),
-        ({"wikipedia_title": "\ud800"}, 'Unicode in "wikipedia_title"; got half of a surrogate pair'),
+        ({"wikipedia_title": "\ud800"}, 'valid Unicode in "wikipedia_title"; got half of a surrogate pair'),
         ({"text": ...}, 'a list of strings "text"; got none'),
         ({"text": "one string"}, 'a list of strings "text"'),
         ({"text": ["a", None]}, 'a list of strings "text"'),
-        ({"text": ["a", "\udfff"]}, 'Unicode in "text"'),
+        ({"text": ["a", "\udfff"]}, 'valid Unicode in "text"'),
     ],
 )
 def test_pages_that_are_none_are_named_by_line(change: Record, said: str, tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ def valid(place: str, key: str, value: str) -> str:
     try:
         value.isascii() or value.encode()
     except UnicodeEncodeError:
-        raise Refused(place, f'Unicode in "{key}"', "half of a surrogate pair", "another encoding?") from None
+        raise Refused(place, f'valid Unicode in "{key}"', "half of a surrogate pair", "another encoding?") from None
     return value
 
 
