@@ -22,7 +22,8 @@ from glimmer_ref.bench.process import environment
 from glimmer_ref.disk.read import read_json
 from glimmer_ref.errors import Refused
 from glimmer_ref.retrieval.bm25 import BM25
-from glimmer_ref.text.inputs import read_jsonl, read_passages, read_questions
+from glimmer_ref.text.inputs import read_passages, read_questions
+from glimmer_ref.text.json_lines import read_jsonl
 from glimmer_ref.train.loop import LAST
 
 TEST, ABOUT = "test", "world.json"

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, fields
 from fractions import Fraction
 from typing import Any
 
+from . import template
 from .config_keys import published
 from .errors import Refused
 
@@ -126,7 +127,7 @@ class GlimmerConfig:
         question_eos, passage_eos: does the end-of-sequence token close them (D13).
         question_tokens, passage_tokens, answer_tokens: length limits.
         question_prefixes: a question that starts with none of these gets the first.
-        passage_format: how title and text become one string.
+        passage_format: how title and text become one string: text with {text} and perhaps {title}.
 
     Raises:
         Refused: layers that do not add up, m > k, or a value outside its choices.
@@ -184,13 +185,12 @@ class GlimmerConfig:
     def _check_texts(self) -> None:
         prefixes, form = self.question_prefixes, self.passage_format
         if not isinstance(prefixes, tuple) or not all(isinstance(p, str) for p in prefixes):
-            raise Refused("config: question_prefixes", "a list of strings", f"{prefixes!r:.60}")
-        try:
-            fits = form.format(title="", text="\0").count("\0") == 1
-        except (AttributeError, LookupError, ValueError):
-            fits = False
-        if not fits:
-            raise Refused("config: passage_format", "a string with {text} and perhaps {title}", f"{form!r:.60}")
+            raise Refused("config: question_prefixes", "a list of strings", repr(prefixes)[:60])
+        if (length := sum(map(len, prefixes))) > template.MOST or len(prefixes) > template.MOST:
+            raise Refused("config: question_prefixes", f"at most {template.MOST} characters together", f"{length:,}")
+        if not isinstance(form, str):
+            raise Refused("config: passage_format", "a string with {text} and perhaps {title}", repr(form)[:60])
+        template.parse(form)
 
     @property
     def alpha(self) -> Fraction:

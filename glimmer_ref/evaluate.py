@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby
 from math import fsum
 from statistics import fmean
 from typing import Any
 
 import numpy as np
 
+from .errors import Refused
 from .progress import Show
 from .reader import Answer, Reader
 from .retrieval.memory import Memory
-from .text.inputs import Question
+from .text.inputs import Passage, Question
 from .text.metrics import ACCURACY, accuracy, exact_match, measure_of
 
 BATCH = 16  # questions a batch: beyond, the products are large enough not to gain
@@ -26,6 +28,37 @@ def candidates(reader: Reader, question: Question, memory: Memory, k: int) -> np
     return reader.retrieve(question.text, memory, k)[0]
 
 
+def _missing(known: Memory | set[str], ids: Iterable[str]) -> str | None:
+    """The first id that is not there."""
+    if not isinstance(known, Memory):
+        return next((repr(id)[:60] for id in ids if id not in known), None)
+    try:
+        known.rows(ids)
+    except Refused as error:
+        return str(error)
+    return None
+
+
+def check(questions: Iterable[Question], source: Memory | Sequence[Passage], k: int, m: int | None = None) -> None:
+    """Hold the candidates that questions bring along against what is asked for, before the work.
+
+    Args:
+        m: where somebody chose it; a question with fewer candidates than the model's own m reads all it has.
+
+    Raises:
+        Refused: a candidate that the source does not hold, or fewer than m, by the question's id.
+    """
+    known = source if isinstance(source, Memory) else {passage.id for passage in source}
+    for question in questions:
+        if not question.candidates:
+            continue
+        what, some = f"question {question.id!r}: candidates", question.candidates[:k]
+        if got := _missing(known, some):
+            raise Refused(what, "passages that are there", got)
+        if m is not None and len(some) < m:
+            raise Refused(what, f"at least m={m}", str(len(some)), "lower m, or retrieve more with --index")
+
+
 def _in_batches(
     reader: Reader,
     questions: Sequence[Question],
@@ -35,11 +68,14 @@ def _in_batches(
     m: int | None,
     show: Show,
 ) -> Iterator[list[tuple[Question, Answer]]]:
+    most = reader.check_m(system, k, m)
     batches = [questions[i : i + BATCH] for i in range(0, len(questions), BATCH)]
     for batch in show(batches, len(batches), "evaluate"):
-        rows = [candidates(reader, question, memory, k) for question in batch]
-        found = reader.ask_many([q.text for q in batch], memory, rows, system, m)
-        yield list(zip(batch, found, strict=True))
+        asked = [(question, candidates(reader, question, memory, k)) for question in batch]
+        for number, run in groupby(asked, lambda pair: min(most, len(pair[1]))):  # few have fewer than m candidates
+            some, rows = zip(*run, strict=True)
+            found = reader.ask_many([q.text for q in some], memory, rows, system, number or None)
+            yield list(zip(some, found, strict=True))
 
 
 def answers(
@@ -51,7 +87,7 @@ def answers(
     m: int | None,
     show: Show,
 ) -> Iterator[tuple[Question, Answer]]:
-    """Each question with its answer, in the file's order."""
+    """Each question with its answer, in the file's order; one with fewer than m candidates reads all it has."""
     for batch in _in_batches(reader, questions, memory, system, k, m, show):
         yield from batch
 
@@ -152,6 +188,9 @@ def evaluate(
     show: Show,
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Answer all questions.
+
+    Args:
+        m: see `Reader.ask`; a question with fewer candidates reads all it has, which `check` can refuse before.
 
     Returns:
         The summary, and a line of predictions for each question.

@@ -21,6 +21,7 @@ from .params.tree import Model, computed_in, lay_out
 from .retrieval import lexical
 from .retrieval.memory import Memory, memorize
 from .text.borrowed import FILE, Groups, Lender, Reading, read_groups
+from .text.cut import beginning
 from .text.inputs import Passage, as_passages, passage_text, passage_tokens, question_text, question_tokens
 from .text.tokenizer import Tokenizer
 from .tracing import attention_shares, trace_ids
@@ -124,7 +125,7 @@ class Reader:
 
     def unknown_words(self, question: str) -> list[str]:
         """Words of the question that the tokenizer's vocabulary does not hold."""
-        return self.tokenizer.unknown_words(question_text(self.config, question))
+        return self.tokenizer.unknown_words(self._question_text(question))
 
     def compare(self, answer: Answer) -> dict[str, dict[str, int]]:
         """Multiply-adds by stage of each system, had it given this answer. See `answer.compare`."""
@@ -158,7 +159,7 @@ class Reader:
         retrieval: str,
     ) -> list[Answer]:
         counts = np.array([len(r) for r in rows], np.int64)
-        m = self._check(system, counts, m)
+        m = self.check_m(system, int(counts.min()), m)
         trace = Trace(clock, only=r"decoder\..*cross_attention\.probs")
         listener = trace if attention else clock
         with clock.during("text"):
@@ -188,29 +189,38 @@ class Reader:
         clock.rest()
         return result
 
-    def _check(self, system: str, counts: Ints, m: int | None) -> int:
+    def check_m(self, system: str, k: int, m: int | None) -> int:
+        """m, or the model's own number where it is None, held against k; 0 for a system that reads all passages.
+
+        Raises:
+            Refused: an unknown system, m for one that reads all, or m that is not from 1 to k.
+        """
         if system not in SYSTEMS:
             raise Refused("system", f"one of {', '.join(SYSTEMS)}", repr(system))
         if system != "glimmer":
             if m is not None:
                 raise Refused("m", f"none for {system}, which reads all k passages", str(m), "set k instead")
             return 0
-        least = int(counts.min())
         if m is None:
-            return min(self.config.m, least)
-        if not 1 <= m <= least:
-            raise Refused("m", "at least 1 and at most k", f"k={least}, m={m}", "lower m or retrieve more")
+            return min(self.config.m, k)
+        if not 1 <= m <= k:
+            raise Refused("m", "at least 1 and at most k", f"k={k}, m={m}", "lower m or retrieve more")
         return m
 
     def _passages(self, source: Memory | Sequence[Passage], rows: Ints) -> list[Passage]:
         return [source.passage(int(r)) if isinstance(source, Memory) else source[int(r)] for r in rows]
 
     def _texts(self, passages: Iterable[Passage]) -> list[str]:
-        return [passage_text(self.config, passage) for passage in passages]
+        """What of some passages is read, and a little more of long ones."""
+        limit = self.config.passage_tokens
+        return [beginning(self.tokenizer, passage_text(self.config, passage), limit) for passage in passages]
+
+    def _question_text(self, question: str) -> str:
+        return beginning(self.tokenizer, question_text(self.config, question), self.config.question_tokens)
 
     def _reading(self, question: str, passages: list[Passage], source: Memory | Sequence[Passage]) -> Reading:
         """How a question and its passages are read; what was stored long ago stays as it was read then."""
-        text = question_text(self.config, question)
+        text = self._question_text(question)
         told, loans = [], None
         if isinstance(source, Memory):
             loans = source.loans

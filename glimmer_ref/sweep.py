@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 from . import __version__
+from .disk.read import read_json
 from .disk.write import write_text
 from .errors import Refused
 from .evaluate import judged, summary
@@ -21,7 +22,7 @@ from .reader import Reader
 from .retrieval.manifest import difference, digest_of, weights_digest
 from .retrieval.memory import Memory
 from .text.chunks import page_of
-from .text.inputs import Question
+from .text.inputs import Passage, Question
 from .text.kilt import prediction, write_predictions
 
 RUN, RESULTS, PICTURE = "run.json", "results.json", "sweep.png"
@@ -125,10 +126,7 @@ def _hold(folder: Path, mine: Mapping[str, Any]) -> None:
             raise Refused(str(folder), "a new folder, or one of an evaluation", "other files", "name another")
         _write(path, mine)
         return
-    try:
-        theirs = json.loads(path.read_bytes())
-    except ValueError:
-        theirs = None
+    theirs = read_json(path, "the facts of an evaluation")
     if not isinstance(theirs, dict):
         raise Refused(str(path), "the facts of an evaluation", "something else", "name another folder")
     if apart := difference(mine, theirs):
@@ -228,6 +226,25 @@ def run(
         place = error.filename if isinstance(error.filename, str) else str(folder)
         raise Refused(place, "a place that can be written", error.strerror or str(error)) from None
     return results
+
+
+def check_kilt(files: Mapping[str, Sequence[Question]], source: Memory | Sequence[Passage]) -> None:
+    """What `kilt_predictions` needs, before the work: files of different names, passages whose pages are known.
+
+    Raises:
+        Refused: two files of one name, or passages that `glimmer-ref chunks` did not cut.
+    """
+    names = [Path(path).name for path in files]
+    if len(set(names)) < len(names):
+        raise Refused(
+            "--kilt", "files of different names", ", ".join(names)[:60], "their predictions would be one file"
+        )
+    asked = [question for some in files.values() for question in some]
+    for id in (id for question in asked for id in question.candidates):
+        page_of(id)
+    if not all(question.candidates for question in asked):
+        for passage in source.passages() if isinstance(source, Memory) else source:
+            page_of(passage.id)
 
 
 def kilt_predictions(folder: str | Path, setting: Setting, files: Mapping[str, Sequence[Question]]) -> list[Path]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import time
 from dataclasses import replace
 from fractions import Fraction
 from typing import Any
@@ -11,6 +13,7 @@ from models import T5, config
 
 from glimmer_ref.config import SIZES, GlimmerConfig, T5Config
 from glimmer_ref.errors import Refused
+from glimmer_ref.template import filled
 
 
 def test_the_papers_setting_at_every_published_size() -> None:
@@ -97,3 +100,42 @@ def test_a_published_config_without_a_word_on_the_feed_forward_is_the_first_vers
     assert (read.feed_forward_proj, read.num_decoder_layers) == ("relu", 6)
     with pytest.raises(Refused, match="no num_heads"):
         T5Config.from_json({k: v for k, v in sizes.items() if k != "num_heads"})
+
+
+@pytest.mark.parametrize(
+    ("form", "said"),
+    [
+        ("{text:{title}}", "{text} once, and perhaps {title}"),
+        ("{text!r}", "{text} once"),
+        ("{text:>10}", "{text} once"),
+        ("{text.__class__}", "{text} once"),
+        ("{text[0]}", "{text} once"),
+        ("{0} {text}", "{text} once"),
+        ("{} {text}", "{text} once"),
+        ("{text} {text}", "{text} once"),
+        ("{title} {title} {text}", "{text} once"),
+        ("{title}", "{text} once"),
+        ("{text", "{text} once"),
+        ("}{text}", "{text} once"),
+        ("", "{text} once"),
+        (3, "a string with {text}"),
+        ("{title}" * 2**18 + "{text}", "at most 1000 characters; got 1,835,014"),
+        ("{text:" + "{" * 2**16, "at most 1000 characters"),
+    ],
+)
+def test_formats_that_do_more_than_put_together(form: Any, said: str) -> None:
+    start = time.monotonic()
+    with pytest.raises(Refused, match=re.escape(said)) as error:
+        GlimmerConfig.from_proportions(SIZES["base"], "1/3", "1/4", passage_format=form)
+    assert time.monotonic() - start < 0.5 and len(str(error.value)) < 200
+
+
+@pytest.mark.parametrize("prefixes", [("x" * 1001,), ("",) * 1001, ("x",) * 100_000])
+def test_prefixes_are_bounded(prefixes: tuple[str, ...]) -> None:
+    with pytest.raises(Refused, match="question_prefixes: at most 1000"):
+        GlimmerConfig.from_proportions(SIZES["base"], "1/3", "1/4", question_prefixes=prefixes)
+
+
+def test_a_format_puts_title_and_text_together() -> None:
+    assert filled("{{{title}}} {text}!", "{text} {0}", "{title}") == "{{text} {0}} {title}!"
+    assert filled("{text}", "t", "x") == "x"

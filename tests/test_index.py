@@ -195,6 +195,40 @@ def test_words_rank_as_our_own_bm25_does(tmp_path: Path) -> None:
     assert index.search(["zzzz"], 3, quiet)[0][0] == [p.id for p in passages[:3]], "nothing fits: the first ones"
 
 
+def test_passages_without_a_word_are_one_line_and_leave_nothing(run: Any, tmp_path: Path) -> None:
+    pytest.importorskip("bm25s")
+    path = tmp_path / "p.jsonl"
+    path.write_text('{"text": "?"}\n{"text": "\\u3002"}\n', "utf-8")
+    code, out, err = run("index", "build", path, tmp_path / "index", "--bm25")
+    assert (code, out) == (2, "") and "a passage with a word, of letters or digits; got none" in err
+    assert not (tmp_path / "index").exists()
+    path.write_text('{"text": "?"}\n{"text": "a word"}\n{"text": "!"}\n', "utf-8")
+    assert run("index", "build", path, tmp_path / "index", "--bm25")[0] == 0, "one is enough"
+    index = bm25_index.BM25Index(tmp_path / "index")
+    assert [ids for ids, _ in index.search(["WORD", "?"], 3, quiet)] == [["1", "0", "2"], ["0", "1", "2"]]
+
+
+def test_an_index_finds_words_of_every_script(tmp_path: Path) -> None:
+    pytest.importorskip("bm25s")
+    texts = ["मुंबई एक शहर है", "दिल्ली की राजधानी", "Zoe\u0308 M", "大阪城は大阪にある", "東京タワーは高い"]
+    path = tmp_path / "p.jsonl"
+    path.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts), "utf-8")
+    index = bm25_index.build(path, tmp_path / "index", quiet)
+    found = index.search(["राजधानी", "ZOË", "東京タワーの高さ", "大阪城"], 1, quiet)
+    assert [ids for ids, _ in found] == [["1"], ["2"], ["4"], ["3"]]
+
+
+def test_an_index_with_words_of_another_rule_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("bm25s")
+    monkeypatch.setattr(bm25_index, "RULE", 1)
+    path = tmp_path / "p.jsonl"
+    path.write_text('{"text": "a word"}\n', "utf-8")
+    bm25_index.build(path, tmp_path / "index", quiet)
+    monkeypatch.undo()
+    with pytest.raises(Refused, match="an older one; build anew"):
+        bm25_index.BM25Index(tmp_path / "index")
+
+
 def test_the_commands(run: Any, corpus: Path, tmp_path: Path) -> None:
     pytest.importorskip("bm25s")
     model, questions = write_gtr(tmp_path / "gtr"), tmp_path / "nq-dev-kilt.jsonl"

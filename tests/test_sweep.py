@@ -15,7 +15,7 @@ import glimmer_ref
 from glimmer_ref import sweep
 from glimmer_ref.cli import main
 from glimmer_ref.errors import Refused
-from glimmer_ref.evaluate import BATCH
+from glimmer_ref.evaluate import BATCH, check, evaluate
 from glimmer_ref.reader import Reader, bundled
 from glimmer_ref.retrieval.memory import Memory
 from glimmer_ref.sweep import Setting, settings, values
@@ -226,3 +226,96 @@ def test_the_command_sweeps_and_draws(tmp_path: Path, capsys: pytest.CaptureFixt
         assert main([*words, *(["--ops", "numpy"] if "--ops" not in words else [])]) == 2
         assert said in capsys.readouterr().err
     assert not (tmp_path / "new").exists()
+
+
+def test_a_question_with_few_candidates_reads_what_it_has(
+    reader: Reader, questions: list[Question], memory: Memory
+) -> None:
+    """The others of its batch read as many as ever, and say what they said."""
+    some = [
+        replace(q, candidates=q.candidates[: 2 if i == 2 else 1 if i == 5 else 6]) for i, q in enumerate(questions[:8])
+    ]
+    for m in (None, 4):
+        _, rows = evaluate(reader, some, memory, "glimmer", 6, m, quiet)
+        assert [len(row["selected"]) for row in rows] == [min(m or 5, len(q.candidates)) for q in some]
+        assert [row["id"] for row in rows] == [q.id for q in some]
+        alone = evaluate(reader, some[3:4], memory, "glimmer", 6, m, quiet)[1][0]
+        assert (alone["selected"], alone["prediction"]) == (rows[3]["selected"], rows[3]["prediction"])
+    _, rows = evaluate(reader, some, memory, "fid", 6, None, quiet)
+    assert [len(row["selected"]) for row in rows] == [len(q.candidates) for q in some]
+    with pytest.raises(Refused, match="m: at least 1 and at most k; got k=3, m=4"):
+        evaluate(reader, some, memory, "glimmer", 3, 4, quiet)
+
+
+def test_what_cannot_be_answered_is_named_before_the_work(
+    reader: Reader, questions: list[Question], memory: Memory
+) -> None:
+    few = replace(questions[1], candidates=questions[1].candidates[:2])
+    passages = list(memory.passages())
+    for source in (memory, passages):
+        check([few], source, 6)
+        check([few, replace(few, candidates=())], source, 6, 2)
+        with pytest.raises(Refused, match=f"question '{few.id}': candidates: at least m=3; got 2; lower m"):
+            check([questions[0], few], source, 6, 3)
+        with pytest.raises(Refused, match=f"question '{few.id}': candidates: passages that are there; got .*'nobody'"):
+            check([replace(few, candidates=("nobody",))], source, 6)
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> tuple[Path, list[dict[str, Any]]]:
+    """Passages as chunks names them, and questions about them."""
+    lines = (bundled() / "passages.jsonl").read_text("utf-8").splitlines()[:4]
+    passages = [{**json.loads(line), "id": f"{i}:0"} for i, line in enumerate(lines)]
+    (tmp_path / "passages.jsonl").write_text("".join(json.dumps(p) + "\n" for p in passages), "utf-8")
+    asked = [{"id": i, "input": "Who?", "candidates": [p["id"] for p in passages]} for i in range(3)]
+    return tmp_path / "passages.jsonl", asked
+
+
+def test_the_command_names_it_before_the_work(
+    small: tuple[Path, list[dict[str, Any]]],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    passages, asked = small
+    monkeypatch.setattr(Reader, "ask_many", None)  # no question is answered
+    monkeypatch.setattr(Reader, "memorize", None)
+    cases: list[tuple[list[str], list[dict[str, Any]], str]] = [
+        (
+            ["--m", "3"],
+            [asked[0], {**asked[1], "candidates": ["1:0"]}],
+            "question '1': candidates: at least m=3; got 1",
+        ),
+        (["--sweep", "m=1,3"], [{**asked[1], "candidates": ["1:0"]}], "question '1': candidates: at least m=3; got 1"),
+        (["--m", "0"], asked, "m: at least 1 and at most k; got k=4, m=0"),
+        ([], [{**asked[1], "candidates": ["9:0"]}], "question '1': candidates: passages that are there; got '9:0'"),
+        (["--kilt"], [asked[0], asked[0]], "line 2: ids that occur once; got '0' again; it is also in line 1"),
+        ([], [asked[0], asked[0]], "line 2: ids that occur once"),
+    ]
+    for number, (words, lines, said) in enumerate(cases):
+        file, out = tmp_path / f"{number}.jsonl", tmp_path / "out"
+        file.write_text("".join(json.dumps(line) + "\n" for line in lines), "utf-8")
+        command = ["evaluate", str(file), "--passages", str(passages), "--ops", "numpy", "--out", str(out), *words]
+        assert main(command) == 2 and said in capsys.readouterr().err
+        assert not out.exists()
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "3.jsonl").write_text(json.dumps(asked[0]) + "\n", "utf-8")
+    (tmp_path / "3.jsonl").write_text(json.dumps(asked[0]) + "\n", "utf-8")
+    two = [str(tmp_path / "3.jsonl"), str(tmp_path / "a" / "3.jsonl")]
+    command = [
+        "evaluate",
+        *two,
+        "--passages",
+        str(passages),
+        "--ops",
+        "numpy",
+        "--out",
+        str(tmp_path / "out"),
+        "--kilt",
+    ]
+    assert main(command) == 2 and "--kilt: files of different names" in capsys.readouterr().err
+    (tmp_path / "3.jsonl").write_text(json.dumps({"input": "Who?"}) + "\n", "utf-8")
+    named = [*command[:1], two[0], *command[3:]]
+    passages.write_text(json.dumps({"id": "x", "text": "a"}) + "\n", "utf-8")
+    assert main(named) == 2 and "an id that glimmer-ref chunks gives" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()

@@ -82,7 +82,13 @@ def test_a_broken_tokenizer_is_refused(tmp_path: Path, content: bytes) -> None:
         ('{"input": " "}', "not empty"),
         ('{"input": "x", "output": "y"}', "list of strings"),
         ('{"input": "x", "output": [3]}', "list of strings"),
-        ('{"input": "x", "output": [{"answer": ["y"]}]}', "objects with"),
+        ('{"input": "x", "output": [{"answer": [3]}]}', "a string or a list of strings"),
+        ('{"input": "x", "output": [{"answer": {"value": "y"}}]}', "a string or a list of strings"),
+        ('{"input": "x", "candidates": [1.5]}', "a list of strings, or of whole numbers"),
+        ('{"input": "x", "candidates": "1"}', "a list of strings, or of whole numbers"),
+        ('{"input": "x", "gold": [true]}', "a list of strings, or of whole numbers"),
+        ('{"input": "x", "id": " "}', 'an id "id"'),
+        ('{"input": "x\\ud800"}', "half of a surrogate pair"),
     ],
 )
 def test_broken_questions_are_named_by_line(tmp_path: Path, row: str, said: str) -> None:

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +26,12 @@ from glimmer_ref.errors import Refused
 from glimmer_ref.ops import bind
 from glimmer_ref.params import files
 from glimmer_ref.params.tree import leaves, random
+from glimmer_ref.reader import Reader
 from glimmer_ref.text.tokenizer import Tokenizer
 from glimmer_ref.train import checkpoint, loop
-from glimmer_ref.train.corpus import Corpus, Groups, folders, read_corpus
+from glimmer_ref.train.corpus import Corpus, Groups, Item, folders, read_corpus
 from glimmer_ref.train.examples import Batch, draw, task_shares
+from glimmer_ref.train.judge import judge, read_dev
 from glimmer_ref.train.recipe import ModelTable, Stage
 from glimmer_ref.train.recipe_file import RECIPES, read_recipe
 from glimmer_ref.train.start import first_model
@@ -202,6 +205,59 @@ def rows(batch: Batch) -> list[list[bytes]]:
     """The passages of each example."""
     ends = np.cumsum(batch.counts)
     return [[batch.passages[j].tobytes() for j in range(e - n, e)] for n, e in zip(batch.counts, ends, strict=True)]
+
+
+def changed(root: Path, folder: Path, change: Callable[[dict[str, Any]], dict[str, Any]]) -> Path:
+    """The first training folder again, its questions changed."""
+    folder.mkdir(parents=True)
+    source = folders(root, ["train-*"])[0]
+    (folder / "passages.jsonl").write_bytes((source / "passages.jsonl").read_bytes())
+    lines = [change(json.loads(line)) for line in (source / "questions.jsonl").read_text("utf-8").splitlines()]
+    (folder / "questions.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), "utf-8")
+    return folder
+
+
+def test_blank_answers_are_not_learnt(root: Path, corpus: Corpus, tmp_path: Path) -> None:
+    tokenizer = Tokenizer(root / "tokenizer.json")
+    config = first_model(read_recipe(root / "recipe.toml").model, 0, tokenizer.size).config
+
+    def answers(items: Iterable[Item]) -> list[list[list[int]]]:
+        return [[answer.tolist() for answer in item.answers] for item in items]
+
+    beside = changed(root, tmp_path / "a", lambda q: {**q, "output": ["", *q["output"], {"answer": " "}]})
+    learnt = read_corpus(config, tokenizer, [beside])
+    for task, items in learnt.tasks.items():
+        assert answers(items) == answers(corpus.tasks[task][: len(items)])
+    only = changed(root, tmp_path / "b", lambda q: {**q, "output": [{"answer": ""}]})
+    with pytest.raises(Refused, match='an answer in "output"; got none'):
+        read_corpus(config, tokenizer, [only])
+
+
+def test_questions_whose_answers_are_withheld_are_not_judged(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither with their candidates nor with their gold passages alone; everything said is right here."""
+    for module in ("judge", "evaluate"):
+        where = f"glimmer_ref.{'train.' if module == 'judge' else ''}{module}.exact_match"
+        monkeypatch.setattr(where, lambda said, accepted: bool(accepted))
+    recipe = read_recipe(root / "recipe.toml", ['data.dev="dev"'])
+    tokenizer = Tokenizer(root / "tokenizer.json")
+    reader = Reader(first_model(recipe.model, 0, tokenizer.size), tokenizer, "numpy")
+    half = {q.id for q in read_dev(root, recipe).questions[::2]}
+    folder = changed(root, tmp_path / "dev", lambda q: {**q, "output": [""]} if q["id"] in half else q)
+    told = judge(reader, read_dev(folder.parent, recipe), recipe)
+    assert told["exact_match"] == told["exact_match_of_gold"] == 100
+
+
+def test_dev_questions_are_checked_before_the_work(root: Path, tmp_path: Path) -> None:
+    recipe = read_recipe(root / "recipe.toml", ['data.dev="dev"', "evaluation.m=3"])
+    for name in ("gold", "candidates"):
+        other = changed(root, tmp_path / name / "dev", lambda q, name=name: {**q, name: ["nobody"]})
+        with pytest.raises(Refused, match="passages of its folder; got 'nobody'"):
+            read_dev(other.parent, recipe)
+    few = changed(root, tmp_path / "few" / "dev", lambda q: {**q, "candidates": q["candidates"][:2]})
+    with pytest.raises(Refused, match=r"evaluation\.m: at most the candidates of each question .*; got 2 of question"):
+        read_dev(few.parent, recipe)
 
 
 def test_gold_is_there_once_and_anywhere(corpus: Corpus) -> None:

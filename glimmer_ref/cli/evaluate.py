@@ -45,23 +45,23 @@ def add(commands: Any) -> None:
 def run(args: argparse.Namespace) -> None:
     """Evaluate and print the table or the document."""
     from .. import sweep
-    from ..evaluate import evaluate
+    from ..evaluate import check, evaluate
+    from ..retrieval.memory import Memory
 
     if (args.kilt or args.sweep) and not args.out:
         raise Refused("--kilt" if args.kilt else "--sweep", "--out DIR, where it is kept", "none")
     files = _read([*args.questions, *args.task])
-    questions = [question for some in files.values() for question in some]
     reader = options.load_reader(args)
-    memory = options.open_memory(args, reader)
-    k = args.k if args.k is not None else min(reader.config.k, len(memory))
-    m = (args.m or min(reader.config.m, k)) if args.system == "glimmer" else args.m
-    settings = sweep.settings(args.sweep or [], k, m) if args.sweep else [sweep.Setting(k, m)]
-    for setting in settings:
-        reader.check_k(setting.k, len(memory))
-    retrieval = None
+    source = options.open_source(args, reader)
+    settings, retrieval = _settings(args, reader, len(source)), None
     if args.index:
-        files, retrieval = _retrieved(args, files, max(setting.k for setting in settings), memory)
-        questions = [question for some in files.values() for question in some]
+        files, retrieval = _retrieved(args, files, max(setting.k for setting in settings), source)
+    questions = [question for some in files.values() for question in some]
+    chosen = args.m is not None or any(axis.startswith("m=") for axis in args.sweep or ())
+    check(questions, source, max(s.k for s in settings), max(s.m or 0 for s in settings) if chosen else None)
+    if args.kilt:
+        sweep.check_kilt(files, source)
+    memory = source if isinstance(source, Memory) else reader.memorize(source)
     if args.out:
         results = sweep.run(args.out, reader, questions, memory, args.system, settings, progress, retrieval)
         for setting in settings if args.kilt else ():
@@ -69,8 +69,22 @@ def run(args: argparse.Namespace) -> None:
         if len(settings) > 1:
             sweep.draw(results, args.system, Path(args.out) / sweep.PICTURE)
     else:
-        results = [{**settings[0]._asdict(), **evaluate(reader, questions, memory, args.system, k, m, progress)[0]}]
+        k, m = settings[0]
+        results = [{"k": k, "m": m, **evaluate(reader, questions, memory, args.system, k, m, progress)[0]}]
     _print(args, reader.precision, results)
+
+
+def _settings(args: argparse.Namespace, reader: Any, passages: int) -> list[Any]:
+    """The settings of k and m, held against the passages there are."""
+    from .. import sweep
+
+    k = reader.check_k(args.k, passages)
+    m = min(reader.config.m, k) if args.m is None and args.system == "glimmer" else args.m
+    settings = sweep.settings(args.sweep, k, m) if args.sweep else [sweep.Setting(k, m)]
+    for setting in settings:
+        reader.check_k(setting.k, passages)
+        reader.check_m(args.system, *setting)
+    return settings
 
 
 def _read(paths: list[str]) -> dict[str, list[Any]]:
@@ -88,21 +102,21 @@ def _read(paths: list[str]) -> dict[str, list[Any]]:
 
 
 def _retrieved(
-    args: argparse.Namespace, files: dict[str, list[Any]], k: int, memory: Any
+    args: argparse.Namespace, files: dict[str, list[Any]], k: int, source: Any
 ) -> tuple[dict[str, list[Any]], str]:
     """The questions with what the index has found in place of their own candidates, and the index's digest."""
+    from ..evaluate import check
     from ..retrieval.index_files import read_facts
     from ..retrieval.manifest import digest_of
 
     index, result = options.open_index(args), {}
     for path, some in files.items():
-        found = [tuple(ids) for ids, _ in index.search([q.text for q in some], k)]
-        for ids in found:
-            try:
-                memory.rows(ids)
-            except Refused as error:
-                raise Refused("--index", "an index of the passages that the memory is of", str(error)) from None
-        result[path] = [replace(q, candidates=ids) for q, ids in zip(some, found, strict=True)]
+        found = index.search([q.text for q in some], k)
+        result[path] = [replace(q, candidates=tuple(ids)) for q, (ids, _) in zip(some, found, strict=True)]
+        try:
+            check(result[path], source, k)
+        except Refused as error:
+            raise Refused("--index", "an index of the passages that the memory is of", str(error)) from None
     return result, digest_of(read_facts(args.index))
 
 

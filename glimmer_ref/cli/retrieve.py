@@ -76,7 +76,8 @@ def _quietly(items: Any, total: int, what: str) -> Any:
 
 
 def _file(args: argparse.Namespace) -> None:
-    from ..text.inputs import read_jsonl, read_questions
+    from ..text.inputs import read_questions
+    from ..text.json_lines import read_jsonl
     from ..text.kilt import write_lines
     from ..text.kilt_folder import task_name
     from ..text.relevance import retrieved

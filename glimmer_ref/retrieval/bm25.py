@@ -11,7 +11,7 @@ import numpy as np
 from ..arrays import Ints
 from ..errors import Refused
 from ..text.inputs import Passage
-from .lexical import WORD, words
+from ..text.words import distinct, words
 
 K1, B = 0.9, 0.4  # as in the usual passage retrieval set-ups
 UNIT = 2**24  # weights are kept as whole numbers of this part of one
@@ -20,7 +20,7 @@ UNIT = 2**24  # weights are kept as whole numbers of this part of one
 class BM25:
     """Okapi's BM25 over passages with their titles.
 
-    sum over the distinct words w of the question of
+    sum over the distinct words w (`text.words`) of the question of
     log(1 + (N - n_w + 1/2) / (n_w + 1/2)) * f (k1 + 1) / (f + k1 (1 - b + b l / L)),
     N passages, n_w of them with w, f times in this one of l words, L words on average. Weights are
     rounded to whole numbers and summed exactly, so that an order is the same on every machine.
@@ -35,7 +35,7 @@ class BM25:
     def __init__(self, passages: Sequence[Passage], k1: float = K1, b: float = B) -> None:
         if not passages:
             raise Refused("BM25", "at least one passage", "none")
-        counts = [Counter(WORD.findall(f"{p.title} {p.text}".casefold())) for p in passages]
+        counts = [Counter(words(f"{p.title} {p.text}")) for p in passages]
         lengths = [sum(c.values()) for c in counts]
         self.n, mean = len(passages), max(sum(lengths) / len(passages), 1)
         postings: dict[str, tuple[list[int], list[float]]] = {}
@@ -62,7 +62,7 @@ class BM25:
         if k < 1:
             raise Refused("rank: k", "at least 1", str(k))
         scores = np.zeros(self.n, np.int64)
-        for word in words(question):
+        for word in distinct(question):
             if word in self._postings:
                 rows, weights = self._postings[word]
                 scores[rows] += weights

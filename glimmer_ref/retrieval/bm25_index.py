@@ -14,10 +14,10 @@ from ..errors import Refused
 from ..params.tensors import map_tensors, write_tensors
 from ..progress import Show, progress
 from ..text.inputs import read_passages
+from ..text.words import RULE, distinct, words
 from .bm25 import K1, B
 from .gtr import passage_text
 from .index_files import Ids, building, read_facts
-from .lexical import WORD, words
 from .source import read_source
 from .top import best
 
@@ -42,20 +42,22 @@ def _library() -> Any:
 def build(passages_path: str | Path, folder: str | Path, show: Show = progress) -> BM25Index:
     """Count the words of a JSON-lines file of passages into an index; all words are held in RAM meanwhile.
 
-    Title and text are cut at what is no letter or digit, and case-folded; k1 = 0.9 and b = 0.4.
+    Title and text are cut as `text.words` says; k1 = 0.9 and b = 0.4.
 
     Raises:
-        Refused: no bm25s; broken passages, or none; a folder with anything else in it, another build or a running one;
-            no room.
+        Refused: no bm25s; broken passages, none, or none with a word; a folder with anything else in it, another build
+            or a running one; no room.
     """
     library, source = _library(), read_source(passages_path)
+    if not any(words(passage_text(passage)) for passage in read_passages(passages_path)):
+        raise Refused(str(passages_path), "a passage with a word, of letters or digits", "none")
     facts = {"version": 1, "kind": KIND, "bm25s": version("bm25s"), "k1": K1, "b": B, "passages": source.passages,
-             "passages_sha256": source.sha256}  # fmt: skip
+             "passages_sha256": source.sha256, "words": RULE}  # fmt: skip
     with building(Path(folder), facts, (*FILES, IDS)):
         ids, counted = [], []
         for passage in show(read_passages(passages_path), source.passages, "passages"):
             ids.append(passage.id)
-            counted.append(WORD.findall(passage_text(passage).casefold()))
+            counted.append(words(passage_text(passage)))
         source.check()
         index = library.BM25(method="lucene", k1=K1, b=B)
         index.index(counted, show_progress=False)
@@ -75,6 +77,10 @@ class BM25Index:
         facts = read_facts(folder)
         if facts["kind"] != KIND:
             raise Refused(str(folder), "an index of words", "one of embeddings", "name its retriever")
+        if facts.get("words") != RULE:
+            raise Refused(
+                str(folder), "an index whose words were cut as those of questions are", "an older one", "build anew"
+            )
         library = _library()
         self.ids = Ids.of(map_tensors(Path(folder) / IDS), facts["passages"], str(Path(folder) / IDS))
         try:
@@ -97,7 +103,7 @@ class BM25Index:
             raise Refused("k", f"at least 1 and at most the {len(self)} passages of the index", str(k), "lower k")
         result = []
         for question in show(questions, len(questions), "retrieve"):
-            known = [word for word in words(question) if word in self._index.vocab_dict]
+            known = [word for word in distinct(question) if word in self._index.vocab_dict]
             scores = np.asarray(self._index.get_scores(known)) if known else np.zeros(len(self), np.float32)
             found, rows = best(scores, np.arange(len(self)), k)
             result.append(([self.ids[int(r)] for r in rows], found))

@@ -25,6 +25,7 @@ from ..params.names import HUGGING_FACE, lines, one_embedding
 from ..params.tensors import Stored
 from ..params.tree import PRODUCTS, Stack, assemble_stack, leaves, map_named
 from ..t5 import encode
+from ..text.cut import first_ids
 from ..text.inputs import Passage
 from ..text.sentencepiece import find_tokenizer_json
 from ..text.tokenizer import Tokenizer
@@ -73,7 +74,7 @@ class GTR:
     def _ids(self, text: str) -> list[int]:
         if not text.strip():
             raise Refused("GTR: text", "some text", repr(text))
-        return [*self.tokenizer.encode(text)[: self.max_tokens - 1], self.t5.eos_token_id]
+        return [*first_ids(self.tokenizer, text, self.max_tokens - 1)[0], self.t5.eos_token_id]
 
     def __call__(self, texts: Iterable[str]) -> np.ndarray:
         """Embeddings of texts, each closed by the end of sequence, in batches: [b e].

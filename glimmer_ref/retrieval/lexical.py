@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from array import array
 from collections.abc import Iterable
 
@@ -12,19 +11,13 @@ import numpy as np
 from ..arrays import Ints
 from ..errors import Refused
 from ..text.inputs import Passage
-
-WORD = re.compile(r"\w+")
-
-
-def words(text: str) -> list[str]:
-    """The distinct words of a text, case-folded, in order of appearance."""
-    return list(dict.fromkeys(WORD.findall(text.casefold())))
+from ..text.words import distinct, words
 
 
 def rank(question: str, passages: Iterable[Passage], k: int) -> Ints:
     """The k passages that share most with a question, best first, ties to the lower row.
 
-    A plain lexical score, not the paper's retriever: sum of log(n / n_w) over the distinct words w of
+    A plain lexical score, not the paper's retriever: sum of log(n / n_w) over the distinct words w (`text.words`) of
     the question that occur in a passage's title or text, n passages in all and n_w with w. A word of
     every passage, or of none, such as a prefix's, counts nothing. All passages are read, none is kept.
 
@@ -39,7 +32,7 @@ def rank(question: str, passages: Iterable[Passage], k: int) -> Ints:
     """
     if k < 1:
         raise Refused("rank: k", "at least 1", str(k))
-    found: dict[str, array[int]] = {word: array("q") for word in words(question)}
+    found: dict[str, array[int]] = {word: array("q") for word in distinct(question)}
     n = 0
     for row, passage in enumerate(passages):
         n = row + 1

@@ -25,7 +25,8 @@ from ..ops import Ops, bind
 from ..params.files import load
 from ..params.tensors import write_tensors
 from ..params.tree import Model, lay_out
-from ..text.inputs import jsonl, passages_of
+from ..text.inputs import passages_of
+from ..text.json_lines import jsonl
 from ..text.tokenizer import Tokenizer
 from .encode import encode_shard
 from .manifest import difference, encoder_facts, metadata, shard_name

@@ -9,7 +9,6 @@ from typing import NamedTuple
 from ..disk.write import sha256
 from ..errors import Refused
 from ..text.inputs import read_passages
-from .encode import check_unicode
 
 
 class Source(NamedTuple):
@@ -49,8 +48,7 @@ def read_source(path: str | Path) -> Source:
     if not Path(path).is_file():
         raise Refused(str(path), "a regular file, which is read twice", "another kind")
     count = 0
-    for passage in read_passages(path):
-        check_unicode(passage)
+    for _ in read_passages(path):
         count += 1
     if not count:
         raise Refused(str(path), "at least one passage", "none")

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..errors import Refused
-from .inputs import read_jsonl
+from .json_lines import read_jsonl
 from .kilt import Datapoint, Page, Provenance
 
 WORDS = 200
@@ -243,7 +243,7 @@ def gold(datapoint: Datapoint, chunks: Mapping[str, Sequence[Chunk]]) -> tuple[s
         chunks: by id of their page.
     """
     places = (p for output in datapoint.outputs for p in output.provenance or ())
-    found = (id for p in places for id in holding(p, chunks.get(p.wikipedia_id, ())))
+    found = (id for p in places for id in holding(p, chunks.get(p.wikipedia_id or "", ())))
     return tuple(dict.fromkeys(found))
 
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from ..arrays import Tokens
 from ..config import GlimmerConfig
-from ..disk.read import open_regular, parse_json
 from ..errors import Refused
+from ..template import filled
+from . import fields
+from .cut import first_ids
+from .json_lines import read_jsonl
 from .tokenizer import Tokenizer
 
 
@@ -28,7 +31,7 @@ class Question:
     """One line of a questions file.
 
     Args:
-        answers: accepted answers; empty where they are withheld.
+        answers: accepted answers, blank ones left out; empty where they are withheld.
         gold: ids of passages that hold the answer.
         candidates: ids of retrieved passages, best first; empty where none were retrieved yet.
         hard_negatives: ids of passages that are easily taken for gold, to learn from.
@@ -43,61 +46,50 @@ class Question:
     hard_negatives: tuple[str, ...] = ()
 
 
-def jsonl(lines: Iterable[bytes], name: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The objects of JSON lines, each with the place to name in an error; blank lines skipped.
-
-    Raises:
-        Refused: a line that is no JSON object, by number.
-    """
-    for number, raw in enumerate(lines, start=1):
-        place = f"{name}, line {number}"
-        if not raw.strip():
-            continue
-        record = parse_json(raw, place, "one JSON object")
-        if not isinstance(record, dict):
-            raise Refused(place, "one JSON object", type(record).__name__)
-        yield place, record
-
-
-def read_jsonl(path: str | Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """`jsonl` of a file.
-
-    Raises:
-        Refused: no such file, or as `jsonl`.
-    """
-    with open_regular(path) as file:
-        yield from jsonl(file, str(path))
-
-
-def _string(place: str, record: dict[str, Any], key: str, default: str | None = None) -> str:
-    value = record.get(key, default)
-    if not isinstance(value, str):
-        raise Refused(place, f'a string "{key}"', "none" if value is None else repr(value)[:60])
-    return value
-
-
-def _strings(place: str, record: dict[str, Any], key: str) -> tuple[str, ...]:
-    value = record.get(key, [])
-    if not isinstance(value, list) or not all(isinstance(v, str) for v in value):
-        raise Refused(place, f'a list of strings "{key}"', repr(value)[:60])
-    return tuple(value)
-
-
-def _id(place: str, record: dict[str, Any], count: int) -> str:
-    """A string, or a whole number, which some of KILT's files have; the line's count where there is none."""
-    value = record.get("id", str(count))
-    return str(value) if isinstance(value, int) and not isinstance(value, bool) else _string(place, record, "id", value)
-
-
-def _answers(place: str, record: dict[str, Any]) -> tuple[str, ...]:
+def _answers(place: str, record: fields.Record) -> tuple[str, ...]:
     """The accepted answers of "output": strings, or KILT's objects, of which some have only a provenance."""
-    value, what = record.get("output", []), 'a list of strings "output", or of objects with "answer"'
-    if not isinstance(value, list):
-        raise Refused(place, what, repr(value)[:60])
-    answers = [v["answer"] if isinstance(v, dict) else v for v in value if not isinstance(v, dict) or "answer" in v]
-    if not all(isinstance(answer, str) for answer in answers):
-        raise Refused(place, what, repr(value)[:60])
-    return tuple(answers)
+    value = [] if record.get("output") is None else record["output"]
+    if not isinstance(value, list) or not all(isinstance(v, str | dict) for v in value):
+        raise Refused(place, 'a list of strings "output", or of objects with "answer"', fields.shown(value))
+    outputs = ({"answer": v} if isinstance(v, str) else v for v in value)
+    return fields.accepted(answer for output in outputs for answer in fields.answers(place, output))
+
+
+class HasId(Protocol):
+    """A passage, a page, a question."""
+
+    @property
+    def id(self) -> str:
+        """Its id."""
+        ...
+
+
+T = TypeVar("T", bound=HasId)
+
+
+def each_once(items: Iterable[tuple[str, T]]) -> Iterator[T]:
+    """Items, each with its place, whose ids occur once.
+
+    Raises:
+        Refused: an id that came before, by both places.
+    """
+    seen: dict[str, str] = {}
+    for place, item in items:
+        if item.id in seen:
+            raise Refused(place, "ids that occur once", f"{item.id!r} again", f"it is also in {seen[item.id]}")
+        seen[item.id] = place.rsplit(", ", 1)[-1]
+        yield item
+
+
+def _passage(place: str, record: fields.Record, id: str) -> tuple[str, Passage]:
+    passage = Passage(
+        fields.identity(place, record, "id", id),
+        fields.string(place, record, "title", ""),
+        fields.string(place, record, "text"),
+    )
+    if not passage.text.strip():
+        raise Refused(place, "a text that is not empty", repr(passage.text)[:60])
+    return place, passage
 
 
 def passages_of(records: Iterable[tuple[str, dict[str, Any]]], first: int = 0) -> Iterator[Passage]:
@@ -106,19 +98,7 @@ def passages_of(records: Iterable[tuple[str, dict[str, Any]]], first: int = 0) -
     Raises:
         Refused: an empty text, or an id that came before, by its place.
     """
-    seen: dict[str, str] = {}
-    for place, record in records:
-        passage = Passage(
-            _string(place, record, "id", str(first + len(seen))),
-            _string(place, record, "title", ""),
-            _string(place, record, "text"),
-        )
-        if not passage.text.strip():
-            raise Refused(place, "a text that is not empty", repr(passage.text))
-        if passage.id in seen:
-            raise Refused(place, "ids that occur once", f"{passage.id!r} again", f"it is also in {seen[passage.id]}")
-        seen[passage.id] = place.rsplit(", ", 1)[-1]
-        yield passage
+    return each_once(_passage(place, record, str(first + i)) for i, (place, record) in enumerate(records))
 
 
 def read_passages(path: str | Path) -> Iterator[Passage]:
@@ -130,32 +110,29 @@ def read_passages(path: str | Path) -> Iterator[Passage]:
     return passages_of(read_jsonl(path))
 
 
+def _question(place: str, record: fields.Record, count: int, task: str) -> tuple[str, Question]:
+    text = fields.string(place, record, "input")
+    if not text.strip():
+        raise Refused(place, "a question that is not empty", repr(text)[:60])
+    gold, candidates, hard = (fields.identities(place, record, key) for key in ("gold", "candidates", "hard_negatives"))
+    id = fields.identity(place, record, "id", str(count)).strip()
+    answers = _answers(place, record)
+    return place, Question(id, fields.string(place, record, "task", task), text, answers, gold, candidates, hard)
+
+
 def read_questions(path: str | Path, task: str = "all") -> Iterator[Question]:
     """Questions of a JSON-lines file: "input", and perhaps "id", "task", "output" and lists of passages.
 
-    These are "gold", "candidates" and "hard_negatives".
+    These are "gold", "candidates" and "hard_negatives". The answers in "output" are strings, or objects with "answer"
+    as KILT has them.
 
     Args:
         task: of lines that name none.
 
-    The answers in "output" are strings, or objects with "answer" as KILT has them.
-
     Raises:
-        Refused: a broken line, by number.
+        Refused: a broken line, or an id that came before, by line number.
     """
-    for count, (place, record) in enumerate(read_jsonl(path)):
-        text = _string(place, record, "input")
-        if not text.strip():
-            raise Refused(place, "a question that is not empty", repr(text))
-        yield Question(
-            _id(place, record, count),
-            _string(place, record, "task", task),
-            text,
-            _answers(place, record),
-            _strings(place, record, "gold"),
-            _strings(place, record, "candidates"),
-            _strings(place, record, "hard_negatives"),
-        )
+    return each_once(_question(place, record, i, task) for i, (place, record) in enumerate(read_jsonl(path)))
 
 
 def as_passages(source: Iterable[Passage | str | Mapping[str, str]]) -> list[Passage]:
@@ -191,7 +168,7 @@ def passage_text(config: GlimmerConfig, passage: Passage) -> str:
     """Title and text as one string."""
     if not passage.title:
         return passage.text
-    return config.passage_format.format(title=passage.title, text=passage.text)
+    return filled(config.passage_format, passage.title, passage.text)
 
 
 def question_tokens(config: GlimmerConfig, tokenizer: Tokenizer, texts: Iterable[str]) -> Tokens:
@@ -205,7 +182,8 @@ def question_tokens(config: GlimmerConfig, tokenizer: Tokenizer, texts: Iterable
     for text in texts:
         if not text.strip():
             raise Refused("question", "some text", repr(text))
-        rows.append(_close(tokenizer.encode(question_text(config, text)), config.question_tokens, eos))
+        ids, _ = first_ids(tokenizer, question_text(config, text), config.question_tokens)
+        rows.append(_close(ids, config.question_tokens, eos))
     return Tokens.of(rows, "question")
 
 
@@ -220,7 +198,8 @@ def passage_tokens(config: GlimmerConfig, tokenizer: Tokenizer, passages: Iterab
     for passage in passages:
         if not passage.text.strip():
             raise Refused(f"passage {passage.id!r}", "some text", repr(passage.text))
-        ids = _close(tokenizer.encode(passage_text(config, passage)), config.passage_tokens, eos)
+        first, _ = first_ids(tokenizer, passage_text(config, passage), config.passage_tokens)
+        ids = _close(first, config.passage_tokens, eos)
         if not ids:
             raise Refused(f"passage {passage.id!r}", "a text that gives at least one token", "none")
         rows.append(ids)

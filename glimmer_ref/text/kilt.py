@@ -10,17 +10,19 @@ Source: the keys of facebookresearch/KILT's README and the checks of its `kilt_u
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+import re
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
 
 from ..disk.write import written
 from ..errors import Refused
-from .inputs import read_jsonl
+from . import fields
+from .fields import Record
+from .inputs import each_once
+from .json_lines import read_jsonl
 
-T = TypeVar("T", "Page", "Datapoint")
-Record = Mapping[str, Any]
+_DECIMAL = re.compile(r"-?\d{1,20}(\.\d{1,40})?(e-?\d{1,3})?", re.ASCII | re.IGNORECASE)
 PLACE = ("start_paragraph_id", "start_character", "end_paragraph_id", "end_character")
 
 
@@ -45,14 +47,15 @@ class Provenance:
     """Where the knowledge source proves an output: characters of some paragraphs of a page.
 
     Args:
-        wikipedia_id: the page; empty where the file has null.
+        wikipedia_id: the page; empty where the file has null, None where it has no such key: KILT's evaluation does
+            not count such a place.
         start_paragraph_id, end_paragraph_id: the first and the last paragraph; None where not known.
         start_character, end_character: the first in the first paragraph and the one behind the last in
             the last; None where not known.
         bleu_score: how near the place comes to the original task's evidence, 0 to 1; None where not told.
     """
 
-    wikipedia_id: str
+    wikipedia_id: str | None
     title: str
     start_paragraph_id: int | None
     start_character: int | None
@@ -63,9 +66,14 @@ class Provenance:
 
 @dataclass(frozen=True)
 class Output:
-    """One right output: an answer, what proves it, or both; None where the line has no such key."""
+    """One right output: an answer, what proves it, or both.
 
-    answer: str | None
+    Args:
+        answers: that count as right; empty where there is none but blank ones. KILT has one, exports of TriviaQA more.
+        provenance: None where the line has no such key.
+    """
+
+    answers: tuple[str, ...]
     provenance: tuple[Provenance, ...] | None
 
 
@@ -87,37 +95,13 @@ class Datapoint:
     @property
     def answers(self) -> tuple[str, ...]:
         """The accepted answers that are not blank, each once."""
-        given = (o.answer.strip() for o in self.outputs if o.answer)
-        return tuple(dict.fromkeys(answer for answer in given if answer))
+        return fields.accepted(answer for output in self.outputs for answer in output.answers)
 
     @property
     def evidence(self) -> tuple[frozenset[str], ...]:
         """For each output that names its provenance, its pages: what `metrics` judges found pages by."""
         named = (o.provenance for o in self.outputs if o.provenance is not None)
-        return tuple(frozenset(p.wikipedia_id.strip() for p in some) for some in named)
-
-
-def _text(place: str, record: Record, key: str, default: str | None = None) -> str:
-    value = record.get(key, default)
-    if not isinstance(value, str):
-        raise Refused(place, f'a string "{key}"', "none" if value is None else repr(value)[:60])
-    return _unicode(place, key, value)
-
-
-def _unicode(place: str, key: str, value: str) -> str:
-    try:
-        value.isascii() or value.encode()
-    except UnicodeEncodeError:
-        raise Refused(place, f'Unicode in "{key}"', "half of a surrogate pair", "another encoding?") from None
-    return value
-
-
-def _id(place: str, record: Record, key: str) -> str:
-    """An id as a string, which is how KILT compares them; some files have numbers."""
-    value = record.get(key)
-    if isinstance(value, bool) or not isinstance(value, str | int) or not str(value).strip():
-        raise Refused(place, f'an id "{key}"', "none" if value is None else repr(value)[:60])
-    return _unicode(place, key, str(value).strip())
+        return tuple(frozenset(p.wikipedia_id for p in some if p.wikipedia_id is not None) for some in named)
 
 
 def _number(place: str, record: Record, key: str) -> int | None:
@@ -137,55 +121,38 @@ def _score(place: str, record: Record) -> float | None:
     value = record.get("bleu_score")
     if value is None:
         return None
+    if isinstance(value, str) and _DECIMAL.fullmatch(value.strip()):
+        value = float(value)
     if isinstance(value, bool) or not isinstance(value, int | float) or not -1 <= value <= 1:
         raise Refused(place, 'a number from 0 to 1, or -1, "bleu_score"', repr(value)[:60])
     return max(float(value), 0.0)
 
 
-def _objects(place: str, record: Record, key: str) -> list[Record] | None:
-    value = record.get(key)
-    if value is None:
-        return None
-    if not isinstance(value, list) or not all(isinstance(v, dict) for v in value):
-        raise Refused(place, f'a list of objects "{key}"', repr(value)[:60])
-    return value
-
-
 def _provenance(place: str, record: Record) -> Provenance:
-    if "wikipedia_id" not in record:
-        raise Refused(place, 'a "wikipedia_id" in each provenance', "none")
-    page = "" if record["wikipedia_id"] is None else _id(place, record, "wikipedia_id")
+    page = "" if "wikipedia_id" in record else None
+    if record.get("wikipedia_id") is not None:
+        page = fields.identity(place, record, "wikipedia_id").strip()
     numbers = {key: _number(place, record, key) for key in PLACE}
-    return Provenance(page, _text(place, record, "title", ""), **numbers, bleu_score=_score(place, record))
+    return Provenance(page, fields.string(place, record, "title", ""), **numbers, bleu_score=_score(place, record))
 
 
 def _output(place: str, record: Record) -> Output:
-    answer = _text(place, record, "answer") if "answer" in record else None
-    some = _objects(place, record, "provenance")
-    return Output(answer, None if some is None else tuple(_provenance(place, p) for p in some))
+    some = fields.objects(place, record, "provenance")
+    return Output(fields.answers(place, record), None if some is None else tuple(_provenance(place, p) for p in some))
 
 
-def _page(place: str, record: Record) -> Page:
-    id, title = _id(place, record, "wikipedia_id"), _text(place, record, "wikipedia_title")
+def _page(place: str, record: Record) -> tuple[str, Page]:
+    id, title = fields.identity(place, record, "wikipedia_id"), fields.string(place, record, "wikipedia_title")
     paragraphs = record.get("text")
     if not isinstance(paragraphs, list) or not all(isinstance(p, str) for p in paragraphs):
-        raise Refused(place, 'a list of strings "text"', "none" if paragraphs is None else repr(paragraphs)[:60])
-    return Page(id, title, tuple(_unicode(place, "text", p) for p in paragraphs), record)
+        raise Refused(place, 'a list of strings "text"', fields.shown(paragraphs))
+    return place, Page(id.strip(), title, tuple(fields.valid(place, "text", p) for p in paragraphs), record)
 
 
-def _datapoint(place: str, record: Record) -> Datapoint:
-    outputs = tuple(_output(place, o) for o in _objects(place, record, "output") or ())
-    return Datapoint(_id(place, record, "id"), _text(place, record, "input"), outputs, record)
-
-
-def _each_once(path: str | Path, read: Callable[[str, Record], T]) -> Iterator[T]:
-    seen: dict[str, str] = {}
-    for place, record in read_jsonl(path):
-        item = read(place, record)
-        if item.id in seen:
-            raise Refused(place, "ids that occur once", f"{item.id!r} again", f"it is also in {seen[item.id]}")
-        seen[item.id] = place.rsplit(", ", 1)[-1]
-        yield item
+def _datapoint(place: str, record: Record) -> tuple[str, Datapoint]:
+    outputs = tuple(_output(place, o) for o in fields.objects(place, record, "output") or ())
+    id = fields.identity(place, record, "id").strip()
+    return place, Datapoint(id, fields.string(place, record, "input"), outputs, record)
 
 
 def read_knowledge(path: str | Path) -> Iterator[Page]:
@@ -194,7 +161,7 @@ def read_knowledge(path: str | Path) -> Iterator[Page]:
     Raises:
         Refused: no such file, or a line that is no page, by number.
     """
-    return _each_once(path, _page)
+    return each_once(_page(place, record) for place, record in read_jsonl(path))
 
 
 def read_task(path: str | Path) -> Iterator[Datapoint]:
@@ -203,7 +170,7 @@ def read_task(path: str | Path) -> Iterator[Datapoint]:
     Raises:
         Refused: no such file, or a line that is no datapoint, by number.
     """
-    return _each_once(path, _datapoint)
+    return each_once(_datapoint(place, record) for place, record in read_jsonl(path))
 
 
 def write_lines(path: str | Path, records: Iterable[Record]) -> int:

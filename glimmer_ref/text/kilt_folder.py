@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..disk.read import open_regular
 from ..errors import Refused
 from ..progress import Show, progress
 from .chunks import WORDS, Chunk, cut, gold
@@ -20,11 +21,8 @@ ELSEWHERE = ("candidates", "hard_negatives")  # of a world's questions: passages
 
 def _lines(path: str | Path) -> int:
     """How many lines a file has, for the progress bar."""
-    try:
-        with open(path, "rb") as file:
-            return sum(block.count(b"\n") for block in iter(lambda: file.read(1 << 22), b""))
-    except OSError as error:
-        raise Refused(str(path), "a file that can be read", error.strerror or str(error)) from None
+    with open_regular(path) as file:
+        return sum(block.count(b"\n") for block in iter(lambda: file.read(1 << 22), b""))
 
 
 def task_name(path: str | Path) -> str:
@@ -39,16 +37,15 @@ def question(datapoint: Datapoint, task: str, chunks: Mapping[str, Sequence[Chun
         task: its name, where the line does not have one.
         chunks: by id of their page.
     """
-    blank = [o.answer is not None and not o.answer.strip() for o in datapoint.outputs]
-    kept = zip(datapoint.record.get("output") or (), blank, strict=True)
-    outputs = [{k: v for k, v in o.items() if k != "answer"} if empty else o for o, empty in kept]
+    read = zip(datapoint.record.get("output") or (), datapoint.outputs, strict=True)
+    outputs = [o if output.answers else {k: v for k, v in o.items() if k != "answer"} for o, output in read]
     own = {"id": datapoint.id, "output": outputs, "gold": gold(datapoint, chunks)}
     return {"task": task, **{k: v for k, v in datapoint.record.items() if k not in ELSEWHERE}, **own}
 
 
 def _pages_named(tasks: Iterable[str | Path]) -> set[str]:
     places = (p for path in tasks for d in read_task(path) for o in d.outputs for p in o.provenance or ())
-    return {p.wikipedia_id for p in places}
+    return {p.wikipedia_id for p in places if p.wikipedia_id}
 
 
 class _Cutting:

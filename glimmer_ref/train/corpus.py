@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from ..arrays import Ints
 from ..config import GlimmerConfig
 from ..disk.read import read_json
 from ..errors import Refused
+from ..text.cut import first_ids
 from ..text.inputs import Passage, Question, passage_tokens, question_tokens, read_passages, read_questions
 from ..text.tokenizer import Tokenizer
 
@@ -78,7 +79,7 @@ def read_folder(folder: Path) -> tuple[list[Passage], list[Question]]:
 
 def answer_ids(config: GlimmerConfig, tokenizer: Tokenizer, answer: str) -> Ints:
     """An answer as the decoder is to write it: cut to the model's limit, EOS last."""
-    ids = tokenizer.encode(answer)[: config.answer_tokens - 1]
+    ids, _ = first_ids(tokenizer, answer, config.answer_tokens - 1)
     return np.array([*ids, config.t5.eos_token_id], np.int32)
 
 
@@ -107,7 +108,7 @@ def read_corpus(config: GlimmerConfig, tokenizer: Tokenizer, places: Sequence[Pa
                 raise Refused(f"{folder}, question {question.id!r}", 'an answer in "output"', "none")
             ids = question_tokens(config, tokenizer, [question.text]).ids
             gold, near, hard = (
-                np.array([_row(folder, question, rows, id) for id in some], np.int64)
+                np.array([row_of(folder, question, rows, id) for id in some], np.int64)
                 for some in (question.gold, question.candidates, question.hard_negatives)
             )
             item = Item(
@@ -117,7 +118,12 @@ def read_corpus(config: GlimmerConfig, tokenizer: Tokenizer, places: Sequence[Pa
     return Corpus(passages, tasks)
 
 
-def _row(folder: Path, question: Question, rows: dict[str, int], id: str) -> int:
+def row_of(folder: Path, question: Question, rows: Mapping[str, int], id: str) -> int:
+    """The row of a passage that a question names.
+
+    Raises:
+        Refused: its folder does not have it.
+    """
     if id not in rows:
         raise Refused(f"{folder}, question {question.id!r}", "passages of its folder", repr(id)[:60])
     return rows[id]

@@ -8,12 +8,13 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from ..errors import Refused
 from ..evaluate import BATCH, evaluate
 from ..reader import Reader
 from ..retrieval.memory import Memory
 from ..text.inputs import Passage, Question
 from ..text.metrics import exact_match
-from .corpus import folders, read_folder
+from .corpus import folders, read_folder, row_of
 from .recipe import Recipe
 
 
@@ -29,10 +30,17 @@ def read_dev(root: Path, recipe: Recipe) -> Dev:
     """The dev folder's passages, and as many of its questions as the recipe wants, evenly from the file.
 
     Raises:
-        Refused: no such folder, or a broken file.
+        Refused: no such folder, a broken file, passages that it does not have, or fewer candidates than m.
     """
     folder = folders(root, [recipe.data.dev])[0]
     passages, questions = read_folder(folder)
+    rows = {passage.id: i for i, passage in enumerate(passages)}
+    for question in questions:
+        for id in (*question.gold, *question.candidates):
+            row_of(folder, question, rows, id)
+        if question.candidates and len(question.candidates) < recipe.evaluation.m:
+            got = f"{len(question.candidates)} of question {question.id!r}"
+            raise Refused("evaluation.m", f"at most the candidates of each question of {folder}", got)
     wanted = min(recipe.evaluation.questions or len(questions), len(questions))
     return Dev(passages, [questions[i * len(questions) // wanted] for i in range(wanted)])
 
@@ -60,10 +68,10 @@ def _quietly(items: Iterable[Any], total: int, what: str) -> Iterable[Any]:
 
 
 def _of_gold(reader: Reader, questions: Sequence[Question], memory: Memory, system: str) -> float | None:
-    """Exact match, mean of tasks, of the questions that have gold passages, all of which are read."""
+    """Exact match, mean of tasks, of the questions with answers and gold passages, all of which are read."""
     right: dict[str, list[bool]] = {}
     by_number: dict[int, list[Question]] = {}
-    for question in questions:
+    for question in (q for q in questions if q.answers):
         by_number.setdefault(len(question.gold), []).append(question)
     by_number.pop(0, None)
     for number, some in by_number.items():

@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from ..config import GlimmerConfig, T5Config
+from ..disk.read import read_text
 from ..errors import Refused
 from .recipe import SOURCES, DataTable, EvaluationTable, ModelTable, OptimizerTable, Recipe, Stage, Top
 from .strict import check_known, read, spelled
 
+MOST_BYTES = 2**20
 RECIPES = Path(__file__).resolve().parent / "recipes"
 SHAPES = tuple(f.name for f in fields(T5Config) if f.name != "vocab_size")
 SETTINGS = tuple(f.name for f in fields(GlimmerConfig) if f.name != "t5" and not f.name.startswith("num_"))
@@ -32,7 +34,7 @@ def find(recipe: str | Path, beside: Path | None = None) -> Path:
     if str(recipe) == Path(recipe).name and bundled.is_file():
         return bundled
     path = Path(recipe) if beside is None else beside.parent / recipe
-    if path.is_file():
+    if path.exists():
         return path
     names = sorted(p.stem for p in RECIPES.glob("*.toml"))
     raise Refused(f"recipe {recipe}", f"a TOML file, or one of {', '.join(names)}", "no such file")
@@ -40,10 +42,8 @@ def find(recipe: str | Path, beside: Path | None = None) -> Path:
 
 def _toml(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise Refused(str(path), "a readable file", error.strerror or str(error)) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+        return tomllib.loads(read_text(path, MOST_BYTES))
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise Refused(str(path), "TOML", str(error)[:120]) from None
 
 

@@ -14,7 +14,8 @@ from typing import Any
 from .. import __version__
 from ..errors import Refused
 from ..progress import Show, progress
-from ..text.inputs import Question, read_jsonl, read_passages, read_questions
+from ..text.inputs import Question, read_passages, read_questions
+from ..text.json_lines import read_jsonl
 from ..text.tokenizer import Tokenizer
 from .facts import SIZES, Size, World, make
 from .questions import ask, page_id

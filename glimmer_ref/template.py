@@ -1,0 +1,44 @@
+"""A format with {title} and {text}: parsed once, and filled in by putting strings together."""
+
+from __future__ import annotations
+
+import string
+from functools import lru_cache
+
+from .errors import Refused
+
+MOST = 1000  # characters
+FIELDS = ("title", "text")
+
+
+@lru_cache(maxsize=64)
+def parse(form: str) -> tuple[tuple[str, str | None], ...]:
+    """The literal parts of a format, each with the field that follows it; None behind the last.
+
+    Two braces stand for one. {text} must be there once; {title} may be there once.
+
+    Raises:
+        Refused: more characters than `MOST`, another field, a conversion or a format, or a field too often.
+    """
+    what = "config: passage_format"
+    if len(form) > MOST:
+        raise Refused(what, f"at most {MOST} characters", f"{len(form):,}")
+    try:
+        parts = list(string.Formatter().parse(form))
+    except ValueError:
+        parts = [("", "", "", None)]
+    known = all(field is None or (field in FIELDS and not spec and not how) for _, field, spec, how in parts)
+    fields = [field for _, field, _, _ in parts if field is not None]
+    if not known or fields.count("text") != 1 or fields.count("title") > 1:
+        raise Refused(what, "a string with {text} once, and perhaps {title}", repr(form)[:60])
+    return tuple((literal, field) for literal, field, _, _ in parts)
+
+
+def filled(form: str, title: str, text: str) -> str:
+    """A format with its fields replaced; braces in these are text.
+
+    Raises:
+        Refused: as `parse`.
+    """
+    values = {"title": title, "text": text, None: ""}
+    return "".join(literal + values[field] for literal, field in parse(form))

@@ -1,0 +1,106 @@
+"""What the fields of a line may hold, the same in every file: null is as if the key were not there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from ..errors import Refused
+
+Record = Mapping[str, Any]
+
+
+def shown(value: object) -> str:
+    """A value for an error."""
+    return "none" if value is None else repr(value)[:60]
+
+
+def valid(place: str, key: str, value: str) -> str:
+    """A string, as it is.
+
+    Raises:
+        Refused: one that no UTF-8 file can hold.
+    """
+    try:
+        value.isascii() or value.encode()
+    except UnicodeEncodeError:
+        raise Refused(place, f'valid Unicode in "{key}"', "half of a surrogate pair", "another encoding?") from None
+    return value
+
+
+def string(place: str, record: Record, key: str, default: str | None = None) -> str:
+    """A field that is a string.
+
+    Raises:
+        Refused: something else, or nothing where there is no default.
+    """
+    value = default if record.get(key) is None else record[key]
+    if not isinstance(value, str):
+        raise Refused(place, f'a string "{key}"', shown(value))
+    return valid(place, key, value)
+
+
+def _as_id(value: object) -> str | None:
+    """A string, or the digits of a whole number, which some files have; None of anything else."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    return value if isinstance(value, str) else None
+
+
+def identity(place: str, record: Record, key: str, default: str | None = None) -> str:
+    """An id, a string or a whole number.
+
+    Raises:
+        Refused: something else, a blank one, or none where there is no default.
+    """
+    value = default if record.get(key) is None else record[key]
+    id = _as_id(value)
+    if id is None or not id.strip():
+        raise Refused(place, f'an id "{key}"', shown(value))
+    return valid(place, key, id)
+
+
+def identities(place: str, record: Record, key: str) -> tuple[str, ...]:
+    """A list of ids, each a string or a whole number; empty where there is none.
+
+    Raises:
+        Refused: something else.
+    """
+    value = [] if record.get(key) is None else record[key]
+    ids = [_as_id(v) for v in value] if isinstance(value, list) else [None]
+    known = tuple(valid(place, key, id) for id in ids if id is not None)
+    if len(known) < len(ids):
+        raise Refused(place, f'a list of strings, or of whole numbers, "{key}"', shown(value))
+    return known
+
+
+def objects(place: str, record: Record, key: str) -> list[Record] | None:
+    """A list of objects.
+
+    Raises:
+        Refused: something else.
+    """
+    value = record.get(key)
+    if value is None:
+        return None
+    if not isinstance(value, list) or not all(isinstance(v, dict) for v in value):
+        raise Refused(place, f'a list of objects "{key}"', shown(value))
+    return value
+
+
+def accepted(answers: Iterable[str]) -> tuple[str, ...]:
+    """The answers among some strings: without the space around them, each once. A blank one is no answer."""
+    return tuple(dict.fromkeys(answer.strip() for answer in answers if answer.strip()))
+
+
+def answers(place: str, record: Record, key: str = "answer") -> tuple[str, ...]:
+    """The answers of a field: a string, or a list of strings that are accepted alike.
+
+    Raises:
+        Refused: something else.
+    """
+    value = record.get(key)
+    some = [value] if isinstance(value, str) else [] if value is None else value
+    if not isinstance(some, list) or not all(isinstance(answer, str) for answer in some):
+        raise Refused(place, f'a string or a list of strings "{key}"', shown(value))
+    return accepted(valid(place, key, answer) for answer in some)

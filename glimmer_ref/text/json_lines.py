@@ -1,0 +1,82 @@
+"""JSON lines: one object a line, in UTF-8; what a file is instead is named."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from ..disk.read import MOST_JSON_BYTES, decode, open_regular, parse_json
+from ..errors import Refused
+
+WHAT = "one JSON object"
+MARK = b"\xef\xbb\xbf"  # a byte order mark in UTF-8
+MOST_LINE = MOST_JSON_BYTES
+
+
+def _instead(text: str) -> tuple[str, str]:
+    """What a line is that is no JSON object, and what to do; empty where that cannot be told."""
+    if text.startswith("["):
+        return "a JSON array", "one object a line is needed"
+    try:
+        _, end = json.JSONDecoder().raw_decode(text)
+    except json.JSONDecodeError as error:
+        cut = error.pos >= len(text) or error.msg.startswith("Unterminated")
+        return ("the beginning of one", "is it cut off, or written over several lines?") if cut else ("", "")
+    except (ValueError, RecursionError):
+        return "", ""
+    behind = text[end:].strip()
+    if not behind:
+        return "", ""
+    return ("a comma behind it", "take it away") if behind == "," else ("more than one value", "write one a line")
+
+
+def _line(raw: bytes, first: bool, place: str) -> str:
+    """A line's text; only the file's first may begin with a byte order mark."""
+    if len(raw) > MOST_LINE:
+        raise Refused(place, f"at most {MOST_LINE:,} bytes", "more")
+    if raw.startswith(MARK) and not first:
+        raise Refused(
+            place, "text without a byte order mark, but at the file's beginning", "one", "are these two files?"
+        )
+    text = decode(raw, place).strip()
+    if "\0" in text:
+        raise Refused(place, "text in UTF-8", "NUL bytes; UTF-16, perhaps", "save it as UTF-8")
+    return text
+
+
+def _object(text: str, place: str) -> dict[str, Any]:
+    try:
+        record = parse_json(text, place, WHAT)
+    except Refused:
+        got, do = _instead(text)
+        if not got:
+            raise
+        raise Refused(place, WHAT, got, do) from None
+    if not isinstance(record, dict):
+        got, do = _instead(text)
+        raise Refused(place, WHAT, got or type(record).__name__, do)
+    return record
+
+
+def jsonl(lines: Iterable[bytes], name: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The objects of JSON lines, each with the place to name in an error; blank lines skipped.
+
+    Raises:
+        Refused: a line that is no JSON object, by number.
+    """
+    for number, raw in enumerate(lines, start=1):
+        place = f"{name}, line {number}"
+        if raw.strip() and (text := _line(raw, number == 1, place)):
+            yield place, _object(text, place)
+
+
+def read_jsonl(path: str | Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """`jsonl` of a file.
+
+    Raises:
+        Refused: no such file, no regular one, or as `jsonl`.
+    """
+    with open_regular(path) as file:
+        yield from jsonl(iter(lambda: file.readline(MOST_LINE + 1), b""), str(path))
