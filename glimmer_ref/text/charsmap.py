@@ -85,9 +85,12 @@ class _Tree:
             start, base = todo.pop()
             for place in self._children.get(base, ()):
                 word = start + bytes((self.units[place] & 255,))
-                if len(word) == WIDTHS.get(word[0] >> 3, 0):
+                width = WIDTHS.get(word[0] >> 3, 0)
+                if start and word[-1] >> 6 != 2:  # no text goes on like this
+                    continue
+                if len(word) == width:
                     found[word.decode("utf-8")] = place
-                elif len(word) < WIDTHS.get(word[0] >> 3, 0):
+                elif len(word) < width:
                     todo.append((word, self.bases[place]))
             if len(found) > MOST_CHARACTERS:
                 raise ValueError(f"entries of more than {MOST_CHARACTERS} characters")
