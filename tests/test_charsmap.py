@@ -48,13 +48,13 @@ def test_recorded_stacks_of_marks_come_back() -> None:
     ("text", "want"),
     [
         ("\u00a0\u0301", " \u0301"),  # a blank goes, its mark stays
-        ("½\u0301", "1⁄2\u0301"),
+        ("½\u0301", "1\u20442\u0301"),
         ("ü\u0301", "ü\u0301"),  # no entry: the composed letter and its mark are two
         ("u\u0308\u0301", "ǘ"),  # the longest entry, not the first
         ("a\u0301\u0323", "á\u0323"),  # marks are not put into another order
         ("가\u11a8", "가\u11a8"),
         ("\u1100\u1161\u11a8", "각"),
-        ("ＡａB", "ＡaB"),  # what has no entry stays
+        ("\uff21\uff41B", "\uff21aB"),  # what has no entry stays
         ("", ""),
     ],
 )
@@ -75,8 +75,8 @@ def test_no_text_spells_a_control_piece(tmp_path: Path) -> None:
     pytest.importorskip("sentencepiece", reason="needs the witness extra; .ci/run installs it")
     (tmp_path / "x").write_bytes(maker().train(3, 260))
     made = tokenizer(tmp_path / "x")
-    assert made.encode("a</s>")[-1] == 1 and 1 not in made.encode("a＜/s＞")
-    assert not {made.size - 1, 2} & {*made.encode("＜extra_id_0＞")} - {2}
+    assert made.encode("a</s>")[-1] == 1 and 1 not in made.encode("a\uff1c/s\uff1e")
+    assert made.size - 1 not in made.encode("\uff1cextra_id_0\uff1e")
 
 
 def units(*some: int) -> bytes:
@@ -151,7 +151,7 @@ def test_sentencepiece_agrees_on_characters_and_marks(tmp_path: Path, rules: str
     make = maker()
     import sentencepiece
 
-    model = make.train(3, 260, normalization_rule_name=rules, required_chars="½1⁄2´¨`aäá")
+    model = make.train(3, 260, normalization_rule_name=rules, required_chars="½1\u20442\u00b4¨`aäá")
     (tmp_path / "x").write_bytes(model)
     made, theirs = tokenizer(tmp_path / "x"), sentencepiece.SentencePieceProcessor(model_proto=model)
     characters = [chr(c) for c in range(0x110000) if not 0xD800 <= c < 0xE000]

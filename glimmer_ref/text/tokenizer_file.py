@@ -60,7 +60,11 @@ def _pattern(where: str, part: Part) -> float:
 
 def _charsmap(where: str, part: Part) -> float:
     try:
-        return float(read_charsmap(base64.b64decode(part["precompiled_charsmap"], validate=True)).growth)
+        said = part["precompiled_charsmap"]
+        data = base64.b64decode(said, validate=True)
+        if not data or base64.b64encode(data).decode() != said:  # what the library's reader insists on
+            raise ValueError("no base 64 of a map")
+        return float(read_charsmap(data).growth)
     except (KeyError, TypeError, ValueError) as error:
         raise Refused(where, "a whole character map", str(error)[:80], "damaged?") from None
 

@@ -19,7 +19,7 @@ SIGNS = list("  \t\n\u00a0\u200béüß—“½ﬁ\uff11東Пи☃😀▁")
 ALPHABET = [chr(c) for c in range(32, 127) if chr(c) not in "<>"] + SIGNS + WORDS
 # A small character map, from and to as code points, since the 240 KB of T5's are too many for a fixture.
 RULES, MARK_RULES = "tiny_rules.tsv", "tiny_marks.tsv"
-LETTERS = "aeuäéüǘạ½²ªﬁａ～´¨ŀ\u00a0\u304b\uff76\u30ab"
+LETTERS = "aeuäéüǘạ½²ªﬁ\uff41\uff5e\u00b4¨ŀ\u00a0\u304b\uff76\u30ab"
 STACKED = "\u0300\u0301\u0308\u0323\u0327\u3099\uff9e\u1100\u1161\u11a8\uac00"
 MARKS = LETTERS + STACKED
 
@@ -44,7 +44,12 @@ def texts(seed: int, count: int) -> list[str]:
 def stacked(seed: int, count: int, letters: str = LETTERS, marks: str = STACKED) -> list[str]:
     """Random strings in which a letter, or a space, often bears several marks."""
     rng = random.Random(seed)
-    ways = (lambda: rng.choice(marks), lambda: rng.choice(marks), lambda: rng.choice(letters), lambda: rng.choice("ab "))
+    ways = (
+        lambda: rng.choice(marks),
+        lambda: rng.choice(marks),
+        lambda: rng.choice(letters),
+        lambda: rng.choice("ab "),
+    )
     return ["".join(rng.choice(ways)() for _ in range(rng.randrange(1, 10))) for _ in range(count)]
 
 
