@@ -1,4 +1,8 @@
-"""Tokens that a T5 folder states beside its spiece.model: in tokenizer_config.json and its older companions."""
+"""Tokens that a T5 folder states beside its spiece.model: in tokenizer_config.json and its older companions.
+
+They are looked for in a text as it is typed: "[SEP]" in full-width letters is none, though T5's rules rewrite it so.
+Where transformers 4 and 5 differ, ids that a file states are right, and sentinels are special in any case.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""T5's spiece.model turned into a tokenizer.json, without the sentencepiece library."""
+"""T5's spiece.model turned into a tokenizer.json, without the sentencepiece library.
+
+`Tokenizer` reads such a file as SentencePiece reads the model, with two of transformers' rules: special tokens, those
+beside the model and pieces that users defined are looked for first, and what follows one begins like a text.
+"""
 
 from __future__ import annotations
 
@@ -162,7 +166,7 @@ def tokenizer_json(path: str | os.PathLike[str], beside: Beside = ALONE) -> str:
     """The tokenizer.json that encodes as a T5's spiece.model does.
 
     Pieces keep their ids; T5's 100 sentinels follow, <extra_id_99> first, or what stands beside the model says.
-    No end-of-sequence is added.
+    No end-of-sequence is added. Other readers of the file may lose marks where a letter bears several.
 
     Args:
         beside: the tokens that the model's folder states.

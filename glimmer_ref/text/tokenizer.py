@@ -31,7 +31,7 @@ def _check_text(text: str) -> None:
 
 
 class Tokenizer:
-    """A tokenizer.json of the tokenizers library.
+    """A tokenizer.json: one that spiece.model was turned into as SentencePiece, any other as the tokenizers library.
 
     Args:
         path: the file.
