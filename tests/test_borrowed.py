@@ -220,7 +220,7 @@ def test_load_holds_the_file_against_the_tokenizer(folder: Path, tmp_path: Path)
 
 def test_a_tokenizer_that_knows_no_unknown_has_nothing_to_lend_for(words: Tokenizer, tmp_path: Path) -> None:
     data = json.loads(words.json)
-    data["model"] = {"type": "BPE", "vocab": {"a": 4}, "merges": []}
+    data |= {"model": {"type": "BPE", "vocab": {"a": 0}, "merges": []}, "added_tokens": []}
     (tmp_path / "tokenizer.json").write_text(json.dumps(data), "utf-8")
     with pytest.raises(Refused, match="unknown"):
         Lender(Tokenizer(tmp_path / "tokenizer.json"), {"town": [4]})

@@ -17,17 +17,18 @@ import tokenizers
 
 from glimmer_ref.errors import Refused
 from glimmer_ref.text.sentencepiece import find_tokenizer_json, tokenizer_json
+from glimmer_ref.text.tokenizer import Tokenizer
 
 DATA = Path(__file__).parent / "data"
 TINY = DATA / "tiny_spiece.model"
 
 
-def tokenizer(path: Path) -> tokenizers.Tokenizer:
-    return tokenizers.Tokenizer.from_str(tokenizer_json(path))
+def tokenizer(path: Path) -> Tokenizer:
+    return Tokenizer(path, text=tokenizer_json(path))
 
 
-def ids(made: tokenizers.Tokenizer, text: str) -> list[int]:
-    return list(made.encode(text, add_special_tokens=True).ids)
+def ids(made: Tokenizer, text: str) -> list[int]:
+    return made.encode(text)
 
 
 def maker() -> ModuleType:
@@ -83,14 +84,15 @@ def test_recorded_ids_come_back() -> None:
 
 
 def test_sentinels_and_special_tokens() -> None:
-    made = tokenizer(TINY)
-    size = made.get_vocab_size()
-    assert [made.token_to_id(t) for t in ("<pad>", "</s>", "<unk>")] == [0, 1, 2]
-    assert (made.token_to_id("<extra_id_0>"), made.token_to_id("<extra_id_99>")) == (size - 1, size - 100)
+    text = tokenizer_json(TINY)
+    made, library = Tokenizer(TINY, text=text), tokenizers.Tokenizer.from_str(text)
+    size = made.size
+    assert [library.token_to_id(t) for t in ("<pad>", "</s>", "<unk>")] == [0, 1, 2]
+    assert (library.token_to_id("<extra_id_0>"), library.token_to_id("<extra_id_99>")) == (size - 1, size - 100)
     assert ids(made, "the <extra_id_1> of") == [*ids(made, "the"), size - 2, *ids(made, "of")]
     assert made.decode([0, *ids(made, "where was he born"), 1]) == "where was he born"
     assert made.decode(ids(made, "the <extra_id_1>")) == "the"
-    assert made.get_vocab_size(with_added_tokens=False) == size
+    assert library.get_vocab_size(with_added_tokens=False) == size
 
 
 def test_a_model_by_hand(tmp_path: Path) -> None:
@@ -129,10 +131,7 @@ def test_sentencepiece_agrees(tmp_path: Path, rules: str) -> None:
     anything = ["".join(chr(rng.randrange(1, 0x3000)) for _ in range(6)) for _ in range(500)]
     words = ["tiếng Việt", "Ångström", "ṩ", "한국어", "é", "ｶﾞ", "\u212b"]
     forms = [unicodedata.normalize(form, w) for w in words for form in ("NFC", "NFD", "NFKD")]
-    different = [t for t in make.texts(5, 3000) + forms if ids(made, t) != theirs.encode(t)]
-    assert different == []
-    # Blindly drawn characters may stack marks, for which the two libraries differ: about one text in 2,500.
-    assert sum(ids(made, t) != theirs.encode(t) for t in anything) <= 2
+    assert [t for t in make.texts(5, 3000) + forms + anything if ids(made, t) != theirs.encode(t)] == []
 
 
 def test_transformers_has_the_same_vocabulary(tmp_path: Path) -> None:
@@ -141,7 +140,7 @@ def test_transformers_has_the_same_vocabulary(tmp_path: Path) -> None:
     (tmp_path / "spiece.model").write_bytes(make.train(3, 260))
     theirs = transformers.T5Tokenizer.from_pretrained(tmp_path)
     made = tokenizer(tmp_path / "spiece.model")
-    assert theirs.get_vocab() == made.get_vocab()
+    assert theirs.get_vocab() == tokenizers.Tokenizer.from_str(made.json).get_vocab()
     for text in ("where was he born", "a <extra_id_0> b<extra_id_99>", "</s> x <pad>", " two  spaces "):
         assert theirs(text, add_special_tokens=False)["input_ids"] == ids(made, text)
 
@@ -157,7 +156,6 @@ def test_transformers_has_the_same_vocabulary(tmp_path: Path) -> None:
         (LETTERS, "0 unknown"),
         (CONTROL + CONTROL, "different pieces"),
         (CONTROL + piece("<unk>2", 0.0, 2), "2 unknown"),
-        (CONTROL + piece("x", 0.0, 4), "piece 3: .* kind 4"),
         (CONTROL + piece("<0x00>", 0.0, 6), "piece 3: .* kind 6"),
         (CONTROL + piece("unused", 0.0, 5), "piece 3: .* kind 5"),
         (CONTROL + piece("x", float("nan")), "piece 3: .*nan"),
@@ -175,6 +173,7 @@ def test_transformers_has_the_same_vocabulary(tmp_path: Path) -> None:
         (CONTROL + field(3, field(4, 0)), "remove_extra_whitespaces"),
         (CONTROL + field(3, field(5, 0)), "escape_whitespaces"),
         (CONTROL + field(3, field(2, b"\xff\xff\xff\xff....")), "character map"),
+        (CONTROL + field(3, field(2, b"\x04\0\0\0\xff\xff\xff\xff\0")), "character map"),
         (CONTROL + field(3, field(2, b"x")), "character map"),
     ],
 )
@@ -201,7 +200,7 @@ def test_truncation_never_escapes(tmp_path: Path) -> None:
 
 def test_absent_and_huge_files_are_refused(tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "absent"):
-        with pytest.raises(Refused, match="readable"):
+        with pytest.raises(Refused, match=r"a regular file|readable"):
             tokenizer_json(path)
     with (tmp_path / "huge").open("wb") as file:
         file.truncate(2**27)

@@ -28,16 +28,29 @@ def add(commands: Any) -> None:
     parser.set_defaults(run=run)
 
 
+def _tokenizer_json(folder: Path) -> str | None:
+    """The folder's tokenizer, which must fit the model, as text: refused before anything is written."""
+    from ..config import T5Config
+    from ..disk.read import read_json
+    from ..text.sentencepiece import find_tokenizer_json
+    from ..text.tokenizer import Tokenizer
+
+    text = find_tokenizer_json(folder)
+    if text is not None:
+        name = "tokenizer.json" if (folder / "tokenizer.json").exists() else "spiece.model"
+        Tokenizer(folder / name, T5Config.from_json(read_json(folder / "config.json")).vocab_size, text)
+    return text
+
+
 def run(args: argparse.Namespace) -> None:
     """Convert, and say what was made."""
     from ..params import files
     from ..params.head import Said
-    from ..text.sentencepiece import find_tokenizer_json
 
     answers = {None: None, "yes": True, "no": False}
     said = Said(answers[args.tie], answers[args.scale_decoder_outputs])
-    tokenizer = find_tokenizer_json(Path(args.t5))
-    model = files.convert(args.t5, args.out, args.alpha, args.beta, args.seed, tokenizer_json=tokenizer, said=said)
+    text = _tokenizer_json(Path(args.t5))
+    model = files.convert(args.t5, args.out, args.alpha, args.beta, args.seed, tokenizer_json=text, said=said)
     c = model.config
     print(
         f"{args.out}: {c.num_memory_layers} memory layers, {c.num_rerank_layers} live-A, "

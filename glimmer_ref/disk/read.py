@@ -111,12 +111,20 @@ def _finite(digits: str) -> float:
     return value
 
 
-def parse_json(text: str | bytes, place: str, what: str = "JSON") -> Any:
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    result = dict(pairs)
+    if len(result) < len(pairs):
+        raise ValueError("a name twice in one object")
+    return result
+
+
+def parse_json(text: str | bytes, place: str, what: str = "JSON", once: bool = False) -> Any:
     """A JSON document; NaN and infinities, which are no JSON, are refused.
 
     Args:
         place: the file, perhaps with a line, for the error.
         what: is expected there.
+        once: refuse a name that an object has twice, since other readers may take the other value.
 
     Raises:
         Refused: not UTF-8, not JSON, nested too deeply, or a number too large for a float.
@@ -124,7 +132,9 @@ def parse_json(text: str | bytes, place: str, what: str = "JSON") -> Any:
     if isinstance(text, bytes):
         text = decode(text, place)
     try:
-        return json.loads(text, parse_constant=_no_constant, parse_float=_finite)
+        return json.loads(
+            text, parse_constant=_no_constant, parse_float=_finite, object_pairs_hook=_once if once else None
+        )
     except RecursionError:
         raise Refused(place, what, "values nested too deeply") from None
     except ValueError as error:

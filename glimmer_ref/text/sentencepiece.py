@@ -1,4 +1,8 @@
-"""T5's spiece.model turned into a tokenizer.json, without the sentencepiece library."""
+"""T5's spiece.model turned into a tokenizer.json, without the sentencepiece library.
+
+`Tokenizer` reads such a file as SentencePiece reads the model, with two of transformers' rules: special tokens, those
+beside the model and pieces that users defined are looked for first, and what follows one begins like a text.
+"""
 
 from __future__ import annotations
 
@@ -10,14 +14,16 @@ import struct
 from pathlib import Path
 from typing import Any
 
-from ..disk.read import read_json
+from ..disk.read import parse_json, read_bytes, read_text
 from ..errors import Refused
+from .beside import Beside, Token, added_token, place, read_beside, stated_tokens
+from .charsmap import read_charsmap
+from .unigram import SPACE, SPACES
 
-EXTRA_IDS = 100  # T5's sentinels <extra_id_0> .. <extra_id_99>
 MOST_BYTES = 64 * 2**20
-SPACE = "\u2581"  # the mark that stands for a space inside pieces
-NORMAL, UNKNOWN, CONTROL = 1, 2, 3
+NORMAL, UNKNOWN, CONTROL, USER_DEFINED = 1, 2, 3, 4
 UNIGRAM = 1
+ALONE = Beside()
 
 Message = dict[int, list[int | bytes]]
 
@@ -79,20 +85,20 @@ def _piece(message: Message) -> tuple[str, float, int]:
     return _bytes(message, 1).decode("utf-8"), score, _number(message, 3, NORMAL)
 
 
-def _pieces(path: Path, model: Message) -> tuple[list[tuple[str, float]], list[int], int]:
-    """Pieces with their scores, the ids of control pieces, and the id of the unknown piece."""
+def _pieces(path: Path, model: Message) -> tuple[list[tuple[str, float]], dict[int, Token], int]:
+    """Pieces with their scores, those that are looked for before a text is cut, and the id of the unknown piece."""
     pieces = [_piece(_message(value)) for value in model.get(1, []) if isinstance(value, bytes)]
     for i, (name, score, kind) in enumerate(pieces):
-        if kind not in (NORMAL, UNKNOWN, CONTROL):
-            kinds = "normal, unknown and control pieces, as T5 has them"
+        if kind not in (NORMAL, UNKNOWN, CONTROL, USER_DEFINED):
+            kinds = "normal, unknown, control and user-defined pieces, as T5's have"
             raise Refused(f"{path}: piece {i}", kinds, f"kind {kind} ({name[:20]!r})")
         if not name or not math.isfinite(score):
             raise Refused(f"{path}: piece {i}", "text and a finite score", f"{name[:20]!r}, {score}")
     unknown = [i for i, (_, _, kind) in enumerate(pieces) if kind == UNKNOWN]
-    control = [i for i, (_, _, kind) in enumerate(pieces) if kind == CONTROL]
+    whole = {i: Token(name, special=kind != USER_DEFINED) for i, (name, _, kind) in enumerate(pieces) if kind != NORMAL}
     if len(unknown) != 1 or len({name for name, _, _ in pieces}) < len(pieces):
         raise Refused(f"{path}", "different pieces, one of them unknown", f"{len(pieces)}, {len(unknown)} unknown")
-    return [(name, score) for name, score, _ in pieces], control, unknown[0]
+    return [(name, score) for name, score, _ in pieces], whole, unknown[0]
 
 
 def _check_settings(path: Path, trainer: Message, normalizer: Message) -> None:
@@ -116,85 +122,102 @@ def _check_settings(path: Path, trainer: Message, normalizer: Message) -> None:
 def _normalizers(path: Path, normalizer: Message) -> list[dict[str, Any]]:
     """Character map, no spaces at the ends, one mark for spaces in between, and a mark in front."""
     charsmap = _bytes(normalizer, 2)
-    if charsmap and not (len(charsmap) > 4 and 4 <= int.from_bytes(charsmap[:4], "little") <= len(charsmap) - 4):
-        raise Refused(f"{path}", "a whole character map", f"{len(charsmap)} bytes", "damaged?")
-    # The tokenizers library applies the map to a letter with all its marks at once and takes the first entry that
-    # fits, so that decomposed text would lose marks; composed beforehand it does not.
-    # Source: sentencepiece's own normalizer, on every Unicode character in all normal forms.
+    try:
+        read_charsmap(charsmap)
+    except ValueError as e:
+        raise Refused(f"{path}", "a whole character map", str(e)[:80], "damaged?") from None
+    # Only for other readers of the file; `unigram.py` follows the map itself. The tokenizers library applies it to a
+    # letter with all its marks at once, and loses the fewest of them in composed text.
     composed = b"nfkc" in _bytes(normalizer, 1)
     return [
         *([{"type": "NFC"}] if composed else []),
         *([{"type": "Precompiled", "precompiled_charsmap": base64.b64encode(charsmap).decode()}] if charsmap else []),
-        {"type": "Replace", "pattern": {"Regex": r"\A +"}, "content": ""},
-        {"type": "Replace", "pattern": {"Regex": " +"}, "content": SPACE},
-        {"type": "Replace", "pattern": {"Regex": SPACE + r"+\z"}, "content": ""},
-        {"type": "Prepend", "prepend": SPACE},
+        *SPACES,
     ]
 
 
-def _added(i: int, name: str) -> dict[str, Any]:
-    flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
-    return {"id": i, "content": name, **flags}
-
-
-def _convert(path: Path, model: Message) -> dict[str, Any]:
+def _convert(path: Path, model: Message, beside: Beside) -> dict[str, Any]:
     trainer, normalizer = _message(_bytes(model, 2)), _message(_bytes(model, 3))
     _check_settings(path, trainer, normalizer)
-    pieces, control, unknown = _pieces(path, model)
-    extra = [(f"<extra_id_{n}>", 0.0) for n in reversed(range(EXTRA_IDS))]
-    special = sorted([*control, unknown]) + list(range(len(pieces), len(pieces) + EXTRA_IDS))
+    pieces, whole, unknown = _pieces(path, model)
+    sentinels, tokens = place([name for name, _ in pieces], beside)
     # Cut at spaces, words are looked up in a cache; where a piece reaches across, the whole text must be one.
     whole_words = not any(SPACE in name[1:] for name, _ in pieces) and SPACE in dict(pieces)
     mark = {"type": "Metaspace", "replacement": SPACE, "split": True}
-    vocabulary = pieces + extra
     return {
         "version": "1.0",
         "truncation": None,
         "padding": None,
-        "added_tokens": [_added(i, vocabulary[i][0]) for i in special],
+        "added_tokens": [added_token(i, token) for i, token in sorted((whole | tokens).items())],
         "normalizer": {"type": "Sequence", "normalizers": _normalizers(path, normalizer)},
         "pre_tokenizer": {**mark, "prepend_scheme": "never"} if whole_words else None,
         "post_processor": None,
         "decoder": {**mark, "prepend_scheme": "always"},
-        "model": {"type": "Unigram", "unk_id": unknown, "vocab": vocabulary, "byte_fallback": False},
+        "model": {
+            "type": "Unigram",
+            "unk_id": unknown,
+            "vocab": pieces + [(name, 0.0) for name in sentinels],
+            "byte_fallback": False,
+        },
     }
 
 
-def tokenizer_json(path: str | os.PathLike[str]) -> str:
+def tokenizer_json(path: str | os.PathLike[str], beside: Beside = ALONE) -> str:
     """The tokenizer.json that encodes as a T5's spiece.model does.
 
-    Pieces keep their ids; T5's 100 sentinels follow, <extra_id_99> first. No end-of-sequence is added.
-    Texts with several combining marks on one letter that have no composed form may be cut differently.
+    Pieces keep their ids; T5's 100 sentinels follow, <extra_id_99> first, or what stands beside the model says.
+    No end-of-sequence is added. Other readers of the file may lose marks where a letter bears several.
+
+    Args:
+        beside: the tokens that the model's folder states.
 
     Raises:
         Refused: no such file, garbage, or a model that is no T5's: BPE or words, bytes as a last resort,
-            pieces that users defined, other settings of spaces.
+            other settings of spaces; tokens whose ids do not fit.
 
     Source: field numbers are those of sentencepiece_model.proto; the sentinels' order and the special
         tokens those of transformers' T5 conversion.
     """
     path = Path(path)
+    content = read_bytes(path, MOST_BYTES)
     try:
-        if path.stat().st_size > MOST_BYTES:
-            raise Refused(f"{path}", f"at most {MOST_BYTES} bytes", f"{path.stat().st_size}")
-        result = _convert(path, _message(path.read_bytes()))
+        result = _convert(path, _message(content), beside)
     except Refused:
         raise
-    except OSError as e:
-        raise Refused(f"{path}", "a readable file", e.strerror or str(e)) from None
     except (ValueError, IndexError, struct.error) as e:
         raise Refused(f"{path}", "a SentencePiece model", str(e)[:80], "truncated or damaged?") from None
     return json.dumps(result, ensure_ascii=False)
+
+
+def _ids(data: Any) -> dict[str, int]:
+    """The tokens of a tokenizer.json with their ids, as far as it is one."""
+    match data:
+        case {"added_tokens": list(added), "model": {"vocab": dict() | list() as vocab}}:
+            words = vocab if isinstance(vocab, dict) else {piece[0]: i for i, piece in enumerate(vocab) if piece}
+            return {**words, **{token["content"]: token["id"] for token in added if {"content", "id"} <= {*token}}}
+    return {}
+
+
+def _ready(folder: Path, path: Path) -> str:
+    """A tokenizer.json, which must hold the tokens that are stated beside it."""
+    text = read_text(path)
+    data, stated = parse_json(text, f"{path}"), stated_tokens(folder)
+    ids = _ids(data) if stated else {}
+    for i, token in stated.items():
+        if ids.get(token.content) != i:
+            expected = f"{token.content!r} with id {i}, as beside it"
+            raise Refused(f"{path}", expected, str(ids.get(token.content, "none")), "save the tokenizer again")
+    return text
 
 
 def find_tokenizer_json(folder: str | os.PathLike[str]) -> str | None:
     """A T5 folder's tokenizer: its tokenizer.json, else its spiece.model turned into one, else None.
 
     Raises:
-        Refused: a file that is there and cannot be used.
+        Refused: a file that is there and cannot be used, or tokens beside it that do not fit.
     """
-    ready, model = Path(folder) / "tokenizer.json", Path(folder) / "spiece.model"
+    folder = Path(folder)
+    ready, model = folder / "tokenizer.json", folder / "spiece.model"
     if ready.exists():
-        read_json(ready)
-        return ready.read_text(encoding="utf-8")
-    return tokenizer_json(model) if model.exists() else None
+        return _ready(folder, ready)
+    return tokenizer_json(model, read_beside(folder)) if model.exists() else None

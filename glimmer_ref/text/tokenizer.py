@@ -5,11 +5,16 @@ from __future__ import annotations
 import copy
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
+from ..disk.read import read_text
 from ..errors import Refused
+from .tokenizer_file import read_tokenizer
+from .unigram import Piece, Unigram, charsmap_of
+
+T = TypeVar("T")
 
 
 def _reraise_interrupt(error: BaseException) -> None:
@@ -18,8 +23,15 @@ def _reraise_interrupt(error: BaseException) -> None:
         raise error
 
 
+def _check_text(text: str) -> None:
+    try:
+        text.isascii() or text.encode()
+    except UnicodeEncodeError:
+        raise Refused("text", "valid Unicode", repr(text[:40]), "remove lone surrogates") from None
+
+
 class Tokenizer:
-    """A tokenizer.json of the tokenizers library.
+    """A tokenizer.json: one that spiece.model was turned into as SentencePiece, any other as the tokenizers library.
 
     Args:
         path: the file.
@@ -33,17 +45,21 @@ class Tokenizer:
     def __init__(self, path: str | Path, vocab_size: int | None = None, text: str | None = None) -> None:
         import tokenizers  # 40 ms that who only brings token ids need not wait for
 
-        try:
-            text = Path(path).read_text(encoding="utf-8") if text is None else text
-        except (OSError, UnicodeDecodeError) as error:
-            raise Refused(str(path), "a tokenizer.json", type(error).__name__) from None
+        text = read_text(path) if text is None else text
+        data, highest = read_tokenizer(str(path), text)
         try:
             self._inner = tokenizers.Tokenizer.from_str(text)
         except BaseException as error:
             _reraise_interrupt(error)
             raise Refused(str(path), "a file of the tokenizers library", str(error).split("\n")[0]) from None
+        for token in data.get("added_tokens") or []:
+            given = self._inner.token_to_id(token["content"])
+            if given != token["id"]:
+                raise Refused(f"{path}: {token['content']}", f"id {token['id']}, as the file says", f"{given}")
         self._inner.no_truncation()
         self._inner.no_padding()
+        # A file that spiece.model was turned into is read as SentencePiece would.
+        self._exact = Unigram(data) if charsmap_of(data) is not None else None
         self._names: dict[str, int] = {}
         self._lent: dict[int, str] = {}
         self.json = text
@@ -51,8 +67,9 @@ class Tokenizer:
         unknown = getattr(self._inner.model, "unk_token", None)
         self.unknown_id = self._inner.token_to_id(unknown) if unknown else None
         self.size = self._inner.get_vocab_size()
-        if vocab_size is not None and self.size > vocab_size:
-            raise Refused(str(path), f"at most the model's vocab_size={vocab_size} tokens", str(self.size))
+        if vocab_size is not None and highest >= vocab_size:
+            got = f"{self.size}, with ids up to {highest}"
+            raise Refused(str(path), f"at most the model's vocab_size={vocab_size} tokens", got)
 
     def reading(self, names: Mapping[str, int]) -> Tokenizer:
         """This tokenizer, but reading some words as other tokens, and giving the words back for these.
@@ -65,22 +82,36 @@ class Tokenizer:
         other._lent = {i: word for word, i in names.items() if i != self.unknown_id}
         return other
 
-    def _encoded(self, text: str) -> Any:
+    def _of_library(self, made: Callable[[], T]) -> T:
+        """What the library makes; its errors, whatever their kind, are about the text."""
         try:
-            return self._inner.encode(text, add_special_tokens=False)
-        except (TypeError, UnicodeEncodeError):
-            raise Refused("text", "valid Unicode", repr(text[:40]), "remove lone surrogates") from None
+            return made()
         except BaseException as error:
             _reraise_interrupt(error)
             raise Refused("text", "a tokenizer that can read it", str(error).split("\n")[0]) from None
+
+    def _pieces(self, text: str) -> list[Piece]:
+        """Ids of a string, each with where its piece stands."""
+        if self._exact is not None:
+            return self._exact.pieces(text)
+        encoded = self._inner.encode(text, add_special_tokens=False)
+        return list(zip(encoded.ids, encoded.offsets, strict=True))
+
+    def _ids(self, text: str) -> list[int]:
+        if self._exact is not None:
+            return self._exact.ids(text)
+        return list(self._inner.encode(text, add_special_tokens=False).ids)
 
     def encode(self, text: str) -> list[int]:
         """Ids of a string, without end-of-sequence.
 
         Raises:
-            Refused: a string that is no valid Unicode.
+            Refused: a string that is no valid Unicode, or that the tokenizer cannot read.
         """
-        return [i for i, _ in self.words(text)] if self._names else list(self._encoded(text).ids)
+        if self._names:
+            return [i for i, _ in self.words(text)]
+        _check_text(text)
+        return self._of_library(lambda: self._ids(text))
 
     def words(self, text: str) -> list[tuple[int, str]]:
         """The pieces of a string, each with its id.
@@ -88,8 +119,8 @@ class Tokenizer:
         Raises:
             Refused: as `encode`.
         """
-        encoded = self._encoded(text)
-        pieces = ((i, text[a:b]) for i, (a, b) in zip(encoded.ids, encoded.offsets, strict=True))
+        _check_text(text)
+        pieces = ((i, text[a:b]) for i, (a, b) in self._of_library(lambda: self._pieces(text)))
         return [(self._names.get(piece, i), piece) for i, piece in pieces]
 
     def unknown_words(self, text: str) -> list[str]:
@@ -103,8 +134,12 @@ class Tokenizer:
         return [piece for i, piece in self.words(text) if i == self.unknown_id]
 
     def decode(self, ids: list[int]) -> str:
-        """The string of some ids, special tokens left out."""
-        text = str(self._inner.decode(ids, skip_special_tokens=True))
+        """The string of some ids, special tokens left out.
+
+        Raises:
+            Refused: ids that the tokenizer cannot write.
+        """
+        text = str(self._of_library(lambda: self._inner.decode(ids, skip_special_tokens=True)))
         lent = {str(self._inner.id_to_token(i)): self._lent[i] for i in ids if i in self._lent}
         if not lent:
             return text

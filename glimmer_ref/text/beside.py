@@ -1,0 +1,214 @@
+"""Tokens that a T5 folder states beside its spiece.model: in tokenizer_config.json and its older companions.
+
+They are looked for in a text as it is typed: "[SEP]" in full-width letters is none, though T5's rules rewrite it so.
+Where transformers 4 and 5 differ, ids that a file states are right, and sentinels are special in any case.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from ..disk.read import read_json
+from ..errors import Refused
+
+CONFIG, ADDED, SPECIAL = "tokenizer_config.json", "added_tokens.json", "special_tokens_map.json"
+EXTRA_IDS = 100  # T5's sentinels <extra_id_0> .. <extra_id_99>
+MOST_TOKENS = 1 << 16
+NAMED = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
+GENERIC = ("TokenizersBackend", "PreTrainedTokenizer", "PreTrainedTokenizerFast")
+SENTINEL = re.compile(r"<extra_id_([0-9]{1,5})>")
+
+
+@dataclass(frozen=True)
+class Token:
+    """A token that is looked for in a text before the text is cut into pieces.
+
+    Args:
+        single_word: only where no letters touch it.
+        lstrip, rstrip: it takes the blanks before, behind it along.
+        special: left out when ids are written as text.
+    """
+
+    content: str
+    single_word: bool = False
+    lstrip: bool = False
+    rstrip: bool = False
+    special: bool = True
+
+
+@dataclass(frozen=True)
+class Beside:
+    """What stands beside a spiece.model.
+
+    Args:
+        where: the file or folder, for messages.
+        extra_ids: how many sentinels there are, where that is said.
+        stated: id -> token.
+        special: tokens without an id, in their order.
+        vocab_size: how many ids the model has, where that is known.
+    """
+
+    where: str = "spiece.model"
+    extra_ids: int | None = None
+    stated: Mapping[int, Token] = field(default_factory=dict)
+    special: Sequence[Token] = ()
+    vocab_size: int | None = None
+
+
+def _token(where: str, said: Any, **default: bool) -> Token:
+    """A token from its name, or from an object with its flags."""
+    values = dict(said) if isinstance(said, Mapping) else {"content": said}
+    content = values.get("content")
+    if not isinstance(content, str) or not content:
+        raise Refused(where, "a token's text", repr(content)[:60])
+    flags = {name: values.get(name, default.get(name)) for name in ("single_word", "lstrip", "rstrip", "special")}
+    known = {name: flag for name, flag in flags.items() if isinstance(flag, bool)}
+    if any(flag is not None and name not in known for name, flag in flags.items()):
+        raise Refused(f"{where}: {content}", "flags that are true or false", repr(flags)[:80])
+    return Token(content, **known)
+
+
+def _tokens(where: str, said: Any) -> list[Token]:
+    some = list(said.values()) if isinstance(said, Mapping) else said
+    if not isinstance(some, list) or len(some) > MOST_TOKENS:
+        raise Refused(where, f"a list of at most {MOST_TOKENS} tokens", type(said).__name__)
+    return [_token(where, token) for token in some]
+
+
+def _object(path: Path) -> dict[str, Any]:
+    data = read_json(path) if path.exists() else {}
+    if not isinstance(data, dict):
+        raise Refused(str(path), "an object", type(data).__name__)
+    return data
+
+
+def _number(where: str, value: Any, most: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= most:
+        raise Refused(where, f"a whole number from 0 to {most}", repr(value)[:60])
+    return value
+
+
+def _stated(folder: Path, config: Mapping[str, Any]) -> dict[int, Token]:
+    """Tokens with their ids: the newer form in tokenizer_config.json, else the older file."""
+    decoder = config.get("added_tokens_decoder")
+    if decoder is not None:
+        where = f"{folder / CONFIG}: added_tokens_decoder"
+        if not isinstance(decoder, Mapping) or not all(re.fullmatch("[0-9]{1,9}", i) for i in decoder):
+            raise Refused(where, "an object of ids", repr(decoder)[:60])
+        return {int(i): _token(where, token, special=False) for i, token in decoder.items()}
+    result = dict[int, Token]()
+    for name, i in _object(folder / ADDED).items():
+        number = _number(f"{folder / ADDED}: {name}", i, 10**9)
+        if number in result:
+            raise Refused(f"{folder / ADDED}", "an id for each token", f"{number} twice")
+        result[number] = _token(f"{folder / ADDED}", name, special=False)
+    return result
+
+
+def stated_tokens(folder: Path) -> dict[int, Token]:
+    """The tokens that a folder states with their ids.
+
+    Raises:
+        Refused: a file that is there and is malformed.
+    """
+    return _stated(folder, _object(folder / CONFIG))
+
+
+def _check(folder: Path, config: Mapping[str, Any]) -> None:
+    """Settings that would cut texts in another way than T5's tokenizer does."""
+    kind = config.get("tokenizer_class") or "T5Tokenizer"
+    if "T5" not in str(kind) and kind not in GENERIC:
+        raise Refused(f"{folder / CONFIG}: tokenizer_class", "T5's tokenizer", repr(kind)[:60])
+    settings = config.get("sp_model_kwargs") or {}
+    if not isinstance(settings, Mapping) or settings.get("enable_sampling"):
+        raise Refused(f"{folder / CONFIG}: sp_model_kwargs", "no sampling", repr(settings)[:60])
+    for name in ("split_special_tokens", "do_lower_case"):
+        if config.get(name):
+            raise Refused(f"{folder / CONFIG}: {name}", "false, as T5 has it", repr(config[name])[:60])
+
+
+def read_beside(folder: Path) -> Beside:
+    """What a T5 folder says about tokens beside spiece.model.
+
+    Raises:
+        Refused: a file that is there and is malformed, or a setting that is not T5's.
+
+    Source: which file is heeded when is transformers' rule: `added_tokens_decoder` in tokenizer_config.json replaces
+        added_tokens.json and special_tokens_map.json.
+    """
+    config = _object(folder / CONFIG)
+    _check(folder, config)
+    stated = _stated(folder, config)
+    if config.get("added_tokens_decoder") is None:
+        config = config | _object(folder / SPECIAL)
+    names = [*NAMED, *(key for key in config if key.endswith("_token") and key not in NAMED)]
+    where = str(folder / CONFIG)
+    special = [_token(f"{where}: {key}", config[key]) for key in names if isinstance(config.get(key), str | dict)]
+    for key in ("extra_special_tokens", "additional_special_tokens"):
+        special += _tokens(f"{where}: {key}", config.get(key) or [])
+    extra_ids = config.get("extra_ids")
+    if extra_ids is not None:
+        extra_ids = _number(f"{where}: extra_ids", extra_ids, MOST_TOKENS)
+    size = _object(folder / "config.json").get("vocab_size")
+    return Beside(where, extra_ids, stated, tuple(special), size if isinstance(size, int) else None)
+
+
+def _sentinels(names: Sequence[str], beside: Beside) -> int:
+    """How many sentinels follow the pieces, where no `extra_ids` says so."""
+    stated = {t.content for i, t in beside.stated.items() if i >= len(names) and SENTINEL.fullmatch(t.content)}
+    if stated:
+        return len(stated)
+    if any(SENTINEL.fullmatch(name.removeprefix("\u2581")) for name in names):
+        return 0
+    listed = {t.content for t in beside.special if SENTINEL.fullmatch(t.content)}
+    if listed and len(listed) != EXTRA_IDS:
+        raise Refused(beside.where, f"extra_ids, since {len(listed)} sentinels are listed", "none")
+    # A model without room for T5's sentinels has none.
+    return 0 if beside.vocab_size is not None and len(names) + EXTRA_IDS > beside.vocab_size else EXTRA_IDS
+
+
+def _place(vocabulary: dict[str, int], beside: Beside) -> Iterable[tuple[int, Token]]:
+    """Every token with its id; one that the vocabulary lacks gets the next."""
+    for i, token in sorted(beside.stated.items()):
+        if vocabulary.setdefault(token.content, len(vocabulary)) != i:
+            got = f"id {i} for {token.content!r}"
+            raise Refused(beside.where, f"id {vocabulary[token.content]}, by the order of tokens", got)
+        yield i, token
+    for token in beside.special:
+        yield vocabulary.setdefault(token.content, len(vocabulary)), token
+
+
+def place(names: Sequence[str], beside: Beside) -> tuple[list[str], dict[int, Token]]:
+    """The sentinels that follow some pieces, and by id all tokens beside the pieces.
+
+    Sentinels come first, the highest number in front; then tokens with ids, then those without.
+
+    Args:
+        names: the pieces.
+
+    Raises:
+        Refused: an id that the order of tokens does not give, or sentinels that nobody counted.
+
+    Source: the order is that of transformers' T5Tokenizer, whose vocabulary is the same for all that is accepted here.
+    """
+    count = _sentinels(names, beside) if beside.extra_ids is None else beside.extra_ids
+    vocabulary = {name: i for i, name in enumerate(names)}
+    tokens = dict[int, Token]()
+    for n in reversed(range(count)):
+        name = f"<extra_id_{n}>"
+        tokens[vocabulary.setdefault(name, len(vocabulary))] = Token(name)
+    sentinels = list(vocabulary)[len(names) :]
+    for i, token in _place(vocabulary, beside):
+        before = tokens.get(i, token)
+        chosen = before if token == Token(token.content) else token  # a bare name changes no flags
+        tokens[i] = replace(chosen, special=before.special or token.special)
+    return sentinels, tokens
+
+
+def added_token(i: int, token: Token) -> dict[str, Any]:
+    """A token as tokenizer.json lists it: looked for in the text as it is typed."""
+    return {"id": i, **asdict(token), "normalized": False}

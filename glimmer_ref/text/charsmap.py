@@ -1,0 +1,227 @@
+"""SentencePiece's character map: what a text is rewritten as before it is cut into pieces.
+
+The map is a tree of bytes laid out in 32-bit units (a "double array"), and a pool of strings that its leaves point to.
+SentencePiece takes the longest entry that fits, at every place of a text, and so does this file. The tokenizers
+library applies the map to a letter with all its marks at once and takes the first entry that fits: "½" with a mark
+loses the mark there.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Iterable, Iterator
+from functools import lru_cache
+
+ROOT = bytes(4)
+NOTHING = b"\x04\0\0\0" + ROOT  # a map whose root has no children
+MOST_BYTES = 1 << 22
+MOST_CHARACTERS = 1 << 17  # that begin an entry, or are its second; Unicode's own rules have 12,286
+MOST_KEY = 128  # characters of an entry; Unicode's own rules have 4
+MOST_GROWTH = 64  # characters written for one; Unicode's own rules write 18
+
+_LEAF, _LABEL, _ENDS = 1 << 31, 1 << 31 | 255, 256  # bits of a unit
+# Bytes of a character, by the five high bits of its first.
+WIDTHS = {i: 1 for i in range(16)} | {i: 2 for i in range(24, 28)} | {28: 3, 29: 3, 30: 4}
+
+Change = tuple[int, int, str]
+Span = tuple[int, int]
+
+
+class _Tree:
+    """The double array: from a base and a byte to a unit, and from that to the next base.
+
+    Args:
+        data: its units.
+
+    Raises:
+        ValueError: a branch that leads past the end.
+
+    Source: the layout is darts-clone's, as sentencepiece writes it.
+    """
+
+    def __init__(self, data: bytes) -> None:
+        self.units = struct.unpack(f"<{len(data) // 4}I", data)
+        self.bases = [place ^ (u >> 10) << ((u & 512) >> 6) for place, u in enumerate(self.units)]
+        self.root = self.bases[0]
+        if data != ROOT and self.root | 255 >= len(self.units):
+            raise ValueError("a branch past the end")
+        self._children = dict[int, list[int]]()
+        for place, unit in enumerate(self.units):
+            if 0 < unit & _LABEL < 256:
+                self._children.setdefault(place ^ unit & 255, []).append(place)
+
+    def value(self, place: int) -> int:
+        """What the leaf of a unit that ends an entry holds."""
+        return self.units[self.bases[place]] & (_LEAF - 1)
+
+    def leaves(self) -> set[int]:
+        """The values of all leaves. Branches that share their ends are looked at once, so that circles end.
+
+        Raises:
+            ValueError: a branch that leads past the end.
+        """
+        todo, seen, values = [self.root], {self.root}, set[int]()
+        while todo:
+            for place in self._children.get(todo.pop(), ()):
+                base = self.bases[place]
+                if base | 255 >= len(self.units):
+                    raise ValueError("a branch past the end")
+                if self.units[place] & _ENDS:
+                    values.add(self.value(place))
+                if base not in seen:
+                    seen.add(base)
+                    todo.append(base)
+        return values
+
+    def characters(self, base: int) -> dict[str, int]:
+        """The characters that go on from a base, each with its last unit.
+
+        Raises:
+            ValueError: more than any rules need.
+        """
+        todo, found = [(b"", base)], dict[str, int]()
+        while todo:
+            start, base = todo.pop()
+            for place in self._children.get(base, ()):
+                word = start + bytes((self.units[place] & 255,))
+                width = WIDTHS.get(word[0] >> 3, 0)
+                if start and word[-1] >> 6 != 2:  # no text goes on like this
+                    continue
+                if len(word) == width:
+                    found[word.decode("utf-8")] = place
+                elif len(word) < width:
+                    todo.append((word, self.bases[place]))
+            if len(found) > MOST_CHARACTERS:
+                raise ValueError(f"entries of more than {MOST_CHARACTERS} characters")
+        return found
+
+
+def _one_of(characters: Iterable[str]) -> str:
+    """A pattern for one of some characters, in as few ranges as can be."""
+    codes = sorted(set(map(ord, characters)))
+    if not codes:
+        return "(?!)"
+    starts = [c for i, c in enumerate(codes) if i == 0 or codes[i - 1] != c - 1]
+    ends = [c for i, c in enumerate(codes) if i == len(codes) - 1 or codes[i + 1] != c + 1]
+    return "[" + "".join(f"\\U{a:08x}-\\U{b:08x}" for a, b in zip(starts, ends, strict=True)) + "]"
+
+
+def _beginning(alone: set[str], begin: set[str], follow: set[str]) -> re.Pattern[str]:
+    """A pattern for where an entry begins: a character alone, or one that is followed by an entry's second."""
+    longer = f"|{_one_of(begin)}(?={_one_of(follow)})" if begin and follow else ""
+    return re.compile(_one_of(alone) + longer)
+
+
+def _target(value: int, pool: bytes) -> str:
+    end = pool.find(b"\0", value, value + 4 * MOST_GROWTH + 1)
+    if end < 0:
+        raise ValueError(f"no text of at most {MOST_GROWTH} characters for an entry")
+    target = pool[value:end].decode("utf-8")
+    if len(target) > MOST_GROWTH:
+        raise ValueError(f"{len(target)} characters for an entry")
+    if "  " in target:
+        raise ValueError("an entry with spaces in a row")
+    return target
+
+
+class Charsmap:
+    """Rewrites texts as a "precompiled_charsmap" says.
+
+    Args:
+        data: the map; nothing is rewritten where it is empty.
+
+    Attributes:
+        growth: the most characters that are written for one.
+
+    Raises:
+        ValueError: a map that is damaged or hostile.
+
+    Source: sentencepiece's own normalizer, on every Unicode character and on 1,000,000 strings of marks.
+    """
+
+    def __init__(self, data: bytes) -> None:
+        if len(data) > MOST_BYTES:
+            raise ValueError(f"more than {MOST_BYTES} bytes")
+        data = data or NOTHING
+        size = int.from_bytes(data[:4], "little")
+        if size % 4 or not 4 <= size <= len(data) - 4:
+            raise ValueError(f"{len(data)} bytes for a tree of {size}")
+        self._tree, pool = _Tree(data[4 : 4 + size]), data[4 + size :]
+        pool.decode("utf-8")  # what other readers of a map need
+        self._targets = {value: _target(value, pool) for value in self._tree.leaves()}
+        self.growth = max(map(len, self._targets.values()), default=1)
+        self._find_starts()
+
+    def _find_starts(self) -> None:
+        """Make patterns for where an entry can begin, so that most texts need no look into the tree.
+
+        Entries of one character that begin no other are kept in a table.
+        """
+        tree = self._tree
+        first = tree.characters(tree.root)
+        alone = {character for character, place in first.items() if tree.units[place] & _ENDS}
+        second, count = dict[int, set[str]](), 0
+        for base in {tree.bases[place] for place in first.values()}:
+            second[base] = set(tree.characters(base))
+            count += len(second[base])
+            if count > MOST_CHARACTERS:
+                raise ValueError(f"entries of more than {MOST_CHARACTERS} characters")
+        begin = {character for character, place in first.items() if second[tree.bases[place]]}
+        self._alone = {c: self._targets[tree.value(first[c])] for c in alone - begin}
+        follow = {c for some in second.values() for c in some}
+        self._ascii = _beginning(*({c for c in some if c.isascii()} for some in (alone, begin, follow)))
+        self._any = _beginning(alone, begin, follow)
+
+    def _longest(self, text: str, start: int) -> Change | None:
+        """The longest entry that fits at a place."""
+        units, bases, base, found = self._tree.units, self._tree.bases, self._tree.root, None
+        for end in range(start, min(len(text), start + MOST_KEY)):
+            place = 0
+            for byte in text[end].encode("utf-8"):
+                place = base ^ byte
+                if units[place] & _LABEL != byte:
+                    return found
+                base = bases[place]
+            if units[place] & _ENDS:
+                found = start, end + 1, self._targets[self._tree.value(place)]
+        return found
+
+    def _changes(self, text: str) -> Iterator[Change]:
+        """From where to where a text is rewritten, and as what."""
+        at = 0
+        for match in (self._ascii if text.isascii() else self._any).finditer(text):
+            start = match.start()
+            if start < at:
+                continue
+            target = self._alone.get(match[0])
+            change = self._longest(text, start) if target is None else (start, start + 1, target)
+            if change is not None:
+                at = change[1]
+                yield change
+
+    def __call__(self, text: str) -> str:
+        """The text rewritten."""
+        parts, at = list[str](), 0
+        for start, end, target in self._changes(text):
+            parts += text[at:start], target
+            at = end
+        return "".join([*parts, text[at:]]) if parts else text
+
+    def spans(self, text: str) -> list[Span]:
+        """For each character of the text rewritten: from where to where that stood in the text."""
+        spans, at = list[Span](), 0
+        for start, end, target in self._changes(text):
+            spans += [(i, i + 1) for i in range(at, start)] + [(start, end)] * len(target)
+            at = end
+        return spans + [(i, i + 1) for i in range(at, len(text))]
+
+
+@lru_cache(maxsize=2)  # 50 ms for T5's
+def read_charsmap(data: bytes) -> Charsmap:
+    """`Charsmap`, once for each map.
+
+    Raises:
+        ValueError: as `Charsmap`.
+    """
+    return Charsmap(data)
