@@ -39,6 +39,11 @@ class Clock(Listener):
         for name in OPERATIONS:
             setattr(self, name, self._timed(getattr(ops, name), component))
 
+    @property
+    def heard(self) -> bool:  # type: ignore[override]
+        """Whether anybody inside hears more than how long it took."""
+        return self.ops.heard
+
     def whole(self, composite: str) -> Any:
         """The telling's own version, timed as one operation: a clock does not ask what is inside."""
         inner = self.ops.whole(composite)

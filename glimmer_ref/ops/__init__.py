@@ -5,11 +5,11 @@ from __future__ import annotations
 from importlib import import_module
 
 from ..errors import Refused
-from .contract import BLAS, PRECISIONS, Listener, Ops, Spans, composite
+from .contract import BLAS, PRECISIONS, Listener, Ops, Spans, composite, precision_of
 
 TELLINGS = ("numpy", "numba", "cuda")
 
-__all__ = ["BLAS", "PRECISIONS", "TELLINGS", "Listener", "Ops", "Spans", "bind", "composite"]
+__all__ = ["BLAS", "PRECISIONS", "TELLINGS", "Listener", "Ops", "Spans", "bind", "composite", "precision_of"]
 
 
 def bind(name: str) -> Ops:

@@ -80,8 +80,11 @@ class Telling:
     def multiply(self, x: Array, factors: Factors) -> Array:
         """x * factors, number by number, as dropout does to states: [..], [..] -> [..]."""
 
-    def rms_norm(self, x: Array, gain: Array, eps: float) -> Array:
-        """x / sqrt(mean(x^2) + eps) * gain: [N d], [d] -> [N d]."""
+    def rms_norm(self, x: Array, gain: Array, eps: float, precision: str | None = None) -> Array:
+        """x / sqrt(mean(x^2) + eps) * gain: [N d], [d] -> [N d].
+
+        `precision`, see `precision_of`, is that of the products that the result goes into.
+        """
 
     def gated_gelu(self, a: Array, b: Array) -> Array:
         """gelu(a) * b with a/2 (1 + tanh(sqrt(2/pi) (a + 0.044715 a^3))): [N f], [N f] -> [N f]."""
@@ -99,15 +102,24 @@ class Telling:
         heads: int,
         causal: bool,
         keep: Factors | None = None,
+        precision: str | None = None,
     ) -> Array:
         """softmax_j(q_i k_j + bias[j-i]) v_j per sequence and head: [Nq hc], [Nk hc] -> [Nq hc].
 
         `bias` is [2D+1 h]: its row D + (key position - query position) is added; None adds nothing.
         `keep` multiplies the probabilities, as dropout does: [sum of h*i*j], by sequence, head, query, key.
+        `precision`, see `precision_of`, is that of the products that made q; a telling may make attention's own in it.
         """
 
     def attention_probs(
-        self, q: Array, k: Array, bias: Array | None, spans: Spans, heads: int, causal: bool
+        self,
+        q: Array,
+        k: Array,
+        bias: Array | None,
+        spans: Spans,
+        heads: int,
+        causal: bool,
+        precision: str | None = None,
     ) -> list[Array]:
         """The same stopped before v, for traces and lessons: b arrays [h i j]."""
 
@@ -141,7 +153,8 @@ class Backward:
 
     Each returns a tuple: the cotangents of those arguments that the contract calls Array, in their
     order, shaped like them; of a packed weight in its own shape [a o]. What the forward computed on its way is
-    computed again. Nothing that is returned may be written to: it can be dy itself.
+    computed again, in the dtype of the operands whatever the precision. Nothing that is returned may be written to:
+    it can be dy itself.
     """
 
     def embed_backward(self, dy: Array, table: Array, ids: Ints) -> tuple[Array]:
@@ -165,7 +178,9 @@ class Backward:
     def multiply_backward(self, dy: Array, x: Array, factors: Factors) -> tuple[Array]:
         """dy * factors."""
 
-    def rms_norm_backward(self, dy: Array, x: Array, gain: Array, eps: float) -> tuple[Array, Array]:
+    def rms_norm_backward(
+        self, dy: Array, x: Array, gain: Array, eps: float, precision: str | None = None
+    ) -> tuple[Array, Array]:
         """r (g - x r^2 mean(g x)) with g = dy gain, r = 1/sqrt(mean(x^2) + eps); dgain = sum_i dy_i x_i r_i."""
 
     def gated_gelu_backward(self, dy: Array, a: Array, b: Array) -> tuple[Array, Array]:
@@ -185,6 +200,7 @@ class Backward:
         heads: int,
         causal: bool,
         keep: Factors | None = None,
+        precision: str | None = None,
     ) -> tuple[Array, Array, Array, Array | None]:
         """dq, dk, dv and dbias [2D+1 h], None where there was none.
 
@@ -214,7 +230,18 @@ class Backward:
 
 
 PRECISIONS = ("float32", "bfloat16", "int8")  # what packed weights may be computed with in; float64 stays itself
+
+
+def precision_of(w: Array) -> str | None:
+    """What products with a weight that `pack` made are computed in; None for a plain array.
+
+    Operations that a telling may fuse with such a product are told it, so that they round alike alone and fused.
+    """
+    return getattr(w, "precision", None)
+
+
 BLAS = "whose products are NumPy's BLAS: OPENBLAS_NUM_THREADS and the like count"
+FORMS = ("project", "attend_memory")  # composites whose own version is no fusion, but another order of products
 DIRECTIONS = ("printed", "reverse")  # of `rank_kl`
 
 
@@ -240,6 +267,8 @@ class Ops(Telling):
     Raises:
         Refused: an operation is missing, or takes other arguments than the contract's.
     """
+
+    heard = False  # does anybody listen? then names are marked, and what is marked is computed
 
     def __init__(self, telling: ModuleType) -> None:
         lacking, self.telling = [], telling
@@ -314,9 +343,15 @@ def composite(function: Callable[..., Any]) -> Callable[..., Any]:
 class Listener(Ops):
     """Forwards every operation to `ops`; a subclass overrides those that it wants to hear.
 
+    What is heard is what would have been computed unheard, to the bit: single operations round like fused ones,
+    and forms of a telling's own (`FORMS`), which have no single operations, still give the result.
+
     Args:
         ops: bound operations, or another listener.
     """
+
+    heard = True
+    elementary = False  # set where results are changed or differentiated: single operations then give every result
 
     def __init__(self, ops: Ops) -> None:
         self.path = ""
@@ -327,8 +362,8 @@ class Listener(Ops):
         return self.ops.backward
 
     def whole(self, composite: str) -> Callable[..., Any] | None:
-        """None: a listener hears the elementary operations."""
-        return None
+        """None, since a listener hears the elementary operations; but for `FORMS`, which are computed beside them."""
+        return None if self.elementary or composite not in FORMS else self.ops.whole(composite)
 
     def limited(self, threads: int | None) -> AbstractContextManager[None]:
         return self.ops.limited(threads)
