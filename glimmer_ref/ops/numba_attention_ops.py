@@ -18,7 +18,7 @@ from .buffers import aligned
 from .contract import PRECISIONS, Factors, Spans
 from .numba_blocks import bounds, by_head, plain
 from .numba_code import LANES
-from .numba_gemm import tile_address
+from .numba_gemm import attended_in, tile_address
 from .threads import run, spread
 
 
@@ -199,15 +199,24 @@ def _turned(x: Array) -> Array:
 def attention_probs(
     q: Array, k: Array, bias: Array | None, spans: Spans, heads: int, causal: bool, precision: str | None = None
 ) -> list[Array]:
-    """The same kernel, stopped before v.
+    """Without a precision from a kernel that is exact far below the top; with one as blocks make them, before v.
 
     Raises:
         Refused: as `attention`.
     """
     fits(q, k, k, bias, spans, heads)
+    _known(precision)
     shapes = [(heads, int(i), int(j)) for i, j in zip(spans.query_lengths, spans.key_lengths, strict=True)]
-    bounds = offsets(np.array([math.prod(shape) for shape in shapes], np.int64))
-    probs = np.zeros(bounds[-1], q.dtype)
-    none = np.empty((0, heads, q.shape[1] // heads), q.dtype)
-    _attend(q, k, none, bias, spans, heads, causal, none, probs)
-    return [probs[a:b].reshape(shape) for shape, (a, b) in zip(shapes, pairwise(bounds), strict=True)]
+    ends = offsets(np.array([math.prod(shape) for shape in shapes], np.int64))
+    probs = np.zeros(ends[-1], q.dtype)
+    if precision is None or q.dtype != np.float32:
+        none = np.empty((0, heads, q.shape[1] // heads), q.dtype)
+        _attend(q, k, none, bias, spans, heads, causal, none, probs)
+    elif len(q):
+        kind = None if singles.looks_back(bias, spans, causal) else precision
+        at = [plain(x, np.int64) for x in (spans.query_positions, spans.key_positions)]
+        run(
+            singles.probs_kernel, 1, _cost(spans, heads, q, 1), *attended_in(kind), plain(q), plain(k),
+            by_head(bias, heads), _heads(spans, heads, q), *at, q.shape[1] // heads, bool(causal), probs,
+        )  # fmt: skip
+    return [probs[a:b].reshape(shape) for shape, (a, b) in zip(shapes, pairwise(ends), strict=True)]

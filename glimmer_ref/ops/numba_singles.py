@@ -10,7 +10,8 @@ from ..arrays import Array, places
 from .buffers import aligned
 from .contract import Spans
 from .kernel_cache import Kernel
-from .numba_attention import look_back, row_of
+from .numba_attention import look_back, pack_keys, row_of
+from .numba_attention_backward import COLUMN, I0, I1, J0, J1, PLACE, consecutive, panels_of, weigh
 from .numba_blocks import (
     attention_block_kernel,
     bounds,
@@ -24,6 +25,7 @@ from .numba_blocks import (
 )
 from .numba_code import BYTES, LANES
 from .numba_gemm import Packed, address, attended_in, copy, scratch
+from .numba_tiles import ROWS
 from .numba_vectors import STORE, gate_lines
 from .threads import done, run, spread, take, wait
 
@@ -142,3 +144,37 @@ def _look_back(q: Array, k: Array, v: Array, bias: Any, spans: Spans, heads: int
     out, area = aligned(*q.shape), int((spans.query_lengths * spans.key_lengths).sum())
     run(look_back_kernel, 1, area * q.shape[1] // 4, q, k, v, by_head(bias, heads), bounds(spans), heads, out)
     return out
+
+
+@Kernel
+def probs_kernel(
+    counters: Any, threads: int, tile: int, terms: int, q: Any, k: Any, bias: Any, heads_at: Any, q_at: Any, k_at: Any,
+    c: int, causal: bool, out: Any,
+) -> None:  # fmt: skip
+    """Softmax of the scores; a task is a row of heads_at [b h 6], see `numba_attention_backward`."""
+    heads, tasks = heads_at.shape[1], heads_at.shape[0] * heads_at.shape[1]
+    longest = np.max(heads_at[:, :, J1] - heads_at[:, :, J0])
+    keys, scores, left = scratch(panels_of(longest, c)), scratch(ROWS * row_of(longest)), scratch(ROWS * row_of(c))
+    own, totals, reach = scratch(row_of(longest)), scratch(ROWS), -1
+    if bias.shape[1]:
+        reach = (bias.shape[1] - LANES - 1) // 2
+    own[:] = 0
+    row = 4 * q.shape[1]
+    task = take(counters, 0)
+    while task < tasks:
+        head, table = heads_at[task // heads, task % heads], bias[task % heads]
+        count, straight = head[J1] - head[J0], reach >= 0 and not causal and consecutive(k_at, head[J0], head[J1])
+        pack_keys(terms, address(k) + head[J0] * row + 4 * head[COLUMN], row, count, c, address(keys))
+        for i in range(head[I0], head[I1], ROWS):
+            last = min(i + ROWS, head[I1])
+            weigh(
+                tile, terms, q, address(keys), table, reach, q_at, k_at, head, i, last, c, causal, straight,
+                address(left), address(own), address(scores), totals,
+            )  # fmt: skip
+            for r in range(last - i):
+                place = head[PLACE] + (i + r - head[I0]) * count
+                for j in range(count):
+                    out[place + j] = scores[r * row_of(count) + j] / totals[r]
+        done(counters, 0)
+        task = take(counters, 0)
+    wait(counters, 0, tasks)
