@@ -14,7 +14,7 @@ import numpy as np
 
 from .arrays import Array, Ints, States, Tokens, places
 from .config import T5Config
-from .ops import Ops, Spans, composite
+from .ops import Ops, Spans, composite, precision_of
 from .params.tree import Attention, Decoder, EncoderLayer, FeedForward, Stack
 
 
@@ -68,17 +68,23 @@ def attend(
     spans: Spans,
     causal: bool,
 ) -> Array:
-    """x + o(attention(q n, k, v)), what self- and cross-attention share: [Nq d], [Nk hc] -> [Nq d]."""
+    """x + o(attention(q n, k, v)), self-attention in both stacks: [Nq d], [Nk hc] -> [Nq d]."""
+    q = ops.mark("q", ops.linear(n, w.q), spans.query_lengths)
+    mixed = ops.attention(q, k, v, bias, spans, t5.num_heads, causal, None, precision_of(w.q))
+    return leave(ops, w, x, mixed, spans)
+
+
+def leave(ops: Ops, w: Attention, x: Array, mixed: Array, spans: Spans) -> Array:
+    """x + o(mixed), how attention of either kind ends: [Nq d], [Nq hc] -> [Nq d]."""
     rows = spans.query_lengths
-    q = ops.mark("q", ops.linear(n, w.q), rows)
-    mixed = ops.mark("mixed", ops.attention(q, k, v, bias, spans, t5.num_heads, causal), rows)
+    ops.mark("mixed", mixed, rows)
     return ops.mark("out", ops.add(x, ops.dropout(ops.linear(mixed, w.o))), rows)
 
 
 @composite
 def attention_block(ops: Ops, t5: T5Config, w: Attention, x: Array, bias: Array, spans: Spans) -> Array:
     """Self-attention of an encoder, n = norm(x) being queries, keys and values: [N d] -> [N d]."""
-    n = ops.rms_norm(x, w.norm, t5.layer_norm_epsilon)
+    n = ops.rms_norm(x, w.norm, t5.layer_norm_epsilon, precision_of(w.q))
     k = ops.mark("k", ops.linear(n, w.k), spans.key_lengths)
     v = ops.mark("v", ops.linear(n, w.v), spans.key_lengths)
     return attend(ops, t5, w, x, n, k, v, bias, spans, causal=False)
@@ -87,7 +93,7 @@ def attention_block(ops: Ops, t5: T5Config, w: Attention, x: Array, bias: Array,
 @composite
 def feed_forward_block(ops: Ops, t5: T5Config, w: FeedForward, x: Array, lengths: Ints) -> Array:
     """x + wo(gelu(wi_0 n) * (wi_1 n)), or x + wo(relu(wi_0 n)) in T5 1.0, n = norm(x): [N d] -> [N d]."""
-    n = ops.rms_norm(x, w.norm, t5.layer_norm_epsilon)
+    n = ops.rms_norm(x, w.norm, t5.layer_norm_epsilon, precision_of(w.wi_0))
     if w.wi_1 is None:
         hidden = ops.relu(ops.linear(n, w.wi_0))
     else:
@@ -114,15 +120,17 @@ def encode(ops: Ops, t5: T5Config, stack: Stack, x: States, start: int = 0, stop
 
 @dataclass(frozen=True)
 class Cross:
-    """What a decoder attends to, made ready once: keys and values [N hc] of each layer.
+    """What a decoder attends to, made ready once.
 
     Args:
-        keys, values: one of each a layer, or whatever a telling's `project` made of them.
+        ready: what a telling's `project` made of the memory for all layers; None if it has none.
+        keys, values: [N hc] of each layer; none where `ready` stands for them and nobody listens.
         lengths: [b] tokens of each sequence's memory.
     """
 
-    keys: Any
-    values: Any
+    ready: Any
+    keys: tuple[Array, ...]
+    values: tuple[Array, ...]
     lengths: Ints
     positions: Ints
 
@@ -142,27 +150,30 @@ class Past:
 
 
 @composite
-def project(ops: Ops, t5: T5Config, w: Decoder, memory: States, steps: int) -> tuple[Any, Any]:
-    """Keys and values [N hc] of each decoder layer's cross-attention, for about `steps` steps."""
-
-    def product(name: str, i: int, weight: Array) -> Array:
-        return ops.at(f"layer_{i}").mark(name, ops.linear(memory.states, weight), memory.lengths)
-
-    keys = tuple(product("k", i, layer.cross_attention.k) for i, layer in enumerate(w.layers))
-    return keys, tuple(product("v", i, layer.cross_attention.v) for i, layer in enumerate(w.layers))
+def project(ops: Ops, t5: T5Config, w: Decoder, memory: States, steps: int) -> Any:
+    """What a telling likes to attend to instead of keys and values, in about `steps` steps: None of itself."""
+    return None
 
 
 def cross_keys_values(ops: Ops, t5: T5Config, w: Decoder, memory: States, steps: int) -> Cross:
     """What the decoder attends to, made from the encoder's output, to be read in about `steps` steps."""
-    keys, values = project(ops, t5, w, memory, steps)
-    return Cross(keys, values, memory.lengths, memory.positions)
+
+    def product(name: str, i: int, weight: Array) -> Array:
+        return ops.at(f"layer_{i}").mark(name, ops.linear(memory.states, weight), memory.lengths)
+
+    ready, cross = project(ops, t5, w, memory, steps), [layer.cross_attention for layer in w.layers]
+    if ready is not None and not ops.heard:
+        return Cross(ready, (), (), memory.lengths, memory.positions)
+    keys = tuple(product("k", i, layer.k) for i, layer in enumerate(cross))
+    values = tuple(product("v", i, layer.v) for i, layer in enumerate(cross))
+    return Cross(ready, keys, values, memory.lengths, memory.positions)
 
 
 def causal_attention_block(
     ops: Ops, t5: T5Config, w: Attention, x: Array, past: tuple[Array, Array] | None, bias: Array, spans: Spans
 ) -> tuple[Array, Array, Array]:
     """Self-attention of a decoder, over the keys and values of the past and of x: [N d] -> [N d], k, v."""
-    n = ops.rms_norm(x, w.norm, t5.layer_norm_epsilon)
+    n = ops.rms_norm(x, w.norm, t5.layer_norm_epsilon, precision_of(w.q))
     k, v = ops.linear(n, w.k), ops.linear(n, w.v)
     if past is not None:
         read = spans.key_lengths - spans.query_lengths
@@ -173,10 +184,25 @@ def causal_attention_block(
     return attend(ops, t5, w, x, n, k, v, bias, spans, causal=True), k, v
 
 
-def cross_attention_block(ops: Ops, t5: T5Config, w: Attention, x: Array, k: Array, v: Array, spans: Spans) -> Array:
-    """Attention to the encoder's keys and values, with no position bias: [N d] -> [N d]."""
-    n = ops.rms_norm(x, w.norm, t5.layer_norm_epsilon)
-    return attend(ops, t5, w, x, n, k, v, None, spans, causal=False)
+@composite
+def attend_memory(ops: Ops, t5: T5Config, w: Attention, q: Array, cross: Cross, layer: int, spans: Spans) -> Any:
+    """Attention to what a telling made ready, where that is not a layer's keys and values: None of itself."""
+    return None
+
+
+def cross_attention_block(
+    ops: Ops, t5: T5Config, w: Attention, x: Array, cross: Cross, layer: int, spans: Spans
+) -> Array:
+    """Attention to the encoder's output, with no position bias: [N d] -> [N d].
+
+    Where a telling has a form of its own, its result counts; keys and values are attended to for who listens.
+    """
+    n = ops.rms_norm(x, w.norm, t5.layer_norm_epsilon, precision_of(w.q))
+    q = ops.mark("q", ops.linear(n, w.q), spans.query_lengths)
+    k, v = cross.keys[layer], cross.values[layer]
+    heard = ops.attention(q, k, v, None, spans, t5.num_heads, False, None, precision_of(w.q))
+    own = attend_memory(ops, t5, w, q, cross, layer, spans)
+    return leave(ops, w, x, heard if own is None else own, spans)
 
 
 @composite
@@ -190,9 +216,7 @@ def decoder_layers(
         here = ops.at(f"layer_{i}")
         before = None if past is None else (past.keys[i], past.values[i])
         x, k, v = causal_attention_block(here.at("self_attention"), t5, layer.self_attention, x, before, bias, spans)
-        x = cross_attention_block(
-            here.at("cross_attention"), t5, layer.cross_attention, x, cross.keys[i], cross.values[i], across
-        )
+        x = cross_attention_block(here.at("cross_attention"), t5, layer.cross_attention, x, cross, i, across)
         x = feed_forward_block(here.at("feed_forward"), t5, layer.feed_forward, x, spans.query_lengths)
         keys.append(k)
         values.append(v)

@@ -37,6 +37,7 @@ class Block:
         proj: str = "gated-gelu", precision: str = "float32", seed: int = 0,
     ) -> None:  # fmt: skip
         rng = np.random.default_rng(seed)
+        self.precision = precision
         self.t5 = T5Config(9, d, d_kv, f, 1, 1, heads, feed_forward_proj=proj)
         n = np.array(lengths, np.int64)
         at = places(n)
@@ -85,6 +86,7 @@ blocks = st.builds(
     f=st.sampled_from([1, 16, 28, 47, 130]),
     gap=st.sampled_from([0, 3, 48]),
     proj=st.sampled_from(["gated-gelu", "relu"]),
+    precision=st.sampled_from(PRECISIONS),
     seed=st.integers(0, 99),
 )
 
@@ -92,10 +94,11 @@ blocks = st.builds(
 @few
 @given(block=blocks)
 def test_fused_blocks_are_their_operations(block: Block) -> None:
+    """To the bit in every precision: who listens changes nothing."""
     exact = block.both(ORACLE, block.laid_out(ORACLE, "float32"))
     for fused, heard, right in zip(block.both(FAST), block.both(HEARD), exact, strict=True):
-        assert differ(fused, heard) < TOLERANCE
-        assert differ(fused, right) < TOLERANCE
+        assert fused.tobytes() == heard.tobytes()
+        assert block.precision != "float32" or differ(fused, right) < TOLERANCE
 
 
 @pytest.mark.parametrize("proj", ["gated-gelu", "relu"])
@@ -108,17 +111,13 @@ def test_fused_blocks_are_the_oracle(gap: int, proj: str) -> None:
 
 
 @precisions
-def test_a_lower_precision_is_the_same_fused_and_heard(precision: str) -> None:
-    """Products are made of the same rounded numbers, but a fused block's attention is in bfloat16 as well."""
+def test_a_lower_precision_is_another_result(precision: str) -> None:
     block, exact = Block([40, 1, 90], precision=precision, d=64, f=96), Block([40, 1, 90], d=64, f=96).both(FAST)
-    # The worst of 40 seeds: attention 3.1e-3 and 6.5e-3; feed-forward, where only a number that rounds the other way
-    # moves what it is part of, 5.7e-4 and 3.4e-3.
-    bounds = {"bfloat16": (6e-3, 1e-3), "int8": (1.2e-2, 6e-3)}.get(precision, (TOLERANCE, TOLERANCE))
-    for fused, heard, right, most in zip(block.both(FAST), block.both(HEARD), exact, bounds, strict=True):
-        assert differ(fused, heard) < most
+    for fused, heard, right in zip(block.both(FAST), block.both(HEARD), exact, strict=True):
+        assert fused.tobytes() == heard.tobytes()
         off = differ(fused, right)  # measured: 1.6e-3 to 4.0e-3, 4.4e-3 to 1.8e-2
         assert off < {"float32": TOLERANCE, "bfloat16": 7e-3, "int8": 3e-2}[precision]
-        assert precision == "float32" or off > 5e-4, "another precision is another result"
+        assert precision == "float32" or off > 5e-4
 
 
 @precisions

@@ -149,7 +149,7 @@ def test_the_absorbed_form_is_counted_as_it_is(d_kv: int, limit: int, proj: str)
     plain = random(settings, 0, "float32")
     fast, lengths, steps = lay_out(bind("numba"), plain), np.array([9, 40]), 3
     x = np.ones((49, 20), np.float32)
-    ready, _ = numba_cross.project(t5, fast.decoder, States(x, lengths, places(lengths)), limit)
+    ready = numba_cross.project(t5, fast.decoder, States(x, lengths, places(lengths)), limit)
     macs = numba_macs.decoder_macs(t5, fast.decoder, lengths, limit, steps)
     assert ready.absorbed == (macs is not NotImplemented), "both ask the same question"
     if ready.absorbed and proj == "gated-gelu":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from functools import cache
 from itertools import pairwise
 
@@ -71,7 +72,7 @@ def test_error_by_stage(precision: str) -> None:
             assert least < error < most, (stage, seed, error)
 
 
-# The same without a listener, so in kernels of whole blocks, whose attention is in bfloat16 too: of 12 seeds
+# Other results, without a listener, so in kernels of whole blocks; of 12 seeds
 #              memory           scores           decoder.memory   logits, absorbed and projected
 # float32      5.7e-7  5.4e-7   3.6e-6  1.6e-7   8.1e-7  7.5e-7   6.7e-7  5.3e-7
 # bfloat16     5.8e-3  5.4e-3   4.5e-2  1.0e-3   8.4e-3  7.4e-3   7.0e-3  6.0e-3
@@ -109,6 +110,21 @@ def test_error_of_whole_blocks(precision: str) -> None:
             assert error < most, (seed, error)
 
 
+def decided(name: str, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Without what follows a token that the case doesn't decide: logits may be further off than the best was ahead."""
+    known = check.open_case(name)
+    about = {t["name"]: t for t in known.about["tensors"]}
+    if "decoder.ids" not in arrays or np.array_equal(arrays["decoder.ids"], known.expected["decoder.ids"]):
+        return arrays
+    steps = [n for n in about if re.fullmatch(r"decoder\.step_\d+\.logits", n)]
+    allowed = max(about[n]["tolerance"]["bfloat16"]["max"] for n in steps)
+    assert about["decoder.ids"]["margin"] < 2 * allowed
+    got, right = arrays["decoder.ids"], known.expected["decoder.ids"]
+    same = next(i for i, (a, b) in enumerate(zip(got, right, strict=False)) if a != b)
+    later = {"decoder.ids", *(n for n in steps if int(n.split(".")[1].removeprefix("step_")) > same)}
+    return {n: x for n, x in arrays.items() if n not in later}
+
+
 @pytest.mark.parametrize("name", sorted(n for n, case in CASES.items() if case.kind == "model"))
 def test_golden_cases_in_bfloat16(name: str) -> None:
     """Within what is allowed to others who compute in bfloat16, and not within float32's."""
@@ -116,7 +132,7 @@ def test_golden_cases_in_bfloat16(name: str) -> None:
     trace = Trace(ops, rf"({'|'.join(case.holds)})$")
     model = lay_out(ops, cases.model(case, cases.weights(case), "float32"), "bfloat16")
     runs.go(trace, case, model, named, runs.Plan())
-    report = check.check(name, trace.arrays, "bfloat16")
+    report = check.check(name, decided(name, trace.arrays), "bfloat16")
     assert report.code == 0, "\n".join(report.lines())
     assert check.check(name, trace.arrays, "float32").code == 1
 

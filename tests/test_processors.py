@@ -1,4 +1,4 @@
-"""Processors without AVX-512: the same tests pass there, and the tile's sums stay in registers.
+"""Processors without AVX-512, or its bfloat16 or int8: the same tests pass, and the sums of a tile stay in registers.
 
 A process of its own plays each one: NUMBA_CPU_NAME alone removes no features, so NUMBA_CPU_FEATURES says which.
 Where GLIMMER_REF_LONG is set, all that is in these files is tested; else what needs no kernel but tiles, which
@@ -21,7 +21,8 @@ from glimmer_ref.ops.numba_code import FEATURES
 LONG = bool(os.environ.get("GLIMMER_REF_LONG"))
 HERE = Path(__file__).parent
 AVX2 = "+sse2,+sse3,+ssse3,+sse4.1,+sse4.2,+popcnt,+avx,+avx2,+fma,+f16c,+bmi,+bmi2"
-PROCESSORS = {"avx2": AVX2, "sse2": "+sse2"}
+AVX512 = f"{AVX2},+avx512f,+avx512bw,+avx512cd,+avx512dq,+avx512vl"
+PROCESSORS = {"avx2": AVX2, "sse2": "+sse2", "avx512": AVX512, "avx512vnni": f"{AVX512},+avx512vnni"}
 ROWS = {"avx2": 6, "sse2": 2}
 FILES = ("test_vectors.py", "test_tiles.py", *(("test_blocks.py",) if LONG else ()))
 
@@ -54,8 +55,9 @@ def play(processor: str, *command: str) -> str:
 
 
 def able(processor: str) -> None:
-    if processor == "avx2" and not {"avx2", "fma"} <= FEATURES:
-        pytest.skip("this processor has no AVX2")
+    lacking = {f[1:] for f in PROCESSORS.get(processor, "").split(",") if f} - FEATURES
+    if lacking:
+        pytest.skip(f"this processor has no {', '.join(sorted(lacking))}")
 
 
 @x86

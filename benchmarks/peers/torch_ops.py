@@ -69,7 +69,7 @@ def multiply(x: Array, factors: Factors) -> Array:
     return x * factors
 
 
-def rms_norm(x: Array, gain: Array, eps: float) -> Array:
+def rms_norm(x: Array, gain: Array, eps: float, precision: str | None = None) -> Array:
     return torch.nn.functional.rms_norm(x, gain.shape, gain, eps)
 
 
@@ -100,6 +100,7 @@ def attention(
     heads: int,
     causal: bool,
     keep: Factors | None = None,
+    precision: str | None = None,
 ) -> Array:
     assert keep is None, "for what does not learn"
     n, m = spans.query_lengths, spans.key_lengths
@@ -124,7 +125,9 @@ def _repeated(positions: Ints, b: int) -> bool:
     return bool((rows == rows[0]).all())
 
 
-def attention_probs(q: Array, k: Array, bias: Array | None, spans: Spans, heads: int, causal: bool) -> list[Array]:
+def attention_probs(
+    q: Array, k: Array, bias: Array | None, spans: Spans, heads: int, causal: bool, precision: str | None = None
+) -> list[Array]:
     raise NotImplementedError("for traces, which this does not make")
 
 

@@ -55,6 +55,8 @@ class Narrow(Listener):
         inside: also round attention's scores and probabilities, as code does that has no fused attention.
     """
 
+    elementary = True
+
     def __init__(self, ops: Ops, before: Round, after: Round, inside: bool = True) -> None:
         self.before, self.after, self.inside = before, after, inside
         super().__init__(ops)
@@ -96,6 +98,7 @@ class Narrow(Listener):
         heads: int,
         causal: bool,
         keep: None = None,
+        precision: str | None = None,
     ) -> Array:
         out, queries, keys = np.empty_like(q), offsets(spans.query_lengths), offsets(spans.key_lengths)
         for s in range(len(spans.query_lengths)):
@@ -116,6 +119,8 @@ class Narrow(Listener):
 class Shuffled(Listener):
     """Makes every sum in another order: the same formula, other roundings."""
 
+    elementary = True
+
     def __init__(self, ops: Ops, seed: int) -> None:
         self.rng = np.random.default_rng(seed)
         super().__init__(ops)
@@ -133,9 +138,9 @@ class Shuffled(Listener):
         order = self.rng.permutation(len(w))
         return self.ops.dot(x[:, order], w[order])
 
-    def rms_norm(self, x: Array, gain: Array, eps: float) -> Array:
+    def rms_norm(self, x: Array, gain: Array, eps: float, precision: str | None = None) -> Array:
         order = self.rng.permutation(x.shape[1])
-        return self.ops.rms_norm(x[:, order], gain[order], eps)[:, np.argsort(order)]
+        return self.ops.rms_norm(x[:, order], gain[order], eps, precision)[:, np.argsort(order)]
 
     def attention(
         self,
@@ -147,6 +152,7 @@ class Shuffled(Listener):
         heads: int,
         causal: bool,
         keep: Factors | None = None,
+        precision: str | None = None,
     ) -> Array:
         assert keep is None, "a golden run drops nothing"
         starts = offsets(spans.key_lengths)[:-1]
@@ -154,7 +160,9 @@ class Shuffled(Listener):
         columns = self.rng.permutation(q.shape[1] // heads)
         order = (np.arange(heads)[:, None] * len(columns) + columns).ravel()
         moved = Spans(spans.query_lengths, spans.key_lengths, spans.query_positions, spans.key_positions[rows])
-        out = self.ops.attention(q[:, order], k[rows][:, order], v[rows][:, order], bias, moved, heads, causal)
+        out = self.ops.attention(
+            q[:, order], k[rows][:, order], v[rows][:, order], bias, moved, heads, causal, None, precision
+        )
         return out[:, np.argsort(order)]
 
     @property

@@ -24,6 +24,8 @@ Wrong = dict[str, Callable[..., Any]]
 class Instead(Listener):
     """Some operations told wrongly: `wrong[name](here, *its arguments)` in place of the operation."""
 
+    elementary = True
+
     def __init__(self, ops: Ops, case: Case, model: Model, named: Arrays, wrong: Wrong) -> None:
         self.case, self.model, self.named, self.wrong = case, model, named, wrong
         super().__init__(ops)
@@ -132,28 +134,28 @@ def gate_and_value_swapped(here: Instead, a: Array, b: Array) -> Array:
     return here.ops.gated_gelu(b, a)
 
 
-def larger_eps(here: Instead, x: Array, gain: Array, eps: float) -> Array:
-    return here.ops.rms_norm(x, gain, 1e-5)
+def larger_eps(here: Instead, x: Array, gain: Array, eps: float, *rest: Any) -> Array:
+    return here.ops.rms_norm(x, gain, 1e-5, *rest)
 
 
-def eps_outside(here: Instead, x: Array, gain: Array, eps: float) -> Array:
+def eps_outside(here: Instead, x: Array, gain: Array, eps: float, *_: Any) -> Array:
     return x / (np.sqrt(np.mean(x * x, axis=1, keepdims=True)) + eps) * gain
 
 
-def mean_subtracted(here: Instead, x: Array, gain: Array, eps: float) -> Array:
-    return here.ops.rms_norm(x - x.mean(axis=1, keepdims=True), gain, eps)
+def mean_subtracted(here: Instead, x: Array, *rest: Any) -> Array:
+    return here.ops.rms_norm(x - x.mean(axis=1, keepdims=True), *rest)
 
 
-def gain_plus_one(here: Instead, x: Array, gain: Array, eps: float) -> Array:
-    return here.ops.rms_norm(x, 1 + gain, eps)
+def gain_plus_one(here: Instead, x: Array, gain: Array, *rest: Any) -> Array:
+    return here.ops.rms_norm(x, 1 + gain, *rest)
 
 
 def unnormed(gain: Callable[[Model], Array], *paths: str) -> Wrong:
     """Leaves out the norms that have one gain, at places that begin with one of `paths`."""
 
-    def skipped(here: Instead, x: Array, g: Array, eps: float) -> Array:
+    def skipped(here: Instead, x: Array, g: Array, *rest: Any) -> Array:
         mine = g is gain(here.model) and here.path.startswith(paths)
-        return np.array(x) if mine else here.ops.rms_norm(x, g, eps)
+        return np.array(x) if mine else here.ops.rms_norm(x, g, *rest)
 
     return {"rms_norm": skipped}
 
@@ -171,9 +173,9 @@ def overwritten(here: Instead, dy: Array, table: Array, ids: Ints) -> tuple[Arra
     return (dtable,)
 
 
-def constant_norm(here: Instead, dy: Array, x: Array, gain: Array, eps: float) -> tuple[Array, Array]:
+def constant_norm(here: Instead, dy: Array, x: Array, gain: Array, eps: float, *rest: Any) -> tuple[Array, Array]:
     return dy * gain / np.sqrt(np.mean(x * x, axis=-1, keepdims=True) + eps), here.ops.backward["rms_norm"](
-        dy, x, gain, eps
+        dy, x, gain, eps, *rest
     )[1]
 
 

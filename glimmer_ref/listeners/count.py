@@ -60,6 +60,7 @@ class Count(Listener):
         heads: int,
         causal: bool,
         keep: Factors | None = None,
+        precision: str | None = None,
     ) -> Any:
         self._add(2 * visible_pairs(spans, causal) * q.shape[1], ".attention")
-        return self.ops.attention(q, k, v, bias, spans, heads, causal, keep)
+        return self.ops.attention(q, k, v, bias, spans, heads, causal, keep, precision)

@@ -29,6 +29,8 @@ class Dropout(Listener):
     Source: the places were verified against transformers' T5.
     """
 
+    elementary = True
+
     def __init__(self, ops: Ops, rate: float, rng: np.random.Generator) -> None:
         if not 0 <= rate < 1:
             raise Refused("Dropout", "a rate from 0 to below 1", repr(rate))
@@ -52,11 +54,12 @@ class Dropout(Listener):
         heads: int,
         causal: bool,
         keep: Factors | None = None,
+        precision: str | None = None,
     ) -> Any:
         if self.rate:
             size = heads * int((spans.query_lengths * spans.key_lengths).sum())
             keep = self._factors((size,), q.dtype)
-        return self.ops.attention(q, k, v, bias, spans, heads, causal, keep)
+        return self.ops.attention(q, k, v, bias, spans, heads, causal, keep, precision)
 
     def frozen(self) -> Any:
         """The operations without dropout."""

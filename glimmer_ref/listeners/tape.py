@@ -36,6 +36,8 @@ class Tape(Listener):
         Refused: operations whose backward the backend lacks, or a Dropout inside.
     """
 
+    elementary = True
+
     def __init__(self, ops: Ops) -> None:
         lacking = [f"{name}_backward" for name in OPERANDS if name not in ops.backward]
         if lacking:

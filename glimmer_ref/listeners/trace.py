@@ -48,8 +48,9 @@ class Trace(Listener):
         heads: int,
         causal: bool,
         keep: Factors | None = None,
+        precision: str | None = None,
     ) -> Any:
         if self._wants_probs and self._wants(f"{self.path}probs.0"):
-            for s, probs in enumerate(self.ops.attention_probs(q, k, bias, spans, heads, causal)):
+            for s, probs in enumerate(self.ops.attention_probs(q, k, bias, spans, heads, causal, precision)):
                 self.arrays[f"{self.path}probs.{s}"] = np.array(self.ops.get(probs))
-        return self.ops.attention(q, k, v, bias, spans, heads, causal, keep)
+        return self.ops.attention(q, k, v, bias, spans, heads, causal, keep, precision)

@@ -6,11 +6,11 @@ from importlib import import_module
 
 from ..errors import Refused
 from .bound import OTHER, Listener, Ops, composite
-from .contract import BLAS, PRECISIONS, Spans
+from .contract import BLAS, PRECISIONS, Spans, precision_of
 
 TELLINGS = ("numpy", "numba", "cuda")
 
-__all__ = ["BLAS", "OTHER", "PRECISIONS", "TELLINGS", "Listener", "Ops", "Spans", "bind", "composite"]
+__all__ = ["BLAS", "OTHER", "PRECISIONS", "TELLINGS", "Listener", "Ops", "Spans", "bind", "composite", "precision_of"]
 
 
 def bind(name: str) -> Ops:

@@ -19,7 +19,7 @@ from typing import Any
 from .. import arrays
 from ..arrays import Array, Ints
 from ..errors import Refused
-from .contract import BACKWARD, BLAS, COMPOSITES, FORWARD, HOOKS, OPERANDS, OPERATIONS, Telling, signature_of
+from .contract import BACKWARD, BLAS, COMPOSITES, FORMS, FORWARD, HOOKS, OPERANDS, OPERATIONS, Telling, signature_of
 
 OTHER = "other"  # the component of what is at no place: text, rows moved between stages, Python itself
 DECLARED = FORWARD | BACKWARD | COMPOSITES | HOOKS
@@ -67,6 +67,8 @@ class Ops(Telling):
     Raises:
         Refused: see `check`.
     """
+
+    heard = False  # does anybody listen? then names are marked, and what is marked is computed
 
     def __init__(self, backend: ModuleType) -> None:
         check(backend)
@@ -152,9 +154,15 @@ class Listener(Ops):
     An override may be anywhere among the bases, or an attribute of the listener itself, and may call `super()`.
     At another place, `at`, a listener has twins, which share what its attributes hold: they may be filled, not set.
 
+    What is heard is what would have been computed unheard, to the bit: single operations round like fused ones,
+    and forms of a backend's own (`FORMS`), which have no single operations, still give the result.
+
     Args:
         ops: bound operations, or another listener.
     """
+
+    heard = True
+    elementary = False  # set where results are changed or differentiated: single operations then give every result
 
     def __init__(self, ops: Ops) -> None:
         self.path, self.ops = "", ops
@@ -177,8 +185,8 @@ class Listener(Ops):
         return self.ops.backward
 
     def whole(self, name: str) -> Callable[..., Any] | None:
-        """None: a listener hears the elementary operations."""
-        return None
+        """None, since a listener hears the elementary operations; but for `FORMS`, which are computed beside them."""
+        return None if self.elementary or name not in FORMS else self.ops.whole(name)
 
     def warm_up(self) -> None:
         self.ops.warm_up()

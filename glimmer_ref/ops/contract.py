@@ -77,8 +77,11 @@ class Telling:
     def multiply(self, x: Array, factors: Factors) -> Array:
         """x * factors, number by number, as dropout does to states: [..], [..] -> [..]."""
 
-    def rms_norm(self, x: Array, gain: Array, eps: float) -> Array:
-        """x / sqrt(mean(x^2) + eps) * gain: [N d], [d] -> [N d]."""
+    def rms_norm(self, x: Array, gain: Array, eps: float, precision: str | None = None) -> Array:
+        """x / sqrt(mean(x^2) + eps) * gain: [N d], [d] -> [N d].
+
+        `precision`, see `precision_of`, is that of the products that the result goes into.
+        """
 
     def gated_gelu(self, a: Array, b: Array) -> Array:
         """gelu(a) * b with a/2 (1 + tanh(sqrt(2/pi) (a + 0.044715 a^3))): [N f], [N f] -> [N f]."""
@@ -96,15 +99,24 @@ class Telling:
         heads: int,
         causal: bool,
         keep: Factors | None = None,
+        precision: str | None = None,
     ) -> Array:
         """softmax_j(q_i k_j + bias[j-i]) v_j per sequence and head: [Nq hc], [Nk hc] -> [Nq hc].
 
         `bias` is [2D+1 h]: its row D + (key position - query position) is added; None adds nothing.
         `keep` multiplies the probabilities, as dropout does: [sum of h*i*j], by sequence, head, query, key.
+        `precision`, see `precision_of`, is that of the products that made q; a telling may make attention's own in it.
         """
 
     def attention_probs(
-        self, q: Array, k: Array, bias: Array | None, spans: Spans, heads: int, causal: bool
+        self,
+        q: Array,
+        k: Array,
+        bias: Array | None,
+        spans: Spans,
+        heads: int,
+        causal: bool,
+        precision: str | None = None,
     ) -> list[Array]:
         """The same stopped before v, for traces and lessons: b arrays [h i j]."""
 
@@ -151,7 +163,8 @@ class Backward:
 
     Each returns a tuple: the cotangents of the arguments named above it, in that order, shaped like them; of
     a packed weight in its own shape [a o]. No gradient flows into other arguments. What the forward computed
-    on its way is computed again. Nothing that is returned may be written to: it can be dy itself.
+    on its way is computed again, in the dtype of the operands whatever the precision. Nothing that is returned
+    may be written to: it can be dy itself.
     """
 
     @cotangents("table")
@@ -183,7 +196,9 @@ class Backward:
         """dy * factors."""
 
     @cotangents("x", "gain")
-    def rms_norm_backward(self, dy: Array, x: Array, gain: Array, eps: float) -> tuple[Array, Array]:
+    def rms_norm_backward(
+        self, dy: Array, x: Array, gain: Array, eps: float, precision: str | None = None
+    ) -> tuple[Array, Array]:
         """r (g - x r^2 mean(g x)) with g = dy gain, r = 1/sqrt(mean(x^2) + eps); dgain = sum_i dy_i x_i r_i."""
 
     @cotangents("a", "b")
@@ -206,6 +221,7 @@ class Backward:
         heads: int,
         causal: bool,
         keep: Factors | None = None,
+        precision: str | None = None,
     ) -> tuple[Array, Array, Array, Array | None]:
         """dq, dk, dv and dbias [2D+1 h], None where there was none.
 
@@ -253,8 +269,11 @@ class Composites:
     def feed_forward_block(self, t5: Any, w: Any, x: Array, lengths: Ints) -> Array:
         """x + wo(gelu(wi_0 n) * (wi_1 n)), n = norm(x): [N d] -> [N d]."""
 
-    def project(self, t5: Any, w: Any, memory: States, steps: int) -> tuple[Any, Any]:
-        """Keys and values of the decoder's cross-attention, or what `decoder_layers` reads instead."""
+    def project(self, t5: Any, w: Any, memory: States, steps: int) -> Any:
+        """What `decoder_layers` attends to instead of keys and values, in about `steps` steps."""
+
+    def attend_memory(self, t5: Any, w: Any, q: Array, cross: Any, layer: int, spans: Spans) -> Any:
+        """A layer's attention to what `project` made, where that is not its keys and values: [N hc] -> [N hc]."""
 
     def decoder_layers(
         self, t5: Any, w: Any, x: Array, bias: Array, spans: Spans, past: Any, cross: Any
@@ -286,7 +305,18 @@ class Hooks:
 
 
 PRECISIONS = ("float32", "bfloat16", "int8")  # what packed weights may be computed with in; float64 stays itself
+
+
+def precision_of(w: Array) -> str | None:
+    """What products with a weight that `pack` made are computed in; None for a plain array.
+
+    Operations that a telling may fuse with such a product are told it, so that they round alike alone and fused.
+    """
+    return getattr(w, "precision", None)
+
+
 BLAS = "whose products are NumPy's BLAS: OPENBLAS_NUM_THREADS and the like count"
+FORMS = ("project", "attend_memory")  # composites whose own version is no fusion, but another order of products
 DIRECTIONS = ("printed", "reverse")  # of `rank_kl`
 
 

@@ -41,6 +41,7 @@ def attention(
     heads: int,
     causal: bool,
     keep: Factors | None = None,
+    precision: str | None = None,
 ) -> Array:
     """Online softmax over tiles of keys. Sums in the dtype of the operands.
 
@@ -79,7 +80,9 @@ def _one_each(q: Array, k: Array, v: Array, bias: Array, spans: Spans, heads: in
     return out
 
 
-def attention_probs(q: Array, k: Array, bias: Array | None, spans: Spans, heads: int, causal: bool) -> list[Array]:
+def attention_probs(
+    q: Array, k: Array, bias: Array | None, spans: Spans, heads: int, causal: bool, precision: str | None = None
+) -> list[Array]:
     """A kernel of its own, a launch a sequence: for traces and lessons.
 
     Raises:

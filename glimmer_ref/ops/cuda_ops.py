@@ -152,7 +152,7 @@ def multiply(x: Array, factors: Factors) -> Array:
     return _flat("multiply", x, factors)
 
 
-def rms_norm(x: Array, gain: Array, eps: float) -> Array:
+def rms_norm(x: Array, gain: Array, eps: float, precision: str | None = None) -> Array:
     """A block is a row. The mean of squares is made in the dtype of x.
 
     Raises:

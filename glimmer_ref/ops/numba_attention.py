@@ -14,7 +14,7 @@ from .numba_code import BYTES, LANES
 from .numba_gemm import PAIR, address, copy, floats
 from .numba_halves import halve_row, pair_lines
 from .numba_tiles import ROWS, call_tile
-from .numba_vectors import LOG2_E, ask_for, scaled_lines, softmax_row, transpose
+from .numba_vectors import LOG2_E, ask_for, dot, scaled_lines, softmax_row, transpose
 
 AHEAD = 2 * LANES  # rows that are asked for before they are read
 
@@ -178,6 +178,33 @@ def attend_tile(
     for r in range(rows):
         totals[r] = weigh_row(terms, scores + r * row, biases + r * bias_row, count)
     mix_panels(tile, terms, rows, scores, row, values, count, c, mixed, totals, out, out_row, 0, -(-c // LANES))
+
+
+@register_jitable
+def look_back(
+    q: int, keys: int, values: int, row: int, count: int, c: int, biases: int, scores: Any, out: int
+) -> Any:  # fmt: skip
+    """softmax(q k^T + bias) v of one query, in float32: for a decoder's few keys, `row` bytes apart, as they lie.
+
+    Args:
+        q, keys, values, biases, out: addresses of the head's part of each.
+        scores: of the thread's own.
+    """
+    whole, factor = c // LANES, np.float32(LOG2_E)
+    for j in range(count):
+        score = dot(q, keys + j * row, whole) if whole else np.float32(0)
+        x, y = floats(q, c), floats(keys + j * row, c)
+        for e in range(whole * LANES, c):
+            score += x[e] * y[e]
+        scores[j] = score * factor
+    total = softmax_row(address(scores), biases, count)
+    to = floats(out, c)
+    for e in range(c):
+        to[e] = 0
+    for j in range(count):
+        v, weight = floats(values + j * row, c), scores[j] / total
+        for e in range(c):
+            to[e] += weight * v[e]
 
 
 @register_jitable

@@ -56,16 +56,16 @@ def bias_of(
 
 @register_jitable
 def weigh(
-    tile: int, q: Any, keys: int, table: Any, reach: int, q_at: Any, k_at: Any, head: Any, first: int, last: int,
-    c: int, causal: bool, straight: bool, left: int, own: int, scores: int, totals: Any,
+    tile: int, terms: int, q: Any, keys: int, table: Any, reach: int, q_at: Any, k_at: Any, head: Any, first: int,
+    last: int, c: int, causal: bool, straight: bool, left: int, own: int, scores: int, totals: Any,
 ) -> Any:  # fmt: skip
     """Rows of scores become 2^(score - top), and totals their sums, for the queries first .. last-1."""
     count, row, left_row = head[J1] - head[J0], 4 * row_of(head[J1] - head[J0]), 4 * row_of(c)
     for i in range(first, last, ROWS):
         rows = min(ROWS, last - i)
-        scaled_rows(1, address(q[i]) + 4 * head[COLUMN], 4 * q.shape[1], rows, c, left, left_row)
+        scaled_rows(terms, address(q[i]) + 4 * head[COLUMN], 4 * q.shape[1], rows, c, left, left_row)
         here = scores + (i - first) * row
-        score_panels(tile, 1, rows, left, left_row, keys, count, c, here, row, 0, -(-count // LANES))
+        score_panels(tile, terms, rows, left, left_row, keys, count, c, here, row, 0, -(-count // LANES))
         for r in range(rows):
             bias = bias_of(table, reach, k_at, head[J0], head[J1], q_at[i + r], causal, straight, own)
             totals[i - first + r] = softmax_row(here + r * row, bias, count)
@@ -106,8 +106,8 @@ def kept_attention_kernel(
         for i in range(head[I0], head[I1], ROWS):
             rows = min(ROWS, head[I1] - i)
             weigh(
-                tile, q, address(keys), table, reach, q_at, k_at, head, i, i + rows, c, causal, straight, address(left),
-                address(own), address(scores), totals,
+                tile, 1, q, address(keys), table, reach, q_at, k_at, head, i, i + rows, c, causal, straight,
+                address(left), address(own), address(scores), totals,
             )  # fmt: skip
             for r in range(rows):
                 place = head[PLACE] + (i + r - head[I0]) * count
@@ -207,7 +207,7 @@ def head_backward(
         rows, more, there = min(QUERIES, i1 - first), first > i0, first * row + at
         over_row = 4 * row_of(rows)
         weigh(
-            tile, q, address(keys), table, reach, q_at, k_at, head, first, first + rows, c, causal, straight,
+            tile, 1, q, address(keys), table, reach, q_at, k_at, head, first, first + rows, c, causal, straight,
             address(left), address(own), address(scores), totals,
         )  # fmt: skip
         for i in range(0, rows, ROWS):

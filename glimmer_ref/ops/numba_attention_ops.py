@@ -9,15 +9,16 @@ from typing import Any
 import numpy as np
 
 from ..arrays import Array, Ints, check, offsets
+from ..errors import Refused
 from . import numba_attention_backward as learning
-from . import numba_blocks as blocks
 from . import numba_kernels as kernels
+from . import numba_singles as singles
 from .attention_fits import fits
 from .buffers import aligned
-from .contract import Factors, Spans
+from .contract import PRECISIONS, Factors, Spans
 from .numba_blocks import bounds, by_head, plain
 from .numba_code import LANES
-from .numba_gemm import tile_address
+from .numba_gemm import attended_in, tile_address
 from .threads import run, spread
 
 
@@ -60,6 +61,11 @@ def _attend_kept(
     return out
 
 
+def _known(precision: str | None) -> None:
+    if precision not in (None, *PRECISIONS):
+        raise Refused("attention", f"a precision of {', '.join(PRECISIONS)}", repr(precision))
+
+
 def _cost(spans: Spans, heads: int, q: Array, products: int) -> int:
     """About how many additions' time so many products of queries and keys take, with their softmax."""
     area = int((spans.query_lengths * spans.key_lengths).sum())
@@ -97,20 +103,24 @@ def attention(
     heads: int,
     causal: bool,
     keep: Factors | None = None,
+    precision: str | None = None,
 ) -> Array:
     """Parallel over heads and blocks of queries. Sums in the dtype of the operands. In float64, BLAS mixes with `keep`.
 
+    Below float32 its products are bfloat16's, but where there is `keep`, or a decoder looks back on its own few tokens.
+
     Raises:
-        Refused: shapes, spans and bias that do not fit each other.
+        Refused: shapes, spans and bias that do not fit each other; an unknown precision.
     """
     fits(q, k, v, bias, spans, heads)
+    _known(precision)
     if keep is not None:
         check(keep, "hij", "attention keep", hij=heads * int((spans.query_lengths * spans.key_lengths).sum()))
         if q.dtype == np.float32:
             return _attend_kept(plain(q), plain(k), plain(v), bias, spans, heads, causal, plain(keep))
         return _mixed(attention_probs(q, k, bias, spans, heads, causal), keep, v, spans)
     if q.dtype == np.float32:
-        return blocks.attention(q, k, v, bias, spans, heads, causal)
+        return singles.attention(q, k, v, bias, spans, heads, causal, precision)
     out = np.empty((len(q), heads, q.shape[1] // heads), q.dtype)
     _attend(q, k, v, bias, spans, heads, causal, out, out[:0].reshape(-1))
     return out.reshape(q.shape)
@@ -126,6 +136,7 @@ def attention_backward(
     heads: int,
     causal: bool,
     keep: Factors | None = None,
+    precision: str | None = None,
 ) -> tuple[Array, Array, Array, Array | None]:
     """Parallel over heads and runs of sequences, whose dbias are added up in order. In float64, products are BLAS.
 
@@ -185,16 +196,27 @@ def _turned(x: Array) -> Array:
     return x.transpose(0, 2, 1)
 
 
-def attention_probs(q: Array, k: Array, bias: Array | None, spans: Spans, heads: int, causal: bool) -> list[Array]:
-    """The same kernel, stopped before v.
+def attention_probs(
+    q: Array, k: Array, bias: Array | None, spans: Spans, heads: int, causal: bool, precision: str | None = None
+) -> list[Array]:
+    """Without a precision from a kernel that is exact far below the top; with one as blocks make them, before v.
 
     Raises:
         Refused: as `attention`.
     """
     fits(q, k, k, bias, spans, heads)
+    _known(precision)
     shapes = [(heads, int(i), int(j)) for i, j in zip(spans.query_lengths, spans.key_lengths, strict=True)]
-    bounds = offsets(np.array([math.prod(shape) for shape in shapes], np.int64))
-    probs = np.zeros(bounds[-1], q.dtype)
-    none = np.empty((0, heads, q.shape[1] // heads), q.dtype)
-    _attend(q, k, none, bias, spans, heads, causal, none, probs)
-    return [probs[a:b].reshape(shape) for shape, (a, b) in zip(shapes, pairwise(bounds), strict=True)]
+    ends = offsets(np.array([math.prod(shape) for shape in shapes], np.int64))
+    probs = np.zeros(ends[-1], q.dtype)
+    if precision is None or q.dtype != np.float32:
+        none = np.empty((0, heads, q.shape[1] // heads), q.dtype)
+        _attend(q, k, none, bias, spans, heads, causal, none, probs)
+    elif len(q):
+        kind = None if singles.looks_back(bias, spans, causal) else precision
+        at = [plain(x, np.int64) for x in (spans.query_positions, spans.key_positions)]
+        run(
+            singles.probs_kernel, 1, _cost(spans, heads, q, 1), *attended_in(kind), plain(q), plain(k),
+            by_head(bias, heads), _heads(spans, heads, q), *at, q.shape[1] // heads, bool(causal), probs,
+        )  # fmt: skip
+    return [probs[a:b].reshape(shape) for shape, (a, b) in zip(shapes, pairwise(ends), strict=True)]

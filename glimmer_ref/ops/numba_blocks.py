@@ -26,18 +26,17 @@ from .numba_gemm import (
     Packed,
     address,
     apart,
+    attended_in,
     pack,
     prepare,
     product,
     scratch,
-    tile_address,
 )
 from .numba_tiles import ROWS
 from .numba_vectors import ADD, GATE, LOG2_E, RELU, STORE
 from .threads import done, run, take, wait
 
 PREPARED = 32  # rows of one task that prepares
-NO_GAIN = np.zeros(0, np.float32)  # of a block's norm, where only a part of the block runs
 
 
 @register_jitable
@@ -109,17 +108,27 @@ def attention_phase(
     wait(counters, phase, tasks)
 
 
+@register_jitable
+def ready_phase(counters: Any, phase: int, terms: int, x: Any, again: Any, scales: Any) -> Any:
+    """Address and distance of x's rows as left operands: as they are in float32, else made ready in `again`."""
+    if terms == 1:
+        return address(x), 4 * x.shape[1]
+    prepare_phase(counters, phase, x, x[0, :0], 0.0, terms, again, scales)
+    return address(again), again.shape[1]
+
+
 @Kernel
 def attention_block_kernel(
-    counters: Any, threads: int, tile: int, x: Any, gain: Any, eps: float, ws: Any, prepared: Any, scales: Any,
-    qkv: Any, q: Any, k: Any, v: Any, bias: Any, spans: Any, q_at: Any, k_at: Any, heads: int, causal: bool,
-    mixed: Any, again: Any, out: Any,
+    counters: Any, threads: int, tile: int, halves: int, x: Any, gain: Any, eps: float, ws: Any, prepared: Any,
+    scales: Any, qkv: Any, q: Any, k: Any, v: Any, bias: Any, spans: Any, q_at: Any, k_at: Any, heads: int,
+    causal: bool, mixed: Any, again: Any, out: Any,
 ) -> None:  # fmt: skip
     """out = x + o(attention(q n, k n, v n)), n = norm(x); or mixed = attention(q, k, v) alone, without weights.
 
     Both in one kernel, since what takes long to compile is attention.
 
     Args:
+        tile, halves: those of attention, see `attended_in`.
         ws: [4 8] facts of q, k, v, o, or [0 8].
         qkv: [3 N hc] where products go, q k v being its parts; [0 N hc] without weights.
     """
@@ -128,9 +137,7 @@ def attention_block_kernel(
         prepare_phase(counters, 0, x, gain, eps, terms, prepared, scales)
         product_phase(counters, 1, threads, STORE, ws[:3], a, a_row, scales, len(x), x, qkv)
     c = q.shape[1] // heads
-    attention_phase(
-        counters, 2, threads, tile, min(2, terms), q, k, v, bias, spans, q_at, k_at, heads, c, causal, mixed
-    )
+    attention_phase(counters, 2, threads, tile, halves, q, k, v, bias, spans, q_at, k_at, heads, c, causal, mixed)
     if len(ws) == 0:
         return
     if terms == 1:
@@ -209,11 +216,6 @@ def cost(rows: int, *ws: Packed) -> int:
     return sum(max(rows, 8 // w.group) * w.shape[0] * w.shape[1] for w in ws) // LANES
 
 
-def attention_tile(w: Packed) -> int:
-    """The tile that attention of a block with such weights uses: bfloat16's where they are not float32's."""
-    return tile_address("float32" if w.group == 1 else "bfloat16")
-
-
 def attention_block(t5: Any, w: Any, x: Array, bias: Array, spans: Spans) -> Any:
     """x + o(attention(q n, k n, v n)), n = norm(x), in packed weights: [N d] -> [N d]."""
     if not isinstance(w.q, Packed):
@@ -227,7 +229,7 @@ def attention_block(t5: Any, w: Any, x: Array, bias: Array, spans: Spans) -> Any
     at = plain(spans.query_positions, np.int64)
     work = cost(len(x), w.q, w.k, w.v, w.o) + area * (2 * columns + 16 * heads) // LANES
     run(
-        attention_block_kernel, 5, work, attention_tile(w.q), x, plain(w.norm), float(t5.layer_norm_epsilon),
+        attention_block_kernel, 5, work, *attended_in(w.q.precision), x, plain(w.norm), float(t5.layer_norm_epsilon),
         facts(w.q, w.k, w.v, w.o), rows, scales, qkv, *qkv, by_head(bias, heads), bounds(spans), at, at, heads, False,
         mixed, again, out,
     )  # fmt: skip
@@ -250,37 +252,11 @@ def feed_forward_block(t5: Any, w: Any, x: Array, lengths: Ints) -> Any:
     return out
 
 
-def linear(x: Array, w: Packed) -> Array:
-    """x w: [N a], [a o] -> [N o]."""
-    x = plain(x)
-    rows, scales = prepared(x, x.shape[1], w)
-    out = aligned(1, len(x), w.columns)
-    run(
-        feed_forward_kernel, 2, cost(len(x), w), STORE, x, NO_GAIN, 0.0, facts(w), rows, scales, out, rows, out[0]
-    )  # fmt: skip
-    return out[0]
-
-
-def attention(q: Array, k: Array, v: Array, bias: Array | None, spans: Spans, heads: int, causal: bool) -> Array:
-    """softmax(q k^T + bias) v per sequence and head, in float32: [Nq hc], [Nk hc] -> [Nq hc]."""
-    out, none = aligned(*q.shape), np.zeros((0, 1), np.uint8)
-    area = int((spans.query_lengths * spans.key_lengths).sum())
-    at = [plain(x, np.int64) for x in (spans.query_positions, spans.key_positions)]
-    q, k, v = plain(q), plain(k), plain(v)
-    run(
-        attention_block_kernel, 3, area * (2 * q.shape[1] + 16 * heads) // LANES, tile_address("float32"), q, NO_GAIN,
-        0.0, np.zeros((0, 8), np.int64), none, NO_GAIN, q[np.newaxis, :0], q, k, v, by_head(bias, heads),
-        bounds(spans), *at, heads, bool(causal), out, none, out,
-    )  # fmt: skip
-    return out
-
-
 def warm_up() -> None:
     """Each kernel run once on one number."""
     x, one = np.ones((1, 1), np.float32), np.ones(1, np.int64)
     w = pack(x, "float32")
     weights = SimpleNamespace(norm=x[0], q=w, k=w, v=w, o=w, wi_0=w, wi_1=w, wo=w)
     t5 = SimpleNamespace(num_heads=1, layer_norm_epsilon=1e-6)
-    linear(x, w)
     attention_block(t5, weights, x, x, Spans(one, one, one, one))
     feed_forward_block(t5, weights, x, one)

@@ -17,22 +17,12 @@ from numba.extending import register_jitable
 from ..arrays import Array, Ints, States, check, offsets
 from .buffers import aligned
 from .kernel_cache import Kernel
-from .numba_attention import (
-    attend_tile,
-    mix_panels,
-    pack_keys,
-    pack_values,
-    row_of,
-    scaled_rows,
-    score_panels,
-    weigh_row,
-)
+from .numba_attention import attend_tile, pack_keys, pack_values, row_of, scaled_rows
 from .numba_blocks import cost, facts, plain, prepare_phase, prepared, product_phase
 from .numba_code import BYTES, LANES
-from .numba_gemm import PAIR, PANELS, SCALES, STEPS, TERMS, Packed, address, floats, product, scratch
-from .numba_halves import across, halve_row
+from .numba_gemm import PAIR, TERMS, Packed, address, scratch
 from .numba_tiles import ROWS
-from .numba_vectors import LOG2_E, STORE
+from .numba_vectors import STORE
 from .threads import done, run, take, wait
 
 # A layer's weights in the order of its facts.
@@ -133,91 +123,6 @@ def projected_phase(
     wait(counters, phase, tasks)
 
 
-@register_jitable
-def absorb_phase(counters: Any, phase: int, terms: int, w: Any, q: Any, heads: int, c: int, d: int, out: Any) -> Any:
-    """out [N h d] = q W_k^T, head by head, as left operands of `terms` terms a lane: a task is a head."""
-    part, panel = scratch(c), w[STEPS] * BYTES
-    head = take(counters, phase)
-    while head < heads:
-        for i in range(len(q)):
-            row, to = q[i], out[i, head]
-            for e in range(c):
-                part[e] = row[head * c + e] * np.float32(LOG2_E)
-            if w[TERMS] == 4:
-                scales = floats(w[SCALES] + 4 * head * c, c)
-                for e in range(c):
-                    part[e] *= scales[e]
-            first = w[PANELS] + head * c // LANES * panel
-            across(w[TERMS], address(part), first, panel, c // LANES, w[STEPS], address(to))
-            for e in range(d, len(to)):
-                to[e] = 0
-            if terms == 2:
-                halve_row(address(to), -(-d // LANES), address(to))
-        done(counters, phase)
-        head = take(counters, phase)
-    wait(counters, phase, heads)
-
-
-@register_jitable
-def absorbed_phases(
-    counters: Any, phase: int, tile: int, terms: int, absorbed: Any, keys: Any, values: Any, lengths: Any, owner: Any,
-    d: int, scores: Any, totals: Any, zeros: Any, out: Any,
-) -> Any:  # fmt: skip
-    """out [h N d] = softmax(absorbed m^T) m: heads are the rows of a tile, tokens and then columns its columns.
-
-    Phase by phase: scores of 256 tokens a task, softmax of a row, sums of 64 columns.
-    """
-    heads, groups = absorbed.shape[1], -(-absorbed.shape[1] // ROWS)
-    mixed = scratch(ROWS * PAIR).reshape(ROWS, PAIR)
-    u_row, s_row, out_row = 4 * absorbed.shape[2], 4 * scores.shape[2], 4 * out.shape[1] * out.shape[2]
-    for part in range(2):
-        chunk, most = (16, -(-lengths.max() // LANES)) if part == 0 else (4, -(-d // LANES))
-        pieces = -(-most // chunk)
-        tasks = len(owner) * groups * pieces
-        here = phase + 2 * part
-        task = take(counters, here)
-        while task < tasks:
-            i, g, piece = task // (groups * pieces), task // pieces % groups, task % pieces
-            h0, h1 = heads * g // groups, heads * (g + 1) // groups
-            n, s = lengths[owner[i]], address(scores[i, h0])
-            p0, p1 = piece * chunk, min((piece + 1) * chunk, -(-n // LANES) if part == 0 else most)
-            if part == 0:
-                score_panels(
-                    tile, terms, h1 - h0, address(absorbed[i, h0]), u_row, keys[owner[i]], n, d, s, s_row, p0, p1
-                )
-            else:
-                mix_panels(
-                    tile, terms, h1 - h0, s, s_row, values[owner[i]], n, d, mixed, totals[i, h0:], address(out[h0, i]),
-                    out_row, p0, p1,
-                )  # fmt: skip
-            done(counters, here)
-            task = take(counters, here)
-        wait(counters, here, tasks)
-        if part == 0:
-            task = take(counters, phase + 1)
-            while task < len(owner) * heads:
-                i, h = task // heads, task % heads
-                totals[i, h] = weigh_row(terms, address(scores[i, h]), address(zeros), lengths[owner[i]])
-                done(counters, phase + 1)
-                task = take(counters, phase + 1)
-            wait(counters, phase + 1, len(owner) * heads)
-
-
-@register_jitable
-def value_phase(
-    counters: Any, phase: int, w: Any, y: int, y_row: int, scales: Any, n: int, heads: int, c: int, out: Any
-) -> Any:
-    """out [N hc] = y W_v, a head's rows of y [h N d] times the head's panels: a task is a head."""
-    tile = scratch(ROWS * PAIR).reshape(ROWS, PAIR)
-    head = take(counters, phase)
-    while head < heads:
-        first, last = head * c // PAIR, (head + 1) * c // PAIR
-        product(STORE, w, w, y + head * n * y_row, y_row, scales[head * n :], 0, n, first, last, tile, out, out)
-        done(counters, phase)
-        head = take(counters, phase)
-    wait(counters, phase, heads)
-
-
 def layer_facts(layers: Any) -> tuple[Ints, Array]:
     """[layers 11 8] facts and [layers 3 d] gains; without a gate wi_0 stands for it."""
     weights, gains = [], []
@@ -230,7 +135,7 @@ def layer_facts(layers: Any) -> tuple[Ints, Array]:
 
 
 def project(t5: Any, w: Any, memory: States, steps: int) -> Any:
-    """Keys and values of every layer, or the memory itself, packed: the same object twice."""
+    """Keys and values of every layer, or the memory itself, packed."""
     if not w.layers or not isinstance(w.layers[0].cross_attention.k, Packed):
         return NotImplemented
     weights, gains = layer_facts(w.layers)
@@ -249,5 +154,4 @@ def project(t5: Any, w: Any, memory: States, steps: int) -> Any:
         kv, several = aligned(2, len(x), k.columns), np.ascontiguousarray(weights[:, CROSS_K : CROSS_V + 1])
         work = len(w.layers) * cost(len(x), k, k)
         run(project_kernel, 1 + 2 * len(w.layers), work, several, x, offsets(n), heads, ready, scales, kv, keys, values)
-    result = Prepared(absorbed, packed, keys, values, weights, gains)
-    return result, result
+    return Prepared(absorbed, packed, keys, values, weights, gains)

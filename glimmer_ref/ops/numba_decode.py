@@ -16,8 +16,9 @@ from ..arrays import Array, Ints, States, offsets
 from .buffers import aligned
 from .contract import Spans
 from .kernel_cache import Kernel
-from .numba_attention import row_of
-from .numba_blocks import attention_tile, between, by_head, cost, plain, prepare_phase, prepared, product_phase
+from .numba_absorbed import absorb_phase, absorbed_phases, absorbed_room, value_phase
+from .numba_attention import look_back, row_of
+from .numba_blocks import between, by_head, cost, plain, prepare_phase, prepared, product_phase, ready_phase
 from .numba_code import LANES
 from .numba_cross import (
     CROSS_K,
@@ -31,14 +32,11 @@ from .numba_cross import (
     Prepared,
     Q,
     V,
-    absorb_phase,
-    absorbed_phases,
     project,
     projected_phase,
-    value_phase,
 )  # fmt: skip
-from .numba_gemm import PAIR, TERMS, address, copy, floats, pack, scratch
-from .numba_vectors import ADD, GATE, LOG2_E, RELU, STORE, dot, softmax_row
+from .numba_gemm import PAIR, TERMS, address, attended_in, copy, pack, scratch
+from .numba_vectors import ADD, GATE, RELU, STORE
 from .threads import done, run, take, wait
 
 PHASES = 20  # of a layer, at most
@@ -74,32 +72,15 @@ def _self_attend(room: Any, qkv: Any, bias: Any, at: Any, owner: Any, head: int,
 
     `owner` [N] says whose token a row is, `at` [N] at which place; a row's sum does not depend on other rows.
     """
-    reach, whole, factor = (bias.shape[1] - LANES - 1) // 2, c // LANES, np.float32(LOG2_E)
-    row, here = 4 * room.shape[3], 4 * head * c
+    reach, row, here = (bias.shape[1] - LANES - 1) // 2, 4 * room.shape[3], 4 * head * c
     for i in range(len(owner)):
         for n in range(2):
             copy(address(qkv[n + 1, i]) + here, c, address(room[n, owner[i], at[i]]) + here)
     for i in range(len(owner)):
-        q, keys, values = (
-            address(qkv[0, i]) + here,
-            address(room[0, owner[i]]) + here,
-            address(room[1, owner[i]]) + here,
-        )
-        count = at[i] + 1
-        for j in range(count):
-            score = dot(q, keys + j * row, whole) if whole else np.float32(0)
-            x, y = floats(q, c), floats(keys + j * row, c)
-            for e in range(whole * LANES, c):
-                score += x[e] * y[e]
-            scores[j] = score * factor
-        total = softmax_row(address(scores), address(bias[head]) + 4 * (reach - at[i]), count)
-        to = floats(address(out[i]) + here, c)
-        for e in range(c):
-            to[e] = 0
-        for j in range(count):
-            v, weight = floats(values + j * row, c), scores[j] / total
-            for e in range(c):
-                to[e] += weight * v[e]
+        look_back(
+            address(qkv[0, i]) + here, address(room[0, owner[i]]) + here, address(room[1, owner[i]]) + here, row,
+            at[i] + 1, c, address(bias[head]) + 4 * (reach - at[i]), scores, address(out[i]) + here,
+        )  # fmt: skip
 
 
 @register_jitable
@@ -114,15 +95,6 @@ def self_attention_phase(
         done(counters, phase)
         head = take(counters, phase)
     wait(counters, phase, heads)
-
-
-@register_jitable
-def ready_phase(counters: Any, phase: int, terms: int, x: Any, again: Any, scales: Any) -> Any:
-    """Address and distance of x's rows as left operands: as they are in float32, else made ready in `again`."""
-    if terms == 1:
-        return address(x), 4 * x.shape[1]
-    prepare_phase(counters, phase, x, x[0, :0], 0.0, terms, again, scales)
-    return address(again), again.shape[1]
 
 
 @Kernel
@@ -184,12 +156,9 @@ def _work(t5: Any, rows: int, weights: Any, prepared_for: Prepared, longest: int
     """Empty room for all that a step makes on its way."""
     own, ff = weights.self_attention, weights.feed_forward
     d, heads, hc, f = own.q.shape[0], t5.num_heads, own.q.columns, ff.wi_0.columns
-    absorbed, group = prepared_for.absorbed, own.q.group
     ready, scales = prepared(np.empty((rows, 0)), max(d, 1), own.q)
     mixed, mixed_ready = between(rows, hc, own.o)
     hidden, hidden_ready = between(rows, f, ff.wo)
-    many = rows * heads if absorbed else 0
-    y, y_ready = between(many, d, weights.cross_attention.v)
     return {
         "ready": ready,
         "scales": scales,
@@ -198,19 +167,13 @@ def _work(t5: Any, rows: int, weights: Any, prepared_for: Prepared, longest: int
         "mixed_ready": mixed_ready,
         "hidden": hidden.reshape(1, *hidden.shape),
         "hidden_ready": hidden_ready,
-        "u": aligned(rows if absorbed else 0, heads, row_of(d)),
-        "scores": aligned(rows if absorbed else 0, heads, row_of(longest)),
-        "totals": aligned(rows, heads),
-        "y": y.reshape(heads, rows if absorbed else 0, y.shape[1]),
-        "y_ready": y_ready,
-        "y_scales": aligned(many if group == 4 else 0),
-        "zeros": np.zeros(row_of(longest), np.float32),
+        **absorbed_room(rows if prepared_for.absorbed else 0, heads, longest, weights.cross_attention.v),
     }
 
 
 def decoder_layers(t5: Any, w: Any, x: Array, bias: Array, spans: Spans, past: Any, cross: Any) -> Any:
     """All layers over new tokens, in packed weights: [N d] -> [N d], and the room with their keys and values."""
-    ready, lengths = cross.keys, spans.key_lengths
+    ready, lengths = cross.ready, spans.key_lengths
     if not isinstance(ready, Prepared) or not (past is None or isinstance(past.keys, Room)):
         return NotImplemented
     first, before, longest = w.layers[0], lengths - spans.query_lengths, int(cross.lengths.max())
@@ -224,7 +187,7 @@ def decoder_layers(t5: Any, w: Any, x: Array, bias: Array, spans: Spans, past: A
     products = [own.q, own.k, own.v, own.o, own.q, own.o, ff.wi_0, ff.wo] + ([ff.wi_1] if ff.wi_1 is not None else [])
     work = len(w.layers) * (cost(rows, *products) + int((longest * rows * hc) // 4))
     run(
-        decoder_kernel, PHASES * len(w.layers), work, attention_tile(own.q), ready.absorbed,
+        decoder_kernel, PHASES * len(w.layers), work, attended_in(own.q.precision)[0], ready.absorbed,
         RELU if ff.wi_1 is None else GATE, ready.weights, ready.gains, float(t5.layer_norm_epsilon), room,
         by_head(bias, heads), plain(spans.query_positions, np.int64), owner, offsets(spans.query_lengths), ready.keys,
         ready.values, plain(cross.lengths, np.int64), heads, hc // heads, xs,
@@ -244,6 +207,5 @@ def warm_up() -> None:
     )
     t5 = SimpleNamespace(num_heads=1, layer_norm_epsilon=1e-6)
     for steps in (1, 1 + PAIR):  # absorbed, and projected
-        keys, values = project(t5, decoder, States(x, one, start), steps)
-        cross = SimpleNamespace(keys=keys, values=values, lengths=one)
+        cross = SimpleNamespace(ready=project(t5, decoder, States(x, one, start), steps), lengths=one)
         decoder_layers(t5, decoder, x, x[:, :1], Spans(one, one, start, start), None, cross)

@@ -44,6 +44,12 @@ def tile_address(precision: str) -> int:
     return int(callback(tiles[precision], types.void(*TILE_ARGS)).address)
 
 
+def attended_in(precision: str | None) -> tuple[int, int]:
+    """The tile of attention among products of such a precision, and its terms in a lane: bfloat16's below float32."""
+    half = precision not in (None, "float32")
+    return tile_address("bfloat16" if half else "float32"), 2 if half else 1
+
+
 def apart(terms: int, group: int) -> int:
     """Bytes from one prepared row to the next: an odd number of cache lines, so that rows do not share sets.
 

@@ -16,12 +16,13 @@ import numpy as np
 
 from ..arrays import Array, Ints, check, offsets
 from ..errors import Refused
+from . import numba_absorbed, numba_cross, numba_decode
 from . import numba_backward as learning
 from . import numba_blocks as blocks
-from . import numba_cross, numba_decode
 from . import numba_gemm as gemm
 from . import numba_kernels as kernels
 from . import numba_products_backward as products
+from . import numba_singles as singles
 from .contract import Factors, Spans
 from .kernel_cache import ready as _ready
 from .numba_attention_ops import attention as attention
@@ -43,6 +44,7 @@ from .threads import spread as _spread
 
 attention_block, feed_forward_block = blocks.attention_block, blocks.feed_forward_block
 project, decoder_layers = numba_cross.project, numba_decode.decoder_layers
+attend_memory = numba_absorbed.attend_memory
 
 
 def put(x: Array) -> Array:
@@ -106,7 +108,7 @@ def embed_backward(dy: Array, table: Array, ids: Ints) -> tuple[Array]:
 
 
 def unembed(table: Array, x: Array) -> Array:
-    return blocks.linear(x, table) if isinstance(table, Packed) else x @ table.T
+    return singles.linear(x, table) if isinstance(table, Packed) else x @ table.T
 
 
 def unembed_backward(dy: Array, table: Array, x: Array) -> tuple[Array, Array]:
@@ -123,7 +125,7 @@ def linear(x: Array, w: Array) -> Array:
     if not isinstance(w, Packed):
         return x @ w
     check(x, "N a", "linear x", a=w.shape[0])
-    return blocks.linear(x, w)
+    return singles.linear(x, w)
 
 
 def linear_backward(dy: Array, x: Array, w: Array) -> tuple[Array, Array]:
@@ -164,19 +166,23 @@ def multiply_backward(dy: Array, x: Array, factors: Factors) -> tuple[Array]:
     return (dy * factors,)
 
 
-def rms_norm(x: Array, gain: Array, eps: float) -> Array:
-    """Parallel over rows. The mean of squares is made in float64.
+def rms_norm(x: Array, gain: Array, eps: float, precision: str | None = None) -> Array:
+    """Parallel over rows. The mean of squares is made in float64, or in float32 as blocks do it for their products.
 
     Raises:
         Refused: shapes that do not fit.
     """
     check(gain, "d", "rms_norm gain", d=check(x, "N d", "rms_norm x")["d"])
+    if precision is not None and x.dtype == np.float32:
+        return singles.rms_norm(x, gain, eps)
     out = np.empty(x.shape, x.dtype)
     _spread(kernels.rms_norm, len(x), 10 * x.shape[1], _plain(x, x.dtype), _plain(gain, x.dtype), float(eps), out)
     return out
 
 
-def rms_norm_backward(dy: Array, x: Array, gain: Array, eps: float) -> tuple[Array, Array]:
+def rms_norm_backward(
+    dy: Array, x: Array, gain: Array, eps: float, precision: str | None = None
+) -> tuple[Array, Array]:
     """Parallel over runs of rows, whose dgains are added up in order. Sums in the dtype of x.
 
     Raises:
@@ -199,6 +205,8 @@ def gated_gelu(a: Array, b: Array) -> Array:
         Refused: shapes that do not fit.
     """
     check(b, "N f", "gated_gelu b", **check(a, "N f", "gated_gelu a"))
+    if a.dtype == np.float32:
+        return singles.gated_gelu(a, b)
     out = np.empty(a.shape, a.dtype)
     _spread(kernels.gated_gelu, len(a), 30 * a.shape[1], _plain(a, a.dtype), _plain(b, a.dtype), out)
     return out
@@ -293,6 +301,7 @@ def warm_up() -> None:
         gated_gelu(x, x)
         attention(x, x, x, x, Spans(one, one, one, one), heads=1, causal=False)
         log_likelihood(x, one - 1, one)
+        linear(x, pack(x, "float32"))
         blocks.warm_up()
         numba_decode.warm_up()
 

@@ -192,6 +192,25 @@ def _gelu(code: Code, y: ir.Value) -> ir.Value:
     return to.fdiv(y, to.fadd(to.select(far, number(math.inf), power(code, z)), number(1)))
 
 
+@intrinsic
+def gate_lines(typing: Any, a: Any, b: Any, vectors: Any, out: Any) -> Any:
+    """out = gelu(a) * b for 16 `vectors` numbers, as `finish` does it to a tile; `vectors` at least 1."""
+
+    def generate(context: Any, builder: ir.IRBuilder, signature: Any, args: list[ir.Value]) -> ir.Value:
+        code, (a, b, out) = Code(builder), (builder.inttoptr(args[i], POINTER) for i in (0, 1, 3))
+
+        def line(i: ir.Value) -> list[ir.Value]:
+            here = builder.mul(i, I64(BYTES))
+            y = builder.fmul(_gelu(code, code.load(a, here, FLOATS)), code.load(b, here, FLOATS))
+            code.store(y, out, here)
+            return []
+
+        code.loop(args[2], [], line)
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64, types.int64, types.int64), generate
+
+
 def _unscale(code: Code, y: ir.Value, row_scale: ir.Value, scales: ir.Value, offsets: ir.Value) -> ir.Value:
     """int8's sums as float32: (y - offset) * row's scale * column's scale, 16 columns."""
     whole = code.to.sub(code.to.bitcast(y, INTS), code.load(offsets, I64(0), INTS))

@@ -96,12 +96,14 @@ def multiply_backward(dy: Array, x: Array, factors: Factors) -> tuple[Array]:
     return (dy * factors,)
 
 
-def rms_norm(x: Array, gain: Array, eps: float) -> Array:
+def rms_norm(x: Array, gain: Array, eps: float, precision: str | None = None) -> Array:
     mean_square = np.mean(x * x, axis=-1, keepdims=True)
     return x / np.sqrt(mean_square + eps) * gain
 
 
-def rms_norm_backward(dy: Array, x: Array, gain: Array, eps: float) -> tuple[Array, Array]:
+def rms_norm_backward(
+    dy: Array, x: Array, gain: Array, eps: float, precision: str | None = None
+) -> tuple[Array, Array]:
     r = 1 / np.sqrt(np.mean(x * x, axis=-1, keepdims=True) + eps)  # x / sqrt(mean_square + eps) is x r
     g = dy * gain
     dx = r * (g - x * r * r * np.mean(g * x, axis=-1, keepdims=True))
@@ -136,6 +138,7 @@ def attention(
     heads: int,
     causal: bool,
     keep: Factors | None = None,
+    precision: str | None = None,
 ) -> Array:
     out = np.empty_like(q)
     queries, keys, place = offsets(spans.query_lengths), offsets(spans.key_lengths), 0
@@ -149,7 +152,9 @@ def attention(
     return out
 
 
-def attention_probs(q: Array, k: Array, bias: Array | None, spans: Spans, heads: int, causal: bool) -> list[Array]:
+def attention_probs(
+    q: Array, k: Array, bias: Array | None, spans: Spans, heads: int, causal: bool, precision: str | None = None
+) -> list[Array]:
     queries, keys, result = offsets(spans.query_lengths), offsets(spans.key_lengths), []
     for s in range(len(spans.query_lengths)):
         rows, columns = slice(queries[s], queries[s + 1]), slice(keys[s], keys[s + 1])
@@ -175,6 +180,7 @@ def attention_backward(
     heads: int,
     causal: bool,
     keep: Factors | None = None,
+    precision: str | None = None,
 ) -> tuple[Array, Array, Array, Array | None]:
     dq, dk, dv, place = np.empty_like(q), np.empty_like(k), np.empty_like(v), 0
     dbias = None if bias is None else np.zeros_like(bias)

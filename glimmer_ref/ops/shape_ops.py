@@ -58,7 +58,7 @@ def multiply(x: Array, factors: Factors) -> Array:
     return zeros(*x.shape)
 
 
-def rms_norm(x: Array, gain: Array, eps: float) -> Array:
+def rms_norm(x: Array, gain: Array, eps: float, precision: str | None = None) -> Array:
     return zeros(*x.shape)
 
 
@@ -79,11 +79,14 @@ def attention(
     heads: int,
     causal: bool,
     keep: Factors | None = None,
+    precision: str | None = None,
 ) -> Array:
     return zeros(*q.shape)
 
 
-def attention_probs(q: Array, k: Array, bias: Array | None, spans: Spans, heads: int, causal: bool) -> list[Array]:
+def attention_probs(
+    q: Array, k: Array, bias: Array | None, spans: Spans, heads: int, causal: bool, precision: str | None = None
+) -> list[Array]:
     return [zeros(heads, i, j) for i, j in zip(spans.query_lengths, spans.key_lengths, strict=True)]
 
 
