@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -50,6 +50,16 @@ class Answer:
     precision: str = "float32"
     borrowed: dict[str, str] = field(default_factory=dict, repr=False)
     unknown: list[str] = field(default_factory=list, repr=False)
+
+    @property
+    def undecided(self) -> bool:
+        """Has every passage the same score, so that the order is retrieval's?"""
+        return all_equal(self.scores)
+
+
+def all_equal(scores: Sequence[float] | np.ndarray | None) -> bool:
+    """Are there several scores, and all of them the same?"""
+    return scores is not None and len(scores) > 1 and all(x == scores[0] for x in scores)
 
 
 def by_stage(macs: Mapping[str, int]) -> dict[str, int]:

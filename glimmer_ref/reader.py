@@ -98,7 +98,8 @@ class Reader:
             attention: also tell where the decoder looked.
 
         Raises:
-            Refused: an empty question or passage, m > k, k > passages, an unknown system.
+            Refused: an empty question or passage, m > k, k > passages, an unknown system; weights by which
+                logits or scores are not finite.
         """
         known = source if isinstance(source, Memory) else as_passages(source)
         rows, retrieval = self.retrieve(question, known, k)
@@ -165,6 +166,7 @@ class Reader:
             passages = self._inputs(listener, clock, source, np.concatenate(rows), system, read, chosen)
             got = SYSTEMS[system](listener, self.model, q, passages, counts, m)
             answers = fid.greedy(listener, self.model, got.memory, self.config.answer_tokens)
+        _check_finite([a.log_probability for a in answers], got.scores)
         scores = [None] * len(rows) if got.scores is None else np.split(got.scores, np.cumsum(counts)[:-1])
         steps = min(max(len(a.ids) for a in answers) + 1, self.config.answer_tokens)
         macs = together(self.config, system, q, passages, counts, got.selected, steps, isinstance(source, Memory))
@@ -250,6 +252,14 @@ class Reader:
         """Every named array of one run, from token ids. See `trace_ids`."""
         with self.limited():
             return trace_ids(self.ops, self.model, question, passages, target, system, m, only)
+
+
+def _check_finite(log_probabilities: list[float], scores: np.ndarray | None) -> None:
+    """Refuse what is no answer: one NaN among a step's logits makes its log-probability one."""
+    for what, numbers in (("log-probability of the answer", log_probabilities), ("scores", scores)):
+        if numbers is not None and not np.isfinite(numbers).all():
+            do = "are these the weights that were trained? float64 holds larger numbers than float32"
+            raise Refused(what, "finite numbers", "NaN or an infinity", do)
 
 
 def bundled() -> Path:

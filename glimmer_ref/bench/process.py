@@ -153,4 +153,4 @@ def serve(make: Callable[[], Contestant]) -> None:
             answer = {"refused": str(error)}
         except MemoryError:
             answer = {"refused": "memory: not enough for this work"}
-        print(json.dumps(answer), file=out)
+        print(json.dumps(answer, allow_nan=False), file=out)

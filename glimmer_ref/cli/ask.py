@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from typing import Any
 
-from ..errors import Refused
+from ..errors import Refused, shown
+from ..terminal import note, say, say_json
 from . import examples, options
 
 
@@ -35,27 +35,29 @@ def run(args: argparse.Namespace) -> None:
     reader = options.load_reader(args)
     source = options.open_source(args, reader)
     answer = reader.ask(args.question, source, args.system, args.k, args.m, attention=bool(args.plot))
-    note(answer)
-    if args.plot:
+    print_notes(answer)
+    if args.json:
+        say_json(document(answer, args.question))
+    else:
+        say(answer.text)
+        if args.explain:
+            explain(reader, answer, args.question)
+    if args.plot:  # last: an answer is not lost for a picture
         from ..plots import plot_answer
 
         plot_answer(answer, args.question, args.plot)
-    if args.json:
-        options.print_json(document(answer, args.question))
-        return
-    print(answer.text)
-    if args.explain:
-        explain(reader, answer, args.question)
 
 
-def note(answer: Any) -> None:
-    """On stderr, words that the vocabulary does not hold, and what became of them."""
+def print_notes(answer: Any) -> None:
+    """On stderr, words that the vocabulary does not hold, and what became of them; and scores that say nothing."""
     for words, what in (
         (answer.borrowed, "not in the vocabulary, borrowed a name for"),
         (answer.unknown, "the model's vocabulary does not hold"),
     ):
         if words:
-            print(f"glimmer-ref: note: {what}: {', '.join(words)}", file=sys.stderr)
+            note(f"glimmer-ref: note: {what}: {', '.join(words)}")
+    if answer.undecided:
+        note(f"glimmer-ref: note: all {len(answer.scores)} passages have the same score: the order is retrieval's")
 
 
 def document(answer: Any, question: str) -> dict[str, Any]:
@@ -92,12 +94,12 @@ def document(answer: Any, question: str) -> dict[str, Any]:
 def explain(reader: Any, answer: Any, question: str) -> None:
     """Two tables at 80 columns: the passages, and the cost of each stage beside the other systems'."""
     k, m = len(answer.passages), len(answer.selected)
-    print(f"\nlog p {answer.log_probability:.3f}; {answer.system} read {m} of {k} passages, {answer.retrieval}")
+    say("", f"log p {answer.log_probability:.3f}; {answer.system} read {m} of {k} passages, {answer.retrieval}")
     if answer.precision != "float32":
-        print(f"products in {answer.precision}")
-    print()
+        say(f"products in {answer.precision}")
+    say("")
     print_passages(answer)
-    print()
+    say("")
     print_costs(answer.system, reader.compare(answer, question), answer.seconds)
 
 
@@ -106,28 +108,28 @@ def print_passages(answer: Any) -> None:
     dropped = [i for i in range(len(answer.passages)) if i not in answer.selected]
     if answer.scores is not None:
         dropped.sort(key=lambda i: -answer.scores[i])
-    print(f"{'':8}{'score':>9}  passage")
+    say(f"{'':8}{'score':>9}  passage")
     for i in [*answer.selected, *dropped]:
         score = "-" if answer.scores is None else f"{answer.scores[i]:.3f}"
         passage = answer.passages[i]
-        text = " ".join(f"{passage.id}  {passage.title}: {passage.text}".split())
+        text = shown(f"{passage.id}  {passage.title}: {passage.text}")
         text = text if len(text) <= 60 else text[:57] + "..."
-        print(f"{'kept' if i in answer.selected else 'dropped':8}{score:>9}  {text}")
+        say(f"{'kept' if i in answer.selected else 'dropped':8}{score:>9}  {text}")
 
 
 def print_costs(system: str, costs: dict[str, dict[str, int]], seconds: dict[str, float]) -> None:
     """Millions of multiply-adds of each stage; time of the system that ran."""
     names = list(costs)
     stages = {stage for macs in costs.values() for stage in macs} | {"read"} & set(seconds)
-    print(f"{'million multiply-adds':24}" + "".join(f"{name:>12}" for name in names) + f"{system + ' ms':>14}")
+    say(f"{'million multiply-adds':24}" + "".join(f"{name:>12}" for name in names) + f"{system + ' ms':>14}")
     for stage in sorted(stages, key=STAGES.index):
         cells = "".join(f"{costs[n][stage] / 1e6:>12.3f}" if stage in costs[n] else f"{'-':>12}" for n in names)
         time = f"{1e3 * seconds[stage]:>14.2f}" if stage in seconds else f"{'':>14}"
-        print(f"{TITLES[stage]:24}{cells}{time}")
+        say(f"{TITLES[stage]:24}{cells}{time}")
     totals = {n: sum(v for stage, v in costs[n].items() if stage != "memory") for n in names}
-    print(f"{'per question':24}" + "".join(f"{totals[n] / 1e6:>12.3f}" for n in names))
-    print(f"{'share of fid':24}" + "".join(f"{totals[n] / totals['fid']:>12.3f}" for n in names))
-    print("One multiply-add is two FLOPs; stored passages are not in the sum.")
+    say(f"{'per question':24}" + "".join(f"{totals[n] / 1e6:>12.3f}" for n in names))
+    say(f"{'share of fid':24}" + "".join(f"{totals[n] / totals['fid']:>12.3f}" for n in names))
+    say("One multiply-add is two FLOPs; stored passages are not in the sum.")
 
 
 TITLES = {

@@ -6,6 +6,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from ..terminal import say
+
 
 def add(commands: Any) -> None:
     """The command's options."""
@@ -32,7 +34,7 @@ def run(args: argparse.Namespace) -> None:
         args.t5, args.out, args.alpha, args.beta, args.seed, tokenizer_json=find_tokenizer_json(Path(args.t5))
     )
     c = model.config
-    print(
+    say(
         f"{args.out}: {c.num_memory_layers} memory layers, {c.num_rerank_layers} live-A, "
         f"{c.num_live_layers - c.num_rerank_layers} live-B (alpha {c.alpha}, beta {c.beta})"
     )

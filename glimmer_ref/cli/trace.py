@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
-from pathlib import Path
 from typing import Any, cast
 
+from ..disk.read import read_json
 from ..errors import Refused
+from ..terminal import note, say
 from . import options
 
 
@@ -33,10 +34,7 @@ def read_inputs(path: str) -> dict[str, Any]:
     Raises:
         Refused: no such file, no JSON, or another form.
     """
-    try:
-        data = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise Refused(path, "a JSON file of token ids", str(error)) from None
+    data = read_json(path, "a JSON file of token ids")
 
     def is_ids(x: Any) -> bool:
         return isinstance(x, list) and all(isinstance(i, int) and not isinstance(i, bool) for i in x)
@@ -54,6 +52,8 @@ def read_inputs(path: str) -> dict[str, Any]:
 
 def run(args: argparse.Namespace) -> None:
     """Trace, write, and say what was written."""
+    import numpy as np
+
     from ..params import files
     from ..params.tensors import write_tensors
     from ..reader import Reader, bundled
@@ -64,8 +64,11 @@ def run(args: argparse.Namespace) -> None:
     arrays = reader.trace(data["question"], data["passages"], data.get("target"), args.system, args.m, args.only)
     if not arrays:
         raise Refused("--only", "a pattern that some name matches", repr(args.only))
+    unsound = next((name for name, x in arrays.items() if x.dtype.kind == "f" and not np.isfinite(x).all()), None)
+    if unsound is not None:
+        note(f"glimmer-ref: note: NaN or infinities, first in {unsound}")
     # The file format sorts its tensors; the order of the run is kept beside them.
     about = {"system": args.system, "ops": args.ops, "dtype": args.dtype, "precision": reader.precision}
     about["order"] = json.dumps(list(arrays))
     write_tensors(args.out, arrays, about)
-    print(f"{args.out}: {len(arrays)} arrays of {args.system} in {args.ops} {reader.precision}")
+    say(f"{args.out}: {len(arrays)} arrays of {args.system} in {args.ops} {reader.precision}")

@@ -50,6 +50,11 @@ def plain(name: str) -> str:
     return json.dumps(name)[1:-1][:80]
 
 
+def shown(line: str) -> str:
+    """A line with what a terminal would obey escaped."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line)
+
+
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(dict(pairs)) < len(pairs):
         raise ValueError("a name that occurs twice")
@@ -405,9 +410,11 @@ def main(argv: list[str] | None = None) -> int:
     try:
         report = check(args.case, args.outputs, args.precision)
     except Unusable as error:
-        print(f"check: error: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"check: error: {shown(' '.join(str(error).split()))}", file=sys.stderr)
         return 2
-    print(json.dumps(report.to_json(), indent=1) if args.json else "\n".join(report.lines()))
+    print(
+        json.dumps(report.to_json(), indent=1, allow_nan=False) if args.json else "\n".join(map(shown, report.lines()))
+    )
     return report.code
 
 

@@ -23,6 +23,8 @@ import numba
 import numpy as np
 from numba.core.errors import NumbaError
 
+from ..terminal import note
+
 SECONDS = 16  # to compile all kernels for float32, measured: benchmarks/start.py
 HARMLESS = ("NUMBA_CACHE_DIR", "NUMBA_NUM_THREADS", "NUMBA_THREADING_LAYER")  # settings that change no code
 
@@ -64,7 +66,7 @@ def folder() -> Path | None:
 
 
 def _tell(line: str) -> None:
-    print(f"glimmer_ref: {line}", file=sys.stderr, flush=True)
+    note(f"glimmer_ref: {line}")
 
 
 def _compiled(loop: Callable[..., None], keep: bool, signature: Any = None) -> Any:

@@ -16,6 +16,7 @@ from ..listeners import Tape
 from ..ops import Ops, bind
 from ..params.tree import from_arrays, leaves
 from ..reader import Reader
+from ..terminal import say
 from ..text.sentencepiece import find_tokenizer_json
 from ..text.tokenizer import Tokenizer
 from .adafactor import Adafactor
@@ -190,7 +191,7 @@ def train(
     ops: str = "numba",
     threads: int | None = None,
     resume: bool = False,
-    say: Callable[[str], None] = print,
+    say: Callable[[str], None] = say,
 ) -> State:
     """Train as a recipe says, writing checkpoints `last` and `best`, log.jsonl and curves.png into `out`.
 
