@@ -173,6 +173,10 @@ def _alone(path: Path) -> Iterator[IO[bytes]]:
         yield file
 
 
+def _line(row: Mapping[str, Any]) -> str:
+    return json.dumps(row, ensure_ascii=False, default=lambda x: x.tolist(), allow_nan=False) + "\n"
+
+
 def _answer(
     path: Path,
     reader: Reader,
@@ -187,11 +191,7 @@ def _answer(
         rows = _done(file, questions)
         rest = questions[len(rows) :]
         for batch in judged(reader, rest, memory, system, *setting, show) if rest else ():
-            lines = [
-                json.dumps(row, ensure_ascii=False, default=lambda x: x.tolist(), allow_nan=False) + "\n"
-                for row in batch
-            ]
-            file.write("".join(lines).encode())
+            file.write("".join(map(_line, batch)).encode())
             file.flush()
             rows += batch
     return rows

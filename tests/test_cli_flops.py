@@ -204,8 +204,8 @@ def test_latency_on_stated_and_measured_hardware(run: Run) -> None:
         ("--size xl published", "--size: not with flops published"),
         ("--mode printed storage", "--mode: not with flops storage"),
         ("--plot x.png storage", "--plot: not with flops storage"),
-        ("--plot x.nonsense", "x.nonsense: a picture file that can be written"),
-        ("--plot /nowhere/x.png", "/nowhere/x.png: a picture file that can be written"),
+        ("--plot x.nonsense", "x.nonsense: a name that ends in .png, .svg"),
+        ("--plot /nowhere/x.png", "/nowhere/x.png: a place that can be written"),
     ],
 )
 def test_nonsense_is_one_line_and_exit_code_2(run: Run, words: str, said: str) -> None:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 from xml.etree import ElementTree
 
+from ..disk.write import written
 from ..errors import Refused
 from ..golden import check
 from ..golden.show import lines
@@ -80,7 +81,8 @@ def run_check(args: argparse.Namespace) -> int:
     else:
         say(*report.lines())
     if args.junit:
-        ElementTree.ElementTree(junit(report)).write(args.junit, encoding="utf-8", xml_declaration=True)
+        with written(args.junit) as file:
+            ElementTree.ElementTree(junit(report)).write(file, encoding="utf-8", xml_declaration=True)
     return report.code
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..config import SIZES
-from ..errors import Refused
+from ..disk.write import write_text
 from ..paper.flops import shapes_of
 from .javascript import formulas
 from .modes import MODES
@@ -55,11 +55,8 @@ def write_page(path: str | Path) -> int:
     """Write the page and return its bytes.
 
     Raises:
-        Refused: a file that cannot be written.
+        Refused: as `disk.write.written`.
     """
-    text = page().encode("utf-8")
-    try:
-        Path(path).write_bytes(text)
-    except OSError as error:
-        raise Refused(str(path), "a file that can be written", error.strerror or type(error).__name__) from None
-    return len(text)
+    text = page()
+    write_text(path, text)
+    return len(text.encode())
