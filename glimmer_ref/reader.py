@@ -162,7 +162,7 @@ class Reader:
         chosen = [self._passages(source, r) for r in rows]
         read = [self._reading(text, some, source) for text, some in zip(questions, chosen, strict=True)]
         q = self._questions(questions, read)
-        with self.limited():
+        with self.limited(), _quietly():
             passages = self._inputs(listener, clock, source, np.concatenate(rows), system, read, chosen)
             got = SYSTEMS[system](listener, self.model, q, passages, counts, m)
             answers = fid.greedy(listener, self.model, got.memory, self.config.answer_tokens)
@@ -250,8 +250,13 @@ class Reader:
         only: str | None = None,
     ) -> dict[str, np.ndarray]:
         """Every named array of one run, from token ids. See `trace_ids`."""
-        with self.limited():
+        with self.limited(), _quietly():
             return trace_ids(self.ops, self.model, question, passages, target, system, m, only)
+
+
+def _quietly() -> np.errstate:
+    """Where NumPy warns of nothing: what is not finite is told in the end, once."""
+    return np.errstate(over="ignore", invalid="ignore", divide="ignore")
 
 
 def _check_finite(log_probabilities: list[float], scores: np.ndarray | None) -> None:

@@ -18,16 +18,14 @@ class Kind(NamedTuple):
 
 UNPACK, ANEW = "unpack it first", "export its rows as JSON, one object a line"
 NPZ = Kind("an .npz file of NumPy", "safetensors.numpy.save_file(dict(numpy.load(OLD)), NEW) converts it")
+NPY = Kind("an .npy file of NumPy", "safetensors.numpy.save_file({NAME: numpy.load(OLD)}, NEW) converts it")
 TORCH = Kind("a PyTorch file", "safetensors.torch.save_file(torch.load(OLD), NEW) converts a state dict")
 LFS = Kind("a pointer of Git LFS, in place of the file itself", "git lfs pull fetches it")
 WEB = Kind("a web page", "was it downloaded from a site's page of it? take the file itself")
-UTF_16 = Kind("text in UTF-16", "save it as UTF-8")
+UTF_16 = Kind("UTF-16", "save it as UTF-8")
 SAFETENSORS = Kind("a safetensors file")
 BEGINS: tuple[tuple[bytes, Kind], ...] = (
-    (
-        b"\x93NUMPY",
-        Kind("an .npy file of NumPy", "safetensors.numpy.save_file({NAME: numpy.load(OLD)}, NEW) converts it"),
-    ),
+    (b"\x93NUMPY", NPY),
     (b"\x1f\x8b", Kind("a file packed by gzip", UNPACK)),
     (b"\x28\xb5\x2f\xfd", Kind("a file packed by zstd", UNPACK)),
     (b"\xfd7zXZ\0", Kind("a file packed by xz", UNPACK)),
@@ -86,7 +84,7 @@ def of_bytes(head: bytes) -> Kind | None:
         return Kind("a pickle", "of Python's or of an old PyTorch's: save its arrays as safetensors")
     if head[257:262] == b"ustar":
         return Kind("a tar archive", UNPACK)
-    if head[1:2] == b"\0" == head[3:4]:
+    if re.match(rb"([\t-~]\0){4}", head):  # without a mark
         return UTF_16
     known = next((kind for begin, kind in BEGINS if head.startswith(begin)), None)
     return known or _of_text(head[:HEAD])
@@ -109,6 +107,4 @@ def is_published(name: str) -> Kind | None:
     owner, _, rest = name.partition("/")
     if not re.fullmatch(r"[\w-]+/[\w.-]+", name) or re.search(r"\.[a-z]+\d?$", rest) or Path(owner).exists():
         return None
-    return Kind(
-        "no such place; a name on the Hugging Face hub, perhaps", "download it, and give the path of what is there"
-    )
+    return Kind("no such place; a name on the Hugging Face hub, perhaps", "download it, and give the path of its copy")
