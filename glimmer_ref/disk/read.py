@@ -64,7 +64,8 @@ def open_regular(path: PathLike) -> Iterator[BinaryIO]:
     try:
         mode = os.fstat(descriptor).st_mode
         if not stat.S_ISREG(mode):
-            raise Refused(f"{path}", "a regular file", kind(mode), "save its content to a file first")
+            do = "name a file in it" if stat.S_ISDIR(mode) else "save its content to a file first"
+            raise Refused(f"{path}", "a regular file", kind(mode), do)
         with open(descriptor, "rb", closefd=False) as file:
             yield file
     except OSError as error:

@@ -9,6 +9,7 @@ from typing import Any
 
 from ..arrays import Tokens
 from ..config import GlimmerConfig
+from ..disk import kinds
 from ..disk.read import open_regular, parse_json
 from ..errors import Refused
 from .tokenizer import Tokenizer
@@ -66,6 +67,9 @@ def read_jsonl(path: str | Path) -> Iterator[tuple[str, dict[str, Any]]]:
         Refused: no such file, or as `jsonl`.
     """
     with open_regular(path) as file:
+        kind = kinds.of_bytes(file.peek(kinds.HEAD)[: kinds.HEAD])  # type: ignore[attr-defined]
+        if kind is not None and kind != kinds.UTF_16:  # which is told by line, as other encodings are
+            raise Refused(str(path), "JSON, one object a line", *kind)
         yield from jsonl(file, str(path))
 
 
