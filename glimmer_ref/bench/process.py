@@ -140,7 +140,7 @@ def _open(make: Callable[[], Contestant]) -> Contestant | str:
 
 def serve(make: Callable[[], Contestant]) -> None:
     """Answer requests, a JSON line each, until there are no more; what anybody else prints goes to stderr."""
-    out = os.fdopen(os.dup(1), "w", buffering=1, encoding="utf-8")
+    out = os.fdopen(os.dup(1), "w", buffering=1, encoding="utf-8", newline="\n")
     os.dup2(2, 1)
     contestant, jobs = _open(make), dict[str, _Prepared]()
     for line in sys.stdin:

@@ -89,7 +89,7 @@ def _put(new: Path, folder: Path) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Write a text file and see it onto the disk."""
-    with path.open("w", encoding="utf-8") as file:
+    with path.open("w", encoding="utf-8", newline="\n") as file:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())

@@ -128,7 +128,7 @@ def _tokenizer(recipe: Recipe, root: Path) -> Tokenizer:
         raise Refused(f"{recipe.model.init}", "a folder with tokenizer.json or spiece.model", "neither", "model.init?")
     with TemporaryDirectory() as place:
         path = Path(place) / "tokenizer.json"
-        path.write_text(text, encoding="utf-8")
+        path.write_text(text, encoding="utf-8", newline="\n")
         return Tokenizer(path)
 
 

@@ -45,8 +45,8 @@ class Log:
         lines = read_log(self.path)
         kept = [line for line in lines if line["step"] <= (judged if "exact_match" in line else done)]
         try:
-            self.path.write_text("".join(json.dumps(r) + "\n" for r in kept), encoding="utf-8")
-            self._file: TextIO = self.path.open("a", encoding="utf-8")
+            self.path.write_text("".join(json.dumps(r) + "\n" for r in kept), encoding="utf-8", newline="\n")
+            self._file: TextIO = self.path.open("a", encoding="utf-8", newline="\n")
         except OSError as error:
             raise Refused(f"{self.path}", "a file that can be written", error.strerror or str(error)) from None
 
