@@ -230,5 +230,5 @@ def write_tensors(
         for chunk in _chunks(tensors.values()):
             file.write(chunk.data)
         file.flush()
-        if Path(file.name).is_file():  # a device cannot be read back
+        if not isinstance(file.name, int):  # a device, which cannot be read back, has a number in place of a name
             _validate(Path(file.name))
