@@ -105,6 +105,28 @@ def test_a_backend_that_is_none_does_not_matter(backend: str, kept: str | None, 
     assert kept is None or done.stdout.split()[1] == kept
 
 
+NO_HOME = """
+import os
+if hasattr(os, "getuid"):
+    import pwd
+    def nobody(*_):
+        raise KeyError("uid not found")
+    pwd.getpwuid = nobody
+from glimmer_ref.cli import main
+assert main(["flops", "--plot", "x.png"]) == 0
+"""
+
+
+def test_without_a_home_nothing_is_left_behind(tmp_path: Path) -> None:
+    """matplotlib makes a temporary folder for its list of fonts, and says so."""
+    (tmp_path / "tmp").mkdir()
+    env = {"PYTHONPATH": str(Path(__file__).parents[1]), "TMPDIR": str(tmp_path / "tmp"), "PATH": os.environ["PATH"]}
+    done = subprocess.run([sys.executable, "-c", NO_HOME], cwd=tmp_path, env=env, capture_output=True, text=True)
+    assert done.returncode == 0 and "Traceback" not in done.stderr
+    assert sorted(x.name for x in tmp_path.iterdir()) == ["tmp", "x.png"]
+    assert list((tmp_path / "tmp").iterdir()) == []
+
+
 def test_nobody_else_asks_for_a_backend() -> None:
     for path in Path(pictures.__file__).parent.rglob("*.py"):
         text = path.read_text("utf-8")

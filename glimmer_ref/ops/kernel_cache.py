@@ -53,8 +53,8 @@ def root() -> Path | None:
         return Path(chosen).absolute()
     if caches := os.environ.get("XDG_CACHE_HOME"):
         return Path(caches).absolute() / "glimmer_ref"
-    home = os.path.expanduser("~")  # as it stands if it cannot be told
-    return Path(home, ".cache", "glimmer_ref") if os.path.isabs(home) and os.path.isdir(home) else None
+    home = Path(os.path.expanduser("~"))  # as it stands if it cannot be told; the root if HOME is empty
+    return home / ".cache" / "glimmer_ref" if home.is_absolute() and home.name and home.is_dir() else None
 
 
 def _temporary() -> Path:

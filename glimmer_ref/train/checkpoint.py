@@ -111,7 +111,7 @@ def save(folder: Path, state: State, tokenizer_json: str, recipe: Mapping[str, A
         files.save(new, from_arrays(state.config, state.weights), tokenizer_json)
         if whole:
             write_tensors(new / MOMENTS, state.moments)
-        write_text(new / POSITION, json.dumps(position, indent=1, ensure_ascii=False) + "\n")
+        write_text(new / POSITION, json.dumps(position, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
         _sync(new)
         _put(new, folder)
     except (OSError, Refused) as error:

@@ -45,7 +45,9 @@ class Log:
         lines = read_log(self.path)
         kept = [line for line in lines if line["step"] <= (judged if "exact_match" in line else done)]
         try:
-            self.path.write_text("".join(json.dumps(r) + "\n" for r in kept), encoding="utf-8", newline="\n")
+            self.path.write_text(
+                "".join(json.dumps(r, allow_nan=False) + "\n" for r in kept), encoding="utf-8", newline="\n"
+            )
             self._file: TextIO = self.path.open("a", encoding="utf-8", newline="\n")
         except OSError as error:
             raise Refused(f"{self.path}", "a file that can be written", error.strerror or str(error)) from None
@@ -53,7 +55,7 @@ class Log:
     def write(self, record: dict[str, Any]) -> None:
         """One line, there for whoever looks."""
         try:
-            self._file.write(json.dumps(record) + "\n")
+            self._file.write(json.dumps(record, allow_nan=False) + "\n")
             self._file.flush()
         except OSError as error:
             raise Refused(f"{self.path}", "room for a line", error.strerror or str(error), "make room") from None

@@ -46,7 +46,10 @@ def data() -> dict[str, Any]:
 def page() -> str:
     """The page as text; the same text every time."""
     template = (files(__package__) / "page.html").read_text(encoding="utf-8")
-    for place, text in (("/*FORMULAS*/", formulas()), ("/*DATA*/", f"const DATA = {json.dumps(data(), indent=1)};\n")):
+    for place, text in (
+        ("/*FORMULAS*/", formulas()),
+        ("/*DATA*/", f"const DATA = {json.dumps(data(), indent=1, allow_nan=False)};\n"),
+    ):
         template = template.replace(place, text, 1)
     return template
 
