@@ -172,7 +172,7 @@ def test_latency_on_stated_and_measured_hardware(run: Run) -> None:
         ("--beta 1/3", "beta: a whole number of 8 layers"),
         ("--size huge", "size: one of small, base, large, xl, xxl; got 'huge'"),
         ("--size xl --config .", "either --size or --config; got both"),
-        ("--config /nowhere", "a config.json"),
+        ("--config /nowhere", "/nowhere: a readable file; got No such file"),
         ("--mode guess", "--mode: one of printed, figure2, full; got 'guess'"),
         ("--system rag", "--system: all, or some of fid, lumen, glimmer; got 'rag'"),
         ("sweep", "sweep: an axis, like --over k=5:100:5; got none"),

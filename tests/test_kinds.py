@@ -127,6 +127,10 @@ def test_folders_of_another_kind_are_named(run: Any, tmp_path: Path) -> None:
 def test_what_is_right_is_taken_for_nothing_else(tmp_path: Path) -> None:
     write_tensors(tmp_path / "x.safetensors", {"a": ARRAY, "b,c": ARRAY})
     assert set(map_tensors(tmp_path / "x.safetensors")) == {"a", "b,c"}
+    for size in (0x0280, 0x8B1F, 0x4B50):  # headers of such a length begin as a pickle, gzip or a zip archive does
+        about = json.dumps({"a": {"dtype": "F32", "shape": [3], "data_offsets": [0, 12]}}).encode().ljust(size)
+        (tmp_path / "y").write_bytes(size.to_bytes(8, "little") + about + ARRAY.tobytes())
+        assert list(map_tensors(tmp_path / "y")) == list(check.read_tensors(tmp_path / "y")) == ["a"]
     for text in ('{"text": "a, b"}', '[{"a": 1}]', "plain words", "", "Zoë"):
         assert of_bytes(text.encode()) is None
     assert is_published("google/t5-v1_1-base") and is_published("user/model.v2-x")
