@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -53,13 +54,13 @@ class Answer:
 
     @property
     def undecided(self) -> bool:
-        """Has every passage the same score, so that the order is retrieval's?"""
-        return all_equal(self.scores)
+        """Has every passage the same score, so that retrieval's order chose those that were read?"""
+        return undecided(self.scores, self.selected)
 
 
-def all_equal(scores: Sequence[float] | np.ndarray | None) -> bool:
-    """Are there several scores, and all of them the same?"""
-    return scores is not None and len(scores) > 1 and all(x == scores[0] for x in scores)
+def undecided(scores: Sequence[float] | np.ndarray | None, selected: Sequence[Any]) -> bool:
+    """Are all scores the same, though not all passages were read?"""
+    return scores is not None and len(selected) < len(scores) and all(x == scores[0] for x in scores)
 
 
 def by_stage(macs: Mapping[str, int]) -> dict[str, int]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from .answer import all_equal
+from .answer import undecided
 from .paper.flops import online
 from .progress import Show
 from .reader import Answer, Reader
@@ -105,8 +105,8 @@ def summary(rows: Iterable[dict[str, Any]]) -> dict[str, Any]:
     """Percentages overall (mean over tasks, as in the paper) and by task.
 
     "score" is exact match or accuracy, whichever a task is judged by. "samples_per_tflop" counts 10^12 multiply-adds
-    of all that is computed per question, as the paper's FLOPs; "questions_per_second" is wall time; "equal_scores"
-    counts the questions whose passages all had the same score.
+    of all that is computed per question, as the paper's FLOPs; "questions_per_second" is wall time; "undecided"
+    counts the questions whose passages all had the same score, though not all were read.
     """
     rows = list(rows)
     by_task: dict[str, list[dict[str, Any]]] = {}
@@ -129,7 +129,7 @@ def summary(rows: Iterable[dict[str, Any]]) -> dict[str, Any]:
         "seconds": seconds,
         "questions_per_second": len(rows) / seconds if seconds else None,
         "samples_per_tflop": len(rows) * 1e12 / macs if macs else None,
-        "equal_scores": sum(all_equal(row["scores"]) for row in rows),
+        "undecided": sum(undecided(row["scores"], row["selected"]) for row in rows),
         "tasks": tasks,
     }
 

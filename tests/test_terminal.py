@@ -197,9 +197,16 @@ def test_logits_that_are_no_numbers_are_no_answer(run: Any, facts: str, unsound:
 
 
 def test_scores_that_say_nothing_are_said(run: Any, facts: str, unsound: Any) -> None:
-    code, _, err = run("ask", QUESTION, "--passages", facts, "--weights", unsound(0), "--ops", "numpy")
+    words = ("--passages", facts, "--weights", unsound(0), "--ops", "numpy", "--m", "1")
+    code, _, err = run("ask", QUESTION, *words)
     assert code == 0
-    assert "all 2 passages have the same score" in err
+    assert "all 2 passages have the same score: retrieval's order chose" in err
+    questions = str(Path(facts).with_name("q.jsonl"))
+    write_text(questions, json.dumps({"input": QUESTION, "output": ["x"]}) + "\n")
+    code, out, err = run("evaluate", questions, *words, "--json")
+    assert (code, json.loads(out)["undecided"]) == (0, 1)
+    assert "1 of 1 questions: all passages have the same score" in err
+    assert run("ask", QUESTION, *words[:-2])[2].count("same score") == 0  # all are read
 
 
 def test_trace_shows_what_is_not_finite_and_says_so(run: Any, tmp_path: Path, unsound: Any) -> None:

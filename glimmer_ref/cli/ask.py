@@ -57,7 +57,7 @@ def print_notes(answer: Any) -> None:
         if words:
             note(f"glimmer-ref: note: {what}: {', '.join(words)}")
     if answer.undecided:
-        note(f"glimmer-ref: note: all {len(answer.scores)} passages have the same score: the order is retrieval's")
+        note(f"glimmer-ref: note: all {len(answer.scores)} passages have the same score: retrieval's order chose")
 
 
 def document(answer: Any, question: str) -> dict[str, Any]:

@@ -115,9 +115,9 @@ def _print(args: argparse.Namespace, precision: str, results: list[dict[str, Any
     else:
         print_table(head | results[0])
     for row in results:
-        if row["equal_scores"]:
-            said = f"{row['equal_scores']} of {row['questions']} questions: all passages have the same score"
-            note(f"glimmer-ref: note: k={row['k']}: {said}, and the order is retrieval's")
+        if row["undecided"]:
+            said = f"{row['undecided']} of {row['questions']} questions: all passages have the same score"
+            note(f"glimmer-ref: note: k={row['k']}: {said}, and retrieval's order chose")
 
 
 def _shares(row: dict[str, Any]) -> list[str]:
