@@ -12,11 +12,14 @@ from typing import Any
 
 import matplotlib
 import pytest
+from learning import write_world
 from matplotlib import pyplot as plt
 
 from glimmer_ref import pictures, sweep
 from glimmer_ref.disk.write import write_text
 from glimmer_ref.errors import Refused
+from glimmer_ref.train import loop
+from glimmer_ref.train.recipe_file import read_recipe
 from glimmer_ref.train.report import CURVES, LOG, draw_curves
 
 TEXTS = ["Ba$$in", "$_$", r"$\foo$", "$1$", "$", "東京 राजधानी \U0001f600", "\x1b[31m\0", "_hidden", "a\nb", r"\frac{"]
@@ -132,6 +135,19 @@ def test_nobody_else_asks_for_a_backend() -> None:
         text = path.read_text("utf-8")
         assert "matplotlib.use" not in text and "import pyplot" not in text, path
         assert "savefig" not in text or path.name == "pictures.py", path
+
+
+def test_training_goes_on_without_its_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(folder: Path) -> None:
+        raise Refused(f"{folder}", "a place that can be written", "No space left on device")
+
+    monkeypatch.setattr(loop, "draw_curves", full)
+    write_text(tmp_path / "recipe.toml", write_world(tmp_path))
+    changes = ["stages.0.steps=1", "stages.1.steps=1"]
+    said: list[str] = []
+    state = loop.train(read_recipe(tmp_path / "recipe.toml", changes), tmp_path / "out", "numpy", say=said.append)
+    assert state.step == 2 and (tmp_path / "out" / "last").is_dir()
+    assert [line for line in said if line.startswith("no curves: ") and line.endswith("got No space left on device")]
 
 
 def test_curves_of_training_and_of_a_sweep(tmp_path: Path) -> None:

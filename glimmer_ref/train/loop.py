@@ -264,8 +264,11 @@ def _judge(run: Run, log: Log, line: Line) -> None:
     run.state = run.state.moved(seconds=run.state.seconds + time.monotonic() - start)
     log.write({**record, "seconds": round(run.state.seconds, 1)})
     run.save()
-    draw_curves(run.out)
-    words = evaluated(record)
     line.clear()
+    try:
+        draw_curves(run.out)
+    except Refused as error:  # what was learnt is not given up for a picture
+        run.say(f"no curves: {error}")
+    words = evaluated(record)
     line.judged = f"  dev: {words}"
     run.say(f"step {run.state.step}  {words}  {run.state.seconds:.0f} s")
