@@ -115,7 +115,7 @@ def test_folders_of_another_kind_are_named(run: Any, tmp_path: Path) -> None:
         ((*ask, "--passages", data), "got a folder; name a file in it"),
         ((*ask, "--passages", "some/dataset"), "got no such place; a name on the Hugging Face hub, perhaps"),
         ((*ask, "--passages", "some/passages.jsonl"), "got No such file or directory"),
-        ((*ask, "--weights", data / "passages.jsonl"), "got a file where its folder should be"),
+        ((*ask, "--weights", data / "passages.jsonl"), "got a file"),
         (("retrieve", "x", "--index", model), "got a model's folder; it goes with --weights"),
         (("retrieve", "x", "--index", data / "passages.jsonl"), "got a file, not a folder"),
     ):

@@ -8,7 +8,8 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, BinaryIO
+from io import BufferedReader
+from typing import Any
 
 from ..errors import Refused
 from . import kinds
@@ -54,7 +55,7 @@ def _open(path: PathLike) -> int:
 
 
 @contextmanager
-def open_regular(path: PathLike) -> Iterator[BinaryIO]:
+def open_regular(path: PathLike) -> Iterator[BufferedReader]:
     """A regular file, open for reading bytes. Pipes and devices, which may never end, are refused.
 
     Raises:

@@ -67,7 +67,7 @@ def read_jsonl(path: str | Path) -> Iterator[tuple[str, dict[str, Any]]]:
         Refused: no such file, or as `jsonl`.
     """
     with open_regular(path) as file:
-        kind = kinds.of_bytes(file.peek(kinds.HEAD)[: kinds.HEAD])  # type: ignore[attr-defined]
+        kind = kinds.of_bytes(file.peek(kinds.HEAD)[: kinds.HEAD])
         if kind is not None and kind != kinds.UTF_16:  # which is told by line, as other encodings are
             raise Refused(str(path), "JSON, one object a line", *kind)
         yield from jsonl(file, str(path))
