@@ -68,6 +68,16 @@ class Answer:
     borrowed: dict[str, str] = field(default_factory=dict, repr=False)
     unknown: list[str] = field(default_factory=list, repr=False)
 
+    @property
+    def undecided(self) -> bool:
+        """Has every passage the same score, so that retrieval's order chose those that were read?"""
+        return undecided(self.scores, self.selected)
+
+
+def undecided(scores: Sequence[float] | np.ndarray | None, selected: Sequence[Any]) -> bool:
+    """Are all scores the same, though not all passages were read?"""
+    return scores is not None and len(selected) < len(scores) and all(x == scores[0] for x in scores)
+
 
 def by_stage(macs: Mapping[str, int]) -> dict[str, int]:
     """A count with each stage's attention added to the stage."""

@@ -1,13 +1,23 @@
 """The one error that a user's input can cause."""
 
+import re
+
+# What a terminal would obey (control characters, ends of lines, changes of the direction of writing) or could not
+# encode (halves of surrogate pairs).
+UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def escaped(text: str) -> str:
+    r"""Text that a terminal shows and does not obey: escapes such as `\x1b` in place of what is `UNSAFE`."""
+    return UNSAFE.sub(lambda found: ascii(found[0])[1:-1], text)
+
 
 def shown(text: str) -> str:
-    r"""Text as one line of a terminal: white space squeezed, and what is not printable escaped, as `\x1b`.
+    """Text as one line of a terminal: white space squeezed, and the rest `escaped`.
 
     Names in files of others may hold line breaks, or sequences that a terminal would obey.
     """
-    line = " ".join(text.split())
-    return line if line.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line)
+    return escaped(" ".join(text.split()))
 
 
 class Refused(ValueError):

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from .answer import undecided
 from .errors import Refused
 from .progress import Show
 from .reader import Answer, Reader
@@ -142,7 +143,8 @@ def summary(rows: Iterable[dict[str, Any]]) -> dict[str, Any]:
 
     "score" is exact match or accuracy, whichever a task is judged by. "samples_per_tflop" counts 10^12 multiply-adds
     of the paper's algorithm, by shapes: all that is computed per question, so not the passages' memory, which was there
-    before. "questions_per_second" is wall time of what this machine did, retrieval by words included.
+    before. "questions_per_second" is wall time of what this machine did, retrieval by words included. "undecided"
+    counts the questions whose passages all had the same score, though not all were read.
     """
     rows = list(rows)
     by_task: dict[str, list[dict[str, Any]]] = {}
@@ -165,6 +167,7 @@ def summary(rows: Iterable[dict[str, Any]]) -> dict[str, Any]:
         "seconds": seconds,
         "questions_per_second": len(rows) / seconds if seconds else None,
         "samples_per_tflop": len(rows) * 1e12 / macs if macs else None,
+        "undecided": sum(undecided(row["scores"], row["selected"]) for row in rows),
         "tasks": tasks,
     }
 

@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from .errors import Refused
+from .errors import shown
+from .pictures import picture
 from .reader import Answer
 
 KEPT, DROPPED = "#1f6f8b", "#c9c9c9"  # they differ in lightness too, so that greyscale keeps them apart
@@ -14,32 +15,22 @@ KEPT, DROPPED = "#1f6f8b", "#c9c9c9"  # they differ in lightness too, so that gr
 
 def _label(answer: Answer, row: int) -> str:
     passage = answer.passages[row]
-    text = f"{passage.title or passage.text}"
-    return f"{text[:26]}{'..' if len(text) > 26 else ''}  ({passage.id})"
+    text = shown(passage.title or passage.text)
+    return f"{text[:26]}{'..' if len(text) > 26 else ''}  ({shown(passage.id)})"
 
 
 def plot_answer(answer: Answer, question: str, path: str) -> None:
     """Write a picture: bars of the scores, and a heat map of the answer tokens' attention.
 
     Raises:
-        Refused: a file that cannot be written, or a kind of picture that matplotlib does not know.
+        Refused: as `pictures.picture`.
     """
-    import matplotlib
-
-    matplotlib.use("agg")
-    from matplotlib import pyplot as plt
-
-    k = len(answer.passages)
-    figure, (left, right) = plt.subplots(1, 2, figsize=(13, max(3.2, 0.24 * k + 1.8)), layout="constrained")
-    figure.suptitle(f"{question}\n{answer.text}   ({answer.system}, log p {answer.log_probability:.2f})")
-    _bars(left, answer)
-    _attention(figure, right, answer)
-    try:
-        figure.savefig(path, dpi=110)
-    except (OSError, ValueError) as error:
-        raise Refused(str(path), "a picture file that can be written, like x.png", str(error)) from None
-    finally:
-        plt.close(figure)
+    said = f"{shown(answer.text)}   ({answer.system}, log p {answer.log_probability:.2f})"
+    size = (13, max(3.2, 0.24 * len(answer.passages) + 1.8))
+    with picture(path, 1, 2, size, dpi=110) as (figure, ((left, right),)):
+        figure.suptitle(f"{shown(question)}\n{said}")
+        _bars(left, answer)
+        _attention(figure, right, answer)
 
 
 def _bars(axes: Any, answer: Answer) -> None:
@@ -63,6 +54,6 @@ def _attention(figure: Any, axes: Any, answer: Answer) -> None:
         range(answer.attention.shape[1]), ["question", *(_label(answer, i) for i in answer.selected)], fontsize=8
     )
     steps = answer.attention.shape[0]
-    axes.set_xticks(range(steps), [*answer.tokens, "end"][:steps], rotation=45, ha="right", fontsize=8)
+    axes.set_xticks(range(steps), [*map(shown, answer.tokens), "end"][:steps], rotation=45, ha="right", fontsize=8)
     axes.set_title("share of cross-attention while each token is written", fontsize=10)
     figure.colorbar(image, ax=axes, label="mean over layers and heads")

@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
+from .terminal import watched
+
 T = TypeVar("T")
 Show = Callable[..., Iterable[Any]]  # `progress`, or what stands in its place
 
@@ -24,7 +26,7 @@ def progress(
         done: how many of them were done before (a resumed build).
         amount, unit: what else is counted, so far, and what it is: its rate is told too.
     """
-    begin, drawn, shown = time.monotonic(), 0.0, sys.stderr.isatty()
+    begin, drawn, shown = time.monotonic(), 0.0, watched()
     for count, item in enumerate(items, start=1):
         yield item
         now = time.monotonic()

@@ -98,7 +98,8 @@ class Reader:
             attention: also tell where the decoder looked.
 
         Raises:
-            Refused: an empty question or passage, m > k, k > passages, an unknown system.
+            Refused: an empty question or passage, m > k, k > passages, an unknown system; weights by which
+                logits or scores are not finite.
         """
         clock = Clock(self.ops)
         known = source if isinstance(source, Memory) else as_passages(source)
@@ -166,10 +167,11 @@ class Reader:
             chosen = [self._passages(source, r) for r in rows]
             read = [self._reading(text, some, source) for text, some in zip(questions, chosen, strict=True)]
             q = self._questions(questions, read)
-        with self.limited():
+        with self.limited(), _quietly():
             passages = self._inputs(listener, clock, source, np.concatenate(rows), system, read, chosen)
             got = SYSTEMS[system](listener, self.model, q, passages, counts, m)
             answers = fid.greedy(listener, self.model, got.memory, self.config.answer_tokens)
+        _check_finite([a.log_probability for a in answers], got.scores)
         starts = np.cumsum(counts)[:-1]
         lengths, none = np.split(passages.lengths, starts), [None] * len(rows)
         scores = none if got.scores is None else np.split(got.scores, starts)
@@ -266,8 +268,21 @@ class Reader:
         only: str | None = None,
     ) -> dict[str, np.ndarray]:
         """Every named array of one run, from token ids. See `trace_ids`."""
-        with self.limited():
+        with self.limited(), _quietly():
             return trace_ids(self.ops, self.model, question, passages, target, system, m, only)
+
+
+def _quietly() -> np.errstate:
+    """Where NumPy warns of nothing: what is not finite is told in the end, once."""
+    return np.errstate(over="ignore", invalid="ignore", divide="ignore")
+
+
+def _check_finite(log_probabilities: list[float], scores: np.ndarray | None) -> None:
+    """Refuse what is no answer: one NaN among a step's logits makes its log-probability one."""
+    for what, numbers in (("log-probability of the answer", log_probabilities), ("scores", scores)):
+        if numbers is not None and not np.isfinite(numbers).all():
+            do = "are these the weights that were trained? float64 holds larger numbers than float32"
+            raise Refused(what, "finite numbers", "NaN or an infinity", do)
 
 
 def bundled() -> Path:

@@ -17,6 +17,7 @@ from .disk.write import write_text
 from .errors import Refused
 from .evaluate import judged, summary
 from .params.tree import leaves
+from .pictures import picture
 from .progress import Show
 from .reader import Reader
 from .retrieval.manifest import difference, digest_of, weights_digest
@@ -114,7 +115,7 @@ def facts(
 
 def _write(path: Path, document: Mapping[str, Any]) -> None:
     """A JSON file that appears whole or not at all."""
-    write_text(path, json.dumps(document, indent=1, ensure_ascii=False) + "\n")
+    write_text(path, json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def _hold(folder: Path, mine: Mapping[str, Any]) -> None:
@@ -170,6 +171,10 @@ def _alone(path: Path) -> Iterator[IO[bytes]]:
         yield file
 
 
+def _line(row: Mapping[str, Any]) -> str:
+    return json.dumps(row, ensure_ascii=False, default=lambda x: x.tolist(), allow_nan=False) + "\n"
+
+
 def _answer(
     path: Path,
     reader: Reader,
@@ -184,8 +189,7 @@ def _answer(
         rows = _done(file, questions)
         rest = questions[len(rows) :]
         for batch in judged(reader, rest, memory, system, *setting, show) if rest else ():
-            lines = [json.dumps(row, ensure_ascii=False, default=lambda x: x.tolist()) + "\n" for row in batch]
-            file.write("".join(lines).encode())
+            file.write("".join(map(_line, batch)).encode())
             file.flush()
             rows += batch
     return rows
@@ -272,18 +276,20 @@ def draw(results: Sequence[Mapping[str, Any]], system: str, path: str | Path) ->
     """Figure 3's curves of one's own model: score against k and the algorithm's cost, a line for each m.
 
     Raises:
-        Refused: a file that cannot be written.
+        Refused: as `pictures.picture`.
     """
-    import matplotlib
+    with picture(path, 1, 2, (11, 4.2), dpi=110, sharey=True) as (figure, (axes,)):
+        _curves(axes, results, system)
+        figure.legend(loc="outside lower center", ncols=6, frameon=False)
 
-    matplotlib.use("agg")
-    from matplotlib import pyplot as plt
 
-    figure, axes = plt.subplots(1, 2, figsize=(11, 4.2), sharey=True, layout="constrained")
+def _curves(axes: Any, results: Sequence[Mapping[str, Any]], system: str) -> None:
+    from matplotlib import colormaps
+
     ms = sorted({r["m"] for r in results}, key=lambda m: m or 0)
     for number, m in enumerate(ms):
         line = sorted((r for r in results if r["m"] == m and r["score"] is not None), key=lambda r: r["k"])
-        style = {"marker": "os^Dv<>"[number % 7], "color": plt.get_cmap("viridis")(number / len(ms)), "markersize": 5}
+        style = {"marker": "os^Dv<>"[number % 7], "color": colormaps["viridis"](number / len(ms)), "markersize": 5}
         name = system if m is None else f"m = {m}"
         axes[0].plot([r["k"] for r in line], [r["score"] for r in line], label=name, **style)
         axes[1].plot([r["samples_per_tflop"] for r in line], [r["score"] for r in line], **style)
@@ -292,7 +298,7 @@ def draw(results: Sequence[Mapping[str, Any]], system: str, path: str | Path) ->
             axes[1].annotate(f"k={r['k']}", place, xytext=(4, -10), textcoords="offset points", fontsize=8)
     axes[0].set_xlabel("k, passages retrieved")
     axes[0].set_ylabel("score, mean of tasks (%)")
-    axes[1].set_xlabel("questions per 10$^{12}$ multiply-adds")
+    axes[1].set_xlabel("questions per 10¹² multiply-adds")
     axes[1].set_xscale("log")
     axes[1].margins(x=0.12)
     for ticks in (axes[1].xaxis.set_major_formatter, axes[1].xaxis.set_minor_formatter):
@@ -302,10 +308,3 @@ def draw(results: Sequence[Mapping[str, Any]], system: str, path: str | Path) ->
     axes[0].set_xticks(ks if len(ks) <= 12 else ks[:: -(-len(ks) // 12)])
     for each in axes:
         each.grid(alpha=0.3)
-    figure.legend(loc="outside lower center", ncols=6, frameon=False)
-    try:
-        figure.savefig(path, dpi=110)
-    except (OSError, ValueError) as error:
-        raise Refused(str(path), "a picture file that can be written", str(error)) from None
-    finally:
-        plt.close(figure)

@@ -172,7 +172,7 @@ def test_latency_on_stated_and_measured_hardware(run: Run) -> None:
         ("--beta 1/3", "beta: a whole number of 8 layers"),
         ("--size huge", "size: one of small, base, large, xl, xxl; got 'huge'"),
         ("--size xl --config .", "either --size or --config; got both"),
-        ("--config /nowhere", "a config.json"),
+        ("--config /nowhere", "/nowhere: a readable file; got No such file"),
         ("--mode guess", "--mode: one of printed, figure2, full; got 'guess'"),
         ("--system rag", "--system: all, or some of fid, lumen, glimmer; got 'rag'"),
         ("sweep", "sweep: an axis, like --over k=5:100:5; got none"),
@@ -204,8 +204,8 @@ def test_latency_on_stated_and_measured_hardware(run: Run) -> None:
         ("--size xl published", "--size: not with flops published"),
         ("--mode printed storage", "--mode: not with flops storage"),
         ("--plot x.png storage", "--plot: not with flops storage"),
-        ("--plot x.nonsense", "x.nonsense: a picture file that can be written"),
-        ("--plot /nowhere/x.png", "/nowhere/x.png: a picture file that can be written"),
+        ("--plot x.nonsense", "x.nonsense: a name that ends in .png, .svg"),
+        ("--plot /nowhere/x.png", "/nowhere/x.png: a place that can be written"),
     ],
 )
 def test_nonsense_is_one_line_and_exit_code_2(run: Run, words: str, said: str) -> None:

@@ -195,3 +195,58 @@ def test_threads_forks_and_a_users_own_numba_cache(warm: Path, tmp_path: Path) -
 
 def test_without_compiling(tmp_path: Path) -> None:
     assert run(READY, tmp_path, NUMBA_DISABLE_JIT="1") == []
+
+
+NO_HOME = """
+import os, sys
+if hasattr(os, "getuid"):
+    import pwd
+    def nobody(*_):
+        raise KeyError("uid not found")
+    pwd.getpwuid = nobody
+import tempfile
+from pathlib import Path
+from glimmer_ref.ops import kernel_cache
+print(kernel_cache.root(), kernel_cache.folder())
+"""
+
+
+def _placed(place: Path, **settings: str) -> tuple[str, str]:
+    """Where kernels go for a user of whom nothing is known, the working directory being an empty folder."""
+    (place / "tmp").mkdir(exist_ok=True)
+    unknown = ("HOME", "XDG_CACHE_HOME", "GLIMMER_REF_CACHE", "USERPROFILE", "HOMEDRIVE", "HOMEPATH")
+    env = {k: v for k, v in os.environ.items() if k not in unknown}
+    env |= {"PYTHONPATH": str(PACKAGE.parent), "TMPDIR": str(place / "tmp"), **settings}
+    done = subprocess.run(
+        [sys.executable, "-c", NO_HOME], env=env, cwd=place, capture_output=True, text=True, timeout=120
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    root, folder = done.stdout.split()
+    return root, folder
+
+
+@pytest.mark.skipif(os.name != "posix", reason="who has no home is told by POSIX")
+@pytest.mark.parametrize("home", [None, "", "/no/such/home", "~", "relative"])
+def test_without_a_home_kernels_go_to_the_temporary_folder(tmp_path: Path, home: str | None) -> None:
+    root, folder = _placed(tmp_path, **({} if home is None else {"HOME": home}))
+    assert root == "None"
+    assert Path(folder).parent == tmp_path / "tmp" / f"glimmer_ref-{os.getuid()}"
+    assert Path(folder).parent.stat().st_mode & 0o777 == 0o700
+    assert [x.name for x in tmp_path.iterdir()] == ["tmp"]  # and no folder "~"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="who else may write to a folder is told by POSIX")
+@pytest.mark.parametrize("how", ["open to others", "a link", "a file"])
+def test_a_temporary_folder_of_somebody_else_is_not_used(tmp_path: Path, how: str) -> None:
+    """Kernels are run as they are found: nobody else may put one there."""
+    (tmp_path / "tmp").mkdir()
+    place = tmp_path / "tmp" / f"glimmer_ref-{os.getuid()}"
+    if how == "open to others":
+        place.mkdir()
+        place.chmod(0o777)
+    elif how == "a link":
+        (tmp_path / "theirs").mkdir()
+        place.symlink_to(tmp_path / "theirs")
+    else:
+        place.write_text("")
+    assert _placed(tmp_path)[1] == "None"

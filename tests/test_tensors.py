@@ -251,8 +251,8 @@ def test_a_million_empty_tensors_are_refused_before_the_library_sees_them(tmp_pa
 
 
 def test_folders_and_absent_files_are_refused(tmp_path: Path) -> None:
-    for path in (tmp_path, tmp_path / "absent"):
-        with pytest.raises(Refused, match="no such file"):
+    for path, said in ((tmp_path, "a folder"), (tmp_path / "absent", "no such file")):
+        with pytest.raises(Refused, match=f"got {said}"):
             map_tensors(path)
 
 

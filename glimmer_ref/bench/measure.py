@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import math
-import resource
 import statistics
 import sys
 import time
@@ -71,16 +70,20 @@ class Stages(Ops):
 
 
 def _status(field: str) -> int:
-    for line in Path("/proc/self/status").read_text().splitlines():
+    for line in Path("/proc/self/status").read_text("utf-8", "replace").splitlines():
         if line.startswith(field + ":"):
             return int(line.split()[1]) * 1024
     raise OSError(field)
 
 
 def peak_bytes() -> int:
-    """The most main memory this process has had, since `forget_peak` where the system can forget."""
+    """The most main memory this process has had, since `forget_peak` where the system can forget; 0 if untold."""
     with suppress(OSError):
         return _status("VmHWM")
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 0
     kilobytes = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * kilobytes
 
@@ -88,7 +91,7 @@ def peak_bytes() -> int:
 def forget_peak() -> None:
     """Let `peak_bytes` begin anew, on Linux; elsewhere it is the whole process's."""
     with suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5")
+        Path("/proc/self/clear_refs").write_text("5", "utf-8")
 
 
 def enough(wall: float, least: float = 0.5) -> int:

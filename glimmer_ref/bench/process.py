@@ -51,7 +51,7 @@ class Worker:
 
     def __init__(self, command: Sequence[str], threads: int) -> None:
         self.process = subprocess.Popen(
-            command, env=environment(threads), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            command, env=environment(threads), stdin=subprocess.PIPE, stdout=subprocess.PIPE, encoding="utf-8"
         )
 
     def ask(self, do: str, **more: Any) -> dict[str, Any]:
@@ -67,7 +67,7 @@ class Worker:
             self.process.stdin.write(json.dumps({"do": do, **more}) + "\n")
             self.process.stdin.flush()
             line = self.process.stdout.readline()
-        except BrokenPipeError:
+        except OSError:  # it has ended; on Windows this is no BrokenPipeError
             pass
         if not line:
             raise Refused(
@@ -80,7 +80,7 @@ class Worker:
 
     def close(self) -> None:
         """End it, kindly if it listens."""
-        with suppress(BrokenPipeError), self.process.stdin or nullcontext():
+        with suppress(OSError), self.process.stdin or nullcontext():
             pass
         try:
             self.process.wait(10)
@@ -140,7 +140,7 @@ def _open(make: Callable[[], Contestant]) -> Contestant | str:
 
 def serve(make: Callable[[], Contestant]) -> None:
     """Answer requests, a JSON line each, until there are no more; what anybody else prints goes to stderr."""
-    out = os.fdopen(os.dup(1), "w", buffering=1)
+    out = os.fdopen(os.dup(1), "w", buffering=1, encoding="utf-8", newline="\n")
     os.dup2(2, 1)
     contestant, jobs = _open(make), dict[str, _Prepared]()
     for line in sys.stdin:
@@ -153,4 +153,4 @@ def serve(make: Callable[[], Contestant]) -> None:
             answer = {"refused": str(error)}
         except MemoryError:
             answer = {"refused": "memory: not enough for this work"}
-        print(json.dumps(answer), file=out)
+        print(json.dumps(answer, allow_nan=False), file=out)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import argparse
 import gc
-import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from typing import NoReturn
 
-from .. import __version__
-from ..errors import Refused
+from .. import __version__, terminal
+from ..errors import Refused, shown
 
 COMMANDS = (
     "ask", "evaluate", "chunks", "index", "retrieve", "memory", "convert", "trace", "flops", "golden", "bench", "world",
@@ -18,9 +18,16 @@ COMMANDS = (
 )  # fmt: skip
 
 
+class Parser(argparse.ArgumentParser):
+    """argparse's own, whose errors repeat what was typed: escaped."""
+
+    def error(self, message: str) -> NoReturn:
+        super().error(shown(message))
+
+
 def parser(first: str | None = None) -> argparse.ArgumentParser:
     """The commands with their options; only that of the first word, if it is one, to start faster."""
-    top = argparse.ArgumentParser(
+    top = Parser(
         prog="glimmer-ref", description="GLIMMER, LUMEN and FiD: ask, evaluate, trace, and count what it costs."
     )
     top.add_argument("--version", action="version", version=f"glimmer-ref {__version__}")
@@ -30,25 +37,33 @@ def parser(first: str | None = None) -> argparse.ArgumentParser:
     return top
 
 
+def _refuse_empty(args: argparse.Namespace) -> None:
+    """No option means anything where it is empty; a shell's variable that is not set makes one so."""
+    for name, value in vars(args).items():
+        if value == "" or (isinstance(value, list) and "" in value):
+            raise Refused(name.replace("_", "-"), "a value", "an empty one", "is a shell variable not set?")
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; 0 if it did its work, 2 with one line on stderr if its input is bad."""
     gc.set_threshold(100_000)  # imports make many objects that stay: collecting among them took a tenth of start-up
+    terminal.open_closed()
     try:
         words = sys.argv[1:] if argv is None else argv
         args = parser(words[0] if words else None).parse_args(words)
+        _refuse_empty(args)
         return int(args.run(args) or 0)
     except Refused as error:
         message = str(error)
     except BrokenPipeError:  # whoever read our output has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        terminal.lead_nowhere()
         return 1
     except OSError as error:
         message = f"{error.filename or 'file'}: {error.strerror or error}"
     except MemoryError as error:
         message = f"memory: not enough for this; {error}; fewer passages or a smaller batch may fit"
     except KeyboardInterrupt:
-        message = "interrupted"
-        print(f"glimmer-ref: {message}", file=sys.stderr)
+        terminal.note("glimmer-ref: interrupted")
         return 130
-    print(f"glimmer-ref: error: {message}", file=sys.stderr)
+    terminal.note(f"glimmer-ref: error: {shown(message)}")
     return 2

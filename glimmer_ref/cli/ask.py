@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from typing import Any
 
-from ..errors import Refused
+from ..errors import Refused, shown
+from ..terminal import note, say, say_json
 from . import examples, options
 
 
@@ -35,27 +35,29 @@ def run(args: argparse.Namespace) -> None:
     reader = options.load_reader(args)
     source = options.open_source(args, reader)
     answer = reader.ask(args.question, source, args.system, args.k, args.m, attention=bool(args.plot))
-    note(answer)
-    if args.plot:
+    print_notes(answer)
+    if args.json:
+        say_json(document(answer, args.question))
+    else:
+        say(answer.text)
+        if args.explain:
+            explain(reader, answer)
+    if args.plot:  # last: an answer is not lost for a picture
         from ..plots import plot_answer
 
         plot_answer(answer, args.question, args.plot)
-    if args.json:
-        options.print_json(document(answer, args.question))
-        return
-    print(answer.text)
-    if args.explain:
-        explain(reader, answer)
 
 
-def note(answer: Any) -> None:
-    """On stderr, words that the vocabulary does not hold, and what became of them."""
+def print_notes(answer: Any) -> None:
+    """On stderr, words that the vocabulary does not hold, and what became of them; and scores that say nothing."""
     for words, what in (
         (answer.borrowed, "not in the vocabulary, borrowed a name for"),
         (answer.unknown, "the model's vocabulary does not hold"),
     ):
         if words:
-            print(f"glimmer-ref: note: {what}: {', '.join(words)}", file=sys.stderr)
+            note(f"glimmer-ref: note: {what}: {', '.join(words)}")
+    if answer.undecided:
+        note(f"glimmer-ref: note: all {len(answer.scores)} passages have the same score: retrieval's order chose")
 
 
 def document(answer: Any, question: str) -> dict[str, Any]:
@@ -96,12 +98,12 @@ def document(answer: Any, question: str) -> dict[str, Any]:
 def explain(reader: Any, answer: Any) -> None:
     """Two tables at 80 columns: the passages, and the cost of each stage beside the other systems'."""
     k, m = len(answer.passages), len(answer.selected)
-    print(f"\nlog p {answer.log_probability:.3f}; {answer.system} read {m} of {k} passages, {answer.retrieval}")
+    say("", f"log p {answer.log_probability:.3f}; {answer.system} read {m} of {k} passages, {answer.retrieval}")
     if answer.precision != "float32":
-        print(f"products in {answer.precision}")
-    print()
+        say(f"products in {answer.precision}")
+    say("")
     print_passages(answer)
-    print()
+    say("")
     print_costs(answer, reader.compare(answer))
 
 
@@ -110,13 +112,13 @@ def print_passages(answer: Any) -> None:
     dropped = [i for i in range(len(answer.passages)) if i not in answer.selected]
     if answer.scores is not None:
         dropped.sort(key=lambda i: -answer.scores[i])
-    print(f"{'':8}{'score':>9}  passage")
+    say(f"{'':8}{'score':>9}  passage")
     for i in [*answer.selected, *dropped]:
         score = "-" if answer.scores is None else f"{answer.scores[i]:.3f}"
         passage = answer.passages[i]
-        text = " ".join(f"{passage.id}  {passage.title}: {passage.text}".split())
+        text = shown(f"{passage.id}  {passage.title}: {passage.text}")
         text = text if len(text) <= 60 else text[:57] + "..."
-        print(f"{'kept' if i in answer.selected else 'dropped':8}{score:>9}  {text}")
+        say(f"{'kept' if i in answer.selected else 'dropped':8}{score:>9}  {text}")
 
 
 def _millions(macs: float | None) -> str:
@@ -136,19 +138,19 @@ def print_costs(answer: Any, costs: dict[str, dict[str, int]]) -> None:
     done, seconds = by_stage(answer.macs_done), answer.seconds
     columns = [*costs.values(), done]
     stages = {*seconds, *(stage for macs in columns for stage in macs)}
-    print(f"{'million multiply-adds':22}" + "".join(f"{name:>11}" for name in (*costs, "done")) + f"{'ms':>10}")
+    say(f"{'million multiply-adds':22}" + "".join(f"{name:>11}" for name in (*costs, "done")) + f"{'ms':>10}")
     titles = {**TITLES, "memory": "passages (stored)" if answer.stored else "passages (encoded)"}
     for stage in sorted(stages, key=list(TITLES).index):
         time = f"{1e3 * seconds[stage]:>10.2f}" if stage in seconds else ""
-        print(f"{titles[stage]:22}{''.join(_millions(macs.get(stage)) for macs in columns)}{time}")
+        say(f"{titles[stage]:22}{''.join(_millions(macs.get(stage)) for macs in columns)}{time}")
     wholes = [("all of it", not answer.stored)] + ([] if answer.stored else [("were they stored", False)])
     for title, encoded in wholes:
         sums = [sum(n for stage, n in macs.items() if encoded or stage != "memory") for macs in columns]
         time = f"{1e3 * sum(seconds.values()):>10.2f}" if encoded != answer.stored else ""
-        print(f"{title:22}{''.join(map(_millions, sums))}{time}")
-        print(f"{'  share of fid':22}" + "".join(f"{n / sums[list(costs).index('fid')]:>11.3f}" for n in sums))
-    print(f"By the paper's algorithm and shapes; done: what this run of {answer.system} did.")
-    print("One multiply-add is two FLOPs." + (" Stored passages are in no sum." if answer.stored else ""))
+        say(f"{title:22}{''.join(map(_millions, sums))}{time}")
+        say(f"{'  share of fid':22}" + "".join(f"{n / sums[list(costs).index('fid')]:>11.3f}" for n in sums))
+    say(f"By the paper's algorithm and shapes; done: what this run of {answer.system} did.")
+    say("One multiply-add is two FLOPs." + (" Stored passages are in no sum." if answer.stored else ""))
 
 
 TITLES = {

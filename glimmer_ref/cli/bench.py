@@ -6,7 +6,7 @@ import argparse
 from typing import Any
 
 from ..errors import Refused
-from . import options
+from ..terminal import say, say_json
 from .columns import grid
 
 GIGA = 1e9
@@ -59,9 +59,9 @@ def run(args: argparse.Namespace) -> None:
     session = Session(args.size, _works(args.work), _numbers(args.threads), args.precision, args.runs)
     document = measure(session)
     if args.json:
-        options.print_json(document)
+        say_json(document)
     else:
-        print("\n".join(table(document)))
+        say(*table(document))
     return None
 
 
@@ -75,9 +75,8 @@ def print_list(size: str) -> None:
         kind = KINDS[work.kind]
         total = sum(macs(work, config).values()) / GIGA
         rows.append([name, f"{total:,.2f}", f"{kind.units(work)} {kind.unit}s", kind.what])
-    for line in grid([f"T5.1.1-{size}", "GMACs", "of", "what"], rows):
-        print(line)
-    print("any of them with other numbers: glimmer-25-5:k=50:m=10, fid:k=3:n_p=128, decode:b=8")
+    say(*grid([f"T5.1.1-{size}", "GMACs", "of", "what"], rows))
+    say("any of them with other numbers: glimmer-25-5:k=50:m=10, fid:k=3:n_p=128, decode:b=8")
 
 
 def _cells(row: dict[str, Any]) -> list[str]:
@@ -87,7 +86,7 @@ def _cells(row: dict[str, Any]) -> list[str]:
     share = f"{row['share']:.2f} {'reads' if row['bound'] == 'reads' else 'peak'}"
     return [
         row["work"], str(row["threads"]), f"{row['seconds']:.4f}", f"{spread:.0%}", f"{row['cpu_seconds']:.4f}",
-        f"{row['macs'] / GIGA:.2f}", rate, share, f"{row['peak_bytes'] / 2**20:.0f}",
+        f"{row['macs'] / GIGA:.2f}", rate, share, f"{row['peak_bytes'] / 2**20:.0f}" if row["peak_bytes"] else "-",
     ]  # fmt: skip
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from . import options
+from ..terminal import say, say_json
 from .columns import grid
 
 
@@ -39,13 +39,13 @@ def run(args: argparse.Namespace) -> None:
 
     result = write_folder(args.folder, args.pages, args.tasks, args.words, not args.paragraphs, args.relevance)
     if args.json:
-        options.print_json(result)
+        say_json(result)
         return
-    print(
+    say(
         f"{args.folder}: {result['passages']:,} passages of {result['pages']:,} pages, "
         f"{result['pages_without_text']:,} of them without text"
     )
     if result["tasks"]:
         head = ["questions of", "kept", "dropped", "without gold"]
         rows = [[name, *(f"{n:,}" for n in counts.values())] for name, counts in result["tasks"].items()]
-        print("\n" + "\n".join(grid(head, rows)))
+        say("", *grid(head, rows))

@@ -3,31 +3,35 @@
 from __future__ import annotations
 
 import csv
-import sys
+import io
 import textwrap
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from typing import Any
+
+from ..errors import escaped
+from ..terminal import say
 
 BINARY = (("B", 1), ("KiB", 2**10), ("MiB", 2**20), ("GiB", 2**30), ("TiB", 2**40), ("PiB", 2**50))
 
 
 def show(lines: Sequence[str], note: str) -> None:
     """A table, and the assumptions behind it last."""
-    print("\n".join(line.rstrip() for line in lines))
-    print("\n" + textwrap.fill(note, 80))
+    say(*(line.rstrip() for line in lines), "", *textwrap.wrap(note, 80))
 
 
 def print_csv(rows: Sequence[Mapping[str, Any]]) -> None:
     """Rows under the names of their columns."""
-    writer = csv.DictWriter(sys.stdout, list(rows[0]), lineterminator="\n")
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows({key: escaped(x) if isinstance(x, str) else x for key, x in row.items()} for row in rows)
+    say(*text.getvalue().splitlines())
 
 
 def grid(head: Sequence[str], rows: Sequence[Sequence[str]], least: int = 0) -> list[str]:
     """Columns as wide as their widest cell, the first to the left, the others to the right."""
-    table = [head, *rows]
+    table = [[escaped(cell) for cell in row] for row in (head, *rows)]
     widths = [max(least if i else 0, *(len(row[i]) for row in table)) for i in range(len(head))]
     return [
         "  ".join([f"{row[0]:<{widths[0]}}", *(f"{c:>{w}}" for c, w in zip(row[1:], widths[1:], strict=True))])
@@ -38,7 +42,7 @@ def grid(head: Sequence[str], rows: Sequence[Sequence[str]], least: int = 0) -> 
 def print_facts(facts: Mapping[str, Any]) -> None:
     """A line for each, its name before it."""
     for name, value in facts.items():
-        print(f"{name.replace('_', ' '):20}{f'{value:,}' if isinstance(value, int) else value}")
+        say(f"{name.replace('_', ' '):20}{f'{value:,}' if isinstance(value, int) else value}")
 
 
 def binary(amount: Any) -> str:

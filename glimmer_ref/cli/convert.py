@@ -6,6 +6,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from ..terminal import say
+
 
 def add(commands: Any) -> None:
     """The command's options."""
@@ -52,7 +54,7 @@ def run(args: argparse.Namespace) -> None:
     text = _tokenizer_json(Path(args.t5))
     model = files.convert(args.t5, args.out, args.alpha, args.beta, args.seed, tokenizer_json=text, said=said)
     c = model.config
-    print(
+    say(
         f"{args.out}: {c.num_memory_layers} memory layers, {c.num_rerank_layers} live-A, "
         f"{c.num_live_layers - c.num_rerank_layers} live-B (alpha {c.alpha}, beta {c.beta})"
     )

@@ -9,6 +9,7 @@ from typing import Any
 
 from ..errors import Refused
 from ..progress import progress
+from ..terminal import note, say, say_json
 from . import options
 from .columns import grid
 
@@ -66,12 +67,12 @@ def run(args: argparse.Namespace) -> None:
         results = sweep.run(args.out, reader, questions, memory, args.system, settings, progress, retrieval)
         for setting in settings if args.kilt else ():
             sweep.kilt_predictions(args.out, setting, files)
-        if len(settings) > 1:
-            sweep.draw(results, args.system, Path(args.out) / sweep.PICTURE)
     else:
         k, m = settings[0]
         results = [{"k": k, "m": m, **evaluate(reader, questions, memory, args.system, k, m, progress)[0]}]
     _print(args, reader.precision, results)
+    if len(settings) > 1:
+        sweep.draw(results, args.system, Path(args.out) / sweep.PICTURE)
 
 
 def _settings(args: argparse.Namespace, reader: Any, passages: int) -> list[Any]:
@@ -123,11 +124,15 @@ def _retrieved(
 def _print(args: argparse.Namespace, precision: str, results: list[dict[str, Any]]) -> None:
     head = {"system": args.system, "precision": precision}
     if args.json:
-        options.print_json({**head, "settings": results} if args.sweep else head | results[0])
+        say_json({**head, "settings": results} if args.sweep else head | results[0])
     elif args.sweep:
         print_sweep(head, results)
     else:
         print_table(head | results[0])
+    for row in results:
+        if row["undecided"]:
+            said = f"{row['undecided']} of {row['questions']} questions: all passages have the same score"
+            note(f"glimmer-ref: note: k={row['k']}: {said}, and retrieval's order chose")
 
 
 def _shares(row: dict[str, Any]) -> list[str]:
@@ -142,13 +147,13 @@ def _said(head: dict[str, Any]) -> str:
 def print_table(result: dict[str, Any]) -> None:
     """One row a task, percentages."""
     m = "" if result["m"] is None else f" m={result['m']}"
-    print(f"{result['system']}  k={result['k']}{m}{_said(result)}")
+    say(f"{result['system']}  k={result['k']}{m}{_said(result)}")
     rows = [
         [name, f"{row['questions']:,}", row.get("measure", ""), *_shares(row)]
         for name, row in [*result["tasks"].items(), ("mean of tasks", result)]
     ]
-    print("\n".join(grid(["task", "questions", "measure", "score", "recall@m", "of retrieval"], rows)))
-    print(
+    say(*grid(["task", "questions", "measure", "score", "recall@m", "of retrieval"], rows))
+    say(
         f"{result['questions']} questions in {result['seconds']:.1f} s, {result['questions_per_second']:.1f} a second; "
         f"{result['samples_per_tflop']:,.1f} per TFLOP"
     )
@@ -156,10 +161,10 @@ def print_table(result: dict[str, Any]) -> None:
 
 def print_sweep(head: dict[str, Any], results: list[dict[str, Any]]) -> None:
     """One row a setting: means of tasks, and what it costs."""
-    print(f"{head['system']}{_said(head)}, {results[0]['questions']} questions, means of tasks")
+    say(f"{head['system']}{_said(head)}, {results[0]['questions']} questions, means of tasks")
     rows = [
         [str(r["k"]), "-" if r["m"] is None else str(r["m"]), *_shares(r), f"{r['questions_per_second']:.1f}",
          f"{r['samples_per_tflop']:,.1f}"]
         for r in results
     ]  # fmt: skip
-    print("\n".join(grid(["k", "m", "score", "recall@m", "of retrieval", "a second", "per TFLOP"], rows)))
+    say(*grid(["k", "m", "score", "recall@m", "of retrieval", "a second", "per TFLOP"], rows))

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import Refused
-from . import options
+from ..terminal import say, say_json
 
 if TYPE_CHECKING:
     from ..text.inputs import Question
@@ -52,19 +52,19 @@ def run(args: argparse.Namespace) -> None:
             }
             for q in chosen
         ]
-        options.print_json({"seed": args.seed, "questions": questions, "own": {"facts": facts, "command": own}})
+        say_json({"seed": args.seed, "questions": questions, "own": {"facts": facts, "command": own}})
         return
     for q in chosen:
-        print(f"# {q.task}")
-        print(command(q.text, args.weights))
+        say(f"# {q.task}")
+        say(command(q.text, args.weights))
         if args.explain:
-            print(f"#   {' | '.join(q.answers) or 'answer not told'}")
+            say(f"#   {' | '.join(q.answers) or 'answer not told'}")
     if not args.explain:
-        print("\n# Their answers: --examples --explain. Other questions: --seed 1.")
-    print("\n# Facts of your own, in the style of those that came with the model: facts.jsonl")
-    print("\n".join(facts))
-    print("# and a question about them:")
-    print(own)
+        say("", "# Their answers: --examples --explain. Other questions: --seed 1.")
+    say("", "# Facts of your own, in the style of those that came with the model: facts.jsonl")
+    say(*facts)
+    say("# and a question about them:")
+    say(own)
 
 
 def command(question: str, weights: str | None) -> str:

@@ -8,6 +8,7 @@ from fractions import Fraction
 from typing import Any
 
 from ..errors import Refused
+from ..terminal import say_json
 from . import options
 
 COUNTS = {
@@ -102,7 +103,7 @@ def run(args: argparse.Namespace) -> None:
             raise Refused(f"--{name.replace('_', '-')}", f"not with flops {args.action}", "one", "leave it out")
     document = (ACTIONS[args.action][0] if args.action else count)(args)
     if args.json:
-        options.print_json(plain_document(document))
+        say_json(plain_document(document))
     elif args.csv:
         columns.print_csv(plain_document(flops_tables.ROWS[args.action](document)))
     elif args.plot:

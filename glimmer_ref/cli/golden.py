@@ -8,12 +8,13 @@ from contextlib import contextmanager
 from typing import Any
 from xml.etree import ElementTree
 
+from ..disk.write import written
 from ..errors import Refused
 from ..golden import check
 from ..golden.show import lines
 from ..golden.starter import LANGUAGES, write
 from ..golden.ways_in import check_command
-from . import options
+from ..terminal import say, say_json
 
 CASE = "name of a bundled case, or a folder with case.json"
 
@@ -76,11 +77,12 @@ def run_check(args: argparse.Namespace) -> int:
         else:
             report = check_command(args.case, args.program, args.precision)
     if args.json:
-        options.print_json(report.to_json())
+        say_json(report.to_json())
     else:
-        print("\n".join(report.lines()))
+        say(*report.lines())
     if args.junit:
-        ElementTree.ElementTree(junit(report)).write(args.junit, encoding="utf-8", xml_declaration=True)
+        with written(args.junit) as file:
+            ElementTree.ElementTree(junit(report)).write(file, encoding="utf-8", xml_declaration=True)
     return report.code
 
 
@@ -110,22 +112,22 @@ def run_list(args: argparse.Namespace) -> None:
         cases = [check.open_case(name).about for name in check.bundled()]
     if args.json:
         keys = ("case", "kind", "system", "k", "m", "pins")
-        options.print_json([{key: a.get(key) for key in keys} | {"tensors": len(a["tensors"])} for a in cases])
+        say_json([{key: a.get(key) for key in keys} | {"tensors": len(a["tensors"])} for a in cases])
         return
     for about in cases:
-        print(f"{about['case']:26} {about['pins']}")
+        say(f"{about['case']:26} {about['pins']}")
 
 
 def run_show(args: argparse.Namespace) -> None:
     """Print a case."""
     with refused():
-        print("\n".join(lines(check.open_case(args.case))))
+        say(*lines(check.open_case(args.case)))
 
 
 def run_starter(args: argparse.Namespace) -> None:
     """Write the skeleton, and say where."""
     for path in write(args.lang, args.folder):
-        print(path)
+        say(str(path))
 
 
 def run_make(args: argparse.Namespace) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from ..errors import Refused
 from ..ops import TELLINGS
+from ..terminal import say, say_json
 from . import options
 from .columns import print_facts
 
@@ -55,7 +56,7 @@ def run_info(args: argparse.Namespace) -> None:
         verify(args.folder)
     _print(args)
     if args.verify and not args.json:
-        print(f"{'checksums':20}all equal")
+        say(f"{'checksums':20}all equal")
 
 
 def _print(args: argparse.Namespace) -> None:
@@ -64,6 +65,6 @@ def _print(args: argparse.Namespace) -> None:
     size = sum(entry["bytes"] for entry in read_files(args.folder).values())
     info = {"folder": str(Path(args.folder)), **read_facts(args.folder), "bytes_on_disk": size}
     if args.json:
-        options.print_json(info)
+        say_json(info)
         return
     print_facts(info)

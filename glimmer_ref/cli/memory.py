@@ -12,6 +12,7 @@ from typing import Any
 from ..config import SIZES
 from ..errors import Refused
 from ..progress import progress
+from ..terminal import say, say_json
 from . import options
 from .columns import binary, print_facts
 
@@ -69,7 +70,7 @@ def run_build(args: argparse.Namespace) -> None:
             reader.ops, reader.model, reader.tokenizer, args.passages, args.folder, args.store, args.shard_passages,
             workers=workers,
         )  # fmt: skip
-    print(f"{encoded} passages encoded now, {len(memory) - encoded} were there before")
+    say(f"{encoded} passages encoded now, {len(memory) - encoded} were there before")
     print_facts(memory.info())
 
 
@@ -132,7 +133,7 @@ def run_plan(args: argparse.Namespace) -> None:
         raise Refused("--size", "no --weights, and --count for the passages", "one of them")
     result = plan(*(_of_passages(args) if args.passages else _of_count(args)))
     if args.json:
-        options.print_json(result)
+        say_json(result)
         return
     for name, value in result.items():
         if isinstance(value, float):
@@ -141,7 +142,7 @@ def run_plan(args: argparse.Namespace) -> None:
             told = f"{value:,}" if isinstance(value, int) else value or "-"
         if name == "hours" and value is None:
             told = "say --rate, or name passages to measure with"
-        print(f"{name.replace('_', ' '):32}{told}{f'  ({binary(value)})' if name == 'bytes' else ''}")
+        say(f"{name.replace('_', ' '):32}{told}{f'  ({binary(value)})' if name == 'bytes' else ''}")
 
 
 def _of_passages(args: argparse.Namespace) -> tuple[Any, ...]:
@@ -192,8 +193,8 @@ def run_info(args: argparse.Namespace) -> None:
     if args.verify:
         memory.verify()
     if args.json:
-        options.print_json(memory.info())
+        say_json(memory.info())
     else:
         print_facts(memory.info())
         if args.verify:
-            print(f"{'checksums':20}all equal")
+            say(f"{'checksums':20}all equal")

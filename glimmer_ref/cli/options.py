@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
@@ -77,12 +76,12 @@ def open_source(args: argparse.Namespace, reader: Any) -> Any:
     from ..retrieval.memory import Memory
     from ..text.inputs import read_passages
 
-    if args.memory:
+    if args.memory is not None:
         memory = Memory.open(args.memory)
         memory.check(reader.ops, reader.model, reader.tokenizer.digest)
         return memory
-    path = args.passages or Path(args.weights or bundled()) / "passages.jsonl"
-    if not args.passages and not Path(path).exists():
+    path = Path(args.weights or bundled()) / "passages.jsonl" if args.passages is None else args.passages
+    if args.passages is None and not Path(path).exists():
         raise Refused("passages", f"--passages or --memory, for {args.weights} has none of its own", "neither")
     passages = list(read_passages(path))
     if not passages:
@@ -96,12 +95,3 @@ def open_memory(args: argparse.Namespace, reader: Any) -> Any:
 
     source = open_source(args, reader)
     return source if isinstance(source, Memory) else reader.memorize(source)
-
-
-def print_json(data: Any) -> None:
-    """One JSON document on stdout, NumPy's numbers as numbers."""
-    print(json.dumps(data, indent=1, ensure_ascii=False, default=_plain))
-
-
-def _plain(x: Any) -> Any:
-    return x.tolist()  # NumPy's arrays and numbers have it; anything else has no place in a document

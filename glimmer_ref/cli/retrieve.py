@@ -6,8 +6,9 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from ..errors import Refused
+from ..errors import Refused, shown
 from ..ops import TELLINGS
+from ..terminal import say, say_json
 from . import options
 from .columns import grid
 
@@ -59,12 +60,12 @@ def _one(args: argparse.Namespace) -> None:
     known = {p.id: p for p in read_passages(args.passages) if p.id in wanted} if args.passages else {}
     if args.json:
         found = [{"id": i, "score": float(s)} | _told(known.get(i)) for i, s in zip(ids, scores, strict=True)]
-        options.print_json({"question": args.question, "passages": found})
+        say_json({"question": args.question, "passages": found})
         return
     for rank, (i, s) in enumerate(zip(ids, scores, strict=True), 1):
         told = _told(known.get(i))
         line = f"{rank:>4}  {s:9.4f}  {i}"
-        print(f"{line}  {told['title']}: {told['text']}"[:80] if told else line)
+        say(f"{line}  {shown(': '.join(told.values()))}"[:80] if told else line)
 
 
 def _told(passage: Any) -> dict[str, str]:
@@ -118,12 +119,12 @@ def recalls(questions: Any, found: list[list[str]], k: int) -> list[dict[str, An
 
 def _tell(args: argparse.Namespace, rows: list[dict[str, Any]], dropped: int) -> None:
     if args.json:
-        options.print_json({"out": args.out, "k": args.k, "dropped": dropped, "tasks": rows})
+        say_json({"out": args.out, "k": args.k, "dropped": dropped, "tasks": rows})
         return
     head = [name.replace("_", " ") for name in rows[0]]
     body = [
         ["-" if x is None else f"{x:.1f}" if isinstance(x, float) else str(x) for x in row.values()] for row in rows
     ]
-    print("\n".join(grid(head, body)))
+    say(*grid(head, body))
     kept = sum(row["questions"] for row in rows) - dropped
-    print(f"{args.out}: {kept:,} questions with {args.k} candidates each" + f", {dropped:,} dropped" * (dropped > 0))
+    say(f"{args.out}: {kept:,} questions with {args.k} candidates each" + f", {dropped:,} dropped" * (dropped > 0))

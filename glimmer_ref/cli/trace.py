@@ -8,6 +8,7 @@ from typing import Any, cast
 
 from ..disk.read import read_json
 from ..errors import Refused
+from ..terminal import note, say
 from . import options
 
 
@@ -51,6 +52,8 @@ def read_inputs(path: str) -> dict[str, Any]:
 
 def run(args: argparse.Namespace) -> None:
     """Trace, write, and say what was written."""
+    import numpy as np
+
     from ..params import files
     from ..params.tensors import write_tensors
     from ..reader import Reader, bundled
@@ -61,8 +64,11 @@ def run(args: argparse.Namespace) -> None:
     arrays = reader.trace(data["question"], data["passages"], data.get("target"), args.system, args.m, args.only)
     if not arrays:
         raise Refused("--only", "a pattern that some name matches", repr(args.only))
+    unsound = next((name for name, x in arrays.items() if x.dtype.kind == "f" and not np.isfinite(x).all()), None)
+    if unsound is not None:
+        note(f"glimmer-ref: note: NaN or infinities, first in {unsound}")
     # The file format sorts its tensors; the order of the run is kept beside them.
     about = {"system": args.system, "ops": args.ops, "dtype": args.dtype, "precision": reader.precision}
     about["order"] = json.dumps(list(arrays))
     write_tensors(args.out, arrays, about)
-    print(f"{args.out}: {len(arrays)} arrays of {args.system} in {args.ops} {reader.precision}")
+    say(f"{args.out}: {len(arrays)} arrays of {args.system} in {args.ops} {reader.precision}")

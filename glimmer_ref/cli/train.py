@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 import json
 import signal
-import sys
 from pathlib import Path
 from typing import Any
 
 from ..ops import TELLINGS
+from ..terminal import note, say
 
 
 def add(commands: Any) -> None:
@@ -41,19 +41,16 @@ def run(args: argparse.Namespace) -> int:
     recipe = read_recipe(args.recipe, changes)
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # asked to end, it saves as with Ctrl-C
     try:
-        state = train(recipe, args.out, args.ops, args.threads, args.resume, say=_say)
+        state = train(recipe, args.out, args.ops, args.threads, args.resume)
     except KeyboardInterrupt:
         saved = (Path(args.out) / LAST).exists()
         words = f"go on with the same command and --resume: {args.out}" if saved else "nothing was learnt yet"
-        print(f"\nglimmer-ref: stopped; {words}", file=sys.stderr)
+        note("")
+        note(f"glimmer-ref: stopped; {words}")
         return 130
     finally:
         signal.signal(signal.SIGTERM, before)
     best = state.best
     if best is not None:
-        print(f"{args.out}/best: step {best['step']}, exact match {best['exact_match'] or 0:.1f} on dev")
+        say(f"{args.out}/best: step {best['step']}, exact match {best['exact_match'] or 0:.1f} on dev")
     return 0
-
-
-def _say(line: str) -> None:
-    print(line, flush=True)

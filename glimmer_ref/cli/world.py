@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from . import options
+from ..terminal import say, say_json
 from .columns import grid
 
 
@@ -39,13 +39,13 @@ def run(args: argparse.Namespace) -> None:
     names = list(dict.fromkeys(name.split("/")[0] for name in about["sha256"] if "/" in name))
     worlds = {name: statistics(folder / name, tokenizer) for name in progress(names, len(names), "counting")}
     if args.json:
-        options.print_json({**about, "vocabulary": tokenizer.size, "worlds": worlds})
+        say_json({**about, "vocabulary": tokenizer.size, "worlds": worlds})
         return
-    print(f"{folder}: seed {args.seed}, {len(names)} worlds, {tokenizer.size:,} words\n")
+    say(f"{folder}: seed {args.seed}, {len(names)} worlds, {tokenizer.size:,} words", "")
     print_worlds(worlds)
-    print(f"\n{names[-1]}, by task:\n")
+    say("", f"{names[-1]}, by task:", "")
     print_tasks(worlds[names[-1]]["tasks"])
-    print("\nrecall: all gold passages are among BM25's first 5, 25; in percent")
+    say("", "recall: all gold passages are among BM25's first 5, 25; in percent")
 
 
 def print_worlds(worlds: dict[str, Any]) -> None:
@@ -61,7 +61,7 @@ def print_worlds(worlds: dict[str, Any]) -> None:
         ]
         for name, w in worlds.items()
     ]
-    print("\n".join(grid(head, rows)))
+    say(*grid(head, rows))
 
 
 def print_tasks(tasks: dict[str, Any]) -> None:
@@ -76,4 +76,4 @@ def print_tasks(tasks: dict[str, Any]) -> None:
         ]
         for name, t in tasks.items()
     ]
-    print("\n".join(grid(head, rows)))
+    say(*grid(head, rows))

@@ -8,9 +8,11 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, BinaryIO
+from io import BufferedReader
+from typing import Any
 
 from ..errors import Refused
+from . import kinds
 
 PathLike = str | os.PathLike[str]
 
@@ -22,12 +24,22 @@ KINDS = (
     (stat.S_ISBLK, "a device"),
     (stat.S_ISSOCK, "a socket"),
 )
-MARKS = ((b"\xff\xfe", "UTF-16"), (b"\xfe\xff", "UTF-16"))  # byte order marks
+LATIN = kinds.Kind("other bytes; Latin-1 or Windows-1252, perhaps", "save it as UTF-8")
 
 
 def kind(mode: int) -> str:
     """What a file that is not regular is, from its `st_mode`."""
     return next((name for test, name in KINDS if test(mode)), "another kind of file")
+
+
+def _instead(path: PathLike, error: OSError) -> kinds.Kind:
+    """What is where a file was wanted."""
+    said = kinds.Kind(error.strerror or type(error).__name__)
+    if os.path.isdir(path):
+        return kinds.Kind("a folder", "name a file in it")
+    if isinstance(error, NotADirectoryError):
+        return kinds.Kind("a file where its folder should be")
+    return (kinds.is_published(os.fspath(path)) if isinstance(error, FileNotFoundError) else None) or said
 
 
 def _open(path: PathLike) -> int:
@@ -37,14 +49,13 @@ def _open(path: PathLike) -> int:
     try:
         return os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     except OSError as error:
-        got = "a folder" if os.path.isdir(path) else error.strerror or type(error).__name__
-        raise Refused(f"{path}", "a readable file", got) from None
+        raise Refused(f"{path}", "a readable file", *_instead(path, error)) from None
     except ValueError:  # a NUL in the name
         raise Refused(f"{path}", "the name of a file", "a character that no name has") from None
 
 
 @contextmanager
-def open_regular(path: PathLike) -> Iterator[BinaryIO]:
+def open_regular(path: PathLike) -> Iterator[BufferedReader]:
     """A regular file, open for reading bytes. Pipes and devices, which may never end, are refused.
 
     Raises:
@@ -54,7 +65,8 @@ def open_regular(path: PathLike) -> Iterator[BinaryIO]:
     try:
         mode = os.fstat(descriptor).st_mode
         if not stat.S_ISREG(mode):
-            raise Refused(f"{path}", "a regular file", kind(mode), "save its content to a file first")
+            do = "name a file in it" if stat.S_ISDIR(mode) else "save its content to a file first"
+            raise Refused(f"{path}", "a regular file", kind(mode), do)
         with open(descriptor, "rb", closefd=False) as file:
             yield file
     except OSError as error:
@@ -82,13 +94,11 @@ def decode(raw: bytes, place: str) -> str:
     Raises:
         Refused: another encoding, by its name where that can be told.
     """
-    other = next((name for mark, name in MARKS if raw.startswith(mark)), None)
     try:
-        if other is None:
-            return raw.removeprefix(b"\xef\xbb\xbf").decode()
+        return raw.removeprefix(b"\xef\xbb\xbf").decode()
     except UnicodeDecodeError:
-        other = "other bytes; Latin-1 or Windows-1252, perhaps"
-    raise Refused(place, "text in UTF-8", other, "save it as UTF-8")
+        kind = kinds.of_bytes(raw[: kinds.HEAD]) or LATIN
+    raise Refused(place, "text in UTF-8", *kind)
 
 
 def read_text(path: PathLike, most: int = MOST_JSON_BYTES) -> str:
@@ -138,7 +148,9 @@ def parse_json(text: str | bytes, place: str, what: str = "JSON", once: bool = F
     except RecursionError:
         raise Refused(place, what, "values nested too deeply") from None
     except ValueError as error:
-        raise Refused(place, what, str(error)[:120]) from None
+        begun = text.lstrip()[:1] in ("", "{", "[") and "\0" not in text[:4]  # JSON, but broken
+        kind = None if begun else kinds.of_bytes(text[: kinds.HEAD].encode("utf-8", "replace"))
+        raise Refused(place, what, *(kind or (str(error)[:120],))) from None
 
 
 def read_json(path: PathLike, what: str = "JSON", most: int = MOST_JSON_BYTES) -> Any:

@@ -35,7 +35,8 @@ def _straight(path: Path) -> Iterator[BinaryIO]:
     """A device or a pipe, written to as it stands: put in its place, a file would take its name away."""
     flags = os.O_WRONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
     descriptor = os.open(path, flags)  # of a pipe that nobody reads: refused by the system, at once
-    os.set_blocking(descriptor, True)
+    if hasattr(os, "set_blocking"):
+        os.set_blocking(descriptor, True)
     with open(descriptor, "wb") as file:
         yield file
 

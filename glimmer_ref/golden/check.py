@@ -38,6 +38,16 @@ NEAR, CLEAR = 0.3, 0.1  # decades of NMSE: as near is a likely cause, as much ne
 OTHER_FORM = (TypeError, LookupError, AttributeError, OverflowError, RecursionError)
 
 
+NPZ = "an .npz: safetensors.numpy.save_file(dict(numpy.load(OLD)), NEW) converts it"
+LOOKS = (  # what outputs are often in instead
+    (b"PK", f"a zip archive, PyTorch's, perhaps, or {NPZ}"),
+    (b"\x93NUMPY", "one array as .npy"),
+    (b"\x80", "a pickle"),
+    (b"\x1f\x8b", "a file packed by gzip"),
+    (b"\x89HDF", "an HDF5 file"),
+)
+
+
 class Unusable(ValueError):
     """Input that cannot be judged, told in one line: what, what was expected, what came."""
 
@@ -48,6 +58,11 @@ class Unusable(ValueError):
 def plain(name: str) -> str:
     """A name that somebody else chose, safe to print."""
     return json.dumps(name)[1:-1][:80]
+
+
+def shown(line: str) -> str:
+    """A line in ASCII, what a terminal would obey or a stream could not encode escaped."""
+    return "".join(c if " " <= c <= "~" else ascii(c)[1:-1] for c in line)
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -82,6 +97,9 @@ def read_tensors(path: str | Path) -> dict[str, np.ndarray]:
         raw = path.read_bytes()
     except OSError as error:
         raise Unusable(path, "a readable file", error.strerror) from None
+    other = next((words for begin, words in LOOKS if raw.startswith(begin)), None)
+    if other is not None and raw[8:9] != b"{":  # where a header begins; its length may look like anything
+        raise Unusable(path, "a safetensors file", f"what looks like {other}")
     length = int.from_bytes(raw[:8], "little")
     if length > MOST_HEADER_BYTES or 8 + length > len(raw):
         got = f"one of {length} bytes in a file of {len(raw)}"
@@ -405,9 +423,10 @@ def main(argv: list[str] | None = None) -> int:
     try:
         report = check(args.case, args.outputs, args.precision)
     except Unusable as error:
-        print(f"check: error: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"check: error: {shown(' '.join(str(error).split()))}", file=sys.stderr)
         return 2
-    print(json.dumps(report.to_json(), indent=1) if args.json else "\n".join(report.lines()))
+    said = [json.dumps(report.to_json(), indent=1, allow_nan=False)] if args.json else map(shown, report.lines())
+    print("\n".join(said))
     return report.code
 
 

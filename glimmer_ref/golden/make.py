@@ -15,9 +15,11 @@ import numpy as np
 
 from .. import __version__
 from ..arrays import bfloat16
+from ..disk.write import write_text
 from ..errors import Refused
 from ..ops import bind
 from ..params.tensors import Stored, write_tensors
+from ..terminal import say
 from . import case as cases
 from . import drift, operations, runs
 from .case import Case
@@ -273,8 +275,10 @@ def build(case: Case, folder: Path) -> None:
     written = {f"{part}.safetensors": folder / f"{part}.safetensors" for part in parts}
     for part, arrays in parts.items():
         write_tensors(written[f"{part}.safetensors"], arrays)
-    text = json.dumps(about(case, tensors, wrong, written), indent=1, sort_keys=True, ensure_ascii=False)
-    (folder / "case.json").write_bytes((text + "\n").encode())
+    text = json.dumps(
+        about(case, tensors, wrong, written), indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False
+    )
+    write_text(folder / "case.json", text + "\n")
     size = sum(path.stat().st_size for path in folder.iterdir())
     insist(case, size < MOST_BYTES, f"fewer than {MOST_BYTES} bytes", size)
 
@@ -284,7 +288,7 @@ def packed(case: Case, weights: Arrays) -> Mapping[str, Any]:
     return {name: Stored("BF16", bfloat16(x)) for name, x in weights.items()} if case.stored == "BF16" else weights
 
 
-def make(names: Sequence[str], folder: Path, show: Callable[[str], Any] = print) -> None:
+def make(names: Sequence[str], folder: Path, show: Callable[[str], Any] = say) -> None:
     """Write the cases of these names, or all, each into a folder of its name.
 
     Raises:

@@ -39,14 +39,15 @@ def lines(case: Case) -> Iterator[str]:
     yield f"# {about['kind']} {about.get('system', '')}, k = {about.get('k')}, m = {about.get('m')}; {about['licence']}"
     yield from (f"# {name}: {sentence}" for name, sentence in about.get("decisions", {}).items())
     yield ""
-    yield f"config = {json.dumps(about['config'], indent=1, ensure_ascii=False)}"
-    yield "\n# inputs"
+    yield from f"config = {json.dumps(about['config'], indent=1, ensure_ascii=False)}".split("\n")
+    yield from ("", "# inputs")
     yield from inputs(case.read("inputs"))
-    yield "\n# weights, in weights.safetensors"
+    yield from ("", "# weights, in weights.safetensors")
     yield from (f"{name} {x.dtype} {list(x.shape)}" for name, x in case.read("weights").items())
-    yield "\n# to arrive at, in forward order: name, symbol, shape, greatest NMSE in float32"
+    yield from ("", "# to arrive at, in forward order: name, symbol, shape, greatest NMSE in float32")
     for entry in about["tensors"]:
         most = f"{entry['tolerance']['float32']['nmse']:.1e}" if entry.get("tolerance") else "equal"
         yield f"{entry['name']:43} {entry.get('symbol') or '':24} {entry['shape']!s:10} {most}"
     for refusal in about.get("refusals", []):
-        yield f"\n# {refusal['name']}: {json.dumps(refusal['change'])}\n# must end in: {refusal['expected']}"
+        yield from ("", f"# {refusal['name']}: {json.dumps(refusal['change'])}")
+        yield f"# must end in: {refusal['expected']}"

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
+from ..disk.write import write_text
 from ..errors import Refused
 from . import check
 
@@ -55,8 +55,8 @@ def write(language: str, folder: str | Path) -> list[Path]:
             raise Refused(f"{path}", "a new file", "one that is there already", "choose another folder")
     try:
         Path(folder).mkdir(parents=True, exist_ok=True)
-        paths[0].write_text(source, encoding="utf-8")
-        shutil.copyfile(check.__file__, paths[1])
+        for path, text in zip(paths, (source, Path(check.__file__).read_text(encoding="utf-8")), strict=True):
+            write_text(path, text)
     except OSError as error:
         raise Refused(f"{folder}", "a folder that can be written", error.strerror or str(error)) from None
     return paths

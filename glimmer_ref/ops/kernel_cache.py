@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
 import sys
 import tempfile
 from collections.abc import Callable
@@ -22,6 +23,8 @@ import llvmlite.binding as llvm
 import numba
 import numpy as np
 from numba.core.errors import NumbaError
+
+from ..terminal import note
 
 SECONDS = 16  # to compile all kernels for float32, measured: benchmarks/start.py
 HARMLESS = ("NUMBA_CACHE_DIR", "NUMBA_NUM_THREADS", "NUMBA_THREADING_LAYER")  # settings that change no code
@@ -41,30 +44,63 @@ def _digest() -> str:
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
 
 
-def root() -> Path:
-    """Where kernels are kept: $GLIMMER_REF_CACHE, else $XDG_CACHE_HOME or ~/.cache, and there glimmer_ref."""
+def root() -> Path | None:
+    """Where kernels are kept: $GLIMMER_REF_CACHE, else $XDG_CACHE_HOME or ~/.cache, and there glimmer_ref.
+
+    None where a user has no home: containers run programs under numbers that no list of users knows.
+    """
     if chosen := os.environ.get("GLIMMER_REF_CACHE"):
         return Path(chosen).absolute()
-    return Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")).absolute() / "glimmer_ref"
+    if caches := os.environ.get("XDG_CACHE_HOME"):
+        return Path(caches).absolute() / "glimmer_ref"
+    home = Path(os.path.expanduser("~"))  # as it stands if it cannot be told; the root if HOME is empty
+    return home / ".cache" / "glimmer_ref" if home.is_absolute() and home.name and home.is_dir() else None
 
 
-@cache
-def folder() -> Path | None:
-    """The folder of this digest, made if need be; None if nothing can be written there.
+def _temporary() -> Path:
+    """A folder for this user in the system's temporary one, in which anybody may make folders."""
+    return Path(tempfile.gettempdir(), f"glimmer_ref-{os.getuid() if hasattr(os, 'getuid') else 'cache'}").absolute()
 
-    Folders of other digests are left alone: another version of this package may be using them.
-    """
-    path = root() / f"kernels-{_digest()}"
+
+def _ours_alone(path: Path) -> bool:
+    """Could nobody else have put kernels there, which are run as they are?"""
+    about = path.lstat()
+    if not stat.S_ISDIR(about.st_mode):
+        return False
+    return not hasattr(os, "getuid") or (about.st_uid == os.getuid() and not about.st_mode & 0o022)
+
+
+def _made(path: Path) -> bool:
+    """Is the folder there, made if need be, and can files be written to it?"""
     try:
         path.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=path).close()
     except OSError:
+        return False
+    return True
+
+
+@cache
+def folder() -> Path | None:
+    """The folder of this digest, made if need be: in `root`, else for this user in the temporary folder, else None.
+
+    Folders of other digests are left alone: another version of this package may be using them.
+    """
+    name = f"kernels-{_digest()}"
+    if (chosen := root()) is not None and _made(chosen / name):
+        return chosen / name
+    if "GLIMMER_REF_CACHE" in os.environ:  # wanted there or nowhere
         return None
-    return path
+    with suppress(OSError):
+        other = _temporary()
+        other.mkdir(mode=0o700, exist_ok=True)
+        if _ours_alone(other) and _made(other / name):
+            return other / name
+    return None
 
 
 def _tell(line: str) -> None:
-    print(f"glimmer_ref: {line}", file=sys.stderr, flush=True)
+    note(f"glimmer_ref: {line}")
 
 
 def _compiled(loop: Callable[..., None], keep: bool, signature: Any = None) -> Any:
@@ -137,7 +173,8 @@ def ready(warm: Callable[[], None]) -> None:
     if settings.DISABLE_JIT:
         pass
     elif kept is None:
-        _tell(f"compiling kernels (about {SECONDS} s); not kept: {root()} cannot be written; set GLIMMER_REF_CACHE")
+        place = root() or "the temporary folder"
+        _tell(f"compiling kernels (about {SECONDS} s); not kept: {place} cannot be written; set GLIMMER_REF_CACHE")
     elif not any(kept.glob("*/*.nbc")):
         _tell(f"compiling kernels for this machine, once (about {SECONDS} s); kept in {kept}")
     warm()

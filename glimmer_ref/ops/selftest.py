@@ -16,6 +16,7 @@ import numpy as np
 
 from ..arrays import places
 from ..errors import Refused
+from ..terminal import note, say
 from . import TELLINGS, Ops, Spans, bind
 
 # Largest difference by the largest number: float32's own noise at these sizes, and operands rounded to bfloat16.
@@ -156,12 +157,12 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="small sizes")
     args = parser.parse_args()
     try:
-        lines = run(args.ops, QUICK if args.quick else REAL, ("float32", "float64"), print)
+        lines = run(args.ops, QUICK if args.quick else REAL, ("float32", "float64"), say)
     except Refused as refused:
-        print(refused, file=sys.stderr)
+        note(str(refused))
         return 2
     wrong = sum(not line.ok for line in lines)
-    print(f"{len(lines) - wrong} of {len(lines)} right")
+    say(f"{len(lines) - wrong} of {len(lines)} right")
     return 1 if wrong else 0
 
 

@@ -164,7 +164,7 @@ def _refuse_occupied(folder: Path) -> None:
 
 
 def _write(path: Path, text: str) -> None:
-    with path.open("w", encoding="utf-8") as file:
+    with path.open("w", encoding="utf-8", newline="\n") as file:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
@@ -187,7 +187,7 @@ def save(folder: PathLike, model: Model, tokenizer_json: str | None = None) -> N
     try:
         temporary.mkdir()
         write_tensors(temporary / "model.safetensors", leaves(model))
-        _write(temporary / "config.json", json.dumps(model.config.to_json(), indent=1) + "\n")
+        _write(temporary / "config.json", json.dumps(model.config.to_json(), indent=1, allow_nan=False) + "\n")
         if tokenizer_json is not None:
             _write(temporary / "tokenizer.json", tokenizer_json)
         temporary.rename(folder)

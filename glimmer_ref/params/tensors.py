@@ -12,6 +12,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
+from ..disk import kinds
 from ..disk.write import written
 from ..errors import Refused
 from .foreign import SAFETENSORS, refuse_file
@@ -140,8 +141,13 @@ def map_tensors(path: str | os.PathLike[str]) -> dict[str, Stored]:
     try:
         size = path.stat().st_size if path.is_file() else -1
         if size < 8:
-            raise Refused(f"{path}", "a safetensors file", "no such file" if size < 0 else f"{size} bytes")
+            got = "a folder" if path.is_dir() else "no such file" if size < 0 else f"{size} bytes"
+            raise Refused(f"{path}", "a safetensors file", got)
         with path.open("rb") as file:
+            kind = kinds.of_bytes(file.read(kinds.HEAD))
+            if kind is not None and kind != kinds.SAFETENSORS:
+                raise Refused(f"{path}", "a safetensors file", *kind)
+            file.seek(0)
             header, begin = _header(path, file, size)
             _validate(path)
             everything = np.memmap(file, np.uint8, "r")
@@ -227,5 +233,5 @@ def write_tensors(
         for chunk in _chunks(tensors.values()):
             file.write(chunk.data)
         file.flush()
-        if Path(file.name).is_file():  # a device cannot be read back
+        if not isinstance(file.name, int):  # a device, which cannot be read back, has a number in place of a name
             _validate(Path(file.name))

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from ..arrays import Ints, offsets
+from ..disk import kinds
 from ..disk.read import read_json
 from ..disk.write import sha256, write_text
 from ..errors import Refused
@@ -25,7 +26,7 @@ INDEX, FACTS = "index.json", "build.json"
 
 def _read(path: Path) -> dict[str, Any]:
     if not path.exists():
-        raise Refused(str(path.parent), f"an index, with {path.name}", "none")
+        raise Refused(str(path.parent), f"an index, with {path.name}", *kinds.instead_of_folder(path.parent))
     document = read_json(path, "the words of an index")
     if not isinstance(document, dict):
         raise Refused(str(path), "the words of an index", "something else", "build it again")

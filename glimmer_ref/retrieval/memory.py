@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from ..arrays import Arriving, Ints, States, offsets, places
+from ..disk import kinds
 from ..disk.write import sha256
 from ..errors import Refused
 from ..ops import Ops
@@ -55,7 +56,7 @@ def _check_size(path: Path, size: int) -> None:
 def _refuse_unfinished(folder: str | Path, path: Path) -> None:
     made = "a folder made by: glimmer-ref memory build"
     if not path.is_dir():
-        raise Refused(f"memory {folder}", made, "no such folder")
+        raise Refused(f"memory {folder}", made, *kinds.instead_of_folder(path))
     shards = len(list(path.glob(shard_name(0).replace("00000", "*"))))
     if shards or (path / LOCK).exists():
         raise Refused(
@@ -65,7 +66,7 @@ def _refuse_unfinished(folder: str | Path, path: Path) -> None:
             "run the same command again to resume"
             + (f"; {QUARANTINE} says what failed" if (path / QUARANTINE).exists() else ""),
         )
-    raise Refused(f"memory {folder}", made, f"no {MANIFEST}")
+    raise Refused(f"memory {folder}", made, *(kinds.of_folder(path) or (f"no {MANIFEST}",)))
 
 
 def bounds(lengths: Ints, tokens: int) -> list[int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mmap
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,7 +24,8 @@ def _advise(x: np.ndarray, advice: str) -> None:
     if isinstance(owner, mmap.mmap) and hasattr(mmap, advice) and x.size:
         end = x.ctypes.data + x.nbytes - np.frombuffer(owner, np.uint8).ctypes.data
         start = (end - x.nbytes) // mmap.PAGESIZE * mmap.PAGESIZE
-        owner.madvise(getattr(mmap, advice), start, end - start)
+        with suppress(OSError):  # advice that this file system does not take
+            owner.madvise(getattr(mmap, advice), start, end - start)
 
 
 def few_will_be_read(x: np.ndarray) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from ..disk import kinds
 from ..disk.read import MOST_JSON_BYTES, decode, open_regular, parse_json
 from ..errors import Refused
 
@@ -79,4 +80,7 @@ def read_jsonl(path: str | Path) -> Iterator[tuple[str, dict[str, Any]]]:
         Refused: no such file, no regular one, or as `jsonl`.
     """
     with open_regular(path) as file:
+        kind = kinds.of_bytes(file.peek(kinds.HEAD)[: kinds.HEAD])
+        if kind is not None and kind != kinds.UTF_16:  # which is told by line, as other encodings are
+            raise Refused(str(path), "JSON, one object a line", *kind)
         yield from jsonl(iter(lambda: file.readline(MOST_LINE + 1), b""), str(path))

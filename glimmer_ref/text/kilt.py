@@ -187,7 +187,7 @@ def write_lines(path: str | Path, records: Iterable[Record]) -> int:
     try:
         with written(path) as file:
             for record in records:
-                file.write((json.dumps(record) + "\n").encode("ascii"))
+                file.write((json.dumps(record, allow_nan=False) + "\n").encode("ascii"))
                 lines += 1
     except RecursionError:
         raise Refused(str(path), "values that are not nested deeply", "hundreds of levels") from None

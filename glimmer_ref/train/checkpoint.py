@@ -89,7 +89,7 @@ def _put(new: Path, folder: Path) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Write a text file and see it onto the disk."""
-    with path.open("w", encoding="utf-8") as file:
+    with path.open("w", encoding="utf-8", newline="\n") as file:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
@@ -111,7 +111,7 @@ def save(folder: Path, state: State, tokenizer_json: str, recipe: Mapping[str, A
         files.save(new, from_arrays(state.config, state.weights), tokenizer_json)
         if whole:
             write_tensors(new / MOMENTS, state.moments)
-        write_text(new / POSITION, json.dumps(position, indent=1, ensure_ascii=False) + "\n")
+        write_text(new / POSITION, json.dumps(position, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
         _sync(new)
         _put(new, folder)
     except (OSError, Refused) as error:

@@ -17,6 +17,7 @@ from ..listeners import Tape
 from ..ops import Ops, bind
 from ..params.tree import from_arrays, leaves
 from ..reader import Reader
+from ..terminal import say
 from ..text.sentencepiece import find_tokenizer_json
 from ..text.tokenizer import Tokenizer
 from .adafactor import Adafactor
@@ -128,7 +129,7 @@ def _tokenizer(recipe: Recipe, root: Path) -> Tokenizer:
         raise Refused(f"{recipe.model.init}", "a folder with tokenizer.json or spiece.model", "neither", "model.init?")
     with TemporaryDirectory() as place:
         path = Path(place) / "tokenizer.json"
-        path.write_text(text, encoding="utf-8")
+        path.write_text(text, encoding="utf-8", newline="\n")
         return Tokenizer(path)
 
 
@@ -191,7 +192,7 @@ def train(
     ops: str = "numba",
     threads: int | None = None,
     resume: bool = False,
-    say: Callable[[str], None] = print,
+    say: Callable[[str], None] = say,
 ) -> State:
     """Train as a recipe says, writing checkpoints `last` and `best`, log.jsonl and curves.png into `out`.
 
@@ -264,8 +265,11 @@ def _judge(run: Run, log: Log, line: Line) -> None:
     run.state = run.state.moved(seconds=run.state.seconds + time.monotonic() - start)
     log.write({**record, "seconds": round(run.state.seconds, 1)})
     run.save()
-    draw_curves(run.out)
-    words = evaluated(record)
     line.clear()
+    try:
+        draw_curves(run.out)
+    except Refused as error:  # what was learnt is not given up for a picture
+        run.say(f"no curves: {error}")
+    words = evaluated(record)
     line.judged = f"  dev: {words}"
     run.say(f"step {run.state.step}  {words}  {run.state.seconds:.0f} s")

@@ -12,7 +12,9 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any, TextIO
 
-from ..errors import Refused
+from ..errors import Refused, shown
+from ..pictures import picture
+from ..terminal import watched
 
 LOG, CURVES = "log.jsonl", "curves.png"
 SMOOTH = 50  # steps that a curve's point is the mean of
@@ -44,15 +46,17 @@ class Log:
         lines = read_log(self.path)
         kept = [line for line in lines if line["step"] <= (judged if "exact_match" in line else done)]
         try:
-            self.path.write_text("".join(json.dumps(r) + "\n" for r in kept), encoding="utf-8")
-            self._file: TextIO = self.path.open("a", encoding="utf-8")
+            self.path.write_text(
+                "".join(json.dumps(r, allow_nan=False) + "\n" for r in kept), encoding="utf-8", newline="\n"
+            )
+            self._file: TextIO = self.path.open("a", encoding="utf-8", newline="\n")
         except OSError as error:
             raise Refused(f"{self.path}", "a file that can be written", error.strerror or str(error)) from None
 
     def write(self, record: dict[str, Any]) -> None:
         """One line, there for whoever looks."""
         try:
-            self._file.write(json.dumps(record) + "\n")
+            self._file.write(json.dumps(record, allow_nan=False) + "\n")
             self._file.flush()
         except OSError as error:
             raise Refused(f"{self.path}", "room for a line", error.strerror or str(error), "make room") from None
@@ -72,7 +76,7 @@ class Line:
 
     def __init__(self, steps: int, done: int) -> None:
         self.steps, self.done = steps, done
-        self.begin, self.drawn, self.shown = time.monotonic(), 0.0, sys.stderr.isatty()
+        self.begin, self.drawn, self.shown = time.monotonic(), 0.0, watched()
         self.judged = ""
 
     def draw(self, record: dict[str, Any], stage: str) -> None:
@@ -123,16 +127,15 @@ def draw_curves(folder: Path) -> None:
     """Write curves.png from log.jsonl: losses, exact match by task, recall of the reranker and of retrieval.
 
     Raises:
-        Refused: a picture that cannot be written.
+        Refused: as `pictures.picture`.
     """
-    import matplotlib
-
-    matplotlib.use("agg")
-    from matplotlib import pyplot as plt
-
     records = read_log(folder / LOG)
-    judged = [r for r in records if "exact_match" in r]
-    figure, (left, middle, right) = plt.subplots(1, 3, figsize=(16, 4), layout="constrained")
+    with picture(folder / CURVES, 1, 3, (16, 4), dpi=110) as (_, (row,)):
+        _curves(row, records, [r for r in records if "exact_match" in r])
+
+
+def _curves(row: Iterable[Any], records: list[dict[str, Any]], judged: list[dict[str, Any]]) -> None:
+    left, middle, right = row
     for name in ("lm", "pdist"):
         left.plot(*_smoothed(records, name), label=name)
     left.set_title("losses of training")
@@ -144,12 +147,6 @@ def draw_curves(folder: Path) -> None:
         axes.set_xlabel("step")
         if axes.get_legend_handles_labels()[0]:
             axes.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
-    try:
-        figure.savefig(folder / CURVES, dpi=110)
-    except OSError as error:
-        raise Refused(f"{folder / CURVES}", "a picture that can be written", error.strerror or str(error)) from None
-    finally:
-        plt.close(figure)
 
 
 def _tasks(axes: Any, judged: Iterable[dict[str, Any]]) -> None:
@@ -157,7 +154,7 @@ def _tasks(axes: Any, judged: Iterable[dict[str, Any]]) -> None:
     judged = list(judged)
     steps = [r["step"] for r in judged]
     for task in judged[-1]["tasks"] if judged else ():
-        axes.plot(steps, [r["tasks"].get(task) for r in judged], linewidth=0.8, label=task)
+        axes.plot(steps, [r["tasks"].get(task) for r in judged], linewidth=0.8, label=shown(task))
     axes.plot(steps, [r["exact_match"] for r in judged], linewidth=2.2, color="black", label="mean of tasks")
     of_gold = [r["exact_match_of_gold"] for r in judged]
     axes.plot(steps, of_gold, linewidth=2.2, color="black", linestyle=":", label="of gold passages alone")

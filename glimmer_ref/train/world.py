@@ -30,7 +30,7 @@ CUTS = (1, 5, 25)
 
 
 def _lines(records: Iterable[dict[str, Any]]) -> bytes:
-    return "".join(json.dumps(r, ensure_ascii=False) + "\n" for r in records).encode()
+    return "".join(json.dumps(r, ensure_ascii=False, allow_nan=False) + "\n" for r in records).encode()
 
 
 def _pages(world: World) -> Iterator[dict[str, Any]]:
@@ -145,7 +145,7 @@ def write(
     try:
         hashes = {name: _put(new / name, data) for name, data in _all_files(seed, train_worlds, SIZES[size], show)}
         about["sha256"] = hashes
-        _put(new / ABOUT, (json.dumps(about, indent=1) + "\n").encode())
+        _put(new / ABOUT, (json.dumps(about, indent=1, allow_nan=False) + "\n").encode())
         _check_free(folder)
         _swap(new, folder, aside)
     finally:

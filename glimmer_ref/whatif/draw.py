@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ..errors import Refused
+from ..errors import shown
+from ..pictures import picture
 from .documents import NAMES, describe
 from .modes import prefixed
 
@@ -33,22 +34,11 @@ def save(path: str, draw: Callable[[Any], None], height: float = 4.2) -> None:
     """One figure with one pair of axes, its legend above them where it covers nothing.
 
     Raises:
-        Refused: a file that cannot be written, or a kind of picture that matplotlib does not know.
+        Refused: as `pictures.picture`.
     """
-    import matplotlib
-
-    matplotlib.use("agg")
-    from matplotlib import pyplot as plt
-
-    figure, axes = plt.subplots(figsize=(8, height), layout="constrained")
-    try:
+    with picture(path, 1, 1, (8, height), dpi=120) as (figure, ((axes,),)):
         draw(axes)
-        axes.figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
-        figure.savefig(path, dpi=120)
-    except (OSError, ValueError) as error:
-        raise Refused(str(path), "a picture file that can be written, like x.png", str(error)) from None
-    finally:
-        plt.close(figure)
+        figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
 
 
 def bars(document: Document, path: str) -> None:
@@ -68,7 +58,7 @@ def bars(document: Document, path: str) -> None:
         axes.margins(x=0.12)
         axes.invert_yaxis()
         axes.set_xlabel(f"{prefix}MACs (multiply-adds) a question")
-        axes.set_title(f"Cost of one question, mode {document['mode']}\n{describe(document)}", fontsize=10)
+        axes.set_title(f"Cost of one question, mode {document['mode']}\n{shown(describe(document))}", fontsize=10)
 
     save(path, draw, height=3.8)
 
@@ -86,6 +76,8 @@ def lines(document: Document, path: str) -> None:
     prefix, unit = prefixed(max(row["macs"] for row in rows))
 
     def draw(axes: Any) -> None:
+        from matplotlib.ticker import LogFormatter  # the default one writes mathematics
+
         for system in dict.fromkeys(row["system"] for row in rows):
             own = [row for row in rows if row["system"] == system]
             x = [row[axis] if axis == "size" else float(row[axis]) for row in own]
@@ -93,12 +85,15 @@ def lines(document: Document, path: str) -> None:
                 x, [float(row["macs"] / unit) for row in own], label=NAMES[system], markersize=5, **STYLES[system]
             )
         axes.set_yscale("log" if axis == "size" else "linear")
+        if axis == "size":
+            axes.yaxis.set_major_formatter("{x:g}")
+            axes.yaxis.set_minor_formatter(LogFormatter())
         if axis != "size":
             axes.set_ylim(bottom=0)
         axes.grid(color="#dddddd")
         axes.set_xlabel(AXES[axis])
         axes.set_ylabel(f"{prefix}MACs (multiply-adds) a question")
-        axes.set_title(f"Cost of one question, mode {document['mode']}\n{describe(document, axis)}", fontsize=10)
+        axes.set_title(f"Cost of one question, mode {document['mode']}\n{shown(describe(document, axis))}", fontsize=10)
 
     save(path, draw)
 
@@ -136,7 +131,7 @@ def times(document: Document, path: str) -> None:
         axes.grid(color="#dddddd", which="both")
         axes.set_xlabel("questions at once (hollow: more than the memory holds)")
         axes.set_ylabel("least ms a question")
-        axes.set_title(f"Least time on {h['name']}, {h['dtype']}\n{describe(document)}", fontsize=10)
+        axes.set_title(f"Least time on {h['name']}, {h['dtype']}\n{shown(describe(document))}", fontsize=10)
 
     save(path, draw)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..config import SIZES
-from ..errors import Refused
+from ..disk.write import write_text
 from ..paper.flops import shapes_of
 from .javascript import formulas
 from .modes import MODES
@@ -46,7 +46,10 @@ def data() -> dict[str, Any]:
 def page() -> str:
     """The page as text; the same text every time."""
     template = (files(__package__) / "page.html").read_text(encoding="utf-8")
-    for place, text in (("/*FORMULAS*/", formulas()), ("/*DATA*/", f"const DATA = {json.dumps(data(), indent=1)};\n")):
+    for place, text in (
+        ("/*FORMULAS*/", formulas()),
+        ("/*DATA*/", f"const DATA = {json.dumps(data(), indent=1, allow_nan=False)};\n"),
+    ):
         template = template.replace(place, text, 1)
     return template
 
@@ -55,11 +58,8 @@ def write_page(path: str | Path) -> int:
     """Write the page and return its bytes.
 
     Raises:
-        Refused: a file that cannot be written.
+        Refused: as `disk.write.written`.
     """
-    text = page().encode("utf-8")
-    try:
-        Path(path).write_bytes(text)
-    except OSError as error:
-        raise Refused(str(path), "a file that can be written", error.strerror or type(error).__name__) from None
-    return len(text)
+    text = page()
+    write_text(path, text)
+    return len(text.encode())

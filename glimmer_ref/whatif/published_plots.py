@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from ..errors import Refused
+from ..pictures import picture
 from .draw import STYLES
 from .modes import TERA
 from .published import KILT, NQ
@@ -29,24 +29,13 @@ def sheet(path: str, shape: tuple[int, int], size: tuple[float, float], draw: Ca
     """A figure with a grid of axes, one legend for all below them.
 
     Raises:
-        Refused: a file that cannot be written, or a kind of picture that matplotlib does not know.
+        Refused: as `pictures.picture`.
     """
-    import matplotlib
-
-    matplotlib.use("agg")
-    from matplotlib import pyplot as plt
-
-    figure, axes = plt.subplots(*shape, figsize=size, layout="constrained", squeeze=False)
-    try:
+    with picture(path, *shape, size, dpi=120) as (figure, axes):
         draw(figure, axes)
         named = {label: h for a in axes.flat for h, label in zip(*a.get_legend_handles_labels(), strict=True)}
         if len(named) > 1:
             figure.legend(list(named.values()), list(named), loc="outside lower center", ncols=4, frameon=False)
-        figure.savefig(path, dpi=120)
-    except (OSError, ValueError) as error:
-        raise Refused(str(path), "a picture file that can be written, like x.png", str(error)) from None
-    finally:
-        plt.close(figure)
 
 
 def style(row: Row) -> dict[str, Any]:

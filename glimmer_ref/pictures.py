@@ -1,0 +1,75 @@
+"""Pictures: each on a figure of its own, whatever a user's matplotlib is set to; no text is read as mathematics."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from .disk.read import PathLike
+from .disk.write import written
+from .errors import Refused
+
+FORMATS = ("png", "svg", "pdf", "jpg", "webp")
+STYLE = {"text.usetex": False, "text.parse_math": False}
+
+
+def _format(path: PathLike) -> str:
+    """The kind of picture that a name asks for; a name without an ending is a PNG's."""
+    ending = os.path.splitext(os.fspath(path))[1][1:].lower()
+    if ending and ending not in FORMATS:
+        raise Refused(f"{path}", f"a name that ends in {', '.join(f'.{name}' for name in FORMATS)}", f".{ending}")
+    return ending or "png"
+
+
+def _imported() -> Any:
+    """matplotlib, also where MPLBACKEND names no backend, by which it could not be imported."""
+    wanted = None if "matplotlib" in sys.modules else os.environ.pop("MPLBACKEND", None)
+    try:
+        import matplotlib
+    except (ImportError, OSError, ValueError) as error:  # not whole, or a settings file that is no text
+        raise Refused("matplotlib", "that it can be imported", str(error)) from None
+    finally:
+        if wanted is not None:
+            os.environ["MPLBACKEND"] = wanted
+    if wanted:
+        with suppress(ValueError):  # as matplotlib does when it is imported
+            matplotlib.rcParams["backend"] = wanted
+    return matplotlib
+
+
+@contextmanager
+def picture(
+    path: PathLike, rows: int, columns: int, size: tuple[float, float], dpi: int, **more: Any
+) -> Iterator[tuple[Any, Any]]:
+    """A figure and its axes [rows columns], to be drawn on by the block and written when it ends.
+
+    A user's own matplotlib stays as it is: its backend, its settings and its figures.
+
+    Args:
+        size: width and height in inches.
+        more: for `Figure.subplots`.
+
+    Raises:
+        Refused: a kind of picture that is not made, one too large, or a file that cannot be written.
+    """
+    form, matplotlib = _format(path), _imported()
+    with warnings.catch_warnings(), matplotlib.rc_context():
+        warnings.simplefilter("ignore")  # of letters that no font has: they are drawn as boxes
+        default = matplotlib.rcParamsDefault
+        matplotlib.rcParams.update({key: default[key] for key in default if key != "backend"} | STYLE)
+        from matplotlib.figure import Figure  # not pyplot's, which would choose a backend for the whole process
+
+        figure = Figure(figsize=size, layout="constrained")
+        yield figure, figure.subplots(rows, columns, squeeze=False, **more)
+        drawn = io.BytesIO()
+        try:
+            figure.savefig(drawn, format=form, dpi=dpi)
+        except (OSError, ValueError, OverflowError) as error:
+            raise Refused(f"{path}", "a picture that can be drawn", str(error)) from None
+    with written(path) as file:
+        file.write(drawn.getbuffer())

@@ -1,0 +1,56 @@
+"""Python as on a system without POSIX: imported first, it hides what only POSIX has from this package."""
+
+from __future__ import annotations
+
+import builtins
+import mmap
+import os
+import sys
+import warnings
+from importlib.util import find_spec
+from typing import Any
+
+# What `os` lacks on Windows, and of which the standard library itself has no need here.
+CALLS = (
+    "fork", "forkpty", "register_at_fork", "sched_getaffinity", "sched_setaffinity", "posix_fadvise",
+    "posix_fallocate", "uname", "sysconf", "nice", "mkfifo", "mknod", "chown", "fchown", "getuid", "geteuid",
+    "getgid", "getpgid", "killpg", "setsid", "set_blocking", "pread", "pwrite", "sync", "fdatasync", "O_NONBLOCK",
+    "O_DIRECTORY", "O_NOFOLLOW", "O_CLOEXEC",
+)  # fmt: skip
+# filelock, which comes with what is installed, does without fcntl.
+MODULES = ("resource", "pwd", "grp", "termios", *(("fcntl",) if find_spec("glimmer_ref.disk.lock") else ()))
+
+_import = builtins.__import__
+
+
+class Map(mmap.mmap):
+    """A mapping to which nothing can be advised."""
+
+    @property
+    def madvise(self) -> Any:  # type: ignore[override]
+        raise AttributeError("madvise")
+
+
+def _theirs(name: str, globals: Any = None, *more: Any) -> Any:
+    """Modules that only POSIX has are not found by this package, nor by filelock."""
+    who = str((globals or {}).get("__name__", ""))
+    if name in MODULES and who.startswith(("glimmer_ref", "filelock")):
+        raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+    return _import(name, globals, *more)
+
+
+def hide() -> None:
+    """From now on; what does without on other systems, but not on this one, is imported before."""
+    import matplotlib.figure  # noqa: F401
+    import numba  # noqa: F401
+
+    for name in CALLS:
+        if hasattr(os, name):
+            delattr(os, name)
+    for name in [name for name in vars(mmap) if name.startswith(("MADV_", "MAP_"))]:
+        delattr(mmap, name)
+    mmap.mmap = Map  # type: ignore[misc]
+    builtins.__import__ = _theirs
+    sys.modules.pop("resource", None)
+    # Text in the encoding of a locale is another text on another system.
+    warnings.filterwarnings("error", category=EncodingWarning, module=r"glimmer_ref(\.|$)")
