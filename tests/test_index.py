@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 from collections.abc import Iterable
 from pathlib import Path
@@ -14,6 +13,7 @@ from gtr_folder import write_gtr
 from hypothesis import given
 from hypothesis import strategies as st
 
+from glimmer_ref.disk.lock import held
 from glimmer_ref.errors import Refused
 from glimmer_ref.ops import bind
 from glimmer_ref.reader import bundled
@@ -111,7 +111,7 @@ def test_a_stopped_build_goes_on_to_the_same_bytes(
         dense.build(corpus, parts, retriever, show=stopped)
     with pytest.raises(Refused, match="one whose build was stopped"):
         dense.DenseIndex(parts, retriever)
-    (parts / ".shard-00001.safetensors.1").write_bytes(b"half")
+    (parts / ".shard-00001.safetensors.1.new").write_bytes(b"half")
     first = (parts / "shard-00000.safetensors").stat().st_mtime_ns
     (parts / "shard-00002.safetensors").unlink(missing_ok=True)
     dense.build(corpus, parts, retriever, show=quiet)
@@ -129,16 +129,14 @@ def test_other_folders_corpora_and_models_are_refused(retriever: gtr.GTR, corpus
     with pytest.raises(Refused, match="an index with dtype=float16; got dtype=float32; name another folder"):
         dense.build(corpus, folder, retriever, "float16", quiet)
     (tmp_path / "begun").mkdir()
-    (tmp_path / "begun" / ".build.json.77").write_text("{")  # a kill at the very first write
+    (tmp_path / "begun" / ".build.json.0.new").write_text("{")  # a kill at the very first write
     assert len(dense.build(corpus, tmp_path / "begun", retriever, show=quiet)) == 40
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "notes.txt").write_text("mine")
     with pytest.raises(Refused, match=r"a folder of its own for the index; got notes\.txt"):
         dense.build(corpus, tmp_path / "mine", retriever, show=quiet)
-    with open(folder / ".lock", "ab") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        with pytest.raises(Refused, match="another at work"):
-            dense.build(corpus, folder, retriever, show=quiet)
+    with held(folder, bool), pytest.raises(Refused, match="another at work"):
+        dense.build(corpus, folder, retriever, show=quiet)
     with pytest.raises(Refused, match="one of embeddings"):
         bm25_index.BM25Index(folder)
     with pytest.raises(Refused, match="float32, float16"):
@@ -249,8 +247,11 @@ def test_the_commands_refuse_in_one_line(run: Any, corpus: Path, tmp_path: Path)
         (("retrieve", " ", "--index", index), "an empty one"),
         (("retrieve", "who?", "--index", tmp_path / "no"), "index.json"),
         (("retrieve", "who?", "--index", index), "--gtr"),
-        (("retrieve", "who?", "--index", index, "--gtr", tmp_path), "modules.json"),
-        (("retrieve", "who?", "--index", tmp_path / "words", "--gtr", model), "none for an index of words"),
+        (("retrieve", "who?", "--index", index, "--gtr", tmp_path, "--ops", "numpy"), "modules.json"),
+        (
+            ("retrieve", "who?", "--index", tmp_path / "words", "--gtr", model, "--ops", "numpy"),
+            "none for an index of words",
+        ),
         (("retrieve", "who?", "--index", tmp_path / "words", "--k", "99"), "got 99"),
         (("retrieve", "--questions", empty, "--index", index, "--out", "x"), "at least one question"),
         (("retrieve", "--questions", empty, "--index", index), "--out OUT.jsonl"),

@@ -8,7 +8,9 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, BinaryIO
+from errno import EMFILE
+from io import BufferedReader
+from typing import Any
 
 from ..errors import Refused
 
@@ -30,6 +32,23 @@ def kind(mode: int) -> str:
     return next((name for test, name in KINDS if test(mode)), "another kind of file")
 
 
+def most_open_files() -> int:
+    """How many files this process may have open at a time; 512, the least that is usual, where nobody tells."""
+    try:
+        from resource import RLIM_INFINITY, RLIMIT_NOFILE, getrlimit  # not on every system
+    except ImportError:
+        return 512
+    most = getrlimit(RLIMIT_NOFILE)[0]
+    return 2**20 if most == RLIM_INFINITY else most
+
+
+def reason_of(error: OSError) -> str:
+    """Why the system refused, in a few words; of a limit, which one."""
+    words = error.strerror or type(error).__name__
+    limit = f", of which this process may have {most_open_files()} (ulimit -n)" if error.errno == EMFILE else ""
+    return words + limit
+
+
 def _open(path: PathLike) -> int:
     """A descriptor, without waiting for the other end of a pipe."""
     if not os.fspath(path):
@@ -37,14 +56,14 @@ def _open(path: PathLike) -> int:
     try:
         return os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     except OSError as error:
-        got = "a folder" if os.path.isdir(path) else error.strerror or type(error).__name__
+        got = "a folder" if os.path.isdir(path) else reason_of(error)
         raise Refused(f"{path}", "a readable file", got) from None
     except ValueError:  # a NUL in the name
         raise Refused(f"{path}", "the name of a file", "a character that no name has") from None
 
 
 @contextmanager
-def open_regular(path: PathLike) -> Iterator[BinaryIO]:
+def open_regular(path: PathLike) -> Iterator[BufferedReader]:
     """A regular file, open for reading bytes. Pipes and devices, which may never end, are refused.
 
     Raises:
@@ -58,7 +77,7 @@ def open_regular(path: PathLike) -> Iterator[BinaryIO]:
         with open(descriptor, "rb", closefd=False) as file:
             yield file
     except OSError as error:
-        raise Refused(f"{path}", "a readable file", error.strerror or type(error).__name__) from None
+        raise Refused(f"{path}", "a readable file", reason_of(error)) from None
     finally:
         os.close(descriptor)
 

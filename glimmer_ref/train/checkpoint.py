@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,7 +11,9 @@ from typing import Any
 import numpy as np
 
 from ..config import GlimmerConfig
+from ..disk.folder import recover, replaced
 from ..disk.read import read_json
+from ..disk.write import write_text
 from ..errors import Refused
 from ..params import files
 from ..params.tensors import map_tensors, write_tensors
@@ -23,7 +22,6 @@ from .adafactor import Weights
 
 MOMENTS, POSITION = "optimizer.safetensors", "position.json"
 TOLD = ("step", "judged", "best", "seconds")  # of a state, in its position
-BEFORE = ".before"  # what was in a folder's place, while another takes it
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,51 +50,8 @@ class State:
         return replace(self, **changes)
 
 
-def _aside(folder: Path) -> Path:
-    return folder.with_name(f".{folder.name}{BEFORE}")
-
-
-def _sync(folder: Path) -> None:
-    """Make renames in a folder last through a power cut, where the system can."""
-    if os.name == "posix":
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
-
-
-def recover(folder: Path) -> None:
-    """Tidy up after a kill in the middle of `put`: the folder is the new one or the one before, whole."""
-    aside = _aside(folder)
-    if aside.exists() and not folder.exists():
-        aside.rename(folder)
-    shutil.rmtree(aside, ignore_errors=True)
-    for leftover in folder.parent.glob(f".{folder.name}.*.new"):
-        shutil.rmtree(leftover, ignore_errors=True)
-
-
-def _put(new: Path, folder: Path) -> None:
-    """A finished folder in place of another; at every moment one of them can be recovered."""
-    aside = _aside(folder)
-    if folder.exists():
-        shutil.rmtree(aside, ignore_errors=True)
-        folder.rename(aside)
-    new.rename(folder)
-    _sync(folder.parent)
-    shutil.rmtree(aside, ignore_errors=True)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file and see it onto the disk."""
-    with path.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-
-
 def save(folder: Path, state: State, tokenizer_json: str, recipe: Mapping[str, Any], whole: bool = True) -> None:
-    """Write a checkpoint in place of the one before.
+    """Write a checkpoint in place of the one before, in a folder that the caller holds.
 
     Args:
         recipe: the facts of the recipe that it belongs to.
@@ -105,23 +60,18 @@ def save(folder: Path, state: State, tokenizer_json: str, recipe: Mapping[str, A
     Raises:
         Refused: the place cannot be written, or is full; the one before is still there then.
     """
-    new = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}.new")
     position = {name: getattr(state, name) for name in TOLD} | {"recipe": dict(recipe)}
     try:
-        files.save(new, from_arrays(state.config, state.weights), tokenizer_json)
-        if whole:
-            write_tensors(new / MOMENTS, state.moments)
-        write_text(new / POSITION, json.dumps(position, indent=1, ensure_ascii=False) + "\n")
-        _sync(new)
-        _put(new, folder)
+        with replaced(folder) as new:
+            files.write_model(new, from_arrays(state.config, state.weights), tokenizer_json)
+            if whole:
+                write_tensors(new / MOMENTS, state.moments)
+            write_text(new / POSITION, json.dumps(position, indent=1, ensure_ascii=False) + "\n")
     except (OSError, Refused) as error:
-        recover(folder)
         kept = f"{folder} is still the one before" if folder.exists() else "nothing was kept"
         raise Refused(
             f"{folder}", "a place where a checkpoint can be written", str(error), f"make room; {kept}"
         ) from None
-    finally:
-        shutil.rmtree(new, ignore_errors=True)
 
 
 def open_checkpoint(folder: Path, recipe: Mapping[str, Any]) -> State:

@@ -11,20 +11,30 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, TextIO
 
+from ..disk.read import parse_json, read_text
+from ..disk.write import write_text
 from ..errors import Refused
 
 LOG, CURVES = "log.jsonl", "curves.png"
+MOST_LOG_BYTES = 2**32
 SMOOTH = 50  # steps that a curve's point is the mean of
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
-    """The whole lines of a log; a last one that a kill cut in two is left out."""
-    records = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
-        try:
-            records.append(json.loads(line))
-        except ValueError:
+    """The whole lines of a log; a last one that a kill cut in two is left out.
+
+    Raises:
+        Refused: another line that is not one of a log.
+    """
+    records: list[dict[str, Any]] = []
+    text = read_text(path, MOST_LOG_BYTES) if path.exists() else ""
+    for number, line in enumerate(text.splitlines(keepends=True), 1):
+        if not line.endswith("\n"):
             break
+        record = parse_json(line, f"{path}, line {number}", "a line of a log")
+        if not isinstance(record, dict) or type(record.get("step")) is not int:
+            raise Refused(f"{path}, line {number}", "a line of a log", "another", "move it away")
+        records.append(record)
     return records
 
 
@@ -42,9 +52,9 @@ class Log:
         self.path = folder / LOG
         lines = read_log(self.path)
         kept = [line for line in lines if line["step"] <= (judged if "exact_match" in line else done)]
+        write_text(self.path, "".join(json.dumps(r) + "\n" for r in kept))
         try:
-            self.path.write_text("".join(json.dumps(r) + "\n" for r in kept), encoding="utf-8")
-            self._file: TextIO = self.path.open("a", encoding="utf-8")
+            self._file: TextIO = self.path.open("a", encoding="utf-8", newline="\n")
         except OSError as error:
             raise Refused(f"{self.path}", "a file that can be written", error.strerror or str(error)) from None
 
