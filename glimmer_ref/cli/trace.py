@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 import json
-from pathlib import Path
 from typing import Any, cast
 
+from ..disk.read import read_json
 from ..errors import Refused
 from . import options
 
@@ -33,10 +33,7 @@ def read_inputs(path: str) -> dict[str, Any]:
     Raises:
         Refused: no such file, no JSON, or another form.
     """
-    try:
-        data = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise Refused(path, "a JSON file of token ids", str(error)) from None
+    data = read_json(path, "a JSON file of token ids")
 
     def is_ids(x: Any) -> bool:
         return isinstance(x, list) and all(isinstance(i, int) and not isinstance(i, bool) for i in x)

@@ -6,14 +6,13 @@ import json
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from errno import EMFILE
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
-from ..disk.read import reason_of
+from ..disk.read import open_regular, reason_of
 from ..disk.write import written
 from ..errors import Refused
 
@@ -110,8 +109,8 @@ def _validate(path: Path) -> None:
         with safe_open(path, framework="numpy"):
             pass
     except (SafetensorError, OSError) as e:
-        if "os error 24" in str(e) or "Too many open files" in str(e):  # its errors have no numbers
-            raise Refused(f"{path}", "a readable file", reason_of(OSError(EMFILE, os.strerror(EMFILE)))) from None
+        with open_regular(path):  # it calls whatever cannot be opened a file that is not there
+            pass
         reason = str(e).removeprefix("Error while deserializing header: ")[:120]
         raise Refused(f"{path}", "a whole safetensors file", reason, "truncated or damaged?") from None
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,9 +19,17 @@ from ..params import files
 from ..params.tensors import map_tensors, write_tensors
 from ..params.tree import from_arrays, leaves
 from .adafactor import Weights
+from .report import is_judged
 
 MOMENTS, POSITION = "optimizer.safetensors", "position.json"
 TOLD = ("step", "judged", "best", "seconds")  # of a state, in its position
+KINDS: dict[str, Callable[[Any], bool]] = {
+    "step": lambda x: type(x) is int and x >= 0,
+    "judged": lambda x: type(x) is int and x >= -1,
+    "best": lambda x: x is None or is_judged(x),
+    "seconds": lambda x: type(x) in (int, float) and x >= 0,
+    "recipe": lambda x: isinstance(x, dict),
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,7 +95,7 @@ def open_checkpoint(folder: Path, recipe: Mapping[str, Any]) -> State:
     if not (folder / POSITION).is_file():
         raise Refused(f"{folder}", "a checkpoint of an earlier run", "none", "start without --resume")
     position = read_json(folder / POSITION)
-    if not isinstance(position, dict) or not {*TOLD, "recipe"} <= position.keys():
+    if not isinstance(position, dict) or not all(is_right(position.get(name)) for name, is_right in KINDS.items()):
         raise Refused(f"{folder / POSITION}", "the position of an earlier run", "something else", "damaged?")
     _same(position["recipe"], json.loads(json.dumps(dict(recipe))), f"{folder}: recipe")
     model = files.load(folder)

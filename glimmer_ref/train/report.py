@@ -17,7 +17,27 @@ from ..errors import Refused
 
 LOG, CURVES = "log.jsonl", "curves.png"
 MOST_LOG_BYTES = 2**32
+SHARES = ("exact_match", "exact_match_of_gold", "recall_at_m", "recall_at_m_of_retrieval")
 SMOOTH = 50  # steps that a curve's point is the mean of
+
+
+def _is_number(x: Any) -> bool:
+    return type(x) in (int, float)
+
+
+def is_judged(record: Any) -> bool:
+    """Is it what an evaluation told?"""
+    if not isinstance(record, dict) or not isinstance(record.get("tasks"), dict):
+        return False
+    shares = [record.get(name, "") for name in SHARES] + list(record["tasks"].values())
+    return type(record.get("step")) is int and all(x is None or _is_number(x) for x in shares)
+
+
+def _is_record(record: Any) -> bool:
+    """Is it a line of a log: of a step, or of an evaluation?"""
+    if isinstance(record, dict) and "exact_match" in record:
+        return is_judged(record)
+    return isinstance(record, dict) and type(record.get("step")) is int and all(map(_is_number, record.values()))
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
@@ -32,7 +52,7 @@ def read_log(path: Path) -> list[dict[str, Any]]:
         if not line.endswith("\n"):
             break
         record = parse_json(line, f"{path}, line {number}", "a line of a log")
-        if not isinstance(record, dict) or type(record.get("step")) is not int:
+        if not _is_record(record):
             raise Refused(f"{path}, line {number}", "a line of a log", "another", "move it away")
         records.append(record)
     return records

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..config import SIZES, GlimmerConfig, T5Config, whole_layers
+from ..disk.read import read_json
 from ..errors import Refused
 from ..paper.flops import SYSTEMS, Number, Setting, setting_of, shapes_of
 
@@ -52,10 +52,7 @@ def of_folder(folder: str | Path) -> Setting:
         Refused: no config.json in it, or not one of ours or T5's; no encoder layer.
     """
     path = Path(folder) / "config.json" if Path(folder).is_dir() else Path(folder)
-    try:
-        data: Any = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise Refused(str(path), "a config.json", str(error)) from None
+    data: Any = read_json(path, "a config.json")
     if isinstance(data, Mapping) and "glimmer" in data:
         return setting_of(GlimmerConfig.from_json(data))
     return Setting(**shapes_of(T5Config.from_json(data)), **PAPER)
