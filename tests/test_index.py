@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -166,6 +169,29 @@ def test_damage_is_named(retriever: gtr.GTR, corpus: Path, tmp_path: Path) -> No
         index_files.read_facts(tmp_path / "nowhere")
 
 
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="Linux tells which files are open")
+def test_few_shards_are_open_at_a_time(
+    retriever: gtr.GTR, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each map takes one of the files that a process may have open: 1,282 of them for 21 M passages."""
+    monkeypatch.setattr(dense, "SHARD", 1)
+    right = dense.build(corpus, tmp_path / "index", retriever, show=quiet).search(["Where?"], 40, quiet)[0]
+    monkeypatch.setattr(dense, "OPEN_SHARDS", 3)
+    index, most = dense.DenseIndex(tmp_path / "index", retriever), 0
+    blocks = index.blocks
+
+    def counted() -> Iterable[np.ndarray]:
+        nonlocal most
+        for block in blocks():
+            places = [os.path.realpath(f"/proc/self/fd/{x}") for x in os.listdir("/proc/self/fd")]
+            most = max(most, sum(str(tmp_path / "index") in place for place in places))
+            yield block
+
+    monkeypatch.setattr(index, "blocks", counted)
+    ids, scores = index.search(["Where?"], 40, quiet)[0]
+    assert ids == right[0] and scores.tolist() == right[1].tolist() and 1 <= most <= 4
+
+
 def test_a_full_disk_is_said_and_the_rest_made_later(
     retriever: gtr.GTR, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -191,6 +217,101 @@ def test_words_rank_as_our_own_bm25_does(tmp_path: Path) -> None:
         assert sum(rows[i] == r for i, r in zip(ids, right, strict=True)) >= 23  # measured: all 25
         assert (np.diff(scores) <= 0).all()
     assert index.search(["zzzz"], 3, quiet)[0][0] == [p.id for p in passages[:3]], "nothing fits: the first ones"
+
+
+BUILD = "import sys; from glimmer_ref.cli import main; sys.exit(main(['index', 'build', *sys.argv[1:], '--bm25']))"
+
+
+def words_built(corpus: Path, folder: Path, seed: int, before: str = "") -> int:
+    """An index of words made by a process whose sets have an order of their own; its exit code."""
+    command = [sys.executable, "-c", before + BUILD, str(corpus), str(folder)]
+    env = {**os.environ, "PYTHONHASHSEED": str(seed)}
+    return subprocess.run(command, env=env, timeout=60, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL).returncode
+
+
+def state(folder: Path) -> dict[str, tuple[bytes, int]]:
+    return {x.name: (x.read_bytes(), x.stat().st_mtime_ns) for x in folder.iterdir()}
+
+
+KILLED = """
+import os
+real, left = os.replace, [{}]
+def replace(source, target):
+    left[0] -= 1
+    if left[0] < 0: os._exit(9)
+    real(source, target)
+os.replace = replace
+"""
+
+
+def test_every_build_of_words_gives_the_same_bytes_and_leaves_a_finished_one(corpus: Path, tmp_path: Path) -> None:
+    pytest.importorskip("bm25s")
+    folder = tmp_path / "one"
+    assert words_built(corpus, folder, 1) == 0
+    first = state(folder)
+    assert words_built(corpus, tmp_path / "two", 2) == 0
+    assert {n: raw for n, (raw, _) in state(tmp_path / "two").items()} == {n: raw for n, (raw, _) in first.items()}
+    assert words_built(corpus, folder, 3) == 0 and state(folder) == first, "a second build touches nothing"
+    (folder / "vocab.index.json").unlink()
+    assert words_built(corpus, folder, 4) == 0
+    assert {n: raw for n, (raw, _) in state(folder).items()} == {n: raw for n, (raw, _) in first.items()}
+    flip = first["vocab.index.json"][0].replace(b'": 1,', b'": 2,')
+    (folder / "vocab.index.json").write_bytes(flip)
+    with pytest.raises(Refused, match=r"vocab\.index\.json: SHA-256 .* got another; remove it"):
+        bm25_index.build(corpus, folder, quiet)
+    with pytest.raises(Refused, match=r"vocab\.index\.json: the file that was built; got another"):
+        bm25_index.BM25Index(folder)
+
+
+def test_a_build_of_words_that_is_killed_anywhere(corpus: Path, tmp_path: Path) -> None:
+    """Before each of its files takes its place: it does not open, and a second run makes it whole."""
+    pytest.importorskip("bm25s")
+    bm25_index.build(corpus, tmp_path / "right", quiet)
+    whole = {n: raw for n, (raw, _) in state(tmp_path / "right").items()}
+    for after in (0, 1, 3, 7):
+        folder = tmp_path / str(after)
+        assert words_built(corpus, folder, after, KILLED.format(after)) == 9
+        with pytest.raises(
+            Refused, match=r"a finished index; got one whose build was|an index, with index\.json; got none"
+        ):
+            bm25_index.BM25Index(folder)
+        bm25_index.build(corpus, folder, quiet)
+        assert {n: raw for n, (raw, _) in state(folder).items()} == whole, "nor is anything left over"
+
+
+def test_passages_without_a_word_leave_nothing(tmp_path: Path) -> None:
+    pytest.importorskip("bm25s")
+    corpus = tmp_path / "blank.jsonl"
+    corpus.write_text('{"text": "..."}\n{"text": "!"}\n')
+    with pytest.raises(Refused, match="a passage with a word; got none"):
+        bm25_index.build(corpus, tmp_path / "index", quiet)
+    assert list((tmp_path / "index").iterdir()) == []
+
+
+def test_a_finished_shard_of_an_unfinished_index_is_known_by_its_digest(
+    retriever: gtr.GTR, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dense, "SHARD", 16)
+    folder = tmp_path / "index"
+
+    def stopped(items: Iterable[Any], total: int, what: str, *more: Any) -> Iterable[Any]:
+        for i, item in enumerate(items):
+            if what == "passages" and i == 20:
+                raise KeyboardInterrupt
+            yield item
+
+    with pytest.raises(KeyboardInterrupt):
+        dense.build(corpus, folder, retriever, show=stopped)
+    shard = folder / "shard-00000.safetensors"
+    raw = shard.read_bytes()
+    shard.write_bytes(raw[:-1] + bytes([raw[-1] ^ 1]))
+    with pytest.raises(Refused, match=r"shard-00000\.safetensors: SHA-256 .* got another; remove it"):
+        dense.build(corpus, folder, retriever, show=quiet)
+    shard.write_bytes(raw)
+    (folder / "finished.jsonl").write_text('{"file": "shard-00000.safet')  # a kill as this line was written
+    assert len(dense.build(corpus, folder, retriever, show=quiet)) == 40
+    index_files.verify(folder, quiet)
+    assert shard.read_bytes() == raw and not (folder / "finished.jsonl").exists()
 
 
 def test_the_commands(run: Any, corpus: Path, tmp_path: Path) -> None:

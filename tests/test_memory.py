@@ -407,6 +407,61 @@ def test_making_again_does_not_hide_damage(tokenizer: Tokenizer, corpus: Path, s
         build(NUMPY, MODEL, tokenizer, corpus, stored, shard_passages=4, show=quiet)
 
 
+def test_a_finished_memory_that_is_damaged_is_not_called_finished(
+    tokenizer: Tokenizer, corpus: Path, stored: Path
+) -> None:
+    for name in ("shard-00001.safetensors", "index.safetensors"):
+        flip(stored / name, -1)
+        with refused(f"{name}: SHA-256 .* got another; remove it"):
+            build(NUMPY, MODEL, tokenizer, corpus, stored, shard_passages=4, show=quiet)
+        flip(stored / name, -1)
+    (stored / "shard-00001.safetensors").unlink()
+    assert build(NUMPY, MODEL, tokenizer, corpus, stored, shard_passages=4, show=quiet).encoded == 4
+    Memory.open(stored).verify(quiet)
+
+
+def test_a_finished_shard_of_an_unfinished_memory_is_known_by_its_digest(
+    tmp_path: Path, tokenizer: Tokenizer, corpus: Path, stored: Path
+) -> None:
+    """A bit that flips before the build goes on was sealed, and then verified."""
+    folder = tmp_path / "begun"
+    with pytest.raises(Stop):
+        build(NUMPY, MODEL, tokenizer, corpus, folder, shard_passages=4, show=stop_after(9))
+    flip(folder / "shard-00000.safetensors", -2)
+    with refused("shard-00000.safetensors: SHA-256 .* got another; remove it"):
+        build(NUMPY, MODEL, tokenizer, corpus, folder, shard_passages=4, show=quiet)
+    (folder / "shard-00000.safetensors").unlink()
+    lines = (folder / "finished.jsonl").read_text().splitlines()
+    (folder / "finished.jsonl").write_text(lines[0] + "\n" + lines[1][:40])  # a kill as its line was written
+    assert build(NUMPY, MODEL, tokenizer, corpus, folder, shard_passages=4, show=quiet).encoded == 11
+    assert contents(folder) == contents(stored)
+
+
+FEW = """
+import resource, sys
+sys.path.insert(0, sys.argv[1])
+resource.setrlimit(resource.RLIMIT_NOFILE, (100, 100))
+from pathlib import Path
+from glimmer_ref.retrieval.memory import Memory
+memory = Memory.open(Path(sys.argv[2]))
+rows = [i * 7 % 200 for i in range(200)]
+states = memory.take(rows).states
+for first in range(2):
+    parts = [part.states for part in memory.stream(rows).parts]
+assert b"".join(part.tobytes() for part in parts) == states.tobytes()
+assert len(list(memory.passages())) == 200
+memory.verify(lambda items, *more: items)
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="descriptors are limited by setrlimit")
+def test_more_shards_than_a_process_may_have_files_open(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    corpus = write_passages(tmp_path / "many.jsonl", make_passages(200))
+    build(NUMPY, MODEL, tokenizer, corpus, tmp_path / "memory", shard_passages=1, show=quiet)
+    command = [sys.executable, "-c", FEW, str(Path(__file__).parent), str(tmp_path / "memory")]
+    subprocess.run(command, check=True, timeout=60)
+
+
 def test_two_builds_at_once_are_refused(tmp_path: Path, tokenizer: Tokenizer, corpus: Path, stored: Path) -> None:
     folder = tmp_path / "both"
 

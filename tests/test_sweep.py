@@ -105,6 +105,7 @@ def test_a_stopped_run_goes_on_to_the_same_lines(
     with pytest.raises(KeyboardInterrupt):
         sweep.run(tmp_path / "parts", reader, questions, memory, "glimmer", TWO, stopped(1))
     first = tmp_path / "parts" / "k3-m1.jsonl"
+    assert not (tmp_path / "parts" / "results.json").exists(), "some of the settings would look like all"
     assert len(lines(tmp_path / "parts")["k3-m1.jsonl"]) == BATCH
     with open(first, "a", encoding="utf-8") as file:
         file.write('{"id": "half a li')  # as a kill leaves it
