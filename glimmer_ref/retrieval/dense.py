@@ -78,15 +78,18 @@ class DenseIndex:
         if files.keys() != counts.keys():
             raise Refused(str(folder), "the files that its words tell of", "others", BUILD_AGAIN)
 
+        # Nothing of `self` in it: a cycle would keep the maps until Python looks for cycles.
+        place, dtype, size, unchecked = self.folder, self.dtype, embed.size, {*files}
+
         @lru_cache(maxsize=max(1, min(OPEN_SHARDS, most_open_files() // 8)))
         def load(number: int) -> _Shard:
-            path = self.folder / shard_name(number)
+            path = place / shard_name(number)
             if path.name in unchecked:
                 check_sample(path, files[path.name])
                 unchecked.discard(path.name)
-            return _Shard.map(path, self.dtype, counts[path.name], embed.size)
+            return _Shard.map(path, dtype, counts[path.name], size)
 
-        unchecked, self._shard = {*files}, load
+        self._shard = load
 
     def __len__(self) -> int:
         return self.total
