@@ -138,7 +138,8 @@ def check_build(path: Path, told: Mapping[str, str], build: Mapping[str, Any]) -
         return
     theirs = build_of(path, told)
     ours, other = difference(build, theirs) or ("the same words", "others")
-    raise Refused(f"{path}", f"a file of {MANIFEST}'s build, {ours}", other, RESTORE)
+    do = f"this file or {MANIFEST} was changed: restore it, or build into a new folder"
+    raise Refused(f"{path}", f"a file of {MANIFEST}'s build, {ours}", other, do)
 
 
 def shard_name(number: int) -> str:
