@@ -5,15 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import astuple, replace
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 from . import __version__
-from .disk.read import read_json
-from .disk.write import write_text
+from .disk.lock import LOCK, held
+from .disk.read import open_regular, parse_json, read_json
+from .disk.write import sweep, temporary_of, write_text
 from .errors import Refused
 from .evaluate import judged, summary
 from .params.tree import leaves
@@ -118,13 +118,18 @@ def _write(path: Path, document: Mapping[str, Any]) -> None:
     write_text(path, json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def _hold(folder: Path, mine: Mapping[str, Any]) -> None:
-    """A new folder, or one whose run is of the same facts."""
-    folder.mkdir(parents=True, exist_ok=True)
+def _check_folder(folder: Path) -> None:
+    """Refuse a folder in which there is anything, but for an evaluation that was begun."""
+    others = [x for x in folder.iterdir() if x.name != LOCK and temporary_of(x.name) != RUN]  # a kill leaves these
+    if others and not (folder / RUN).exists():
+        raise Refused(str(folder), "a new folder, or one of an evaluation", "other files", "name another")
+
+
+def _begin(folder: Path, mine: Mapping[str, Any]) -> None:
+    """Say what the run is of, or find the same said; what a kill has left is swept away."""
+    sweep(folder)
     path = folder / RUN
     if not path.exists():
-        if any(not x.name.startswith(f".{RUN}.") for x in folder.iterdir()):  # a kill may have left these
-            raise Refused(str(folder), "a new folder, or one of an evaluation", "other files", "name another")
         _write(path, mine)
         return
     theirs = read_json(path, "the facts of an evaluation")
@@ -134,18 +139,23 @@ def _hold(folder: Path, mine: Mapping[str, Any]) -> None:
         raise Refused(str(folder), f"an evaluation with {apart[0]}", apart[1], "name another folder")
 
 
+def _row(raw: bytes, place: str) -> dict[str, Any]:
+    """One whole line of a setting's file."""
+    row = parse_json(raw, place, "a line of an evaluation")
+    if not isinstance(row, dict):
+        raise Refused(place, "a line of an evaluation", "something else", "move the file away")
+    return row
+
+
 def _done(file: IO[bytes], questions: Sequence[Question]) -> list[dict[str, Any]]:
     """The whole lines there are; what a kill has left of another is cut off."""
     rows: list[dict[str, Any]] = []
     end = 0
     for raw in file:
-        try:
-            row = json.loads(raw) if raw.endswith(b"\n") else None
-        except ValueError:
-            row = None
-        if row is None:
+        if not raw.endswith(b"\n"):
             break
-        if len(rows) >= len(questions) or not isinstance(row, dict) or row.get("id") != questions[len(rows)].id:
+        row = _row(raw, f"{file.name}, line {len(rows) + 1}")
+        if len(rows) >= len(questions) or row.get("id") != questions[len(rows)].id:
             raise Refused(
                 file.name, "lines in the order of the questions", f"another in line {len(rows) + 1}", "move it"
             )
@@ -157,18 +167,12 @@ def _done(file: IO[bytes], questions: Sequence[Question]) -> list[dict[str, Any]
     return rows
 
 
-@contextmanager
-def _alone(path: Path) -> Iterator[IO[bytes]]:
-    """A file to read and append to, which no other process has."""
-    import fcntl
-
-    with open(path, "a+b") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise Refused(str(path), "one evaluation at a time", "another at work", "wait until it is done") from None
-        file.seek(0)
-        yield file
+def _summary(rows: list[dict[str, Any]], path: Path) -> dict[str, Any]:
+    """`summary` of rows that an earlier run may have written, and somebody else changed."""
+    try:
+        return summary(rows)
+    except (KeyError, TypeError, ValueError, OverflowError):
+        raise Refused(str(path), "lines of an evaluation", "others", "move it away") from None
 
 
 def _line(row: Mapping[str, Any]) -> str:
@@ -185,7 +189,8 @@ def _answer(
     show: Show,
 ) -> list[dict[str, Any]]:
     """The lines of one setting: those in its file, and after them those that were missing."""
-    with _alone(path) as file:
+    with open(path, "a+b") as file:
+        file.seek(0)
         rows = _done(file, questions)
         rest = questions[len(rows) :]
         for batch in judged(reader, rest, memory, system, *setting, show) if rest else ():
@@ -208,7 +213,8 @@ def run(
     """Evaluate each setting; a kill loses at most the batch that was at work.
 
     Args:
-        folder: k25-m5.jsonl for each setting, a line a question; run.json, what they hang on; results.json.
+        folder: k25-m5.jsonl for each setting, a line a question; run.json, what they hang on; results.json, written
+            when all settings are done.
         some: the settings.
         retrieval: digest of the index that candidates come from, of which more may then be asked for.
 
@@ -220,15 +226,13 @@ def run(
             lines stay.
     """
     folder, results = Path(folder), []
-    try:
-        _hold(folder, facts(reader, memory, questions, system, retrieval))
+    with held(folder, _check_folder):
+        _begin(folder, facts(reader, memory, questions, system, retrieval))
         for setting in some:
-            rows = _answer(folder / f"{setting.name}.jsonl", reader, questions, memory, system, setting, show)
-            results.append({**setting._asdict(), **summary(rows)})
-            _write(folder / RESULTS, {"system": system, "precision": reader.precision, "settings": results})
-    except OSError as error:
-        place = error.filename if isinstance(error.filename, str) else str(folder)
-        raise Refused(place, "a place that can be written", error.strerror or str(error)) from None
+            path = folder / f"{setting.name}.jsonl"
+            rows = _answer(path, reader, questions, memory, system, setting, show)
+            results.append({**setting._asdict(), **_summary(rows, path)})
+        _write(folder / RESULTS, {"system": system, "precision": reader.precision, "settings": results})
     return results
 
 
@@ -251,6 +255,15 @@ def check_kilt(files: Mapping[str, Sequence[Question]], source: Memory | Sequenc
             page_of(passage.id)
 
 
+def _told(row: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A line of an evaluation as KILT takes it."""
+    ranked = row.get("ranked")
+    if not isinstance(ranked, list) or not all(isinstance(id, str) for id in ranked):
+        raise Refused("a line of an evaluation", "ranked ids", repr(ranked)[:40])
+    pages = dict.fromkeys(map(page_of, ranked))
+    return prediction(str(row.get("id")), str(row.get("prediction")), [{"wikipedia_id": page} for page in pages])
+
+
 def kilt_predictions(folder: str | Path, setting: Setting, files: Mapping[str, Sequence[Question]]) -> list[Path]:
     """A setting's answers as KILT's evaluation takes them, a file for each file of questions: k25-m5.NAME.
 
@@ -260,13 +273,12 @@ def kilt_predictions(folder: str | Path, setting: Setting, files: Mapping[str, S
         Refused: passages that `glimmer-ref chunks` did not cut, whose pages are not known.
     """
     folder, written = Path(folder), []
-    with open(folder / f"{setting.name}.jsonl", encoding="utf-8") as lines:
+    with open_regular(folder / f"{setting.name}.jsonl") as lines:
         for path, questions in files.items():
-            said = []
+            said = list[Mapping[str, Any]]()
             for _ in questions:
-                row = json.loads(next(lines))
-                pages = dict.fromkeys(page_of(id) for id in row["ranked"])
-                said.append(prediction(row["id"], row["prediction"], [{"wikipedia_id": page} for page in pages]))
+                row = _row(next(lines, b""), f"{folder / setting.name}.jsonl, line {len(said) + 1}")
+                said.append(_told(row))
             written.append(folder / f"{setting.name}.{Path(path).name}")
             write_predictions(written[-1], said, [q.id for q in questions])
     return written

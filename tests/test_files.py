@@ -145,6 +145,22 @@ def test_convert_writes_what_load_reads(tmp_path: Path) -> None:
         convert(tmp_path / "absent", tmp_path / "d", "1/2", "1/3", 7)
 
 
+def test_two_converts_at_once_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second one before its work, not after it."""
+    folder = write_t5(tmp_path / "t5", hugging_face(MODEL), T5_JSON)
+    real = files.from_t5
+
+    def and_another(*args: Any, **more: Any) -> Any:
+        monkeypatch.setattr(files, "from_t5", real)
+        with pytest.raises(Refused, match="out: one writer at a time; got another at work"):
+            convert(folder, tmp_path / "out", "1/2", "1/3", 7)
+        return real(*args, **more)
+
+    monkeypatch.setattr(files, "from_t5", and_another)
+    convert(folder, tmp_path / "out", "1/2", "1/3", 7)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["out", "t5"]
+
+
 def test_saving_is_all_or_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "empty").mkdir()
     same(load(ours(tmp_path / "empty")), MODEL)
@@ -160,7 +176,7 @@ def test_saving_is_all_or_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     def full(*_: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(files, "_write", full)
+    monkeypatch.setattr(files, "write_text", full)
     with pytest.raises(Refused, match="No space left"):
         ours(tmp_path / "x")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["empty", "file"]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ from gtr_folder import write_gtr
 from hypothesis import given
 from hypothesis import strategies as st
 
+from glimmer_ref.disk.lock import held
 from glimmer_ref.errors import Refused
 from glimmer_ref.ops import bind
 from glimmer_ref.reader import bundled
@@ -111,7 +114,7 @@ def test_a_stopped_build_goes_on_to_the_same_bytes(
         dense.build(corpus, parts, retriever, show=stopped)
     with pytest.raises(Refused, match="one whose build was stopped"):
         dense.DenseIndex(parts, retriever)
-    (parts / ".shard-00001.safetensors.1").write_bytes(b"half")
+    (parts / ".shard-00001.safetensors.1.new").write_bytes(b"half")
     first = (parts / "shard-00000.safetensors").stat().st_mtime_ns
     (parts / "shard-00002.safetensors").unlink(missing_ok=True)
     dense.build(corpus, parts, retriever, show=quiet)
@@ -129,16 +132,14 @@ def test_other_folders_corpora_and_models_are_refused(retriever: gtr.GTR, corpus
     with pytest.raises(Refused, match="an index with dtype=float16; got dtype=float32; name another folder"):
         dense.build(corpus, folder, retriever, "float16", quiet)
     (tmp_path / "begun").mkdir()
-    (tmp_path / "begun" / ".build.json.77").write_text("{")  # a kill at the very first write
+    (tmp_path / "begun" / ".build.json.0.new").write_text("{")  # a kill at the very first write
     assert len(dense.build(corpus, tmp_path / "begun", retriever, show=quiet)) == 40
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "notes.txt").write_text("mine")
     with pytest.raises(Refused, match=r"a folder of its own for the index; got notes\.txt"):
         dense.build(corpus, tmp_path / "mine", retriever, show=quiet)
-    with open(folder / ".lock", "ab") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        with pytest.raises(Refused, match="another at work"):
-            dense.build(corpus, folder, retriever, show=quiet)
+    with held(folder, bool), pytest.raises(Refused, match="another at work"):
+        dense.build(corpus, folder, retriever, show=quiet)
     with pytest.raises(Refused, match="one of embeddings"):
         bm25_index.BM25Index(folder)
     with pytest.raises(Refused, match="float32, float16"):
@@ -166,6 +167,29 @@ def test_damage_is_named(retriever: gtr.GTR, corpus: Path, tmp_path: Path) -> No
         dense.DenseIndex(folder, retriever)
     with pytest.raises(Refused, match=r"an index, with index\.json"):
         index_files.read_facts(tmp_path / "nowhere")
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="Linux tells which files are open")
+def test_few_shards_are_open_at_a_time(
+    retriever: gtr.GTR, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each map takes one of the files that a process may have open: 1,282 of them for 21 M passages."""
+    monkeypatch.setattr(dense, "SHARD", 1)
+    right = dense.build(corpus, tmp_path / "index", retriever, show=quiet).search(["Where?"], 40, quiet)[0]
+    monkeypatch.setattr(dense, "OPEN_SHARDS", 3)
+    index, most = dense.DenseIndex(tmp_path / "index", retriever), 0
+    blocks = index.blocks
+
+    def counted() -> Iterable[np.ndarray]:
+        nonlocal most
+        for block in blocks():
+            places = [os.path.realpath(f"/proc/self/fd/{x}") for x in os.listdir("/proc/self/fd")]
+            most = max(most, sum(str(tmp_path / "index") in place for place in places))
+            yield block
+
+    monkeypatch.setattr(index, "blocks", counted)
+    ids, scores = index.search(["Where?"], 40, quiet)[0]
+    assert ids == right[0] and scores.tolist() == right[1].tolist() and 1 <= most <= 4
 
 
 def test_a_full_disk_is_said_and_the_rest_made_later(
@@ -229,6 +253,92 @@ def test_an_index_with_words_of_another_rule_is_refused(tmp_path: Path, monkeypa
         bm25_index.BM25Index(tmp_path / "index")
 
 
+BUILD = "import sys; from glimmer_ref.cli import main; sys.exit(main(['index', 'build', *sys.argv[1:], '--bm25']))"
+
+
+def words_built(corpus: Path, folder: Path, seed: int, before: str = "") -> int:
+    """An index of words made by a process whose sets have an order of their own; its exit code."""
+    command = [sys.executable, "-c", before + BUILD, str(corpus), str(folder)]
+    env = {**os.environ, "PYTHONHASHSEED": str(seed)}
+    return subprocess.run(command, env=env, timeout=60, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL).returncode
+
+
+def state(folder: Path) -> dict[str, tuple[bytes, int]]:
+    return {x.name: (x.read_bytes(), x.stat().st_mtime_ns) for x in folder.iterdir()}
+
+
+KILLED = """
+import os
+real, left = os.replace, [{}]
+def replace(source, target):
+    left[0] -= 1
+    if left[0] < 0: os._exit(9)
+    real(source, target)
+os.replace = replace
+"""
+
+
+def test_every_build_of_words_gives_the_same_bytes_and_leaves_a_finished_one(corpus: Path, tmp_path: Path) -> None:
+    pytest.importorskip("bm25s")
+    folder = tmp_path / "one"
+    assert words_built(corpus, folder, 1) == 0
+    first = state(folder)
+    assert words_built(corpus, tmp_path / "two", 2) == 0
+    assert {n: raw for n, (raw, _) in state(tmp_path / "two").items()} == {n: raw for n, (raw, _) in first.items()}
+    assert words_built(corpus, folder, 3) == 0 and state(folder) == first, "a second build touches nothing"
+    (folder / "vocab.index.json").unlink()
+    assert words_built(corpus, folder, 4) == 0
+    assert {n: raw for n, (raw, _) in state(folder).items()} == {n: raw for n, (raw, _) in first.items()}
+    flip = first["vocab.index.json"][0].replace(b'": 1,', b'": 2,')
+    (folder / "vocab.index.json").write_bytes(flip)
+    with pytest.raises(Refused, match=r"vocab\.index\.json: SHA-256 .* got another; remove it"):
+        bm25_index.build(corpus, folder, quiet)
+    with pytest.raises(Refused, match=r"vocab\.index\.json: the file that was built; got another"):
+        bm25_index.BM25Index(folder)
+
+
+def test_a_build_of_words_that_is_killed_anywhere(corpus: Path, tmp_path: Path) -> None:
+    """Before each of its files takes its place: it does not open, and a second run makes it whole."""
+    pytest.importorskip("bm25s")
+    bm25_index.build(corpus, tmp_path / "right", quiet)
+    whole = {n: raw for n, (raw, _) in state(tmp_path / "right").items()}
+    for after in (0, 1, 3, 7):
+        folder = tmp_path / str(after)
+        assert words_built(corpus, folder, after, KILLED.format(after)) == 9
+        with pytest.raises(
+            Refused, match=r"a finished index; got one whose build was|an index, with index\.json; got none"
+        ):
+            bm25_index.BM25Index(folder)
+        bm25_index.build(corpus, folder, quiet)
+        assert {n: raw for n, (raw, _) in state(folder).items()} == whole, "nor is anything left over"
+
+
+def test_a_finished_shard_of_an_unfinished_index_is_known_by_its_digest(
+    retriever: gtr.GTR, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dense, "SHARD", 16)
+    folder = tmp_path / "index"
+
+    def stopped(items: Iterable[Any], total: int, what: str, *more: Any) -> Iterable[Any]:
+        for i, item in enumerate(items):
+            if what == "passages" and i == 20:
+                raise KeyboardInterrupt
+            yield item
+
+    with pytest.raises(KeyboardInterrupt):
+        dense.build(corpus, folder, retriever, show=stopped)
+    shard = folder / "shard-00000.safetensors"
+    raw = shard.read_bytes()
+    shard.write_bytes(raw[:-1] + bytes([raw[-1] ^ 1]))
+    with pytest.raises(Refused, match=r"shard-00000\.safetensors: SHA-256 .* got another; remove it"):
+        dense.build(corpus, folder, retriever, show=quiet)
+    shard.write_bytes(raw)
+    (folder / "finished.jsonl").write_text('{"file": "shard-00000.safet')  # a kill as this line was written
+    assert len(dense.build(corpus, folder, retriever, show=quiet)) == 40
+    index_files.verify(folder, quiet)
+    assert shard.read_bytes() == raw and not (folder / "finished.jsonl").exists()
+
+
 def test_the_commands(run: Any, corpus: Path, tmp_path: Path) -> None:
     pytest.importorskip("bm25s")
     model, questions = write_gtr(tmp_path / "gtr"), tmp_path / "nq-dev-kilt.jsonl"
@@ -283,8 +393,11 @@ def test_the_commands_refuse_in_one_line(run: Any, corpus: Path, tmp_path: Path)
         (("retrieve", " ", "--index", index), "an empty one"),
         (("retrieve", "who?", "--index", tmp_path / "no"), "index.json"),
         (("retrieve", "who?", "--index", index), "--gtr"),
-        (("retrieve", "who?", "--index", index, "--gtr", tmp_path), "modules.json"),
-        (("retrieve", "who?", "--index", tmp_path / "words", "--gtr", model), "none for an index of words"),
+        (("retrieve", "who?", "--index", index, "--gtr", tmp_path, "--ops", "numpy"), "modules.json"),
+        (
+            ("retrieve", "who?", "--index", tmp_path / "words", "--gtr", model, "--ops", "numpy"),
+            "none for an index of words",
+        ),
         (("retrieve", "who?", "--index", tmp_path / "words", "--k", "99"), "got 99"),
         (("retrieve", "--questions", empty, "--index", index, "--out", "x"), "at least one question"),
         (("retrieve", "--questions", empty, "--index", index), "--out OUT.jsonl"),

@@ -107,7 +107,7 @@ def test_provenance_as_exports_have_it(tmp_path: Path) -> None:
         ('{"input": "a"} {"input": "b"}', "line 1: one JSON object; got more than one value; write one a line"),
         ('{"input": "a"},\n', "line 1: one JSON object; got a comma behind it; take it away"),
         ('{"input": "a"}\n"b"', "line 2: one JSON object; got str"),
-        ("id,input\n1,a", "line 1: one JSON object; got Expecting value"),
+        ("id,input\n1,a", "JSON, one object a line; got comma-separated values"),
         ('{"input": "Zoë"}'.encode("latin-1"), "line 1: text in UTF-8; got other bytes; Latin-1 or Windows-1252"),
         ('{"input": "Zoë"}'.encode("utf-16"), "line 1: text in UTF-8; got UTF-16; save it as UTF-8"),
         ('{"input": "a"}'.encode("utf-16-be"), "line 1: text in UTF-8; got NUL bytes; UTF-16, perhaps"),
@@ -119,7 +119,7 @@ def test_what_a_file_is_instead_is_said(content: str | bytes, said: str, tmp_pat
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(Refused) as error:
         list(read_questions(path))
-    assert str(error.value).startswith(f"{path}, {said}")
+    assert str(error.value).removeprefix(f"{path}")[2:].startswith(said)
 
 
 def test_a_byte_order_mark_may_begin_a_file(tmp_path: Path) -> None:

@@ -27,6 +27,14 @@ def gelu():
 """
 READY = RUN + "kernel_cache.ready(gelu)\n"
 
+TWO = (
+    READY
+    + """
+out = numba_ops.rms_norm(x, x[0], 1e-6)
+assert abs(out - numpy_ops.rms_norm(x, x[0], 1e-6)).max() < 1e-5
+"""
+)
+
 TILE = """
 import ctypes
 import numpy as np
@@ -121,6 +129,12 @@ def warm_tile(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return first_run(TILE, tmp_path_factory.mktemp("tile") / "new")
 
 
+@pytest.fixture(scope="module")
+def two(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same of two kernels."""
+    return first_run(TWO, tmp_path_factory.mktemp("two") / "new")
+
+
 def stored(cache: Path, pattern: str) -> Path:
     (file,) = cache.glob(f"*/*/*{pattern}")
     return file
@@ -143,6 +157,20 @@ def test_a_damaged_file_is_made_anew(
     assert line.startswith("glimmer_ref: a kernel could not be loaded or stored; compiling again")
     assert stored(cache, file).read_bytes() != damage
     assert run(script, cache) == []
+
+
+@pytest.mark.parametrize("ends", [(".1.nbc",), (".nbi",), (".nbi", ".1.nbc")], ids=["code", "index", "both"])
+def test_two_kernels_files_swapped_are_made_anew(tmp_path: Path, two: Path, ends: tuple[str, ...]) -> None:
+    """numba runs whatever code lies under a name, with whatever arguments: it ended in a segmentation fault."""
+    cache = tmp_path / "cache"
+    shutil.copytree(two, cache)
+    for end in ends:
+        one, other = (stored(cache, f"{name}-*{end}") for name in ("gated_gelu", "rms_norm"))
+        first, second = one.read_bytes(), other.read_bytes()
+        one.write_bytes(second)
+        other.write_bytes(first)
+    assert len(run(TWO, cache)) <= 2
+    assert run(TWO, cache) == []
 
 
 def test_a_tile_is_loaded_not_compiled(warm_tile: Path) -> None:

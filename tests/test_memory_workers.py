@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
@@ -296,15 +298,34 @@ if __name__ == "__main__":
 
 
 def test_a_killed_orchestrator_is_gone_on_from(reader: Reader, corpus: Path, tmp_path: Path) -> None:
-    import subprocess
-    import sys
-
     script = tmp_path / "killed.py"
     script.write_text(KILLED)
     done = subprocess.run([sys.executable, script, Path(__file__).parent, tmp_path], check=False)
     assert done.returncode == -signal.SIGKILL
     assert 2 <= len(list((tmp_path / "many").glob("shard-*"))) <= 8
     assert built(reader, corpus, tmp_path / "many", threads()) == built(reader, corpus, tmp_path / "alone")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="elsewhere a process is ended without being asked")
+def test_a_build_that_is_asked_to_end_ends_quietly(corpus: Path, tmp_path: Path) -> None:
+    """One line, no traceback of its workers, and no worker left."""
+    folder, errors = tmp_path / "many", tmp_path / "errors"
+    words = ["memory", "build", corpus, folder, "--workers", 2, "--ops", "numpy", "--shard-passages", 1]
+    command = [sys.executable, "-m", "glimmer_ref", *map(str, words)]
+    with errors.open("w") as err:
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=err, start_new_session=True)
+        until = time.monotonic() + 60
+        while len(list(folder.glob("shard-*"))) < 2 and process.poll() is None and time.monotonic() < until:
+            time.sleep(0.01)
+        process.terminate()
+        assert process.wait(30) == 130
+    (line,) = [line for line in errors.read_text().splitlines() if line.strip()]
+    assert line == f"glimmer-ref: stopped; finished shards are kept, go on with the same command: {folder}"
+    with pytest.raises(ProcessLookupError):
+        for _ in range(100):
+            os.killpg(process.pid, 0)
+            time.sleep(0.1)
+    assert not (folder / ".lock").exists()
 
 
 @pytest.mark.skipif(find_spec("distributed") is None, reason="needs the extra distributed; .ci/run installs it")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -14,6 +13,7 @@ import pytest
 import glimmer_ref
 from glimmer_ref import sweep
 from glimmer_ref.cli import main
+from glimmer_ref.disk.lock import held
 from glimmer_ref.errors import Refused
 from glimmer_ref.evaluate import BATCH, check, evaluate
 from glimmer_ref.reader import Reader, bundled
@@ -105,6 +105,7 @@ def test_a_stopped_run_goes_on_to_the_same_lines(
     with pytest.raises(KeyboardInterrupt):
         sweep.run(tmp_path / "parts", reader, questions, memory, "glimmer", TWO, stopped(1))
     first = tmp_path / "parts" / "k3-m1.jsonl"
+    assert not (tmp_path / "parts" / "results.json").exists(), "some of the settings would look like all"
     assert len(lines(tmp_path / "parts")["k3-m1.jsonl"]) == BATCH
     with open(first, "a", encoding="utf-8") as file:
         file.write('{"id": "half a li')  # as a kill leaves it
@@ -132,13 +133,11 @@ def test_what_does_not_belong_together_is_refused_and_kept(
         run(tmp_path / "a", questions[:4])
     with pytest.raises(Refused, match="an evaluation with system=lumen; got system=glimmer; name another folder"):
         run(tmp_path / "a", questions[:3], "lumen")
-    with open(tmp_path / "a" / "k3-m1.jsonl", "a+b") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        with pytest.raises(Refused, match="another at work"):
-            run(tmp_path / "a", questions[:3])
+    with held(tmp_path / "a", bool), pytest.raises(Refused, match="another at work"):
+        run(tmp_path / "a", questions[:3])
     assert lines(tmp_path / "a") == kept
     (tmp_path / "b").mkdir()
-    (tmp_path / "b" / ".run.json.x1").write_text("what a kill leaves of a file that is not yet there")
+    (tmp_path / "b" / ".run.json.0.new").write_text("what a kill leaves of a file that is not yet there")
     run(tmp_path / "b", questions[:3])
     assert lines(tmp_path / "b") == kept
     (tmp_path / "b" / "run.json").unlink()

@@ -28,7 +28,7 @@ from glimmer_ref.params import files
 from glimmer_ref.params.tree import leaves, random
 from glimmer_ref.reader import Reader
 from glimmer_ref.text.tokenizer import Tokenizer
-from glimmer_ref.train import checkpoint, loop
+from glimmer_ref.train import checkpoint, loop, report
 from glimmer_ref.train.corpus import Corpus, Groups, Item, folders, read_corpus
 from glimmer_ref.train.examples import Batch, draw, task_shares
 from glimmer_ref.train.judge import judge, read_dev
@@ -540,6 +540,38 @@ def test_killed_it_goes_on_to_the_same_bits(recipe: Path, tmp_path: Path) -> Non
     assert log(tmp_path / "killed") == log(tmp_path / "straight")
 
 
+@pytest.mark.usefixtures("no_curves")
+def test_two_runs_at_once_are_refused(recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both used to end well, and to mix their logs."""
+    out, step, refused = tmp_path / "out", loop.Run.step, list[str]()
+
+    def and_another(self: loop.Run, *args: Any) -> Any:
+        monkeypatch.setattr(loop.Run, "step", step)
+        for resume in (True, False):
+            with pytest.raises(Refused) as told:
+                run(recipe, out, resume=resume)
+            refused.append(str(told.value))
+        return step(self, *args)
+
+    monkeypatch.setattr(loop.Run, "step", and_another)
+    assert run(recipe, out).step == 6
+    assert "one writer at a time; got another at work" in refused[0] and "something there already" in refused[1]
+    assert not list(out.glob(".*"))
+    (out / ".log.jsonl.0.new").touch()
+    (out / ".best.new").mkdir()
+    run(recipe, out, resume=True)
+    assert not list(out.glob(".*")), "what a kill left is swept"
+
+
+@pytest.mark.parametrize("line", ["{}", "[" * 9999, '{"step": 1, "lm": []}', '{"step": 1, "exact_match": 2}', "\u00ff"])
+def test_a_log_of_other_lines_is_refused(recipe: Path, tmp_path: Path, line: str) -> None:
+    (tmp_path / "log.jsonl").write_text(line + "\n", "latin-1")
+    with pytest.raises(Refused, match=r"log\.jsonl"):
+        report.read_log(tmp_path / "log.jsonl")
+    (tmp_path / "log.jsonl").write_text('{"step": 1, "lm": 2.5}\n{"step": 2, "l')
+    assert report.read_log(tmp_path / "log.jsonl") == [{"step": 1, "lm": 2.5}]
+
+
 def test_a_kill_while_folders_are_swapped_is_recovered(tmp_path: Path) -> None:
     folder, aside = tmp_path / "last", tmp_path / ".last.before"
     for before, after, kept in [((), ("old",), "old"), (("new",), ("old",), "new"), (("new",), (), "new")]:
@@ -548,7 +580,7 @@ def test_a_kill_while_folders_are_swapped_is_recovered(tmp_path: Path) -> None:
             for word in words:
                 place.mkdir()
                 (place / word).touch()
-        (tmp_path / ".last.123.new").mkdir()
+        (tmp_path / ".last.new").mkdir()
         checkpoint.recover(folder)
         assert [p.name for p in folder.iterdir()] == [kept]
         assert [p.name for p in tmp_path.iterdir()] == ["last"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -12,7 +13,7 @@ from typing import Any
 from ..config import SIZES
 from ..errors import Refused
 from ..progress import progress
-from ..terminal import say, say_json
+from ..terminal import note, say, say_json
 from . import options
 from .columns import binary, print_facts
 
@@ -58,20 +59,29 @@ def add(commands: Any) -> None:
     info.set_defaults(run=run_info)
 
 
-def run_build(args: argparse.Namespace) -> None:
+def run_build(args: argparse.Namespace) -> int:
     """Build or resume, and say what is there now."""
     from ..retrieval.memory_build import build
 
     if args.workers is not None and args.workers < 1:
         raise Refused("--workers", "at least 1", str(args.workers))
     reader = options.load_reader(args)
-    with reader.limited(), _workers(args, reader) as workers:
-        memory, encoded = build(
-            reader.ops, reader.model, reader.tokenizer, args.passages, args.folder, args.store, args.shard_passages,
-            workers=workers,
-        )  # fmt: skip
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # asked to end, it ends its workers first
+    try:
+        with reader.limited(), _workers(args, reader) as workers:
+            memory, encoded = build(
+                reader.ops, reader.model, reader.tokenizer, args.passages, args.folder, args.store,
+                args.shard_passages, workers=workers,
+            )  # fmt: skip
+    except KeyboardInterrupt:
+        words = f"stopped; finished shards are kept, go on with the same command: {args.folder}"
+        note(f"glimmer-ref: {words}")
+        return 130
+    finally:
+        signal.signal(signal.SIGTERM, before)
     say(f"{encoded} passages encoded now, {len(memory) - encoded} were there before")
     print_facts(memory.info())
+    return 0
 
 
 @contextmanager

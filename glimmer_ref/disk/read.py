@@ -8,6 +8,7 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
+from errno import EMFILE
 from io import BufferedReader
 from typing import Any
 
@@ -32,9 +33,26 @@ def kind(mode: int) -> str:
     return next((name for test, name in KINDS if test(mode)), "another kind of file")
 
 
+def most_open_files() -> int:
+    """How many files this process may have open at a time; 512, the least that is usual, where nobody tells."""
+    try:
+        from resource import RLIM_INFINITY, RLIMIT_NOFILE, getrlimit  # not on every system
+    except ImportError:
+        return 512
+    most = getrlimit(RLIMIT_NOFILE)[0]
+    return 2**20 if most == RLIM_INFINITY else most
+
+
+def reason_of(error: OSError) -> str:
+    """Why the system refused, in a few words; of a limit, which one."""
+    words = error.strerror or type(error).__name__
+    limit = f", of which this process may have {most_open_files()} (ulimit -n)" if error.errno == EMFILE else ""
+    return words + limit
+
+
 def _instead(path: PathLike, error: OSError) -> kinds.Kind:
     """What is where a file was wanted."""
-    said = kinds.Kind(error.strerror or type(error).__name__)
+    said = kinds.Kind(reason_of(error))
     if os.path.isdir(path):
         return kinds.Kind("a folder", "name a file in it")
     if isinstance(error, NotADirectoryError):
@@ -70,7 +88,7 @@ def open_regular(path: PathLike) -> Iterator[BufferedReader]:
         with open(descriptor, "rb", closefd=False) as file:
             yield file
     except OSError as error:
-        raise Refused(f"{path}", "a readable file", error.strerror or type(error).__name__) from None
+        raise Refused(f"{path}", "a readable file", reason_of(error)) from None
     finally:
         os.close(descriptor)
 

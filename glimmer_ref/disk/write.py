@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import stat
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
 from ..errors import Refused
-from .read import PathLike, open_regular
+from .lock import WINDOWS, take
+from .read import PathLike, open_regular, reason_of
+
+NEW = ".new"  # the end of a name that stands until a file, or a folder, takes its place
+TEMPORARY = re.compile(r"\.(.+)\.(?:\d{1,3}|[0-9a-f]{32})\.new")
+MOST_WRITERS = 100  # of one file at once
 
 
 def _target(path: PathLike) -> tuple[Path, bool]:
@@ -37,22 +43,99 @@ def _straight(path: Path) -> Iterator[BinaryIO]:
     descriptor = os.open(path, flags)  # of a pipe that nobody reads: refused by the system, at once
     if hasattr(os, "set_blocking"):
         os.set_blocking(descriptor, True)
-    with open(descriptor, "wb") as file:
+    with open(path, "wb", opener=lambda *_: descriptor) as file:
         yield file
+
+
+def _temporary(path: Path, number: int | str) -> Path:
+    return path.with_name(f".{path.name}.{number}{NEW}")
+
+
+def _claim(path: Path) -> tuple[Path, int]:
+    """An empty file beside the place that this writer alone has, and its descriptor.
+
+    What a killed writer left is taken over: a lock tells it from what another is writing. Files left after it go.
+    """
+    for number in range(MOST_WRITERS):
+        temporary = _temporary(path, number)
+        try:
+            taken = take(temporary)
+        except OSError:
+            if os.path.lexists(temporary):  # somebody else's
+                continue
+            raise
+        if taken is None:
+            continue
+        descriptor, locks = taken
+        if locks:
+            os.truncate(descriptor, 0)
+            _sweep_from(path, number + 1)
+            return temporary, descriptor
+        os.close(descriptor)
+        temporary.unlink(missing_ok=True)
+        break
+    temporary = _temporary(path, uuid.uuid4().hex)  # no locks here: a name that nobody else has
+    return temporary, os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
+
+
+def _dead(temporary: Path) -> None:
+    """Remove a temporary file if nobody is writing it; where there are no locks, it stays."""
+    with suppress(OSError):
+        if (taken := take(temporary)) is not None:
+            try:
+                if taken[1] and not WINDOWS:
+                    temporary.unlink()
+            finally:
+                os.close(taken[0])
+            if taken[1] and WINDOWS:
+                temporary.unlink()
+
+
+def _sweep_from(path: Path, number: int) -> None:
+    while (left := _temporary(path, number)).exists():
+        _dead(left)
+        number += 1
+
+
+def temporary_of(name: str) -> str | None:
+    """The name of the file that a temporary one was to become; None for other names."""
+    found = TEMPORARY.fullmatch(name)
+    return found[1] if found else None
+
+
+def sweep(folder: PathLike, ours: Callable[[str], object] = bool) -> None:
+    """Remove what killed writers left in a folder of files of ours; what somebody is writing stays."""
+    for entry in Path(folder).iterdir():
+        name = temporary_of(entry.name)
+        if name is not None and ours(name):
+            _dead(entry)
+
+
+def _end(temporary: Path, path: Path, whole: bool) -> None:
+    if whole:
+        os.replace(temporary, path)
+    else:
+        temporary.unlink(missing_ok=True)
 
 
 @contextmanager
 def _replacing(path: Path) -> Iterator[BinaryIO]:
     """A file beside the place, which takes the place once all of it is on the disk."""
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    temporary, descriptor = _claim(path)
+    whole = False
     try:
-        with open(temporary, "xb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
+        with open(temporary, "wb", opener=lambda *_: descriptor) as file:
+            try:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+                whole = True
+            finally:
+                if not WINDOWS:  # while it is locked
+                    _end(temporary, path, whole)
     finally:
-        temporary.unlink(missing_ok=True)
+        if WINDOWS:  # where an open file can be neither renamed nor removed
+            _end(temporary, path, whole)
 
 
 @contextmanager
@@ -69,7 +152,7 @@ def written(path: PathLike) -> Iterator[BinaryIO]:
         with _straight(target) if special else _replacing(target) as file:
             yield file
     except OSError as error:
-        raise Refused(f"{path}", "a place that can be written", error.strerror or type(error).__name__) from None
+        raise Refused(f"{path}", "a place that can be written", reason_of(error)) from None
 
 
 def write_text(path: PathLike, text: str) -> None:

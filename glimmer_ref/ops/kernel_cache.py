@@ -2,13 +2,15 @@
 
 numba's own cache goes stale when a function in another module is edited, and fails when a file is
 damaged or the installation is read-only. So everything that could change a kernel is in the name
-of the folder that keeps it, a damaged file is thrown away, and without a folder all still works.
+of the folder that keeps it, a file that is damaged or another kernel's is thrown away, and without a
+folder all still works.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
+import pickle
 import stat
 import sys
 import tempfile
@@ -22,12 +24,15 @@ import llvmlite
 import llvmlite.binding as llvm
 import numba
 import numpy as np
+from numba.core import caching
 from numba.core.errors import NumbaError
 
 from ..terminal import note
 
 SECONDS = 16  # to compile all kernels for float32, measured: benchmarks/start.py
 HARMLESS = ("NUMBA_CACHE_DIR", "NUMBA_NUM_THREADS", "NUMBA_THREADING_LAYER")  # settings that change no code
+
+MARK = 16  # bytes of a file's digest
 
 settings: Any = numba.config
 
@@ -103,19 +108,42 @@ def _tell(line: str) -> None:
     note(f"glimmer_ref: {line}")
 
 
+class _Bound(caching.IndexDataCacheFile):
+    """numba's files of one kernel, each of which begins with a digest of its name and of what follows.
+
+    numba itself runs whatever lies under a name: code of another kernel, or a damaged one, ends the process.
+    """
+
+    def _mark(self, name: str, data: bytes) -> bytes:
+        return hashlib.blake2b(f"{self._index_name}\0{name}\0".encode() + data, digest_size=MARK).digest()
+
+    def _load_data(self, name: str) -> Any:
+        content = Path(self._data_path(name)).read_bytes()
+        mark, data = content[:MARK], content[MARK:]
+        if mark != self._mark(name, data):
+            raise ValueError(f"{name} is damaged, or another kernel's")
+        return pickle.loads(data)
+
+    def _save_data(self, name: str, data: Any) -> None:
+        content = self._dump(data)
+        with self._open_for_write(self._data_path(name)) as file:
+            file.write(self._mark(name, content) + content)
+
+
 def _compiled(loop: Callable[..., None], keep: bool, signature: Any = None) -> Any:
     """The loop under numba, whose cache reads CACHE_DIR here and never again: a user's own is put back.
 
     With a signature it is compiled at once, to be called by address.
     """
-    users = settings.CACHE_DIR
+    users = settings.CACHE_DIR, caching.IndexDataCacheFile
     try:
-        settings.CACHE_DIR = str(folder()) if keep else users
+        if keep:
+            settings.CACHE_DIR, caching.IndexDataCacheFile = str(folder()), _Bound
         if signature is not None:
             return numba.cfunc(signature, nopython=True, cache=keep)(loop)
         return numba.njit(cache=keep, nogil=True, error_model="numpy")(loop)
     finally:
-        settings.CACHE_DIR = users
+        settings.CACHE_DIR, caching.IndexDataCacheFile = users
 
 
 def _forget() -> None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
-import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from fractions import Fraction
@@ -15,7 +13,9 @@ from typing import Any
 import numpy as np
 
 from ..config import GlimmerConfig, T5Config
+from ..disk.folder import replacing
 from ..disk.read import PathLike, read_json
+from ..disk.write import write_text
 from ..errors import Refused
 from .foreign import refuse_folder
 from .head import NOTHING, Said, head
@@ -163,40 +163,31 @@ def _refuse_occupied(folder: Path) -> None:
         raise Refused(f"{folder}", "a new or empty folder", "something there already", "choose another")
 
 
-def _write(path: Path, text: str) -> None:
-    with path.open("w", encoding="utf-8", newline="\n") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
+def write_model(folder: Path, model: Model, tokenizer_json: str | None = None) -> None:
+    """The files of a model, into a folder that is there and empty. Weights keep their dtype.
+
+    Raises:
+        Refused: they cannot be written.
+    """
+    write_tensors(folder / "model.safetensors", leaves(model))
+    write_text(folder / "config.json", json.dumps(model.config.to_json(), indent=1, allow_nan=False) + "\n")
+    if tokenizer_json is not None:
+        write_text(folder / "tokenizer.json", tokenizer_json)
 
 
 def save(folder: PathLike, model: Model, tokenizer_json: str | None = None) -> None:
     """Write a model folder that `load` reads: all of it, or nothing.
 
-    Weights keep their dtype. The folder is written beside its place and renamed.
+    The folder is written beside its place and renamed.
 
     Args:
         tokenizer_json: the tokenizer's file, as text.
 
     Raises:
-        Refused: the folder exists and is not empty, or cannot be written.
+        Refused: the folder exists and is not empty, cannot be written, or is being written by another.
     """
-    folder = Path(folder).resolve()
-    _refuse_occupied(folder)
-    temporary = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}")
-    try:
-        temporary.mkdir()
-        write_tensors(temporary / "model.safetensors", leaves(model))
-        _write(temporary / "config.json", json.dumps(model.config.to_json(), indent=1, allow_nan=False) + "\n")
-        if tokenizer_json is not None:
-            _write(temporary / "tokenizer.json", tokenizer_json)
-        temporary.rename(folder)
-    except OSError as e:
-        raise Refused(f"{folder}", "a place that can be written", e.strerror or str(e)) from None
-    except UnicodeEncodeError:
-        raise Refused("tokenizer_json", "valid Unicode", "half of a surrogate pair") from None
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    with replacing(os.path.realpath(folder), _refuse_occupied) as new:
+        write_model(new, model, tokenizer_json)
 
 
 def _cut(data: Any, alpha: Fraction | str | None, beta: Fraction | str | None, more: dict[str, Any]) -> GlimmerConfig:
@@ -262,7 +253,7 @@ def convert(
     Raises:
         Refused: as `from_t5` and `save`.
     """
-    _refuse_occupied(Path(out))
-    model = from_t5(t5_folder, alpha, beta, seed, **more)
-    save(out, model, tokenizer_json)
+    with replacing(os.path.realpath(out), _refuse_occupied) as new:
+        model = from_t5(t5_folder, alpha, beta, seed, **more)
+        write_model(new, model, tokenizer_json)
     return model

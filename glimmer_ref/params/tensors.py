@@ -13,6 +13,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from ..disk import kinds
+from ..disk.read import open_regular, reason_of
 from ..disk.write import written
 from ..errors import Refused
 from .foreign import SAFETENSORS, refuse_file
@@ -112,6 +113,8 @@ def _validate(path: Path) -> None:
         with safe_open(path, framework="numpy"):
             pass
     except (SafetensorError, OSError) as e:
+        with open_regular(path):  # it calls whatever cannot be opened a file that is not there
+            pass
         reason = str(e).removeprefix("Error while deserializing header: ")[:120]
         raise Refused(f"{path}", "a whole safetensors file", reason, "truncated or damaged?") from None
 
@@ -126,10 +129,11 @@ def _view(where: str, entry: Mapping[str, Any], data: np.ndarray) -> Stored:
         raise Refused(where, "a shape that NumPy can hold", f"{str(shape)[:80]} ({e})") from None
 
 
-def map_tensors(path: str | os.PathLike[str]) -> dict[str, Stored]:
-    """Every tensor of a safetensors file, memory-mapped: nothing is read but the header.
+def map_file(path: str | os.PathLike[str]) -> tuple[dict[str, Stored], dict[str, str]]:
+    """Every tensor of a safetensors file, memory-mapped, and the texts in its header: nothing else is read.
 
-    The file must not be changed in place while it is mapped; `write_tensors` replaces it instead.
+    The file must not be changed in place while it is mapped; `write_tensors` replaces it instead. As long as any of
+    its tensors is there, it takes one of the files that a process may have open.
 
     Raises:
         Refused: no such file, truncated, damaged, a hostile header, or a type that NumPy has not.
@@ -152,12 +156,21 @@ def map_tensors(path: str | os.PathLike[str]) -> dict[str, Stored]:
             _validate(path)
             everything = np.memmap(file, np.uint8, "r")
     except OSError as e:
-        raise Refused(f"{path}", "a readable file", e.strerror or str(e)) from None
-    header.pop("__metadata__", None)
+        raise Refused(f"{path}", "a readable file", reason_of(e)) from None
+    metadata = header.pop("__metadata__", None) or {}
     data = np.asarray(everything)[begin:]
     if data.size != max((entry["data_offsets"][1] for entry in header.values()), default=0):
         raise Refused(f"{path}", "a file that nobody is writing to", "another size than a moment ago")
-    return {name: _view(f"{path}: {name}", entry, data) for name, entry in header.items()}
+    return {name: _view(f"{path}: {name}", entry, data) for name, entry in header.items()}, metadata
+
+
+def map_tensors(path: str | os.PathLike[str]) -> dict[str, Stored]:
+    """The tensors of `map_file`.
+
+    Raises:
+        Refused: as `map_file`.
+    """
+    return map_file(path)[0]
 
 
 def _stored(name: str, x: np.ndarray | Stored) -> Stored:

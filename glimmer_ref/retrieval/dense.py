@@ -10,23 +10,26 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
 
+from ..disk.read import most_open_files
 from ..errors import Refused
 from ..params.tensors import Stored, map_tensors, write_tensors
 from ..progress import Show, progress
 from ..text.inputs import Passage, read_passages
 from .gtr import GTR, passage_text
-from .index_files import Ids, building, read_facts
+from .index_files import BUILD_AGAIN, VERSION, Ids, building, check_sample, read_facts, read_files
 from .manifest import RESTORE, shard_name
 from .source import read_source
 from .top import BLOCK, top_k
 
 KIND = "dense"
 SHARD, QUESTIONS = 16384, 256
+OPEN_SHARDS = 128  # maps kept at a time, at most: each takes one of the files that a process may have open
 DTYPES = {"float32": "F32", "float16": "F16"}
 
 
@@ -47,6 +50,11 @@ class _Shard:
         return cls(e, Ids.of(tensors, n, str(path)))
 
 
+def _counts(total: int, shard: int) -> dict[str, int]:
+    """How many passages each file has."""
+    return {shard_name(i): min(shard, total - i * shard) for i in range(-(-total // shard))}
+
+
 class DenseIndex:
     """Embeddings of passages on disk. Made by `build`, opened with the retriever that made it.
 
@@ -59,27 +67,42 @@ class DenseIndex:
 
     def __init__(self, folder: str | Path, embed: GTR) -> None:
         self.folder, self.embed = Path(folder), embed
-        facts = read_facts(folder)
+        facts, files = read_facts(folder), read_files(folder)
         if facts["kind"] != KIND or facts.get("retriever") != embed.digest:
             got = "one of words" if facts["kind"] != KIND else "one of another model"
             raise Refused(str(folder), "an index that this retriever made", got, "name that model, or build anew")
-        self.total, self.dtype = int(facts["passages"]), str(facts["dtype"])
-        counts = [min(SHARD, self.total - i) for i in range(0, self.total, SHARD)]
-        self._shards = [
-            _Shard.map(self.folder / shard_name(i), self.dtype, n, embed.size) for i, n in enumerate(counts)
-        ]
+        self.total: int = facts["passages"]
+        self.dtype, self.shard_passages = str(facts.get("dtype")), facts.get("shard_passages", 0)
+        right = self.dtype in DTYPES and type(self.shard_passages) is int and self.shard_passages > 0
+        counts = _counts(self.total, self.shard_passages) if right else {}
+        if files.keys() != counts.keys():
+            raise Refused(str(folder), "the files that its words tell of", "others", BUILD_AGAIN)
+
+        # Nothing of `self` in it: a cycle would keep the maps until Python looks for cycles.
+        place, dtype, size, unchecked = self.folder, self.dtype, embed.size, {*files}
+
+        @lru_cache(maxsize=max(1, min(OPEN_SHARDS, most_open_files() // 8)))
+        def load(number: int) -> _Shard:
+            path = place / shard_name(number)
+            if path.name in unchecked:
+                check_sample(path, files[path.name])
+                unchecked.discard(path.name)
+            return _Shard.map(path, dtype, counts[path.name], size)
+
+        self._shard = load
 
     def __len__(self) -> int:
         return self.total
 
     def id(self, row: int) -> str:
         """The id of a passage by its row."""
-        return self._shards[row // SHARD].ids[row % SHARD]
+        number, i = divmod(row, self.shard_passages)
+        return str(self._shard(number).ids[i])
 
     def blocks(self) -> Iterator[np.ndarray]:
         """All embeddings in order, as they are stored."""
-        for shard in self._shards:
-            raw = shard.embeddings.raw
+        for number in range(-(-self.total // self.shard_passages)):
+            raw = self._shard(number).embeddings.raw
             yield from (raw[i : i + BLOCK] for i in range(0, len(raw), BLOCK))
 
     def search(self, questions: Sequence[str], k: int, show: Show = progress) -> list[tuple[list[str], np.ndarray]]:
@@ -127,15 +150,16 @@ def build(
         raise Refused("dtype", f"one of {', '.join(DTYPES)}", repr(dtype))
     path, source = Path(folder), read_source(passages_path)
     total = source.passages
-    facts = {"version": 1, "kind": KIND, "retriever": embed.digest, "dtype": dtype, "size": embed.size,
-             "passages": total, "passages_sha256": source.sha256}  # fmt: skip
-    counts = {shard_name(i): min(SHARD, total - i * SHARD) for i in range(-(-total // SHARD))}
-    with building(path, facts, counts):
-        lacking = [name for name in counts if not (path / name).exists()]
+    facts = {"version": VERSION, "kind": KIND, "retriever": embed.digest, "dtype": dtype, "size": embed.size,
+             "passages": total, "passages_sha256": source.sha256, "shard_passages": SHARD}  # fmt: skip
+    counts = _counts(total, SHARD)
+    with building(path, facts, counts, show) as work:
+        lacking = work.lacking
         wanted, left = _of_shards(read_passages(passages_path), counts, lacking), sum(counts[name] for name in lacking)
         bar = iter(show(wanted, total, "passages", total - left))
         for name in lacking:
             write_tensors(path / name, _encode(islice(bar, counts[name]), embed, dtype))
+            work.add(name)
         next(bar, None)  # the bar ends its line
         source.check()
     return DenseIndex(folder, embed)

@@ -17,7 +17,7 @@ import numpy as np
 
 from ..arrays import Array, States, Tokens, places
 from ..config import T5Config
-from ..disk.read import read_json
+from ..disk.read import parse_json, read_json
 from ..errors import Refused
 from ..ops import Ops
 from ..params.files import decode, open_checkpoint
@@ -170,15 +170,22 @@ def _max_tokens(folder: Path) -> int:
     return of_module or of_tokenizer or OWN_TOKENS
 
 
+def _closes(tokenizer: Any) -> bool:
+    """Does a tokenizer.json say that a text ends with </s>?"""
+    try:
+        return bool(tokenizer["post_processor"]["single"][-1]["SpecialToken"]["id"] == "</s>")
+    except (TypeError, KeyError, IndexError):
+        return False
+
+
 def _tokenizer(folder: Path, vocab_size: int) -> Tokenizer:
     """The folder's tokenizer, which must close a text by the end of sequence, as T5's does."""
     text = find_tokenizer_json(folder)
     if text is None:
         raise Refused(str(folder), "tokenizer.json or spiece.model", "neither")
     if (folder / "tokenizer.json").exists():
-        last = ((json.loads(text).get("post_processor") or {}).get("single") or [{}])[-1]
         kind = _object(folder / "tokenizer_config.json").get("tokenizer_class", "")
-        if not str(kind).startswith("T5") and last.get("SpecialToken", {}).get("id") != "</s>":
+        if not str(kind).startswith("T5") and not _closes(parse_json(text, f"{folder / 'tokenizer.json'}")):
             raise Refused(f"{folder / 'tokenizer.json'}", "a post-processor that closes with </s>", "another", DO)
     return Tokenizer(folder / "tokenizer.json", vocab_size, text)
 

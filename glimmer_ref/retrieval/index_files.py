@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import shutil
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,40 +14,72 @@ import numpy as np
 
 from ..arrays import Ints, offsets
 from ..disk import kinds
-from ..disk.read import read_json
-from ..disk.write import sha256, write_text
+from ..disk.lock import LOCK, held
+from ..disk.read import decode, read_json, read_text
+from ..disk.write import sha256, sweep, temporary_of, write_text
 from ..errors import Refused
 from ..params.tensors import Stored
 from ..progress import Show, progress
-from .lock import LOCK, held
-from .manifest import RESTORE, difference
+from .finished import JOURNAL, Journal, check_finished, entry_of, sample
+from .manifest import RESTORE, difference, digest_of, is_entry
 
+BUILD_AGAIN = "build it again, into a new folder"
+PARTS = ".parts"  # what is not whole yet
 INDEX, FACTS = "index.json", "build.json"
+VERSION = 2
+WHAT = "the words of an index"
 
 
 def _read(path: Path) -> dict[str, Any]:
     if not path.exists():
         raise Refused(str(path.parent), f"an index, with {path.name}", *kinds.instead_of_folder(path.parent))
-    document = read_json(path, "the words of an index")
+    document = read_json(path, WHAT)
     if not isinstance(document, dict):
-        raise Refused(str(path), "the words of an index", "something else", "build it again")
+        raise Refused(str(path), WHAT, "something else", BUILD_AGAIN)
     return document
 
 
+def _read_facts(path: Path) -> dict[str, Any]:
+    """What a build is of, of an index that need not be finished."""
+    facts = _read(path)
+    if facts.get("version") != VERSION:
+        raise Refused(str(path), f"version {VERSION} of an index", repr(facts.get("version"))[:20], BUILD_AGAIN)
+    for name, kind in (("kind", str), ("passages", int), ("passages_sha256", str)):
+        if type(facts.get(name)) is not kind:
+            raise Refused(f"{path}: {name}", WHAT, repr(facts.get(name))[:20], BUILD_AGAIN)
+    return facts
+
+
+def _summary(files: Mapping[str, Any], facts: Path) -> dict[str, Any]:
+    """What index.json holds: its files, and digests of these words and of build.json, so that neither is changed."""
+    told = {"build": sha256(facts), "files": files}
+    return {**told, "digest": digest_of(told)}
+
+
+def _is_file(entry: Any) -> bool:
+    return isinstance(entry, dict) and is_entry({k: v for k, v in entry.items() if k != "sample"}) and "sample" in entry
+
+
 def read_files(folder: str | Path) -> dict[str, dict[str, Any]]:
-    """The files of a finished index, each with its "bytes" and "sha256".
+    """The files of a finished index, each with its "bytes", "sha256" and "sample".
 
     Raises:
-        Refused: no index there, one that was not finished, or a file of another length.
+        Refused: no index there, one that was not finished, a file of another length, or words that were changed.
     """
     path = Path(folder)
     if (path / FACTS).exists() and not (path / INDEX).exists():
         raise Refused(str(folder), "a finished index", "one whose build was stopped", "run the same build again")
-    files = _read(path / INDEX)
+    document = _read(path / INDEX)
+    _read_facts(path / FACTS)
+    files = document.get("files")
+    if not isinstance(files, dict) or not files or not all(map(_is_file, files.values())):
+        raise Refused(str(path / INDEX), WHAT, "something else", BUILD_AGAIN)
+    if document != _summary(files, path / FACTS):
+        raise Refused(str(path / INDEX), f"what a build has written, with {FACTS}", "a change in one", BUILD_AGAIN)
     for name, entry in files.items():
         try:
             right = (path / name).stat().st_size == entry["bytes"]
-        except (OSError, TypeError, KeyError):
+        except (OSError, ValueError):
             right = False
         if Path(name).name != name or not right:
             raise Refused(str(path / name), "the file that was built", "another, or none", RESTORE)
@@ -60,10 +93,17 @@ def read_facts(folder: str | Path) -> dict[str, Any]:
         Refused: as `read_files`.
     """
     read_files(folder)
-    facts = _read(Path(folder) / FACTS)
-    if not isinstance(facts.get("kind"), str) or not isinstance(facts.get("passages"), int):
-        raise Refused(str(Path(folder) / FACTS), "what an index is of", "something else", "build it again")
-    return facts
+    return _read_facts(Path(folder) / FACTS)
+
+
+def check_sample(path: Path, entry: Mapping[str, Any]) -> None:
+    """Hold a file against its `sample`, which is cheap; `verify` reads all of it.
+
+    Raises:
+        Refused: it is another.
+    """
+    if sample(path) != entry["sample"]:
+        raise Refused(str(path), "the file that was built", "another", RESTORE)
 
 
 def verify(folder: str | Path, show: Show = progress) -> None:
@@ -72,50 +112,106 @@ def verify(folder: str | Path, show: Show = progress) -> None:
     Raises:
         Refused: the first file that differs.
     """
-    files = read_files(folder)
-    for name, entry in show(files.items(), len(files), "checksums"):
-        if sha256(Path(folder) / name) != entry["sha256"]:
-            raise Refused(str(Path(folder) / name), f"SHA-256 {entry['sha256']}", "another", RESTORE)
+    check_finished(Path(folder), read_files(folder), show)
 
 
-def _check_folder(folder: Path) -> None:
+def _check_folder(folder: Path, names: Collection[str]) -> None:
     """Refuse a folder in which there is anything, but for an index that was begun."""
-    others = sorted(x.name for x in folder.iterdir() if x.name != LOCK and not x.name.startswith(f".{FACTS}."))
-    if others and not (folder / FACTS).exists():
-        raise Refused(str(folder), "a folder of its own for the index", others[0], "name another, or a new one")
+    ours = {LOCK, FACTS, INDEX, JOURNAL, *names}
+    others = sorted(x.name for x in folder.iterdir() if (temporary_of(x.name) or x.name) not in ours | {PARTS})
+    left = sorted(x.name for x in folder.iterdir() if x.name in ours - {LOCK, FACTS})
+    if others or (left and not (folder / FACTS).exists()):
+        raise Refused(
+            str(folder), "a folder of its own for the index", (others or left)[0], "name another, or a new one"
+        )
 
 
-def _begin(folder: Path, facts: Mapping[str, Any], names: Iterable[str]) -> None:
-    """Say what the index is of, or find the same said; left-over parts of files are swept away."""
-    before = _read(folder / FACTS) if (folder / FACTS).exists() else facts
-    if apart := difference(facts, before):
-        raise Refused(str(folder), f"an index with {apart[0]}", apart[1], "name another folder")
-    write_text(folder / FACTS, json.dumps(facts, indent=1) + "\n")
-    ours = tuple(f".{name}." for name in (INDEX, FACTS, *names))
-    for path in folder.iterdir():
-        if path.name.startswith(ours):
-            path.unlink()
+class Work:
+    """An index that is being built, in a folder that is held.
+
+    Files of which an earlier run has written down what they are must be so still; others are made again.
+
+    Args:
+        names: of the files.
+
+    Raises:
+        Refused: a build of other facts, or a damaged file.
+    """
+
+    def __init__(self, folder: Path, facts: Mapping[str, Any], names: Collection[str], show: Show) -> None:
+        self.folder, self.names = folder, names
+        before = _read_facts(folder / FACTS) if (folder / FACTS).exists() else facts
+        if apart := difference(facts, before):
+            raise Refused(str(folder), f"an index with {apart[0]}", apart[1], "name another folder")
+        sweep(folder, {INDEX, FACTS, JOURNAL, *names}.__contains__)
+        shutil.rmtree(folder / PARTS, ignore_errors=True)
+        self.journal, self.sealed = Journal(folder, names), {}
+        if (folder / INDEX).exists():
+            self.sealed = {n: {k: e[k] for k in ("bytes", "sha256")} for n, e in _sealed(folder, names).items()}
+        known = {n: e for n, e in (self.sealed or self.journal.files).items() if (folder / n).exists()}
+        check_finished(folder, known, show)
+        self.journal.files = known
+        if not (folder / FACTS).exists():
+            write_text(folder / FACTS, json.dumps(facts, indent=1) + "\n")
+
+    @property
+    def lacking(self) -> list[str]:
+        """The files that are to be made."""
+        return [name for name in self.names if name not in self.journal.files]
+
+    def add(self, name: str) -> None:
+        """A file is finished.
+
+        Raises:
+            Refused: it was lost, and is another than before.
+        """
+        entry = entry_of(self.folder / name)
+        if self.sealed.get(name, entry) != entry:
+            raise Refused(str(self.folder / name), f"the file of which {INDEX} has the SHA-256", "another", BUILD_AGAIN)
+        self.journal.add(name, entry)
+
+    def parts(self) -> Path:
+        """An empty folder for files that are not whole yet."""
+        (self.folder / PARTS).mkdir()
+        return self.folder / PARTS
+
+    def seal(self) -> None:
+        """Write down what all files are: from now on the index opens."""
+        shutil.rmtree(self.folder / PARTS, ignore_errors=True)
+        files = {n: {**self.journal.files[n], "sample": sample(self.folder / n)} for n in self.names}
+        text = json.dumps(_summary(files, self.folder / FACTS), indent=1) + "\n"
+        if not self.sealed or read_text(self.folder / INDEX) != text:
+            write_text(self.folder / INDEX, text)
+        self.journal.end()
+
+
+def _sealed(folder: Path, names: Collection[str]) -> dict[str, dict[str, Any]]:
+    """What is written down of a finished index, of which files may be lost."""
+    files = _read(folder / INDEX).get("files")
+    if not isinstance(files, dict) or files.keys() != {*names} or not all(map(_is_file, files.values())):
+        raise Refused(str(folder / INDEX), WHAT, "something else", RESTORE)
+    return files
 
 
 @contextmanager
-def building(folder: Path, facts: Mapping[str, Any], names: Sequence[str] | Mapping[str, Any]) -> Iterator[None]:
-    """Hold a folder while the block writes the files `names` into it, and then write down their checksums.
-
-    Where they are written down already, files were lost and made again: the others must be as they were.
+def building(folder: Path, facts: Mapping[str, Any], names: Collection[str], show: Show) -> Iterator[Work]:
+    """Hold a folder while the block makes the files that are `lacking`, and then write down what all of them are.
 
     Raises:
         Refused: a folder with anything else in it, or an index of other facts; another build at work; a place that
             cannot be written or is full; a file that was there, and is damaged.
     """
-    with held(folder, _check_folder):
-        _begin(folder, facts, names)
-        known = _read(folder / INDEX) if (folder / INDEX).exists() else {}
-        yield
-        files = {name: {"bytes": (folder / name).stat().st_size, "sha256": sha256(folder / name)} for name in names}
-        for name, entry in files.items():
-            if known.get(name, entry) != entry:
-                raise Refused(str(folder / name), f"the file of which {INDEX} has the SHA-256", "another", RESTORE)
-        write_text(folder / INDEX, json.dumps(files, indent=1) + "\n")
+    with held(folder, lambda path: _check_folder(path, names)):
+        work = Work(folder, facts, names, show)
+        try:
+            yield work
+        except BaseException:
+            if not work.journal.files:  # nothing that could be gone on with
+                for path in (folder / FACTS, folder / JOURNAL):
+                    path.unlink(missing_ok=True)
+            shutil.rmtree(folder / PARTS, ignore_errors=True)
+            raise
+        work.seal()
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,6 +220,7 @@ class Ids(Sequence[str]):
 
     text: np.ndarray
     ends: Ints
+    name: str = "index"
 
     @classmethod
     def of(cls, tensors: Mapping[str, Stored], n: int, name: str) -> Ids:
@@ -140,7 +237,7 @@ class Ids(Sequence[str]):
             raise Refused(name, f"{n} ids", "other tensors", RESTORE)
         if (np.diff(ends.raw) < 0).any() or ends.raw[0] != 0 or ends.raw[-1] != text.raw.size:
             raise Refused(name, f"{n} ids that lie end to end", "other places", RESTORE)
-        return cls(text.raw, ends.raw)
+        return cls(text.raw, ends.raw, name)
 
     @staticmethod
     def arrays(ids: Iterable[str]) -> dict[str, np.ndarray]:
@@ -153,4 +250,4 @@ class Ids(Sequence[str]):
         return len(self.ends) - 1
 
     def __getitem__(self, i: Any) -> Any:
-        return bytes(self.text[self.ends[i] : self.ends[i + 1]]).decode()
+        return decode(bytes(self.text[self.ends[i] : self.ends[i + 1]]), f"{self.name}: id {i}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,13 +13,15 @@ from typing import Any
 import numpy as np
 
 from ..arrays import Array
-from ..disk.read import read_json
+from ..disk.read import parse_json, read_json
 from ..errors import Refused
 from ..ops import PRECISIONS, Ops
 from ..params.tree import Model, computed_in, leaves
 from .rows import DTYPES
 
 VERSION = 1
+FORMAT = "glimmer-ref memory"
+SHA256 = re.compile("[0-9a-f]{64}")
 MANIFEST = "manifest.json"
 INDEX = "index.safetensors"
 QUARANTINE = "quarantine.json"
@@ -110,9 +113,44 @@ def metadata(name: str, build: Mapping[str, Any]) -> dict[str, str]:
     return {"build": json.dumps(build, sort_keys=True), "file": name}
 
 
+def build_of(path: Path, told: Mapping[str, str]) -> dict[str, Any]:
+    """The build that a file says in its header that it belongs to.
+
+    Raises:
+        Refused: it says none, or that it is another file.
+    """
+    try:
+        record = parse_json(told.get("build", ""), str(path))
+    except Refused:
+        record = None
+    if not isinstance(record, dict) or told.get("file") != path.name:
+        raise Refused(str(path), "a file of: glimmer-ref memory build", "another", "name another folder")
+    return record
+
+
+def check_build(path: Path, told: Mapping[str, str], build: Mapping[str, Any]) -> None:
+    """Hold what the header of a file says against the build that it should belong to.
+
+    Raises:
+        Refused: another file's, or of another build, by the first fact that differs.
+    """
+    if told == metadata(path.name, build):
+        return
+    theirs = build_of(path, told)
+    ours, other = difference(build, theirs) or ("the same words", "others")
+    do = f"this file or {MANIFEST} was changed: restore it, or build into a new folder"
+    raise Refused(f"{path}", f"a file of {MANIFEST}'s build, {ours}", other, do)
+
+
 def shard_name(number: int) -> str:
     """A shard's file name."""
     return f"shard-{number:05d}.safetensors"
+
+
+def passages_of(build: Mapping[str, Any], number: int) -> int:
+    """How many passages a shard of a build has."""
+    size: int = build["shard_passages"]
+    return min(size, build["passages"] - number * size)
 
 
 def _field(path: Path, record: Any, name: str, kind: type[Any], least: int = 0) -> Any:
@@ -122,6 +160,12 @@ def _field(path: Path, record: Any, name: str, kind: type[Any], least: int = 0) 
     if type(value) is not kind or (kind is int and value < least):
         raise Refused(f"{path}: {name}", words, repr(value)[:40], RESTORE)
     return value
+
+
+def is_entry(entry: Any) -> bool:
+    """Is it what is known of a file: "bytes" and "sha256", and nothing else?"""
+    right = isinstance(entry, dict) and entry.keys() == {"bytes", "sha256"} and type(entry["bytes"]) is int
+    return right and isinstance(entry["sha256"], str) and bool(SHA256.fullmatch(entry["sha256"]))
 
 
 @dataclass(frozen=True)
@@ -154,6 +198,8 @@ class Manifest:
             do = "build the memory again with this program, or use the one that made it"
             raise Refused(str(path), f"version {VERSION}", f"version {version}", do)
         manifest = cls(build, _field(path, data, "tokens", int), _field(path, data, "files", dict))
+        if data.keys() != {"format", *vars(manifest)} or data["format"] != FORMAT:
+            raise Refused(str(path), f"the fields of a {FORMAT}", ", ".join(data)[:80], RESTORE)
         manifest._check(path)
         return manifest
 
@@ -179,6 +225,15 @@ class Manifest:
         """How many shards there are."""
         return -(-self.build["passages"] // self.build["shard_passages"])
 
+    @property
+    def numbers(self) -> range:
+        """Of the shards."""
+        return range(self.shards)
+
+    def passages_of(self, number: int) -> int:
+        """How many passages a shard has."""
+        return passages_of(self.build, number)
+
     def to_json(self) -> dict[str, Any]:
         """What the file holds."""
-        return {"format": "glimmer-ref memory", **vars(self)}
+        return {"format": FORMAT, **vars(self)}

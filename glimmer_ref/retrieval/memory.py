@@ -13,7 +13,8 @@ import numpy as np
 
 from ..arrays import Arriving, Ints, States, offsets, places
 from ..disk import kinds
-from ..disk.write import sha256
+from ..disk.lock import LOCK
+from ..disk.read import most_open_files
 from ..errors import Refused
 from ..ops import Ops
 from ..params.tree import Model
@@ -23,7 +24,7 @@ from ..text.inputs import Passage
 from ..text.tokenizer import Tokenizer
 from .ahead import ahead
 from .encode import encode_shard
-from .lock import LOCK
+from .finished import check_finished
 from .manifest import (
     AGAIN,
     INDEX,
@@ -37,11 +38,15 @@ from .manifest import (
     encoder_facts,
     shard_name,
 )
-from .rows import Rows
 from .shards import Index, Shard
 
 PART_TOKENS = 1536  # read at a time, about; fewer would make the encoder's matrix products less efficient
-OPEN_SHARDS = 128  # maps kept at a time: each holds a file descriptor, of which a process has few
+OPEN_SHARDS = 128  # maps kept at a time, at most
+
+
+def maps() -> int:
+    """How many maps are kept at a time: each takes one of the files that a process may have open, see `_decode`."""
+    return max(1, min(OPEN_SHARDS, most_open_files() // 8))
 
 
 def _check_size(path: Path, size: int) -> None:
@@ -93,7 +98,7 @@ class Memory:
         self, name: str, manifest: Manifest, load: Callable[[int], Shard], index: Index, loans: Loans | None = None
     ) -> None:
         self.name, self.manifest, self.loans = name, manifest, loans
-        self._shard, self._index = lru_cache(maxsize=OPEN_SHARDS)(load), index
+        self._shard, self._index = lru_cache(maxsize=maps())(load), index
 
     @classmethod
     def open(cls, folder: str | Path) -> Memory:
@@ -108,13 +113,11 @@ class Memory:
         manifest = Manifest.read(path / MANIFEST)
         for name, entry in manifest.files.items():
             _check_size(path / name, entry["bytes"])
-        build, d = manifest.build, manifest.build["encoder"]["d_model"]
 
         def load(i: int) -> Shard:
-            count = min(build["shard_passages"], build["passages"] - i * build["shard_passages"])
-            return Shard.map(path / shard_name(i), build["dtype"], count, d)
+            return Shard.map(path / shard_name(i), manifest.build, manifest.passages_of(i))
 
-        return cls(str(folder), manifest, load, Index.map(path / INDEX, build["passages"]))
+        return cls(str(folder), manifest, load, Index.map(path / INDEX, manifest.build))
 
     def __len__(self) -> int:
         return int(self.manifest.build["passages"])
@@ -188,7 +191,7 @@ class Memory:
         Raises:
             Refused: a row that is negative or past the end, or another dtype.
         """
-        return self._decode(dtype, self._find(rows, dtype))
+        return self._decode(dtype, *self._find(rows, dtype))
 
     def stream(self, rows: Sequence[int] | Ints, dtype: str = "float32") -> Arriving:
         """The same, a few passages at a time, read by a thread while the caller works on those before.
@@ -200,25 +203,29 @@ class Memory:
         Raises:
             Refused: as `take`.
         """
-        found = self._find(rows, dtype)
-        lengths = np.array([len(passage) for passage in found], np.int64)
-        parts = [partial(self._decode, dtype, found[a:b]) for a, b in pairwise(bounds(lengths, PART_TOKENS))]
-        return Arriving(ahead(parts), lengths)
+        found, lengths = self._find(rows, dtype)
+        cuts = pairwise(bounds(lengths, PART_TOKENS))
+        return Arriving(ahead([partial(self._decode, dtype, found[a:b], lengths[a:b]) for a, b in cuts]), lengths)
 
-    def _find(self, rows: Sequence[int] | Ints, dtype: str) -> list[Rows]:
+    def _find(self, rows: Sequence[int] | Ints, dtype: str) -> tuple[list[int], Ints]:
+        """The rows, and how many tokens each passage has."""
         if dtype not in ("float32", "float64"):
             raise Refused("dtype", "float32 or float64", repr(dtype))
-        return [shard.rows(i) for shard, i in map(self._place, self._rows(rows))]
+        found = self._rows(rows)
+        places = map(self._place, found)
+        return found, np.array([shard.offsets[i + 1] - shard.offsets[i] for shard, i in places], np.int64)
 
-    def _decode(self, dtype: str, found: list[Rows]) -> States:
-        """Some passages read from disk, end to end."""
-        for passage in found:
-            passage.will_read()  # all of them at once
-        lengths = np.array([len(passage) for passage in found], np.int64)
+    def _decode(self, dtype: str, rows: list[int], lengths: Ints) -> States:
+        """Some passages read from disk, end to end; as many at a time as maps are kept, which bounds the open files."""
         starts = offsets(lengths)
         states = np.empty((starts[-1], self.manifest.build["encoder"]["d_model"]), dtype)
-        for passage, (begin, end) in zip(found, pairwise(starts), strict=True):
-            passage.decode(states[begin:end])
+        cuts, most = list(pairwise(starts)), maps()
+        for first in range(0, len(rows), most):
+            found = [shard.rows(i) for shard, i in map(self._place, rows[first : first + most])]
+            for passage in found:
+                passage.will_read()  # all of them at once
+            for passage, (begin, end) in zip(found, cuts[first : first + most], strict=True):
+                passage.decode(states[begin:end])
         return States(states, lengths, places(lengths))
 
     def info(self) -> dict[str, Any]:
@@ -239,15 +246,29 @@ class Memory:
         }
 
     def verify(self, show: Show = progress) -> None:
-        """Read every file once and compare its SHA-256 with the manifest's.
+        """Read every file once: its SHA-256 is the manifest's, and all that the manifest says is so.
 
         Raises:
-            Refused: the first file that differs.
+            Refused: the first file, or the first field of the manifest, that differs.
         """
-        for name, entry in show(self.manifest.files.items(), len(self.manifest.files), "checksums"):
-            path = Path(self.name) / name
-            if sha256(path) != entry["sha256"]:
-                raise Refused(str(path), f"SHA-256 {entry['sha256']}", "another", RESTORE)
+        folder, build = Path(self.name), self.manifest.build
+        if not self.manifest.files:  # in RAM
+            return
+        check_finished(folder, self.manifest.files, show)
+
+        def shards() -> Iterator[Shard]:  # each is held against the build, and closed again
+            return (
+                Shard.map(folder / shard_name(i), build, self.manifest.passages_of(i)) for i in self.manifest.numbers
+            )
+
+        tokens = sum(len(shard.tokens) for shard in shards())
+        if tokens != self.manifest.tokens:
+            raise Refused(
+                f"{folder / MANIFEST}: tokens", f"{tokens}, as in the shards", str(self.manifest.tokens), RESTORE
+            )
+        right = zip(Index.of(shards()), Index.map(folder / INDEX, build), strict=True)
+        if not all(np.array_equal(a, b) for a, b in right):
+            raise Refused(str(folder / INDEX), "the shards' ids", "others", RESTORE)
 
 
 def memorize(

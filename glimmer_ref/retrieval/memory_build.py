@@ -9,27 +9,27 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from safetensors import safe_open
-
-from ..disk.write import sha256, write_text
+from ..disk.lock import LOCK, held
+from ..disk.write import sweep, temporary_of, write_text
 from ..errors import Refused
 from ..ops import Ops
-from ..params.tensors import map_tensors, write_tensors
+from ..params.tensors import map_file, write_tensors
 from ..params.tree import Model
 from ..progress import Show, progress
 from ..text.inputs import Passage, read_passages
 from ..text.tokenizer import Tokenizer
 from .encode import encode_shard
-from .lock import LOCK, held
+from .finished import JOURNAL, Journal, check_finished, entry_of
 from .manifest import (
     INDEX,
     MANIFEST,
     QUARANTINE,
-    RESTORE,
     Manifest,
     build_facts,
+    build_of,
     difference,
     metadata,
+    passages_of,
     shard_name,
 )
 from .memory import Memory
@@ -38,9 +38,8 @@ from .rows import DTYPES
 from .shards import Index, Shard
 from .source import Source, read_source
 
-NAMES = "|".join(map(re.escape, (MANIFEST, INDEX, LOCK, QUARANTINE)))
+NAMES = "|".join(map(re.escape, (MANIFEST, INDEX, LOCK, QUARANTINE, JOURNAL)))
 OURS = re.compile(rf"{NAMES}|shard-\d{{5,}}\.safetensors")
-LEFT_OVER = re.compile(rf"\.({OURS.pattern})\.[0-9a-f]{{32}}")  # files that a killed build was writing
 
 
 class Built(NamedTuple):
@@ -53,92 +52,101 @@ class Built(NamedTuple):
 def _check_folder(folder: str | Path) -> None:
     """Refuse a folder in which there is anything but a memory, before touching it."""
     for entry in sorted(Path(folder).iterdir()):
-        if not (OURS.fullmatch(entry.name) or LEFT_OVER.fullmatch(entry.name)):
+        if not OURS.fullmatch(temporary_of(entry.name) or entry.name):
             raise Refused(str(folder), "a folder of its own for the memory", entry.name, "name another, or a new one")
 
 
 def _record(path: Path) -> dict[str, Any]:
     """The build that a shard or a manifest belongs to."""
-    if path.name == MANIFEST:
-        return Manifest.read(path).build
-    map_tensors(path)  # refuses what is damaged
-    with safe_open(path, framework="numpy") as file:
-        metadata = file.metadata() or {}
-    try:
-        record = json.loads(metadata.get("build", ""))
-    except ValueError:
-        record = None
-    if not isinstance(record, dict) or metadata.get("file") != path.name:
-        raise Refused(str(path), "a file of: glimmer-ref memory build", "another", "name another folder")
-    return record
+    return Manifest.read(path).build if path.name == MANIFEST else build_of(path, map_file(path)[1])
 
 
-def _finished(folder: Path, build: dict[str, Any]) -> set[str]:
-    """The files that an earlier run of the same build left finished.
-
-    Raises:
-        Refused: files of another build; nothing is deleted.
-    """
-    names = {p.name for p in folder.iterdir() if OURS.fullmatch(p.name)} - {LOCK, QUARANTINE}
+def _check_builds(folder: Path, build: dict[str, Any]) -> None:
+    """Refuse files that an earlier run of another build left; nothing is deleted."""
+    names = {p.name for p in folder.iterdir() if OURS.fullmatch(p.name)} - {LOCK, QUARANTINE, JOURNAL}
     for name in sorted(names):
-        differs = difference(build, _record(folder / name))
-        if differs:
+        if differs := difference(build, _record(folder / name)):
             raise Refused(
                 f"{folder / name}",
                 f"a build of the same memory, {differs[0]}",
                 differs[1],
                 "nothing was changed; name another folder",
             )
-    return names
 
 
-def _sweep(folder: Path) -> None:
-    """Remove what a killed run of this build was writing."""
-    for path in folder.iterdir():
-        if LEFT_OVER.fullmatch(path.name):
-            path.unlink()
+class _Work:
+    """A build that is held: what is known of its files, and which shards are finished.
+
+    Files of which an earlier run has written down what they are must be so still; others are made again.
+
+    Raises:
+        Refused: files of another build, or a damaged one.
+    """
+
+    def __init__(self, folder: Path, build: dict[str, Any], show: Show) -> None:
+        self.folder, self.build = folder, build
+        _check_builds(folder, build)
+        sweep(folder, OURS.fullmatch)
+        self.shards = {
+            shard_name(i): passages_of(build, i) for i in range(-(-build["passages"] // build["shard_passages"]))
+        }
+        self.journal = Journal(folder, {*self.shards})
+        self.sealed = Manifest.read(folder / MANIFEST).files if (folder / MANIFEST).exists() else {}
+        known = {n: e for n, e in (self.sealed or self.journal.files).items() if (folder / n).exists()}
+        check_finished(folder, known, show)
+        self.journal.files = {name: entry for name, entry in known.items() if name in self.shards}
+        self.whole = bool(self.sealed) and known.keys() == self.sealed.keys()
+
+    @property
+    def finished(self) -> set[str]:
+        """The shards that are there."""
+        return {*self.journal.files}
+
+    @property
+    def done(self) -> int:
+        """The passages of these."""
+        return sum(self.shards[name] for name in self.finished)
 
 
-def _write_here(
-    ops: Ops, model: Model, tokenizer: Tokenizer, source: Source, folder: Path, build: dict[str, Any],
-    finished: set[str], done: int, show: Show,
-) -> None:  # fmt: skip
+def _write_here(ops: Ops, model: Model, tokenizer: Tokenizer, source: Source, work: _Work, show: Show) -> None:
     """Encode the passages of all shards that are not there yet, in this process."""
-    size, tokens = build["shard_passages"], 0
+    build, tokens, finished, done = work.build, 0, work.finished, work.done
 
     def missing() -> Iterator[tuple[str, Passage]]:
         for row, passage in enumerate(read_passages(source.path)):
-            if shard_name(row // size) not in finished:
-                yield shard_name(row // size), passage
+            name = shard_name(row // build["shard_passages"])
+            if name not in finished:
+                yield name, passage
 
     shown = show(missing(), source.passages, "memory", done, lambda: tokens, "tokens")
     for name, group in groupby(shown, key=lambda pair: pair[0]):
         shard = encode_shard(ops, model, tokenizer, (passage for _, passage in group), build["dtype"])
         source.check()
-        write_tensors(folder / name, shard.arrays(), metadata(name, build))
+        write_tensors(work.folder / name, shard.arrays(), metadata(name, build))
+        work.journal.add(name)
         tokens += len(shard.tokens)
 
 
-def _write_elsewhere(
-    workers: Workers, source: Source, folder: Path, build: dict[str, Any], finished: set[str], done: int, show: Show
-) -> None:
+def _write_elsewhere(workers: Workers, source: Source, work: _Work, show: Show) -> None:
     """The same by `workers`, whose shards come in any order; one that fails again and again is left out and told.
 
     Raises:
         Refused: shards that failed, when all others are there.
     """
-    tokens, failed = 0, dict[str, Failure]()
+    folder, size, tokens, failed = work.folder, work.build["shard_passages"], 0, dict[str, Failure]()
+    finished, done = work.finished, work.done
 
     def passages() -> Iterator[None]:
         nonlocal tokens
-        lacking = (p for p in parts(source.path, build["shard_passages"]) if shard_name(p.number) not in finished)
-        for written in spread(workers, lacking, str(source.path), folder, build, source.check, failed):
+        lacking = (p for p in parts(source.path, size) if shard_name(p.number) not in finished)
+        for written in spread(workers, lacking, str(source.path), folder, work.build, source.check, failed):
+            work.journal.add(written.name, {"bytes": written.bytes, "sha256": written.sha256})
             tokens += written.tokens
             yield from [None] * written.passages
 
     for _ in show(passages(), source.passages, "memory", done, lambda: tokens, "tokens"):
         pass
-    _sweep(folder)  # of workers that were killed
+    sweep(folder, OURS.fullmatch)  # of workers that were killed
     if failed:
         write_text(folder / QUARANTINE, json.dumps({n: f._asdict() for n, f in failed.items()}, indent=1) + "\n")
         name, first = min(failed.items())
@@ -149,28 +157,17 @@ def _write_elsewhere(
         )  # fmt: skip
 
 
-def _seal(folder: Path, build: dict[str, Any], finished: set[str], show: Show) -> None:
-    """Write index and manifest over finished shards: from now on the memory opens.
-
-    Where there is a manifest already, files were lost and made again: the others must be as it says.
-    """
-    known = Manifest.read(folder / MANIFEST).files if MANIFEST in finished else {}
-    count, size, d = build["passages"], build["shard_passages"], build["encoder"]["d_model"]
-    names = [shard_name(i) for i in range(-(-count // size))]
+def _seal(work: _Work) -> None:
+    """Write index and manifest over finished shards: from now on the memory opens."""
+    folder, build, files = work.folder, work.build, work.journal.files
 
     def shards() -> Iterator[Shard]:
-        for i, name in enumerate(names):
-            yield Shard.map(folder / name, build["dtype"], min(size, count - i * size), d)
+        return (Shard.map(folder / name, build, count) for name, count in work.shards.items())
 
     tokens = sum(len(shard.tokens) for shard in shards())
     write_tensors(folder / INDEX, Index.of(shards())._asdict(), metadata(INDEX, build))
-    files = {}
-    for name in show([*names, INDEX], len(names) + 1, "checksums"):
-        files[name] = {"bytes": (folder / name).stat().st_size, "sha256": sha256(folder / name)}
-        if name in finished and files[name] != known.get(name, files[name]):
-            raise Refused(str(folder / name), f"SHA-256 {known[name]['sha256']}", "another", RESTORE)
+    files = {name: files[name] for name in work.shards} | {INDEX: entry_of(folder / INDEX)}
     write_text(folder / MANIFEST, json.dumps(Manifest(build, tokens, files).to_json(), indent=1) + "\n")
-    (folder / QUARANTINE).unlink(missing_ok=True)
 
 
 def _check_settings(dtype: str, shard_passages: int) -> None:
@@ -194,8 +191,9 @@ def build(
     """Pre-compute MemEnc of a JSON-lines file of passages into a folder.
 
     Killed at any moment, it leaves finished shards and no manifest; run again, it keeps them and
-    makes the rest, with the same bytes, by as many workers as there are. A shard is held in RAM until
-    it is written; the ids of all passages are, too.
+    makes the rest, with the same bytes, by as many workers as there are. Each shard's SHA-256 is written
+    down when it is finished, and held against the file by a later run, also over a finished memory: all
+    of it is read then. A shard is held in RAM until it is written; the ids of all passages are, too.
 
     Args:
         dtype: "float32", "float16", "bfloat16" or "int8".
@@ -211,18 +209,15 @@ def build(
     source, path = read_source(passages_path), Path(folder)
     facts = build_facts(ops, model, tokenizer.digest, dtype, source.passages, source.sha256, shard_passages)
     with held(path, _check_folder):
-        finished = _finished(path, facts)
-        _sweep(path)
-        done = sum(
-            min(shard_passages, source.passages - i)
-            for i in range(0, source.passages, shard_passages)
-            if shard_name(i // shard_passages) in finished
-        )
+        work = _Work(path, facts, show)
+        done = work.done
         if done < source.passages:
             if workers is None:
-                _write_here(ops, model, tokenizer, source, path, facts, finished, done, show)
+                _write_here(ops, model, tokenizer, source, work, show)
             else:
-                _write_elsewhere(workers, source, path, facts, finished, done, show)
-        if done < source.passages or not finished >= {MANIFEST, INDEX}:
-            _seal(path, facts, finished, show)
+                _write_elsewhere(workers, source, work, show)
+        if not work.whole:
+            _seal(work)
+        work.journal.end()
+        (path / QUARANTINE).unlink(missing_ok=True)
     return Built(Memory.open(folder), source.passages - done)

@@ -89,6 +89,7 @@ class Written(NamedTuple):
     name: str
     passages: int
     tokens: int
+    bytes: int
     sha256: str
 
 
@@ -148,7 +149,7 @@ def write(task: Task) -> Written:
         shard = encode_shard(ops, model, tokenizer, passages, task.build["dtype"])
     path = Path(task.folder) / name
     write_tensors(path, shard.arrays(), metadata(name, task.build))
-    return Written(name, part.passages, len(shard.tokens), sha256(path))
+    return Written(name, part.passages, len(shard.tokens), path.stat().st_size, sha256(path))
 
 
 class _Round:

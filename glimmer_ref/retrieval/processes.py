@@ -30,13 +30,16 @@ def _serve(connection: Connection) -> None:
     while True:
         try:
             function, args, more = connection.recv()
-        except EOFError:
+        except (EOFError, OSError):  # whoever led it has ended
             return
         try:
             answer = function(*args, **more), ""
         except Exception as error:
             answer = None, str(error) or type(error).__name__
-        connection.send(answer)
+        try:
+            connection.send(answer)
+        except OSError:
+            return
 
 
 class _Worker:

@@ -3,26 +3,27 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..arrays import Ints, offsets
 from ..errors import Refused
-from ..params.tensors import Stored, map_tensors
+from ..params.tensors import Stored, map_file
 from ..text.inputs import Passage
+from .manifest import check_build
 from .rows import DTYPES, Rows, few_will_be_read, will_read
 
 
-def _map(path: Path) -> dict[str, Stored]:
-    """Map a file of which little will be read."""
-    tensors = map_tensors(path)
+def _map(path: Path) -> tuple[dict[str, Stored], dict[str, str]]:
+    """Map a file of which little will be read: its tensors, and what its header says."""
+    tensors, told = map_file(path)
     for x in tensors.values():
         few_will_be_read(x.raw)
-    return tensors
+    return tensors, told
 
 
 def _tensor(path: Path, tensors: dict[str, Stored], name: str, dtype: str, *sizes: int | None) -> Stored:
@@ -75,23 +76,28 @@ class Shard:
         return cls(tokens, offsets(lengths), np.frombuffer(b"".join(strings), np.uint8), ends)
 
     @classmethod
-    def map(cls, path: Path, dtype: str, passages: int, d_model: int) -> Shard:
+    def map(cls, path: Path, build: Mapping[str, Any], passages: int) -> Shard:
         """A shard by memory map: only its header and offsets are read.
 
+        Args:
+            build: what the memory is of, see `Manifest`.
+
         Raises:
-            Refused: no such file, damaged, or another shape or type than expected.
+            Refused: no such file, damaged, another shape or type than expected, or of another build.
         """
-        tensors = _map(path)
+        (tensors, told), dtype, d_model = _map(path), build["dtype"], build["encoder"]["d_model"]
         values = _tensor(path, tensors, "tokens", DTYPES[dtype], None, d_model)
         scales = _tensor(path, tensors, "scales", "F32", values.shape[0]).raw if dtype == "int8" else None
         strings = _tensor(path, tensors, "strings", "U8", None).raw
-        return cls(
+        shard = cls(
             Rows(values, scales, str(path)),
             _bounds(path, tensors, "offsets", passages, values.shape[0], least=1),
             strings,
             _bounds(path, tensors, "string_offsets", 3 * passages, strings.size, least=0),
             str(path),
         )
+        check_build(path, told, build)
+        return shard
 
     def arrays(self) -> dict[str, np.ndarray | Stored]:
         """What is written to a file, by name."""
@@ -159,16 +165,16 @@ class Index(NamedTuple):
         return cls(hashes[rows], rows.astype(np.int64))
 
     @classmethod
-    def map(cls, path: Path, passages: int) -> Index:
+    def map(cls, path: Path, build: Mapping[str, Any]) -> Index:
         """The index of a file, by memory map.
 
         Raises:
-            Refused: no such file, damaged, or of another size.
+            Refused: no such file, damaged, of another size or of another build.
         """
-        tensors = _map(path)
-        return cls(
-            _tensor(path, tensors, "hashes", "U64", passages).raw, _tensor(path, tensors, "rows", "I64", passages).raw
-        )
+        (tensors, told), n = _map(path), build["passages"]
+        index = cls(_tensor(path, tensors, "hashes", "U64", n).raw, _tensor(path, tensors, "rows", "I64", n).raw)
+        check_build(path, told, build)
+        return index
 
     def candidates(self, id: str) -> list[int]:
         """The rows whose id has the same hash: almost always one, or none."""

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..disk.folder import replacing
 from ..disk.read import open_regular
 from ..errors import Refused
 from ..progress import Show, progress
@@ -82,10 +82,13 @@ class _Cutting:
             yield line
 
 
-def _check(folder: Path, tasks: Sequence[str | Path]) -> list[str]:
-    """The names of the questions' files."""
+def _check_new(folder: Path) -> None:
     if os.path.lexists(folder):
         raise Refused(str(folder), "a folder that is not there yet", "one that is", "name another, or move it away")
+
+
+def _names(folder: str | Path, tasks: Sequence[str | Path]) -> list[str]:
+    """The names of the questions' files."""
     stems = [Path(path).name.removesuffix(".jsonl") for path in tasks]
     names = [f"{stem}.jsonl" if "questions" in stem else f"{stem}.questions.jsonl" for stem in stems]
     twice = [name for name in names if names.count(name) > 1]
@@ -120,28 +123,21 @@ def write_folder(
         "dropped", and "without_gold" (their provenance is missing, or names no place in these pages).
 
     Raises:
-        Refused: a folder that is there, a broken file, no page with text, words below 1, or a threshold
-            that is not above 0 and at most 1.
+        Refused: a folder that is there or is being made, a broken file, no page with text, words below 1, or a
+            threshold that is not above 0 and at most 1.
     """
-    folder = Path(folder).absolute()
-    names = _check(folder, tasks)
+    _check_new(Path(folder))
+    names = _names(folder, tasks)
     if threshold is not None:  # before the work, not after it
         check_threshold(threshold)
-    new = folder.with_name(f".{folder.name}.{os.urandom(8).hex()}.new")
     cutting = _Cutting(_pages_named(tasks), words, fill)
     told: dict[str, dict[str, int]] = {}
-    try:
-        new.mkdir(parents=True)
+    Path(folder).absolute().parent.mkdir(parents=True, exist_ok=True)
+    with replacing(folder, _check_new) as new:
         write_lines(new / PASSAGES, cutting.passages(show(read_knowledge(pages), _lines(pages), "chunks")))
         if not cutting.counts["passages"]:
             raise Refused(str(pages), "a page with text", f"{cutting.counts['pages']} without")
         for name, path in zip(names, tasks, strict=True):
             counts = told[name] = {"questions": 0, "dropped": 0, "without_gold": 0}
             counts["questions"] = write_lines(new / name, cutting.questions(path, threshold, counts))
-        _check(folder, tasks)
-        new.rename(folder)
-    except OSError as error:
-        raise Refused(str(folder), "a place that can be written", error.strerror or str(error)) from None
-    finally:
-        shutil.rmtree(new, ignore_errors=True)
     return {**cutting.counts, "tasks": told}

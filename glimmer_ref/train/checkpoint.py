@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,16 +11,25 @@ from typing import Any
 import numpy as np
 
 from ..config import GlimmerConfig
+from ..disk.folder import recover, replaced
 from ..disk.read import read_json
+from ..disk.write import write_text
 from ..errors import Refused
 from ..params import files
 from ..params.tensors import map_tensors, write_tensors
 from ..params.tree import from_arrays, leaves
 from .adafactor import Weights
+from .report import is_judged
 
 MOMENTS, POSITION = "optimizer.safetensors", "position.json"
 TOLD = ("step", "judged", "best", "seconds")  # of a state, in its position
-BEFORE = ".before"  # what was in a folder's place, while another takes it
+KINDS: dict[str, Callable[[Any], bool]] = {
+    "step": lambda x: type(x) is int and x >= 0,
+    "judged": lambda x: type(x) is int and x >= -1,
+    "best": lambda x: x is None or is_judged(x),
+    "seconds": lambda x: type(x) in (int, float) and x >= 0,
+    "recipe": lambda x: isinstance(x, dict),
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,51 +58,8 @@ class State:
         return replace(self, **changes)
 
 
-def _aside(folder: Path) -> Path:
-    return folder.with_name(f".{folder.name}{BEFORE}")
-
-
-def _sync(folder: Path) -> None:
-    """Make renames in a folder last through a power cut, where the system can."""
-    if os.name == "posix":
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
-
-
-def recover(folder: Path) -> None:
-    """Tidy up after a kill in the middle of `put`: the folder is the new one or the one before, whole."""
-    aside = _aside(folder)
-    if aside.exists() and not folder.exists():
-        aside.rename(folder)
-    shutil.rmtree(aside, ignore_errors=True)
-    for leftover in folder.parent.glob(f".{folder.name}.*.new"):
-        shutil.rmtree(leftover, ignore_errors=True)
-
-
-def _put(new: Path, folder: Path) -> None:
-    """A finished folder in place of another; at every moment one of them can be recovered."""
-    aside = _aside(folder)
-    if folder.exists():
-        shutil.rmtree(aside, ignore_errors=True)
-        folder.rename(aside)
-    new.rename(folder)
-    _sync(folder.parent)
-    shutil.rmtree(aside, ignore_errors=True)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file and see it onto the disk."""
-    with path.open("w", encoding="utf-8", newline="\n") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-
-
 def save(folder: Path, state: State, tokenizer_json: str, recipe: Mapping[str, Any], whole: bool = True) -> None:
-    """Write a checkpoint in place of the one before.
+    """Write a checkpoint in place of the one before, in a folder that the caller holds.
 
     Args:
         recipe: the facts of the recipe that it belongs to.
@@ -105,23 +68,18 @@ def save(folder: Path, state: State, tokenizer_json: str, recipe: Mapping[str, A
     Raises:
         Refused: the place cannot be written, or is full; the one before is still there then.
     """
-    new = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}.new")
     position = {name: getattr(state, name) for name in TOLD} | {"recipe": dict(recipe)}
     try:
-        files.save(new, from_arrays(state.config, state.weights), tokenizer_json)
-        if whole:
-            write_tensors(new / MOMENTS, state.moments)
-        write_text(new / POSITION, json.dumps(position, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
-        _sync(new)
-        _put(new, folder)
+        with replaced(folder) as new:
+            files.write_model(new, from_arrays(state.config, state.weights), tokenizer_json)
+            if whole:
+                write_tensors(new / MOMENTS, state.moments)
+            write_text(new / POSITION, json.dumps(position, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
     except (OSError, Refused) as error:
-        recover(folder)
         kept = f"{folder} is still the one before" if folder.exists() else "nothing was kept"
         raise Refused(
             f"{folder}", "a place where a checkpoint can be written", str(error), f"make room; {kept}"
         ) from None
-    finally:
-        shutil.rmtree(new, ignore_errors=True)
 
 
 def open_checkpoint(folder: Path, recipe: Mapping[str, Any]) -> State:
@@ -137,7 +95,7 @@ def open_checkpoint(folder: Path, recipe: Mapping[str, Any]) -> State:
     if not (folder / POSITION).is_file():
         raise Refused(f"{folder}", "a checkpoint of an earlier run", "none", "start without --resume")
     position = read_json(folder / POSITION)
-    if not isinstance(position, dict) or not {*TOLD, "recipe"} <= position.keys():
+    if not isinstance(position, dict) or not all(is_right(position.get(name)) for name, is_right in KINDS.items()):
         raise Refused(f"{folder / POSITION}", "the position of an earlier run", "something else", "damaged?")
     _same(position["recipe"], json.loads(json.dumps(dict(recipe))), f"{folder}: recipe")
     model = files.load(folder)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from math import fsum
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -12,6 +13,9 @@ from typing import Any
 
 import numpy as np
 
+from ..disk.folder import recover
+from ..disk.lock import LOCK, held
+from ..disk.write import NEW, sweep
 from ..errors import Refused
 from ..listeners import Tape
 from ..ops import Ops, bind
@@ -21,7 +25,7 @@ from ..terminal import say
 from ..text.sentencepiece import find_tokenizer_json
 from ..text.tokenizer import Tokenizer
 from .adafactor import Adafactor
-from .checkpoint import State, open_checkpoint, recover, save
+from .checkpoint import State, open_checkpoint, save
 from .corpus import Corpus, Groups, folders, read_corpus
 from .examples import check_folders, draw, task_shares
 from .judge import Dev, judge, read_dev
@@ -134,16 +138,18 @@ def _tokenizer(recipe: Recipe, root: Path) -> Tokenizer:
 
 
 def _check_out(out: Path, resume: bool) -> None:
-    recover(out / LAST)
-    recover(out / BEST)
     if out.exists() and not out.is_dir():
         raise Refused(f"{out}", "a folder", "something else")
-    if not resume and out.exists() and any(out.iterdir()):
+    killed = (LOCK, f".{LAST}{NEW}", f".{BEST}{NEW}")  # of a run that has not saved anything yet
+    if not resume and any(path.name not in killed for path in out.iterdir()):
         raise Refused(f"{out}", "a new or empty folder", "something there already", "go on with it by --resume?")
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise Refused(f"{out}", "a place that can be written", error.strerror or str(error)) from None
+
+
+def _tidy(out: Path) -> None:
+    """What a kill has left goes, once the folder is held."""
+    recover(out / LAST)
+    recover(out / BEST)
+    sweep(out)
 
 
 def _learning(name: str, threads: int | None) -> Ops:
@@ -155,13 +161,13 @@ def _learning(name: str, threads: int | None) -> Ops:
 
 
 def prepare(recipe: Recipe, out: Path, ops: str, threads: int | None, resume: bool, say: Callable[[str], None]) -> Run:
-    """Read and check everything that a run needs, and write its first checkpoint.
+    """Read and check everything that a run needs, and write its first checkpoint into a folder that is held.
 
     Raises:
         Refused: data, weights or a checkpoint that are missing, broken or do not fit the recipe.
     """
     bound = _learning(ops, threads)
-    _check_out(out, resume)
+    _tidy(out)
     root, optimizer = Path(recipe.data.root), recipe.optimizer.settings()
     if resume:
         state = open_checkpoint(out / LAST, facts(recipe, ops))
@@ -184,6 +190,65 @@ def prepare(recipe: Recipe, out: Path, ops: str, threads: int | None, resume: bo
     if not resume:
         run.save()
     return run
+
+
+def _is_due(run: Run) -> bool:
+    """Is an evaluation to be made now: every so many steps, and after the last one of a stage?"""
+    stage, i = run.recipe.place(run.state.step - 1)
+    due = run.state.step % run.recipe.evaluation.every == 0 or i + 1 == run.recipe.stages[stage].steps
+    return due and run.state.judged < run.state.step
+
+
+def _judge(run: Run, log: Log, line: Line) -> None:
+    """Evaluate, tell, and keep: the log's line first, so that a checkpoint is never ahead of its log."""
+    start = time.monotonic()
+    record = run.judge()
+    run.state = run.state.moved(seconds=run.state.seconds + time.monotonic() - start)
+    log.write({**record, "seconds": round(run.state.seconds, 1)})
+    run.save()
+    line.clear()
+    try:
+        draw_curves(run.out)
+    except Refused as error:  # what was learnt is not given up for a picture
+        run.say(f"no curves: {error}")
+    words = evaluated(record)
+    line.judged = f"  dev: {words}"
+    run.say(f"step {run.state.step}  {words}  {run.state.seconds:.0f} s")
+
+
+def _steps(run: Run, log: Log) -> None:
+    learners = run.learners()
+    line = Line(run.recipe.steps, run.state.step)
+    if run.state.step and _is_due(run):  # stopped between a step and its evaluation
+        _judge(run, log, line)
+    while run.state.step < run.recipe.steps:
+        start = time.monotonic()
+        stage, i = run.recipe.place(run.state.step)
+        learner, shares = learners[stage]
+        outcome = run.step(learner, shares)
+        losses = {"loss": fsum(outcome.losses.values()), **outcome.losses}
+        found = {} if outcome.recall is None else {"recall": outcome.recall}
+        record = {"step": run.state.step, "stage": stage, **losses, **found, "rate": learner.stage.rate_at(i)}
+        log.write(record)
+        line.draw(record, stage_name(run.recipe, stage))
+        run.state = run.state.moved(seconds=run.state.seconds + time.monotonic() - start)
+        if _is_due(run):
+            _judge(run, log, line)
+        elif run.state.step % run.recipe.evaluation.save == 0:
+            run.save()
+    line.clear()
+
+
+def _go(run: Run) -> None:
+    log = Log(run.out, run.state.step, run.state.judged)
+    try:
+        with run.ops.limited(run.threads):
+            _steps(run, log)
+    except KeyboardInterrupt:
+        run.save()
+        raise
+    finally:
+        log.close()
 
 
 def train(
@@ -211,65 +276,12 @@ def train(
             that is not finite; a place that is full. The last good checkpoint is kept.
         KeyboardInterrupt: after a checkpoint was written.
     """
-    run = prepare(recipe, Path(out), ops, threads, resume, say)
-    say(
-        f"{len(run.corpus):,} questions, {len(run.corpus.passages):,} passages, "
-        f"{sum(x.size for x in run.state.weights.values()):,} weights; {run.state.step} of {recipe.steps} steps done"
-    )
-    log = Log(run.out, run.state.step, run.state.judged)
-    try:
-        with run.ops.limited(threads):
-            _steps(run, log)
-    except KeyboardInterrupt:
-        run.save()
-        raise
-    finally:
-        log.close()
+    with held(out, partial(_check_out, resume=resume)):
+        run = prepare(recipe, Path(out), ops, threads, resume, say)
+        weights = sum(x.size for x in run.state.weights.values())
+        say(
+            f"{len(run.corpus):,} questions, {len(run.corpus.passages):,} passages, {weights:,} weights; "
+            f"{run.state.step} of {recipe.steps} steps done"
+        )
+        _go(run)
     return run.state
-
-
-def _steps(run: Run, log: Log) -> None:
-    learners = run.learners()
-    line = Line(run.recipe.steps, run.state.step)
-    if run.state.step and _is_due(run):  # stopped between a step and its evaluation
-        _judge(run, log, line)
-    while run.state.step < run.recipe.steps:
-        start = time.monotonic()
-        stage, i = run.recipe.place(run.state.step)
-        learner, shares = learners[stage]
-        outcome = run.step(learner, shares)
-        losses = {"loss": fsum(outcome.losses.values()), **outcome.losses}
-        found = {} if outcome.recall is None else {"recall": outcome.recall}
-        record = {"step": run.state.step, "stage": stage, **losses, **found, "rate": learner.stage.rate_at(i)}
-        log.write(record)
-        line.draw(record, stage_name(run.recipe, stage))
-        run.state = run.state.moved(seconds=run.state.seconds + time.monotonic() - start)
-        if _is_due(run):
-            _judge(run, log, line)
-        elif run.state.step % run.recipe.evaluation.save == 0:
-            run.save()
-    line.clear()
-
-
-def _is_due(run: Run) -> bool:
-    """Is an evaluation to be made now: every so many steps, and after the last one of a stage?"""
-    stage, i = run.recipe.place(run.state.step - 1)
-    due = run.state.step % run.recipe.evaluation.every == 0 or i + 1 == run.recipe.stages[stage].steps
-    return due and run.state.judged < run.state.step
-
-
-def _judge(run: Run, log: Log, line: Line) -> None:
-    """Evaluate, tell, and keep: the log's line first, so that a checkpoint is never ahead of its log."""
-    start = time.monotonic()
-    record = run.judge()
-    run.state = run.state.moved(seconds=run.state.seconds + time.monotonic() - start)
-    log.write({**record, "seconds": round(run.state.seconds, 1)})
-    run.save()
-    line.clear()
-    try:
-        draw_curves(run.out)
-    except Refused as error:  # what was learnt is not given up for a picture
-        run.say(f"no curves: {error}")
-    words = evaluated(record)
-    line.judged = f"  dev: {words}"
-    run.say(f"step {run.state.step}  {words}  {run.state.seconds:.0f} s")

@@ -12,22 +12,52 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any, TextIO
 
+from ..disk.read import parse_json, read_text
+from ..disk.write import write_text
 from ..errors import Refused, shown
 from ..pictures import picture
 from ..terminal import watched
 
 LOG, CURVES = "log.jsonl", "curves.png"
+MOST_LOG_BYTES = 2**32
+SHARES = ("exact_match", "exact_match_of_gold", "recall_at_m", "recall_at_m_of_retrieval")
 SMOOTH = 50  # steps that a curve's point is the mean of
 
 
+def _is_number(x: Any) -> bool:
+    return type(x) in (int, float)
+
+
+def is_judged(record: Any) -> bool:
+    """Is it what an evaluation told?"""
+    if not isinstance(record, dict) or not isinstance(record.get("tasks"), dict):
+        return False
+    shares = [record.get(name, "") for name in SHARES] + list(record["tasks"].values())
+    return type(record.get("step")) is int and all(x is None or _is_number(x) for x in shares)
+
+
+def _is_record(record: Any) -> bool:
+    """Is it a line of a log: of a step, or of an evaluation?"""
+    if isinstance(record, dict) and "exact_match" in record:
+        return is_judged(record)
+    return isinstance(record, dict) and type(record.get("step")) is int and all(map(_is_number, record.values()))
+
+
 def read_log(path: Path) -> list[dict[str, Any]]:
-    """The whole lines of a log; a last one that a kill cut in two is left out."""
-    records = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
-        try:
-            records.append(json.loads(line))
-        except ValueError:
+    """The whole lines of a log; a last one that a kill cut in two is left out.
+
+    Raises:
+        Refused: another line that is not one of a log.
+    """
+    records: list[dict[str, Any]] = []
+    text = read_text(path, MOST_LOG_BYTES) if path.exists() else ""
+    for number, line in enumerate(text.splitlines(keepends=True), 1):
+        if not line.endswith("\n"):
             break
+        record = parse_json(line, f"{path}, line {number}", "a line of a log")
+        if not _is_record(record):
+            raise Refused(f"{path}, line {number}", "a line of a log", "another", "move it away")
+        records.append(record)
     return records
 
 
@@ -45,10 +75,8 @@ class Log:
         self.path = folder / LOG
         lines = read_log(self.path)
         kept = [line for line in lines if line["step"] <= (judged if "exact_match" in line else done)]
+        write_text(self.path, "".join(json.dumps(r, allow_nan=False) + "\n" for r in kept))
         try:
-            self.path.write_text(
-                "".join(json.dumps(r, allow_nan=False) + "\n" for r in kept), encoding="utf-8", newline="\n"
-            )
             self._file: TextIO = self.path.open("a", encoding="utf-8", newline="\n")
         except OSError as error:
             raise Refused(f"{self.path}", "a file that can be written", error.strerror or str(error)) from None

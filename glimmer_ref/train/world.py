@@ -5,13 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 from .. import __version__
+from ..disk.folder import replacing
+from ..disk.read import read_json
+from ..disk.write import sha256
 from ..errors import Refused
 from ..progress import Show, progress
 from ..text.inputs import Question, read_passages, read_questions
@@ -83,8 +85,8 @@ def _check(seed: int, train_worlds: int, size: str) -> None:
 def _about(folder: Path) -> dict[str, Any]:
     """What an earlier run wrote of itself; empty where there is nothing of the kind."""
     try:
-        about = json.loads((folder / ABOUT).read_text("utf-8"))
-    except (OSError, ValueError, RecursionError):
+        about = read_json(folder / ABOUT)
+    except Refused:
         return {}
     ours = isinstance(about, dict) and about.get("made_by") == MADE_BY and isinstance(about.get("sha256"), dict)
     return about if ours else {}
@@ -104,7 +106,7 @@ def _check_free(folder: Path) -> None:
             continue
         if name not in known:
             raise Refused(str(folder), "an empty folder, or one of: glimmer-ref world", f"{name} in it", do)
-        if hashlib.sha256(path.read_bytes()).hexdigest() != known[name]:
+        if sha256(path) != known[name]:
             raise Refused(str(path), "the file as it was written", "another content", do)
 
 
@@ -112,14 +114,6 @@ def _put(path: Path, content: bytes) -> str:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content)
     return hashlib.sha256(content).hexdigest()
-
-
-def _swap(new: Path, folder: Path, aside: Path) -> None:
-    """Put a finished folder in its place."""
-    if folder.exists():
-        folder.rename(aside)
-    new.rename(folder)
-    shutil.rmtree(aside, ignore_errors=True)
 
 
 def write(
@@ -133,23 +127,16 @@ def write(
         What world.json says: the seed, the sizes and each file's SHA-256.
 
     Raises:
-        Refused: a bad argument, or a folder with anything in it but an earlier run's files.
+        Refused: a bad argument, a folder with anything in it but an earlier run's files, or another at work on it.
     """
     _check(seed, train_worlds, size)
-    folder = Path(folder).absolute()
-    _check_free(folder)
-    mark = os.urandom(8).hex()
-    new, aside = (folder.with_name(f".{folder.name}.{mark}.{word}") for word in ("new", "old"))
     about = {"made_by": MADE_BY, "version": __version__, "seed": seed, "train_worlds": train_worlds, "size": size}
     about |= {"counts": SIZES[size]._asdict()}
-    try:
+    Path(folder).absolute().parent.mkdir(parents=True, exist_ok=True)
+    with replacing(folder, _check_free) as new:
         hashes = {name: _put(new / name, data) for name, data in _all_files(seed, train_worlds, SIZES[size], show)}
         about["sha256"] = hashes
         _put(new / ABOUT, (json.dumps(about, indent=1, allow_nan=False) + "\n").encode())
-        _check_free(folder)
-        _swap(new, folder, aside)
-    finally:
-        shutil.rmtree(new, ignore_errors=True)
     return about
 
 
