@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from argparse import Namespace
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from published import hugging_face, write_t5
 from safetensors.numpy import load_file, save_file
 
 from glimmer_ref import load
+from glimmer_ref.cli import options
 from glimmer_ref.config import T5Config
 from glimmer_ref.errors import Refused
 from glimmer_ref.params.hub import find
@@ -227,6 +229,8 @@ def test_a_folder_comes_first(run: Run, server: Hub, cache: Path, t5: Path, tmp_
     code, _, err = run(*words, "--revision", "main")
     assert code == 2 and "leave it out" in err
     assert "leave it out" in refusal(here, revision="main")
+    both = Namespace(weights=NAME, gtr=GTR, revision="main", download=False)  # a revision of the other one, no folder
+    assert options.find(both, NAME) == here
     assert find(NAME) == here and find(here / "none", download=True) == here / "none"
     for name in ("/no/such", "a/b/c", "../x", "x/", "", "a\0b", "x" * 300):
         assert find(name, download=True) == Path(name)
@@ -248,8 +252,10 @@ def test_settings_of_the_environment(server: Hub, t5: Path, tmp_path: Path) -> N
     first = convert("a", "--download")
     assert first.returncode == 0 and "100%" in first.stderr  # its progress
     assert list((tmp_path / "home" / "hub").glob(f"models--*/snapshots/{COMMIT}/config.json"))
-    again = convert("b", HF_HUB_OFFLINE="1", HF_ENDPOINT="http://127.0.0.1:9")
-    assert (again.returncode, again.stderr) == (0, f"glimmer-ref: note: {NAME}: main is commit {COMMIT}\n")
+    moved = {name: str(tmp_path / "home" / "hub") for name in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE")}
+    for out, where in (("b", {}), ("c", {"HF_HOME": str(tmp_path / "elsewhere"), **moved})):
+        again = convert(out, HF_HUB_OFFLINE="1", HF_ENDPOINT="http://127.0.0.1:9", **where)
+        assert (again.returncode, again.stderr) == (0, f"glimmer-ref: note: {NAME}: main is commit {COMMIT}\n")
 
 
 def test_local_folders_do_not_import_the_library() -> None:
