@@ -165,6 +165,18 @@ def test_pytorch_file_where_there_is_no_other(server: Hub, cache: Path, t5: Path
         read_torch(find(NAME) / "pytorch_model.bin")
 
 
+def test_a_cache_that_another_program_filled_file_by_file(server: Hub, cache: Path, t5: Path) -> None:
+    from huggingface_hub import hf_hub_download
+
+    (t5 / "tokenizer.json").rename(t5 / "spiece.model")
+    server.add(NAME, t5)
+    for name in ("config.json", "model.safetensors", "spiece.model"):
+        hf_hub_download(NAME, name, revision=COMMIT)
+    server.asked.clear()
+    assert "no revision main of it" in refusal(NAME) and find(NAME, revision=COMMIT).name == COMMIT  # no ref was made
+    assert find(NAME, download=True) == find(NAME) == find(NAME, revision=COMMIT) and server.fetched() == []
+
+
 @pytest.mark.parametrize("lost", ["config.json", "model.safetensors", "tokenizer.json"])
 def test_a_part_is_said_and_completed(server: Hub, cache: Path, t5: Path, lost: str) -> None:
     server.add(NAME, t5)
