@@ -16,7 +16,7 @@ from .listeners import Clock, Trace
 from .ops import BLAS, Ops, bind
 from .paper import fid, lumen
 from .paper.systems import FROM_TEXT, SYSTEMS
-from .params import files
+from .params import files, hub
 from .params.tree import Model, computed_in, lay_out
 from .retrieval import lexical
 from .retrieval.memory import Memory, memorize
@@ -57,6 +57,7 @@ class Reader:
         groups: Groups | None = None,
     ) -> None:
         self.threads = threads
+        self.folder: Path | None = None  # that `load` has read
         self.lender = None if groups is None else Lender(tokenizer, groups)
         self.config, self.tokenizer = model.config, tokenizer
         self.ops = bind(ops)
@@ -300,20 +301,26 @@ def load(
     dtype: str = "float32",
     precision: str = "float32",
     threads: int | None = None,
+    download: bool = False,
+    revision: str | None = None,
 ) -> Reader:
     """A reader from a model folder; the bundled one if none is given.
 
     Args:
-        folder: config.json, model.safetensors and tokenizer.json; perhaps groups.json, whose names can be lent.
+        folder: config.json, model.safetensors and tokenizer.json; perhaps groups.json, whose names can be lent. Or the
+            name of a model in Hugging Face's cache, such as "user/model".
         ops: "numba", "numpy", the oracle, or "cuda", an NVIDIA GPU's.
         dtype: "float32" or "float64".
         precision, threads: see `Reader`.
+        download, revision: of a name, see `hub.find`; the commit that was read is the name of `Reader.folder`.
 
     Raises:
-        Refused: anything in the folder that is missing, broken or does not fit, and what `Reader` refuses.
+        Refused: anything in the folder that is missing, broken or does not fit; what `Reader` and `hub.find` refuse.
     """
-    folder = bundled() if folder is None else Path(folder)
+    folder = hub.find(bundled() if folder is None else folder, download, revision)
     model = files.load(folder, dtype)
     tokenizer = Tokenizer(folder / "tokenizer.json", model.config.t5.vocab_size)
     groups = read_groups(folder / FILE, tokenizer) if (folder / FILE).exists() else None
-    return Reader(model, tokenizer, ops, precision, threads, groups)
+    reader = Reader(model, tokenizer, ops, precision, threads, groups)
+    reader.folder = folder
+    return reader

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..terminal import say
+from . import options
 
 
 def add(commands: Any) -> None:
@@ -17,8 +18,11 @@ def add(commands: Any) -> None:
         description="Cut the encoder of a T5 folder (Hugging Face layout) into memory encoder, live-A and live-B, "
         "draw a score layer, and write a folder of ours.",
     )
-    parser.add_argument("t5", metavar="T5_DIR", help="config.json with model.safetensors or pytorch_model.bin")
+    parser.add_argument(
+        "t5", metavar="T5_DIR", help=f"config.json with model.safetensors or pytorch_model.bin, {options.NAMED}"
+    )
     parser.add_argument("out", metavar="OUT", help="a new folder")
+    options.add_hub(parser)
     parser.add_argument("--alpha", help="live proportion of the encoder's layers, like 1/3")
     parser.add_argument("--beta", help="live-A's proportion of the live layers, like 1/4")
     parser.add_argument("--seed", type=int, default=0, help="of the score layer's draw (default 0)")
@@ -51,8 +55,9 @@ def run(args: argparse.Namespace) -> None:
 
     answers = {None: None, "yes": True, "no": False}
     said = Said(answers[args.tie], answers[args.scale_decoder_outputs])
-    text = _tokenizer_json(Path(args.t5))
-    model = files.convert(args.t5, args.out, args.alpha, args.beta, args.seed, tokenizer_json=text, said=said)
+    t5 = options.find(args, args.t5)
+    text = _tokenizer_json(t5)
+    model = files.convert(t5, args.out, args.alpha, args.beta, args.seed, tokenizer_json=text, said=said)
     c = model.config
     say(
         f"{args.out}: {c.num_memory_layers} memory layers, {c.num_rerank_layers} live-A, "

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import shlex
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import Refused
@@ -78,7 +77,6 @@ def choose(args: argparse.Namespace) -> list[Question]:
     Raises:
         Refused: no questions beside the weights, or a number below 1, or a seed below 0.
     """
-    from ..reader import bundled
     from ..text.inputs import read_questions
     from ..train.draw import Draw
 
@@ -86,7 +84,7 @@ def choose(args: argparse.Namespace) -> list[Question]:
         raise Refused("--examples", "at least 1 of each task", str(args.examples))
     if args.seed < 0:
         raise Refused("--seed", "0 or more", str(args.seed))
-    path = Path(args.weights or bundled()) / QUESTIONS
+    path = options.weights_folder(args) / QUESTIONS
     if not path.exists():
         raise Refused(
             str(path), "questions that came with the model", "no such file", "put some there, or leave out --weights"

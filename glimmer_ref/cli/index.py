@@ -21,8 +21,11 @@ def add(commands: Any) -> None:
     build.add_argument("passages", metavar="PASSAGES.jsonl", help='one {"id", "title", "text"} a line')
     build.add_argument("folder", metavar="DIR", help="a new folder, or one whose build was interrupted")
     how = build.add_mutually_exclusive_group(required=True)
-    how.add_argument("--gtr", metavar="DIR", help="a GTR as sentence-transformers keeps it, such as gtr-t5-base")
+    how.add_argument(
+        "--gtr", metavar="DIR", help=f"a GTR as sentence-transformers keeps it, such as gtr-t5-base, {options.NAMED}"
+    )
     how.add_argument("--bm25", action="store_true", help="by words, with the bm25s library")
+    options.add_hub(build)
     build.add_argument("--store", choices=("float32", "float16"), default="float32", help="embeddings are stored as")
     build.add_argument("--ops", choices=TELLINGS, default="numba", help=options.TOLD)
     build.add_argument("--json", action="store_true")
@@ -36,15 +39,14 @@ def add(commands: Any) -> None:
 
 def run_build(args: argparse.Namespace) -> None:
     """Build or resume, and say what is there now."""
-    from ..ops import bind
-    from ..retrieval import bm25_index, dense, gtr
+    from ..retrieval import bm25_index, dense
 
     if args.bm25:
         if args.store != "float32":
             raise Refused("--store", "none for an index of words", args.store, "leave it out")
         bm25_index.build(args.passages, args.folder)
     else:
-        dense.build(args.passages, args.folder, gtr.load(args.gtr, bind(args.ops)), args.store)
+        dense.build(args.passages, args.folder, options.load_gtr(args), args.store)
     _print(args)
 
 

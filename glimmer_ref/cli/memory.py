@@ -88,14 +88,13 @@ def run_build(args: argparse.Namespace) -> int:
 def _workers(args: argparse.Namespace, reader: Any) -> Iterator[Any]:
     """Who encodes: None for this process alone."""
     from ..bench.machine import cores
-    from ..reader import bundled
     from ..retrieval.memory_workers import Workers
     from ..retrieval.processes import processes
 
     if args.workers is None and args.scheduler is None:
         yield None
         return
-    folder = str(args.weights or bundled())
+    folder = str(options.weights_folder(args))
     count = args.workers or 0
     threads = args.threads or max(1, cores() // max(count, 1))
     what = (folder, args.ops, args.dtype, args.precision)
@@ -183,13 +182,12 @@ def _of_count(args: argparse.Namespace) -> tuple[Any, ...]:
     from ..config import GlimmerConfig
     from ..disk.read import read_json
     from ..paper.flops import equal_lengths
-    from ..reader import bundled
     from ..retrieval.memory_plan import Corpus
 
     if args.size:
         config = GlimmerConfig.from_proportions(SIZES[args.size], args.alpha, "1/4")
     else:
-        config = GlimmerConfig.from_json(read_json(Path(args.weights or bundled()) / "config.json"))
+        config = GlimmerConfig.from_json(read_json(options.weights_folder(args) / "config.json"))
     build = {"encoder": {"d_model": config.t5.d_model}, "dtype": args.store, "shard_passages": args.shard_passages}
     corpus = Corpus(equal_lengths(args.count, args.tokens or config.passage_tokens))
     return config, corpus, build, args.workers, args.rate

@@ -8,15 +8,26 @@ from typing import Any
 
 from ..errors import Refused
 from ..ops import PRECISIONS, TELLINGS
+from ..terminal import note
 
 Parser = argparse.ArgumentParser
 
+NAMED = "or its name in Hugging Face's cache"
 TOLD = "numpy: the oracle; numba: the fast one; cuda: on an NVIDIA GPU"
 
 
+def add_hub(parser: Parser) -> None:
+    """--download, --revision: of a model that is named as Hugging Face does."""
+    parser.add_argument(
+        "--download", action="store_true", help="fetch a model that is named, if Hugging Face's cache does not hold it"
+    )
+    parser.add_argument("--revision", metavar="REV", help="branch, tag or commit of a model that is named (main)")
+
+
 def add_model(parser: Parser) -> None:
-    """--weights, --ops, --dtype, --precision, --threads."""
-    parser.add_argument("--weights", metavar="DIR", help="model folder (default: the bundled model)")
+    """--weights, --download, --revision, --ops, --dtype, --precision, --threads."""
+    parser.add_argument("--weights", metavar="DIR", help=f"model folder, {NAMED} (default: the bundled model)")
+    add_hub(parser)
     parser.add_argument("--ops", choices=TELLINGS, default="numba", help=TOLD)
     parser.add_argument("--dtype", choices=("float32", "float64"), default="float32", help="of all computation")
     parser.add_argument(
@@ -42,13 +53,46 @@ def add_passages(parser: Parser) -> None:
 def add_index(parser: Parser) -> None:
     """--index, --gtr."""
     parser.add_argument("--index", metavar="DIR", help="retrieve with this index (glimmer-ref index build)")
-    parser.add_argument("--gtr", metavar="DIR", help="the retriever that made it, unless it is one of words")
+    parser.add_argument("--gtr", metavar="DIR", help=f"the retriever that made it, {NAMED}, unless it is one of words")
+
+
+def find(args: argparse.Namespace, name: str, **needed: Any) -> Path:
+    """The folder of a model that an option names; of one in Hugging Face's cache it is said which commit is read."""
+    from ..params import hub
+
+    if not hub.is_name(name):
+        named = [args.__dict__.get(option) for option in ("weights", "gtr", "t5")]
+        if args.revision is not None and not any(x is not None and hub.is_name(x) for x in named):
+            raise Refused("--revision", "the name of a model at Hugging Face", f"the folder {name}", "leave it out")
+        if args.download:
+            note(f"glimmer-ref: note: {name} is here, nothing is fetched for it")
+        return Path(name)
+    folder = hub.find(name, args.download, args.revision, **needed)
+    said = f"{name}: {args.revision or hub.REVISION} is commit {folder.name}"
+    note(f"glimmer-ref: note: {said}")
+    return folder
+
+
+def weights_folder(args: argparse.Namespace) -> Path:
+    """The folder that --weights names, or the bundled one; looked for once."""
+    from ..reader import bundled
+
+    if "folder_of_weights" not in args:
+        args.folder_of_weights = find(args, args.weights or str(bundled()))
+    return args.folder_of_weights
+
+
+def load_gtr(args: argparse.Namespace) -> Any:
+    """The retriever that --gtr names."""
+    from ..ops import bind
+    from ..retrieval import gtr
+
+    return gtr.load(find(args, args.gtr, needed=gtr.needed), bind(args.ops))
 
 
 def open_index(args: argparse.Namespace) -> Any:
     """The index that --index names, with the retriever of --gtr where it is one of embeddings."""
-    from ..ops import bind
-    from ..retrieval import bm25_index, dense, gtr
+    from ..retrieval import bm25_index, dense
     from ..retrieval.index_files import read_facts
 
     kind = read_facts(args.index)["kind"]
@@ -59,20 +103,19 @@ def open_index(args: argparse.Namespace) -> Any:
     if kind != dense.KIND:
         raise Refused(args.index, f"an index of kind {dense.KIND} or {bm25_index.KIND}", repr(kind)[:40])
     if not args.gtr:
-        raise Refused("--gtr", "the folder of the retriever that made the index", "none")
-    return dense.DenseIndex(args.index, gtr.load(args.gtr, bind(args.ops)))
+        raise Refused("--gtr", "the folder or the name of the retriever that made the index", "none")
+    return dense.DenseIndex(args.index, load_gtr(args))
 
 
 def load_reader(args: argparse.Namespace) -> Any:
     """The reader that --weights, --ops, --dtype, --precision and --threads name."""
     from ..reader import load
 
-    return load(args.weights, args.ops, args.dtype, args.precision, args.threads)
+    return load(weights_folder(args), args.ops, args.dtype, args.precision, args.threads)
 
 
 def open_source(args: argparse.Namespace, reader: Any) -> Any:
     """The passages or the memory that were named; else those beside the weights."""
-    from ..reader import bundled
     from ..retrieval.memory import Memory
     from ..text.inputs import read_passages
 
@@ -80,7 +123,7 @@ def open_source(args: argparse.Namespace, reader: Any) -> Any:
         memory = Memory.open(args.memory)
         memory.check(reader.ops, reader.model, reader.tokenizer.digest)
         return memory
-    path = Path(args.weights or bundled()) / "passages.jsonl" if args.passages is None else args.passages
+    path = weights_folder(args) / "passages.jsonl" if args.passages is None else args.passages
     if args.passages is None and not Path(path).exists():
         raise Refused("passages", f"--passages or --memory, for {args.weights} has none of its own", "neither")
     passages = list(read_passages(path))

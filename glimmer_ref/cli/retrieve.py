@@ -27,6 +27,7 @@ def add(commands: Any) -> None:
     parser.add_argument("--questions", metavar="FILE.jsonl", help="a file of them, instead of one")
     parser.add_argument("--out", metavar="OUT.jsonl", help="the same lines with their candidates, best first")
     options.add_index(parser)
+    options.add_hub(parser)
     parser.add_argument(
         "--only-found", action="store_true", help="with --out, to learn from: drop questions without a gold one found"
     )

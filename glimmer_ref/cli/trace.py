@@ -56,10 +56,10 @@ def run(args: argparse.Namespace) -> None:
 
     from ..params import files
     from ..params.tensors import write_tensors
-    from ..reader import Reader, bundled
+    from ..reader import Reader
 
     data, no_tokenizer = read_inputs(args.inputs), cast(Any, None)  # ids need none
-    model = files.load(args.weights or bundled(), args.dtype)
+    model = files.load(options.weights_folder(args), args.dtype)
     reader = Reader(model, no_tokenizer, args.ops, args.precision, args.threads)
     arrays = reader.trace(data["question"], data["passages"], data.get("target"), args.system, args.m, args.only)
     if not arrays:

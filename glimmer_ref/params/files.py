@@ -28,16 +28,27 @@ PREFIXES = ("module.", "model.", "_orig_mod.")
 Reader = Callable[[Path], dict[str, Stored]]
 
 
-def _shards(index: Path, read: Reader) -> dict[str, Stored]:
-    """All shards of an index, each of which must hold just the tensors that the index says."""
+def shard_places(index: Path) -> Mapping[str, str]:
+    """Which file beside an index of shards holds each tensor.
+
+    Raises:
+        Refused: no such index, or files elsewhere.
+    """
     data = read_json(index)
     places = data.get("weight_map") if isinstance(data, Mapping) else None
     if not isinstance(places, Mapping) or not places or not all(isinstance(s, str) for s in places.values()):
         raise Refused(f"{index}", 'a "weight_map" of tensors to files', "none")
-    result: dict[str, Stored] = {}
     for shard in sorted(set(places.values())):
         if Path(shard).name != shard or shard in ("", "..") or "\\" in shard:
             raise Refused(f"{index}", "files of its own folder", repr(shard))
+    return places
+
+
+def _shards(index: Path, read: Reader) -> dict[str, Stored]:
+    """All shards of an index, each of which must hold just the tensors that the index says."""
+    places = shard_places(index)
+    result: dict[str, Stored] = {}
+    for shard in sorted(set(places.values())):
         tensors = read(index.with_name(shard))
         named = {name for name, place in places.items() if place == shard}
         for name in sorted(named ^ set(tensors)):

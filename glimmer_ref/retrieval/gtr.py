@@ -21,6 +21,7 @@ from ..disk.read import parse_json, read_json
 from ..errors import Refused
 from ..ops import Ops
 from ..params.files import decode, open_checkpoint
+from ..params.hub import Place, model_files, weight_files
 from ..params.names import HUGGING_FACE, lines, one_embedding
 from ..params.tensors import Stored
 from ..params.tree import PRODUCTS, Stack, assemble_stack, leaves, map_named
@@ -31,6 +32,7 @@ from ..text.sentencepiece import find_tokenizer_json
 from ..text.tokenizer import Tokenizer
 from .manifest import digest_of, weights_digest
 
+INDEX, STATED = "modules.json", "config_sentence_transformers.json"
 MODULES = ("Transformer", "Pooling", "Dense", "Normalize")
 BATCH_TOKENS = 8192  # embedded at a time; fixed, because other batches give other last bits
 OWN_TOKENS = 512  # of a text, where no file states a limit: what GTR was trained and published with
@@ -128,9 +130,8 @@ def _only(path: Path, name: str, got: Any, wanted: Any) -> None:
         raise Refused(str(path), f"{name}={json.dumps(wanted)}", json.dumps(got)[:60], DO)
 
 
-def _folders(folder: Path) -> list[Path]:
-    """The folders of GTR's four modules, from modules.json."""
-    path = folder / "modules.json"
+def _modules(path: Path) -> list[str]:
+    """The folders of GTR's four modules within its own, from modules.json; "" is that itself."""
     modules = read_json(path)
     if not isinstance(modules, list) or not all(isinstance(m, dict) for m in modules):
         raise Refused(str(path), "a list of modules", "something else", "a folder of sentence-transformers?")
@@ -138,9 +139,18 @@ def _folders(folder: Path) -> list[Path]:
     if kinds != list(MODULES):
         raise Refused(str(path), f"the modules {', '.join(MODULES)}", ", ".join(kinds) or "none", DO)
     paths = [str(m.get("path", "")) for m in modules]
-    if any(Path(p).name != p and p for p in paths):
+    if any((Path(p).name != p and p) or p == ".." for p in paths):
         raise Refused(str(path), "folders beside it", ", ".join(paths), DO)
-    return [folder / p for p in paths]
+    return paths
+
+
+def needed(place: Place) -> list[str]:
+    """The files that a GTR is read from, for `hub.find`: modules.json first."""
+    if not place.has(INDEX):
+        return [INDEX]
+    encoder, pooling, dense, _ = (f"{path}/" if path else "" for path in _modules(place.path(INDEX)))
+    files = [INDEX, *model_files(place, encoder), f"{pooling}config.json", f"{dense}config.json"]
+    return [*files, *weight_files(place, dense), *([STATED] if encoder and place.has(STATED) else [])]
 
 
 def _check_pooling(folder: Path) -> None:
@@ -246,9 +256,9 @@ def load(folder: str | Path, ops: Ops, dtype: str = "float32") -> GTR:
             another shape.
     """
     folder = Path(folder)
-    encoder, pooling, dense, _ = _folders(folder)
+    encoder, pooling, dense, _ = (folder / path for path in _modules(folder / INDEX))
     t5 = T5Config.from_json(read_json(encoder / "config.json"))
-    for path in (folder / "config_sentence_transformers.json", encoder / "sentence_bert_config.json"):
+    for path in (folder / STATED, encoder / "sentence_bert_config.json"):
         data = _object(path) if path.exists() else {}
         _only(path, "default_prompt_name", data.get("default_prompt_name"), None)
         _only(path, "do_lower_case", data.get("do_lower_case", False), False)

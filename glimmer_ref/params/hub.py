@@ -1,0 +1,220 @@
+"""Models by their names at Hugging Face: looked up in its cache, and fetched only where that is asked for.
+
+huggingface_hub does both. It is imported only for a name that is no folder, since that takes a while.
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Protocol
+
+from ..disk.read import PathLike
+from ..errors import Refused
+from .files import shard_places
+from .foreign import WEIGHTS
+
+REVISION = "main"
+TOKENIZERS = ("tokenizer.json", "spiece.model")
+# Not every model has these; what has them is read with them.
+BESIDE = (
+    "tokenizer_config.json", "added_tokens.json", "special_tokens_map.json", "sentence_bert_config.json",
+    "config_sentence_transformers.json", "groups.json", "passages.jsonl", "questions.jsonl",
+)  # fmt: skip
+SECONDS = 30  # until the list of a model's files must be there
+FETCH = "--download, in Python download=True, fetches it"
+
+
+class Place(Protocol):
+    """Where a model's files are, under their names in its repository."""
+
+    def has(self, file: str) -> bool:
+        """Is it there?"""
+
+    def path(self, file: str) -> Path:
+        """A file that is there, on this machine."""
+
+
+Needed = Callable[[Place], list[str]]
+
+
+class Cached:
+    """The files of one revision that lie in the cache."""
+
+    def __init__(self, name: str, revision: str) -> None:
+        self.name, self.revision = name, revision
+
+    def has(self, file: str) -> bool:
+        """Is it there, and more than a link to a file that is not?"""
+        from huggingface_hub import try_to_load_from_cache
+
+        return isinstance(try_to_load_from_cache(self.name, file, revision=self.revision), str)
+
+    def path(self, file: str) -> Path:
+        """Its place below the folder snapshots/COMMIT."""
+        from huggingface_hub import try_to_load_from_cache
+
+        return Path(str(try_to_load_from_cache(self.name, file, revision=self.revision)))
+
+
+class Listed:
+    """The files of one revision that the Hub lists."""
+
+    def __init__(self, name: str, revision: str, files: Collection[str]) -> None:
+        self.name, self.revision, self.files = name, revision, files
+
+    def has(self, file: str) -> bool:
+        """Is it in the list?"""
+        return file in self.files
+
+    def path(self, file: str) -> Path:
+        """The file, fetched."""
+        from huggingface_hub import hf_hub_download
+
+        return Path(hf_hub_download(self.name, file, revision=self.revision))
+
+
+def weight_files(place: Place, at: str = "") -> list[str]:
+    """The files that `open_checkpoint` reads of a folder: safetensors if there, whole or in shards, else PyTorch's."""
+    name = next((f"{at}{name}" for name in WEIGHTS if place.has(f"{at}{name}")), f"{at}{WEIGHTS[0]}")
+    shards = set(shard_places(place.path(name)).values()) if name.endswith(".index.json") and place.has(name) else ()
+    return [name, *(f"{at}{shard}" for shard in sorted(shards))]
+
+
+def model_files(place: Place, at: str = "") -> list[str]:
+    """What a T5, or a model of ours, is read from: config.json first.
+
+    Args:
+        at: the folder within the repository, "" or with a slash behind.
+    """
+    tokenizer = next((name for name in TOKENIZERS if place.has(f"{at}{name}")), TOKENIZERS[0])
+    beside = [f"{at}{name}" for name in BESIDE if place.has(f"{at}{name}")]
+    return [f"{at}config.json", *weight_files(place, at), f"{at}{tokenizer}", *beside]
+
+
+def is_name(name: PathLike) -> bool:
+    """Is it a model's name at Hugging Face? Whatever lies here under that name comes first; a Path is none."""
+    if not isinstance(name, str) or os.path.lexists(name):
+        return False
+    from huggingface_hub.utils import HFValidationError, validate_repo_id
+
+    try:
+        validate_repo_id(name)
+    except HFValidationError:
+        return False
+    return True
+
+
+def _only_at_the_hub(cached: Cached, file: str) -> bool:
+    """Does the cache know of a file that it does not hold? It may, where version 2 of the library filled it."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.utils import LocalEntryNotFoundError
+
+    if cached.has(file):
+        return False
+    try:
+        snapshot_download(cached.name, revision=cached.revision, local_files_only=True, allow_patterns=[file])
+    except LocalEntryNotFoundError:
+        return True
+    return False
+
+
+def _missing(name: str, revision: str, needed: Needed) -> list[str]:
+    """Files that are needed and not in the cache."""
+    cached = Cached(name, revision)
+    files = needed(cached)
+    missing = [file for file in files if not cached.has(file)]
+    if missing:
+        return missing
+    at = next(file.removesuffix(name) for file in files for name in TOKENIZERS if file.endswith(name))
+    return [f"{at}{name}" for name in BESIDE if _only_at_the_hub(cached, f"{at}{name}")]
+
+
+def _refusal(name: str, revision: str, missing: list[str]) -> Refused:
+    from huggingface_hub import constants
+
+    cached = Cached(name, revision)
+    if any(cached.has(file) for file in ("config.json", "modules.json", *WEIGHTS, *TOKENIZERS, *BESIDE)):
+        more = f" and {len(missing) - 1} more" * (len(missing) > 1)
+        return Refused(
+            f"{name}, revision {revision}", "all of it", f"a part: no {missing[0]}{more} in the cache", FETCH
+        )
+    cache = getattr(constants, "HF_HUB_CACHE", constants.HUGGINGFACE_HUB_CACHE)  # older versions have the latter alone
+    got = f"no such folder, and no revision {revision} of it in {cache}"
+    return Refused(name, "a folder, or a model in Hugging Face's cache", got, f"if it is a name there, {FETCH}")
+
+
+def _fetch(name: str, revision: str, needed: Needed) -> None:
+    """Fetch what is needed into the cache, which then knows the revision's commit."""
+    from huggingface_hub import HfApi, constants, snapshot_download
+
+    if constants.HF_HUB_OFFLINE:
+        raise Refused(name, "a connection, to fetch it", "HF_HUB_OFFLINE or TRANSFORMERS_OFFLINE", "unset it")
+    info = HfApi().model_info(name, revision=revision, timeout=SECONDS)
+    listed = Listed(name, revision, {x.rfilename for x in info.siblings or ()})
+    files = needed(listed)
+    lacking = [file for file in files if not listed.has(file)]
+    if lacking:
+        do = "is it a T5, in safetensors or PyTorch's format?"
+        raise Refused(f"{name}, revision {revision}", "a model that can be read", f"no {', '.join(lacking)}", do)
+    snapshot_download(name, revision=revision, allow_patterns=[glob.escape(file) for file in files])
+
+
+@contextmanager
+def _in_one_line(name: str, revision: str) -> Iterator[None]:
+    """A block in which the library's errors become a line."""
+    from huggingface_hub import constants
+    from huggingface_hub.utils import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
+
+    try:
+        yield
+    except Refused:
+        raise
+    except GatedRepoError:
+        do = "ask for access on its page, then set HF_TOKEN to a token of yours"
+        raise Refused(name, "a model that you may read", "a gated one", do) from None
+    except RevisionNotFoundError:
+        raise Refused(f"{name}, revision {revision}", "a branch, a tag or a commit", "none of that name") from None
+    except RepositoryNotFoundError:
+        do = "a private one needs HF_TOKEN"
+        raise Refused(
+            name, "a folder, or a model at Hugging Face", f"neither; asked {constants.ENDPOINT}", do
+        ) from None
+    # What fails below is the client of HTTP, another one in newer versions, or the disk: no other base in common.
+    except Exception as error:
+        words = str(error).strip().partition("\n")[0][:160]
+        got = f"{type(error).__name__}: {words}"
+        raise Refused(name, f"a model in the cache or at {constants.ENDPOINT}", got) from None
+
+
+def find(name: PathLike, download: bool = False, revision: str | None = None, needed: Needed = model_files) -> Path:
+    """The folder of a model: itself, or in Hugging Face's cache under the commit that its last part names.
+
+    Nothing is fetched of what the cache holds whole, and nothing at all without `download`.
+
+    Args:
+        name: a folder, or a name such as "google/t5-v1_1-base".
+        download: fetch it where the cache does not hold it.
+        revision: a branch, a tag or a commit; "main" if not given.
+        needed: which files there must be; the first lies at the top.
+
+    Raises:
+        Refused: a revision of a folder; a name that the cache does not hold, or in part, and that cannot be fetched.
+    """
+    if not is_name(name):
+        if revision is not None:
+            raise Refused(
+                "revision", "none for a folder, which has one alone", f"{revision} for {name}", "leave it out"
+            )
+        return Path(name)
+    name, revision = str(name), revision or REVISION
+    with _in_one_line(name, revision):
+        if download and _missing(name, revision, needed):
+            _fetch(name, revision, needed)
+        missing, cached = _missing(name, revision, needed), Cached(name, revision)
+        if missing:
+            raise _refusal(name, revision, missing)
+        return cached.path(needed(cached)[0]).parent
