@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import Refused
 from ..terminal import say, say_json
+from . import options
 
 if TYPE_CHECKING:
     from ..text.inputs import Question
