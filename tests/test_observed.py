@@ -127,9 +127,7 @@ SHAPES = [(96, 32, 3, 130, "gated-gelu"), (65, 64, 2, 33, "relu"), (100, 16, 3, 
 
 
 @precisions
-@pytest.mark.parametrize(
-    "steps", [1, 1000]
-)  # the memory itself, where columns allow; keys and values
+@pytest.mark.parametrize("steps", [1, 1000])  # the memory itself, where columns allow; keys and values
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_a_decoders_steps_are_the_same_heard(shape: tuple[int, int, int, int, str], steps: int, precision: str) -> None:
     w = model(precision, *shape)
