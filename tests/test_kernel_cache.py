@@ -53,7 +53,7 @@ LOST_FOLDER = """
 import shutil
 shutil.rmtree(kernel_cache.folder())
 kernel_cache.folder().write_text("a file where the folder was")
-gelu()
+norm()
 """
 
 PARALLEL = """
@@ -63,7 +63,7 @@ assert numba.config.CACHE_DIR == os.environ["NUMBA_CACHE_DIR"]
 threads.WORTH_A_THREAD = 1
 def often():
     for _ in range(300):
-        gelu()
+        norm()
     done.append(True)
 done = []
 callers = [threading.Thread(target=often) for _ in range(3)]
@@ -75,7 +75,7 @@ if pid == 0:
     often()
     os._exit(len(done))
 assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 4
-gelu()
+norm()
 """
 
 
