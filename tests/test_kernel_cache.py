@@ -22,10 +22,10 @@ RUN = """
 import numpy as np
 from glimmer_ref.ops import kernel_cache, numba_ops, numpy_ops
 x = np.linspace(-3, 3, 60, dtype="float32").reshape(3, 20)
-def gelu():
-    assert abs(numba_ops.gated_gelu(x, x) - numpy_ops.gated_gelu(x, x)).max() < 1e-5
+def norm():
+    assert abs(numba_ops.rms_norm(x, x[0], 1e-6) - numpy_ops.rms_norm(x, x[0], 1e-6)).max() < 1e-5
 """
-READY = RUN + "kernel_cache.ready(gelu)\n"
+READY = RUN + "kernel_cache.ready(norm)\n"
 
 TWO = (
     READY
@@ -61,7 +61,7 @@ LOST_FOLDER = """
 import shutil
 shutil.rmtree(kernel_cache.folder())
 kernel_cache.folder().write_text("a file where the folder was")
-gelu()
+norm()
 """
 
 PARALLEL = """
@@ -71,7 +71,7 @@ assert numba.config.CACHE_DIR == os.environ["NUMBA_CACHE_DIR"]
 threads.WORTH_A_THREAD = 1
 def often():
     for _ in range(300):
-        gelu()
+        norm()
     done.append(True)
 done = []
 callers = [threading.Thread(target=often) for _ in range(3)]
@@ -83,7 +83,7 @@ if pid == 0:
     often()
     os._exit(len(done))
 assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 4
-gelu()
+norm()
 """
 
 
@@ -141,7 +141,7 @@ def stored(cache: Path, pattern: str) -> Path:
 
 
 def test_a_second_run_loads_and_says_nothing(warm: Path) -> None:
-    loaded = "assert sum(numba_ops.kernels.gated_gelu.run.stats.cache_hits.values()) == 1"
+    loaded = "assert sum(numba_ops.kernels.rms_norm.run.stats.cache_hits.values()) == 1"
     assert run(READY + loaded, warm) == []
 
 

@@ -43,7 +43,7 @@ def attention(
     keep: Factors | None = None,
     precision: str | None = None,
 ) -> Array:
-    """Online softmax over tiles of keys. Sums in the dtype of the operands.
+    """Online softmax over tiles of keys. Sums, and products whatever the precision, in the dtype of the operands.
 
     Raises:
         Refused: shapes, spans and bias that do not fit each other; heads of over 128 columns.

@@ -2,9 +2,10 @@
 
 Read it beside `numpy_ops`: same functions, same order. Its loops are in `numba_kernels`; `spread`
 gives each thread its own tasks, so the number of threads changes no bit. Float32 weights are packed for
-`numba_gemm`, and whole blocks have kernels in `numba_blocks`; products with plain weights, and backward those in
-float64, are NumPy's BLAS. What only moves numbers, or touches each once, is NumPy as well. Attention and ragged
-moves are told in `numba_attention_ops` and `numba_ragged`. Backward kernels are compiled when first called.
+`numba_gemm`, and whole blocks have kernels in `numba_blocks`, whose parts in `numba_singles` give the same bits;
+products with plain weights, and backward those in float64, are NumPy's BLAS. What only moves numbers, or touches each
+once, is NumPy as well. Attention and ragged moves are told in `numba_attention_ops` and `numba_ragged`. Backward
+kernels are compiled when first called.
 """
 
 from __future__ import annotations

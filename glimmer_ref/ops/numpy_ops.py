@@ -1,7 +1,7 @@
 """The oracle: every operation as its formula, in plain NumPy, its backward directly below, for float32 and float64.
 
-Sums are made in the dtype of the operands. Constants come from `math`: a NumPy float64 scalar
-would silently promote float32 arrays.
+Sums are made in the dtype of the operands; weights are plain arrays, so there is no other precision. Constants come
+from `math`: a NumPy float64 scalar would silently promote float32 arrays.
 """
 
 from __future__ import annotations

@@ -223,8 +223,9 @@ def lay_out(ops: Ops, model: Model, precision: str = "float32") -> Model:
 
     Args:
         precision: what matrix products are computed with in, "float32", "bfloat16" or "int8"; weights
-            in float64 stay so. Attention's own products are bfloat16's in both of the lower ones, where a
-            telling has its blocks as a whole. All else (norms, softmax, residuals) is in float32.
+            in float64 stay so. With ops=numba attention's own products are bfloat16's in both of the lower ones,
+            but for a decoder's self-attention. All else (norms, softmax, residuals) is in float32. Who listens
+            changes no bit of it.
     """
 
     head = "embedding" if model.decoder.lm_head is None else "decoder.lm_head"  # the table that logits are made with
