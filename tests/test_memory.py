@@ -787,3 +787,10 @@ def test_batches_hold_every_passage_once(tokenizer: Tokenizer, monkeypatch: pyte
     assert all(tokens.ids.size <= 25 or len(tokens) == 1 for _, tokens in batches)
     longest = GlimmerConfig.from_proportions(models.T5, "1/2", "1/3", passage_tokens=99)
     assert len(list(encode._batches(longest, tokenizer, [Passage("x", "", "a " * 60)] * 2))) == 2
+
+
+def test_a_header_is_the_same_whatever_the_order_of_the_facts() -> None:
+    facts = {"version": 1, "encoder": {"d_model": 4, "alpha": "1/2"}}
+    expected = {"build": '{"encoder": {"alpha": "1/2", "d_model": 4}, "version": 1}', "file": "index.safetensors"}
+    assert metadata("index.safetensors", facts) == expected
+    assert metadata("index.safetensors", dict(reversed(facts.items()))) == expected
