@@ -185,3 +185,14 @@ def test_what_a_checkpoint_holds(dtype: str) -> None:
             assert {name: (x.dtype.name, x.shape) for name, x in state.items()} == expected
         assert not any(x.any() for x in started.values())
         assert moved["step"].tolist() == [1]
+
+
+@pytest.mark.parametrize("parameter_scale", [True, False])
+@pytest.mark.parametrize(("clip", "length"), [(0.25, 0.25), (1.0, 1.0), (2.0, 1.0)])
+def test_a_first_update_is_as_long_as_may_be(clip: float, length: float, parameter_scale: bool) -> None:
+    """U is the gradient's sign at first, of root mean square 1, which is scaled down to `clip`."""
+    w, g = np.array([3.0, -3.0, 3.0]), np.array([1.0, -2.0, 0.5])
+    settings = Adafactor(clip=clip, parameter_scale=parameter_scale)
+    after, _ = settings.update({"w": w}, {"w": g}, settings.start({"w": w}), 0.1)
+    expected = w - 0.1 * (3.0 if parameter_scale else 1.0) * length * np.sign(g)
+    np.testing.assert_allclose(after["w"], expected, rtol=1e-12)

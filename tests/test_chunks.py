@@ -456,3 +456,16 @@ def test_a_full_disk_is_told_and_leaves_nothing(
     assert main(["chunks", str(pages), str(tmp_path / "out"), "--tasks", str(task)]) == 2
     assert "No space left on device" in capsys.readouterr().err
     assert {p.name for p in tmp_path.iterdir()} == {"pages.jsonl", "nq-train-kilt.jsonl"}
+
+
+def test_a_line_of_passages_has_these_names() -> None:
+    """What readers of the file rely on, KILT's names where it has them."""
+    assert cut(page(*PARAGRAPHS), 5)[0].record() == {
+        "id": "17:0",
+        "title": "Aster",
+        "text": "One two three.\nFour five.\n",
+        "wikipedia_id": "17",
+        "section": "Section::::Abstract",
+        "spans": (Span(1, 0, 15), Span(2, 0, 11)),
+        "silent": (Silent(0, "Aster\n"),),
+    }

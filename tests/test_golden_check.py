@@ -773,3 +773,26 @@ def test_the_file_alone_as_a_command(case: Path, out: Path, capsys: pytest.Captu
     with pytest.raises(SystemExit, match="2"):
         check.main([str(case), str(out), "--precision", "float31"])
     assert "invalid choice: 'float31'" in capsys.readouterr().err
+
+
+def test_a_mask_is_asked_for_only_where_none_was_given(case: Path) -> None:
+    x, hint = np.zeros((2, 3, 9)), "; if it is padded, give question.out.mask [b n] too"
+    assert verdict(case, "question.out", x).note == f"shape [2, 3, 9]; expected [5, 4]{hint}"
+    masked = verdict(case, "question.out", x, mask=np.array([[1, 1, 0], [1, 1, 1]]))
+    assert masked.note == "shape [2, 3, 9]; expected [5, 4]"
+    assert verdict(case, "scores", np.zeros(4)).note == "shape [4]; expected [3]"
+
+
+def test_metadata_of_a_file_is_no_tensor(case: Path, out: Path) -> None:
+    save_file({"scores": EXPECTED["scores"]}, out, metadata={"format": "pt"})
+    assert list(check.read_tensors(out)) == ["scores"]
+    assert check.check(case, out).code == 0
+
+
+def test_the_last_line_says_whether_it_is_right(case: Path) -> None:
+    last = [list(check.check(case, given).lines())[-1] for given in ({"scores": SCORES}, {"scores": SCORES * 9}, {})]
+    assert last == [
+        "tiny in float32: right: 1 ok, 0 differs, 4 not given, 0 unknown",
+        "tiny in float32: NOT RIGHT: 0 ok, 1 differs, 4 not given, 0 unknown",
+        "tiny in float32: NOTHING GIVEN: 0 ok, 0 differs, 5 not given, 0 unknown",
+    ]

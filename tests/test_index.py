@@ -416,3 +416,23 @@ def test_without_the_library_it_says_what_to_install(
 ) -> None:
     monkeypatch.setattr(bm25_index, "find_spec", lambda name: None)
     assert r"pip install 'glimmer_ref[bm25]'" in run("index", "build", corpus, tmp_path / "a", "--bm25")[2]
+
+
+@pytest.mark.parametrize("k", [1, 7, 500, 990, 999])
+def test_best_of_a_thousand(k: int) -> None:
+    scores = np.random.default_rng(k).permutation(1000).astype(np.float32) // 3  # two or three of each
+    found, rows = best(scores, np.arange(1000), k)
+    right = np.argsort(-scores, kind="stable")[:k]
+    assert rows.tolist() == right.tolist() and found.tolist() == scores[right].tolist()
+
+
+def test_a_score_hangs_on_its_row_alone() -> None:
+    """The same bits, however few rows come at once: a product of other sizes may be summed in another order."""
+    rng = np.random.default_rng(0)
+    questions, rows = (rng.standard_normal((n, 257)).astype(np.float32) for n in (3, top.BLOCK))
+    alike = [top_k(questions, [rows[:24][i : i + n] for i in range(0, 24, n)], 24) for n in (1, 3, 24)]
+    whole = top_k(questions, [np.concatenate([rows[:24], np.full_like(rows[24:], -1e9) * np.sign(questions[0])])], 24)
+    for scores, found in alike:
+        np.testing.assert_array_equal(scores, alike[0][0])
+        np.testing.assert_array_equal(found, alike[0][1])
+    np.testing.assert_array_equal(whole[0][0], alike[0][0][0])

@@ -25,7 +25,7 @@ from glimmer_ref.paper.lumen import encode_passages
 from glimmer_ref.params.tensors import Stored, map_tensors
 from glimmer_ref.params.tree import Model, leaves, map_leaves
 from glimmer_ref.retrieval import encode, memory_build, shards
-from glimmer_ref.retrieval.manifest import memory_digest, metadata
+from glimmer_ref.retrieval.manifest import build_facts, memory_digest, metadata
 from glimmer_ref.retrieval.memory import Memory, memorize
 from glimmer_ref.retrieval.memory_build import build
 from glimmer_ref.retrieval.rows import Rows
@@ -836,3 +836,25 @@ def test_batches_hold_every_passage_once(tokenizer: Tokenizer, monkeypatch: pyte
     assert all(tokens.ids.size <= 25 or len(tokens) == 1 for _, tokens in batches)
     longest = GlimmerConfig.from_proportions(models.T5, "1/2", "1/3", passage_tokens=99)
     assert len(list(encode._batches(longest, tokenizer, [Passage("x", "", "a " * 60)] * 2))) == 2
+
+
+def test_a_header_is_the_same_whatever_the_order_of_the_facts() -> None:
+    facts = {"version": 1, "encoder": {"d_model": 4, "alpha": "1/2"}}
+    expected = {"build": '{"encoder": {"alpha": "1/2", "d_model": 4}, "version": 1}', "file": "index.safetensors"}
+    assert metadata("index.safetensors", facts) == expected
+    assert metadata("index.safetensors", dict(reversed(facts.items()))) == expected
+
+
+class Packed(np.ndarray):
+    """A weight that says what its products are computed in, as packed ones do."""
+
+    precision = ""
+
+
+@pytest.mark.parametrize(("precision", "said"), [("float32", None), ("bfloat16", "bfloat16"), ("int8", "int8")])
+def test_a_memory_says_a_lower_precision(precision: str, said: str | None) -> None:
+    head = np.zeros((3, 4), "float32").view(Packed)
+    head.precision = precision
+    model = replace(MODEL, embedding=head, decoder=replace(MODEL.decoder, lm_head=None))
+    facts = build_facts(NUMPY, model, "tokenizer", "float32", 1, "sha256", 1)
+    assert facts.get("precision") == said

@@ -22,6 +22,7 @@ from glimmer_ref.text.metrics import (
     kilt_accuracy,
     kilt_exact_match,
     kilt_f1,
+    measure_of,
     normalise,
     r_precision,
     recall_at_k,
@@ -148,3 +149,10 @@ def test_any_ranking_is_judged_soundly(found: list[str], evidence: list[list[str
     assert recall_at_k([*found, *found], evidence, 5) == recall_at_k(found, evidence, 5)
     assert kilt_f1("x", ["x"], found, evidence) == kilt_accuracy("x", ["x"], found, evidence) == (score == 1)
     assert kilt_exact_match("y", ["x"], found, evidence) == 0
+
+
+def test_a_task_has_its_measure() -> None:
+    """Accuracy for fact verification and slot filling, exact match for questions, and for what is not KILT's."""
+    judged = {name: measure_of(name) for name in ("fever", "trex", "zsre", "structured_zeroshot")}
+    assert set(judged.values()) == {"accuracy"}
+    assert {measure_of(name) for name in ("nq", "triviaqa", "hotpotqa", "", "another")} == {"exact match"}
