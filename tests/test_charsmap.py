@@ -147,7 +147,7 @@ def test_an_empty_map_changes_nothing() -> None:
 
 @pytest.mark.parametrize("rules", ["nmt_nfkc", "nfkc_cf", "identity"])
 def test_sentencepiece_agrees_on_characters_and_marks(tmp_path: Path, rules: str) -> None:
-    """Every code point, and strings of marks: 4,000 of them, 1,000,000 where GLIMMER_REF_LONG is set."""
+    """Every code point, and strings of marks: 4,000, and 1,000,000 of the rules that T5 has with GLIMMER_REF_LONG."""
     make = maker()
     import sentencepiece
 
@@ -160,7 +160,7 @@ def test_sentencepiece_agrees_on_characters_and_marks(tmp_path: Path, rules: str
     marks = "".join(c for c in characters if unicodedata.combining(c))
     letters = "".join(c for c in characters if unicodedata.decomposition(c) and ord(c) < 0x30000)
     letters += "".join(JAMO) + "가각힣" + "aeiou \u00a0\u3000▁" * 100
-    for seed in range(250 if LONG else 1):
+    for seed in range((250 if rules == "nmt_nfkc" else 30) if LONG else 1):
         texts = make.stacked(seed, 4_000, letters, marks)
         assert [ascii(t) for t in texts if made.encode(t) != theirs.encode(t)] == []
 

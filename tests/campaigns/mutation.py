@@ -33,13 +33,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from mutators import Mutant, mutants, sound
+from reporting import into
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 LISTED = Path(__file__).with_name("equivalent.toml")
 COPIED = ("glimmer_ref", "tests", "weights", "pyproject.toml", "README.md")
 SEED, COUNT, LEAST = 15, 400, 12  # of each file at least so many
 CPU_SECONDS, SECONDS, KIB = 30, 300.0, 8 * 2**20  # a run that takes more hangs, or eats the memory
-BEGIN, END = "<!-- mutation -->", "<!-- /mutation -->"
 
 OPS = ["tests/test_ops.py", "-k", "numpy"]
 WHOLE = ["tests/test_model.py", "tests/test_identities.py", "tests/test_golden_cases.py", "tests/test_arriving.py"]
@@ -322,13 +322,6 @@ def complaints(wanted: list[Mutant], done: dict[str, Result], why: dict[str, str
     return result
 
 
-def put_into(path: Path, lines: list[str]) -> None:
-    """The text between the two marks becomes what was printed."""
-    before, rest = path.read_text("utf-8").split(BEGIN)
-    after = rest.split(END)[1]
-    path.write_text("\n".join([before + BEGIN, "", *lines, "", END + after]), "utf-8")
-
-
 def main() -> int:
     """Draw, try, tell."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -338,7 +331,7 @@ def main() -> int:
     parser.add_argument("--short", action="store_true", help="two mutants a file, without trying the tests alone first")
     parser.add_argument("--jobs", type=int, default=1, help="how many at once")
     parser.add_argument("--resume", type=Path, metavar="FILE", help="results as they come; killed ones stay killed")
-    parser.add_argument("--into", type=Path, metavar="FILE.md", help=f"the table between {BEGIN} and {END}")
+    parser.add_argument("--into", type=Path, metavar="FILE.md", help="print the table into this page too")
     arguments = parser.parse_args()
     os.nice(10)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was started ends, and copies go
@@ -353,7 +346,7 @@ def main() -> int:
     wrong = complaints(wanted, done, why)
     print("\n".join([*lines, *wrong]))
     if arguments.into:
-        put_into(arguments.into, lines)
+        into(arguments.into, "mutation", lines)
     return 1 if wrong else 0
 
 
