@@ -189,8 +189,10 @@ def torn(command: Command, out: Path) -> str | None:
         look = subprocess.run([*RUN, *words], capture_output=True, text=True, timeout=LIMIT, check=False)
         if look.returncode not in (0, 2) or (look.returncode == 2 and look.stderr.count("\n") != 1):
             return f"looking at it: exit code {look.returncode}, {look.stderr[-300:]}"
-        if look.returncode == 0 and command.name != "train" and content(out) != command.files:
-            return "it looks finished, and is another"
+        found = {n: x for n, x in content(out).items() if not n.startswith(".")}  # a lock that nobody holds stays
+        if look.returncode == 0 and command.name != "train" and found != command.files:
+            apart = sorted(n for n in {*found, *command.files} if found.get(n) != command.files.get(n))
+            return f"it looks finished, and is another: {', '.join(apart)}"
         return None
     for path in out.rglob("*.json"):
         try:
