@@ -232,6 +232,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--times", type=int, default=100, help="kills of each command")
     parser.add_argument("--first", type=int, default=0, help="number of the first")
     parser.add_argument("--seed", type=int, default=15)
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="begin no kill later than that")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--only", nargs="*", help="names of commands")
     parser.add_argument("--short", action="store_true", help="twice each")
@@ -251,9 +252,13 @@ def main() -> int:
             measured(command, place)
         tasks = [(c, i) for i in range(args.first, args.first + args.times) for c in some]
         wrong: dict[str, list[str]] = {c.name: [] for c in some}
+        kills, end = {c.name: 0 for c in some}, time.monotonic() + 60 * args.minutes
 
         def work(task: tuple[Command, int]) -> None:
+            if time.monotonic() > end:
+                return
             found = one(task[0], place, task[1], args.seed)
+            kills[task[0].name] += 1
             if found:
                 wrong[task[0].name].append(found)
                 print(f"\n{found}", flush=True)
@@ -263,7 +268,7 @@ def main() -> int:
                 pass
     for c in some:
         failed += len(wrong[c.name])
-        rows.append(f"| {c.name} | {args.times} | {len(c.files)} | {c.calls} | {len(wrong[c.name])} |")
+        rows.append(f"| {c.name} | {kills[c.name]} | {len(c.files)} | {c.calls} | {len(wrong[c.name])} |")
     head = [
         "| command | kills | files it leaves | calls on files | torn, or another end |",
         "|---|---|---|---|---|",
