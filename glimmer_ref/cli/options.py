@@ -130,11 +130,3 @@ def open_source(args: argparse.Namespace, reader: Any) -> Any:
     if not passages:
         raise Refused(str(path), "at least one passage", "none")
     return passages
-
-
-def open_memory(args: argparse.Namespace, reader: Any) -> Any:
-    """The memory that was named, or one made now of the passages that were."""
-    from ..retrieval.memory import Memory
-
-    source = open_source(args, reader)
-    return source if isinstance(source, Memory) else reader.memorize(source)

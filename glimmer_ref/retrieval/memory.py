@@ -14,7 +14,7 @@ import numpy as np
 from ..arrays import Arriving, Ints, States, offsets, places
 from ..disk import kinds
 from ..disk.lock import LOCK
-from ..disk.read import most_open_files
+from ..disk.read import most_open_files, reason_of
 from ..errors import Refused
 from ..ops import Ops
 from ..params.tree import Model
@@ -53,7 +53,7 @@ def _check_size(path: Path, size: int) -> None:
     try:
         got = path.stat().st_size
     except OSError as error:
-        raise Refused(str(path), f"{size} bytes", error.strerror or type(error).__name__, AGAIN) from None
+        raise Refused(str(path), f"{size} bytes", reason_of(error), AGAIN) from None
     if got != size:
         raise Refused(str(path), f"{size} bytes", f"{got} bytes", RESTORE)
 
