@@ -14,7 +14,7 @@ from . import __version__
 from .disk.lock import LOCK, held
 from .disk.read import open_regular, parse_json, read_json
 from .disk.write import sweep, temporary_of, write_text
-from .errors import Refused
+from .errors import Refused, brief
 from .evaluate import judged, summary
 from .params.tree import leaves
 from .pictures import picture
@@ -52,7 +52,7 @@ def values(text: str) -> list[int]:
     words = text.split(":" if ranged else ",")
     whole = all(word.strip().isdecimal() and len(word) < 10 for word in words)
     if not whole or len(words) > (3 if ranged else MOST):
-        raise Refused("--sweep", "k=V,V,.. or k=FROM:TO or k=FROM:TO:STEP, and the same of m", repr(text)[:60])
+        raise Refused("--sweep", "k=V,V,.. or k=FROM:TO or k=FROM:TO:STEP, and the same of m", brief(text))
     numbers = [int(word) for word in words]
     if ranged:
         first, last, *step = numbers
@@ -62,7 +62,7 @@ def values(text: str) -> list[int]:
             return list(range(first, last + 1, step[0]))[: MOST + 1]
         numbers = [*(first << i for i in range(MOST) if first << i < last), last]
     if min(numbers) < 1:
-        raise Refused("--sweep", "numbers of at least 1", repr(text)[:60])
+        raise Refused("--sweep", "numbers of at least 1", brief(text))
     return list(dict.fromkeys(numbers))
 
 
@@ -79,7 +79,7 @@ def settings(axes: Sequence[str], k: int, m: int | None) -> list[Setting]:
     for axis in axes:
         name, _, text = axis.partition("=")
         if name not in ("k", "m") or name in named:
-            raise Refused("--sweep", "k=.. and m=.., each at most once", repr(axis)[:60])
+            raise Refused("--sweep", "k=.. and m=.., each at most once", brief(axis))
         named[name] = values(text)
     if m is None and "m" in named:
         raise Refused("--sweep", "k=.. for a system that reads all k passages", "m=..")
@@ -259,7 +259,7 @@ def _told(row: Mapping[str, Any]) -> Mapping[str, Any]:
     """A line of an evaluation as KILT takes it."""
     ranked = row.get("ranked")
     if not isinstance(ranked, list) or not all(isinstance(id, str) for id in ranked):
-        raise Refused("a line of an evaluation", "ranked ids", repr(ranked)[:40])
+        raise Refused("a line of an evaluation", "ranked ids", brief(ranked, 40))
     pages = dict.fromkeys(map(page_of, ranked))
     return prediction(str(row.get("id")), str(row.get("prediction")), [{"wikipedia_id": page} for page in pages])
 

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from ..errors import Refused
+from ..errors import Refused, brief
 from ..ops import PRECISIONS, TELLINGS
 from ..terminal import note
 
@@ -101,7 +101,7 @@ def open_index(args: argparse.Namespace) -> Any:
             raise Refused("--gtr", "none for an index of words", args.gtr, "leave it out")
         return bm25_index.BM25Index(args.index)
     if kind != dense.KIND:
-        raise Refused(args.index, f"an index of kind {dense.KIND} or {bm25_index.KIND}", repr(kind)[:40])
+        raise Refused(args.index, f"an index of kind {dense.KIND} or {bm25_index.KIND}", brief(kind, 40))
     if not args.gtr:
         raise Refused("--gtr", "the folder or the name of the retriever that made the index", "none")
     return dense.DenseIndex(args.index, load_gtr(args))

@@ -86,7 +86,7 @@ def _header(path: Path, file: BinaryIO, size: int) -> tuple[dict[str, Any], int]
         raise Refused(f"{path}", f"a header of at most {MOST_HEADER_BYTES} bytes", f"{length}", "not safetensors?")
     if length > size - 8:
         raise Refused(f"{path}", f"a header of {length} bytes", f"{size - 8} bytes in all", "truncated?")
-    header = parse_json(file.read(length), f"{path}", "a header in JSON", once=True)
+    header = parse_json(file.read(length), f"{path}: header in JSON", "an object of names", once=True)
     if not isinstance(header, dict):
         raise Refused(f"{path}", "a header with names", type(header).__name__, "not safetensors?")
     if len(header) > MOST_TENSORS:

@@ -17,7 +17,7 @@ from ..disk import kinds
 from ..disk.lock import LOCK, held
 from ..disk.read import decode, read_json, read_text
 from ..disk.write import sha256, sweep, temporary_of, write_text
-from ..errors import Refused
+from ..errors import Refused, brief
 from ..params.tensors import Stored
 from ..progress import Show, progress
 from .finished import JOURNAL, Journal, check_finished, entry_of, sample
@@ -43,10 +43,10 @@ def _read_facts(path: Path) -> dict[str, Any]:
     """What a build is of, of an index that need not be finished."""
     facts = _read(path)
     if facts.get("version") != VERSION:
-        raise Refused(str(path), f"version {VERSION} of an index", repr(facts.get("version"))[:20], BUILD_AGAIN)
+        raise Refused(str(path), f"version {VERSION} of an index", brief(facts.get("version"), 20), BUILD_AGAIN)
     for name, kind in (("kind", str), ("passages", int), ("passages_sha256", str)):
         if type(facts.get(name)) is not kind:
-            raise Refused(f"{path}: {name}", WHAT, repr(facts.get(name))[:20], BUILD_AGAIN)
+            raise Refused(f"{path}: {name}", WHAT, brief(facts.get(name), 20), BUILD_AGAIN)
     return facts
 
 
