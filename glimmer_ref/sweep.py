@@ -13,7 +13,7 @@ from typing import IO, Any, NamedTuple
 from . import __version__
 from .disk.lock import LOCK, held
 from .disk.read import open_regular, parse_json, read_json
-from .disk.write import sweep, temporary_of, write_text
+from .disk.write import sweep, temporary_of, write_json
 from .errors import Refused, brief
 from .evaluate import judged, summary
 from .params.tree import leaves
@@ -113,11 +113,6 @@ def facts(
     }
 
 
-def _write(path: Path, document: Mapping[str, Any]) -> None:
-    """A JSON file that appears whole or not at all."""
-    write_text(path, json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
-
-
 def _check_folder(folder: Path) -> None:
     """Refuse a folder in which there is anything, but for an evaluation that was begun."""
     others = [x for x in folder.iterdir() if x.name != LOCK and temporary_of(x.name) != RUN]  # a kill leaves these
@@ -130,7 +125,7 @@ def _begin(folder: Path, mine: Mapping[str, Any]) -> None:
     sweep(folder)
     path = folder / RUN
     if not path.exists():
-        _write(path, mine)
+        write_json(path, mine)
         return
     theirs = read_json(path, "the facts of an evaluation")
     if not isinstance(theirs, dict):
@@ -232,7 +227,7 @@ def run(
             path = folder / f"{setting.name}.jsonl"
             rows = _answer(path, reader, questions, memory, system, setting, show)
             results.append({**setting._asdict(), **_summary(rows, path)})
-        _write(folder / RESULTS, {"system": system, "precision": reader.precision, "settings": results})
+        write_json(folder / RESULTS, {"system": system, "precision": reader.precision, "settings": results})
     return results
 
 

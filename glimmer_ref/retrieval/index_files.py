@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,7 +15,7 @@ from ..arrays import Ints, offsets
 from ..disk import kinds
 from ..disk.lock import LOCK, held
 from ..disk.read import decode, read_json, read_text
-from ..disk.write import sha256, sweep, temporary_of, write_text
+from ..disk.write import json_text, sha256, sweep, temporary_of, write_json, write_text
 from ..errors import Refused, brief
 from ..params.tensors import Stored
 from ..progress import Show, progress
@@ -152,7 +151,7 @@ class Work:
         check_finished(folder, known, show)
         self.journal.files = known
         if not (folder / FACTS).exists():
-            write_text(folder / FACTS, json.dumps(facts, indent=1) + "\n")
+            write_json(folder / FACTS, facts)
 
     @property
     def lacking(self) -> list[str]:
@@ -179,7 +178,7 @@ class Work:
         """Write down what all files are: from now on the index opens."""
         shutil.rmtree(self.folder / PARTS, ignore_errors=True)
         files = {n: {**self.journal.files[n], "sample": sample(self.folder / n)} for n in self.names}
-        text = json.dumps(_summary(files, self.folder / FACTS), indent=1) + "\n"
+        text = json_text(_summary(files, self.folder / FACTS))
         if not self.sealed or read_text(self.folder / INDEX) != text:
             write_text(self.folder / INDEX, text)
         self.journal.end()
