@@ -9,7 +9,7 @@ from typing import Any
 
 from . import template
 from .config_keys import published
-from .errors import Refused
+from .errors import Refused, brief
 
 FEED_FORWARDS = ("gated-gelu", "relu")
 POOLS = ("first", "mean")
@@ -21,17 +21,17 @@ MOST_OFFSET = 65_536
 def _positive(what: str, value: object, least: int = 1, most: int | None = None, why: str = "") -> None:
     if not isinstance(value, int) or isinstance(value, bool) or value < least or (most is not None and value > most):
         up_to = "" if most is None else f" and at most {most}"
-        raise Refused(f"config: {what}", f"a whole number of at least {least}{up_to}", f"{value!r:.60}", why)
+        raise Refused(f"config: {what}", f"a whole number of at least {least}{up_to}", brief(value), why)
 
 
 def _one_of(what: str, value: object, choices: tuple[str, ...]) -> None:
     if value not in choices:
-        raise Refused(f"config: {what}", f"one of {', '.join(choices)}", f"{value!r:.60}")
+        raise Refused(f"config: {what}", f"one of {', '.join(choices)}", brief(value))
 
 
 def _flag(what: str, value: object) -> None:
     if not isinstance(value, bool):
-        raise Refused(f"config: {what}", "true or false", f"{value!r:.60}")
+        raise Refused(f"config: {what}", "true or false", brief(value))
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ class T5Config:
             )
         eps = self.layer_norm_epsilon
         if not isinstance(eps, int | float) or isinstance(eps, bool) or not 0 < eps < 1:
-            raise Refused("config: layer_norm_epsilon", "a number between 0 and 1", f"{eps!r:.60}")
+            raise Refused("config: layer_norm_epsilon", "a number between 0 and 1", brief(eps))
         _one_of("feed_forward_proj", self.feed_forward_proj, FEED_FORWARDS)
         if self.scale_decoder_outputs is not None:
             _flag("scale_decoder_outputs", self.scale_decoder_outputs)
@@ -185,11 +185,11 @@ class GlimmerConfig:
     def _check_texts(self) -> None:
         prefixes, form = self.question_prefixes, self.passage_format
         if not isinstance(prefixes, tuple) or not all(isinstance(p, str) for p in prefixes):
-            raise Refused("config: question_prefixes", "a list of strings", repr(prefixes)[:60])
+            raise Refused("config: question_prefixes", "a list of strings", brief(prefixes))
         if (length := sum(map(len, prefixes))) > template.MOST or len(prefixes) > template.MOST:
             raise Refused("config: question_prefixes", f"at most {template.MOST} characters together", f"{length:,}")
         if not isinstance(form, str):
-            raise Refused("config: passage_format", "a string with {text} and perhaps {title}", repr(form)[:60])
+            raise Refused("config: passage_format", "a string with {text} and perhaps {title}", brief(form))
         template.parse(form)
 
     @property
@@ -265,7 +265,7 @@ def whole_layers(name: str, proportion: Fraction | str, layers: int) -> int:
     except (ValueError, ZeroDivisionError, TypeError):
         share = Fraction(-1)
     if not 0 <= share <= 1:
-        raise Refused(name, "a proportion between 0 and 1, like 1/3", f"{proportion!r:.60}")
+        raise Refused(name, "a proportion between 0 and 1, like 1/3", brief(proportion))
     if (share * layers).denominator != 1:
         near = sorted({Fraction(round(share * layers) + step, layers) for step in (-1, 0, 1)})
         options = ", ".join(str(f) for f in near if 0 <= f <= 1)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from .errors import Refused
+from .errors import Refused, brief
 
 FILE = "config.json"
 ALIASES = {
@@ -44,7 +44,7 @@ def _kind(data: Mapping[str, Any]) -> str:
         return "t5"
     if not isinstance(kind, str) or kind not in FEED_FORWARD:
         reason = OTHER_KINDS.get(str(kind), "another architecture is another function")
-        raise Refused(f"{FILE}: model_type", " or ".join(FEED_FORWARD), repr(kind)[:60], reason)
+        raise Refused(f"{FILE}: model_type", " or ".join(FEED_FORWARD), brief(kind), reason)
     return kind
 
 
@@ -54,7 +54,7 @@ def _unaliased(data: Mapping[str, Any]) -> dict[str, Any]:
     for alias, name in ALIASES.items():
         value = values.pop(alias, None)
         if value is not None and values.setdefault(name, value) != value:
-            raise Refused(f"{FILE}: {alias}", f"the same as {name}={values[name]!r:.60}", f"{value!r:.60}")
+            raise Refused(f"{FILE}: {alias}", f"the same as {name}={brief(values[name])}", brief(value))
     return values
 
 
@@ -70,7 +70,8 @@ def _feed_forward(values: Mapping[str, Any], default: str) -> str:
         raise Refused(
             f"{FILE}: feed_forward_proj",
             "gated-gelu (in its tanh form, gelu_new) or relu",
-            f"feed_forward_proj={said!r:.40}, dense_act_fn={activation!r:.40}, is_gated_act={gated!r:.40}",
+            f"feed_forward_proj={brief(said, 40)}, dense_act_fn={brief(activation, 40)}, "
+            f"is_gated_act={brief(gated, 40)}",
             "another activation is another function",
         )
     return ours
@@ -82,7 +83,7 @@ def _end(data: Mapping[str, Any]) -> Any:
     if isinstance(end, list) and len(end) == 1:
         return end[0]
     if end is None or isinstance(end, list):
-        raise Refused(f"{FILE}: eos_token_id", "one token that ends an answer", f"{end!r:.60}", "state one")
+        raise Refused(f"{FILE}: eos_token_id", "one token that ends an answer", brief(end), "state one")
     return end
 
 
@@ -100,7 +101,7 @@ def published(data: Any) -> dict[str, Any]:
     kind, values = _kind(data), _unaliased(data)
     for key, do in OTHER_MODELS.items():
         if key in values:
-            raise Refused(f"{FILE}: {key}", "none", f"{values[key]!r:.80}", do)
+            raise Refused(f"{FILE}: {key}", "none", brief(values[key], 80), do)
     values["feed_forward_proj"] = _feed_forward(values, FEED_FORWARD[kind])
     values["eos_token_id"] = _end(data)
     # T5 starts an answer with its padding.

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from .answer import undecided
-from .errors import Refused
+from .errors import Refused, brief
 from .progress import Show
 from .reader import Answer, Reader
 from .retrieval.memory import Memory
@@ -32,7 +32,7 @@ def candidates(reader: Reader, question: Question, memory: Memory, k: int) -> np
 def _missing(known: Memory | set[str], ids: Iterable[str]) -> str | None:
     """The first id that is not there."""
     if not isinstance(known, Memory):
-        return next((repr(id)[:60] for id in ids if id not in known), None)
+        return next((brief(id) for id in ids if id not in known), None)
     try:
         known.rows(ids)
     except Refused as error:

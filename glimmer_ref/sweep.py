@@ -13,8 +13,8 @@ from typing import IO, Any, NamedTuple
 from . import __version__
 from .disk.lock import LOCK, held
 from .disk.read import open_regular, parse_json, read_json
-from .disk.write import sweep, temporary_of, write_text
-from .errors import Refused
+from .disk.write import sweep, temporary_of, write_json
+from .errors import Refused, brief
 from .evaluate import judged, summary
 from .params.tree import leaves
 from .pictures import picture
@@ -52,7 +52,7 @@ def values(text: str) -> list[int]:
     words = text.split(":" if ranged else ",")
     whole = all(word.strip().isdecimal() and len(word) < 10 for word in words)
     if not whole or len(words) > (3 if ranged else MOST):
-        raise Refused("--sweep", "k=V,V,.. or k=FROM:TO or k=FROM:TO:STEP, and the same of m", repr(text)[:60])
+        raise Refused("--sweep", "k=V,V,.. or k=FROM:TO or k=FROM:TO:STEP, and the same of m", brief(text))
     numbers = [int(word) for word in words]
     if ranged:
         first, last, *step = numbers
@@ -62,7 +62,7 @@ def values(text: str) -> list[int]:
             return list(range(first, last + 1, step[0]))[: MOST + 1]
         numbers = [*(first << i for i in range(MOST) if first << i < last), last]
     if min(numbers) < 1:
-        raise Refused("--sweep", "numbers of at least 1", repr(text)[:60])
+        raise Refused("--sweep", "numbers of at least 1", brief(text))
     return list(dict.fromkeys(numbers))
 
 
@@ -79,7 +79,7 @@ def settings(axes: Sequence[str], k: int, m: int | None) -> list[Setting]:
     for axis in axes:
         name, _, text = axis.partition("=")
         if name not in ("k", "m") or name in named:
-            raise Refused("--sweep", "k=.. and m=.., each at most once", repr(axis)[:60])
+            raise Refused("--sweep", "k=.. and m=.., each at most once", brief(axis))
         named[name] = values(text)
     if m is None and "m" in named:
         raise Refused("--sweep", "k=.. for a system that reads all k passages", "m=..")
@@ -113,11 +113,6 @@ def facts(
     }
 
 
-def _write(path: Path, document: Mapping[str, Any]) -> None:
-    """A JSON file that appears whole or not at all."""
-    write_text(path, json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
-
-
 def _check_folder(folder: Path) -> None:
     """Refuse a folder in which there is anything, but for an evaluation that was begun."""
     others = [x for x in folder.iterdir() if x.name != LOCK and temporary_of(x.name) != RUN]  # a kill leaves these
@@ -130,7 +125,7 @@ def _begin(folder: Path, mine: Mapping[str, Any]) -> None:
     sweep(folder)
     path = folder / RUN
     if not path.exists():
-        _write(path, mine)
+        write_json(path, mine)
         return
     theirs = read_json(path, "the facts of an evaluation")
     if not isinstance(theirs, dict):
@@ -232,7 +227,7 @@ def run(
             path = folder / f"{setting.name}.jsonl"
             rows = _answer(path, reader, questions, memory, system, setting, show)
             results.append({**setting._asdict(), **_summary(rows, path)})
-        _write(folder / RESULTS, {"system": system, "precision": reader.precision, "settings": results})
+        write_json(folder / RESULTS, {"system": system, "precision": reader.precision, "settings": results})
     return results
 
 
@@ -259,7 +254,7 @@ def _told(row: Mapping[str, Any]) -> Mapping[str, Any]:
     """A line of an evaluation as KILT takes it."""
     ranked = row.get("ranked")
     if not isinstance(ranked, list) or not all(isinstance(id, str) for id in ranked):
-        raise Refused("a line of an evaluation", "ranked ids", repr(ranked)[:40])
+        raise Refused("a line of an evaluation", "ranked ids", brief(ranked, 40))
     pages = dict.fromkeys(map(page_of, ranked))
     return prediction(str(row.get("id")), str(row.get("prediction")), [{"wikipedia_id": page} for page in pages])
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import string
 from functools import lru_cache
 
-from .errors import Refused
+from .errors import Refused, brief
 
 MOST = 1000  # characters
 FIELDS = ("title", "text")
@@ -30,7 +30,7 @@ def parse(form: str) -> tuple[tuple[str, str | None], ...]:
     known = all(field is None or (field in FIELDS and not spec and not how) for _, field, spec, how in parts)
     fields = [field for _, field, _, _ in parts if field is not None]
     if not known or fields.count("text") != 1 or fields.count("title") > 1:
-        raise Refused(what, "a string with {text} once, and perhaps {title}", repr(form)[:60])
+        raise Refused(what, "a string with {text} once, and perhaps {title}", brief(form))
     return tuple((literal, field) for literal, field, _, _ in parts)
 
 

@@ -108,7 +108,7 @@ def test_aliases_are_transformers() -> None:
         ({"relative_attention_max_distance": 10**39}, "at least 17 and at most 2147483647; got 1000.*int32"),
         ({"relative_attention_max_distance": 1e39}, "relative_attention_max_distance"),
         ({"relative_attention_max_distance": 2**31}, "at most 2147483647"),
-        ({"d_kv": -(10**999)}, "d_kv: a whole number of at least 1; got -10{58}$"),
+        ({"d_kv": -(10**999)}, r"d_kv: a whole number of at least 1; got -10{56}\.\.$"),
     ],
 )  # fmt: skip
 def test_what_makes_another_model_is_refused(changes: dict[str, Any], said: str) -> None:

@@ -11,13 +11,22 @@ import pytest
 
 from glimmer_ref.disk.read import open_regular, parse_json, read_json, read_text
 from glimmer_ref.disk.write import write_text, written
-from glimmer_ref.errors import Refused, shown
+from glimmer_ref.errors import MOST, Refused, brief, shown
 
 
 def test_control_characters_are_escaped_in_every_error() -> None:
     error = Refused("tensor a\x1b[31mb\x07\0", "a name", "c\nd\u202e")
     assert str(error) == r"tensor a\x1b[31mb\x07\x00: a name; got c d\u202e"
     assert shown("Zoë  राजधानी 東京\t\U0001f600") == "Zoë राजधानी 東京 \U0001f600"
+
+
+def test_an_error_stays_short_whatever_came() -> None:
+    assert str(Refused("a", "b", "c" * MOST, "d")) == f"a: b; got {'c' * MOST}; d"
+    for got in ("c" * (MOST + 1), "\x1b" * MOST, "c" * 10**7):
+        said = str(Refused("a", "b", got, "d"))
+        assert len(said) == len("a: b; got ; d") + MOST and said.endswith("..; d")
+    assert brief("x" * 58) == "'" + "x" * 58 + "'" and brief("x" * 59) == "'" + "x" * 57 + ".."
+    assert brief([1, 2, 3], 8) == "[1, 2,.." and brief(None) == "None"
 
 
 @pytest.mark.parametrize(

@@ -176,7 +176,7 @@ def test_saving_is_all_or_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     def full(*_: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(files, "write_text", full)
+    monkeypatch.setattr(files, "write_json", full)
     with pytest.raises(Refused, match="No space left"):
         ours(tmp_path / "x")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["empty", "file"]

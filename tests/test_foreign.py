@@ -41,13 +41,13 @@ CONTENTS = {
     "Git LFS": (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 990345061\n", "git lfs pull"),
     "GGUF": (b"GGUF\3\0\0\0" + bytes(24), "safetensors or PyTorch"),
     "HDF5": (b"\x89HDF\r\n\x1a\n" + bytes(24), "from_tf"),
-    "a NumPy array": (b"\x93NUMPY\1\0" + bytes(24), "safetensors"),
-    "an .npz of NumPy": (npz(), "safetensors"),
-    "a page of the web": (b"\n <!DOCTYPE html><html>" + bytes(24), "download the file itself"),
+    "an .npy file": (b"\x93NUMPY\1\0" + bytes(24), "safetensors"),
+    "an .npz file": (npz(), "safetensors"),
+    "a web page": (b"\n <!DOCTYPE html><html>" + bytes(24), "download the file itself"),
     "gzip": (gzip.compress(b"x" * 99), "unpack"),
     "a tar archive": (tar(), "unpack"),
-    "a bare pickle": (pickle.dumps({"a": list(range(9))}), "torch.save"),
-    "PyTorch 1.6": (bytes.fromhex("80028a0a6cfc9c46f9206aa850192e") + bytes(24), "save it anew"),
+    "a pickle": (pickle.dumps({"a": list(range(9))}), "torch.save"),
+    "before PyTorch 1.6": (bytes.fromhex("80028a0a6cfc9c46f9206aa850192e") + bytes(24), "save it anew"),
 }
 
 
@@ -69,7 +69,7 @@ def test_either_format_under_the_others_name_is_named(tmp_path: Path) -> None:
     with pytest.raises(Refused, match=r"got a safetensors file; name it model\.safetensors"):
         read_torch(path)
     path.write_bytes((Path(__file__).parent / "data/tiny_torch.bin").read_bytes())
-    with pytest.raises(Refused, match=r"got a zip archive, as PyTorch .*; .*name it pytorch_model\.bin"):
+    with pytest.raises(Refused, match=r"got a PyTorch file, .*; name it pytorch_model\.bin"):
         map_tensors(path)
     path.write_bytes(path.read_bytes()[:-9])
     with pytest.raises(Refused, match=r"truncated\?"):
@@ -81,12 +81,12 @@ def test_either_format_under_the_others_name_is_named(tmp_path: Path) -> None:
     [
         ("adapter_config.json", "a PEFT adapter, which changes another model; merge it"),
         ("adapter_model.bin", "a PEFT adapter"),
-        ("t5-q8_0.gguf", r"t5-q8_0\.gguf: a GGUF model"),
-        ("tf_model.h5", "weights of Keras or TensorFlow; .*from_tf"),
+        ("t5-q8_0.gguf", r"t5-q8_0\.gguf: a GGUF file"),
+        ("tf_model.h5", "an HDF5 file, of Keras or TensorFlow, .*from_tf"),
         ("flax_model.msgpack", "weights of Flax; .*from_flax"),
         ("model.ckpt-1000000.index", "a checkpoint of TensorFlow"),
         ("model.onnx", "a model of ONNX"),
-        ("t5.npz", "arrays of NumPy"),
+        ("t5.npz", "an .npz file of NumPy"),
         ("epoch=3.ckpt", r"name it pytorch_model\.bin"),
         ("consolidated.pth", r"name it pytorch_model\.bin"),
         ("weights.safetensors", r"name it model\.safetensors"),

@@ -160,8 +160,8 @@ def test_a_full_disk_keeps_whole_lines(
             raise OSError(28, "No space left on device", str(path))
         write(path, document)
 
-    write = sweep._write
-    monkeypatch.setattr(sweep, "_write", full)
+    write = sweep.write_json
+    monkeypatch.setattr(sweep, "write_json", full)
     with pytest.raises(Refused, match=r"results.json: a place that can be written; got No space left on device"):
         sweep.run(tmp_path / "a", reader, questions[:3], memory, "glimmer", TWO[:1], quiet)
     assert len(lines(tmp_path / "a")["k3-m1.jsonl"]) == 3

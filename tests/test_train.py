@@ -590,7 +590,7 @@ FULL = OSError(errno.ENOSPC, "No space left on device")
 
 
 @pytest.mark.usefixtures("no_curves")
-@pytest.mark.parametrize("broken", ["files.save", "write_tensors", "write_text", "rename"])
+@pytest.mark.parametrize("broken", ["files.save", "write_tensors", "write_json", "rename"])
 def test_a_full_disk_keeps_the_last_good_checkpoint(
     recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: str
 ) -> None:

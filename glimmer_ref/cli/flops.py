@@ -7,7 +7,7 @@ from collections.abc import Callable
 from fractions import Fraction
 from typing import Any
 
-from ..errors import Refused
+from ..errors import Refused, brief
 from ..terminal import say_json
 from . import options
 
@@ -159,7 +159,7 @@ def _positive(name: str, text: str) -> Fraction:
 
     number = fraction(text)
     if number is None or number <= 0:
-        raise Refused(name, "a number above 0", repr(text)[:40])
+        raise Refused(name, "a number above 0", brief(text, 40))
     return number
 
 

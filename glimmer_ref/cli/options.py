@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from ..errors import Refused
+from ..errors import Refused, brief
 from ..ops import PRECISIONS, TELLINGS
 from ..terminal import note
 
@@ -101,7 +101,7 @@ def open_index(args: argparse.Namespace) -> Any:
             raise Refused("--gtr", "none for an index of words", args.gtr, "leave it out")
         return bm25_index.BM25Index(args.index)
     if kind != dense.KIND:
-        raise Refused(args.index, f"an index of kind {dense.KIND} or {bm25_index.KIND}", repr(kind)[:40])
+        raise Refused(args.index, f"an index of kind {dense.KIND} or {bm25_index.KIND}", brief(kind, 40))
     if not args.gtr:
         raise Refused("--gtr", "the folder or the name of the retriever that made the index", "none")
     return dense.DenseIndex(args.index, load_gtr(args))
@@ -130,11 +130,3 @@ def open_source(args: argparse.Namespace, reader: Any) -> Any:
     if not passages:
         raise Refused(str(path), "at least one passage", "none")
     return passages
-
-
-def open_memory(args: argparse.Namespace, reader: Any) -> Any:
-    """The memory that was named, or one made now of the passages that were."""
-    from ..retrieval.memory import Memory
-
-    source = open_source(args, reader)
-    return source if isinstance(source, Memory) else reader.memorize(source)

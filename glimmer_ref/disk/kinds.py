@@ -6,7 +6,10 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
+from ..errors import Refused
+
 HEAD = 1024  # bytes that are looked at
+OLD_TORCH = bytes.fromhex("8a0a6cfc9c46f9206aa85019")  # the number that opens files of PyTorch before 1.6
 
 
 class Kind(NamedTuple):
@@ -17,13 +20,30 @@ class Kind(NamedTuple):
 
 
 UNPACK, ANEW = "unpack it first", "export its rows as JSON, one object a line"
+FROM_TENSORFLOW = (
+    "open it with transformers 4, which reads TensorFlow and Flax (from_tf, from_flax), and save_pretrained"
+)
+MERGE = "merge it into its model first: merge_and_unload() of peft, then save_pretrained"
+SAVE_DICT = "save its arrays as safetensors, or a model by torch.save(model.state_dict(), 'pytorch_model.bin')"
+TORCH_DO = (
+    "name it pytorch_model.bin if it is a model's; "
+    "safetensors.torch.save_file(torch.load(OLD), NEW) converts a state dict"
+)
+
 NPZ = Kind("an .npz file of NumPy", "safetensors.numpy.save_file(dict(numpy.load(OLD)), NEW) converts it")
 NPY = Kind("an .npy file of NumPy", "safetensors.numpy.save_file({NAME: numpy.load(OLD)}, NEW) converts it")
-TORCH = Kind("a PyTorch file", "safetensors.torch.save_file(torch.load(OLD), NEW) converts a state dict")
+TORCH = Kind("a PyTorch file, a zip archive as PyTorch 1.6 and later write it", TORCH_DO)
+TORCH_BEFORE = Kind("a PyTorch file of the format before PyTorch 1.6", "load it with PyTorch and save it anew")
+PICKLE = Kind("a pickle, which is not read", SAVE_DICT)
+TAR = Kind("a tar archive", "unpack it first, or save it anew if it is a checkpoint of PyTorch before 0.2")
+ZIP = Kind("a zip archive", UNPACK)
+HDF5 = Kind("an HDF5 file, of Keras or TensorFlow, perhaps", FROM_TENSORFLOW)
+GGUF = Kind("a GGUF file of llama.cpp", "take the model that it was made from, in safetensors or PyTorch's format")
 LFS = Kind("a pointer of Git LFS, in place of the file itself", "git lfs pull fetches it")
-WEB = Kind("a web page", "was it downloaded from a site's page of it? take the file itself")
+WEB = Kind("a web page", "download the file itself")
 UTF_16 = Kind("UTF-16", "save it as UTF-8")
-SAFETENSORS = Kind("a safetensors file")
+SAFETENSORS = Kind("a safetensors file", "name it model.safetensors if it is a model's")
+ADAPTER = Kind("a PEFT adapter, which changes another model", MERGE)
 BEGINS: tuple[tuple[bytes, Kind], ...] = (
     (b"\x93NUMPY", NPY),
     (b"\x1f\x8b", Kind("a file packed by gzip", UNPACK)),
@@ -31,11 +51,11 @@ BEGINS: tuple[tuple[bytes, Kind], ...] = (
     (b"\xfd7zXZ\0", Kind("a file packed by xz", UNPACK)),
     (b"BZh", Kind("a file packed by bzip2", UNPACK)),
     (b"7z\xbc\xaf\x27\x1c", Kind("a 7z archive", UNPACK)),
-    (b"\x89HDF\r\n\x1a\n", Kind("an HDF5 file", "a T5 in this form is TensorFlow's: save it with transformers")),
+    (b"\x89HDF\r\n\x1a\n", HDF5),
     (b"PAR1", Kind("a Parquet file", ANEW)),
     (b"ARROW1", Kind("an Arrow file", ANEW)),
     (b"SQLite format 3\0", Kind("an SQLite database", ANEW)),
-    (b"GGUF", Kind("a GGUF file of llama.cpp", "take the checkpoint that it was made from")),
+    (b"GGUF", GGUF),
     (b"\x89PNG\r\n", Kind("a PNG picture")),
     (b"\xff\xd8\xff", Kind("a JPEG picture")),
     (b"%PDF", Kind("a PDF")),
@@ -47,7 +67,7 @@ BEGINS: tuple[tuple[bytes, Kind], ...] = (
 FOLDERS: tuple[tuple[str, Kind], ...] = (  # a file that is in it
     ("manifest.json", Kind("a memory", "it goes with --memory")),
     ("build.json", Kind("an index", "it goes with --index")),
-    ("adapter_config.json", Kind("a PEFT adapter", "merge it into its model and save that")),
+    ("adapter_config.json", ADAPTER),
     ("case.json", Kind("a golden case")),
     ("config.json", Kind("a model's folder", "it goes with --weights")),
     ("passages.jsonl", Kind("a folder with passages.jsonl", "name that file")),
@@ -58,7 +78,7 @@ def _of_zip(head: bytes) -> Kind:
     name = head[30 : 30 + int.from_bytes(head[26:28], "little")]
     if name.endswith(b".npy"):
         return NPZ
-    return TORCH if name.endswith(b"data.pkl") else Kind("a zip archive", UNPACK)
+    return TORCH if name.endswith(b"data.pkl") else ZIP
 
 
 def _of_text(head: bytes) -> Kind | None:
@@ -81,13 +101,24 @@ def of_bytes(head: bytes) -> Kind | None:
     if head[8:9] == b"{" and int.from_bytes(head[:8], "little") < 2**32:
         return SAFETENSORS
     if re.match(rb"\x80[\x02-\x05]", head):
-        return Kind("a pickle", "of Python's or of an old PyTorch's: save its arrays as safetensors")
+        return TORCH_BEFORE if OLD_TORCH in head[:32] else PICKLE
     if head[257:262] == b"ustar":
-        return Kind("a tar archive", UNPACK)
+        return TAR
     if re.match(rb"([\t-~]\0){4}", head):  # without a mark
         return UTF_16
     known = next((kind for begin, kind in BEGINS if head.startswith(begin)), None)
     return known or _of_text(head[:HEAD])
+
+
+def refuse(head: bytes, place: str, wanted: str, *fits: Kind) -> None:
+    """Refuse what begins so, if it can be told that it is none of the kinds that fit.
+
+    Raises:
+        Refused: it can.
+    """
+    kind = of_bytes(head[:HEAD])
+    if kind is not None and kind not in fits:
+        raise Refused(place, wanted, *kind)
 
 
 def of_folder(folder: Path) -> Kind | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 import stat
@@ -167,6 +168,20 @@ def write_text(path: PathLike, text: str) -> None:
         raise Refused(f"{path}", "valid Unicode", "half of a surrogate pair") from None
     with written(path) as file:
         file.write(content)
+
+
+def json_text(document: object) -> str:
+    """JSON as our files hold it: in ASCII, indented by one. A ValueError where there is NaN, which is no JSON."""
+    return json.dumps(document, indent=1, allow_nan=False) + "\n"
+
+
+def write_json(path: PathLike, document: object) -> None:
+    """`json_text`, `written`.
+
+    Raises:
+        Refused: as `written`.
+    """
+    write_text(path, json_text(document))
 
 
 def sha256(path: PathLike) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ..disk.read import reason_of
 from ..disk.write import write_text
 from ..errors import Refused
 from . import check
@@ -58,5 +59,5 @@ def write(language: str, folder: str | Path) -> list[Path]:
         for path, text in zip(paths, (source, Path(check.__file__).read_text(encoding="utf-8")), strict=True):
             write_text(path, text)
     except OSError as error:
-        raise Refused(f"{folder}", "a folder that can be written", error.strerror or str(error)) from None
+        raise Refused(f"{folder}", "a folder that can be written", reason_of(error)) from None
     return paths

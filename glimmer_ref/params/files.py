@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -15,7 +14,7 @@ import numpy as np
 from ..config import GlimmerConfig, T5Config
 from ..disk.folder import replacing
 from ..disk.read import PathLike, read_json
-from ..disk.write import write_text
+from ..disk.write import write_json, write_text
 from ..errors import Refused
 from .foreign import refuse_folder
 from .head import NOTHING, Said, head
@@ -181,7 +180,7 @@ def write_model(folder: Path, model: Model, tokenizer_json: str | None = None) -
         Refused: they cannot be written.
     """
     write_tensors(folder / "model.safetensors", leaves(model))
-    write_text(folder / "config.json", json.dumps(model.config.to_json(), indent=1, allow_nan=False) + "\n")
+    write_json(folder / "config.json", model.config.to_json())
     if tokenizer_json is not None:
         write_text(folder / "tokenizer.json", tokenizer_json)
 

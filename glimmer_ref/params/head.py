@@ -20,7 +20,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ..errors import Refused
+from ..errors import Refused, brief
 
 FLAGS = "say which: convert with --tie yes|no or --scale-decoder-outputs yes|no, or state scale_decoder_outputs"
 
@@ -44,7 +44,7 @@ NOTHING = Said()
 def _flag(data: Mapping[str, Any], key: str) -> bool | None:
     value = data.get(key)
     if value is not None and not isinstance(value, bool):
-        raise Refused(f"config.json: {key}", "true or false", f"{value!r:.60}")
+        raise Refused(f"config.json: {key}", "true or false", brief(value))
     return value
 
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..config import GlimmerConfig, T5Config
+from ..disk.kinds import MERGE
 from ..errors import Refused
-from .foreign import DEQUANTIZE, MERGE
 from .tensors import Stored
 from .tree import shapes
 
@@ -157,6 +157,7 @@ def _some(names: list[str]) -> str:
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
+DEQUANTIZE = "load it with transformers, dequantize() it and save_pretrained in float32"
 # What marks a tensor of another form of model: words of its name -> what it is, what to do about it.
 MARKS = (
     (("lora_A", "lora_B", "lora_embedding_A"), "a PEFT adapter's", MERGE),

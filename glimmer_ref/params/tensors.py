@@ -13,10 +13,9 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from ..disk import kinds
-from ..disk.read import open_regular, reason_of
+from ..disk.read import open_regular, parse_json, reason_of
 from ..disk.write import written
 from ..errors import Refused
-from .foreign import SAFETENSORS, refuse_file
 
 MOST_HEADER_BYTES = 16 * 2**20
 MOST_TENSORS = 65_536
@@ -80,26 +79,14 @@ class Stored:
             return raw.astype(dtype, order="C", copy=raw is self.raw)
 
 
-def _no_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    result = dict(pairs)
-    if len(result) < len(pairs):
-        raise ValueError("a name occurs twice")
-    return result
-
-
 def _header(path: Path, file: BinaryIO, size: int) -> tuple[dict[str, Any], int]:
     """The header's entries, and where the data begin."""
     length = int.from_bytes(file.read(8), "little")
     if length > MOST_HEADER_BYTES:
-        refuse_file(path, SAFETENSORS[0])
         raise Refused(f"{path}", f"a header of at most {MOST_HEADER_BYTES} bytes", f"{length}", "not safetensors?")
     if length > size - 8:
         raise Refused(f"{path}", f"a header of {length} bytes", f"{size - 8} bytes in all", "truncated?")
-    try:
-        header = json.loads(file.read(length).decode("utf-8"), object_pairs_hook=_no_doubles)
-    except (ValueError, RecursionError) as e:
-        refuse_file(path, SAFETENSORS[0])
-        raise Refused(f"{path}", "a header in JSON", f"{str(e)[:80]}", "not safetensors?") from None
+    header = parse_json(file.read(length), f"{path}: header in JSON", "an object of names", once=True)
     if not isinstance(header, dict):
         raise Refused(f"{path}", "a header with names", type(header).__name__, "not safetensors?")
     if len(header) > MOST_TENSORS:
@@ -148,9 +135,7 @@ def map_file(path: str | os.PathLike[str]) -> tuple[dict[str, Stored], dict[str,
             got = "a folder" if path.is_dir() else "no such file" if size < 0 else f"{size} bytes"
             raise Refused(f"{path}", "a safetensors file", got)
         with path.open("rb") as file:
-            kind = kinds.of_bytes(file.read(kinds.HEAD))
-            if kind is not None and kind != kinds.SAFETENSORS:
-                raise Refused(f"{path}", "a safetensors file", *kind)
+            kinds.refuse(file.read(kinds.HEAD), f"{path}", "a safetensors file", kinds.SAFETENSORS)
             file.seek(0)
             header, begin = _header(path, file, size)
             _validate(path)

@@ -15,12 +15,18 @@ from pathlib import Path
 
 import numpy as np
 
+from ..disk import kinds
+from ..disk.read import open_regular, reason_of
 from ..errors import Refused
-from .foreign import ZIP, refuse_file
 from .tensors import MOST_TENSORS, TYPES, Stored
 from .torch_pickle import PLAIN, Tensor, unpickle
 
 MOST_PICKLE_BYTES = 2 * 2**20
+
+
+def _refuse_other(path: Path) -> None:
+    with open_regular(path) as file:
+        kinds.refuse(file.read(kinds.HEAD), f"{path}", kinds.TORCH.words, kinds.TORCH, kinds.ZIP)
 
 
 def _entries(path: Path) -> tuple[str, dict[str, zipfile.ZipInfo]]:
@@ -29,16 +35,16 @@ def _entries(path: Path) -> tuple[str, dict[str, zipfile.ZipInfo]]:
         with path.open("rb") as file:
             infos = zipfile.ZipFile(file).infolist()
     except OSError as e:
-        raise Refused(f"{path}", "a readable file", e.strerror or str(e)) from None
+        raise Refused(f"{path}", "a readable file", reason_of(e)) from None
     except (zipfile.BadZipFile, NotImplementedError, ValueError, struct.error, EOFError) as e:
-        refuse_file(path, ZIP[0])
-        raise Refused(f"{path}", ZIP[0], str(e)[:80] or type(e).__name__, "truncated?") from None
+        _refuse_other(path)
+        raise Refused(f"{path}", kinds.TORCH.words, str(e)[:80] or type(e).__name__, "truncated?") from None
     names = {info.filename: info for info in infos}
     if any(name.endswith("/constants.pkl") for name in names):
-        raise Refused(f"{path}", ZIP[0], "a whole module, as TorchScript saves it", PLAIN)
+        raise Refused(f"{path}", kinds.TORCH.words, "a whole module, as TorchScript saves it", PLAIN)
     folders = [name.removesuffix("/data.pkl") for name in names if name.endswith("/data.pkl")]
     if not folders:
-        refuse_file(path, ZIP[0])
+        _refuse_other(path)
     if len(names) < len(infos) or len(infos) > 2 * MOST_TENSORS or len(folders) != 1:
         raise Refused(f"{path}", "one data.pkl, and no name twice", f"{len(folders)} in {len(infos)} entries")
     packed = [info.filename for info in infos if info.compress_type != zipfile.ZIP_STORED]

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from ..errors import Refused
+from ..errors import Refused, brief
 
 MOST_AXES = 8
 PLAIN = "only a plain state dict is read: torch.save(model.state_dict(), 'pytorch_model.bin')"
@@ -256,7 +256,7 @@ def unpickle(program: bytes, where: str) -> dict[str, Tensor]:
     result = _unwrapped(result, where)
     for name, tensor in result.items():
         if not isinstance(name, str):
-            raise Refused(where, "a dictionary with strings as keys", f"{name!r:.80}", PLAIN)
+            raise Refused(where, "a dictionary with strings as keys", brief(name, 80), PLAIN)
         if not isinstance(tensor, Tensor):
             raise Refused(f"{where}: {name[:80]}", "a tensor", type(tensor).__name__, PLAIN)
     return result

@@ -18,7 +18,7 @@ import numpy as np
 from ..arrays import Array, States, Tokens, places
 from ..config import T5Config
 from ..disk.read import parse_json, read_json
-from ..errors import Refused
+from ..errors import Refused, brief
 from ..ops import Ops
 from ..params.files import decode, open_checkpoint
 from ..params.hub import Place, model_files, weight_files
@@ -169,7 +169,7 @@ def _length(path: Path, key: str) -> int | None:
     if length is None or (isinstance(length, int | float) and length >= NO_LIMIT):
         return None
     if not isinstance(length, int) or isinstance(length, bool) or not 2 <= length <= MOST_TOKENS:
-        raise Refused(str(path), f"{key}: a whole number from 2 to {MOST_TOKENS}", repr(length)[:60])
+        raise Refused(str(path), f"{key}: a whole number from 2 to {MOST_TOKENS}", brief(length))
     return length
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,8 +15,8 @@ from ..arrays import Ints, offsets
 from ..disk import kinds
 from ..disk.lock import LOCK, held
 from ..disk.read import decode, read_json, read_text
-from ..disk.write import sha256, sweep, temporary_of, write_text
-from ..errors import Refused
+from ..disk.write import json_text, sha256, sweep, temporary_of, write_json, write_text
+from ..errors import Refused, brief
 from ..params.tensors import Stored
 from ..progress import Show, progress
 from .finished import JOURNAL, Journal, check_finished, entry_of, sample
@@ -43,10 +42,10 @@ def _read_facts(path: Path) -> dict[str, Any]:
     """What a build is of, of an index that need not be finished."""
     facts = _read(path)
     if facts.get("version") != VERSION:
-        raise Refused(str(path), f"version {VERSION} of an index", repr(facts.get("version"))[:20], BUILD_AGAIN)
+        raise Refused(str(path), f"version {VERSION} of an index", brief(facts.get("version"), 20), BUILD_AGAIN)
     for name, kind in (("kind", str), ("passages", int), ("passages_sha256", str)):
         if type(facts.get(name)) is not kind:
-            raise Refused(f"{path}: {name}", WHAT, repr(facts.get(name))[:20], BUILD_AGAIN)
+            raise Refused(f"{path}: {name}", WHAT, brief(facts.get(name), 20), BUILD_AGAIN)
     return facts
 
 
@@ -152,7 +151,7 @@ class Work:
         check_finished(folder, known, show)
         self.journal.files = known
         if not (folder / FACTS).exists():
-            write_text(folder / FACTS, json.dumps(facts, indent=1) + "\n")
+            write_json(folder / FACTS, facts)
 
     @property
     def lacking(self) -> list[str]:
@@ -179,7 +178,7 @@ class Work:
         """Write down what all files are: from now on the index opens."""
         shutil.rmtree(self.folder / PARTS, ignore_errors=True)
         files = {n: {**self.journal.files[n], "sample": sample(self.folder / n)} for n in self.names}
-        text = json.dumps(_summary(files, self.folder / FACTS), indent=1) + "\n"
+        text = json_text(_summary(files, self.folder / FACTS))
         if not self.sealed or read_text(self.folder / INDEX) != text:
             write_text(self.folder / INDEX, text)
         self.journal.end()

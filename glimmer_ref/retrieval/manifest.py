@@ -14,7 +14,7 @@ import numpy as np
 
 from ..arrays import Array
 from ..disk.read import parse_json, read_json
-from ..errors import Refused
+from ..errors import Refused, brief
 from ..ops import PRECISIONS, Ops
 from ..params.tree import Model, computed_in, leaves
 from .rows import DTYPES
@@ -158,7 +158,7 @@ def _field(path: Path, record: Any, name: str, kind: type[Any], least: int = 0) 
     words = {int: f"a whole number of at least {least}", str: "a string", dict: "an object"}[kind]
     value: Any = record.get(name) if isinstance(record, dict) else None
     if type(value) is not kind or (kind is int and value < least):
-        raise Refused(f"{path}: {name}", words, repr(value)[:40], RESTORE)
+        raise Refused(f"{path}: {name}", words, brief(value, 40), RESTORE)
     return value
 
 

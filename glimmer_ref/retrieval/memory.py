@@ -14,8 +14,8 @@ import numpy as np
 from ..arrays import Arriving, Ints, States, offsets, places
 from ..disk import kinds
 from ..disk.lock import LOCK
-from ..disk.read import most_open_files
-from ..errors import Refused
+from ..disk.read import most_open_files, reason_of
+from ..errors import Refused, brief
 from ..ops import Ops
 from ..params.tree import Model
 from ..progress import Show, progress
@@ -53,7 +53,7 @@ def _check_size(path: Path, size: int) -> None:
     try:
         got = path.stat().st_size
     except OSError as error:
-        raise Refused(str(path), f"{size} bytes", error.strerror or type(error).__name__, AGAIN) from None
+        raise Refused(str(path), f"{size} bytes", reason_of(error), AGAIN) from None
     if got != size:
         raise Refused(str(path), f"{size} bytes", f"{got} bytes", RESTORE)
 
@@ -176,7 +176,7 @@ class Memory:
             shard, i = self._place(self._rows([row])[0])
             if shard.id(i) == id:
                 return row
-        raise Refused(f"memory {self.name}", "an id that it holds", repr(id)[:60])
+        raise Refused(f"memory {self.name}", "an id that it holds", brief(id))
 
     def take(self, rows: Sequence[int] | Ints, dtype: str = "float32") -> States:
         """MemEnc of some passages, in the order asked for, repeats allowed; only these are read.

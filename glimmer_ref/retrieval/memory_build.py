@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from itertools import groupby
@@ -10,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..disk.lock import LOCK, held
-from ..disk.write import sweep, temporary_of, write_text
+from ..disk.write import sweep, temporary_of, write_json
 from ..errors import Refused
 from ..ops import Ops
 from ..params.tensors import map_file, write_tensors
@@ -148,7 +147,7 @@ def _write_elsewhere(workers: Workers, source: Source, work: _Work, show: Show) 
         pass
     sweep(folder, OURS.fullmatch)  # of workers that were killed
     if failed:
-        write_text(folder / QUARANTINE, json.dumps({n: f._asdict() for n, f in failed.items()}, indent=1) + "\n")
+        write_json(folder / QUARANTINE, {n: f._asdict() for n, f in failed.items()})
         name, first = min(failed.items())
         raise Refused(
             f"{folder}: {len(failed)} shard{'s' * (len(failed) > 1)}", "every shard after some tries",
@@ -167,7 +166,7 @@ def _seal(work: _Work) -> None:
     tokens = sum(len(shard.tokens) for shard in shards())
     write_tensors(folder / INDEX, Index.of(shards())._asdict(), metadata(INDEX, build))
     files = {name: files[name] for name in work.shards} | {INDEX: entry_of(folder / INDEX)}
-    write_text(folder / MANIFEST, json.dumps(Manifest(build, tokens, files).to_json(), indent=1) + "\n")
+    write_json(folder / MANIFEST, Manifest(build, tokens, files).to_json())
 
 
 def _check_settings(dtype: str, shard_passages: int) -> None:

@@ -19,6 +19,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ..disk.read import reason_of
 from ..disk.write import sha256
 from ..errors import Refused
 from ..ops import Ops, bind
@@ -141,7 +142,7 @@ def write(task: Task) -> Written:
             file.seek(part.offset)
             data = file.read(part.length)
     except OSError as error:
-        raise Refused(task.source, "a file that workers can read", error.strerror or str(error)) from None
+        raise Refused(task.source, "a file that workers can read", reason_of(error)) from None
     if hashlib.sha256(data).hexdigest() != part.sha256:
         raise Refused(task.source, "the file that the build began with", "another", "give every worker the same files")
     passages = passages_of(jsonl(io.BytesIO(data), f"{task.source} from byte {part.offset}"), part.first)

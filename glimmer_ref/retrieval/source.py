@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
+from ..disk.read import reason_of
 from ..disk.write import sha256
 from ..errors import Refused
 from ..text.inputs import read_passages
@@ -34,7 +35,7 @@ def _stamp(path: str | Path) -> tuple[int, ...]:
     try:
         stat = os.stat(path)
     except OSError as error:
-        raise Refused(str(path), "a readable file", error.strerror or type(error).__name__) from None
+        raise Refused(str(path), "a readable file", reason_of(error)) from None
     return stat.st_ino, stat.st_size, stat.st_mtime_ns
 
 

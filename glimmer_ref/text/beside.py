@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ..disk.read import read_json
-from ..errors import Refused
+from ..errors import Refused, brief
 
 CONFIG, ADDED, SPECIAL = "tokenizer_config.json", "added_tokens.json", "special_tokens_map.json"
 EXTRA_IDS = 100  # T5's sentinels <extra_id_0> .. <extra_id_99>
@@ -64,11 +64,11 @@ def _token(where: str, said: Any, **default: bool) -> Token:
     values = dict(said) if isinstance(said, Mapping) else {"content": said}
     content = values.get("content")
     if not isinstance(content, str) or not content:
-        raise Refused(where, "a token's text", repr(content)[:60])
+        raise Refused(where, "a token's text", brief(content))
     flags = {name: values.get(name, default.get(name)) for name in ("single_word", "lstrip", "rstrip", "special")}
     known = {name: flag for name, flag in flags.items() if isinstance(flag, bool)}
     if any(flag is not None and name not in known for name, flag in flags.items()):
-        raise Refused(f"{where}: {content}", "flags that are true or false", repr(flags)[:80])
+        raise Refused(f"{where}: {content}", "flags that are true or false", brief(flags, 80))
     return Token(content, **known)
 
 
@@ -88,7 +88,7 @@ def _object(path: Path) -> dict[str, Any]:
 
 def _number(where: str, value: Any, most: int) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= most:
-        raise Refused(where, f"a whole number from 0 to {most}", repr(value)[:60])
+        raise Refused(where, f"a whole number from 0 to {most}", brief(value))
     return value
 
 
@@ -98,7 +98,7 @@ def _stated(folder: Path, config: Mapping[str, Any]) -> dict[int, Token]:
     if decoder is not None:
         where = f"{folder / CONFIG}: added_tokens_decoder"
         if not isinstance(decoder, Mapping) or not all(re.fullmatch("[0-9]{1,9}", i) for i in decoder):
-            raise Refused(where, "an object of ids", repr(decoder)[:60])
+            raise Refused(where, "an object of ids", brief(decoder))
         return {int(i): _token(where, token, special=False) for i, token in decoder.items()}
     result = dict[int, Token]()
     for name, i in _object(folder / ADDED).items():
@@ -122,13 +122,13 @@ def _check(folder: Path, config: Mapping[str, Any]) -> None:
     """Settings that would cut texts in another way than T5's tokenizer does."""
     kind = config.get("tokenizer_class") or "T5Tokenizer"
     if "T5" not in str(kind) and kind not in GENERIC:
-        raise Refused(f"{folder / CONFIG}: tokenizer_class", "T5's tokenizer", repr(kind)[:60])
+        raise Refused(f"{folder / CONFIG}: tokenizer_class", "T5's tokenizer", brief(kind))
     settings = config.get("sp_model_kwargs") or {}
     if not isinstance(settings, Mapping) or settings.get("enable_sampling"):
-        raise Refused(f"{folder / CONFIG}: sp_model_kwargs", "no sampling", repr(settings)[:60])
+        raise Refused(f"{folder / CONFIG}: sp_model_kwargs", "no sampling", brief(settings))
     for name in ("split_special_tokens", "do_lower_case"):
         if config.get(name):
-            raise Refused(f"{folder / CONFIG}: {name}", "false, as T5 has it", repr(config[name])[:60])
+            raise Refused(f"{folder / CONFIG}: {name}", "false, as T5 has it", brief(config[name]))
 
 
 def read_beside(folder: Path) -> Beside:

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..disk.read import read_json
-from ..errors import Refused
+from ..errors import Refused, brief
 from .tokenizer import Tokenizer
 
 FILE = "groups.json"
@@ -73,7 +73,7 @@ def _table(path: Path, data: Any, key: str, kind: type[Any]) -> dict[str, list[A
     for name, some in table.items():
         if not isinstance(some, list) or not some or not all(type(x) is kind for x in some):
             words = "whole numbers" if kind is int else "strings"
-            raise Refused(f"{path}: {key}: {name}", f"a list of {words}", repr(some)[:60], AGAIN)
+            raise Refused(f"{path}: {key}: {name}", f"a list of {words}", brief(some), AGAIN)
     return table
 
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ..errors import Refused
+from ..errors import Refused, brief
 from .json_lines import read_jsonl
 from .kilt import Datapoint, Page, Provenance
 
@@ -253,7 +253,7 @@ def _rows(place: str, record: Mapping[str, Any], key: str, made: Callable[..., A
         isinstance(row, list) and len(row) == len(types) and all(map(isinstance, row, types)) for row in rows
     )
     if not fits:
-        raise Refused(place, f'"{key}" as glimmer-ref chunks writes it', repr(rows)[:60])
+        raise Refused(place, f'"{key}" as glimmer-ref chunks writes it', brief(rows))
     return tuple(made(*row) for row in rows or ())
 
 
@@ -266,7 +266,7 @@ def read_chunks(path: str | Path) -> Iterator[Chunk]:
     for place, record in read_jsonl(path):
         for key in KEYS.values():
             if not isinstance(record.get(key), str):
-                raise Refused(place, f'a string "{key}", as glimmer-ref chunks writes it', repr(record.get(key))[:60])
+                raise Refused(place, f'a string "{key}", as glimmer-ref chunks writes it', brief(record.get(key)))
         spans = _rows(place, record, "spans", Span, (int, int, int))
         if not spans:
             raise Refused(place, "a chunk with spans", "none")

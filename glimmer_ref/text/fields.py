@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from ..errors import Refused
+from ..errors import Refused, brief
 
 Record = Mapping[str, Any]
 
 
-def shown(value: object) -> str:
+def given(value: object) -> str:
     """A value for an error."""
-    return "none" if value is None else repr(value)[:60]
+    return "none" if value is None else brief(value)
 
 
 def valid(place: str, key: str, value: str) -> str:
@@ -36,7 +36,7 @@ def string(place: str, record: Record, key: str, default: str | None = None) -> 
     """
     value = default if record.get(key) is None else record[key]
     if not isinstance(value, str):
-        raise Refused(place, f'a string "{key}"', shown(value))
+        raise Refused(place, f'a string "{key}"', given(value))
     return valid(place, key, value)
 
 
@@ -56,7 +56,7 @@ def identity(place: str, record: Record, key: str, default: str | None = None) -
     value = default if record.get(key) is None else record[key]
     id = _as_id(value)
     if id is None or not id.strip():
-        raise Refused(place, f'an id "{key}"', shown(value))
+        raise Refused(place, f'an id "{key}"', given(value))
     return valid(place, key, id)
 
 
@@ -70,7 +70,7 @@ def identities(place: str, record: Record, key: str) -> tuple[str, ...]:
     ids = [_as_id(v) for v in value] if isinstance(value, list) else [None]
     known = tuple(valid(place, key, id) for id in ids if id is not None)
     if len(known) < len(ids):
-        raise Refused(place, f'a list of strings, or of whole numbers, "{key}"', shown(value))
+        raise Refused(place, f'a list of strings, or of whole numbers, "{key}"', given(value))
     return known
 
 
@@ -84,7 +84,7 @@ def objects(place: str, record: Record, key: str) -> list[Record] | None:
     if value is None:
         return None
     if not isinstance(value, list) or not all(isinstance(v, dict) for v in value):
-        raise Refused(place, f'a list of objects "{key}"', shown(value))
+        raise Refused(place, f'a list of objects "{key}"', given(value))
     return value
 
 
@@ -102,5 +102,5 @@ def answers(place: str, record: Record, key: str = "answer") -> tuple[str, ...]:
     value = record.get(key)
     some = [value] if isinstance(value, str) else [] if value is None else value
     if not isinstance(some, list) or not all(isinstance(answer, str) for answer in some):
-        raise Refused(place, f'a string or a list of strings "{key}"', shown(value))
+        raise Refused(place, f'a string or a list of strings "{key}"', given(value))
     return accepted(valid(place, key, answer) for answer in some)

@@ -9,7 +9,7 @@ from typing import Any, Protocol, TypeVar
 
 from ..arrays import Tokens
 from ..config import GlimmerConfig
-from ..errors import Refused
+from ..errors import Refused, brief
 from ..template import filled
 from . import fields
 from .cut import first_ids
@@ -50,7 +50,7 @@ def _answers(place: str, record: fields.Record) -> tuple[str, ...]:
     """The accepted answers of "output": strings, or KILT's objects, of which some have only a provenance."""
     value = [] if record.get("output") is None else record["output"]
     if not isinstance(value, list) or not all(isinstance(v, str | dict) for v in value):
-        raise Refused(place, 'a list of strings "output", or of objects with "answer"', fields.shown(value))
+        raise Refused(place, 'a list of strings "output", or of objects with "answer"', fields.given(value))
     outputs = ({"answer": v} if isinstance(v, str) else v for v in value)
     return fields.accepted(answer for output in outputs for answer in fields.answers(place, output))
 
@@ -88,7 +88,7 @@ def _passage(place: str, record: fields.Record, id: str) -> tuple[str, Passage]:
         fields.string(place, record, "text"),
     )
     if not passage.text.strip():
-        raise Refused(place, "a text that is not empty", repr(passage.text)[:60])
+        raise Refused(place, "a text that is not empty", brief(passage.text))
     return place, passage
 
 
@@ -113,7 +113,7 @@ def read_passages(path: str | Path) -> Iterator[Passage]:
 def _question(place: str, record: fields.Record, count: int, task: str) -> tuple[str, Question]:
     text = fields.string(place, record, "input")
     if not text.strip():
-        raise Refused(place, "a question that is not empty", repr(text)[:60])
+        raise Refused(place, "a question that is not empty", brief(text))
     gold, candidates, hard = (fields.identities(place, record, key) for key in ("gold", "candidates", "hard_negatives"))
     id = fields.identity(place, record, "id", str(count)).strip()
     answers = _answers(place, record)
@@ -148,7 +148,7 @@ def as_passages(source: Iterable[Passage | str | Mapping[str, str]]) -> list[Pas
         elif isinstance(item, Mapping) and isinstance(item.get("text"), str):
             item = Passage(str(item.get("id", i)), str(item.get("title", "")), item["text"])
         elif not isinstance(item, Passage):
-            raise Refused(f"passage {i}", 'a string, or {"title": .., "text": ..}', repr(item)[:60])
+            raise Refused(f"passage {i}", 'a string, or {"title": .., "text": ..}', brief(item))
         result.append(item)
     return result
 

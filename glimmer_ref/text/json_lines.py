@@ -80,7 +80,6 @@ def read_jsonl(path: str | Path) -> Iterator[tuple[str, dict[str, Any]]]:
         Refused: no such file, no regular one, or as `jsonl`.
     """
     with open_regular(path) as file:
-        kind = kinds.of_bytes(file.peek(kinds.HEAD)[: kinds.HEAD])
-        if kind is not None and kind != kinds.UTF_16:  # which is told by line, as other encodings are
-            raise Refused(str(path), "JSON, one object a line", *kind)
+        # UTF-16 is told by line, as other encodings are.
+        kinds.refuse(file.peek(kinds.HEAD), str(path), "JSON, one object a line", kinds.UTF_16)
         yield from jsonl(iter(lambda: file.readline(MOST_LINE + 1), b""), str(path))

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..disk.write import written
-from ..errors import Refused
+from ..errors import Refused, brief
 from . import fields
 from .fields import Record
 from .inputs import each_once
@@ -112,7 +112,7 @@ def _number(place: str, record: Record, key: str) -> int | None:
     if isinstance(value, str) and value.strip().removeprefix("-").isdecimal() and len(value) < 20:
         value = int(value)
     if isinstance(value, bool) or not isinstance(value, int):
-        raise Refused(place, f'a whole number "{key}"', repr(value)[:60])
+        raise Refused(place, f'a whole number "{key}"', brief(value))
     return value if value >= 0 else None
 
 
@@ -124,7 +124,7 @@ def _score(place: str, record: Record) -> float | None:
     if isinstance(value, str) and _DECIMAL.fullmatch(value.strip()):
         value = float(value)
     if isinstance(value, bool) or not isinstance(value, int | float) or not -1 <= value <= 1:
-        raise Refused(place, 'a number from 0 to 1, or -1, "bleu_score"', repr(value)[:60])
+        raise Refused(place, 'a number from 0 to 1, or -1, "bleu_score"', brief(value))
     return max(float(value), 0.0)
 
 
@@ -145,7 +145,7 @@ def _page(place: str, record: Record) -> tuple[str, Page]:
     id, title = fields.identity(place, record, "wikipedia_id"), fields.string(place, record, "wikipedia_title")
     paragraphs = record.get("text")
     if not isinstance(paragraphs, list) or not all(isinstance(p, str) for p in paragraphs):
-        raise Refused(place, 'a list of strings "text"', fields.shown(paragraphs))
+        raise Refused(place, 'a list of strings "text"', fields.given(paragraphs))
     return place, Page(id.strip(), title, tuple(fields.valid(place, "text", p) for p in paragraphs), record)
 
 

@@ -8,14 +8,13 @@ their own first.
 from __future__ import annotations
 
 import base64
-import reprlib
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from ..disk.read import parse_json
-from ..errors import Refused
+from ..errors import Refused, brief
 from .charsmap import read_charsmap
 from .pattern import shortest
 
@@ -40,7 +39,7 @@ Growth = float | Callable[[str, Part], float]
 
 
 def _refused(what: str, expected: str, got: object) -> Refused:
-    return Refused(what, expected, reprlib.repr(got))
+    return Refused(what, expected, brief(got))
 
 
 def _pattern(where: str, part: Part) -> float:
@@ -54,7 +53,7 @@ def _pattern(where: str, part: Part) -> float:
     try:
         least = len(text) if kind == "String" else shortest(text)
     except ValueError as error:
-        raise Refused(where, f"a pattern that cannot run away: {error}", repr(text)[:60]) from None
+        raise Refused(where, f"a pattern that cannot run away: {error}", brief(text)) from None
     return max(1.0, len(content) / least) if least else 1.0 + len(content)
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from ..config import GlimmerConfig
 from ..disk.folder import recover, replaced
 from ..disk.read import read_json
-from ..disk.write import write_text
+from ..disk.write import write_json
 from ..errors import Refused
 from ..params import files
 from ..params.tensors import map_tensors, write_tensors
@@ -74,7 +74,7 @@ def save(folder: Path, state: State, tokenizer_json: str, recipe: Mapping[str, A
             files.write_model(new, from_arrays(state.config, state.weights), tokenizer_json)
             if whole:
                 write_tensors(new / MOMENTS, state.moments)
-            write_text(new / POSITION, json.dumps(position, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+            write_json(new / POSITION, position)
     except (OSError, Refused) as error:
         kept = f"{folder} is still the one before" if folder.exists() else "nothing was kept"
         raise Refused(

@@ -11,7 +11,7 @@ import numpy as np
 from ..arrays import Ints
 from ..config import GlimmerConfig
 from ..disk.read import read_json
-from ..errors import Refused
+from ..errors import Refused, brief
 from ..text.cut import first_ids
 from ..text.inputs import Passage, Question, passage_tokens, question_tokens, read_passages, read_questions
 from ..text.tokenizer import Tokenizer
@@ -125,7 +125,7 @@ def row_of(folder: Path, question: Question, rows: Mapping[str, int], id: str) -
         Refused: its folder does not have it.
     """
     if id not in rows:
-        raise Refused(f"{folder}, question {question.id!r}", "passages of its folder", repr(id)[:60])
+        raise Refused(f"{folder}, question {question.id!r}", "passages of its folder", brief(id))
     return rows[id]
 
 
@@ -145,7 +145,7 @@ class Groups:
         flat = [id for group in lists for id in group]
         for id in flat:
             if type(id) is not int or not 0 <= id < size:
-                raise Refused(place, f"token ids below {size}", repr(id)[:40])
+                raise Refused(place, f"token ids below {size}", brief(id, 40))
         if len(set(flat)) < len(flat):
             raise Refused(place, "each token in one group", f"{len(flat) - len(set(flat))} in several")
         self.size = size

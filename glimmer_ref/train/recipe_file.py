@@ -11,7 +11,7 @@ from typing import Any
 
 from ..config import GlimmerConfig, T5Config
 from ..disk.read import read_text
-from ..errors import Refused
+from ..errors import Refused, brief
 from .recipe import SOURCES, DataTable, EvaluationTable, ModelTable, OptimizerTable, Recipe, Stage, Top
 from .strict import check_known, read, spelled
 
@@ -64,7 +64,7 @@ def _merged(path: Path, extends: str | None = None, depth: int = 0) -> dict[str,
     if base is None:
         return data
     if not isinstance(base, str) or depth > 8:
-        raise Refused(f"{path}: extends", "a recipe that extends no further one in a circle", repr(base)[:60])
+        raise Refused(f"{path}: extends", "a recipe that extends no further one in a circle", brief(base))
     merged = _laid_over(_merged(find(base, path), depth=depth + 1), data)
     assert isinstance(merged, dict)
     return merged
@@ -125,7 +125,7 @@ def _checked(path: str, data: dict[str, Any]) -> Recipe:
     tables: Any = {name: read(cls, data.get(name, {}), f"{path}: {name}") for name, cls in TABLES.items()}
     stages, shared = data.get("stages", []), data.get("every_stage", {})
     if not isinstance(stages, list) or not stages:
-        raise Refused(f"{path}: stages", "at least one table [[stages]]", repr(stages)[:60])
+        raise Refused(f"{path}: stages", "at least one table [[stages]]", brief(stages))
     checked = (_stage(f"{path}: stages.{i}", _laid_over(shared, stage)) for i, stage in enumerate(stages))
     result = Recipe(top, stages=tuple(checked), **tables)
     _check_together(path, result)

@@ -12,7 +12,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any, TextIO
 
-from ..disk.read import parse_json, read_text
+from ..disk.read import parse_json, read_text, reason_of
 from ..disk.write import write_text
 from ..errors import Refused, shown
 from ..pictures import picture
@@ -79,7 +79,7 @@ class Log:
         try:
             self._file: TextIO = self.path.open("a", encoding="utf-8", newline="\n")
         except OSError as error:
-            raise Refused(f"{self.path}", "a file that can be written", error.strerror or str(error)) from None
+            raise Refused(f"{self.path}", "a file that can be written", reason_of(error)) from None
 
     def write(self, record: dict[str, Any]) -> None:
         """One line, there for whoever looks."""
@@ -87,7 +87,7 @@ class Log:
             self._file.write(json.dumps(record, allow_nan=False) + "\n")
             self._file.flush()
         except OSError as error:
-            raise Refused(f"{self.path}", "room for a line", error.strerror or str(error), "make room") from None
+            raise Refused(f"{self.path}", "room for a line", reason_of(error), "make room") from None
 
     def close(self) -> None:
         """No more lines."""

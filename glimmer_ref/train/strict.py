@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields
 from typing import Any, TypeVar
 
-from ..errors import Refused
+from ..errors import Refused, brief
 
 T = TypeVar("T")
 
@@ -37,7 +37,7 @@ class Rule:
             Refused: another type, or out of range.
         """
         if not self._fits(value):
-            raise Refused(place, self.wanted, repr(value)[:60])
+            raise Refused(place, self.wanted, brief(value))
         if self.kind == "number":
             return float(value)
         if self.kind == "shares":
@@ -119,7 +119,7 @@ def read(cls: type[T], data: Any, place: str) -> T:
         Refused: a key unknown or missing, a value of another type or out of range.
     """
     if not isinstance(data, Mapping):
-        raise Refused(place, "a table", repr(data)[:60])
+        raise Refused(place, "a table", brief(data))
     known = {spelled(f): f for f in fields(cls)}  # type: ignore[arg-type]
     check_known(place, data, known)
     for name, f in known.items():

@@ -13,7 +13,7 @@ from typing import Any
 from .. import __version__
 from ..disk.folder import replacing
 from ..disk.read import read_json
-from ..disk.write import sha256
+from ..disk.write import json_text, sha256
 from ..errors import Refused
 from ..progress import Show, progress
 from ..text.inputs import Question, read_passages, read_questions
@@ -136,7 +136,7 @@ def write(
     with replacing(folder, _check_free) as new:
         hashes = {name: _put(new / name, data) for name, data in _all_files(seed, train_worlds, SIZES[size], show)}
         about["sha256"] = hashes
-        _put(new / ABOUT, (json.dumps(about, indent=1, allow_nan=False) + "\n").encode())
+        _put(new / ABOUT, json_text(about).encode())
     return about
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from ..config import SIZES, GlimmerConfig, T5Config, whole_layers
 from ..disk.read import read_json
-from ..errors import Refused
+from ..errors import Refused, brief
 from ..paper.flops import SYSTEMS, Number, Setting, setting_of, shapes_of
 
 PAPER: dict[str, Any] = {
@@ -69,7 +69,7 @@ def count(name: str, value: object) -> int:
     except ValueError:
         number = None
     if not isinstance(number, int) or isinstance(number, bool) or not 1 <= number <= MOST:
-        raise Refused(name, "a whole number of at least 1" + (", at most 10^12" if number else ""), repr(value)[:40])
+        raise Refused(name, "a whole number of at least 1" + (", at most 10^12" if number else ""), brief(value, 40))
     return number
 
 
@@ -94,7 +94,7 @@ def proportion(name: str, value: object) -> Fraction:
     """
     share = fraction(value)
     if share is None or not 0 <= share <= 1:
-        raise Refused(name, "a proportion between 0 and 1, like 1/3", repr(value)[:40])
+        raise Refused(name, "a proportion between 0 and 1, like 1/3", brief(value, 40))
     return share
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..config import SIZES
-from ..errors import Refused
+from ..errors import Refused, brief
 from ..paper.flops import Number, Setting
 from .modes import samples_per_tflop, total
 from .setting import COUNTS, PROPORTIONS, change, checked, fraction, number
@@ -38,7 +38,7 @@ def _range(spec: str, name: str, words: Sequence[str]) -> list[Number | str]:
     """FROM, FROM + STEP .. up to TO itself."""
     numbers = [x for x in map(fraction, words) if x is not None]
     if len(numbers) != 3 or len(words) != 3:
-        raise Refused("--over", "FROM:TO:STEP, three numbers", repr(spec)[:60])
+        raise Refused("--over", "FROM:TO:STEP, three numbers", brief(spec))
     first, last, step = numbers
     if step <= 0 or last < first:
         raise Refused("--over", "FROM at most TO, and STEP above 0", repr(spec))
