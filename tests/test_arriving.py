@@ -25,7 +25,7 @@ from glimmer_ref.ops import Listener, Ops, bind
 from glimmer_ref.paper.glimmer import Read
 from glimmer_ref.paper.lumen import encode_passages
 from glimmer_ref.paper.systems import SYSTEMS
-from glimmer_ref.params.tensors import Stored, map_tensors, write_tensors
+from glimmer_ref.params.tensors import Stored, map_file, map_tensors, write_tensors
 from glimmer_ref.retrieval import memory as memories
 from glimmer_ref.retrieval import shards
 from glimmer_ref.retrieval.ahead import ahead
@@ -148,14 +148,12 @@ def test_only_the_rows_asked_for_are_read(tmp_path: Path, monkeypatch: pytest.Mo
     folder, rows = stored_memory(tmp_path), [10, 0, 5, 4, 5]
     asked: list[int] = []
 
-    def spied(path: Path) -> dict[str, Stored]:
-        tensors = map_tensors(path)
-        return {
-            name: Stored(x.dtype, test_memory.Spy(x.raw, asked)) if name == "tokens" else x  # type: ignore[arg-type]
-            for name, x in tensors.items()
-        }
+    def spied(path: Path) -> tuple[dict[str, Stored], dict[str, str]]:
+        tensors, told = map_file(path)
+        tokens = Stored(tensors["tokens"].dtype, test_memory.Spy(tensors["tokens"].raw, asked))  # type: ignore[arg-type]
+        return {**tensors, "tokens": tokens}, told
 
-    monkeypatch.setattr(shards, "map_tensors", spied)
+    monkeypatch.setattr(shards, "map_file", spied)
     monkeypatch.setattr(memories, "PART_TOKENS", 9)
     stream = Memory.open(folder).stream(rows)
     assert len(list(stream.parts)) > 2
@@ -314,7 +312,11 @@ def test_damage_in_a_later_part_is_refused_like_any_other(
     folder = int8_memory(reader, tmp_path)
     path = folder / "shard-00002.safetensors"
     tensors: dict[str, Any] = dict(map_tensors(path))
-    write_tensors(path, {**tensors, "scales": -tensors["scales"].raw}, {"build": "{}", "file": path.name})
+    write_tensors(
+        path,
+        {**tensors, "scales": -tensors["scales"].raw},
+        test_memory.metadata(path.name, test_memory.made_of(folder)),
+    )
     test_memory.edit(folder, **{f"files__{path.name}": {"bytes": path.stat().st_size, "sha256": ""}})
     monkeypatch.setattr(memories, "PART_TOKENS", 20)
     memory = Memory.open(folder)

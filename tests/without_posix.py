@@ -7,7 +7,6 @@ import mmap
 import os
 import sys
 import warnings
-from importlib.util import find_spec
 from typing import Any
 
 # What `os` lacks on Windows, and of which the standard library itself has no need here.
@@ -17,8 +16,7 @@ CALLS = (
     "getgid", "getpgid", "killpg", "setsid", "set_blocking", "pread", "pwrite", "sync", "fdatasync", "O_NONBLOCK",
     "O_DIRECTORY", "O_NOFOLLOW", "O_CLOEXEC",
 )  # fmt: skip
-# filelock, which comes with what is installed, does without fcntl.
-MODULES = ("resource", "pwd", "grp", "termios", *(("fcntl",) if find_spec("glimmer_ref.disk.lock") else ()))
+MODULES = ("resource", "pwd", "grp", "termios", "fcntl")  # filelock does without fcntl
 
 _import = builtins.__import__
 
@@ -31,12 +29,12 @@ class Map(mmap.mmap):
         raise AttributeError("madvise")
 
 
-def _theirs(name: str, globals: Any = None, *more: Any) -> Any:
+def _theirs(name: str, globals: Any = None, *more: Any, **named: Any) -> Any:
     """Modules that only POSIX has are not found by this package, nor by filelock."""
     who = str((globals or {}).get("__name__", ""))
     if name in MODULES and who.startswith(("glimmer_ref", "filelock")):
         raise ModuleNotFoundError(f"No module named {name!r}", name=name)
-    return _import(name, globals, *more)
+    return _import(name, globals, *more, **named)
 
 
 def hide() -> None:

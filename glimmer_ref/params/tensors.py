@@ -231,5 +231,5 @@ def write_tensors(
         for chunk in _chunks(tensors.values()):
             file.write(chunk.data)
         file.flush()
-        if not isinstance(file.name, int):  # a device, which cannot be read back, has a number in place of a name
+        if Path(file.name).is_file():  # a device or a pipe cannot be read back
             _validate(Path(file.name))

@@ -56,7 +56,7 @@ def _save(index: Any, work: Work) -> None:
     index.save(parts, show_progress=False)
     for name in FILES:
         if name in work.lacking:
-            with open(parts / name, "rb+") as file:
+            with open(parts / name, "r+b") as file:
                 os.fsync(file.fileno())
             os.replace(parts / name, work.folder / name)
             work.add(name)
