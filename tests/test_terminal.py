@@ -98,11 +98,13 @@ def test_names_of_others_do_not_reach_a_terminal(run: Any, facts: str, more: tup
         assert sum(line.startswith(("kept", "dropped")) for line in out.splitlines()) == 2
 
 
-def test_what_was_typed_is_escaped_in_usage_errors(capsys: pytest.CaptureFixture[str]) -> None:
-    for words in (["ask", "x", EVIL], [EVIL], ["memory", EVIL], ["ask", "--ops", EVIL], ["ask", "--k", "\x1b[31m"]):
-        with pytest.raises(SystemExit):
+def test_usage_errors_are_a_line_with_what_was_typed_escaped(capsys: pytest.CaptureFixture[str]) -> None:
+    typed = (["ask", "x", EVIL], [EVIL], ["memory", EVIL], ["ask", "--ops", EVIL], ["ask", "--k", "\x1b[31m"], [])
+    for words in (*typed, ["trace"]):
+        with pytest.raises(SystemExit, match="2"):
             main(words)
-        assert capsys.readouterr().err.replace("\n", "").isprintable()
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.isprintable() and line.startswith("glimmer-ref") and "error: " in line
 
 
 def program(facts: str, shell: str, **env: str) -> subprocess.CompletedProcess[str]:

@@ -19,10 +19,11 @@ COMMANDS = (
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse's own, whose errors repeat what was typed: escaped."""
+    """argparse's own, whose errors are one line without the usage, and repeat what was typed escaped."""
 
     def error(self, message: str) -> NoReturn:
-        super().error(shown(message))
+        terminal.note(f"{self.prog}: error: {shown(message)}; {self.prog} --help shows what there is")
+        raise SystemExit(2)
 
 
 def parser(first: str | None = None) -> argparse.ArgumentParser:
