@@ -150,8 +150,11 @@ def test_only_the_rows_asked_for_are_read(tmp_path: Path, monkeypatch: pytest.Mo
 
     def spied(path: Path) -> tuple[dict[str, Stored], dict[str, str]]:
         tensors, told = map_file(path)
-        tokens = Stored(tensors["tokens"].dtype, test_memory.Spy(tensors["tokens"].raw, asked))  # type: ignore[arg-type]
-        return {**tensors, "tokens": tokens}, told
+        spies = {
+            name: Stored(x.dtype, test_memory.Spy(x.raw, asked)) if name == "tokens" else x  # type: ignore[arg-type]
+            for name, x in tensors.items()
+        }
+        return spies, told
 
     monkeypatch.setattr(shards, "map_file", spied)
     monkeypatch.setattr(memories, "PART_TOKENS", 9)
