@@ -97,7 +97,7 @@ plt.show()
 # %% [markdown]
 # In the package that is `t5.encoder_layer`, and these are its two blocks, whole. `ops` is where the mathematics comes
 # from; `ops.mark` gives its argument back and tells its name to whoever listens, `ops.dropout` does nothing unless
-# somebody trains.
+# somebody trains. `precision_of` is None for weights in float32, as these are.
 
 
 # %%
@@ -106,7 +106,7 @@ def body(f):
     return dedent(inspect.getsource(f).split('"""')[2]).strip()
 
 
-blocks = (t5.attention_block, t5.attend, t5.feed_forward_block)
+blocks = (t5.attention_block, t5.attend, t5.leave, t5.feed_forward_block)
 Markdown("\n\n".join(f"**`{f.__name__}`**\n\n```python\n{body(f)}\n```" for f in blocks))
 
 # %% [markdown]
