@@ -40,7 +40,7 @@ from glimmer_ref.params.tensors import write_tensors
 from glimmer_ref.params.tree import Model, lay_out, random
 from glimmer_ref.retrieval import memory as memories
 from glimmer_ref.retrieval.ahead import ahead
-from glimmer_ref.retrieval.manifest import INDEX, MANIFEST, VERSION, Manifest, shard_name
+from glimmer_ref.retrieval.manifest import INDEX, MANIFEST, VERSION, Manifest, metadata, shard_name
 from glimmer_ref.retrieval.memory import Memory, bounds
 from glimmer_ref.retrieval.rows import Rows
 from glimmer_ref.retrieval.shards import Index, Shard
@@ -54,16 +54,17 @@ N_Q, N_P, SHARD = 48, 304, 256  # tokens of a question and of a passage, passage
 def write_memory(folder: Path, dtype: str, passages: int, d: int) -> None:
     """A memory of random states, the same in every shard but for the ids."""
     folder.mkdir()
+    build = {"version": VERSION, "dtype": dtype, "passages": passages, "passages_sha256": "", "shard_passages": SHARD}
+    build |= {"encoder": {"d_model": d, "num_memory_layers": 0}}
     tokens = Rows.of(np.random.default_rng(0).standard_normal((SHARD * N_P, d), np.float32), dtype)
     lengths, shards, files = np.full(SHARD, N_P), [], {}
     for i in range(passages // SHARD):
         shards.append(Shard.of([Passage(str(i * SHARD + j), "", "") for j in range(SHARD)], lengths, tokens))
-        write_tensors(folder / shard_name(i), shards[-1].arrays())
-    write_tensors(folder / INDEX, Index.of(iter(shards))._asdict())
+        write_tensors(folder / shard_name(i), shards[-1].arrays(), metadata(shard_name(i), build))
+    write_tensors(folder / INDEX, Index.of(iter(shards))._asdict(), metadata(INDEX, build))
     for path in folder.iterdir():
         files[path.name] = {"bytes": path.stat().st_size, "sha256": "not made"}
-    build = {"version": VERSION, "dtype": dtype, "passages": passages, "passages_sha256": "", "shard_passages": SHARD}
-    manifest = Manifest({**build, "encoder": {"d_model": d, "num_memory_layers": 0}}, passages * N_P, files)
+    manifest = Manifest(build, passages * N_P, files)
     (folder / MANIFEST).write_text(json.dumps(manifest.to_json()))
 
 
@@ -233,7 +234,8 @@ def machine() -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--size", choices=SIZES, default="base", help="T5.1.1, random weights, alpha 1/3, beta 1/4")
+    about = "T5.1.1, random weights, alpha 1/3, beta 1/4"
+    parser.add_argument("--size", choices=("base", "large", "xl", "xxl"), default="base", help=about)
     parser.add_argument("--ops", default="numba")
     parser.add_argument("--store", nargs="+", choices=WIDTHS, default=["float32", "bfloat16", "int8"])
     parser.add_argument("--k", type=int, default=25)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from contextlib import closing
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from glimmer_ref.errors import Refused
 from glimmer_ref.ops import bind
 from glimmer_ref.paper.flops import by_shapes, online
 from glimmer_ref.params.tree import lay_out
+from glimmer_ref.retrieval.memory import Memory
 
 LITTLE = ",n_q=6,n_p=10,steps=3"
 
@@ -198,3 +200,13 @@ def test_the_command_refuses_in_one_line(capsys: pytest.CaptureFixture[str], wor
     assert out == ""
     assert err.startswith(f"glimmer-ref: error: {said}")
     assert err.count("\n") == 1
+
+
+def test_the_memory_that_overlap_reads_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """benchmarks/overlap.py writes one of random numbers by itself; it must open as those of `memory build` do."""
+    monkeypatch.syspath_prepend(str(Path(__file__).parent.parent / "benchmarks"))
+    overlap = import_module("overlap")
+    overlap.write_memory(tmp_path / "memory", "int8", 2 * overlap.SHARD, 8)
+    memory = Memory.open(tmp_path / "memory")
+    states = memory.take(np.array([1, overlap.SHARD + 1]))
+    assert states.lengths.tolist() == [overlap.N_P] * 2 and np.array_equal(states[0], states[1])
