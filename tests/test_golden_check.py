@@ -693,6 +693,22 @@ def test_the_plugin_never_passes_for_want_of_tensors(outside: Any, pytester: pyt
     outside("--glimmer-outputs", ".").assert_outcomes(failed=3)
 
 
+def test_names_of_others_do_not_reach_a_terminal(case: Path, outside: Any, pytester: pytest.Pytester) -> None:
+    evil = "\x1b[31m\x07\u202e"
+    about = json.loads((case / "case.json").read_text())
+    for change in ({"format": evil}, {"tensors": [{"name": evil, "tolerance": {}}]}, {"mistakes": [{"name": evil}]}):
+        (case / "case.json").write_text(json.dumps(about | change))
+        with pytest.raises(check.Unusable) as said:
+            check.open_case(case)
+        assert str(said.value).isprintable()
+    (case / "case.json").write_text(json.dumps(about))
+    save_file({evil: EXPECTED["scores"]}, f"{evil}.safetensors")
+    save_file({evil: EXPECTED["scores"]}, "tiny.safetensors")
+    result = outside("--glimmer-outputs", ".", "-v", "--color=no")
+    assert all(line.isprintable() for line in result.outlines)
+    result.assert_outcomes(failed=3, skipped=5)
+
+
 def test_the_plugin_sleeps_without_its_option(outside: Any, pytester: pytest.Pytester) -> None:
     pytester.makepyfile("def test_one(): pass")
     outside().assert_outcomes(passed=1)

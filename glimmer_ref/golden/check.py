@@ -48,13 +48,6 @@ LOOKS = (  # what outputs are often in instead
 )
 
 
-class Unusable(ValueError):
-    """Input that cannot be judged, told in one line: what, what was expected, what came."""
-
-    def __str__(self) -> str:
-        return "{}: {}; got {}".format(*self.args)
-
-
 def plain(name: str) -> str:
     """A name that somebody else chose, safe to print."""
     return json.dumps(name)[1:-1][:80]
@@ -63,6 +56,13 @@ def plain(name: str) -> str:
 def shown(line: str) -> str:
     """A line in ASCII, what a terminal would obey or a stream could not encode escaped."""
     return "".join(c if " " <= c <= "~" else ascii(c)[1:-1] for c in line)
+
+
+class Unusable(ValueError):
+    """Input that cannot be judged, told in one line: what, what was expected, what came."""
+
+    def __str__(self) -> str:
+        return shown(" ".join("{}: {}; got {}".format(*self.args).split()))
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -423,7 +423,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         report = check(args.case, args.outputs, args.precision)
     except Unusable as error:
-        print(f"check: error: {shown(' '.join(str(error).split()))}", file=sys.stderr)
+        print(f"check: error: {error}", file=sys.stderr)
         return 2
     said = [json.dumps(report.to_json(), indent=1, allow_nan=False)] if args.json else map(shown, report.lines())
     print("\n".join(said))

@@ -72,7 +72,10 @@ def pytest_collection_modifyitems(session: pytest.Session, config: pytest.Config
     """Add the golden tests behind those that were collected."""
     folder = config.getoption("--glimmer-outputs")
     if folder is not None:
+        from . import check
+
         for name, problem, absent in _findings(Path(folder), config.getoption("--glimmer-precision")):
+            name, problem = check.shown(name), check.shown(problem)  # files of others are named in them
             where = f"golden::{name}"
             item = GoldenItem.from_parent(session, name=name, nodeid=where, problem=problem, absent=absent)
             items.append(item)
