@@ -159,6 +159,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--runs", type=int, default=1_000_000, help="of all targets together")
     parser.add_argument("--first", type=int, default=0, help="number of the first run of each target")
     parser.add_argument("--seed", type=int, default=15)
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="begin no part later than that")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--only", nargs="*", choices=list(TARGETS), default=list(TARGETS))
     parser.add_argument("--short", action="store_true", help="150 runs of each target")
@@ -177,8 +178,12 @@ def main() -> int:
     runs, seconds = dict.fromkeys(args.only, 0), dict.fromkeys(args.only, 0.0)
     found: dict[str, list[dict[str, Any]]] = {name: [] for name in args.only}
 
+    end = time.monotonic() + 60 * args.minutes
+
     def work(part: tuple[str, int, int]) -> None:
         begun = time.monotonic()
+        if begun > end:
+            return
         some = chunk(part[0], args.seed, *part[1:])
         found[part[0]] += some
         runs[part[0]] += part[2]
