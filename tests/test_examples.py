@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from glimmer_ref.cli import main
+from glimmer_ref.cli import examples, main
 from glimmer_ref.reader import bundled
 from glimmer_ref.text.inputs import read_passages, read_questions
 
@@ -34,6 +34,11 @@ def show(capsys: pytest.CaptureFixture[str]) -> Any:
 def asked(out: str) -> list[str]:
     """The questions of the commands shown, but for the last, which asks about facts of one's own."""
     return [shlex.split(line)[2] for line in out.splitlines() if line.startswith("glimmer-ref ask")][:-1]
+
+
+def test_on_windows_a_command_is_quoted_as_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(examples, "WINDOWS", True)
+    assert examples.command("Who's there?", "C:\\w x") == 'glimmer-ref ask "Who\'s there?" --weights "C:\\w x"'
 
 
 def test_examples_are_the_models_own_questions(show: Any) -> None:

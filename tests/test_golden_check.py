@@ -661,6 +661,15 @@ def test_starters(tmp_path: Path, language: str, capsys: pytest.CaptureFixture[s
     assert paths[1].read_text() == "mine" and not paths[0].exists()
 
 
+def test_on_windows_a_command_is_a_line_that_the_program_splits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A backslash is no escape there."""
+    monkeypatch.setattr(ways_in, "WINDOWS", True)
+    places = {"{case}": r"C:\my case", "{out}": r"C:\tmp\out.safetensors"}
+    line = r'"C:\Program Files\me.exe" {case} --to={out}'
+    said = r'"C:\Program Files\me.exe" "C:\my case" --to=C:\tmp\out.safetensors'
+    assert ways_in._words(line, places) == said
+
+
 # ---- pytest's plugin
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 import json
 import shlex
+import subprocess
 from typing import TYPE_CHECKING
 
+from ..disk.lock import WINDOWS
 from ..errors import Refused
 from ..terminal import say, say_json
 from . import options
@@ -68,8 +70,9 @@ def run(args: argparse.Namespace) -> None:
 
 
 def command(question: str, weights: str | None) -> str:
-    """What to type to ask a question."""
-    return shlex.join(["glimmer-ref", "ask", question, *(["--weights", weights] if weights else [])])
+    """What to type to ask a question, as the system's own shell takes it."""
+    words = ["glimmer-ref", "ask", question, *(["--weights", weights] if weights else [])]
+    return subprocess.list2cmdline(words) if WINDOWS else shlex.join(words)
 
 
 def choose(args: argparse.Namespace) -> list[Question]:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from ..disk.lock import WINDOWS
 from ..errors import Refused
 from .check import Case, Report, check, open_case
 
@@ -57,6 +58,21 @@ def check_callable(case: str | Path, function: Function, precision: str = "float
     return check(known, {**outputs, **refused} if refused else outputs, precision)
 
 
+def _words(command: str, places: Mapping[str, str]) -> str | list[str]:
+    """What to start: words that a shell would split, or, on Windows, whose programs split it themselves, the line."""
+    if WINDOWS:
+        for name, place in places.items():
+            command = command.replace(name, subprocess.list2cmdline([place]))
+        return command
+    try:
+        words = shlex.split(command)
+    except ValueError as error:
+        raise Refused("--run", "a command as a shell would split it", str(error)) from None
+    for name, place in places.items():
+        words = [word.replace(name, place) for word in words]
+    return words
+
+
 def check_command(case: str | Path, command: str, precision: str = "float32") -> Report:
     """Run a command, its {case} being the case's folder and its {out} the file to write, and check that file.
 
@@ -69,15 +85,11 @@ def check_command(case: str | Path, command: str, precision: str = "float32") ->
         raise Refused("--run", "a command with {case} and {out} in it", repr(command))
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "out.safetensors"
-        try:
-            words = shlex.split(command)
-        except ValueError as error:
-            raise Refused("--run", "a command as a shell would split it", str(error)) from None
-        words = [word.replace("{case}", str(known.folder.resolve())).replace("{out}", str(out)) for word in words]
+        words = _words(command, {"{case}": str(known.folder.resolve()), "{out}": str(out)})
         try:
             code = subprocess.run(words, stdout=2, check=False).returncode  # our own stdout is for the report
         except OSError as error:
-            raise Refused("--run", "a command that can be started", f"{words[0]}: {error.strerror}") from None
+            raise Refused("--run", "a command that can be started", f"{command}: {error.strerror}") from None
         if code or not out.is_file():
             got = f"exit code {code}" if code else "no such file"
             raise Refused("--run", "a command that ends with exit code 0 and has written {out}", got)
