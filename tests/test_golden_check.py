@@ -661,6 +661,13 @@ def test_starters(tmp_path: Path, language: str, capsys: pytest.CaptureFixture[s
     assert paths[1].read_text() == "mine" and not paths[0].exists()
 
 
+def test_what_outputs_are_in_instead_is_said(case: Path, tmp_path: Path) -> None:
+    for text in ('{"scores": [1, 2]}', "a,b,c,d,e,f,g\n1,2,3\n"):
+        (tmp_path / "outputs").write_text(text)
+        with pytest.raises(check.Unusable, match="got what looks like text: JSON or CSV, perhaps"):
+            check.check(case, tmp_path / "outputs")
+
+
 def test_on_windows_a_command_is_a_line_that_the_program_splits(monkeypatch: pytest.MonkeyPatch) -> None:
     """A backslash is no escape there."""
     monkeypatch.setattr(ways_in, "WINDOWS", True)

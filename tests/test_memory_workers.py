@@ -389,6 +389,7 @@ def test_the_commands_refuse_in_one_line(
         (("plan",), "--count N; got neither"),
         (("plan", corpus, "--count", 3), "got both"),
         (("plan", "--count", 0), "--count: at least 1"),
+        (("plan", "--count", 10**400), "--count: at least 1, at most 1,000,000,000,000; got 1000"),
         (("plan", "--count", 3, "--size", "xxl", "--alpha", "1/5"), "alpha"),
         (("plan", corpus, "--size", "xxl"), "--count for the passages"),
         (("plan", "--count", 3, "--workers", 0), "--workers: at least 1"),

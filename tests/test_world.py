@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 from collections import Counter
 from functools import cache
@@ -387,6 +388,18 @@ def test_only_what_we_wrote_is_replaced(tmp_path: Path) -> None:
     (tmp_path / "other" / "world.json").write_text("{}")
     with pytest.raises(Refused, match=r"world\.json in it"):
         worlds.write(tmp_path / "other", show=silent)
+
+
+def test_a_large_folder_is_refused_at_its_first_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "first").write_text("mine")
+    (tmp_path / "later").mkdir()
+    seen, walk = [], os.walk
+    monkeypatch.setattr(os, "walk", lambda *a, **k: (seen.append(x) or x for x in walk(*a, **k)))
+    with pytest.raises(Refused, match="first in it; nothing was changed"):
+        worlds.write(tmp_path, size="small")
+    assert len(seen) == 1
+    with pytest.raises(Refused, match="first/worlds: a place that can be written; got "):
+        worlds.write(tmp_path / "first" / "worlds", size="small")
 
 
 def test_a_run_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,6 +17,7 @@ from ..terminal import note, say, say_json
 from . import options
 from .columns import binary, print_facts
 
+MOST = 10**12  # of whatever is counted here
 STORED = ("float32", "float16", "bfloat16", "int8")
 
 
@@ -134,8 +135,9 @@ def run_plan(args: argparse.Namespace) -> None:
     if (args.passages is None) == (args.count is None):
         raise Refused("memory plan", "PASSAGES.jsonl, or --count N", "neither" if args.count is None else "both")
     for name in ("count", "tokens", "shard_passages", "workers"):
-        if getattr(args, name) is not None and getattr(args, name) < 1:
-            raise Refused(f"--{name.replace('_', '-')}", "at least 1", str(getattr(args, name)))
+        value = getattr(args, name)
+        if value is not None and not 1 <= value <= MOST:
+            raise Refused(f"--{name.replace('_', '-')}", f"at least 1, at most {MOST:,}", str(value)[:40])
     if args.rate is not None and not args.rate > 0:
         raise Refused("--rate", "above 0", str(args.rate))
     if args.size and (args.weights or args.passages):

@@ -75,18 +75,21 @@ def replaced(folder: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def replacing(folder: str | os.PathLike[str], check: Callable[[Path], object]) -> Iterator[Path]:
+def replacing(folder: str | os.PathLike[str], check: Callable[[Path], object], parents: bool = False) -> Iterator[Path]:
     """`replaced`, of a folder that nobody else writes meanwhile: the lock is a file beside it.
 
     Args:
         check: refuses to lose what is there, before anything is touched, and again before it is replaced.
+        parents: make the folder that it is to lie in, if there is none.
 
     Raises:
         Refused: as `check`; another at work, or no room or permission to write there, in the block too.
     """
     place = Path(folder).absolute()
-    check(place)
     try:
+        check(place)
+        if parents:
+            place.parent.mkdir(parents=True, exist_ok=True)
         with locked(_beside(place, LOCK), place):
             recover(place)
             check(place)

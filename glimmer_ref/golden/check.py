@@ -92,7 +92,8 @@ def read_tensors(path: str | Path) -> dict[str, np.ndarray]:
     path = Path(path)
     try:
         if not path.is_file() or path.stat().st_size > MOST_FILE_BYTES:
-            got = f"{path.stat().st_size} bytes" if path.is_file() else "no such file"
+            nothing = "a pipe or a device" if path.exists() else "no such file"
+            got = f"{path.stat().st_size} bytes" if path.is_file() else nothing
             raise Unusable(path, f"a safetensors file of at most {MOST_FILE_BYTES} bytes", got)
         raw = path.read_bytes()
     except OSError as error:
@@ -101,6 +102,8 @@ def read_tensors(path: str | Path) -> dict[str, np.ndarray]:
     if other is not None and raw[8:9] != b"{":  # where a header begins; its length may look like anything
         raise Unusable(path, "a safetensors file", f"what looks like {other}")
     length = int.from_bytes(raw[:8], "little")
+    if len(raw) > 8 and length > MOST_HEADER_BYTES and all(9 <= byte < 127 for byte in raw[:64]):
+        raise Unusable(path, "a safetensors file", "what looks like text: JSON or CSV, perhaps")
     if length > MOST_HEADER_BYTES or 8 + length > len(raw):
         got = f"one of {length} bytes in a file of {len(raw)}"
         raise Unusable(path, f"a whole safetensors header of at most {MOST_HEADER_BYTES} bytes", got)

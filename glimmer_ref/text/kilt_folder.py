@@ -132,8 +132,7 @@ def write_folder(
         check_threshold(threshold)
     cutting = _Cutting(_pages_named(tasks), words, fill)
     told: dict[str, dict[str, int]] = {}
-    Path(folder).absolute().parent.mkdir(parents=True, exist_ok=True)
-    with replacing(folder, _check_new) as new:
+    with replacing(folder, _check_new, parents=True) as new:
         write_lines(new / PASSAGES, cutting.passages(show(read_knowledge(pages), _lines(pages), "chunks")))
         if not cutting.counts["passages"]:
             raise Refused(str(pages), "a page with text", f"{cutting.counts['pages']} without")

@@ -92,6 +92,21 @@ def _about(folder: Path) -> dict[str, Any]:
     return about if ours else {}
 
 
+def _refuse(error: OSError) -> None:
+    raise error
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    """All that is in a folder and folders in it, one at a time: of a large one not all is wanted."""
+    for place, folders, files in os.walk(folder, onerror=_refuse):
+        folders.sort()
+        yield from (Path(place, name) for name in sorted([*files, *folders]) if not _is_folder(Path(place, name)))
+
+
+def _is_folder(path: Path) -> bool:
+    return path.is_dir() and not path.is_symlink()
+
+
 def _check_free(folder: Path) -> None:
     """Refuse a place that holds anything that would be lost: only our own files, as we wrote them, may go."""
     do = "nothing was changed; name another folder, or a new one"
@@ -100,7 +115,7 @@ def _check_free(folder: Path) -> None:
     if folder.is_symlink() or not folder.is_dir():
         raise Refused(str(folder), "a folder", "something else", do)
     known = _about(folder).get("sha256", {})
-    for path in sorted(p for p in folder.rglob("*") if not p.is_dir() or p.is_symlink()):
+    for path in _files(folder):
         name = path.relative_to(folder).as_posix()
         if name == ABOUT and known:
             continue
@@ -132,8 +147,7 @@ def write(
     _check(seed, train_worlds, size)
     about = {"made_by": MADE_BY, "version": __version__, "seed": seed, "train_worlds": train_worlds, "size": size}
     about |= {"counts": SIZES[size]._asdict()}
-    Path(folder).absolute().parent.mkdir(parents=True, exist_ok=True)
-    with replacing(folder, _check_free) as new:
+    with replacing(folder, _check_free, parents=True) as new:
         hashes = {name: _put(new / name, data) for name, data in _all_files(seed, train_worlds, SIZES[size], show)}
         about["sha256"] = hashes
         _put(new / ABOUT, json_text(about).encode())
