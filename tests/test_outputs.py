@@ -65,6 +65,15 @@ def test_files_folders_and_links(here: Path, run: Any, name: str) -> None:
     assert os.path.islink("loop") and os.listdir("folder") == []
 
 
+@pytest.mark.parametrize("name", ["trace", "retrieve"])
+def test_a_place_is_refused_before_the_work(here: Path, run: Any, name: str) -> None:
+    """Of what there is to read there is nothing, and yet it is the place that is told."""
+    os.remove("q.jsonl" if name == "retrieve" else "ids.json")
+    for place in (".", "no/x", "p.jsonl/x"):
+        code, _, err = run(*COMMANDS[name][0], place)
+        assert code == 2 and err.startswith(f"glimmer-ref: error: {place}: ")
+
+
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs pipes with names")
 @pytest.mark.parametrize("name", COMMANDS)
 def test_pipes_and_devices(here: Path, run: Any, name: str) -> None:

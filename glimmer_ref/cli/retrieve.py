@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from ..disk.write import check_place
 from ..errors import Refused, shown
 from ..ops import TELLINGS
 from ..terminal import say, say_json
@@ -86,6 +87,7 @@ def _file(args: argparse.Namespace) -> None:
 
     if not args.out:
         raise Refused("--questions", "--out OUT.jsonl beside it", "none")
+    check_place(args.out)
     questions = list(read_questions(args.questions, task_name(args.questions)))
     if not questions:
         raise Refused(args.questions, "at least one question", "none")

@@ -7,6 +7,7 @@ import json
 from typing import Any, cast
 
 from ..disk.read import read_json
+from ..disk.write import check_place
 from ..errors import Refused
 from ..terminal import note, say
 from . import options
@@ -58,6 +59,7 @@ def run(args: argparse.Namespace) -> None:
     from ..params.tensors import write_tensors
     from ..reader import Reader
 
+    check_place(args.out)
     data, no_tokenizer = read_inputs(args.inputs), cast(Any, None)  # ids need none
     model = files.load(options.weights_folder(args), args.dtype)
     reader = Reader(model, no_tokenizer, args.ops, args.precision, args.threads)

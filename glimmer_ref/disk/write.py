@@ -156,6 +156,19 @@ def written(path: PathLike) -> Iterator[BinaryIO]:
         raise Refused(f"{path}", "a place that can be written", reason_of(error)) from None
 
 
+def check_place(path: PathLike) -> None:
+    """Refuse a place that `written` would, where that can be seen before the work.
+
+    Raises:
+        Refused: a folder, an empty name, or a name that leads nowhere.
+    """
+    try:
+        target, _ = _target(path)
+        os.stat(target.parent)
+    except OSError as error:
+        raise Refused(f"{path}", "a place that can be written", reason_of(error)) from None
+
+
 def write_text(path: PathLike, text: str) -> None:
     """`written`, in UTF-8, lines ending in one character on every system.
 
