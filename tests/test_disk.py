@@ -38,7 +38,7 @@ def test_an_error_stays_short_whatever_came() -> None:
         (b"[NaN]", "NaN is no JSON"),
         (b"[1e999]", "1e999 is too large"),
         (b"[" + b"9" * 5000 + b"]", "JSON; got"),
-        (b"{} {}", "Extra data"),
+        (b"{} {}", "more than one value"),
         (b"", "Expecting value"),
     ],
 )

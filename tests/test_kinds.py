@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from glimmer_ref.disk.kinds import is_published, of_bytes
-from glimmer_ref.disk.read import read_json
+from glimmer_ref.disk.read import parse_json, read_json
 from glimmer_ref.errors import Refused
 from glimmer_ref.golden import check
 from glimmer_ref.params.tensors import map_tensors, write_tensors
@@ -136,3 +136,9 @@ def test_what_is_right_is_taken_for_nothing_else(tmp_path: Path) -> None:
     assert is_published("google/t5-v1_1-base") and is_published("user/model.v2-x")
     for name in ("data/passages.jsonl", "/a/b", "a/b/c", "weights", "x/model.safetensors", "../x", "a/.b/c"):
         assert is_published(name) is None
+
+
+def test_utf_32_and_lines_of_json_are_told() -> None:
+    for text, said in (('{"a": 1}'.encode("utf-32"), "UTF-32"), (b"{}\n{}\n", "more than one value")):
+        with pytest.raises(Refused, match=said):
+            parse_json(text, "file")

@@ -61,6 +61,7 @@ BEGINS: tuple[tuple[bytes, Kind], ...] = (
     (b"%PDF", Kind("a PDF")),
     (b"\x7fELF", Kind("a program")),
     (b"version https://git-lfs", LFS),
+    (b"\xff\xfe\0\0", Kind("UTF-32", "save it as UTF-8")),
     (b"\xff\xfe", UTF_16),
     (b"\xfe\xff", UTF_16),
 )

@@ -168,7 +168,9 @@ def parse_json(text: str | bytes, place: str, what: str = "JSON", once: bool = F
     except ValueError as error:
         begun = text.lstrip()[:1] in ("", "{", "[") and "\0" not in text[:4]  # JSON, but broken
         kind = None if begun else kinds.of_bytes(text[: kinds.HEAD].encode("utf-8", "replace"))
-        raise Refused(place, what, *(kind or (str(error)[:120],))) from None
+        more = "more than one value; JSON with one a line, perhaps"
+        said = more if str(error).startswith("Extra data") else str(error)[:120]
+        raise Refused(place, what, *(kind or (said,))) from None
 
 
 def read_json(path: PathLike, what: str = "JSON", most: int = MOST_JSON_BYTES) -> Any:
