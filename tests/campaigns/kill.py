@@ -189,9 +189,9 @@ def torn(command: Command, out: Path) -> str | None:
         look = subprocess.run([*RUN, *words], capture_output=True, text=True, timeout=LIMIT, check=False)
         if look.returncode not in (0, 2) or (look.returncode == 2 and look.stderr.count("\n") != 1):
             return f"looking at it: exit code {look.returncode}, {look.stderr[-300:]}"
-        found = {n: x for n, x in content(out).items() if not n.startswith(".")}  # a lock that nobody holds stays
-        if look.returncode == 0 and command.name != "train" and found != command.files:
-            apart = sorted(n for n in {*found, *command.files} if found.get(n) != command.files.get(n))
+        found = content(out)  # beside the files there may be a lock that nobody holds, or a journal
+        apart = sorted(n for n in command.files if found.get(n) != command.files[n])
+        if look.returncode == 0 and command.name != "train" and apart:
             return f"it looks finished, and is another: {', '.join(apart)}"
         return None
     for path in out.rglob("*.json"):
