@@ -138,6 +138,11 @@ def test_what_is_right_is_taken_for_nothing_else(tmp_path: Path) -> None:
         assert is_published(name) is None
 
 
+def test_a_file_of_a_model_that_is_published_is_told() -> None:
+    with pytest.raises(Refused, match=r"google/t5-v1_1-base/config.json: .* Hugging Face hub, perhaps; download it"):
+        read_json("google/t5-v1_1-base/config.json")
+
+
 def test_utf_32_and_lines_of_json_are_told() -> None:
     for text, said in (('{"a": 1}'.encode("utf-32"), "UTF-32"), (b"{}\n{}\n", "more than one value")):
         with pytest.raises(Refused, match=said):

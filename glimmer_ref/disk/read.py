@@ -57,7 +57,9 @@ def _instead(path: PathLike, error: OSError) -> kinds.Kind:
         return kinds.Kind("a folder", "name a file in it")
     if isinstance(error, NotADirectoryError):
         return kinds.Kind("a file where its folder should be")
-    return (kinds.is_published(os.fspath(path)) if isinstance(error, FileNotFoundError) else None) or said
+    folder = os.path.dirname(os.fspath(path))  # a model's, perhaps, of which a file was wanted
+    names = (os.fspath(path), folder) if isinstance(error, FileNotFoundError) else ()
+    return next(filter(None, map(kinds.is_published, names)), said)
 
 
 def _open(path: PathLike) -> int:
