@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 import mmap
 import os
+import shutil
 import sys
 import warnings
 from typing import Any
@@ -49,6 +50,7 @@ def hide() -> None:
         delattr(mmap, name)
     mmap.mmap = Map  # type: ignore[misc]
     builtins.__import__ = _theirs
+    shutil._use_fd_functions = False  # type: ignore[attr-defined]  # how the library removes folders elsewhere
     sys.modules.pop("resource", None)
     # Text in the encoding of a locale is another text on another system.
     warnings.filterwarnings("error", category=EncodingWarning, module=r"glimmer_ref(\.|$)")
