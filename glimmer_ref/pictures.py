@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import io
 import os
+import shutil
 import sys
+import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -26,8 +29,19 @@ def _format(path: PathLike) -> str:
     return ending or "png"
 
 
+def _place_settings() -> None:
+    """Where a user has no home, matplotlib's settings and list of fonts go to a folder that ends with the process.
+
+    Newer ones do so by themselves, with a warning; 3.9 cannot be imported then.
+    """
+    if "MPLCONFIGDIR" not in os.environ and os.path.expanduser("~") == "~":
+        folder = os.environ["MPLCONFIGDIR"] = tempfile.mkdtemp(prefix="matplotlib-")
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+
+
 def _imported() -> Any:
     """matplotlib, also where MPLBACKEND names no backend, by which it could not be imported."""
+    _place_settings()
     wanted = None if "matplotlib" in sys.modules else os.environ.pop("MPLBACKEND", None)
     try:
         import matplotlib
