@@ -41,7 +41,10 @@ def test_ceilings_are_rates_that_a_core_can_have(monkeypatch: pytest.MonkeyPatch
     assert top.peak("float32") == top.float32
     assert top.peak("bfloat16") == (top.bfloat16 or top.float32)
     # Which is higher is the CPU's affair: AMD's dot product of bfloat16 doubles float32's rate, Intel's halves it.
-    assert not top.bfloat16 or 0.1 < top.bfloat16 / top.float32 < 10
+    # The best of five, since two milliseconds on a busy machine may be mostly somebody else's.
+    each = [top, *(ceilings.ceilings(1, seconds=0.002) for _ in range(4))]
+    bfloat16, float32 = max(c.bfloat16 or 0 for c in each), max(c.float32 for c in each)
+    assert not bfloat16 or 0.1 < bfloat16 / float32 < 10
 
 
 def test_the_burst_computes_what_it_says() -> None:
