@@ -436,3 +436,17 @@ def test_a_score_hangs_on_its_row_alone() -> None:
         np.testing.assert_array_equal(scores, alike[0][0])
         np.testing.assert_array_equal(found, alike[0][1])
     np.testing.assert_array_equal(whole[0][0], alike[0][0][0])
+
+
+def test_a_disk_that_is_full_is_said_to_be(
+    run: Any, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """NumPy's own error has no number; it says how many numbers were written."""
+    bm25s = pytest.importorskip("bm25s")
+
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError("9 requested and 4 written")
+
+    monkeypatch.setattr(bm25s.BM25, "save", full)
+    code, _, err = run("index", "build", corpus, tmp_path / "index", "--bm25")
+    assert code == 2 and "No space left on device" in err and err.count("\n") == 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from errno import ENOSPC
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -53,7 +54,12 @@ def _numbers(texts: Sequence[Sequence[str]]) -> tuple[list[list[int]], dict[str,
 def _save(index: Any, work: Work) -> None:
     """The index's files, each put in its place whole."""
     parts = work.parts()
-    index.save(parts, show_progress=False)
+    try:
+        index.save(parts, show_progress=False)
+    except OSError as error:
+        if error.errno is None:  # NumPy says only how many numbers of how many it wrote
+            raise OSError(ENOSPC, os.strerror(ENOSPC)) from None
+        raise
     for name in FILES:
         if name in work.lacking:
             with open(parts / name, "r+b") as file:
