@@ -29,6 +29,7 @@ from reporting import into
 from glimmer_ref.reader import bundled
 
 QUESTION = "Who wrote The Crooked Sailor?"
+DONE = "a folder that is not there yet"  # what a command says whose work is done
 NO_PASSWD = "import pwd\ndef none(uid): raise KeyError(uid)\npwd.getpwuid = none\n"
 ASK = "import sys\nfrom glimmer_ref.cli import main\nsys.exit(main(sys.argv[1:]))"
 
@@ -109,14 +110,14 @@ def interrupted(command: Command, place: Path) -> str | None:
         time.sleep(rng.uniform(0.5, 1.0) * command.seconds)
         process.send_signal(signal.SIGINT)
         said = process.communicate(timeout=60)[1]
-        # Python ends itself by the signal, for a shell 130 too, where it came before main began, or in an `exec` of text.
+        if process.returncode == 0 or DONE in said:  # it was faster
+            break
+        # Python ends itself by the signal, 130 for a shell too, where it came before main, or in an `exec` of text.
         if process.returncode not in (0, 130, -signal.SIGINT) or said.count("\n") > 1:
             return f"exit code {process.returncode}, {said[-300:]!r}"
-        if process.returncode == 0:  # it was faster
-            break
     else:
         end = run(command.next_argv(out))
-        if end.returncode:
+        if end.returncode and DONE not in end.stderr:
             return f"gone on with: exit code {end.returncode}, {end.stderr[-300:]!r}"
     same = content(out) == command.files and len(list(folder.iterdir())) == 1
     shutil.rmtree(folder)
