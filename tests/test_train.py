@@ -166,6 +166,10 @@ def test_a_recipe_may_extend_another(recipe: Path, tmp_path: Path) -> None:
     assert [s.tau for s in got.stages] == [5.0, 5.0]
     assert got.stages[1].negatives == read_recipe(recipe).stages[1].negatives
     assert read_recipe("table3_tau_5", ["extends=mini"]).stages[2].tau == 5.0
+    for name in ("x" * 300, "x/" + "y" * 300, "a\0b"):  # no file can have it
+        (tmp_path / "long.toml").write_text(f"extends = {json.dumps(name)}", "utf-8")
+        with pytest.raises(Refused, match="no such file"):
+            read_recipe(tmp_path / "long.toml")
     (tmp_path / "circle.toml").write_text('extends = "circle.toml"', "utf-8")
     with pytest.raises(Refused, match="in a circle"):
         read_recipe(tmp_path / "circle.toml")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
@@ -31,10 +32,10 @@ def find(recipe: str | Path, beside: Path | None = None) -> Path:
         Refused: neither.
     """
     bundled = RECIPES / f"{recipe}.toml"
-    if str(recipe) == Path(recipe).name and bundled.is_file():
+    if str(recipe) == Path(recipe).name and os.path.isfile(bundled):
         return bundled
     path = Path(recipe) if beside is None else beside.parent / recipe
-    if path.exists():
+    if os.path.exists(path):  # a name that no file can have is none, too
         return path
     names = sorted(p.stem for p in RECIPES.glob("*.toml"))
     raise Refused(f"recipe {recipe}", f"a TOML file, or one of {', '.join(names)}", "no such file")
