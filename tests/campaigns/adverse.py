@@ -113,7 +113,7 @@ def interrupted(command: Command, place: Path) -> str | None:
         if process.returncode == 0 or DONE in said:  # it was faster
             break
         # Python ends itself by the signal, 130 for a shell too, where it came before main, or in an `exec` of text.
-        if process.returncode not in (0, 130, -signal.SIGINT) or said.count("\n") > 1:
+        if process.returncode not in (0, 130, -signal.SIGINT) or "\n" in said.strip():
             return f"exit code {process.returncode}, {said[-300:]!r}"
     else:
         end = run(command.next_argv(out))
