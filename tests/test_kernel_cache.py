@@ -278,3 +278,44 @@ def test_a_temporary_folder_of_somebody_else_is_not_used(tmp_path: Path, how: st
     else:
         place.write_text("")
     assert _placed(tmp_path)[1] == "None"
+
+
+INTERRUPTED = """
+import os, signal
+from numba.core.dispatcher import Dispatcher
+from glimmer_ref.ops import kernel_cache
+import numpy as np
+
+number = getattr(signal, os.environ["NUMBER"])
+signal.signal(number, signal.default_int_handler)
+compile_, seen = Dispatcher.compile, []
+
+def interrupted(self, types):
+    os.kill(os.getpid(), number)
+    seen.append("compiled on")
+    return compile_(self, types)
+
+Dispatcher.compile = interrupted
+
+@kernel_cache.Kernel
+def double(x):
+    for i in range(len(x)):
+        x[i] *= 2
+
+x = np.ones(3)
+try:
+    double(x)
+except KeyboardInterrupt:
+    seen.append("interrupted")
+Dispatcher.compile = compile_
+double(x)
+assert seen == ["compiled on", "interrupted"] and set(x) == {2.0}, (seen, x)
+assert signal.getsignal(number) is signal.default_int_handler
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no process sends itself Ctrl-C there")
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+def test_ctrl_c_waits_until_a_kernel_is_compiled_or_loaded(tmp_path: Path, name: str) -> None:
+    (tmp_path / "file").touch()
+    assert run(INTERRUPTED, tmp_path / "file", NUMBER=name) == []  # a file is no folder: nothing is kept

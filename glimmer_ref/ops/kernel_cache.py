@@ -11,11 +11,13 @@ from __future__ import annotations
 import hashlib
 import os
 import pickle
+import signal
 import stat
 import sys
 import tempfile
-from collections.abc import Callable
-from contextlib import suppress
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -130,6 +132,29 @@ class _Bound(caching.IndexDataCacheFile):
             file.write(self._mark(name, content) + content)
 
 
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Ctrl-C in the block, or a request to end, is acted upon at its end.
+
+    An exception that a signal raises in one of LLVM's calls back to Python would end the process.
+    """
+    if threading.current_thread() is not threading.main_thread():  # signals are none of its business
+        yield
+        return
+    users = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    held = {number: handler for number, handler in users.items() if callable(handler)}
+    came: list[tuple[int, Any]] = []
+    for number in held:
+        signal.signal(number, lambda *what: came.append(what))
+    try:
+        yield
+    finally:
+        for number, handler in held.items():
+            signal.signal(number, handler)
+        for which, frame in came[:1]:
+            held[signal.Signals(which)](which, frame)
+
+
 def _compiled(loop: Callable[..., None], keep: bool, signature: Any = None) -> Any:
     """The loop under numba, whose cache reads CACHE_DIR here and never again: a user's own is put back.
 
@@ -140,8 +165,12 @@ def _compiled(loop: Callable[..., None], keep: bool, signature: Any = None) -> A
         if keep:
             settings.CACHE_DIR, caching.IndexDataCacheFile = str(folder()), _Bound
         if signature is not None:
-            return numba.cfunc(signature, nopython=True, cache=keep)(loop)
-        return numba.njit(cache=keep, nogil=True, error_model="numpy")(loop)
+            with _uninterrupted():
+                return numba.cfunc(signature, nopython=True, cache=keep)(loop)
+        result = numba.njit(cache=keep, nogil=True, error_model="numpy")(loop)
+        if not settings.DISABLE_JIT:
+            result._compile_for_args = _uninterrupted()(result._compile_for_args)
+        return result
     finally:
         settings.CACHE_DIR, caching.IndexDataCacheFile = users
 
