@@ -19,14 +19,14 @@ from typing import Any
 import numpy as np
 
 import glimmer_ref
+from glimmer_ref.data.inputs import Question, read_passages, read_questions
 from glimmer_ref.errors import Refused
-from glimmer_ref.evaluate import evaluate, summary
-from glimmer_ref.params import files
-from glimmer_ref.params.tree import leaves
+from glimmer_ref.evaluation.evaluate import evaluate, summary
+from glimmer_ref.inference.reader import Reader
+from glimmer_ref.params import checkpoint
+from glimmer_ref.params.model import leaves
 from glimmer_ref.progress import progress
-from glimmer_ref.reader import Reader
-from glimmer_ref.text.inputs import Question, read_passages, read_questions
-from glimmer_ref.train.recipe import OTHERS
+from glimmer_ref.training.recipe import OTHERS
 
 ROOT = Path(__file__).resolve().parent.parent
 CARD = Path(__file__).resolve().parent / "bundle.md"
@@ -75,7 +75,7 @@ def trained(run: Path, world: dict[str, Any]) -> list[str]:
     """What the run says of itself."""
     position = json.loads((run / "last" / "position.json").read_text())
     recipe = position["recipe"]
-    size = sum(np.size(x) for x in leaves(files.load(run / "best")).values())
+    size = sum(np.size(x) for x in leaves(checkpoint.load(run / "best")).values())
     lines = [
         f"- {size:,} weights in float32; seed {recipe['top']['seed']}; worlds of seed {world['seed']}.",
         f"- {position['step']:,} steps in {position['seconds'] / 60:.0f} minutes, evaluations included; the weights "

@@ -12,9 +12,9 @@ import numpy as np
 from glimmer_ref.bench.ours import checked
 from glimmer_ref.bench.work import shape, weights
 from glimmer_ref.ops import bind
-from glimmer_ref.params.names import HUGGING_FACE, lines, split_encoder
-from glimmer_ref.params.tensors import write_tensors
-from glimmer_ref.params.tree import Model, lay_out, leaves
+from glimmer_ref.params.model import Model, lay_out, leaves
+from glimmer_ref.params.name_maps import HUGGING_FACE, lines, split_encoder
+from glimmer_ref.params.safetensors_io import write_tensors
 
 EXPECTED = "expected.npz"  # what the oracle makes of these weights
 

@@ -28,11 +28,11 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from glimmer_ref.arrays import places
 from glimmer_ref.bench import work
 from glimmer_ref.errors import Refused
 from glimmer_ref.ops import Ops, Spans, bind
-from glimmer_ref.params.tree import lay_out
+from glimmer_ref.params.model import lay_out
+from glimmer_ref.ragged import places
 
 TERA, GIGA = 1e12, 1e9
 WANTED = {  # shares of PyTorch's speed, or of the copy's, that the issue of this telling asks for

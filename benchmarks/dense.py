@@ -27,7 +27,7 @@ import results
 
 from glimmer_ref.retrieval.dense import DenseIndex, build
 from glimmer_ref.retrieval.index_files import read_files
-from glimmer_ref.retrieval.top import BLOCK
+from glimmer_ref.retrieval.top_k import BLOCK
 
 SIZE, K = 768, 100
 

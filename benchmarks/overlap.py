@@ -30,22 +30,22 @@ from typing import Any
 import numba
 import numpy as np
 
-from glimmer_ref.arrays import Arriving, States, Tokens
 from glimmer_ref.config import SIZES, GlimmerConfig
-from glimmer_ref.listeners import Clock
+from glimmer_ref.costs.storage import SCALES, WIDTHS
+from glimmer_ref.data.inputs import Passage
+from glimmer_ref.instruments import Clock
+from glimmer_ref.memory import store as memories
+from glimmer_ref.memory.manifest import INDEX, MANIFEST, VERSION, Manifest, metadata, shard_name
+from glimmer_ref.memory.prefetch import ahead
+from glimmer_ref.memory.quantized import Rows
+from glimmer_ref.memory.shard import Index, Shard
+from glimmer_ref.memory.store import Memory, bounds
 from glimmer_ref.ops import Ops, bind
 from glimmer_ref.paper.glimmer import live_a, score
 from glimmer_ref.paper.lumen import arriving, encode_question, join
-from glimmer_ref.params.tensors import write_tensors
-from glimmer_ref.params.tree import Model, lay_out, random
-from glimmer_ref.retrieval import memory as memories
-from glimmer_ref.retrieval.ahead import ahead
-from glimmer_ref.retrieval.manifest import INDEX, MANIFEST, VERSION, Manifest, metadata, shard_name
-from glimmer_ref.retrieval.memory import Memory, bounds
-from glimmer_ref.retrieval.rows import Rows
-from glimmer_ref.retrieval.shards import Index, Shard
-from glimmer_ref.text.inputs import Passage
-from glimmer_ref.whatif.storage import SCALES, WIDTHS
+from glimmer_ref.params.model import Model, lay_out, random
+from glimmer_ref.params.safetensors_io import write_tensors
+from glimmer_ref.ragged import Arriving, States, Tokens
 
 WAYS = ("read", "live_a", "in_turn", "overlapped")
 N_Q, N_P, SHARD = 48, 304, 256  # tokens of a question and of a passage, passages of a shard

@@ -17,7 +17,7 @@ from pictures import pyplot
 from glimmer_ref.bench.machine import memory_bytes
 from glimmer_ref.bench.work import SHAPES, shape
 from glimmer_ref.errors import Refused
-from glimmer_ref.params.tree import shapes
+from glimmer_ref.params.model import shapes
 
 CLIFF = 1.5  # times the least time per multiply-add of a series' upper half
 

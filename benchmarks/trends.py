@@ -29,8 +29,8 @@ from trends_words import RULE, file_of, rows, sentences
 from glimmer_ref.bench.machine import cores
 from glimmer_ref.cli.columns import grid
 from glimmer_ref.errors import Refused
-from glimmer_ref.train.loop import facts
-from glimmer_ref.train.recipe_file import RECIPES, read_recipe
+from glimmer_ref.training.loop import facts
+from glimmer_ref.training.recipe_file import RECIPES, read_recipe
 
 BASE = Path(__file__).resolve().with_name("trends.toml")
 QUICK = """# The base of --quick: a model that learns nothing, and two stages, of which a reader takes the first.

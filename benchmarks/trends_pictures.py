@@ -10,8 +10,8 @@ from typing import Any
 from pictures import pyplot
 from trends_words import Document, Row, paper_line, rows
 
-from glimmer_ref.whatif import published
-from glimmer_ref.whatif.published_plots import SHORT
+from glimmer_ref.costs.published import values
+from glimmer_ref.costs.published.plots import SHORT
 
 COLOURS, MARKS = ("#0b3c49", "#d95f02", "#7570b3", "#66a61e"), ("o", "s", "^", "D")
 LEVELS = ("#b03a48", "#d98c95", "#6e1020")
@@ -78,7 +78,7 @@ def _dots(left: Any, right: Any, row: Row) -> None:
 
 def _panel(left: Any, right: Any, document: Document, panel: Mapping[str, Any]) -> None:
     found, place = rows(document, panel), panel["place"]
-    described = next(p for p in published.EXHIBITS[document["exhibit"]]().panels if p.place == place)
+    described = next(p for p in values.EXHIBITS[document["exhibit"]]().panels if p.place == place)
     unit, ours = SHORT.get(described.unit, described.unit), panel["measure"]
     scored = "test world, exact match" + (", mean of tasks" if ours == "exact_match" else f", {ours}")
     left.set_title(f"{place}, the paper", fontsize=10)

@@ -1,7 +1,7 @@
 """What the paper's trends are made of in miniature: trainings, and for each figure or table which of them it reads.
 
 A training is the base recipe with changes; a point of a figure is a training read with some k and m. Nothing of the
-paper's is typed here: which points it has comes from `glimmer_ref.whatif.published`.
+paper's is typed here: which points it has comes from `glimmer_ref.costs.published.values`.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from fractions import Fraction
 from typing import Any, NamedTuple
 
 from glimmer_ref.config import whole_layers
-from glimmer_ref.train.questions import LESSONS, TASKS
-from glimmer_ref.train.recipe import OTHERS, Recipe, Stage
-from glimmer_ref.train.recipe_file import read_recipe
-from glimmer_ref.whatif import published
+from glimmer_ref.costs.published import values
+from glimmer_ref.training.recipe import OTHERS, Recipe, Stage
+from glimmer_ref.training.recipe_file import read_recipe
+from glimmer_ref.world.questions import LESSONS, TASKS
 
 TASK = "nq"  # what Figure 7 trains and is judged on, as in the paper
 ALL = "exact_match"
@@ -139,19 +139,19 @@ INSTEAD_OF_T5 = (
 )
 
 
-def _panel(name: str, number: int = 0) -> published.Panel:
-    return published.EXHIBITS[name]().panels[number]
+def _panel(name: str, number: int = 0) -> values.Panel:
+    return values.EXHIBITS[name]().panels[number]
 
 
-def _series(panel: published.Panel, name: str) -> published.Series:
+def _series(panel: values.Panel, name: str) -> values.Series:
     return next(s for s in panel.series if s.name == name)
 
 
-def _numbers(panel: published.Panel, name: str) -> list[str]:
+def _numbers(panel: values.Panel, name: str) -> list[str]:
     return [x for x, _ in _series(panel, name).points]
 
 
-def _levels(shape: Shape, panel: published.Panel) -> tuple[Line, ...]:
+def _levels(shape: Shape, panel: values.Panel) -> tuple[Line, ...]:
     """LUMEN's horizontal lines."""
     return tuple(
         Line(s.name, s.name, (Point("", shape.lumen(), "lumen", s.model["k"], s.model["k"]),), level=True)
@@ -200,7 +200,7 @@ def figure5(shape: Shape) -> Exhibit:
 def figure7(shape: Shape) -> Exhibit:
     """alpha, all tasks against one."""
     panel = _panel("Figure 7")
-    printed = {v.model["alpha"] for v in published.values(published.figure7())}
+    printed = {v.model["alpha"] for v in values.values(values.figure7())}
     live = [int(a * shape.layers) for a in sorted(printed) if (a * shape.layers).denominator == 1]
 
     def line(name: str, paper: str, task: str = "", same: bool = False) -> Line:

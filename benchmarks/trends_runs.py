@@ -19,12 +19,12 @@ from trends_points import Point
 from trends_tasks import Pace, Task, minutes, remaining, steps_done, written
 
 from glimmer_ref.bench.process import environment
+from glimmer_ref.data.inputs import read_passages, read_questions
+from glimmer_ref.data.json_lines import read_jsonl
 from glimmer_ref.disk.read import read_json
 from glimmer_ref.errors import Refused
 from glimmer_ref.retrieval.bm25 import BM25
-from glimmer_ref.text.inputs import read_passages, read_questions
-from glimmer_ref.text.json_lines import read_jsonl
-from glimmer_ref.train.loop import LAST
+from glimmer_ref.training.loop import LAST
 
 TEST, ABOUT = "test", "world.json"
 

@@ -14,11 +14,11 @@ from trends_points import Point, Training, recipe_of
 
 from glimmer_ref.disk.read import read_json
 from glimmer_ref.errors import Refused
-from glimmer_ref.train.checkpoint import POSITION
-from glimmer_ref.train.loop import LAST, facts
-from glimmer_ref.train.recipe import Recipe
-from glimmer_ref.train.report import LOG, read_log
-from glimmer_ref.train.strict import spelled
+from glimmer_ref.training.checkpoint import POSITION
+from glimmer_ref.training.log import LOG, read_log
+from glimmer_ref.training.loop import LAST, facts
+from glimmer_ref.training.recipe import Recipe
+from glimmer_ref.training.schema import spelled
 
 Key = tuple[str, int, int, int]  # of a stage: the system, and batch, k, m
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import results
 
-from glimmer_ref.whatif import published
+from glimmer_ref.costs.published import values as published
 
 Document = Mapping[str, Any]
 PAPER_FLAT = 0.25  # points: the paper calls differences of 0.2 comparable, and says that 0.3 helps

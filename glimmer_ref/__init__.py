@@ -8,12 +8,12 @@ __version__ = "0.1.0"
 __all__ = ["Answer", "Memory", "Passage", "Reader", "Refused", "load"]
 
 _HOMES = {
-    "Answer": "reader",
-    "Memory": "retrieval.memory",
-    "Passage": "text.inputs",
-    "Reader": "reader",
+    "Answer": "inference.reader",
+    "Memory": "memory.store",
+    "Passage": "data.inputs",
+    "Reader": "inference.reader",
     "Refused": "errors",
-    "load": "reader",
+    "load": "inference.reader",
 }
 
 

@@ -27,21 +27,21 @@ from matplotlib import pyplot as plt
 from matplotlib.patches import FancyBboxPatch, Polygon, Rectangle
 
 import glimmer_ref
-from glimmer_ref.arrays import Tokens, offsets
-from glimmer_ref.evaluate import answers
-from glimmer_ref.listeners import Trace
+from glimmer_ref.data.inputs import passage_tokens, question_tokens, read_passages, read_questions
+from glimmer_ref.evaluation.evaluate import answers
+from glimmer_ref.evaluation.metrics import exact_match
+from glimmer_ref.inference.reader import bundled
+from glimmer_ref.inference.tracing import attention_shares
+from glimmer_ref.instruments import Trace
 from glimmer_ref.ops import bind
 from glimmer_ref.paper import fid, glimmer, lumen
-from glimmer_ref.params import files
+from glimmer_ref.params import checkpoint
 from glimmer_ref.progress import progress
-from glimmer_ref.reader import bundled
-from glimmer_ref.text.inputs import passage_tokens, question_tokens, read_passages, read_questions
-from glimmer_ref.text.metrics import exact_match
-from glimmer_ref.tracing import attention_shares
+from glimmer_ref.ragged import Tokens, offsets
 
 plt.style.use("style.mplstyle")
 reader = glimmer_ref.load()  # the bundled model, with its tokenizer
-model = files.load(bundled(), "float32")  # the same weights as plain NumPy arrays
+model = checkpoint.load(bundled(), "float32")  # the same weights as plain NumPy arrays
 ops = bind("numpy")  # the mathematics, in the telling that is made for reading
 config, tokenizer = model.config, reader.tokenizer
 memory_of_all = reader.memorize(read_passages(bundled() / "passages.jsonl"))

@@ -32,21 +32,23 @@ from matplotlib import pyplot as plt
 from matplotlib.patches import FancyBboxPatch
 
 import glimmer_ref
-from glimmer_ref import t5
-from glimmer_ref.arrays import States, Tokens, places
 from glimmer_ref.bench.ceilings import ceilings
-from glimmer_ref.evaluate import evaluate
-from glimmer_ref.listeners import Count, Trace
-from glimmer_ref.ops import Spans, bind, contract, numba_kernels, numba_ops, numpy_ops
-from glimmer_ref.params import files
-from glimmer_ref.params.tree import draw, lay_out, map_named
-from glimmer_ref.reader import bundled
-from glimmer_ref.text.inputs import passage_tokens, question_tokens, read_passages, read_questions
-from glimmer_ref.whatif.this_cpu import fastest
+from glimmer_ref.costs.this_cpu import fastest
+from glimmer_ref.data.inputs import passage_tokens, question_tokens, read_passages, read_questions
+from glimmer_ref.evaluation.evaluate import evaluate
+from glimmer_ref.inference.reader import bundled
+from glimmer_ref.instruments import Count, Trace
+from glimmer_ref.ops import Spans, bind, interface, numpy_backend
+from glimmer_ref.ops.cpu import ops as cpu_ops
+from glimmer_ref.ops.cpu.kernels import elementwise
+from glimmer_ref.paper import t5
+from glimmer_ref.params import checkpoint
+from glimmer_ref.params.model import draw, lay_out, map_named
+from glimmer_ref.ragged import States, Tokens, places
 
 plt.style.use("style.mplstyle")
 reader = glimmer_ref.load()
-model = files.load(bundled(), "float32")  # its weights as plain NumPy arrays
+model = checkpoint.load(bundled(), "float32")  # its weights as plain NumPy arrays
 config = model.config.t5
 questions = list(read_questions(bundled() / "questions.jsonl"))
 passages = list(read_passages(bundled() / "passages.jsonl"))
@@ -389,9 +391,9 @@ plt.show()
 
 # %%
 tellings = {
-    "the contract": contract.Telling.rms_norm,
-    "the oracle, NumPy": numpy_ops.rms_norm,
-    "the loop, Numba": numba_kernels.rms_norm.loop,
+    "the contract": interface.Telling.rms_norm,
+    "the oracle, NumPy": numpy_backend.rms_norm,
+    "the loop, Numba": elementwise.rms_norm.loop,
 }
 columns = [
     f'<div style="flex:1 1 19em;min-width:0"><b>{name}</b><pre style="overflow-x:auto;white-space:pre-wrap">'
@@ -408,8 +410,8 @@ HTML(f'<div style="display:flex;flex-wrap:wrap;gap:1em;text-align:left">{"".join
 rng = np.random.default_rng(0)
 rows32 = rng.standard_normal((1000, config.d_model)).astype(np.float32) * 3
 gain = model.final_norm
-truth = numpy_ops.rms_norm(rows32.astype(np.float64), gain.astype(np.float64), 1e-6)
-for name, telling in (("NumPy, float32", numpy_ops), ("Numba, float32", numba_ops)):
+truth = numpy_backend.rms_norm(rows32.astype(np.float64), gain.astype(np.float64), 1e-6)
+for name, telling in (("NumPy, float32", numpy_backend), ("Numba, float32", cpu_ops)):
     off = np.abs(telling.rms_norm(rows32, gain, 1e-6) - truth) / np.abs(truth)
     print(f"{name}: mean {off.mean() / np.finfo(np.float32).eps:.2f}, most {off.max() / np.finfo(np.float32).eps:.1f}")
 

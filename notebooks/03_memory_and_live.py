@@ -31,30 +31,30 @@ from matplotlib import pyplot as plt
 from matplotlib.patches import Rectangle
 
 import glimmer_ref
-from glimmer_ref.answer import by_stage
-from glimmer_ref.arrays import Tokens
 from glimmer_ref.config import SIZES
-from glimmer_ref.evaluate import evaluate
-from glimmer_ref.listeners import Trace
+from glimmer_ref.costs import storage
+from glimmer_ref.costs.breakeven import line
+from glimmer_ref.costs.modes import TERA, full, total
+from glimmer_ref.costs.parse import of_size
+from glimmer_ref.costs.published.values import EXHIBITS, values
+from glimmer_ref.data.inputs import passage_tokens, question_tokens, read_passages, read_questions
+from glimmer_ref.evaluation.evaluate import evaluate
+from glimmer_ref.inference.answer import by_stage
+from glimmer_ref.inference.reader import Reader, bundled
+from glimmer_ref.instruments import Trace
+from glimmer_ref.memory.build import build
 from glimmer_ref.ops import bind
 from glimmer_ref.paper import fid, lumen
 from glimmer_ref.paper.systems import FROM_TEXT, SYSTEMS
-from glimmer_ref.params import files
-from glimmer_ref.params.tree import Stack, random
+from glimmer_ref.params import checkpoint
+from glimmer_ref.params.model import Stack, random
 from glimmer_ref.progress import progress
-from glimmer_ref.reader import Reader, bundled
-from glimmer_ref.retrieval.memory_build import build
-from glimmer_ref.text.inputs import passage_tokens, question_tokens, read_passages, read_questions
-from glimmer_ref.whatif import storage
-from glimmer_ref.whatif.breakeven import line
-from glimmer_ref.whatif.modes import TERA, full, total
-from glimmer_ref.whatif.published import EXHIBITS, values
-from glimmer_ref.whatif.setting import of_size
+from glimmer_ref.ragged import Tokens
 
 plt.style.use("style.mplstyle")
 OFFLINE, LIVE = "#f0c27a", "#14375e"  # computed before the question; when it is there
 reader = glimmer_ref.load()
-model, ops = files.load(bundled(), "float32"), bind("numpy")  # the weights as plain arrays, for looking inside
+model, ops = checkpoint.load(bundled(), "float32"), bind("numpy")  # the weights as plain arrays, for looking inside
 config, tokenizer = model.config, reader.tokenizer
 passages = list(read_passages(bundled() / "passages.jsonl"))
 memory = reader.memorize(passages)

@@ -29,18 +29,18 @@ from IPython.display import Markdown
 from matplotlib import pyplot as plt
 
 import glimmer_ref
-from glimmer_ref.evaluate import BATCH, evaluate
-from glimmer_ref.listeners import Trace
-from glimmer_ref.ops import numpy_ops
+from glimmer_ref.costs.modes import TERA
+from glimmer_ref.costs.published import tradeoff
+from glimmer_ref.costs.published.values import EXHIBITS, values
+from glimmer_ref.data.inputs import question_tokens, read_passages, read_questions
+from glimmer_ref.evaluation.evaluate import BATCH, evaluate
+from glimmer_ref.inference.reader import Reader, bundled
+from glimmer_ref.instruments import Trace
+from glimmer_ref.ops import numpy_backend
 from glimmer_ref.paper import glimmer
-from glimmer_ref.params import files
+from glimmer_ref.params import checkpoint
 from glimmer_ref.progress import progress
-from glimmer_ref.reader import Reader, bundled
 from glimmer_ref.retrieval.bm25 import BM25
-from glimmer_ref.text.inputs import question_tokens, read_passages, read_questions
-from glimmer_ref.whatif import tradeoff
-from glimmer_ref.whatif.modes import TERA
-from glimmer_ref.whatif.published import EXHIBITS, values
 
 plt.style.use("style.mplstyle")
 reader = glimmer_ref.load()
@@ -326,8 +326,8 @@ for start in range(0, len(sample), BATCH):
     glimmer.rank(trace, deep, q, memory.take(rows), np.full(len(some), k))
     for layer, found in enumerate(firsts):
         name = f"live_a.layer_{layer}.feed_forward.out"
-        x = numpy_ops.first(trace.arrays[name], trace.arrays[f"{name}.lengths"])
-        found.append(numpy_ops.rms_norm(x, np.ones(x.shape[1], np.float32), config.t5.layer_norm_epsilon))
+        x = numpy_backend.first(trace.arrays[name], trace.arrays[f"{name}.lengths"])
+        found.append(numpy_backend.rms_norm(x, np.ones(x.shape[1], np.float32), config.t5.layer_norm_epsilon))
 
 
 def fitted(x):
@@ -497,7 +497,7 @@ print(
 # %% tags=["solution"]
 # Solution 2. Score and layers were trained for the first token, and nobody looked at the mean. Yet live-A writes what
 # it finds into all tokens of a pair, so part of the order, or all of it, may survive.
-host = files.load(bundled(), "float32")
+host = checkpoint.load(bundled(), "float32")
 lent = None if reader.lender is None else reader.lender.groups
 pooled = Reader(replace(host, config=replace(config, pool="mean")), reader.tokenizer, groups=lent)
 _, rows = ask(config.k, config.m, who=pooled)

@@ -28,25 +28,26 @@ from matplotlib import pyplot as plt
 from matplotlib.patches import Rectangle
 
 import glimmer_ref
-from glimmer_ref.answer import by_stage
-from glimmer_ref.evaluate import candidates
-from glimmer_ref.listeners import Count
+from glimmer_ref.costs import roofline, storage
+from glimmer_ref.costs.breakeven import against, break_even
+from glimmer_ref.costs.dry_run import traced_macs
+from glimmer_ref.costs.flops import SYSTEMS, by_shapes, layer_weights, online
+from glimmer_ref.costs.modes import TERA, full, samples_per_tflop, total
+from glimmer_ref.costs.parse import of_size
+from glimmer_ref.costs.published import figure2
+from glimmer_ref.costs.published.values import EXHIBITS, values
+from glimmer_ref.costs.reports import NAMES, latency_document
+from glimmer_ref.costs.sweep import sweep
+from glimmer_ref.data.inputs import passage_tokens, question_tokens, read_passages, read_questions
+from glimmer_ref.evaluation.evaluate import candidates
+from glimmer_ref.inference.answer import by_stage
+from glimmer_ref.inference.reader import bundled
+from glimmer_ref.instruments import Count
 from glimmer_ref.ops import bind
 from glimmer_ref.paper.fid import greedy
-from glimmer_ref.paper.flops import SYSTEMS, by_shapes, layer_weights, online
 from glimmer_ref.paper.lumen import encode_passages
 from glimmer_ref.paper.systems import FROM_TEXT
 from glimmer_ref.paper.systems import SYSTEMS as RUN
-from glimmer_ref.reader import bundled
-from glimmer_ref.text.inputs import passage_tokens, question_tokens, read_passages, read_questions
-from glimmer_ref.whatif import figure2, roofline, storage
-from glimmer_ref.whatif.breakeven import against, break_even
-from glimmer_ref.whatif.documents import NAMES, latency_document
-from glimmer_ref.whatif.modes import TERA, full, samples_per_tflop, total
-from glimmer_ref.whatif.published import EXHIBITS, values
-from glimmer_ref.whatif.setting import of_size
-from glimmer_ref.whatif.sweep import sweep
-from glimmer_ref.whatif.traced import traced_macs
 
 plt.style.use("style.mplstyle")
 COLORS = {"fid": "C2", "lumen": "C1", "glimmer": "C0"}

@@ -30,27 +30,27 @@ from IPython.display import Markdown
 from matplotlib import pyplot as plt
 
 import glimmer_ref
-from glimmer_ref.arrays import States, Tokens, offsets, places
-from glimmer_ref.listeners import Tape, Trace
+from glimmer_ref.data.inputs import passage_tokens, question_tokens, read_passages, read_questions
+from glimmer_ref.inference.reader import bundled
+from glimmer_ref.instruments import Tape, Trace
 from glimmer_ref.ops import bind
 from glimmer_ref.paper import glimmer, lumen
-from glimmer_ref.paper.pdist import distribution, log_p_lm
-from glimmer_ref.params import files
-from glimmer_ref.params.tree import draw as draw_weight
-from glimmer_ref.params.tree import from_arrays, lay_out, leaves
-from glimmer_ref.reader import bundled
-from glimmer_ref.t5 import encode
-from glimmer_ref.text.inputs import passage_tokens, question_tokens, read_passages, read_questions
-from glimmer_ref.train import world
-from glimmer_ref.train.adafactor import Adafactor
-from glimmer_ref.train.corpus import Groups, answer_ids, read_corpus
-from glimmer_ref.train.examples import draw, task_shares
-from glimmer_ref.train.recipe import Stage
-from glimmer_ref.train.step import Learner, frozen_names, learn
+from glimmer_ref.paper.distillation import distribution, log_p_lm
+from glimmer_ref.paper.t5 import encode
+from glimmer_ref.params import checkpoint
+from glimmer_ref.params.model import draw as draw_weight
+from glimmer_ref.params.model import from_arrays, lay_out, leaves
+from glimmer_ref.ragged import States, Tokens, offsets, places
+from glimmer_ref.training.adafactor import Adafactor
+from glimmer_ref.training.batches import draw, task_shares
+from glimmer_ref.training.dataset import Groups, answer_ids, read_corpus
+from glimmer_ref.training.recipe import Stage
+from glimmer_ref.training.step import Learner, frozen_names, learn
+from glimmer_ref.world import generate
 
 plt.style.use("style.mplstyle")
 reader = glimmer_ref.load()  # the bundled model, fast
-model, ops = files.load(bundled(), "float32"), bind("numpy")  # the same weights, and the mathematics to read
+model, ops = checkpoint.load(bundled(), "float32"), bind("numpy")  # the same weights, and the mathematics to read
 config, tokenizer = model.config, reader.tokenizer
 memory_of_all = reader.memorize(read_passages(bundled() / "passages.jsonl"))
 known = [q for q in read_questions(bundled() / "questions.jsonl") if q.gold]
@@ -415,7 +415,7 @@ plt.show()
 # %%
 quiet = {"show": lambda items, *_: items}
 with TemporaryDirectory() as folder:
-    world.write(Path(folder) / "new", seed=7, train_worlds=1, size="small", **quiet)
+    generate.write(Path(folder) / "new", seed=7, train_worlds=1, size="small", **quiet)
     corpus = read_corpus(config, tokenizer, [Path(folder) / "new" / "train-0"])
     groups = Groups.read(Path(folder) / "new" / "groups.json", config.t5.vocab_size)
 stage = Stage(

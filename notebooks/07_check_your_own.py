@@ -36,22 +36,22 @@ from matplotlib import pyplot as plt
 from safetensors.numpy import save_file
 
 import glimmer_ref
-from glimmer_ref.arrays import bfloat16
 from glimmer_ref.cli import main
-from glimmer_ref.evaluate import evaluate
+from glimmer_ref.data.inputs import passage_tokens, question_tokens, read_passages, read_questions
+from glimmer_ref.evaluation.evaluate import evaluate
 from glimmer_ref.golden import case as cases
-from glimmer_ref.golden import runs, wrong
+from glimmer_ref.golden.adapters import check_callable
 from glimmer_ref.golden.cases import TABLE
 from glimmer_ref.golden.check import check, errors, open_case
-from glimmer_ref.golden.mutants import TABLE as MISTAKES
-from glimmer_ref.golden.ways_in import check_callable
+from glimmer_ref.golden.generate import faulty_ops, run_case
+from glimmer_ref.golden.generate.mutations import TABLE as MISTAKES
+from glimmer_ref.inference.reader import bundled
+from glimmer_ref.inference.tracing import trace_ids
 from glimmer_ref.ops import bind
-from glimmer_ref.params import files
-from glimmer_ref.params.tree import lay_out
-from glimmer_ref.reader import bundled
-from glimmer_ref.t5 import relative_buckets
-from glimmer_ref.text.inputs import passage_tokens, question_tokens, read_passages, read_questions
-from glimmer_ref.tracing import trace_ids
+from glimmer_ref.paper.t5 import relative_buckets
+from glimmer_ref.params import checkpoint
+from glimmer_ref.params.model import lay_out
+from glimmer_ref.ragged import bfloat16
 
 plt.style.use("style.mplstyle")
 ops = bind("numpy")
@@ -69,7 +69,7 @@ Markdown(f"**{len(known)}** golden cases, **{len(mistakes)}** named mistakes.")
 
 # %%
 bundled_reader = glimmer_ref.load(ops="numpy")
-model, config, tokenizer = files.load(bundled(), "float32"), bundled_reader.config, bundled_reader.tokenizer
+model, config, tokenizer = checkpoint.load(bundled(), "float32"), bundled_reader.config, bundled_reader.tokenizer
 questions = list(read_questions(bundled() / "questions.jsonl"))
 questions = questions[:: len(questions) // 30]
 needed = {name for q in questions for name in q.candidates}
@@ -83,7 +83,7 @@ def answers_of(mistake):
         of_model = replace(known["glimmer"], config=config)
         which = mistake.change(model) if mistake.change else model
         reader.config, reader.model = which.config, lay_out(ops, which)
-        reader.ops = wrong.Instead(ops, of_model, which, {}, mistake.wrong or {})
+        reader.ops = faulty_ops.Instead(ops, of_model, which, {}, mistake.wrong or {})
     quietly = {"show": lambda items, *_: items}
     return evaluate(reader, questions, reader.memorize(passages), "glimmer", config.k, config.m, **quietly)[1]
 
@@ -153,7 +153,7 @@ for entry in golden.about["tensors"][:46:5]:
 one = known["glimmer"]
 inputs = cases.inputs(one)
 weights = cases.model(one, cases.weights(one), "float32")
-outputs = runs.run(ops, one, weights, inputs)
+outputs = run_case.run(ops, one, weights, inputs)
 
 
 def say(*lines):
@@ -328,9 +328,9 @@ question_ids = question_tokens(config, tokenizer, [questions[0].text])[0].tolist
 
 def real(dtype, name=None):
     """Every array of a question's path through the bundled model, with a mistake or without."""
-    which, telling = files.load(bundled(), dtype), ops
+    which, telling = checkpoint.load(bundled(), dtype), ops
     if name is not None:
-        telling = wrong.Instead(ops, replace(one, config=config), which, {}, mistakes[name].wrong)
+        telling = faulty_ops.Instead(ops, replace(one, config=config), which, {}, mistakes[name].wrong)
     return trace_ids(telling, which, question_ids, passage_ids, None, "glimmer", config.m, None)
 
 
@@ -499,7 +499,7 @@ say("All names together: " + " / ".join(c["says"] for c in check("glimmer", hidd
 # Solution 2. It passes at bfloat16's level only, and so do some mistakes: their errors are below what bfloat16 rounds
 # away. A port should be checked in float32 once, whatever it computes in later.
 rounded = {n: (bfloat16(w).astype(np.uint32) << 16).view(np.float32) for n, w in cases.weights(one).items()}
-low_precision = runs.run(ops, one, cases.model(one, rounded, "float32"), inputs)
+low_precision = run_case.run(ops, one, cases.model(one, rounded, "float32"), inputs)
 for level in ("float32", "tf32", "bfloat16"):
     found = check("glimmer", low_precision, level)
     print(f"{level:9} {'right' if not found.code else 'first that differs: ' + found.first.name}")
@@ -514,6 +514,6 @@ def a_little_less(here, q, *rest):
     return here.ops.attention(q / np.float32(1.001), *rest)
 
 
-own = wrong.Instead(ops, one, weights, inputs, {"attention": a_little_less})
-found = check("glimmer", runs.run(own, one, weights, inputs))
+own = faulty_ops.Instead(ops, one, weights, inputs, {"attention": a_little_less})
+found = check("glimmer", run_case.run(own, one, weights, inputs))
 print(found.first.name, f"NMSE {found.first.nmse:.0e}", "- causes:", [c["name"] for c in found.causes])

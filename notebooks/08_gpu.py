@@ -24,7 +24,7 @@ import os
 import sys
 
 os.environ["NUMBA_ENABLE_CUDASIM"] = "1"  # read when numba is imported, so this comes before all else
-sys.path.insert(0, "../tests")  # where the tests' simulator is: numba's own, made strict
+sys.path.insert(0, "../tests/helpers")  # where the tests' simulator is: numba's own, made strict
 
 import inspect
 from collections import Counter
@@ -38,16 +38,17 @@ from IPython.display import Markdown
 from matplotlib import pyplot as plt
 from matplotlib.patches import Rectangle
 
-from glimmer_ref.arrays import places
+from glimmer_ref.costs import roofline
+from glimmer_ref.costs.parse import of_size
 from glimmer_ref.golden import case as cases
-from glimmer_ref.golden import runs
 from glimmer_ref.golden.cases import TABLE
 from glimmer_ref.golden.check import check
-from glimmer_ref.ops import Spans, bind, cuda_device, numpy_ops
-from glimmer_ref.ops.cuda_device import SIZES
-from glimmer_ref.ops.cuda_kernels import signature
-from glimmer_ref.whatif import roofline
-from glimmer_ref.whatif.setting import of_size
+from glimmer_ref.golden.generate import run_case
+from glimmer_ref.ops import Spans, bind, numpy_backend
+from glimmer_ref.ops.cuda.kernels.registry import signature
+from glimmer_ref.ops.cuda.runtime import device as cuda_device
+from glimmer_ref.ops.cuda.runtime.device import SIZES
+from glimmer_ref.ragged import places
 
 plt.style.use("style.mplstyle")
 rng = np.random.default_rng(0)
@@ -378,7 +379,7 @@ for apart, thread, value in rounds:
 held[-1] = held[-2] + held[-2][np.arange(32) ^ aparts[-1]]
 print(f"{row.shape[1]} numbers, 32 threads, shuffles {aparts}")
 print(f"the sum in every thread {held[-1][0]:.4f}, by NumPy {np.sum(row**2):.4f}")
-print(f"largest difference from the oracle's norm {np.abs(out - numpy_ops.rms_norm(row, gain, 1e-6)).max():.0e}")
+print(f"largest difference from the oracle's norm {np.abs(out - numpy_backend.rms_norm(row, gain, 1e-6)).max():.0e}")
 
 # %%
 # Picture: six rows of 32 threads, each a cell shaded by the sum that it holds; lines from row to row show the two
@@ -436,7 +437,7 @@ def wait(self):
 cudasim.Namespace.local, cudasim.Namespace.syncthreads = SimpleNamespace(array=local_array), wait
 out = ops.get(ops.attention(ops.put(q), ops.put(k), ops.put(v), None, spans, 1, False))
 cudasim.Namespace.local, cudasim.Namespace.syncthreads = plain_local, plain_wait
-right = numpy_ops.attention(q, k, v, None, spans, 1, False)
+right = numpy_backend.attention(q, k, v, None, spans, 1, False)
 scores = q[query] @ k.T
 after = running[2::3]  # three barriers a tile; at the last of them its keys are in
 print(f"{'after tile':11}{'largest':>9}{'sum':>9}{'scaled by':>11}")
@@ -480,8 +481,8 @@ plt.show()
 # %%
 one = next(case for case in TABLE if case.name == "glimmer")
 namespace.launches.clear()
-outputs = runs.run(
-    ops, one, cases.model(one, cases.weights(one), "float32"), cases.inputs(one), runs.Plan(greedy=False)
+outputs = run_case.run(
+    ops, one, cases.model(one, cases.weights(one), "float32"), cases.inputs(one), run_case.Plan(greedy=False)
 )
 report = check("glimmer", outputs)
 print(fill(list(report.lines())[-1], 100))
@@ -496,7 +497,7 @@ print(
 # ## What a GPU allows
 #
 # A simulator tells nothing about speed. Datasheets tell the ceilings: how many operations a second, and how many bytes
-# a second from memory ([`whatif/roofline.py`](../glimmer_ref/whatif/roofline.py) names its sources). A kernel that
+# a second from memory ([`costs/roofline.py`](../glimmer_ref/costs/roofline.py) names its sources). A kernel that
 # moves B bytes for each operation cannot be faster than the memory divided by B. Numbers of float32 have 4 bytes, and
 # a multiply-add is two operations, so each rung of the ladder has its place below the roof. (The GPU's caches help the
 # lower rungs some; the picture has none.)

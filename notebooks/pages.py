@@ -159,7 +159,7 @@ def start_page(texts: dict[str, list[tuple[str, str]]]) -> str:
 
 def write(folder: Path) -> int:
     """All pages into a folder that is there; returns how many."""
-    from glimmer_ref.whatif.page import write_page
+    from glimmer_ref.costs.page.page import write_page
 
     groups = pages()
     order = [page for group in groups.values() for page in group]

@@ -6,10 +6,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from glimmer_ref.arrays import Ints, Tokens
 from glimmer_ref.bench.work import shape
 from glimmer_ref.config import GlimmerConfig
 from glimmer_ref.errors import Refused
+from glimmer_ref.ragged import Ints, Tokens
 
 FIELDS = {"b": 16, "k": 8, "m": 4, "n_q": 10, "n_p": 20, "n_t": 3}
 

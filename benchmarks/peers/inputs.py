@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from glimmer_ref.arrays import Tokens
 from glimmer_ref.bench.work import Work, drawn_states, tokens
+from glimmer_ref.ragged import Tokens
 
 
 def pairs(work: Work, end: int) -> np.ndarray:

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from glimmer_ref.arrays import Array, Ints, offsets
 from glimmer_ref.ops import Spans
-from glimmer_ref.ops.contract import Factors
+from glimmer_ref.ops.interface import Factors
+from glimmer_ref.ragged import Array, Ints, offsets
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 torch.set_grad_enabled(False)

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 
 from glimmer_ref.bench.measure import Job
-from glimmer_ref.listeners import Tape
+from glimmer_ref.instruments import Tape
 from glimmer_ref.ops import bind
+from glimmer_ref.paper.distillation import Distillation, Loss
 from glimmer_ref.paper.lumen import encode_passages
-from glimmer_ref.paper.pdist import Distillation, Loss
 from glimmer_ref.paper.systems import loss
-from glimmer_ref.params.tree import lay_out, leaves, random
+from glimmer_ref.params.model import lay_out, leaves, random
 
 from .batch import Batch, batch, config
 

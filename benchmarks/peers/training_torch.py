@@ -10,10 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from glimmer_ref.arrays import Ints, Tokens, offsets
 from glimmer_ref.bench.measure import Job
-from glimmer_ref.params.tree import leaves, random
-from glimmer_ref.t5 import relative_buckets
+from glimmer_ref.paper.t5 import relative_buckets
+from glimmer_ref.params.model import leaves, random
+from glimmer_ref.ragged import Ints, Tokens, offsets
 
 from .batch import Batch, batch, config
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from ..arrays import States
 from ..ops import PRECISIONS, TELLINGS, Ops, bind
 from ..paper.fid import encode_pairs, greedy
-from ..params.tree import lay_out
+from ..params.model import lay_out
+from ..ragged import States
 from .measure import Job, Stages, Told
 from .process import serve
 from .work import SHAPES, Work, parse, prepare, question_and_passages, shape, weights

@@ -10,15 +10,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..arrays import Array, States, Tokens, places, zeros
 from ..config import SIZES, GlimmerConfig, T5Config
 from ..errors import Refused
-from ..listeners import Count
-from ..ops import Ops, Spans, shape_ops
+from ..instruments import Count
+from ..ops import Ops, Spans, shape_backend
 from ..paper.fid import encode_pairs, greedy
 from ..paper.lumen import encode_passages
 from ..paper.systems import FROM_TEXT, SYSTEMS
-from ..params.tree import Model, Stack, assemble, random
+from ..params.model import Model, Stack, assemble, random
+from ..ragged import Array, States, Tokens, places, zeros
 
 TINY = T5Config(320, 64, 16, 96, 12, 2, 4)  # for tests of the benchmarks themselves
 MINI = T5Config(2010, 96, 32, 192, 6, 2, 3)  # as the bundled model
@@ -269,7 +269,7 @@ def macs(work: Work, config: GlimmerConfig) -> dict[str, int]:
 
     They are those of the paper's algorithm; a decoder that attends to the memory itself makes others, see `numba_macs`.
     """
-    ops = Ops(shape_ops)
+    ops = Ops(shape_backend)
     runs = prepare(work, ops, assemble(config, tied=False, leaf=lambda _, shape: zeros(*shape)))
     whole, part = Count(ops), Count(ops)
     runs.run(whole)

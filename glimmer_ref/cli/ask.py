@@ -43,7 +43,7 @@ def run(args: argparse.Namespace) -> None:
         if args.explain:
             explain(reader, answer)
     if args.plot:  # last: an answer is not lost for a picture
-        from ..plots import plot_answer
+        from ..inference.plots import plot_answer
 
         plot_answer(answer, args.question, args.plot)
 
@@ -133,7 +133,7 @@ def print_costs(answer: Any, costs: dict[str, dict[str, int]]) -> None:
 
     Passages that were encoded for this answer are in the sums; below is what it would have been without.
     """
-    from ..answer import by_stage
+    from ..inference.answer import by_stage
 
     done, seconds = by_stage(answer.macs_done), answer.seconds
     columns = [*costs.values(), done]

@@ -35,7 +35,7 @@ def add(commands: Any) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Write the folder and say what is in it."""
-    from ..text.kilt_folder import write_folder
+    from ..data.kilt_corpus import write_folder
 
     result = write_folder(args.folder, args.pages, args.tasks, args.words, not args.paragraphs, args.relevance)
     if args.json:

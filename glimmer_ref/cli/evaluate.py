@@ -45,9 +45,9 @@ def add(commands: Any) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Evaluate and print the table or the document."""
-    from .. import sweep
-    from ..evaluate import check, evaluate
-    from ..retrieval.memory import Memory
+    from ..evaluation import sweep
+    from ..evaluation.evaluate import check, evaluate
+    from ..memory.store import Memory
 
     if (args.kilt or args.sweep) and not args.out:
         raise Refused("--kilt" if args.kilt else "--sweep", "--out DIR, where it is kept", "none")
@@ -77,7 +77,7 @@ def run(args: argparse.Namespace) -> None:
 
 def _settings(args: argparse.Namespace, reader: Any, passages: int) -> list[Any]:
     """The settings of k and m, held against the passages there are."""
-    from .. import sweep
+    from ..evaluation import sweep
 
     k = reader.check_k(args.k, passages)
     m = min(reader.config.m, k) if args.m is None and args.system == "glimmer" else args.m
@@ -90,8 +90,8 @@ def _settings(args: argparse.Namespace, reader: Any, passages: int) -> list[Any]
 
 def _read(paths: list[str]) -> dict[str, list[Any]]:
     """The questions of each file, of which there must be some."""
-    from ..text.inputs import read_questions
-    from ..text.kilt_folder import task_name
+    from ..data.inputs import read_questions
+    from ..data.kilt_corpus import task_name
 
     if not paths:
         raise Refused("evaluate", "a file of questions", "none", "as QUESTIONS.jsonl, or --task TASK.jsonl")
@@ -106,9 +106,9 @@ def _retrieved(
     args: argparse.Namespace, files: dict[str, list[Any]], k: int, source: Any
 ) -> tuple[dict[str, list[Any]], str]:
     """The questions with what the index has found in place of their own candidates, and the index's digest."""
-    from ..evaluate import check
+    from ..evaluation.evaluate import check
+    from ..memory.manifest import digest_of
     from ..retrieval.index_files import read_facts
-    from ..retrieval.manifest import digest_of
 
     index, result = options.open_index(args), {}
     for path, some in files.items():

@@ -14,7 +14,7 @@ from ..terminal import say, say_json
 from . import options
 
 if TYPE_CHECKING:
-    from ..text.inputs import Question
+    from ..data.inputs import Question
 
 QUESTIONS = "questions.jsonl"
 FACTS = (
@@ -81,8 +81,8 @@ def choose(args: argparse.Namespace) -> list[Question]:
     Raises:
         Refused: no questions beside the weights, or a number below 1, or a seed below 0.
     """
-    from ..text.inputs import read_questions
-    from ..train.draw import Draw
+    from ..data.inputs import read_questions
+    from ..world.rng import Draw
 
     if args.examples < 1:
         raise Refused("--examples", "at least 1 of each task", str(args.examples))

@@ -95,7 +95,7 @@ def _own(parsers: dict[str, argparse.ArgumentParser]) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Compute what was asked for, and print or draw it."""
-    from ..whatif.documents import plain_document
+    from ..costs.reports import plain_document
     from . import columns, flops_tables
 
     for name in USES[None]:
@@ -107,36 +107,36 @@ def run(args: argparse.Namespace) -> None:
     elif args.csv:
         columns.print_csv(plain_document(flops_tables.ROWS[args.action](document)))
     elif args.plot:
-        from ..whatif import draw
+        from ..costs import plots
 
-        draw.DRAW[args.action](document, args.plot)
+        plots.DRAW[args.action](document, args.plot)
     else:
         columns.show(flops_tables.TABLES[args.action](document), document["note"])
 
 
 def _named(args: argparse.Namespace) -> tuple[str, Any]:
     """The model's name and the setting that the options give, each number checked by itself."""
-    from ..whatif import setting
+    from ..costs import parse
 
     if args.size is not None and args.config is not None:
         raise Refused("--size", "either --size or --config", "both")
-    s = setting.of_folder(args.config) if args.config is not None else setting.of_size(args.size or "xxl")
+    s = parse.of_folder(args.config) if args.config is not None else parse.of_size(args.size or "xxl")
     given = {name: getattr(args, name) for name in ("alpha", "beta", *COUNTS) if getattr(args, name) is not None}
     name = args.config if args.config is not None else f"T5.1.1-{args.size or 'xxl'}"
-    return name, setting.change(s, **given)
+    return name, parse.change(s, **given)
 
 
 def _setting(args: argparse.Namespace, systems: list[str] | None = None, whole: bool = True) -> tuple[str, Any]:
     """The same, its numbers checked together as far as these systems need them; all if not given."""
-    from ..paper.flops import SYSTEMS
-    from ..whatif.setting import checked
+    from ..costs.flops import SYSTEMS
+    from ..costs.parse import checked
 
     name, s = _named(args)
     return name, checked(s, whole, SYSTEMS if systems is None else systems)
 
 
 def _mode(args: argparse.Namespace) -> str:
-    from ..whatif.modes import MODES
+    from ..costs.modes import MODES
 
     mode = args.mode or "full"
     if mode not in MODES:
@@ -145,7 +145,7 @@ def _mode(args: argparse.Namespace) -> str:
 
 
 def _systems(args: argparse.Namespace) -> list[str]:
-    from ..paper.flops import SYSTEMS
+    from ..costs.flops import SYSTEMS
 
     names = list(SYSTEMS) if args.system in (None, "all") else [n.strip() for n in args.system.split(",")]
     unknown = [name for name in names if name not in SYSTEMS]
@@ -155,7 +155,7 @@ def _systems(args: argparse.Namespace) -> list[str]:
 
 
 def _positive(name: str, text: str) -> Fraction:
-    from ..whatif.setting import fraction
+    from ..costs.parse import fraction
 
     number = fraction(text)
     if number is None or number <= 0:
@@ -164,14 +164,14 @@ def _positive(name: str, text: str) -> Fraction:
 
 
 def _count(name: str, text: str) -> int:
-    from ..whatif.setting import count
+    from ..costs.parse import count
 
     return count(name, text.strip())
 
 
 def count(args: argparse.Namespace) -> dict[str, Any]:
     """One question, by component."""
-    from ..whatif.documents import count_document
+    from ..costs.reports import count_document
 
     mode, systems = _mode(args), _systems(args)
     return count_document(*_setting(args, systems, whole=mode != "printed"), systems, mode)
@@ -179,8 +179,8 @@ def count(args: argparse.Namespace) -> dict[str, Any]:
 
 def sweep(args: argparse.Namespace) -> dict[str, Any]:
     """The cost along --over's axis."""
-    from ..whatif.documents import sweep_document
-    from ..whatif.sweep import parse_axis
+    from ..costs.reports import sweep_document
+    from ..costs.sweep import parse_axis
 
     mode = _mode(args)
     if args.over is None:
@@ -196,7 +196,7 @@ def sweep(args: argparse.Namespace) -> dict[str, Any]:
 
 def break_even(args: argparse.Namespace) -> dict[str, Any]:
     """GLIMMER against each of --against."""
-    from ..whatif.documents import break_even_document
+    from ..costs.reports import break_even_document
 
     mode = _mode(args)
     model, s = _setting(args)
@@ -211,14 +211,14 @@ def break_even(args: argparse.Namespace) -> dict[str, Any]:
 
 def figure2(args: argparse.Namespace) -> dict[str, Any]:
     """Figure 2; it takes no setting."""
-    from ..whatif.documents import figure2_document
+    from ..costs.reports import figure2_document
 
     return figure2_document()
 
 
 def storage(args: argparse.Namespace) -> dict[str, Any]:
     """Bytes of the stored memory."""
-    from ..whatif.documents import storage_document
+    from ..costs.reports import storage_document
 
     own = None if args.passages is None else _count("--passages", args.passages)
     return storage_document(*_setting(args), own)
@@ -226,8 +226,8 @@ def storage(args: argparse.Namespace) -> dict[str, Any]:
 
 def latency(args: argparse.Namespace) -> dict[str, Any]:
     """Least seconds on the hardware that the options name."""
-    from ..whatif.documents import latency_document
-    from ..whatif.storage import WIDTHS
+    from ..costs.reports import latency_document
+    from ..costs.storage import WIDTHS
 
     systems = _systems(args)
     model, s = _setting(args, systems)
@@ -244,7 +244,7 @@ def latency(args: argparse.Namespace) -> dict[str, Any]:
 
 def _hardware(args: argparse.Namespace) -> Any:
     """A named accelerator, this CPU measured on the spot, or the peaks that were stated."""
-    from ..whatif.roofline import Hardware, accelerator
+    from ..costs.roofline import Hardware, accelerator
 
     if (args.peak_tflops is None) != (args.bandwidth is None):
         raise Refused("hardware", "both --peak-tflops and --bandwidth", "only one of them")
@@ -255,7 +255,7 @@ def _hardware(args: argparse.Namespace) -> Any:
         bandwidth = int(_positive("--bandwidth", args.bandwidth) * 10**9)
         return Hardware("as stated", {args.dtype or "bfloat16": peak}, bandwidth, 0)
     if args.hardware == "cpu":
-        from ..whatif.this_cpu import this_cpu
+        from ..costs.this_cpu import this_cpu
 
         return this_cpu()
     return accelerator(args.hardware or "h100")
@@ -263,8 +263,8 @@ def _hardware(args: argparse.Namespace) -> Any:
 
 def rerankers(args: argparse.Namespace) -> dict[str, Any]:
     """GLIMMER beside rerankers of their own."""
-    from ..whatif.documents import rerankers_document
-    from ..whatif.setting import of_size
+    from ..costs.parse import of_size
+    from ..costs.reports import rerankers_document
 
     model, s = _setting(args)
     r = of_size(args.reranker_size)
@@ -275,8 +275,8 @@ def rerankers(args: argparse.Namespace) -> dict[str, Any]:
 
 def published(args: argparse.Namespace) -> dict[str, Any]:
     """A figure or table of the paper beside its cost; without, all that Figures 3 to 5 have, by cost."""
-    from ..whatif.published import EXHIBITS
-    from ..whatif.published_documents import exhibit_document, front_document
+    from ..costs.published.reports import exhibit_document, front_document
+    from ..costs.published.values import EXHIBITS
 
     if args.figure is not None and args.table is not None:
         raise Refused("--figure", "either --figure or --table", "both")
@@ -291,7 +291,7 @@ def published(args: argparse.Namespace) -> dict[str, Any]:
 
 def page(args: argparse.Namespace) -> dict[str, Any]:
     """The interactive page, written to a file."""
-    from ..whatif.page import ASSUMPTION, write_page
+    from ..costs.page.page import ASSUMPTION, write_page
 
     return {"file": args.out, "bytes": write_page(args.out), "note": ASSUMPTION}
 

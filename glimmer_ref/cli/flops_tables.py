@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from ..whatif.documents import NAMES, describe
-from ..whatif.modes import prefixed
+from ..costs.modes import prefixed
+from ..costs.reports import NAMES, describe
 from . import published_tables
 from .ask import TITLES
 from .columns import binary, grid, near

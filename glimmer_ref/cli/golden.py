@@ -11,9 +11,9 @@ from xml.etree import ElementTree
 from ..disk.write import written
 from ..errors import Refused
 from ..golden import check
+from ..golden.adapters import check_command
 from ..golden.show import lines
 from ..golden.starter import LANGUAGES, write
-from ..golden.ways_in import check_command
 from ..terminal import say, say_json
 
 CASE = "name of a bundled case, or a folder with case.json"
@@ -132,6 +132,6 @@ def run_starter(args: argparse.Namespace) -> None:
 
 def run_make(args: argparse.Namespace) -> None:
     """Make cases, and say which."""
-    from ..golden.make import make
+    from ..golden.generate.make import make
 
     make(args.cases, args.out)

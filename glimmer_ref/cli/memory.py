@@ -62,7 +62,7 @@ def add(commands: Any) -> None:
 
 def run_build(args: argparse.Namespace) -> int:
     """Build or resume, and say what is there now."""
-    from ..retrieval.memory_build import build
+    from ..memory.build import build
 
     if args.workers is not None and args.workers < 1:
         raise Refused("--workers", "at least 1", str(args.workers))
@@ -89,8 +89,8 @@ def run_build(args: argparse.Namespace) -> int:
 def _workers(args: argparse.Namespace, reader: Any) -> Iterator[Any]:
     """Who encodes: None for this process alone."""
     from ..bench.machine import cores
-    from ..retrieval.memory_workers import Workers
-    from ..retrieval.processes import processes
+    from ..memory.process_pool import processes
+    from ..memory.workers import Workers
 
     if args.workers is None and args.scheduler is None:
         yield None
@@ -130,7 +130,7 @@ def _cluster(address: str) -> Iterator[Any]:
 
 def run_plan(args: argparse.Namespace) -> None:
     """Say what a build takes; only what is needed for that is read or run."""
-    from ..retrieval.memory_plan import plan
+    from ..memory.plan import plan
 
     if (args.passages is None) == (args.count is None):
         raise Refused("memory plan", "PASSAGES.jsonl, or --count N", "neither" if args.count is None else "both")
@@ -158,10 +158,10 @@ def run_plan(args: argparse.Namespace) -> None:
 
 def _of_passages(args: argparse.Namespace) -> tuple[Any, ...]:
     """What `plan` takes, of a file that is read, and with a rate that is measured with its first passages."""
+    from ..data.inputs import read_passages
     from ..disk.write import sha256
-    from ..retrieval.manifest import build_facts
-    from ..retrieval.memory_plan import corpus_of, measured_rate
-    from ..text.inputs import read_passages
+    from ..memory.manifest import build_facts
+    from ..memory.plan import corpus_of, measured_rate
 
     reader, path = options.load_reader(args), Path(args.passages)
     lines = sum(1 for _ in read_passages(path))
@@ -182,9 +182,9 @@ def _of_passages(args: argparse.Namespace) -> tuple[Any, ...]:
 def _of_count(args: argparse.Namespace) -> tuple[Any, ...]:
     """The same where only numbers are known."""
     from ..config import GlimmerConfig
+    from ..costs.flops import equal_lengths
     from ..disk.read import read_json
-    from ..paper.flops import equal_lengths
-    from ..retrieval.memory_plan import Corpus
+    from ..memory.plan import Corpus
 
     if args.size:
         config = GlimmerConfig.from_proportions(SIZES[args.size], args.alpha, "1/4")
@@ -197,7 +197,7 @@ def _of_count(args: argparse.Namespace) -> tuple[Any, ...]:
 
 def run_info(args: argparse.Namespace) -> None:
     """Print what the manifest says, checked against the files if asked."""
-    from ..retrieval.memory import Memory
+    from ..memory.store import Memory
 
     memory = Memory.open(args.folder)
     if args.verify:

@@ -75,7 +75,7 @@ def find(args: argparse.Namespace, name: str, **needed: Any) -> Path:
 
 def weights_folder(args: argparse.Namespace) -> Path:
     """The folder that --weights names, or the bundled one; looked for once."""
-    from ..reader import bundled
+    from ..inference.reader import bundled
 
     if "folder_of_weights" not in args:
         args.folder_of_weights = find(args, args.weights or str(bundled()))
@@ -109,15 +109,15 @@ def open_index(args: argparse.Namespace) -> Any:
 
 def load_reader(args: argparse.Namespace) -> Any:
     """The reader that --weights, --ops, --dtype, --precision and --threads name."""
-    from ..reader import load
+    from ..inference.reader import load
 
     return load(weights_folder(args), args.ops, args.dtype, args.precision, args.threads)
 
 
 def open_source(args: argparse.Namespace, reader: Any) -> Any:
     """The passages or the memory that were named; else those beside the weights."""
-    from ..retrieval.memory import Memory
-    from ..text.inputs import read_passages
+    from ..data.inputs import read_passages
+    from ..memory.store import Memory
 
     if args.memory is not None:
         memory = Memory.open(args.memory)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ..whatif.documents import NAMES
-from ..whatif.modes import TERA
+from ..costs.modes import TERA
+from ..costs.reports import NAMES
 from .columns import grid
 
 Document = Mapping[str, Any]

@@ -52,7 +52,7 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _one(args: argparse.Namespace) -> None:
-    from ..text.inputs import read_passages
+    from ..data.inputs import read_passages
 
     if args.out or args.only_found or not args.question.strip():
         got = "--out" if args.out else "--only-found" if args.only_found else "an empty one"
@@ -79,11 +79,11 @@ def _quietly(items: Any, total: int, what: str) -> Any:
 
 
 def _file(args: argparse.Namespace) -> None:
-    from ..text.inputs import read_questions
-    from ..text.json_lines import read_jsonl
-    from ..text.kilt import write_lines
-    from ..text.kilt_folder import task_name
-    from ..text.relevance import retrieved
+    from ..data.inputs import read_questions
+    from ..data.json_lines import read_jsonl
+    from ..data.kilt import write_lines
+    from ..data.kilt_corpus import task_name
+    from ..data.relevance import retrieved
 
     if not args.out:
         raise Refused("--questions", "--out OUT.jsonl beside it", "none")

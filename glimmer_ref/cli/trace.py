@@ -55,13 +55,13 @@ def run(args: argparse.Namespace) -> None:
     """Trace, write, and say what was written."""
     import numpy as np
 
-    from ..params import files
-    from ..params.tensors import write_tensors
-    from ..reader import Reader
+    from ..inference.reader import Reader
+    from ..params import checkpoint
+    from ..params.safetensors_io import write_tensors
 
     check_place(args.out)
     data, no_tokenizer = read_inputs(args.inputs), cast(Any, None)  # ids need none
-    model = files.load(options.weights_folder(args), args.dtype)
+    model = checkpoint.load(options.weights_folder(args), args.dtype)
     reader = Reader(model, no_tokenizer, args.ops, args.precision, args.threads)
     arrays = reader.trace(data["question"], data["passages"], data.get("target"), args.system, args.m, args.only)
     if not arrays:

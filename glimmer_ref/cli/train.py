@@ -34,8 +34,8 @@ def add(commands: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Train; where it was stopped, say how to go on."""
-    from ..train.loop import LAST, train
-    from ..train.recipe_file import read_recipe
+    from ..training.loop import LAST, train
+    from ..training.recipe_file import read_recipe
 
     changes = [*args.set, *([] if args.data is None else [f"data.root={json.dumps(args.data)}"])]
     recipe = read_recipe(args.recipe, changes)

@@ -31,7 +31,7 @@ def run(args: argparse.Namespace) -> None:
     """Write the worlds, read them back, and print what dev and test hold."""
     from ..progress import progress
     from ..text.tokenizer import Tokenizer
-    from ..train.world import statistics, write
+    from ..world.generate import statistics, write
 
     about = write(args.folder, args.seed, args.train_worlds, args.size)
     folder = Path(args.folder)

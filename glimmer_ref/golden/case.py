@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from ..arrays import Tokens, bfloat16
 from ..config import GlimmerConfig
-from ..params.tree import Model, assemble
-from . import draw, operations
+from ..params.model import Model, assemble
+from ..ragged import Tokens, bfloat16
+from .generate import operations, rng
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def weights(case: Case) -> dict[str, np.ndarray]:
 
     def leaf(name: str, shape: tuple[int, ...]) -> None:
         if case.needs(name):
-            x = draw.weight(case.seed, name, shape, case.config.t5.d_kv).astype(np.float32)
+            x = rng.weight(case.seed, name, shape, case.config.t5.d_kv).astype(np.float32)
             if case.stored == "BF16":
                 x = (bfloat16(x).astype(np.uint32) << 16).view(np.float32)
             result[name] = x
@@ -110,15 +110,15 @@ def inputs(case: Case) -> dict[str, np.ndarray]:
     vocab, lengths = case.config.t5.vocab_size, np.array(case.passages, np.int64)
     result: dict[str, np.ndarray] = {}
     if case.system == "decoder":
-        states = draw.bell(case.seed, "inputs.memory", (int(lengths.sum()), case.config.t5.d_model))
+        states = rng.bell(case.seed, "inputs.memory", (int(lengths.sum()), case.config.t5.d_model))
         result = {"memory": states.astype(np.float32), "memory.lengths": lengths}
     else:
         if case.system != "encoder":
-            result["question"] = draw.ids(case.seed, "inputs.question", case.question, vocab)
-        passages = [draw.ids(case.seed, f"inputs.passage_{i}", int(n), vocab) for i, n in enumerate(lengths)]
+            result["question"] = rng.ids(case.seed, "inputs.question", case.question, vocab)
+        passages = [rng.ids(case.seed, f"inputs.passage_{i}", int(n), vocab) for i, n in enumerate(lengths)]
         result |= {"passages": np.concatenate(passages), "passages.lengths": lengths}
     if case.decodes or case.learns:
-        targets = [draw.ids(case.seed, f"inputs.target_{i}", n, vocab) for i, n in enumerate(case.target)]
+        targets = [rng.ids(case.seed, f"inputs.target_{i}", n, vocab) for i, n in enumerate(case.target)]
         result |= {"target": np.concatenate(targets), "target.lengths": np.array(case.target, np.int64)}
     return result
 

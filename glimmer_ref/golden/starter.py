@@ -9,7 +9,7 @@ from ..disk.write import write_text
 from ..errors import Refused
 from . import check
 
-# The skeleton is skeleton.py itself. What each language has in place of its lines: imports, put and get.
+# The skeleton is template.py itself. What each language has in place of its lines: imports, put and get.
 LANGUAGES: dict[str, dict[str, str]] = {
     "python": {},
     "jax": {
@@ -37,7 +37,7 @@ def skeleton(language: str) -> str:
     """
     if language not in LANGUAGES:
         raise Refused("--lang", f"one of {', '.join(LANGUAGES)}", repr(language))
-    source = Path(__file__).with_name("skeleton.py").read_text(encoding="utf-8")
+    source = Path(__file__).with_name("template.py").read_text(encoding="utf-8")
     for here, there in ({"from glimmer_ref.golden.check import": "from check import"} | LANGUAGES[language]).items():
         assert source.count(here) == 1
         source = source.replace(here, there)

@@ -6,9 +6,9 @@ from importlib import import_module
 
 from ..errors import Refused
 from .bound import OTHER, Listener, Ops, composite
-from .contract import BLAS, PRECISIONS, Spans, precision_of
+from .interface import BLAS, PRECISIONS, Spans, precision_of
 
-TELLINGS = ("numpy", "numba", "cuda")
+TELLINGS = {"numpy": "numpy_backend", "numba": "cpu.ops", "cuda": "cuda.ops"}  # where each is
 
 __all__ = ["BLAS", "OTHER", "PRECISIONS", "TELLINGS", "Listener", "Ops", "Spans", "bind", "composite", "precision_of"]
 
@@ -21,6 +21,6 @@ def bind(name: str) -> Ops:
     """
     if name not in TELLINGS:
         raise Refused("ops", f"one of {', '.join(TELLINGS)}", repr(name))
-    ops = Ops(import_module(f".{name}_ops", __name__))
+    ops = Ops(import_module(f".{TELLINGS[name]}", __name__))
     ops.warm_up()
     return ops

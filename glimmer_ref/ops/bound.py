@@ -16,10 +16,10 @@ from difflib import get_close_matches
 from types import ModuleType
 from typing import Any
 
-from .. import arrays
-from ..arrays import Array, Ints
+from .. import ragged
 from ..errors import Refused
-from .contract import BACKWARD, BLAS, COMPOSITES, FORMS, FORWARD, HOOKS, OPERANDS, OPERATIONS, Telling, signature_of
+from ..ragged import Array, Ints
+from .interface import BACKWARD, BLAS, COMPOSITES, FORMS, FORWARD, HOOKS, OPERANDS, OPERATIONS, Telling, signature_of
 
 OTHER = "other"  # the component of what is at no place: text, rows moved between stages, Python itself
 DECLARED = FORWARD | BACKWARD | COMPOSITES | HOOKS
@@ -34,7 +34,7 @@ def _undeclared(backend: ModuleType) -> Iterator[str]:
     """Public functions of a module that are neither declared nor of `arrays`, each with what it may be meant for."""
     for name, x in vars(backend).items():
         function = callable(x) and not isinstance(x, type) and typing.get_origin(x) is None
-        known = name.startswith("_") or name in DECLARED or x is getattr(arrays, name, None)
+        known = name.startswith("_") or name in DECLARED or x is getattr(ragged, name, None)
         if function and not known:
             meant = get_close_matches(name, DECLARED, 1)
             yield f"{name} (for {meant[0]}?)" if meant else name

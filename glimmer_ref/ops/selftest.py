@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..arrays import places
 from ..errors import Refused
+from ..ragged import places
 from ..terminal import note, say
 from . import TELLINGS, Ops, Spans, bind
 

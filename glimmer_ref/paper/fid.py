@@ -6,11 +6,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..arrays import Array, Ints, States, Tokens, places
 from ..errors import Refused
 from ..ops import Ops
-from ..params.tree import Model
-from ..t5 import cross_keys_values, decode, encode
+from ..params.model import Model
+from ..ragged import Array, Ints, States, Tokens, places
+from .t5 import cross_keys_values, decode, encode
 
 
 def owners(counts: Ints) -> Ints:

@@ -8,13 +8,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..arrays import Array, Arriving, Ints, States, Tokens, offsets
 from ..errors import Refused
 from ..ops import Ops
-from ..params.tree import Model
-from ..t5 import encode
+from ..params.model import Model
+from ..ragged import Array, Arriving, Ints, States, Tokens, offsets
 from .fid import final_norm
 from .lumen import arriving, decoder_memory, encode_question, end_to_end, join
+from .t5 import encode
 
 
 class Read(NamedTuple):

@@ -6,11 +6,11 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from ..arrays import Arriving, Ints, States, Tokens, offsets, places
 from ..ops import Ops
-from ..params.tree import Model, Stack
-from ..t5 import encode
+from ..params.model import Model, Stack
+from ..ragged import Arriving, Ints, States, Tokens, offsets, places
 from .fid import final_norm, fuse, owners, pair_positions
+from .t5 import encode
 
 
 def memory_encode(ops: Ops, model: Model, stack: Stack, tokens: Tokens) -> States:

@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from ..arrays import Arriving, Ints, States, Tokens
 from ..ops import Ops
-from ..params.tree import Model
+from ..params.model import Model
+from ..ragged import Arriving, Ints, States, Tokens
+from .distillation import Choose, Distillation, Loss, glimmer_loss
 from .fid import fid, language_loss
 from .glimmer import Read, glimmer
 from .lumen import lumen
-from .pdist import Choose, Distillation, Loss, glimmer_loss
 from .variants import RERANKERS
 
 

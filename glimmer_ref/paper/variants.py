@@ -6,12 +6,12 @@ is one that was not trained.
 
 from __future__ import annotations
 
-from ..arrays import Arriving, Ints, States, Tokens
 from ..ops import Ops
-from ..params.tree import Model
-from ..t5 import encode
+from ..params.model import Model
+from ..ragged import Arriving, Ints, States, Tokens
 from .glimmer import SHARED, Ranked, Read, Reranker, glimmer, score
 from .lumen import arriving, encode_question, join, live_encode
+from .t5 import encode
 
 
 def rank_apart(ops: Ops, model: Model, question: Tokens, passages: States | Arriving, counts: Ints) -> Ranked:

@@ -14,7 +14,7 @@ from typing import Protocol
 
 from ..disk.read import PathLike
 from ..errors import Refused
-from .files import shard_places
+from .checkpoint import shard_places
 from .foreign import WEIGHTS
 
 REVISION = "main"

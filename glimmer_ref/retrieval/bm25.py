@@ -8,9 +8,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..arrays import Ints
+from ..data.inputs import Passage
 from ..errors import Refused
-from ..text.inputs import Passage
+from ..ragged import Ints
 from ..text.words import distinct, words
 
 K1, B = 0.9, 0.4  # as in the usual passage retrieval set-ups

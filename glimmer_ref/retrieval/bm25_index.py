@@ -12,17 +12,17 @@ from typing import Any
 
 import numpy as np
 
+from ..data.inputs import read_passages
+from ..data.passages_file import Source, read_source
+from ..disk.journal import RESTORE
 from ..errors import Refused
-from ..params.tensors import map_tensors, write_tensors
+from ..params.safetensors_io import map_tensors, write_tensors
 from ..progress import Show, progress
-from ..text.inputs import read_passages
 from ..text.words import RULE, distinct, words
 from .bm25 import K1, B
 from .gtr import passage_text
 from .index_files import BUILD_AGAIN, VERSION, Ids, Work, building, check_sample, read_facts, read_files
-from .manifest import RESTORE
-from .source import Source, read_source
-from .top import best
+from .top_k import best
 
 KIND = "bm25"
 IDS = "ids.safetensors"

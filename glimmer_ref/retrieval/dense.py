@@ -16,16 +16,17 @@ from pathlib import Path
 
 import numpy as np
 
+from ..data.inputs import Passage, read_passages
+from ..data.passages_file import read_source
+from ..disk.journal import RESTORE
 from ..disk.read import most_open_files
 from ..errors import Refused
-from ..params.tensors import Stored, map_tensors, write_tensors
+from ..memory.manifest import shard_name
+from ..params.safetensors_io import Stored, map_tensors, write_tensors
 from ..progress import Show, progress
-from ..text.inputs import Passage, read_passages
 from .gtr import GTR, passage_text
 from .index_files import BUILD_AGAIN, VERSION, Ids, building, check_sample, read_facts, read_files
-from .manifest import RESTORE, shard_name
-from .source import read_source
-from .top import BLOCK, top_k
+from .top_k import BLOCK, top_k
 
 KIND = "dense"
 SHARD, QUESTIONS = 16384, 256

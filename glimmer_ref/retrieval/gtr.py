@@ -15,22 +15,22 @@ from typing import Any
 
 import numpy as np
 
-from ..arrays import Array, States, Tokens, places
 from ..config import T5Config
+from ..data.inputs import Passage
 from ..disk.read import parse_json, read_json
 from ..errors import Refused, brief
+from ..memory.manifest import digest_of, weights_digest
 from ..ops import Ops
-from ..params.files import decode, open_checkpoint
+from ..paper.t5 import encode
+from ..params.checkpoint import decode, open_checkpoint
 from ..params.hub import Place, model_files, weight_files
-from ..params.names import HUGGING_FACE, lines, one_embedding
-from ..params.tensors import Stored
-from ..params.tree import PRODUCTS, Stack, assemble_stack, leaves, map_named
-from ..t5 import encode
+from ..params.model import PRODUCTS, Stack, assemble_stack, leaves, map_named
+from ..params.name_maps import HUGGING_FACE, lines, one_embedding
+from ..params.safetensors_io import Stored
+from ..ragged import Array, States, Tokens, places
 from ..text.cut import first_ids
-from ..text.inputs import Passage
 from ..text.sentencepiece import find_tokenizer_json
 from ..text.tokenizer import Tokenizer
-from .manifest import digest_of, weights_digest
 
 INDEX, STATED = "modules.json", "config_sentence_transformers.json"
 MODULES = ("Transformer", "Pooling", "Dense", "Normalize")

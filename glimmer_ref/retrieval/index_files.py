@@ -11,16 +11,16 @@ from typing import Any
 
 import numpy as np
 
-from ..arrays import Ints, offsets
 from ..disk import kinds
+from ..disk.journal import JOURNAL, RESTORE, Journal, check_finished, entry_of, is_entry, sample
 from ..disk.lock import LOCK, held
 from ..disk.read import decode, read_json, read_text
 from ..disk.write import json_text, sha256, sweep, temporary_of, write_json, write_text
 from ..errors import Refused, brief
-from ..params.tensors import Stored
+from ..memory.manifest import difference, digest_of
+from ..params.safetensors_io import Stored
 from ..progress import Show, progress
-from .finished import JOURNAL, Journal, check_finished, entry_of, sample
-from .manifest import RESTORE, difference, digest_of, is_entry
+from ..ragged import Ints, offsets
 
 BUILD_AGAIN = "build it again, into a new folder"
 PARTS = ".parts"  # what is not whole yet

@@ -8,9 +8,9 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from ..arrays import Ints
+from ..data.inputs import Passage
 from ..errors import Refused
-from ..text.inputs import Passage
+from ..ragged import Ints
 from ..text.words import distinct, words
 
 

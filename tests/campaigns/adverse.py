@@ -26,7 +26,7 @@ from typing import Any
 from kill import LIMIT, RUN, Command, commands, content, measured
 from reporting import into
 
-from glimmer_ref.reader import bundled
+from glimmer_ref.inference.reader import bundled
 
 QUESTION = "Who wrote The Crooked Sailor?"
 DONE = "a folder that is not there yet"  # what a command says whose work is done

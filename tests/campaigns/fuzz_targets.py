@@ -17,20 +17,20 @@ from hostile import mutated_bytes, mutated_json, mutated_lines
 
 from glimmer_ref.cli import main
 from glimmer_ref.config import GlimmerConfig, T5Config
+from glimmer_ref.data.inputs import read_passages, read_questions
+from glimmer_ref.data.kilt import read_knowledge, read_task
 from glimmer_ref.disk.read import parse_json
 from glimmer_ref.golden import check
-from glimmer_ref.params.tensors import FLOATS, map_tensors, write_tensors
-from glimmer_ref.params.torch_bin import read_torch
-from glimmer_ref.reader import bundled, load
-from glimmer_ref.retrieval.manifest import Manifest
-from glimmer_ref.retrieval.memory import Memory
-from glimmer_ref.retrieval.memory_build import build
-from glimmer_ref.text.inputs import read_passages, read_questions
-from glimmer_ref.text.kilt import read_knowledge, read_task
+from glimmer_ref.inference.reader import bundled, load
+from glimmer_ref.memory.build import build
+from glimmer_ref.memory.manifest import Manifest
+from glimmer_ref.memory.store import Memory
+from glimmer_ref.params.safetensors_io import FLOATS, map_tensors, write_tensors
+from glimmer_ref.params.torch_checkpoint import read_torch
 from glimmer_ref.text.sentencepiece import tokenizer_json
-from glimmer_ref.train.recipe_file import RECIPES, read_recipe
+from glimmer_ref.training.recipe_file import RECIPES, read_recipe
 
-DATA = Path(__file__).resolve().parent.parent / "data"
+DATA = Path(__file__).resolve().parent.parent / "fixtures"
 Make = Callable[[random.Random, Path], Callable[[], Any]]
 
 

@@ -27,12 +27,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "helpers"))
 import learning
 from reporting import into
 
+from glimmer_ref.inference.reader import bundled
 from glimmer_ref.progress import progress
-from glimmer_ref.reader import bundled
 
 RUN = [sys.executable, "-m", "glimmer_ref"]
 TIMED = ("seconds", "questions_per_second", "date")  # what a clock decides

@@ -41,30 +41,35 @@ COPIED = ("glimmer_ref", "tests", "weights", "pyproject.toml", "README.md")
 SEED, COUNT, LEAST = 15, 400, 12  # of each file at least so many
 CPU_SECONDS, SECONDS, KIB = 30, 300.0, 8 * 2**20  # a run that takes more hangs, or eats the memory
 
-OPS = ["tests/test_ops.py", "-k", "numpy"]
-WHOLE = ["tests/test_model.py", "tests/test_identities.py", "tests/test_golden_cases.py", "tests/test_arriving.py"]
+OPS = ["tests/ops/test_ops.py", "-k", "numpy"]
+WHOLE = [
+    "tests/paper/test_model.py",
+    "tests/paper/test_identities.py",
+    "tests/golden/test_golden_cases.py",
+    "tests/inference/test_arriving.py",
+]
 SLOW = ("numba", "float32", "mistake", "differences", "threads", "come_out", "every_number", "under_dropout")
 PASS = [*WHOLE, "-k", " and ".join(f"not {word}" for word in SLOW)]
-BACKWARD = ["tests/test_backward.py", "-k", PASS[-1]]
-FLOPS = ["tests/test_flops.py", "tests/test_whatif.py", "-k", "not numba and not cpu_is_measured"]
-CHECK = ["tests/test_golden_check.py", "-k", "not plugin and not starter and not filled"]
-MANIFEST = ["tests/test_memory.py", "-k", "manifest or info or encoder or foreign or verify or says or facts"]
+BACKWARD = ["tests/paper/test_backward.py", "-k", PASS[-1]]
+FLOPS = ["tests/paper/test_flops.py", "tests/costs/test_whatif.py", "-k", "not numba and not cpu_is_measured"]
+CHECK = ["tests/golden/test_golden_check.py", "-k", "not plugin and not starter and not filled"]
+MANIFEST = ["tests/memory/test_memory.py", "-k", "manifest or info or encoder or foreign or verify or says or facts"]
 # Which tests a file's mutants must fail, the fastest first; each list is a run of pytest.
 TESTS: dict[str, list[list[str]]] = {
     "glimmer_ref/paper/fid.py": [PASS, BACKWARD],
-    "glimmer_ref/paper/flops.py": [FLOPS],
+    "glimmer_ref/costs/flops.py": [FLOPS],
     "glimmer_ref/paper/glimmer.py": [PASS, BACKWARD],
     "glimmer_ref/paper/lumen.py": [PASS, BACKWARD],
-    "glimmer_ref/paper/pdist.py": [BACKWARD, PASS],
+    "glimmer_ref/paper/distillation.py": [BACKWARD, PASS],
     "glimmer_ref/paper/systems.py": [PASS, BACKWARD],
     "glimmer_ref/paper/variants.py": [PASS, BACKWARD],
-    "glimmer_ref/t5.py": [PASS, BACKWARD],
-    "glimmer_ref/ops/numpy_ops.py": [OPS, BACKWARD],
-    "glimmer_ref/text/metrics.py": [["tests/test_metrics.py"]],
-    "glimmer_ref/text/chunks.py": [["tests/test_chunks.py"]],
-    "glimmer_ref/train/adafactor.py": [["tests/test_adafactor.py", "-k", "not transformers"]],
-    "glimmer_ref/retrieval/top.py": [["tests/test_index.py", "-k", "best or top_k or row_alone"]],
-    "glimmer_ref/retrieval/manifest.py": [MANIFEST, ["tests/test_memory.py"]],
+    "glimmer_ref/paper/t5.py": [PASS, BACKWARD],
+    "glimmer_ref/ops/numpy_backend.py": [OPS, BACKWARD],
+    "glimmer_ref/evaluation/metrics.py": [["tests/evaluation/test_metrics.py"]],
+    "glimmer_ref/data/chunks.py": [["tests/fixtures/test_chunks.py"]],
+    "glimmer_ref/training/adafactor.py": [["tests/training/test_adafactor.py", "-k", "not transformers"]],
+    "glimmer_ref/retrieval/top_k.py": [["tests/retrieval/test_index.py", "-k", "best or top_k or row_alone"]],
+    "glimmer_ref/memory/manifest.py": [MANIFEST, ["tests/memory/test_memory.py"]],
     "glimmer_ref/golden/check.py": [CHECK],
 }
 PYTEST = ["-m", "pytest", "-x", "-q", "--tb=no", "-p", "no:cacheprovider"]

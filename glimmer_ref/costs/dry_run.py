@@ -1,0 +1,47 @@
+"""What one question costs, by running the model itself without numbers under a counter."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from ..config import GlimmerConfig
+from ..instruments import Count
+from ..ops import Ops, shape_backend
+from ..paper.fid import greedy
+from ..paper.lumen import encode_passages
+from ..paper.systems import FROM_TEXT, SYSTEMS
+from ..params.model import assemble
+from ..ragged import Tokens, zeros
+
+
+def traced_macs(
+    config: GlimmerConfig,
+    system: str,
+    question: int,
+    passages: Sequence[int],
+    steps: int,
+    m: int,
+    tied: bool = False,
+) -> dict[str, int]:
+    """Multiply-adds by component of one question, for a model of any size, weights not needed.
+
+    Args:
+        system: "glimmer", "lumen" or "fid".
+        question: tokens of the question.
+        passages: tokens of each passage. GLIMMER is counted as selecting the first m.
+        steps: decoder steps, the end of sequence included.
+        tied: the head is the embedding (D18).
+
+    Returns:
+        As `Count` has it; `memory` is the offline part. Equal to `paper.flops.by_shapes`.
+    """
+    model = assemble(config, tied=tied, leaf=lambda _, shape: zeros(*shape))
+    count = Count(Ops(shape_backend))
+    lengths = np.array(passages, np.int64)
+    q, p = (Tokens(np.zeros(n.sum(), np.int32), n) for n in (np.array([question], np.int64), lengths))
+    inputs = p if system in FROM_TEXT else encode_passages(count, model, p)
+    read = SYSTEMS[system](count, model, q, inputs, np.array([len(lengths)]), m)
+    greedy(count, model, read.memory, steps)
+    return count.macs

@@ -1,0 +1,1 @@
+"""The calculator as one offline page."""

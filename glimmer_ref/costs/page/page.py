@@ -1,0 +1,65 @@
+"""The interactive page: one HTML file that works offline, its formulas generated from the Python ones."""
+
+from __future__ import annotations
+
+import json
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from ...config import SIZES
+from ...disk.write import write_text
+from ..flops import shapes_of
+from ..modes import MODES
+from ..parse import PAPER
+from ..roofline import ACCELERATORS
+from ..storage import CORPORA, SCALES, WIDTHS
+from .javascript import formulas
+
+ASSUMPTION = (
+    MODES["full"].leaves_out
+    + " One multiply-add (MAC) is two FLOPs. Every passage has n_p tokens; 64 decoder steps are "
+    "inferred from the paper's Figure 2. Latency is a roofline: each stage takes the longer of arithmetic at the "
+    "datasheet's peak and traffic at its bandwidth, so real systems are slower. Stored int8 has one scale a token, "
+    "4 bytes; the latency leaves it out."
+)
+
+
+def data() -> dict[str, Any]:
+    """What the page's sliders choose from."""
+    return {
+        "sizes": {name: shapes_of(t5) for name, t5 in SIZES.items()},
+        "start": {**{name: x for name, x in PAPER.items() if isinstance(x, int)}, "size": "xxl", "batch": 1},
+        "alpha": str(PAPER["alpha"]),
+        "beta": str(PAPER["beta"]),
+        "widths": WIDTHS,
+        "scales": SCALES,
+        "corpora": list(CORPORA),
+        "hardware": {
+            key: {"name": h.name, "flops": h.flops, "bandwidth": h.bandwidth, "memory": h.memory}
+            for key, h in ACCELERATORS.items()
+        },
+        "assumption": ASSUMPTION,
+    }
+
+
+def page() -> str:
+    """The page as text; the same text every time."""
+    template = (files(__package__) / "page.html").read_text(encoding="utf-8")
+    for place, text in (
+        ("/*FORMULAS*/", formulas()),
+        ("/*DATA*/", f"const DATA = {json.dumps(data(), indent=1, allow_nan=False)};\n"),
+    ):
+        template = template.replace(place, text, 1)
+    return template
+
+
+def write_page(path: str | Path) -> int:
+    """Write the page and return its bytes.
+
+    Raises:
+        Refused: as `disk.write.written`.
+    """
+    text = page()
+    write_text(path, text)
+    return len(text.encode())

@@ -1,0 +1,137 @@
+"""The door: a setting from a published size or a config folder, and the refusal of nonsense."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+from ..config import SIZES, GlimmerConfig, T5Config, whole_layers
+from ..disk.read import read_json
+from ..errors import Refused, brief
+from .flops import SYSTEMS, Number, Setting, setting_of, shapes_of
+
+PAPER: dict[str, Any] = {
+    "alpha": Fraction(1, 3), "beta": Fraction(1, 4), "k": 25, "m": 5, "n_q": 48, "n_p": 304, "n_t": 64,
+}  # fmt: skip
+MOST = 10**12  # beyond this, a number is a slip of the keyboard
+COUNTS = ("k", "m", "n_p", "n_q", "n_t")
+PROPORTIONS = ("alpha", "beta")
+
+
+def of_size(size: str) -> Setting:
+    """T5.1.1 of a published size, with the paper's k, m, alpha, beta and lengths.
+
+    The paper gives 48 tokens to a question and 304 to a passage; 64 decoder steps are inferred from its
+    Figure 2.
+
+    Raises:
+        Refused: no such size.
+    """
+    return Setting(**shapes_of(size_named(size)), **PAPER)
+
+
+def size_named(size: str) -> T5Config:
+    """The shapes of a published size.
+
+    Raises:
+        Refused: no such size.
+    """
+    if size not in SIZES:
+        raise Refused("size", f"one of {', '.join(SIZES)}", repr(size))
+    return SIZES[size]
+
+
+def of_folder(folder: str | Path) -> Setting:
+    """The setting of a config folder: ours, or a T5's with the paper's k, m, alpha, beta and lengths.
+
+    Raises:
+        Refused: no config.json in it, or not one of ours or T5's; no encoder layer.
+    """
+    path = Path(folder) / "config.json" if Path(folder).is_dir() else Path(folder)
+    data = read_json(path, "a config.json")
+    if isinstance(data, Mapping) and "glimmer" in data:
+        return setting_of(GlimmerConfig.from_json(data))
+    return Setting(**shapes_of(T5Config.from_json(data)), **PAPER)
+
+
+def count(name: str, value: object) -> int:
+    """A whole number from 1 to 10^12, from text or as it is.
+
+    Raises:
+        Refused: anything else.
+    """
+    try:
+        number = int(value) if isinstance(value, str) else value
+    except ValueError:
+        number = None
+    if not isinstance(number, int) or isinstance(number, bool) or not 1 <= number <= MOST:
+        raise Refused(name, "a whole number of at least 1" + (", at most 10^12" if number else ""), brief(value, 40))
+    return number
+
+
+def fraction(text: object) -> Fraction | None:
+    """An exact number from text like "1/3" or "0.25", or from a number; None if it is none of these.
+
+    No exponents: "1e999999999" would take all memory to write out.
+    """
+    if isinstance(text, str) and not re.fullmatch(r"\s*-?\d{0,18}(\.\d{1,18}|\d/\d{1,18}|\d)\s*", text):
+        return None
+    try:
+        return Fraction(text)  # type: ignore[call-overload]
+    except (ValueError, ZeroDivisionError, TypeError, OverflowError):
+        return None
+
+
+def proportion(name: str, value: object) -> Fraction:
+    """A number in [0, 1], exact: "1/3" or "0.25".
+
+    Raises:
+        Refused: anything else.
+    """
+    share = fraction(value)
+    if share is None or not 0 <= share <= 1:
+        raise Refused(name, "a proportion between 0 and 1, like 1/3", brief(value, 40))
+    return share
+
+
+def number(name: str, value: object) -> Number:
+    """A setting's count or proportion, by its name."""
+    return proportion(name, value) if name in PROPORTIONS else count(name, value)
+
+
+def change(s: Setting, **values: object) -> Setting:
+    """Other numbers, from text or as they are, each checked by itself; `size` changes T5's shapes."""
+    more: dict[str, Any] = {}
+    for name, value in values.items():
+        if name == "size":
+            more.update(shapes_of(size_named(str(value))))
+        else:
+            more[name] = number(name, value)
+    return replace(s, **more)
+
+
+def checked(s: Setting, whole: bool = True, systems: Sequence[str] = SYSTEMS) -> Setting:
+    """The setting itself, if its numbers fit each other.
+
+    Args:
+        whole: alpha and beta must give whole layers (D12); the printed formulas take any.
+        systems: those that it is for. FiD has neither alpha, beta nor m, LUMEN neither beta nor m.
+
+    Raises:
+        Refused: m > k, no encoder layer, or layers that are not whole.
+    """
+    if s.L < 1:
+        raise Refused("num_layers", "an encoder of at least 1 layer", str(s.L))
+    if max(s.d, s.hc, s.f, s.v, s.L, s.decoder_layers) > MOST:
+        raise Refused("config.json", f"sizes of at most {MOST}", "a larger one")
+    if "glimmer" in systems and s.m > s.k:
+        raise Refused("m", "at most k", f"k={s.k}, m={s.m}", "lower m or retrieve more")
+    if whole and set(systems) - {"fid"}:
+        live = whole_layers("alpha", s.alpha, s.L)
+        if live and "glimmer" in systems:
+            whole_layers("beta", s.beta, live)
+    return s

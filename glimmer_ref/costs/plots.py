@@ -1,0 +1,151 @@
+"""Pictures of costs: bars of one question's components, lines along an axis, least time against batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ..errors import shown
+from ..pictures import picture
+from .modes import prefixed
+from .reports import NAMES, describe
+
+Document = Mapping[str, Any]
+# Lightness, marker and dashes differ too, so that greyscale keeps the systems apart.
+STYLES: dict[str, dict[str, Any]] = {
+    "fid": {"color": "#e0a030", "marker": "s", "linestyle": "--"},
+    "lumen": {"color": "#b03a48", "marker": "^", "linestyle": "-."},
+    "glimmer": {"color": "#14375e", "marker": "o", "linestyle": "-"},
+}
+PARTS: dict[str, tuple[tuple[str, ...], str, str]] = {  # a part of the bars: components, colour, hatching
+    "question": (("question",), "#f2f2f2", ""),
+    "encoder over all k": (("encoder", "live", "live_a", "reranker", "score"), "#14375e", ""),
+    "encoder over the m best": (("live_b",), "#4f86b5", "//"),
+    "encoder and cross-attention": (("Encoder and cross-attention",), "#14375e", ""),
+    "encoder": (("Encoder",), "#4f86b5", "//"),
+    "reranking": (("Reranking",), "#9cc0dd", ".."),
+    "cross keys and values": (("cross", "Cross-attention"), "#e0a030", "\\\\"),
+    "decoder and logits": (("decoder", "head", "Decoder"), "#b03a48", ""),
+    "attention's products": (("attention",), "#c4c4c4", "xx"),
+}
+
+
+def save(path: str, draw: Callable[[Any], None], height: float = 4.2) -> None:
+    """One figure with one pair of axes, its legend above them where it covers nothing.
+
+    Raises:
+        Refused: as `pictures.picture`.
+    """
+    with picture(path, 1, 1, (8, height), dpi=120) as (figure, ((axes,),)):
+        draw(axes)
+        figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
+
+
+def bars(document: Document, path: str) -> None:
+    """A bar a system, stacked by part."""
+    systems = list(document["systems"])
+    prefix, unit = prefixed(max(y["total_macs"] for y in document["systems"].values()))
+
+    def draw(axes: Any) -> None:
+        left = [0.0] * len(systems)
+        for name, (components, color, hatch) in PARTS.items():
+            widths = [float(_part(document["systems"][y]["macs"], components) / unit) for y in systems]
+            if any(widths):
+                axes.barh([NAMES[y] for y in systems], widths, left=left, color=color, hatch=hatch, edgecolor="black",
+                          linewidth=0.6, label=name)  # fmt: skip
+                left = [a + b for a, b in zip(left, widths, strict=True)]
+        axes.bar_label(axes.containers[-1], [f" {x:.4g}" for x in left])
+        axes.margins(x=0.12)
+        axes.invert_yaxis()
+        axes.set_xlabel(f"{prefix}MACs (multiply-adds) a question")
+        axes.set_title(f"Cost of one question, mode {document['mode']}\n{shown(describe(document))}", fontsize=10)
+
+    save(path, draw, height=3.8)
+
+
+def _part(macs: Mapping[str, Any], components: tuple[str, ...]) -> Any:
+    """The sum of components; the attention of all stages is one of them."""
+    if "reranker" in macs:  # the live encoder then reads the m best only
+        macs = {"live_b" if name == "live" else name: x for name, x in macs.items()}
+    return sum(x for name, x in macs.items() if name.rpartition(".")[2] in components)
+
+
+def lines(document: Document, path: str) -> None:
+    """A line a system along the axis of a sweep."""
+    axis, rows = document["axis"], document["rows"]
+    prefix, unit = prefixed(max(row["macs"] for row in rows))
+
+    def draw(axes: Any) -> None:
+        from matplotlib.ticker import LogFormatter  # the default one writes mathematics
+
+        for system in dict.fromkeys(row["system"] for row in rows):
+            own = [row for row in rows if row["system"] == system]
+            x = [row[axis] if axis == "size" else float(row[axis]) for row in own]
+            axes.plot(
+                x, [float(row["macs"] / unit) for row in own], label=NAMES[system], markersize=5, **STYLES[system]
+            )
+        axes.set_yscale("log" if axis == "size" else "linear")
+        if axis == "size":
+            axes.yaxis.set_major_formatter("{x:g}")
+            axes.yaxis.set_minor_formatter(LogFormatter())
+        if axis != "size":
+            axes.set_ylim(bottom=0)
+        axes.grid(color="#dddddd")
+        axes.set_xlabel(AXES[axis])
+        axes.set_ylabel(f"{prefix}MACs (multiply-adds) a question")
+        axes.set_title(f"Cost of one question, mode {document['mode']}\n{shown(describe(document, axis))}", fontsize=10)
+
+    save(path, draw)
+
+
+AXES = {
+    "k": "k, passages retrieved",
+    "m": "m, passages selected",
+    "alpha": "alpha, live proportion of the encoder",
+    "beta": "beta, live-A's proportion of the live layers",
+    "n_q": "n_q, tokens of the question",
+    "n_p": "n_p, tokens of a passage",
+    "n_t": "n_t, decoder steps",
+    "size": "T5.1.1 size",
+}
+
+
+def times(document: Document, path: str) -> None:
+    """Least milliseconds a question against the batch, hollow where it does not fit into memory."""
+    batches, h = document["batches"], document["hardware"]
+
+    def draw(axes: Any) -> None:
+        for system in batches[0]["systems"]:
+            own = [(row["batch"], row["systems"][system]) for row in batches]
+            x, y = [n for n, _ in own], [1e3 * one["seconds_per_question"] for _, one in own]
+            style = STYLES[system]
+            axes.plot(x, y, label=NAMES[system], markersize=6, **style)
+            hollow = [(n, ms) for (n, one), ms in zip(own, y, strict=True) if one["fits"] is False]
+            axes.plot(*zip(*hollow, strict=True) if hollow else ([], []), linestyle="", marker=style["marker"],
+                      markersize=6, markerfacecolor="white", markeredgecolor=style["color"], zorder=3)  # fmt: skip
+        axes.set_xscale("log", base=2)
+        axes.set_yscale("log")
+        axes.set_xticks([row["batch"] for row in batches], [str(row["batch"]) for row in batches])
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.yaxis.set_minor_formatter("{x:g}")
+        axes.grid(color="#dddddd", which="both")
+        axes.set_xlabel("questions at once (hollow: more than the memory holds)")
+        axes.set_ylabel("least ms a question")
+        axes.set_title(f"Least time on {h['name']}, {h['dtype']}\n{shown(describe(document))}", fontsize=10)
+
+    save(path, draw)
+
+
+def published(document: Document, path: str) -> None:
+    """The paper's figures and tables."""
+    from .published.plots import draw
+
+    draw(document, path)
+
+
+DRAW: dict[str | None, Callable[[Document, str], None]] = {
+    None: bars,
+    "sweep": lines,
+    "latency": times,
+    "published": published,
+}

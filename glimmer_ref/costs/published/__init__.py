@@ -1,0 +1,1 @@
+"""What the paper printed of costs, beside what the calculator gives."""

@@ -1,0 +1,220 @@
+"""The answers to cost questions as plain documents: what the command line prints, and notebooks can read.
+
+Numbers are exact (whole or Fraction) wherever nothing was measured; `plain_document` makes them JSON's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from fractions import Fraction
+from math import fsum
+from typing import Any
+
+from . import roofline, storage
+from .breakeven import BreakEven, against
+from .flops import Number, Setting, online
+from .modes import MODES, plain, samples_per_tflop, total
+from .published import figure2
+from .rerankers import pipelines
+from .sweep import sweep
+
+Document = dict[str, Any]
+NAMES = {"fid": "FiD", "lumen": "LUMEN", "glimmer": "GLIMMER"}
+SHAPES = ("d", "hc", "f", "v", "matrices", "L", "decoder_layers")
+
+STORAGE_NOTE = (
+    "Every passage is taken to have n_p tokens of d numbers, int8 with one scale of 4 bytes a token; no index, no "
+    "text, nothing compressed. Repaid: questions after which encoding once has cost fewer multiply-adds than FiD over "
+    "the same k would have (mode full)."
+)
+LATENCY_NOTE = (
+    "A lower bound: each stage at 100 % of peak FLOP/s or of bandwidth, whichever takes longer, one after the other. "
+    "Weights are read once a stage and batch, in the decoder once a step, with all its keys and values. Left out: "
+    "activations, launches, retrieval, and bringing memory from disk."
+)
+FIGURE2_NOTE = (
+    "384 tokens a pair and 64 decoder steps are inferred, not stated in the paper: FiD-Light's lengths, and the only "
+    "ones that fit. One FLOP of the paper is one multiply-add (MAC). Terms with a + are for 48 + 336 tokens."
+)
+
+
+def plain_document(x: Any) -> Any:
+    """The same with every exact number as JSON has it."""
+    if isinstance(x, Mapping):
+        return {key: plain_document(value) for key, value in x.items()}
+    if isinstance(x, list | tuple):
+        return [plain_document(value) for value in x]
+    return plain(x) if isinstance(x, Fraction) else x
+
+
+def header(model: str, s: Setting) -> Document:
+    """What every document opens with: the model's name, and the setting."""
+    exact = {f"{name}_exact": str(getattr(s, name)) for name in ("alpha", "beta")}
+    return {"model": model, "setting": {**asdict(s), **exact}}
+
+
+def describe(document: Mapping[str, Any], *leave_out: str) -> str:
+    """The model and the numbers of its setting on one line."""
+    s = document["setting"]
+    values = {name: s.get(f"{name}_exact") or s.get(name) for name in ("k", "m", "alpha", "beta", "n_q", "n_p", "n_t")}
+    numbers = (f"{name}={value}" for name, value in values.items() if name not in leave_out and value is not None)
+    return f"{document['model']}: {' '.join(numbers)}"
+
+
+def count_document(model: str, s: Setting, systems: Sequence[str], mode: str) -> Document:
+    """One question, by component; what is computed offline apart."""
+    rows: Document = {}
+    for system in systems:
+        macs = {name: Fraction(x) for name, x in MODES[mode].macs(s, system).items()}
+        rows[system] = {
+            "macs": {name: x for name, x in macs.items() if not name.startswith("memory")},
+            "offline_macs": {name: x for name, x in macs.items() if name.startswith("memory")},
+            "total_macs": Fraction(online(macs)),
+            "total_flops": 2 * Fraction(online(macs)),
+            "samples_per_tflop": samples_per_tflop(online(macs)),
+        }
+    return {**header(model, s), "mode": mode, "systems": rows, "note": MODES[mode].leaves_out}
+
+
+def sweep_document(
+    model: str, s: Setting, axis: str, values: Sequence[Number | str], systems: Sequence[str], mode: str
+) -> Document:
+    """One question along an axis."""
+    rows, start = sweep(s, axis, values, systems, mode), header(model, s)
+    for name in (axis, f"{axis}_exact", *(SHAPES if axis == "size" else ())):
+        start["setting"].pop(name, None)
+    return {**start, "mode": mode, "axis": axis, "rows": rows, "note": MODES[mode].leaves_out}
+
+
+def _solved(b: BreakEven) -> Document:
+    def text(x: Fraction | None) -> str | None:
+        return None if x is None else str(x)
+
+    return {
+        "value": b.value, "exact": text(b.value), "possible": b.inside,
+        "whole": b.whole, "whole_exact": text(b.whole),
+    }  # fmt: skip
+
+
+def break_even_document(model: str, s: Setting, opponents: Sequence[tuple[str, int]], mode: str) -> Document:
+    """Where GLIMMER costs as much as LUMEN or FiD over some k, solved for each variable alone."""
+    rows = [
+        {
+            "system": system,
+            "k": k,
+            "macs": Fraction(total(replace(s, k=k), system, mode)),
+            "glimmer": {name: _solved(b) for name, b in against(s, system, k, mode).items()},
+        }
+        for system, k in opponents
+    ]
+    own = Fraction(total(s, "glimmer", mode))
+    return {**header(model, s), "mode": mode, "glimmer_macs": own, "rows": rows, "note": MODES[mode].leaves_out}
+
+
+def figure2_document() -> Document:
+    """Figure 2, and how far other ways to count are from it."""
+    pair, steps = figure2.solved_lengths()
+    lengths = {"pair_tokens": figure2.PAIR, "n_t": figure2.STEPS}
+    return {
+        "model": "T5.1.1-xxl",
+        "setting": {"alpha": Fraction(1, 3), "beta": Fraction(1, 4), "k": figure2.K, "m": 5, **lengths},
+        "samples_per_tflop": figure2.samples(),
+        "published": figure2.PUBLISHED,
+        "solved_lengths": {"pair_tokens": pair, "n_t": steps},
+        "macs": figure2.breakdown(),
+        "note": FIGURE2_NOTE,
+    }
+
+
+def storage_document(model: str, s: Setting, own: int | None = None) -> Document:
+    """Bytes of the stored memory, and when its making has paid; `own` is a corpus's number of passages."""
+    corpora = {} if own is None else {f"{own:,} passages": own}
+    corpora |= storage.CORPORA
+    dtypes = {
+        dtype: {
+            "passage_bytes": storage.passage_bytes(s, width, storage.SCALES[dtype]),
+            "read_bytes_per_question": storage.read_bytes(s, width, storage.SCALES[dtype]),
+            "corpus_bytes": {
+                name: storage.corpus_bytes(s, width, n, storage.SCALES[dtype]) for name, n in corpora.items()
+            },
+        }
+        for dtype, width in storage.WIDTHS.items()
+    }
+    offline = {
+        name: {
+            "passages": n,
+            "macs": Fraction(storage.offline_macs(s, n)),
+            "repaid_after_questions": {y: storage.repaid_after(s, n, y) for y in ("lumen", "glimmer")},
+        }
+        for name, n in corpora.items()
+    }
+    return {**header(model, s), "dtypes": dtypes, "offline": offline, "note": STORAGE_NOTE}
+
+
+def _latency(
+    s: Setting, system: str, dtype: str, hardware: roofline.Hardware, batch: int, price: float | None
+) -> Document:
+    """One system at one batch."""
+    flops, width = hardware.flops[dtype], storage.WIDTHS[dtype]
+    stages: Document = {
+        name: {
+            "macs": Fraction(w.macs),
+            "bytes": Fraction(w.bytes),
+            "seconds": float(roofline.stage_seconds(w, flops, hardware.bandwidth)),
+            "bound_by": "arithmetic" if 2 * w.macs * hardware.bandwidth > w.bytes * flops else "bandwidth",
+        }
+        for name, w in roofline.work(s, system, width, batch).items()
+    }
+    each = fsum(stage["seconds"] for stage in stages.values()) / batch
+    resident = int(roofline.resident_bytes(s, system, width, batch))
+    return {
+        "stages": stages,
+        "seconds_per_question": each,
+        "questions_per_second": 1 / each,
+        "resident_bytes": resident,
+        "fits": resident <= hardware.memory if hardware.memory else None,
+        "price_per_million_questions": None if price is None else roofline.price_per_million(each, price),
+    }
+
+
+def latency_document(
+    model: str,
+    s: Setting,
+    systems: Sequence[str],
+    hardware: roofline.Hardware,
+    dtype: str,
+    batches: Sequence[int],
+    price: float | None = None,
+) -> Document:
+    """Least seconds by stage, system and batch, and what a million questions cost at a price an hour."""
+    about = {
+        "name": hardware.name, "dtype": dtype, "flops_per_second": hardware.flops[dtype],
+        "bytes_per_second": hardware.bandwidth, "memory_bytes": hardware.memory or None,
+    }  # fmt: skip
+    rows = [
+        {"batch": n, "systems": {name: _latency(s, name, dtype, hardware, n, price) for name in systems}}
+        for n in batches
+    ]
+    return {**header(model, s), "hardware": about, "price_per_hour": price, "batches": rows, "note": LATENCY_NOTE}
+
+
+def rerankers_document(model: str, s: Setting, size: str, r: Setting, depth: int, late_depth: int) -> Document:
+    """GLIMMER beside pipelines with a reranker of their own."""
+    rows = [
+        {
+            "pipeline": name,
+            "ranking_macs": Fraction(p.ranking),
+            "reading_macs": Fraction(p.reading),
+            "total_macs": Fraction(p.ranking + p.reading),
+            "stored_bytes_per_passage_bfloat16": 2 * s.n_p * p.stored,
+        }
+        for name, p in pipelines(s, r, depth, late_depth).items()
+    ]
+    note = (
+        f"Cross-encoder: {depth} layers of T5.1.1-{size} over each pair's text; late interaction: its last "
+        f"{late_depth}, the first {r.L - late_depth} offline. Reading is of m passages, of k without ranking. "
+        "GLIMMER's ranking is what it costs above LUMEN over m passages. Mode full; stored memory in bfloat16."
+    )
+    about = {"size": size, "depth": depth, "late_depth": late_depth}
+    return {**header(model, s), "reranker": about, "rows": rows, "note": note}

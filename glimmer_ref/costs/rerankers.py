@@ -1,0 +1,63 @@
+"""GLIMMER's ranking beside rerankers of their own: a cross-encoder, and a late-interaction one."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import NamedTuple
+
+from ..errors import Refused
+from .flops import Number, Setting, encoder_macs, equal_lengths, pairs_of
+from .modes import total
+
+
+class Pipeline(NamedTuple):
+    """Multiply-adds of ranking k passages and of reading, and the numbers stored per passage token."""
+
+    ranking: Number
+    reading: Number
+    stored: Number
+
+
+def cross_encoder(s: Setting, r: Setting, depth: Number) -> Number:
+    """Rank k pairs by `depth` layers of a T5 encoder over their text, then a score each."""
+    pairs = pairs_of(s.n_q, equal_lengths(s.k, s.n_p))
+    return sum(encoder_macs(r, "r", depth, pairs).values()) + s.k * r.d
+
+
+def late_interaction(s: Setting, r: Setting, depth: Number) -> Number:
+    """The same by the last `depth` layers only: passages pass the others offline, the question now."""
+    question = encoder_macs(r, "r", r.L - depth, equal_lengths(1, s.n_q))
+    return sum(question.values()) + cross_encoder(s, r, depth)
+
+
+def pipelines(s: Setting, r: Setting, depth: int, late_depth: int) -> dict[str, Pipeline]:
+    """Ways from k retrieved passages to an answer; all but two read m of them.
+
+    GLIMMER's ranking is what it costs above LUMEN over m passages: what section 3.3 calls reranking.
+
+    Args:
+        s: the reader's setting.
+        r: the reranker's shapes.
+        depth: layers of the cross-encoder.
+        late_depth: last layers of the late-interaction reranker, those that see question and passage together.
+
+    Raises:
+        Refused: a depth that the reranker does not have.
+    """
+    for name, layers in (("depth", depth), ("late-depth", late_depth)):
+        if not 1 <= layers <= r.L:
+            raise Refused(name, f"from 1 to the reranker's {r.L} layers", str(layers))
+    best = replace(s, k=s.m)
+    fid, lumen = total(best, "fid", "full"), total(best, "lumen", "full")
+    shared, apart = (total(replace(s, reranker=owner), "glimmer", "full") for owner in ("shared", "separate"))
+    cross, late = cross_encoder(s, r, depth), late_interaction(s, r, late_depth)
+    return {
+        "GLIMMER": Pipeline(shared - lumen, lumen, s.d),
+        "GLIMMER, separate live-A": Pipeline(apart - lumen, lumen, s.d),
+        "late interaction, LUMEN": Pipeline(late, lumen, s.d + r.d),
+        "late interaction, FiD": Pipeline(late, fid, r.d),
+        "cross-encoder, LUMEN": Pipeline(cross, lumen, s.d),
+        "cross-encoder, FiD": Pipeline(cross, fid, 0),
+        "no ranking, LUMEN over k": Pipeline(0, total(s, "lumen", "full"), s.d),
+        "no ranking, FiD over k": Pipeline(0, total(s, "fid", "full"), 0),
+    }

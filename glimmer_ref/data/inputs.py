@@ -1,0 +1,206 @@
+"""Questions and passages as a model reads them: prefixes, titles, end of sequence, length limits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+from ..config import GlimmerConfig
+from ..errors import Refused, brief
+from ..ragged import Tokens
+from ..template import filled
+from ..text.cut import first_ids
+from ..text.tokenizer import Tokenizer
+from . import fields
+from .json_lines import read_jsonl
+
+
+@dataclass(frozen=True)
+class Passage:
+    """One passage: a name that is unique in its file, its page's title (may be empty), its text."""
+
+    id: str
+    title: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Question:
+    """One line of a questions file.
+
+    Args:
+        answers: accepted answers, blank ones left out; empty where they are withheld.
+        gold: ids of passages that hold the answer.
+        candidates: ids of retrieved passages, best first; empty where none were retrieved yet.
+        hard_negatives: ids of passages that are easily taken for gold, to learn from.
+    """
+
+    id: str
+    task: str
+    text: str
+    answers: tuple[str, ...]
+    gold: tuple[str, ...]
+    candidates: tuple[str, ...]
+    hard_negatives: tuple[str, ...] = ()
+
+
+def _answers(place: str, record: fields.Record) -> tuple[str, ...]:
+    """The accepted answers of "output": strings, or KILT's objects, of which some have only a provenance."""
+    value = [] if record.get("output") is None else record["output"]
+    if not isinstance(value, list) or not all(isinstance(v, str | dict) for v in value):
+        raise Refused(place, 'a list of strings "output", or of objects with "answer"', fields.given(value))
+    outputs = ({"answer": v} if isinstance(v, str) else v for v in value)
+    return fields.accepted(answer for output in outputs for answer in fields.answers(place, output))
+
+
+class HasId(Protocol):
+    """A passage, a page, a question."""
+
+    @property
+    def id(self) -> str:
+        """Its id."""
+        ...
+
+
+T = TypeVar("T", bound=HasId)
+
+
+def each_once(items: Iterable[tuple[str, T]]) -> Iterator[T]:
+    """Items, each with its place, whose ids occur once.
+
+    Raises:
+        Refused: an id that came before, by both places.
+    """
+    seen: dict[str, str] = {}
+    for place, item in items:
+        if item.id in seen:
+            raise Refused(place, "ids that occur once", f"{item.id!r} again", f"it is also in {seen[item.id]}")
+        seen[item.id] = place.rsplit(", ", 1)[-1]
+        yield item
+
+
+def _passage(place: str, record: fields.Record, id: str) -> tuple[str, Passage]:
+    passage = Passage(
+        fields.identity(place, record, "id", id),
+        fields.string(place, record, "title", ""),
+        fields.string(place, record, "text"),
+    )
+    if not passage.text.strip():
+        raise Refused(place, "a text that is not empty", brief(passage.text))
+    return place, passage
+
+
+def passages_of(records: Iterable[tuple[str, dict[str, Any]]], first: int = 0) -> Iterator[Passage]:
+    """Passages from objects with "text", and perhaps "id" (else their count from `first`) and "title".
+
+    Raises:
+        Refused: an empty text, or an id that came before, by its place.
+    """
+    return each_once(_passage(place, record, str(first + i)) for i, (place, record) in enumerate(records))
+
+
+def read_passages(path: str | Path) -> Iterator[Passage]:
+    """`passages_of` a JSON-lines file.
+
+    Raises:
+        Refused: a broken line, an empty text, or an id that came before, by line number.
+    """
+    return passages_of(read_jsonl(path))
+
+
+def _question(place: str, record: fields.Record, count: int, task: str) -> tuple[str, Question]:
+    text = fields.string(place, record, "input")
+    if not text.strip():
+        raise Refused(place, "a question that is not empty", brief(text))
+    gold, candidates, hard = (fields.identities(place, record, key) for key in ("gold", "candidates", "hard_negatives"))
+    id = fields.identity(place, record, "id", str(count)).strip()
+    answers = _answers(place, record)
+    return place, Question(id, fields.string(place, record, "task", task), text, answers, gold, candidates, hard)
+
+
+def read_questions(path: str | Path, task: str = "all") -> Iterator[Question]:
+    """Questions of a JSON-lines file: "input", and perhaps "id", "task", "output" and lists of passages.
+
+    These are "gold", "candidates" and "hard_negatives". The answers in "output" are strings, or objects with "answer"
+    as KILT has them.
+
+    Args:
+        task: of lines that name none.
+
+    Raises:
+        Refused: a broken line, or an id that came before, by line number.
+    """
+    return each_once(_question(place, record, i, task) for i, (place, record) in enumerate(read_jsonl(path)))
+
+
+def as_passages(source: Iterable[Passage | str | Mapping[str, str]]) -> list[Passage]:
+    """Passages from strings, from {"title": .., "text": ..}, or as they are.
+
+    Raises:
+        Refused: something else among them.
+    """
+    result = []
+    for i, item in enumerate(source):
+        if isinstance(item, str):
+            item = Passage(str(i), "", item)
+        elif isinstance(item, Mapping) and isinstance(item.get("text"), str):
+            item = Passage(str(item.get("id", i)), str(item.get("title", "")), item["text"])
+        elif not isinstance(item, Passage):
+            raise Refused(f"passage {i}", 'a string, or {"title": .., "text": ..}', brief(item))
+        result.append(item)
+    return result
+
+
+def _close(ids: list[int], limit: int, eos: int | None) -> list[int]:
+    """Cut from the right to `limit` tokens, the end of sequence, if any, among them (D13)."""
+    return ids[:limit] if eos is None else [*ids[: limit - 1], eos]
+
+
+def question_text(config: GlimmerConfig, text: str) -> str:
+    """The question behind its task's prefix: the model's first, unless it comes with one."""
+    prefixes = config.question_prefixes
+    return text if not prefixes or text.lstrip().startswith(prefixes) else f"{prefixes[0]} {text.strip()}"
+
+
+def passage_text(config: GlimmerConfig, passage: Passage) -> str:
+    """Title and text as one string."""
+    if not passage.title:
+        return passage.text
+    return filled(config.passage_format, passage.title, passage.text)
+
+
+def question_tokens(config: GlimmerConfig, tokenizer: Tokenizer, texts: Iterable[str]) -> Tokens:
+    """Questions as ids, closed by EOS, at most `question_tokens` each.
+
+    Raises:
+        Refused: an empty question (D17).
+    """
+    eos = config.t5.eos_token_id if config.question_eos else None
+    rows = []
+    for text in texts:
+        if not text.strip():
+            raise Refused("question", "some text", repr(text))
+        ids, _ = first_ids(tokenizer, question_text(config, text), config.question_tokens)
+        rows.append(_close(ids, config.question_tokens, eos))
+    return Tokens.of(rows, "question")
+
+
+def passage_tokens(config: GlimmerConfig, tokenizer: Tokenizer, passages: Iterable[Passage]) -> Tokens:
+    """Passages as ids, at most `passage_tokens` each.
+
+    Raises:
+        Refused: an empty passage, by id (D17).
+    """
+    eos = config.t5.eos_token_id if config.passage_eos else None
+    rows = []
+    for passage in passages:
+        if not passage.text.strip():
+            raise Refused(f"passage {passage.id!r}", "some text", repr(passage.text))
+        first, _ = first_ids(tokenizer, passage_text(config, passage), config.passage_tokens)
+        ids = _close(first, config.passage_tokens, eos)
+        if not ids:
+            raise Refused(f"passage {passage.id!r}", "a text that gives at least one token", "none")
+        rows.append(ids)
+    return Tokens.of(rows, "passage")

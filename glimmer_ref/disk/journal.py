@@ -1,0 +1,124 @@
+"""Files of a build that are finished: what was written down of each, and whether it is still so."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+from ..errors import Refused
+from ..progress import Show
+from .read import open_regular, parse_json, read_text, reason_of
+from .write import sha256, write_text
+
+JOURNAL = "finished.jsonl"  # of a build that goes on: a line for each file, written once the file is whole
+MOST_JOURNAL_BYTES = 2**30
+WHOLE, BLOCKS, BLOCK = 4 * 2**20, 64, 4096  # of `sample`, in bytes
+
+AGAIN = "run the same build again: it makes what is missing"
+RESTORE = f"remove it, then {AGAIN}"
+SHA256 = re.compile("[0-9a-f]{64}")
+
+
+def is_entry(entry: Any) -> bool:
+    """Is it what is known of a file: "bytes" and "sha256", and nothing else?"""
+    right = isinstance(entry, dict) and entry.keys() == {"bytes", "sha256"} and type(entry["bytes"]) is int
+    return right and isinstance(entry["sha256"], str) and bool(SHA256.fullmatch(entry["sha256"]))
+
+
+def entry_of(path: Path) -> dict[str, Any]:
+    """A file's "bytes" and "sha256".
+
+    Raises:
+        Refused: it cannot be read.
+    """
+    return {"bytes": os.path.getsize(path), "sha256": sha256(path)}
+
+
+def sample(path: Path) -> str:
+    """SHA-256 of a file up to 4 MiB, and of a longer one its length and 64 blocks of 4 KiB, equally far apart.
+
+    It tells another build's file, a truncated and a mixed one. A change between the blocks of a long file it does not
+    see; reading all of the file does.
+
+    Raises:
+        Refused: it cannot be read.
+    """
+    with open_regular(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size <= WHOLE:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+        digest = hashlib.sha256(str(size).encode())
+        for i in range(BLOCKS):
+            file.seek(i * (size - BLOCK) // (BLOCKS - 1))  # the first and the last are among them
+            digest.update(file.read(BLOCK))
+        return digest.hexdigest()
+
+
+def check_finished(folder: Path, known: Mapping[str, Mapping[str, Any]], show: Show) -> None:
+    """Read files of which something is known, and hold them against it.
+
+    Raises:
+        Refused: the first one that is another than it was.
+    """
+    for name, entry in show(known.items(), len(known), "checksums") if known else ():
+        path = folder / name
+        if path.stat().st_size != entry["bytes"] or sha256(path) != entry["sha256"]:
+            raise Refused(str(path), f"SHA-256 {entry['sha256']}", "another", RESTORE)
+
+
+class Journal:
+    """What is known of the files that a build has finished so far. One process at a time has it.
+
+    A line that was cut in two, or is none, counts for nothing, and its file is made again.
+
+    Raises:
+        Refused: it cannot be read or written.
+    """
+
+    def __init__(self, folder: Path, names: Collection[str]) -> None:
+        self.path, self.files = folder / JOURNAL, dict[str, dict[str, Any]]()
+        before = self._text()
+        for line in before.splitlines():
+            try:
+                record = parse_json(line, str(self.path))
+            except Refused:
+                continue
+            name = record.pop("file", None) if isinstance(record, dict) else None
+            if isinstance(name, str) and name in names and is_entry(record) and (folder / name).is_file():
+                self.files[name] = record
+        now = "".join(self._line(name) for name in self.files)
+        if now != before:  # without what was cut in two
+            write_text(self.path, now)
+
+    def _text(self) -> str:
+        try:
+            return read_text(self.path, MOST_JOURNAL_BYTES) if self.path.exists() else ""
+        except Refused:
+            return "\n"
+
+    def _line(self, name: str) -> str:
+        return json.dumps({"file": name, **self.files[name]}) + "\n"
+
+    def add(self, name: str, entry: dict[str, Any] | None = None) -> None:
+        """A file is finished; what is known of it is read from it if not given.
+
+        Raises:
+            Refused: no room.
+        """
+        self.files[name] = entry or entry_of(self.path.parent / name)
+        try:
+            with open(self.path, "ab") as file:
+                file.write(self._line(name).encode())
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise Refused(str(self.path), "a place that can be written", reason_of(error)) from None
+
+    def end(self) -> None:
+        """All of it is written down elsewhere."""
+        self.path.unlink(missing_ok=True)

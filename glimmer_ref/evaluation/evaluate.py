@@ -1,0 +1,202 @@
+"""Many questions at once: scores, recall of the selected passages, and what it cost, by task."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby
+from math import fsum
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+
+from ..data.inputs import Passage, Question
+from ..errors import Refused, brief
+from ..inference.answer import undecided
+from ..inference.reader import Answer, Reader
+from ..memory.store import Memory
+from ..progress import Show
+from .metrics import ACCURACY, accuracy, exact_match, measure_of
+
+BATCH = 16  # questions a batch: beyond, the products are large enough not to gain
+
+
+def candidates(reader: Reader, question: Question, memory: Memory, k: int) -> np.ndarray:
+    """Rows of the k passages to read: the file's own candidates, else those of the lexical score."""
+    if question.candidates:
+        return memory.rows(list(question.candidates[:k]))
+    return reader.retrieve(question.text, memory, k)[0]
+
+
+def _missing(known: Memory | set[str], ids: Iterable[str]) -> str | None:
+    """The first id that is not there."""
+    if not isinstance(known, Memory):
+        return next((brief(id) for id in ids if id not in known), None)
+    try:
+        known.rows(ids)
+    except Refused as error:
+        return str(error)
+    return None
+
+
+def check(questions: Iterable[Question], source: Memory | Sequence[Passage], k: int, m: int | None = None) -> None:
+    """Hold the candidates that questions bring along against what is asked for, before the work.
+
+    Args:
+        m: where somebody chose it; a question with fewer candidates than the model's own m reads all it has.
+
+    Raises:
+        Refused: a candidate that the source does not hold, or fewer than m, by the question's id.
+    """
+    known = source if isinstance(source, Memory) else {passage.id for passage in source}
+    for question in questions:
+        if not question.candidates:
+            continue
+        what, some = f"question {question.id!r}: candidates", question.candidates[:k]
+        if got := _missing(known, some):
+            raise Refused(what, "passages that are there", got)
+        if m is not None and len(some) < m:
+            raise Refused(what, f"at least m={m}", str(len(some)), "lower m, or retrieve more with --index")
+
+
+def _in_batches(
+    reader: Reader,
+    questions: Sequence[Question],
+    memory: Memory,
+    system: str,
+    k: int,
+    m: int | None,
+    show: Show,
+) -> Iterator[list[tuple[Question, Answer]]]:
+    most = reader.check_m(system, k, m)
+    batches = [questions[i : i + BATCH] for i in range(0, len(questions), BATCH)]
+    for batch in show(batches, len(batches), "evaluate"):
+        asked = [(question, candidates(reader, question, memory, k)) for question in batch]
+        for number, run in groupby(asked, lambda pair: min(most, len(pair[1]))):  # few have fewer than m candidates
+            some, rows = zip(*run, strict=True)
+            found = reader.ask_many([q.text for q in some], memory, rows, system, number or None)
+            yield list(zip(some, found, strict=True))
+
+
+def answers(
+    reader: Reader,
+    questions: Sequence[Question],
+    memory: Memory,
+    system: str,
+    k: int,
+    m: int | None,
+    show: Show,
+) -> Iterator[tuple[Question, Answer]]:
+    """Each question with its answer, in the file's order; one with fewer than m candidates reads all it has."""
+    for batch in _in_batches(reader, questions, memory, system, k, m, show):
+        yield from batch
+
+
+def _recall(gold: set[str], found: list[str]) -> float | None:
+    """The share of the gold passages that was found."""
+    return len(gold & set(found)) / len(gold) if gold else None
+
+
+def judge(question: Question, answer: Answer) -> dict[str, Any]:
+    """One question's line of predictions; what cannot be judged is None."""
+    selected = [answer.passages[i].id for i in answer.selected]
+    ranked = range(len(answer.passages)) if answer.scores is None else np.argsort(-answer.scores, kind="stable")
+    gold = set(question.gold)
+    right = accuracy if measure_of(question.task) == ACCURACY else exact_match
+    return {
+        "id": question.id,
+        "task": question.task,
+        "prediction": answer.text,
+        "prediction_ids": answer.ids,
+        "log_probability": answer.log_probability,
+        "selected": selected,
+        "ranked": [answer.passages[int(i)].id for i in ranked],
+        "scores": None if answer.scores is None else [float(s) for s in answer.scores],
+        "exact_match": exact_match(answer.text, question.answers) if question.answers else None,
+        "score": right(answer.text, question.answers) if question.answers else None,
+        "recall_at_m": _recall(gold, selected),
+        "recall_at_m_of_retrieval": _recall(gold, [p.id for p in answer.passages[: len(selected)]]),
+    }
+
+
+def judged(
+    reader: Reader,
+    questions: Sequence[Question],
+    memory: Memory,
+    system: str,
+    k: int,
+    m: int | None,
+    show: Show,
+) -> Iterator[list[dict[str, Any]]]:
+    """Batch by batch what `judge` says of each question, with its share of the batch's seconds and multiply-adds."""
+    start = time.perf_counter()
+    for batch in _in_batches(reader, questions, memory, system, k, m, show):
+        now, each = time.perf_counter(), 1 / len(batch)
+        cost = {"seconds": (now - start) * each, "macs": sum(batch[0][1].macs.values()) * each}
+        yield [judge(question, answer) | cost for question, answer in batch]
+        start = time.perf_counter()
+
+
+def summary(rows: Iterable[dict[str, Any]]) -> dict[str, Any]:
+    """Percentages overall (mean over tasks, as in the paper) and by task.
+
+    "score" is exact match or accuracy, whichever a task is judged by. "samples_per_tflop" counts 10^12 multiply-adds
+    of the paper's algorithm, by shapes: all that is computed per question, so not the passages' memory, which was there
+    before. "questions_per_second" is wall time of what this machine did, retrieval by words included. "undecided"
+    counts the questions whose passages all had the same score, though not all were read.
+    """
+    rows = list(rows)
+    by_task: dict[str, list[dict[str, Any]]] = {}
+    for row in rows:
+        by_task.setdefault(row["task"], []).append(row)
+    measures = ("score", "exact_match", "recall_at_m", "recall_at_m_of_retrieval")
+    tasks: dict[str, dict[str, Any]] = {
+        task: {
+            "questions": len(some),
+            "measure": measure_of(task),
+            **{name: _percent([row[name] for row in some]) for name in measures},
+        }
+        for task, some in by_task.items()
+    }
+    overall = {name: _mean([t[name] for t in tasks.values()]) for name in measures}
+    seconds, macs = fsum(row["seconds"] for row in rows), sum(row["macs"] for row in rows)
+    return {
+        "questions": len(rows),
+        **overall,
+        "seconds": seconds,
+        "questions_per_second": len(rows) / seconds if seconds else None,
+        "samples_per_tflop": len(rows) * 1e12 / macs if macs else None,
+        "undecided": sum(undecided(row["scores"], row["selected"]) for row in rows),
+        "tasks": tasks,
+    }
+
+
+def _percent(values: list[float | None]) -> float | None:
+    return _mean([None if v is None else 100.0 * v for v in values])
+
+
+def _mean(values: Iterable[float | None]) -> float | None:
+    known = [v for v in values if v is not None]
+    return fmean(known) if known else None  # exactly rounded, where the bits of `sum` depend on the Python
+
+
+def evaluate(
+    reader: Reader,
+    questions: Sequence[Question],
+    memory: Memory,
+    system: str,
+    k: int,
+    m: int | None,
+    show: Show,
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Answer all questions.
+
+    Args:
+        m: see `Reader.ask`; a question with fewer candidates reads all it has, which `check` can refuse before.
+
+    Returns:
+        The summary, and a line of predictions for each question.
+    """
+    rows = [row for batch in judged(reader, questions, memory, system, k, m, show) for row in batch]
+    return summary(rows), rows

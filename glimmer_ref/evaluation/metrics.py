@@ -1,0 +1,129 @@
+"""How answers and found pages are judged: exact match, F1, accuracy, R-precision, recall, and KILT's scores.
+
+Each function judges one question; a task's figure is the mean over its questions. All are those of KILT's
+evaluation, bit for bit (tests/fixtures/kilt_scores.jsonl was recorded from it).
+
+Args of all:
+    answer: what a model said. Empty, it is wrong, whatever is accepted.
+    accepted: the answers that count as right; empty ones among them do not.
+    found: ids of pages, best first; a page that is there again counts once, where it came first.
+    evidence: for each output of the question, the ids of the pages that prove it together.
+"""
+
+from __future__ import annotations
+
+import re
+import string
+from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
+
+from ..errors import Refused
+
+EXACT_MATCH, ACCURACY = "exact match", "accuracy"
+_BY_ACCURACY = frozenset({"fever", "trex", "zsre", "structured_zeroshot"})  # zsRE's files have the last name
+_ARTICLES = re.compile(r"\b(a|an|the)\b")
+_PUNCTUATION = str.maketrans("", "", string.punctuation)
+
+
+def normalise(answer: str) -> str:
+    """Lower case, no punctuation, no articles, single spaces, in that order.
+
+    Source: the order of SQuAD's and KILT's evaluation, verified there.
+    """
+    return " ".join(_ARTICLES.sub(" ", answer.lower().translate(_PUNCTUATION)).split())
+
+
+def _said(answer: str, accepted: Iterable[str]) -> tuple[str, list[str]]:
+    """Both without the space around them; nothing is accepted where nothing was said."""
+    answer = answer.strip()
+    return answer, [a.strip() for a in accepted if answer and a.strip()]
+
+
+def exact_match(answer: str, accepted: Iterable[str]) -> bool:
+    """Is the answer, normalised, one of the accepted ones? For NQ, TriviaQA, HotPotQA."""
+    answer, right = _said(answer, accepted)
+    return normalise(answer) in map(normalise, right)
+
+
+def f1(answer: str, accepted: Iterable[str]) -> float:
+    """2 precision recall / (precision + recall) of normalised words, for the accepted answer that gives most."""
+    answer, right = _said(answer, accepted)
+    return max((_word_f1(normalise(answer).split(), normalise(a).split()) for a in right), default=0.0)
+
+
+def _word_f1(said: Sequence[str], right: Sequence[str]) -> float:
+    common = (Counter(said) & Counter(right)).total()
+    if not common:
+        return 0.0
+    precision, recall = common / len(said), common / len(right)
+    return 2 * precision * recall / (precision + recall)
+
+
+def accuracy(answer: str, accepted: Iterable[str]) -> bool:
+    """Is the answer, letter for letter, one of the accepted ones? For FEVER, zsRE, T-REx.
+
+    Source: KILT's evaluation does not normalise here, but for the space around an answer.
+    """
+    answer, right = _said(answer, accepted)
+    return answer in right
+
+
+def measure_of(task: str) -> str:
+    """What a task is judged by: accuracy for fact verification and slot filling, exact match for questions.
+
+    Source: the leaderboard of KILT, whose tasks section 4.1 trains and tests on.
+    """
+    return ACCURACY if task in _BY_ACCURACY else EXACT_MATCH
+
+
+def r_precision(found: Iterable[str], evidence: Iterable[Collection[str]]) -> float:
+    """The share of an output's R pages that is among the first R found, for the output that gives most."""
+    pages = list(dict.fromkeys(found))
+    sets = [set(pages_of_one) for pages_of_one in evidence]
+    return max((len(s.intersection(pages[: len(s)])) / len(s) for s in sets if s), default=0.0)
+
+
+def recall_at_k(found: Iterable[str], evidence: Iterable[Collection[str]], k: int) -> float:
+    """The share of the distinct evidence sets that are complete within the first k places.
+
+    A set takes one place, where its last page was found: the places of its other pages close up. A
+    page of several sets takes a place for each. A set without pages is never complete.
+
+    Raises:
+        Refused: k below 1.
+    """
+    if k < 1:
+        raise Refused("recall_at_k: k", "at least 1", str(k))
+    sets = list(dict.fromkeys(map(frozenset, evidence)))
+    left = [set(s) for s in sets]
+    places: list[int | None] = []  # the set that a page is of, or none
+    for page in dict.fromkeys(found):
+        of = [i for i, rest in enumerate(left) if page in rest]
+        for i in of:
+            left[i].remove(page)
+            if i in places:
+                places.remove(i)
+            places.append(i)
+        if not of:
+            places.append(None)
+    complete = [i for i in places[:k] if i is not None and not left[i]]
+    return len(complete) / len(sets) if sets else 0.0
+
+
+def kilt_exact_match(
+    answer: str, accepted: Iterable[str], found: Iterable[str], evidence: Iterable[Collection[str]]
+) -> float:
+    """KILT-EM: exact match where R-precision is 1, else 0."""
+    return float(exact_match(answer, accepted) and r_precision(found, evidence) == 1)
+
+
+def kilt_f1(answer: str, accepted: Iterable[str], found: Iterable[str], evidence: Iterable[Collection[str]]) -> float:
+    """KILT-F1: F1 where R-precision is 1, else 0."""
+    return f1(answer, accepted) if r_precision(found, evidence) == 1 else 0.0
+
+
+def kilt_accuracy(
+    answer: str, accepted: Iterable[str], found: Iterable[str], evidence: Iterable[Collection[str]]
+) -> float:
+    """KILT-AC: accuracy where R-precision is 1, else 0."""
+    return float(accuracy(answer, accepted) and r_precision(found, evidence) == 1)

@@ -1,0 +1,317 @@
+"""Evaluations that are kept: one or several settings of k and m in a folder, which go on where they were stopped."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import astuple, replace
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+
+from .. import __version__
+from ..data.chunks import page_of
+from ..data.inputs import Passage, Question
+from ..data.kilt import prediction, write_predictions
+from ..disk.lock import LOCK, held
+from ..disk.read import open_regular, parse_json, read_json
+from ..disk.write import sweep, temporary_of, write_json
+from ..errors import Refused, brief
+from ..inference.reader import Reader
+from ..memory.manifest import difference, digest_of, weights_digest
+from ..memory.store import Memory
+from ..params.model import leaves
+from ..pictures import picture
+from ..progress import Show
+from .evaluate import judged, summary
+
+RUN, RESULTS, PICTURE = "run.json", "results.json", "sweep.png"
+MOST = 1000
+
+
+class Setting(NamedTuple):
+    """Passages considered, and those that GLIMMER's decoder reads; m is None for systems that read all."""
+
+    k: int
+    m: int | None
+
+    @property
+    def name(self) -> str:
+        """Its file's, without the ending."""
+        return f"k{self.k}" if self.m is None else f"k{self.k}-m{self.m}"
+
+
+def values(text: str) -> list[int]:
+    """Whole numbers: "1,5,10"; "5:40", doubled as long as they stay below 40, and 40; "5:40:5", each so much more.
+
+    Raises:
+        Refused: another form, a number below 1, or more than a thousand.
+    """
+    ranged = ":" in text
+    words = text.split(":" if ranged else ",")
+    whole = all(word.strip().isdecimal() and len(word) < 10 for word in words)
+    if not whole or len(words) > (3 if ranged else MOST):
+        raise Refused("--sweep", "k=V,V,.. or k=FROM:TO or k=FROM:TO:STEP, and the same of m", brief(text))
+    numbers = [int(word) for word in words]
+    if ranged:
+        first, last, *step = numbers
+        if not 1 <= first <= last or step == [0]:
+            raise Refused("--sweep", "FROM at least 1 and at most TO, and STEP above 0", repr(text))
+        if step:
+            return list(range(first, last + 1, step[0]))[: MOST + 1]
+        numbers = [*(first << i for i in range(MOST) if first << i < last), last]
+    if min(numbers) < 1:
+        raise Refused("--sweep", "numbers of at least 1", brief(text))
+    return list(dict.fromkeys(numbers))
+
+
+def settings(axes: Sequence[str], k: int, m: int | None) -> list[Setting]:
+    """Every k with every m that is at most k, of "k=.." and "m=.."; the given ones where an axis is not named.
+
+    Args:
+        m: None for LUMEN and FiD.
+
+    Raises:
+        Refused: another axis or one twice, an axis m where there is none, no m that fits any k, too many settings.
+    """
+    named: dict[str, list[int]] = {}
+    for axis in axes:
+        name, _, text = axis.partition("=")
+        if name not in ("k", "m") or name in named:
+            raise Refused("--sweep", "k=.. and m=.., each at most once", brief(axis))
+        named[name] = values(text)
+    if m is None and "m" in named:
+        raise Refused("--sweep", "k=.. for a system that reads all k passages", "m=..")
+    ms: list[int | None] = [None] if m is None else list(named.get("m", [m]))
+    found = [Setting(k, m) for k in named.get("k", [k]) for m in ms if m is None or m <= k]
+    if not found:
+        raise Refused("--sweep", "some m that is at most some k", " ".join(axes))
+    if len(found) > MOST:
+        raise Refused("--sweep", f"at most {MOST} settings", str(len(found)))
+    return found
+
+
+def facts(
+    reader: Reader, memory: Memory, questions: Sequence[Question], system: str, retrieval: str | None
+) -> dict[str, Any]:
+    """All that decides the lines of a run but k and m: who goes on with them must have the same."""
+    asked = [astuple(q if retrieval is None else replace(q, candidates=())) for q in questions]
+    texts = hashlib.sha256()
+    if "passages_sha256" not in memory.manifest.build:  # in RAM, from a file that nobody has hashed
+        for passage in memory.passages():
+            texts.update(json.dumps(astuple(passage)).encode())
+    return {
+        "glimmer_ref": __version__,
+        "system": system,
+        "precision": reader.precision,
+        "weights": weights_digest(reader.ops, leaves(reader.model)),
+        "tokenizer": reader.tokenizer.digest,
+        "passages": digest_of(memory.manifest.build | {"texts": texts.hexdigest()}),
+        "questions": hashlib.sha256(json.dumps(asked).encode()).hexdigest(),
+        "index": retrieval,
+    }
+
+
+def _check_folder(folder: Path) -> None:
+    """Refuse a folder in which there is anything, but for an evaluation that was begun."""
+    others = [x for x in folder.iterdir() if x.name != LOCK and temporary_of(x.name) != RUN]  # a kill leaves these
+    if others and not (folder / RUN).exists():
+        raise Refused(str(folder), "a new folder, or one of an evaluation", "other files", "name another")
+
+
+def _begin(folder: Path, mine: Mapping[str, Any]) -> None:
+    """Say what the run is of, or find the same said; what a kill has left is swept away."""
+    sweep(folder)
+    path = folder / RUN
+    if not path.exists():
+        write_json(path, mine)
+        return
+    theirs = read_json(path, "the facts of an evaluation")
+    if not isinstance(theirs, dict):
+        raise Refused(str(path), "the facts of an evaluation", "something else", "name another folder")
+    if apart := difference(mine, theirs):
+        raise Refused(str(folder), f"an evaluation with {apart[0]}", apart[1], "name another folder")
+
+
+def _row(raw: bytes, place: str) -> dict[str, Any]:
+    """One whole line of a setting's file."""
+    row = parse_json(raw, place, "a line of an evaluation")
+    if not isinstance(row, dict):
+        raise Refused(place, "a line of an evaluation", "something else", "move the file away")
+    return row
+
+
+def _done(file: IO[bytes], questions: Sequence[Question]) -> list[dict[str, Any]]:
+    """The whole lines there are; what a kill has left of another is cut off."""
+    rows: list[dict[str, Any]] = []
+    end = 0
+    for raw in file:
+        if not raw.endswith(b"\n"):
+            break
+        row = _row(raw, f"{file.name}, line {len(rows) + 1}")
+        if len(rows) >= len(questions) or row.get("id") != questions[len(rows)].id:
+            raise Refused(
+                file.name, "lines in the order of the questions", f"another in line {len(rows) + 1}", "move it"
+            )
+        rows.append(row)
+        end += len(raw)
+    if end < os.fstat(file.fileno()).st_size:
+        file.truncate(end)
+    file.seek(end)
+    return rows
+
+
+def _summary(rows: list[dict[str, Any]], path: Path) -> dict[str, Any]:
+    """`summary` of rows that an earlier run may have written, and somebody else changed."""
+    try:
+        return summary(rows)
+    except (KeyError, TypeError, ValueError, OverflowError):
+        raise Refused(str(path), "lines of an evaluation", "others", "move it away") from None
+
+
+def _line(row: Mapping[str, Any]) -> str:
+    return json.dumps(row, ensure_ascii=False, default=lambda x: x.tolist(), allow_nan=False) + "\n"
+
+
+def _answer(
+    path: Path,
+    reader: Reader,
+    questions: Sequence[Question],
+    memory: Memory,
+    system: str,
+    setting: Setting,
+    show: Show,
+) -> list[dict[str, Any]]:
+    """The lines of one setting: those in its file, and after them those that were missing."""
+    with open(path, "a+b") as file:
+        file.seek(0)
+        rows = _done(file, questions)
+        rest = questions[len(rows) :]
+        for batch in judged(reader, rest, memory, system, *setting, show) if rest else ():
+            file.write("".join(map(_line, batch)).encode())
+            file.flush()
+            rows += batch
+    return rows
+
+
+def run(
+    folder: str | Path,
+    reader: Reader,
+    questions: Sequence[Question],
+    memory: Memory,
+    system: str,
+    some: Sequence[Setting],
+    show: Show,
+    retrieval: str | None = None,
+) -> list[dict[str, Any]]:
+    """Evaluate each setting; a kill loses at most the batch that was at work.
+
+    Args:
+        folder: k25-m5.jsonl for each setting, a line a question; run.json, what they hang on; results.json, written
+            when all settings are done.
+        some: the settings.
+        retrieval: digest of the index that candidates come from, of which more may then be asked for.
+
+    Returns:
+        For each setting {"k", "m"} and `summary`.
+
+    Raises:
+        Refused: a folder of something else, or of another model, memory or questions; one in use; no room. Whole
+            lines stay.
+    """
+    folder, results = Path(folder), []
+    with held(folder, _check_folder):
+        _begin(folder, facts(reader, memory, questions, system, retrieval))
+        for setting in some:
+            path = folder / f"{setting.name}.jsonl"
+            rows = _answer(path, reader, questions, memory, system, setting, show)
+            results.append({**setting._asdict(), **_summary(rows, path)})
+        write_json(folder / RESULTS, {"system": system, "precision": reader.precision, "settings": results})
+    return results
+
+
+def check_kilt(files: Mapping[str, Sequence[Question]], source: Memory | Sequence[Passage]) -> None:
+    """What `kilt_predictions` needs, before the work: files of different names, passages whose pages are known.
+
+    Raises:
+        Refused: two files of one name, or passages that `glimmer-ref chunks` did not cut.
+    """
+    names = [Path(path).name for path in files]
+    if len(set(names)) < len(names):
+        raise Refused(
+            "--kilt", "files of different names", ", ".join(names)[:60], "their predictions would be one file"
+        )
+    asked = [question for some in files.values() for question in some]
+    for id in (id for question in asked for id in question.candidates):
+        page_of(id)
+    if not all(question.candidates for question in asked):
+        for passage in source.passages() if isinstance(source, Memory) else source:
+            page_of(passage.id)
+
+
+def _told(row: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A line of an evaluation as KILT takes it."""
+    ranked = row.get("ranked")
+    if not isinstance(ranked, list) or not all(isinstance(id, str) for id in ranked):
+        raise Refused("a line of an evaluation", "ranked ids", brief(ranked, 40))
+    pages = dict.fromkeys(map(page_of, ranked))
+    return prediction(str(row.get("id")), str(row.get("prediction")), [{"wikipedia_id": page} for page in pages])
+
+
+def kilt_predictions(folder: str | Path, setting: Setting, files: Mapping[str, Sequence[Question]]) -> list[Path]:
+    """A setting's answers as KILT's evaluation takes them, a file for each file of questions: k25-m5.NAME.
+
+    The pages are those of all k passages, the best ranked first.
+
+    Raises:
+        Refused: passages that `glimmer-ref chunks` did not cut, whose pages are not known.
+    """
+    folder, written = Path(folder), []
+    with open_regular(folder / f"{setting.name}.jsonl") as lines:
+        for path, questions in files.items():
+            said = list[Mapping[str, Any]]()
+            for _ in questions:
+                row = _row(next(lines, b""), f"{folder / setting.name}.jsonl, line {len(said) + 1}")
+                said.append(_told(row))
+            written.append(folder / f"{setting.name}.{Path(path).name}")
+            write_predictions(written[-1], said, [q.id for q in questions])
+    return written
+
+
+def draw(results: Sequence[Mapping[str, Any]], system: str, path: str | Path) -> None:
+    """Figure 3's curves of one's own model: score against k and the algorithm's cost, a line for each m.
+
+    Raises:
+        Refused: as `pictures.picture`.
+    """
+    with picture(path, 1, 2, (11, 4.2), dpi=110, sharey=True) as (figure, (axes,)):
+        _curves(axes, results, system)
+        figure.legend(loc="outside lower center", ncols=6, frameon=False)
+
+
+def _curves(axes: Any, results: Sequence[Mapping[str, Any]], system: str) -> None:
+    from matplotlib import colormaps
+
+    ms = sorted({r["m"] for r in results}, key=lambda m: m or 0)
+    for number, m in enumerate(ms):
+        line = sorted((r for r in results if r["m"] == m and r["score"] is not None), key=lambda r: r["k"])
+        style = {"marker": "os^Dv<>"[number % 7], "color": colormaps["viridis"](number / len(ms)), "markersize": 5}
+        name = system if m is None else f"m = {m}"
+        axes[0].plot([r["k"] for r in line], [r["score"] for r in line], label=name, **style)
+        axes[1].plot([r["samples_per_tflop"] for r in line], [r["score"] for r in line], **style)
+        for r in line if len(results) <= 12 else ():
+            place = (r["samples_per_tflop"], r["score"])
+            axes[1].annotate(f"k={r['k']}", place, xytext=(4, -10), textcoords="offset points", fontsize=8)
+    axes[0].set_xlabel("k, passages retrieved")
+    axes[0].set_ylabel("score, mean of tasks (%)")
+    axes[1].set_xlabel("questions per 10¹² multiply-adds")
+    axes[1].set_xscale("log")
+    axes[1].margins(x=0.12)
+    for ticks in (axes[1].xaxis.set_major_formatter, axes[1].xaxis.set_minor_formatter):
+        ticks(lambda x, _: f"{x:,.5g}")
+    axes[1].tick_params(axis="x", which="both", rotation=30)
+    ks = sorted({r["k"] for r in results})
+    axes[0].set_xticks(ks if len(ks) <= 12 else ks[:: -(-len(ks) // 12)])
+    for each in axes:
+        each.grid(alpha=0.3)

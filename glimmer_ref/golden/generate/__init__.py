@@ -1,0 +1,1 @@
+"""How the golden cases are made: for this project's maintainers only."""

@@ -1,0 +1,283 @@
+"""Mistakes that people make, each as one operation or one stage told wrongly."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from ...ops import Listener, Ops, Spans
+from ...paper import fid, glimmer, lumen
+from ...paper.t5 import encode, relative_buckets
+from ...params.model import Model
+from ...ragged import Array, Ints, States, Tokens, offsets, places
+from ..case import Case
+from .run_case import Arrays
+
+Wrong = dict[str, Callable[..., Any]]
+
+
+class Instead(Listener):
+    """Some operations told wrongly: `wrong[name](here, *its arguments)` in place of the operation."""
+
+    elementary = True
+
+    def __init__(self, ops: Ops, case: Case, model: Model, named: Arrays, wrong: Wrong) -> None:
+        self.case, self.model, self.named, self.wrong = case, model, named, wrong
+        super().__init__(ops)
+
+    def hear(self, name: str, operation: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+        return self.wrong[name](self, *args) if name in self.wrong else operation(*args)
+
+    def mark(self, name: str, x: Array, lengths: Ints | None = None) -> Array:
+        return self.hear("mark", self.ops.mark, (name, x, lengths))
+
+    @property
+    def backward(self) -> dict[str, Callable[..., Any]]:
+        told = {name.removesuffix("_backward"): f for name, f in self.wrong.items() if name.endswith("_backward")}
+        return self.ops.backward | {name: partial(function, self) for name, function in told.items()}
+
+    def buckets(self, reach: int, bidirectional: bool) -> Ints:
+        """The bucket of every distance up to `reach` either way."""
+        t5 = self.model.config.t5
+        sizes = t5.relative_attention_num_buckets, t5.relative_attention_max_distance
+        return relative_buckets(np.arange(-reach, reach + 1), bidirectional, *sizes)
+
+
+# Attention, whose arguments are q, k, v, bias, spans, heads, causal.
+
+
+def divided(here: Instead, q: Array, *rest: Any) -> Array:
+    heads = rest[4]
+    return here.ops.attention(q / math.sqrt(q.shape[1] // heads), *rest)
+
+
+def bias_reversed(here: Instead, q: Array, k: Array, v: Array, bias: Array | None, *rest: Any) -> Array:
+    return here.ops.attention(q, k, v, None if bias is None else bias[::-1], *rest)
+
+
+def bias_in_first_layers(here: Instead, q: Array, k: Array, v: Array, bias: Array | None, *rest: Any) -> Array:
+    return here.ops.attention(q, k, v, None if re.search(r"layer_[1-9]", here.path) else bias, *rest)
+
+
+def bias_across(here: Instead, q: Array, k: Array, v: Array, bias: Array | None, spans: Spans, *rest: Any) -> Array:
+    if bias is None and "cross_attention" in here.path:
+        reach = int(max(spans.query_positions.max(), spans.key_positions.max()))
+        bias = here.model.decoder.relative_attention_bias[here.buckets(reach, False)]
+    return here.ops.attention(q, k, v, bias, spans, *rest)
+
+
+def not_causal(
+    here: Instead, q: Array, k: Array, v: Array, bias: Array | None, spans: Spans, heads: int, causal: bool, *_: Any
+) -> Array:
+    return here.ops.attention(q, k, v, bias, spans, heads, causal=False)
+
+
+def with_padding(
+    here: Instead, q: Array, k: Array, v: Array, bias: Array | None, spans: Spans, heads: int, causal: bool, *_: Any
+) -> Array:
+    """Keys and values padded with zeros to the longest sequence, and no mask."""
+    if causal:
+        return here.ops.attention(q, k, v, bias, spans, heads, causal)
+    longest, far = int(spans.key_lengths.max()), int(spans.key_positions.max())
+
+    def padded(x: Array, beyond: Callable[[Array, int], Array]) -> Array:
+        parts = np.split(x, offsets(spans.key_lengths)[1:-1])
+        return np.concatenate([part for x in parts for part in (x, beyond(x, longest - len(x)))])
+
+    def zeros(x: Array, n: int) -> Array:
+        return np.zeros((n, x.shape[1]), x.dtype)
+
+    at = padded(spans.key_positions, lambda x, n: np.minimum(x[-1] + 1 + np.arange(n), far))
+    wide = spans._replace(key_lengths=np.full_like(spans.key_lengths, longest), key_positions=at)
+    return here.ops.attention(q, padded(k, zeros), padded(v, zeros), bias, wide, heads, causal)
+
+
+def places_restarted(
+    here: Instead, q: Array, k: Array, v: Array, bias: Array | None, spans: Spans, *rest: Any
+) -> Array:
+    if re.match(r"live|reranker|encoder\.", here.path):
+        begin = here.case.config.passage_offset or here.case.question
+        at = np.where(spans.key_positions >= begin, spans.key_positions - begin, spans.key_positions)
+        spans = spans._replace(query_positions=at, key_positions=at)
+    return here.ops.attention(q, k, v, bias, spans, *rest)
+
+
+# The other operations of a layer.
+
+
+def encoders_buckets(here: Instead, table: Array, ids: Ints) -> Array:
+    mine = here.path.startswith("decoder.") and len(table) == here.model.config.t5.relative_attention_num_buckets
+    return here.ops.embed(table, here.buckets(len(ids) // 2, True) if mine else ids)
+
+
+def embedding_scaled(here: Instead, table: Array, ids: Ints) -> Array:
+    words = len(table) == here.model.config.t5.vocab_size
+    return here.ops.embed(table, ids) * (math.sqrt(table.shape[1]) if words else 1.0)
+
+
+def unshifted(here: Instead, table: Array, ids: Ints) -> Array:
+    words = here.path == "decoder." and len(table) == here.model.config.t5.vocab_size
+    return here.ops.embed(table, here.named["target"] if words else ids)
+
+
+def exact_gelu(here: Instead, a: Array, b: Array) -> Array:
+    erf = np.frompyfunc(math.erf, 1, 1)(a / math.sqrt(2)).astype(a.dtype)
+    return a / 2 * (1 + erf) * b
+
+
+def gate_and_value_swapped(here: Instead, a: Array, b: Array) -> Array:
+    return here.ops.gated_gelu(b, a)
+
+
+def larger_eps(here: Instead, x: Array, gain: Array, eps: float, *rest: Any) -> Array:
+    return here.ops.rms_norm(x, gain, 1e-5, *rest)
+
+
+def eps_outside(here: Instead, x: Array, gain: Array, eps: float, *_: Any) -> Array:
+    return x / (np.sqrt(np.mean(x * x, axis=1, keepdims=True)) + eps) * gain
+
+
+def mean_subtracted(here: Instead, x: Array, *rest: Any) -> Array:
+    return here.ops.rms_norm(x - x.mean(axis=1, keepdims=True), *rest)
+
+
+def gain_plus_one(here: Instead, x: Array, gain: Array, *rest: Any) -> Array:
+    return here.ops.rms_norm(x, 1 + gain, *rest)
+
+
+def unnormed(gain: Callable[[Model], Array], *paths: str) -> Wrong:
+    """Leaves out the norms that have one gain, at places that begin with one of `paths`."""
+
+    def skipped(here: Instead, x: Array, g: Array, *rest: Any) -> Array:
+        mine = g is gain(here.model) and here.path.startswith(paths)
+        return np.array(x) if mine else here.ops.rms_norm(x, g, *rest)
+
+    return {"rms_norm": skipped}
+
+
+def averaged(here: Instead, logits: Array, targets: Ints, lengths: Ints) -> Array:
+    return here.ops.log_likelihood(logits, targets, lengths) / lengths
+
+
+# The other direction, whose first argument is the result's cotangent.
+
+
+def overwritten(here: Instead, dy: Array, table: Array, ids: Ints) -> tuple[Array]:
+    dtable = np.zeros_like(table)
+    dtable[ids] = dy
+    return (dtable,)
+
+
+def constant_norm(here: Instead, dy: Array, x: Array, gain: Array, eps: float, *rest: Any) -> tuple[Array, Array]:
+    return dy * gain / np.sqrt(np.mean(x * x, axis=-1, keepdims=True) + eps), here.ops.backward["rms_norm"](
+        dy, x, gain, eps, *rest
+    )[1]
+
+
+def last_argmax(here: Instead, x: Array) -> Ints:
+    return x.shape[1] - 1 - np.argmax(x[:, ::-1], axis=1)
+
+
+# Ranking.
+
+
+def last(here: Instead, x: Array, lengths: Ints) -> Array:
+    return x[offsets(lengths)[1:] - 1]
+
+
+def mean(here: Instead, x: Array, lengths: Ints) -> Array:
+    return here.ops.mean(x, lengths)
+
+
+def first(here: Instead, x: Array, lengths: Ints) -> Array:
+    return here.ops.first(x, lengths)
+
+
+def ranked(order_of: Callable[[np.ndarray, int], np.ndarray]) -> Wrong:
+    """Reads the passages that `order_of(scores, m)` puts first, while the scores are told as they are."""
+
+    def mark(here: Instead, name: str, x: Array, lengths: Ints | None = None) -> Array:
+        x = here.ops.mark(name, x, lengths)
+        if name != "scores":
+            return x
+        order = order_of(np.asarray(x), here.case.m)
+        places_in_it = np.empty_like(x)
+        places_in_it[order] = np.arange(len(order))
+        return -places_in_it
+
+    return {"mark": mark}
+
+
+def best_first(scores: np.ndarray, m: int) -> np.ndarray:
+    return np.argsort(-scores, kind="stable")
+
+
+def as_passages_come(scores: np.ndarray, m: int) -> np.ndarray:
+    order = best_first(scores, m)
+    return np.concatenate([np.sort(order[:m]), order[m:]])
+
+
+def ties_to_the_higher(scores: np.ndarray, m: int) -> np.ndarray:
+    return np.argsort(scores, kind="stable")[::-1]
+
+
+# Stages.
+
+
+def passage_before_question(here: Instead, x: Array, x_lengths: Ints, y: Array, y_lengths: Ints) -> Array:
+    if here.path or len(x_lengths) == 1:  # a decoder's cache, and the decoder's own question
+        return here.ops.join(x, x_lengths, y, y_lengths)
+    return here.ops.join(y, y_lengths, x, x_lengths)
+
+
+def normed_memory(ops: Ops, model: Model, question: Tokens, passages: Tokens) -> States:
+    here = ops.at("memory")
+    x = States(ops.embed(model.embedding, passages.ids), passages.lengths, places(passages.lengths))
+    x = fid.final_norm(here, model, encode(here, model.config.t5, model.memory, x))
+    here.mark("out", x.states, x.lengths)
+    return x
+
+
+def memory_of_pairs(ops: Ops, model: Model, question: Tokens, passages: Tokens) -> States:
+    """Each passage encoded behind the question, as in FiD, and the passage's tokens taken from that."""
+    here, counts = ops.at("memory"), np.array([len(passages)])
+    both, at = fid.pair_tokens(model, question, passages, counts)
+    x = encode(here, model.config.t5, model.memory, States(ops.embed(model.embedding, both.ids), both.lengths, at))
+    begins = offsets(both.lengths)[:-1] + question.lengths[0] - offsets(passages.lengths)[:-1]
+    states = x.states[np.arange(len(passages.ids)) + np.repeat(begins, passages.lengths)]
+    here.mark("out", states, passages.lengths)
+    return States(states, passages.lengths, places(passages.lengths))
+
+
+def no_question(ops: Ops, model: Model, question: Tokens, passages: Any, counts: Ints, m: int) -> Any:
+    """The passages go on alone: [MemEnc(P_i)] for [MemEnc(Q); MemEnc(P_i)]."""
+    none = np.zeros(len(counts), np.int64)
+    if isinstance(passages, Tokens):
+        memory = fid.fid(ops, model, Tokens(question.ids[:0], none), passages, counts)
+        return glimmer.Read(memory, None, [])
+    q = lumen.encode_question(ops, model, question)
+    pairs = lumen.join(ops, model, States(q.states[:0], none, q.positions[:0]), passages, counts)
+    return ranked_pairs(ops, model, q, pairs, pairs, counts, m)
+
+
+def live_b_on_pairs(ops: Ops, model: Model, question: Tokens, passages: States, counts: Ints, m: int) -> Any:
+    """The selected H_i go on, not the selected H'_i."""
+    q = lumen.encode_question(ops, model, question)
+    pairs = lumen.join(ops, model, q, passages, counts)
+    return ranked_pairs(ops, model, q, pairs, None, counts, m)
+
+
+def ranked_pairs(
+    ops: Ops, model: Model, q: States, pairs: States, ranked: States | None, counts: Ints, m: int
+) -> glimmer.Read:
+    """GLIMMER from its pairs on; without `ranked`, live-B reads what live-A read."""
+    after = glimmer.live_a(ops.at("live_a"), model, pairs)
+    scores, selected = glimmer.select(ops, [glimmer.score(ops.at("score"), model, after)], m, counts)
+    going_on = glimmer.take(ops, [pairs if ranked is None else after], selected, counts)
+    best = glimmer.live_b(ops.at("live_b"), model, going_on)
+    return glimmer.Read(lumen.decoder_memory(ops, model, q, best, np.full(len(counts), m)), scores, selected)

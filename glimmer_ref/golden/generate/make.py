@@ -1,0 +1,306 @@
+"""Makes the golden cases: expected tensors from the float64 oracle, tolerances from measured drift."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ... import __version__
+from ...disk.write import write_text
+from ...errors import Refused
+from ...ops import bind
+from ...params.safetensors_io import Stored, write_tensors
+from ...ragged import bfloat16
+from ...terminal import say
+from .. import case as cases
+from ..case import Case
+from ..cases import CASES
+from ..check import FORMAT, FORMAT_VERSION, PRECISIONS, errors
+from . import operations, run_case
+from . import tolerances as drift
+from .mutations import TABLE as MUTANTS
+from .run_case import Arrays
+
+LICENCE = "CC0-1.0 for the files of this folder"
+STEPS = r"decoder\.step_\d+\.logits"
+ALL = r"(?!.*\.probs\.).*"
+APART = 100  # tolerances of float32 that lie between what is chosen and what is not
+FEWEST_TOKENS, FEWEST_WORDS = 24, 8
+SYMBOLS = (
+    (r".*attention\.k", "n W_k"),
+    (r".*attention\.v", "n W_v"),
+    (r".*attention\.q", "n W_q"),
+    (r".*cross_attention\.mixed", "softmax(q k^T) v"),
+    (r".*attention\.mixed", "softmax(q k^T + B) v"),
+    (r".*attention\.out", "x + mixed W_o"),
+    (r".*feed_forward\.hidden", "gelu(n W_i0) * (n W_i1), or relu(n W_i0)"),
+    (r".*feed_forward\.out", "x + hidden W_o"),
+    (r"cross\..*\.k", "memory W_k"),
+    (r"cross\..*\.v", "memory W_v"),
+    (r"question\.out", "MemEnc(Q)"),
+    (r"memory\.out", "MemEnc(Passage_i)"),
+    (r"pairs", "H_i"),
+    (r"live_a\.out", "H'_i"),
+    (r"scores", "Score(H'_i)"),
+    (r"selected|top_m\.selected", "the passages of R_1 .. R_m"),
+    (r"live_b\.out", "LiveEncB(R_j)"),
+    (r"live\.out", "LiveEnc(H_i)"),
+    (r"encoder\.out", "Enc(Q; Passage_i)"),
+    (r"decoder\.memory", "[Q; pair_1; ..]"),
+    (r"decoder\.(step_\d+\.)?logits", "norm(x) W_head"),
+    (r"decoder\.log_likelihood", "log p(target)"),
+    (r"decoder\.ids", "argmax, step by step"),
+    (r"log_p_lm", "log p_LM(Answer | Passage_k, Q)"),
+    (r"loss\.lm", "-log p(target) / t"),
+    (r"loss\.pdist", "KL(p_rank, p_LM)"),
+    (r"gradient\..*", "d(loss.lm + loss.pdist)"),
+)
+
+
+def names_of(arrays: Arrays) -> list[str]:
+    """The tensors among a run's arrays, without the lengths that stand beside them."""
+    return [name for name in arrays if not (name.endswith(".lengths") and name.removesuffix(".lengths") in arrays)]
+
+
+def held(case: Case, arrays: Arrays) -> Arrays:
+    """Those that the case holds, their lengths with them."""
+    wanted = re.compile("|".join(case.holds)).fullmatch
+    return {name: x for name, x in arrays.items() if wanted(name.removesuffix(".lengths"))}
+
+
+def gap_of_scores(scores: np.ndarray, m: int) -> float:
+    """Least distance between neighbours among the best m + 1, as a share of the largest score."""
+    ranked = np.sort(scores)[::-1][: m + 1]
+    return float(-np.diff(ranked).max(initial=-math.inf) / np.abs(scores).max())
+
+
+def gap_of_steps(arrays: Arrays, steps: Iterable[str]) -> float:
+    """Least distance between the best two logits of any greedy step, as a share of the step's largest."""
+    logits = np.concatenate([arrays[name] for name in steps])
+    best = np.sort(logits, axis=1)[:, -2:]
+    return float(((best[:, 1] - best[:, 0]) / np.abs(logits).max(axis=1)).min())
+
+
+def ties(case: Case) -> bool:
+    """Do all scores tie by the case's own design?"""
+    return case.config.num_rerank_layers == 0 and case.config.pool == "first"
+
+
+def insist(case: Case, true: bool, expected: str, got: Any) -> None:
+    """Refuses a case that could not tell right from wrong."""
+    if not true:
+        raise Refused(f"golden case {case.name}", expected, str(got), "another seed or other sizes")
+
+
+def judge(case: Case, truth: Arrays) -> None:
+    """Holds a case against what makes it worth having, but for margins."""
+    lengths = case.passages
+    insist(case, case.kind == "ops" or len(set(lengths)) == len(lengths), "sequences of different length", lengths)
+    if "selected" in truth:
+        chosen = list(truth["selected"])
+        if ties(case):
+            insist(case, len(set(truth["scores"])) == 1, "scores that tie exactly", truth["scores"])
+        else:
+            insist(case, chosen != sorted(chosen), "a selection that is not ascending", chosen)
+    if case.decodes:
+        fewest, words = truth["decoder.ids.lengths"].min(), len(set(truth["decoder.ids"]))
+        insist(case, fewest >= FEWEST_TOKENS, f"answers of {FEWEST_TOKENS} tokens", fewest)
+        insist(case, words >= FEWEST_WORDS, f"{FEWEST_WORDS} different tokens in the answers", words)
+
+
+def measure(case: Case, weights: Arrays, named: Arrays, truth: Arrays) -> dict[str, dict[str, tuple[float, float]]]:
+    """Tolerances (NMSE, scaled maximum) by tensor and precision: the worst of the honest runs, with the margin.
+
+    A coarser precision is never held to less than a finer one.
+
+    Raises:
+        Refused: an honest run chooses another passage or token.
+    """
+    floats = [name for name in names_of(truth) if truth[name].dtype.kind == "f"]
+    worst = {name: (0.0, 0.0) for name in floats}
+    result: dict[str, dict[str, tuple[float, float]]] = {name: {} for name in floats}
+    for precision in PRECISIONS:
+        for ops, dtype in (run for run in drift.honest_runs(precision) if run_case.can_run(run[0], case)):
+            got = run_case.run(ops, case, cases.model(case, weights, dtype), named, only="|".join((*case.holds, STEPS)))
+            for name in names_of(truth):
+                if name not in worst:
+                    insist(case, np.array_equal(got[name], truth[name]), f"{name} alike in {precision}", got[name])
+            for name in floats:
+                pair = zip(worst[name], errors(got[name], truth[name]), strict=True)
+                worst[name] = tuple(max(a, b) for a, b in pair)  # type: ignore[assignment]
+        least = drift.at_least(precision)
+        for name, (nmse, most) in worst.items():
+            tolerance = max(drift.MARGIN**2 * nmse, least[0]), max(drift.MARGIN * most, least[1])
+            result[name][precision] = rounded_up(tolerance[0]), rounded_up(tolerance[1])
+    return result
+
+
+def rounded_up(x: float) -> float:
+    """Two digits, so that a tolerance can be read."""
+    step = 10.0 ** (math.floor(math.log10(x)) - 1)
+    return float(f"{math.ceil(x / step) * step:.1e}")
+
+
+def margins(case: Case, truth: Arrays, tolerances: Mapping[str, Any]) -> dict[str, float]:
+    """How far what is chosen lies from what is not, by tensor.
+
+    Raises:
+        Refused: not over 100 tolerances of float32.
+    """
+    result = {}
+    if "selected" in truth and not ties(case):
+        result["selected"] = gap_of_scores(truth["scores"], case.m)
+        allowed = tolerances["scores"]["float32"][1]
+        insist(case, result["selected"] > APART * allowed, f"scores {APART} tolerances apart", result["selected"])
+    if "decoder.ids" in truth:
+        steps = [name for name in names_of(truth) if re.fullmatch(STEPS, name)]
+        result["decoder.ids"] = gap_of_steps(truth, steps)
+        allowed = max(tolerances[name]["float32"][1] for name in steps)
+        insist(case, result["decoder.ids"] > APART * allowed, f"logits {APART} tolerances apart", result["decoder.ids"])
+    return result
+
+
+def differs(got: Arrays, truth: Arrays, tolerances: Mapping[str, Any], precision: str = "float32") -> dict[str, float]:
+    """NMSE of the tensors that are wrong, in forward order; infinite where the shape is."""
+    result = {}
+    for name in (name for name in names_of(truth) if name in got):
+        if got[name].shape != truth[name].shape:
+            result[name] = math.inf
+            continue
+        error = errors(got[name], truth[name])
+        limit = tolerances[name][precision] if name in tolerances else (0.0, 0.0)
+        if error[0] > limit[0] or error[1] > limit[1]:
+            result[name] = error[0]
+    return result
+
+
+def mistakes(case: Case, weights: Arrays, named: Arrays, truth: Arrays, tolerances: Mapping[str, Any]) -> list[Any]:
+    """The signature of every known mistake that shows in this case."""
+    result, numpy, model = [], bind("numpy"), cases.model(case, weights)
+    for mutant in MUTANTS:
+        if not mutant.seen(case):
+            continue
+        wrong = differs(mutant.run(numpy, case, model, named), truth, tolerances)
+        insist(case, bool(wrong), f"a difference by {mutant.name}", "none")
+        sizes = {name: round(math.log10(nmse), 1) for name, nmse in wrong.items() if 0 < nmse < math.inf}
+        first = dict(list(sizes.items())[:MOST_ERRORS])
+        result.append({"name": mutant.name, "says": mutant.says, "first": next(iter(wrong)), "errors": first})
+    return result
+
+
+MOST_BYTES = 300_000
+MOST_ERRORS = 8  # that many tensors tell mistakes apart
+
+
+def decisions() -> dict[str, str]:
+    """D1 .. and their sentences, from PAPER.md."""
+    text = (files("glimmer_ref") / "PAPER.md").read_text(encoding="utf-8")
+    return dict(re.findall(r"^\| (D\d+) \| (.+?) \|", text, re.MULTILINE))
+
+
+def entries(case: Case, truth: Arrays, tolerances: Mapping[str, Any], gaps: Mapping[str, float]) -> list[Any]:
+    """What case.json says of every tensor, in forward order."""
+    result = []
+    for name in names_of(truth):
+        x = truth[name]
+        allowed = {p: {"nmse": t[0], "max": t[1]} for p, t in tolerances[name].items()} if name in tolerances else None
+        entry = {
+            "name": name,
+            "symbol": next((symbol for pattern, symbol in SYMBOLS if re.fullmatch(pattern, name)), ""),
+            "shape": list(x.shape),
+            "dtype": str(x.dtype),
+            "ragged": f"{name}.lengths" in truth,
+            "scale": float(np.abs(x).max()),
+            "margin": float(f"{gaps[name]:.2g}") if name in gaps else None,
+            "tolerance": allowed,
+        }
+        result.append(entry)
+    return result
+
+
+def about(case: Case, tensors: list[Any], wrong: list[Any], written: Mapping[str, Path]) -> dict[str, Any]:
+    """case.json."""
+    sentences = decisions()
+    result = {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "case": case.name,
+        "licence": LICENCE,
+        "pins": case.pins,
+        "kind": case.kind,
+        "system": case.system,
+        "k": case.k,
+        "m": case.m,
+        "config": case.config.to_json(),
+        "seed": case.seed,
+        "decisions": {d: sentences[d] for d in case.decisions},
+        "made_with": {"glimmer_ref": __version__, "numpy": np.__version__},
+        "files": {
+            name: {"sha256": hashlib.sha256(path.read_bytes()).hexdigest(), "bytes": path.stat().st_size}
+            for name, path in written.items()
+        },
+        "tensors": tensors,
+        "mistakes": wrong,
+    }
+    if case.refusals:
+        result["refusals"] = list(case.refusals)
+    if case.kind == "ops":
+        result["operations"] = {name: each._asdict() for name, each in operations.TABLE.items()}
+    return result
+
+
+def build(case: Case, folder: Path) -> None:
+    """Write one case, or refuse it.
+
+    Raises:
+        Refused: a case that could not tell right from wrong, or one that honest runs fail.
+    """
+    weights, named = cases.weights(case), cases.inputs(case)
+    everything = run_case.run(
+        bind("numpy"), case, cases.model(case, weights), named, only="|".join((*case.holds, STEPS))
+    )
+    judge(case, everything)
+    tolerances = measure(case, weights, named, everything)
+    gaps = margins(case, everything, tolerances)
+    truth = held(case, everything)
+    wrong = mistakes(case, weights, named, truth, tolerances) if case.kind != "refuse" else []
+    tensors = entries(case, truth, tolerances, gaps)
+    folder.mkdir(parents=True, exist_ok=True)
+    parts: dict[str, Mapping[str, Any]] = {"inputs": named, "weights": packed(case, weights), "expected": truth}
+    written = {f"{part}.safetensors": folder / f"{part}.safetensors" for part in parts}
+    for part, arrays in parts.items():
+        write_tensors(written[f"{part}.safetensors"], arrays)
+    text = json.dumps(
+        about(case, tensors, wrong, written), indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False
+    )
+    write_text(folder / "case.json", text + "\n")
+    size = sum(path.stat().st_size for path in folder.iterdir())
+    insist(case, size < MOST_BYTES, f"fewer than {MOST_BYTES} bytes", size)
+
+
+def packed(case: Case, weights: Arrays) -> Mapping[str, Any]:
+    """The weights as they lie in the file."""
+    return {name: Stored("BF16", bfloat16(x)) for name, x in weights.items()} if case.stored == "BF16" else weights
+
+
+def make(names: Sequence[str], folder: Path, show: Callable[[str], Any] = say) -> None:
+    """Write the cases of these names, or all, each into a folder of its name.
+
+    Raises:
+        Refused: an unknown name, or a case that could not tell right from wrong.
+    """
+    unknown = [name for name in names if name not in CASES]
+    if unknown:
+        raise Refused("golden case", f"one of {', '.join(CASES)}", ", ".join(unknown))
+    for name in names or CASES:
+        build(CASES[name], Path(folder) / name)
+        size = sum(path.stat().st_size for path in (Path(folder) / name).iterdir())
+        show(f"{name}: {size} bytes")

@@ -1,0 +1,159 @@
+"""The golden case of single operations: what each is given, and what must come out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ...config import T5Config
+from ...ops import Ops, Spans
+from ...paper.glimmer import select
+from ...paper.t5 import position_bias, relative_buckets
+from ...ragged import Array, places
+from . import rng
+
+
+class Operation(NamedTuple):
+    """One operation of the case.
+
+    Args:
+        gives: the tensors that it must give.
+        takes: the tensors of the inputs that it reads.
+        parameters: its numbers.
+        equation: what it computes.
+    """
+
+    gives: tuple[str, ...]
+    takes: tuple[str, ...]
+    parameters: dict[str, Any]
+    equation: str
+
+
+EPS, HEADS, M = 1e-6, 3, 3
+LENGTHS, KEYS = (5, 1, 150), (4, 9, 2)
+BIAS = "table[bucket(j - i)] of the tokens' places"
+TABLE = {
+    "relative_buckets.encoder": Operation(
+        ("relative_buckets.encoder",),
+        ("distances",),
+        {"bidirectional": True, "num_buckets": 32, "max_distance": 128},
+        "the bucket of each distance (key position - query position) in an encoder",
+    ),
+    "relative_buckets.decoder": Operation(
+        ("relative_buckets.decoder",),
+        ("distances",),
+        {"bidirectional": False, "num_buckets": 32, "max_distance": 128},
+        "the same in a decoder, which uses all buckets for keys behind",
+    ),
+    "rms_norm": Operation(
+        ("rms_norm.out",), ("rms_norm.x", "rms_norm.gain"), {"eps": EPS}, "x / sqrt(mean(x^2) + eps) * gain, by rows"
+    ),
+    "gated_gelu": Operation(
+        ("gated_gelu.out",),
+        ("gated_gelu.a", "gated_gelu.b"),
+        {},
+        "a/2 (1 + tanh(sqrt(2/pi) (a + 0.044715 a^3))) * b",
+    ),
+    "relu": Operation(("relu.out",), ("gated_gelu.a",), {}, "max(a, 0)"),
+    "linear": Operation(("linear.out",), ("linear.x", "linear.w"), {}, "x w"),
+    "encoder_attention": Operation(
+        ("encoder_attention.out",),
+        ("attention.q", "attention.k", "attention.v", "attention.table"),
+        {"heads": HEADS, "bidirectional": True, "causal": False, "lengths": list(LENGTHS)},
+        f"softmax_j(q_i k_j + {BIAS}) v_j in each sequence and head; nothing is divided by sqrt(c)",
+    ),
+    "decoder_attention": Operation(
+        ("decoder_attention.out",),
+        ("attention.q", "attention.k", "attention.v", "attention.table"),
+        {"heads": HEADS, "bidirectional": False, "causal": True, "lengths": list(LENGTHS)},
+        f"softmax over j <= i of (q_i k_j + {BIAS}), times v_j",
+    ),
+    "cross_attention": Operation(
+        ("cross_attention.out",),
+        ("attention.q", "cross_attention.k", "cross_attention.v"),
+        {"heads": HEADS, "query_lengths": list(LENGTHS), "key_lengths": list(KEYS)},
+        "softmax_j(q_i k_j) v_j, no bias, every key of the query's own memory",
+    ),
+    "first": Operation(("first.out",), ("rms_norm.x",), {"lengths": [4, 1, 7]}, "first row of each sequence"),
+    "mean": Operation(("mean.out",), ("rms_norm.x",), {"lengths": [4, 1, 7]}, "mean of each sequence's rows"),
+    "top_m": Operation(
+        ("top_m.selected",),
+        ("top_m.scores",),
+        {"m": M},
+        "places of the m largest, the largest first; of equal ones the lower place first",
+    ),
+    "argmax": Operation(
+        ("argmax.out",), ("argmax.logits",), {}, "place of each row's largest, the lowest of equal ones"
+    ),
+    "log_likelihood": Operation(
+        ("log_likelihood.out",),
+        ("log_likelihood.logits", "log_likelihood.targets"),
+        {"lengths": [24, 3]},
+        "sum over a sequence's tokens of log softmax(logits)[target]",
+    ),
+}
+
+
+def inputs(seed: int) -> dict[str, np.ndarray]:
+    """What the operations are given: rows of tiny norm, GELU where its forms differ, far keys, exact ties."""
+
+    def bell(name: str, *shape: int) -> np.ndarray:
+        return rng.bell(seed, name, shape).astype(np.float32)
+
+    n, keys = sum(LENGTHS), sum(KEYS)
+    tiny = (2.0 ** -np.arange(12, dtype=np.float64))[:, None].astype(np.float32)
+    logits = rng.whole(seed, "argmax.logits", 9 * 8, 0, 4).reshape(9, 8).astype(np.float32)
+    return {
+        "distances": np.arange(-300, 301, dtype=np.int64),
+        "rms_norm.x": bell("rms_norm.x", 12, 16) * tiny,
+        "rms_norm.gain": 1 + bell("rms_norm.gain", 16) / 4,
+        "gated_gelu.a": np.linspace(-4, 4, 12 * 20, dtype=np.float64).reshape(12, 20).astype(np.float32),
+        "gated_gelu.b": bell("gated_gelu.b", 12, 20),
+        "linear.x": bell("linear.x", 7, 16),
+        "linear.w": bell("linear.w", 16, 15) / 4,
+        "attention.q": bell("attention.q", n, 15) / 2,
+        "attention.k": bell("attention.k", n, 15),
+        "attention.v": bell("attention.v", n, 15),
+        "attention.table": bell("attention.table", 32, HEADS),
+        "cross_attention.k": bell("cross_attention.k", keys, 15),
+        "cross_attention.v": bell("cross_attention.v", keys, 15),
+        "top_m.scores": np.array([0.5, 2.0, -1.0, 2.0, 3.0, 2.0, 0.5], np.float32),
+        "argmax.logits": logits,
+        "log_likelihood.logits": bell("log_likelihood.logits", 27, 41) * 2,
+        "log_likelihood.targets": rng.whole(seed, "log_likelihood.targets", 27, 0, 41),
+    }
+
+
+def go(ops: Ops, t5: T5Config, named: Mapping[str, np.ndarray], dtype: str) -> None:
+    """Every operation once, in the order of the table, marking what it gives."""
+    x = {name: ops.put(a.astype(dtype)) if a.dtype.kind == "f" else a for name, a in named.items()}
+    for name, both in (("encoder", True), ("decoder", False)):
+        ops.mark(f"relative_buckets.{name}", relative_buckets(named["distances"], both, 32, 128))
+    ops.mark("rms_norm.out", ops.rms_norm(x["rms_norm.x"], x["rms_norm.gain"], EPS))
+    ops.mark("gated_gelu.out", ops.gated_gelu(x["gated_gelu.a"], x["gated_gelu.b"]))
+    ops.mark("relu.out", ops.relu(x["gated_gelu.a"]))
+    ops.mark("linear.out", ops.linear(x["linear.x"], x["linear.w"]))
+    attentions(ops, t5, x)
+    three = np.array([4, 1, 7])
+    ops.mark("first.out", ops.first(x["rms_norm.x"], three))
+    ops.mark("mean.out", ops.mean(x["rms_norm.x"], three))
+    select(ops.at("top_m"), [x["top_m.scores"]], M, np.array([7]))
+    ops.mark("argmax.out", ops.argmax(x["argmax.logits"]))
+    targets, lengths = named["log_likelihood.targets"], np.array([24, 3])
+    ops.mark("log_likelihood.out", ops.log_likelihood(x["log_likelihood.logits"], targets, lengths))
+
+
+def attentions(ops: Ops, t5: T5Config, x: Mapping[str, Array]) -> None:
+    """Attention as an encoder, a decoder and its cross-attention use it."""
+    lengths, keys = np.array(LENGTHS), np.array(KEYS)
+    own = Spans(lengths, lengths, places(lengths), places(lengths))
+    q, k, v = x["attention.q"], x["attention.k"], x["attention.v"]
+    for name, both in (("encoder", True), ("decoder", False)):
+        bias = position_bias(ops.at(name), t5, x["attention.table"], own, both)
+        out = ops.at(name).attention(q, k, v, bias, own, HEADS, not both)
+        ops.mark(f"{name}_attention.out", out, lengths)
+    across = Spans(lengths, keys, places(lengths), places(keys))
+    out = ops.at("cross").attention(q, x["cross_attention.k"], x["cross_attention.v"], None, across, HEADS, False)
+    ops.mark("cross_attention.out", out, lengths)

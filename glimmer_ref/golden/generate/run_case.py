@@ -1,0 +1,112 @@
+"""Runs a golden case: from weights and inputs to every tensor that it holds, in forward order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from ...instruments import Tape, Trace
+from ...ops import Ops
+from ...ops.interface import OPERANDS
+from ...paper import fid, lumen
+from ...paper.distillation import Distillation
+from ...paper.systems import FROM_TEXT, SYSTEMS, loss
+from ...params.model import Model, lay_out, leaves
+from ...ragged import States, Tokens, places
+from .. import case as cases
+from ..case import Case
+from . import operations
+
+Arrays = dict[str, np.ndarray]
+System = Callable[[Ops, Model, Tokens, Any, np.ndarray, int], Any]
+
+
+def stored_memory(ops: Ops, model: Model, question: Tokens, passages: Tokens) -> States:
+    """What GLIMMER and LUMEN read: each passage encoded long before the question came."""
+    return lumen.encode_passages(ops, model, passages)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The stages of a run that another plan may tell in another, wrong, way.
+
+    Args:
+        memory: how passages are encoded for those systems that read a memory.
+        system: the system; None takes the case's own.
+        greedy: also let the decoder write its own answer.
+        how: perplexity distillation.
+    """
+
+    memory: Callable[[Ops, Model, Tokens, Tokens], States] = stored_memory
+    system: System | None = None
+    greedy: bool = True
+    how: Distillation = field(default_factory=Distillation)
+
+
+def decoder_reads(ops: Ops, case: Case, model: Model, named: Mapping[str, np.ndarray], plan: Plan) -> States | None:
+    """Everything before the decoder; None where there is no decoder."""
+    if case.system == "decoder":
+        lengths = named["memory.lengths"]
+        return States(ops.put(named["memory"].astype(model.embedding.dtype)), lengths, places(lengths))
+    passages = cases.tokens(named, "passages")
+    if case.system == "encoder":
+        x = fid.final_norm(ops.at("encoder"), model, lumen.encode_passages(ops, model, passages))
+        ops.at("encoder").mark("out", x.states, x.lengths)
+        return None
+    question, system = cases.tokens(named, "question"), plan.system or SYSTEMS[case.system]
+    read = passages if case.system in FROM_TEXT else plan.memory(ops, model, question, passages)
+    return system(ops, model, question, read, np.array([len(passages)]), case.m).memory
+
+
+def learn(ops: Ops, case: Case, model: Model, named: Mapping[str, np.ndarray], plan: Plan) -> None:
+    """The training loss of the case, and the gradient of every weight."""
+    tape, question, target = Tape(ops), cases.tokens(named, "question"), cases.tokens(named, "target")
+    memory = plan.memory(tape, model, question, cases.tokens(named, "passages"))
+    got = loss(tape, model, case.system, question, memory, np.array([case.k]), target, case.m, plan.how)
+    for name, term in got.terms.items():
+        ops.mark(f"loss.{name}", np.array([term.value]))
+    for name, x in tape.gradients(got.seeds, leaves(model)).items():
+        ops.mark(f"gradient.{name}", x)
+
+
+def can_run(ops: Ops, case: Case) -> bool:
+    """Gradients need a telling with a backward of every operation."""
+    return not case.learns or set(OPERANDS) <= set(ops.backward)
+
+
+def go(ops: Ops, case: Case, model: Model, named: Mapping[str, np.ndarray], plan: Plan) -> None:
+    """The whole case, marking its tensors with `ops`."""
+    if case.kind == "ops":
+        return operations.go(ops, case.config.t5, named, str(model.embedding.dtype))
+    if case.learns:
+        return learn(ops, case, model, named, plan)
+    memory = decoder_reads(ops, case, model, named, plan)
+    if memory is None or not case.decodes:
+        return
+    log_p = fid.log_likelihood(ops, model, memory, cases.tokens(named, "target"))
+    ops.mark("decoder.log_likelihood", log_p)
+    if plan.greedy:
+        answers = [np.array(a.ids, np.int64) for a in fid.greedy(ops, model, memory, case.config.answer_tokens)]
+        ops.mark("decoder.ids", np.concatenate(answers), np.array([len(a) for a in answers]))
+
+
+def forward_order(arrays: Arrays) -> Arrays:
+    """The order of a trace, with the question first: a pair begins with it, and it is the smallest to debug."""
+    return dict(sorted(arrays.items(), key=lambda item: not item[0].startswith("question.")))
+
+
+def run(
+    ops: Ops, case: Case, model: Model, named: Mapping[str, np.ndarray], plan: Plan | None = None, only: str = ""
+) -> Arrays:
+    """Every tensor that the case holds, `<name>.lengths` behind the ragged ones.
+
+    Args:
+        model: of float64 or float32 weights, on the host.
+        only: regular expression of other names to hold.
+    """
+    trace = Trace(ops, rf"({only or '|'.join(case.holds)})$")
+    go(trace, case, lay_out(ops, model), named, plan or Plan())
+    return forward_order(trace.arrays)

@@ -1,0 +1,209 @@
+"""How far right implementations drift from the oracle: honest runs in each precision, from which tolerances follow.
+
+Another library sums in another order, fuses other operations, and rounds in other places. Each run here does one
+of these on purpose; what it moves a tensor by is what nobody may be blamed for.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from ...ops import Listener, Ops, Spans, bind
+from ...ops.interface import Factors
+from ...ragged import Array, bfloat16, offsets
+
+Round = Callable[[np.ndarray], np.ndarray]
+UNIT = {"float64": 2.0**-53, "float32": 2.0**-24, "tf32": 2.0**-11, "bfloat16": 2.0**-8}
+# Others may be so many times as far from the oracle as the farthest of the runs below: a GPU's own exponential,
+# a fused kernel, a product in another blocking. NMSE, being a square, gets the square.
+MARGIN = 5.0
+PRODUCTS = ("linear", "unembed", "dot")
+ROUNDING = (*PRODUCTS, "embed", "add", "scale", "rms_norm", "gated_gelu", "relu", "mean", "attention")
+
+
+def to_bfloat16(x: np.ndarray) -> np.ndarray:
+    """The nearest bfloat16, as float32."""
+    return (bfloat16(x).astype(np.uint32) << 16).view(np.float32)
+
+
+def to_tf32(x: np.ndarray) -> np.ndarray:
+    """The nearest number with ten bits behind the point, as tensor cores read float32."""
+    bits = np.ascontiguousarray(x, np.float32).view(np.uint32)
+    return ((bits + np.uint32(0x1000)) & np.uint32(0xFFFFE000)).view(np.float32)
+
+
+def cut_to_tf32(x: np.ndarray) -> np.ndarray:
+    """The same cut off instead of rounded, as some of them do."""
+    return (np.ascontiguousarray(x, np.float32).view(np.uint32) & np.uint32(0xFFFFE000)).view(np.float32)
+
+
+def as_it_is(x: np.ndarray) -> np.ndarray:
+    return x
+
+
+class Narrow(Listener):
+    """Rounds what goes into operations and what comes out of them.
+
+    Args:
+        before: rounds the operands of products and attention.
+        after: rounds every result; all operands of the other operations are such results, or weights, so they
+            are rounded by it as well.
+        inside: also round attention's scores and probabilities, as code does that has no fused attention.
+    """
+
+    elementary = True
+
+    def __init__(self, ops: Ops, before: Round, after: Round, inside: bool = True) -> None:
+        self.before, self.after, self.inside = before, after, inside
+        super().__init__(ops)
+
+    def hear(self, name: str, operation: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+        if name not in ROUNDING:
+            return operation(*args)
+        narrow = self._attention if name == "attention" and self.inside else operation
+        return self._rounded(narrow, self.before if name in (*PRODUCTS, "attention") else self.after)(*args)
+
+    @property
+    def backward(self) -> dict[str, Callable[..., Any]]:
+        """The other direction, rounded likewise: cotangents are results."""
+        products = (*PRODUCTS, "attention")
+        return {
+            name: self._rounded(operation, self.before if name in products else self.after)
+            for name, operation in self.ops.backward.items()
+        }
+
+    def _rounded(self, operation: Callable[..., Any], before: Round) -> Callable[..., Any]:
+        def rounded(*args: Any) -> Any:
+            floats = (before(x) if isinstance(x, np.ndarray) and x.dtype.kind == "f" else x for x in args)
+            result = operation(*floats)
+            return (
+                tuple(y if y is None else self.after(y) for y in result)
+                if type(result) is tuple
+                else self.after(result)
+            )
+
+        return rounded
+
+    def _attention(
+        self,
+        q: Array,
+        k: Array,
+        v: Array,
+        bias: Array | None,
+        spans: Spans,
+        heads: int,
+        causal: bool,
+        keep: None = None,
+        precision: str | None = None,
+    ) -> Array:
+        out, queries, keys = np.empty_like(q), offsets(spans.query_lengths), offsets(spans.key_lengths)
+        for s in range(len(spans.query_lengths)):
+            i, j = slice(queries[s], queries[s + 1]), slice(keys[s], keys[s + 1])
+            qs, ks, vs = (x.reshape(len(x), heads, -1) for x in (q[i], k[j], v[j]))
+            scores = self.after(np.einsum("ihc,jhc->hij", qs, ks))
+            distance = spans.key_positions[j][None, :] - spans.query_positions[i][:, None]
+            if bias is not None:
+                scores = self.after(scores + bias[distance + len(bias) // 2].transpose(2, 0, 1))
+            if causal:
+                scores[:, distance > 0] = -np.inf
+            weights = np.exp(scores - scores.max(axis=-1, keepdims=True))
+            probs = self.before(self.after(weights / weights.sum(axis=-1, keepdims=True)))
+            out[i] = np.einsum("hij,jhc->ihc", probs, vs).reshape(len(out[i]), -1)
+        return out
+
+
+class Shuffled(Listener):
+    """Makes every sum in another order: the same formula, other roundings."""
+
+    elementary = True
+
+    def __init__(self, ops: Ops, seed: int) -> None:
+        self.rng = np.random.default_rng(seed)
+        super().__init__(ops)
+
+    def linear(self, x: Array, w: Array) -> Array:
+        order = self.rng.permutation(len(w))
+        parts = np.array_split(order, 3)
+        return sum((self.ops.linear(x[:, p], w[p]) for p in parts[1:]), self.ops.linear(x[:, parts[0]], w[parts[0]]))
+
+    def unembed(self, table: Array, x: Array) -> Array:
+        order = self.rng.permutation(x.shape[1])
+        return self.ops.unembed(table[:, order], x[:, order])
+
+    def dot(self, x: Array, w: Array) -> Array:
+        order = self.rng.permutation(len(w))
+        return self.ops.dot(x[:, order], w[order])
+
+    def rms_norm(self, x: Array, gain: Array, eps: float, precision: str | None = None) -> Array:
+        order = self.rng.permutation(x.shape[1])
+        return self.ops.rms_norm(x[:, order], gain[order], eps, precision)[:, np.argsort(order)]
+
+    def attention(
+        self,
+        q: Array,
+        k: Array,
+        v: Array,
+        bias: Array | None,
+        spans: Spans,
+        heads: int,
+        causal: bool,
+        keep: Factors | None = None,
+        precision: str | None = None,
+    ) -> Array:
+        assert keep is None, "a golden run drops nothing"
+        starts = offsets(spans.key_lengths)[:-1]
+        rows = np.concatenate([a + self.rng.permutation(n) for a, n in zip(starts, spans.key_lengths, strict=True)])
+        columns = self.rng.permutation(q.shape[1] // heads)
+        order = (np.arange(heads)[:, None] * len(columns) + columns).ravel()
+        moved = Spans(spans.query_lengths, spans.key_lengths, spans.query_positions, spans.key_positions[rows])
+        out = self.ops.attention(
+            q[:, order], k[rows][:, order], v[rows][:, order], bias, moved, heads, causal, None, precision
+        )
+        return out[:, np.argsort(order)]
+
+    @property
+    def backward(self) -> dict[str, Callable[..., Any]]:
+        return self.ops.backward | {"linear": self._linear_backward}
+
+    def _linear_backward(self, dy: Array, x: Array, w: Array) -> tuple[Array, Array]:
+        rows, columns = self.rng.permutation(len(x)), self.rng.permutation(w.shape[1])
+        dx, _ = self.ops.backward["linear"](dy[:, columns], x, w[:, columns])
+        return dx, self.ops.backward["linear"](dy[rows], x[rows], w)[1]
+
+
+def by_one_ulp(seed: int, unit: float) -> Round:
+    """Moves every number by up to one unit in its last place, equal numbers alike: exact ties stay ties."""
+
+    def moved(x: np.ndarray) -> np.ndarray:
+        share = np.modf(np.abs(x.astype(np.float64)) * 1e6 * math.sqrt(seed + 2))[0]  # as good as random in [0, 1)
+        return (x * (1 + 2 * unit * (2 * share - 1))).astype(x.dtype)
+
+    return moved
+
+
+def honest_runs(precision: str) -> Iterator[tuple[Ops, str]]:
+    """Operations that are right in a precision, each with the dtype that it computes in."""
+    numpy, numba = bind("numpy"), bind("numba")
+    if precision in ("float64", "float32"):
+        if precision == "float32":
+            yield numpy, precision
+        yield numba, precision
+        for seed in range(3):
+            yield Shuffled(numpy, seed), precision
+            yield Narrow(numpy, as_it_is, by_one_ulp(seed, UNIT[precision]), inside=seed > 0), precision
+        return
+    grid = {"tf32": (to_tf32, cut_to_tf32), "bfloat16": (to_bfloat16,)}[precision]
+    for before in grid:
+        after = to_bfloat16 if precision == "bfloat16" else as_it_is
+        for inside in (True, False):
+            yield Narrow(numpy, before, after, inside), "float32"
+            yield Narrow(Shuffled(numpy, 0), before, after, inside), "float32"
+
+
+def at_least(precision: str) -> tuple[float, float]:
+    """NMSE and scaled maximum that storing a tensor in a precision may cost, whatever was measured."""
+    return (MARGIN * UNIT[precision]) ** 2, MARGIN * UNIT[precision]

@@ -1,0 +1,1 @@
+"""Strings in, answers out: the reader, what an answer says of itself, its trace and its pictures."""

@@ -1,0 +1,326 @@
+"""The reader: questions and passages as strings in, answers with their reasons out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from ..data.inputs import Passage, as_passages, passage_text, passage_tokens, question_text, question_tokens
+from ..errors import Refused
+from ..instruments import Clock, Trace
+from ..memory.store import Memory, memorize
+from ..ops import BLAS, Ops, bind
+from ..paper import fid, lumen
+from ..paper.systems import FROM_TEXT, SYSTEMS
+from ..params import checkpoint, hub
+from ..params.model import Model, computed_in, lay_out
+from ..ragged import Arriving, Ints, States, Tokens
+from ..retrieval import lexical
+from ..text.borrowed import FILE, Groups, Lender, Reading, read_groups
+from ..text.cut import beginning
+from ..text.tokenizer import Tokenizer
+from .answer import Answer, compare, cost_of
+from .tracing import attention_shares, trace_ids
+
+BUNDLED = "mini"
+
+Source = Memory | Iterable["Passage | str | Mapping[str, str]"]
+
+
+class Reader:
+    """A model with its tokenizer, bound to a telling of the operations.
+
+    Args:
+        model: weights on the host.
+        tokenizer: for strings; a reader of ids needs none.
+        ops: the operations' name, "numpy", "numba" or "cuda".
+        precision: what matrix products are computed with in: "float32", "bfloat16" or "int8", which "cuda" has not.
+        threads: that an answer may use; all that there are if not given. In float64, and with "numpy", products
+            are NumPy's BLAS, which has threads of its own.
+
+    Raises:
+        Refused: unknown operations or precision, one that they or the weights cannot be computed in, more threads
+            than there are, or any where BLAS has its own.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        tokenizer: Tokenizer,
+        ops: str = "numba",
+        precision: str = "float32",
+        threads: int | None = None,
+        groups: Groups | None = None,
+    ) -> None:
+        self.threads = threads
+        self.folder: Path | None = None  # that `load` has read
+        self.lender = None if groups is None else Lender(tokenizer, groups)
+        self.config, self.tokenizer = model.config, tokenizer
+        self.ops = bind(ops)
+        with self.limited():  # refused before the weights are laid out
+            self.model = lay_out(self.ops, model, precision)
+        self.precision = computed_in(self.model)
+        if threads is not None and self.precision == "float64":
+            raise Refused("threads", f"none in float64, {BLAS}", str(threads), "use dtype float32")
+
+    def limited(self) -> AbstractContextManager[None]:
+        """A block in which the operations, called by this Python thread, use the reader's `threads`."""
+        return self.ops.limited(self.threads)
+
+    def memorize(self, passages: Iterable[Passage | str | Mapping[str, str]]) -> Memory:
+        """MemEnc of passages, held in main memory, for any number of questions."""
+        known = as_passages(passages)
+        loans = None if self.lender is None else self.lender.lend(self._texts(known))
+        with self.limited():
+            return memorize(self.ops, self.model, self.tokenizer, known, loans)
+
+    def ask(
+        self,
+        question: str,
+        source: Source,
+        system: str = "glimmer",
+        k: int | None = None,
+        m: int | None = None,
+        attention: bool = False,
+    ) -> Answer:
+        """Answer one question.
+
+        Args:
+            question: as a string; the model's first prefix is added where it has none.
+            source: passages, or the memory of them. If there are more than k, the k that share the
+                weightiest words with the question are considered; an index finds better ones.
+            system: "glimmer", "lumen" or "fid".
+            k: passages considered; the model's own number, or all there are, if not given.
+            m: passages that GLIMMER's decoder reads; likewise.
+            attention: also tell where the decoder looked.
+
+        Raises:
+            Refused: an empty question or passage, m > k, k > passages, an unknown system; weights by which
+                logits or scores are not finite.
+        """
+        clock = Clock(self.ops)
+        known = source if isinstance(source, Memory) else as_passages(source)
+        with clock.during("retrieval"):
+            rows, retrieval = self.retrieve(question, known, k)
+        return self._answers(clock, [question], known, [rows], system, m, attention, retrieval)[0]
+
+    def retrieve(self, question: str, source: Memory | Sequence[Passage], k: int | None) -> tuple[Ints, str]:
+        """Rows of the k passages to consider, and how they were found."""
+        total = len(source)
+        k = self.check_k(k, total)
+        if k == total:
+            return np.arange(total), "given order"
+        passages = source.passages() if isinstance(source, Memory) else source
+        return lexical.rank(question, passages, k), "lexical score"
+
+    def check_k(self, k: int | None, total: int) -> int:
+        """k, or the model's own number where it is None, held against the passages there are."""
+        if k is None:
+            k = min(self.config.k, total)
+        if not 1 <= k <= total:
+            raise Refused("k", f"at least 1 and at most the {total} passages there are", str(k), "lower k")
+        return k
+
+    def unknown_words(self, question: str) -> list[str]:
+        """Words of the question that the tokenizer's vocabulary does not hold."""
+        return self.tokenizer.unknown_words(self._question_text(question))
+
+    def compare(self, answer: Answer) -> dict[str, dict[str, int]]:
+        """Multiply-adds by stage of each system, had it given this answer. See `answer.compare`."""
+        return compare(self.config, answer)
+
+    def ask_many(
+        self,
+        questions: Sequence[str],
+        source: Memory | Sequence[Passage],
+        rows: Sequence[Ints],
+        system: str = "glimmer",
+        m: int | None = None,
+        attention: bool = False,
+        retrieval: str = "given order",
+    ) -> list[Answer]:
+        """Answer several questions in one batch, each from its own rows of one source.
+
+        `macs`, `macs_done` and `seconds` of each answer are those of the whole batch.
+        """
+        return self._answers(Clock(self.ops), questions, source, rows, system, m, attention, retrieval)
+
+    def _answers(
+        self,
+        clock: Clock,
+        questions: Sequence[str],
+        source: Memory | Sequence[Passage],
+        rows: Sequence[Ints],
+        system: str,
+        m: int | None,
+        attention: bool,
+        retrieval: str,
+    ) -> list[Answer]:
+        counts = np.array([len(r) for r in rows], np.int64)
+        m = self.check_m(system, int(counts.min()), m)
+        trace = Trace(clock, only=r"decoder\..*cross_attention\.probs")
+        listener = trace if attention else clock
+        with clock.during("text"):
+            chosen = [self._passages(source, r) for r in rows]
+            read = [self._reading(text, some, source) for text, some in zip(questions, chosen, strict=True)]
+            q = self._questions(questions, read)
+        with self.limited(), _quietly():
+            passages = self._inputs(listener, clock, source, np.concatenate(rows), system, read, chosen)
+            got = SYSTEMS[system](listener, self.model, q, passages, counts, m)
+            answers = fid.greedy(listener, self.model, got.memory, self.config.answer_tokens)
+        _check_finite([a.log_probability for a in answers], got.scores)
+        starts = np.cumsum(counts)[:-1]
+        lengths, none = np.split(passages.lengths, starts), [None] * len(rows)
+        scores = none if got.scores is None else np.split(got.scores, starts)
+        ids = [a.ids for a in answers]
+        cost = cost_of(listener, self.model, system, q.lengths, lengths, got, ids, isinstance(source, Memory))
+        attended = attention_shares(trace.arrays, q.lengths, passages.lengths, counts, got) if attention else none
+        result = [
+            Answer(
+                words.decode(a.ids), a.ids, words.pieces(a.ids), a.log_probability, system,
+                c, retrieval, s, sel.tolist(), **cost, seconds=clock.seconds, question_tokens=int(n),
+                passage_tokens=p.tolist(), attention=at, precision=self.precision, borrowed=borrowed, unknown=unknown,
+            )
+            for (words, borrowed, unknown), a, c, s, sel, n, p, at in zip(
+                read, answers, chosen, scores, got.selected, q.lengths, lengths, attended, strict=True
+            )
+        ]  # fmt: skip
+        clock.rest()
+        return result
+
+    def check_m(self, system: str, k: int, m: int | None) -> int:
+        """m, or the model's own number where it is None, held against k; 0 for a system that reads all passages.
+
+        Raises:
+            Refused: an unknown system, m for one that reads all, or m that is not from 1 to k.
+        """
+        if system not in SYSTEMS:
+            raise Refused("system", f"one of {', '.join(SYSTEMS)}", repr(system))
+        if system != "glimmer":
+            if m is not None:
+                raise Refused("m", f"none for {system}, which reads all k passages", str(m), "set k instead")
+            return 0
+        if m is None:
+            return min(self.config.m, k)
+        if not 1 <= m <= k:
+            raise Refused("m", "at least 1 and at most k", f"k={k}, m={m}", "lower m or retrieve more")
+        return m
+
+    def _passages(self, source: Memory | Sequence[Passage], rows: Ints) -> list[Passage]:
+        return [source.passage(int(r)) if isinstance(source, Memory) else source[int(r)] for r in rows]
+
+    def _texts(self, passages: Iterable[Passage]) -> list[str]:
+        """What of some passages is read, and a little more of long ones."""
+        limit = self.config.passage_tokens
+        return [beginning(self.tokenizer, passage_text(self.config, passage), limit) for passage in passages]
+
+    def _question_text(self, question: str) -> str:
+        return beginning(self.tokenizer, question_text(self.config, question), self.config.question_tokens)
+
+    def _reading(self, question: str, passages: list[Passage], source: Memory | Sequence[Passage]) -> Reading:
+        """How a question and its passages are read; what was stored long ago stays as it was read then."""
+        text = self._question_text(question)
+        told, loans = [], None
+        if isinstance(source, Memory):
+            loans = source.loans
+        elif self.lender is not None:
+            told = self._texts(passages)
+            loans = self.lender.lend(told)
+        if self.lender is None or loans is None:
+            return Reading(self.tokenizer, {}, self.tokenizer.unknown_words(text))
+        return self.lender.read([text, *told], self.lender.lend([text], loans))
+
+    def _questions(self, questions: Sequence[str], read: list[Reading]) -> Tokens:
+        texts = zip(questions, read, strict=True)
+        return Tokens.end_to_end([question_tokens(self.config, r.tokenizer, [text]) for text, r in texts])
+
+    def _inputs(
+        self,
+        ops: Ops,
+        clock: Clock,
+        source: Memory | Sequence[Passage],
+        rows: Ints,
+        system: str,
+        read: list[Reading],
+        chosen: list[list[Passage]],
+    ) -> Tokens | States | Arriving:
+        """Passages in the form that the system starts from: tokens, or memory, arriving or made now."""
+        if system not in FROM_TEXT and isinstance(source, Memory):
+            stored = source.stream(rows, dtype=self.model.embedding.dtype.name)
+            parts = (replace(p, states=self.ops.put(p.states)) for p in clock.waits("read", stored.parts))
+            return Arriving(parts, stored.lengths)
+        with clock.during("text"):
+            tokens = Tokens.end_to_end(
+                [passage_tokens(self.config, r.tokenizer, some) for r, some in zip(read, chosen, strict=True)]
+            )
+        return tokens if system in FROM_TEXT else lumen.encode_passages(ops, self.model, tokens)
+
+    def trace(
+        self,
+        question: Sequence[int],
+        passages: Sequence[Sequence[int]],
+        target: Sequence[int] | None = None,
+        system: str = "glimmer",
+        m: int | None = None,
+        only: str | None = None,
+    ) -> dict[str, np.ndarray]:
+        """Every named array of one run, from token ids. See `trace_ids`."""
+        with self.limited(), _quietly():
+            return trace_ids(self.ops, self.model, question, passages, target, system, m, only)
+
+
+def _quietly() -> np.errstate:
+    """Where NumPy warns of nothing: what is not finite is told in the end, once."""
+    return np.errstate(over="ignore", invalid="ignore", divide="ignore")
+
+
+def _check_finite(log_probabilities: list[float], scores: np.ndarray | None) -> None:
+    """Refuse what is no answer: one NaN among a step's logits makes its log-probability one."""
+    for what, numbers in (("log-probability of the answer", log_probabilities), ("scores", scores)):
+        if numbers is not None and not np.isfinite(numbers).all():
+            do = "are these the weights that were trained? float64 holds larger numbers than float32"
+            raise Refused(what, "finite numbers", "NaN or an infinity", do)
+
+
+def bundled() -> Path:
+    """The folder of the model that comes with the package, installed or in a checkout."""
+    here = Path(__file__).resolve().parent.parent
+    for folder in (here / "weights" / BUNDLED, here.parent / "weights" / BUNDLED):
+        if folder.is_dir():
+            return folder
+    raise Refused("bundled weights", f"a folder weights/{BUNDLED} beside the package", "none", "install it again")
+
+
+def load(
+    folder: str | Path | None = None,
+    ops: str = "numba",
+    dtype: str = "float32",
+    precision: str = "float32",
+    threads: int | None = None,
+    download: bool = False,
+    revision: str | None = None,
+) -> Reader:
+    """A reader from a model folder; the bundled one if none is given.
+
+    Args:
+        folder: config.json, model.safetensors and tokenizer.json; perhaps groups.json, whose names can be lent. Or the
+            name of a model in Hugging Face's cache, such as "user/model".
+        ops: "numba", "numpy", the oracle, or "cuda", an NVIDIA GPU's.
+        dtype: "float32" or "float64".
+        precision, threads: see `Reader`.
+        download, revision: of a name, see `hub.find`; the commit that was read is the name of `Reader.folder`.
+
+    Raises:
+        Refused: anything in the folder that is missing, broken or does not fit; what `Reader` and `hub.find` refuse.
+    """
+    folder = hub.find(bundled() if folder is None else folder, download, revision)
+    model = checkpoint.load(folder, dtype)
+    tokenizer = Tokenizer(folder / "tokenizer.json", model.config.t5.vocab_size)
+    groups = read_groups(folder / FILE, tokenizer) if (folder / FILE).exists() else None
+    reader = Reader(model, tokenizer, ops, precision, threads, groups)
+    reader.folder = folder
+    return reader

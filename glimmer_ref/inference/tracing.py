@@ -1,0 +1,87 @@
+"""A run seen from inside: its named arrays, and where its decoder looked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from ..errors import Refused
+from ..instruments import Trace
+from ..ops import Ops
+from ..paper import fid, lumen
+from ..paper.glimmer import Read
+from ..paper.systems import FROM_TEXT, SYSTEMS
+from ..params.model import Model
+from ..ragged import Ints, Tokens
+
+
+def trace_ids(
+    ops: Ops,
+    model: Model,
+    question: Sequence[int],
+    passages: Sequence[Sequence[int]],
+    target: Sequence[int] | None = None,
+    system: str = "glimmer",
+    m: int | None = None,
+    only: str | None = None,
+) -> dict[str, np.ndarray]:
+    """Every named array of one run from token ids, in forward order.
+
+    Args:
+        question, passages, target: ids as the model reads them, end of sequence included.
+        target: an answer to force on the decoder, so that `decoder.logits` [t v] are its logits;
+            without one the decoder writes its own, `decoder.step_0.logits` and so on.
+        m: selected passages; the model's own number, or all there are, if not given.
+        only: regular expression for the names wanted.
+
+    Raises:
+        Refused: ids outside the vocabulary, an empty sequence, m > k.
+    """
+    size = model.config.t5.vocab_size
+    q, p = Tokens.of([question], "question"), Tokens.of(passages, "passages")
+    for what, tokens in (("question", q), ("passages", p), ("target", Tokens.of([target] if target else [], "target"))):
+        if tokens.ids.size and not 0 <= tokens.ids.min() <= tokens.ids.max() < size:
+            raise Refused(what, f"ids from 0 to {size - 1}", str(sorted({tokens.ids.min(), tokens.ids.max()})))
+    if not len(p):
+        raise Refused("passages", "at least one", "none")
+    if system not in SYSTEMS:
+        raise Refused("system", f"one of {', '.join(SYSTEMS)}", repr(system))
+    trace, counts = Trace(ops, only), np.array([len(p)])
+    inputs = p if system in FROM_TEXT else lumen.encode_passages(trace, model, p)
+    got = SYSTEMS[system](trace, model, q, inputs, counts, min(model.config.m, len(p)) if m is None else m)
+    if target:
+        log_p = fid.log_likelihood(trace, model, got.memory, Tokens.of([target]))
+        trace.mark("decoder.log_likelihood", log_p)
+    else:
+        answer = fid.greedy(trace, model, got.memory, model.config.answer_tokens)[0]
+        trace.mark("decoder.ids", np.array(answer.ids, np.int64))
+    return trace.arrays
+
+
+def attention_shares(
+    arrays: Mapping[str, np.ndarray], question_lengths: Ints, passage_lengths: Ints, counts: Ints, got: Read
+) -> list[np.ndarray]:
+    """How much each step of each question attended to its question and to each pair it read.
+
+    Args:
+        arrays: traced cross-attention probabilities, decoder.step_<t>.layer_<l>.cross_attention.probs.<question>.
+        question_lengths, passage_lengths, counts: [b], [K], [b], as the system was given them.
+        got: what the decoder read.
+
+    Returns:
+        For each question [t 1+m], summing to 1 over the second axis; mean over layers and heads.
+    """
+    starts, result = np.cumsum(counts) - counts, []
+    for i, selected in enumerate(got.selected):
+        pairs = question_lengths[i] + passage_lengths[starts[i] + selected]
+        before = got.memory.lengths[i] - pairs.sum()  # the decoder's own copy of the question, if it reads one
+        owner = np.repeat(np.arange(1 + len(pairs)), [before, *pairs])
+        steps: dict[str, list[np.ndarray]] = {}
+        for name, probs in arrays.items():
+            _, step, *_, sequence = name.split(".")
+            if sequence == str(i):
+                steps.setdefault(step, []).append(probs[:, 0].mean(axis=0))
+        mean = [np.mean(layers, axis=0) for layers in steps.values()]
+        result.append(np.stack([np.bincount(owner, weights=p, minlength=1 + len(pairs)) for p in mean]))
+    return result

@@ -1,0 +1,56 @@
+"""Trace: every named array of a run, in forward order."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import numpy as np
+
+from ..ops import Listener, Ops, Spans
+from ..ops.interface import Factors
+from ..ragged import Array, Ints
+
+
+class Trace(Listener):
+    """Records what the model marks: `arrays["live_a.layer_0.attention.out"]`.
+
+    A name that is marked again, as where memory arrives in parts, keeps its last array.
+    An array whose rows are ragged has its sequences' lengths beside it, as `<name>.lengths`.
+    Attention probabilities, `<place>.probs.<sequence>` [h i j], are computed only when asked for.
+
+    Args:
+        ops: what to listen to.
+        only: regular expression, matched from the start of a name; None records all but `probs`.
+    """
+
+    def __init__(self, ops: Ops, only: str | None = None) -> None:
+        super().__init__(ops)
+        self.arrays: dict[str, np.ndarray] = {}
+        self._wants = re.compile(only if only is not None else r"(?!.*\.probs\.)").match
+        self._wants_probs = only is not None
+
+    def mark(self, name: str, x: Array, lengths: Ints | None = None) -> Array:
+        full = self.path + name
+        if self._wants(full):
+            self.arrays[full] = np.array(self.ops.get(x))
+            if lengths is not None:
+                self.arrays[full + ".lengths"] = np.array(lengths)
+        return self.ops.mark(name, x, lengths)
+
+    def attention(
+        self,
+        q: Array,
+        k: Array,
+        v: Array,
+        bias: Array | None,
+        spans: Spans,
+        heads: int,
+        causal: bool,
+        keep: Factors | None = None,
+        precision: str | None = None,
+    ) -> Any:
+        if self._wants_probs and self._wants(f"{self.path}probs.0"):
+            for s, probs in enumerate(self.ops.attention_probs(q, k, bias, spans, heads, causal, precision)):
+                self.arrays[f"{self.path}probs.{s}"] = np.array(self.ops.get(probs))
+        return self.ops.attention(q, k, v, bias, spans, heads, causal, keep, precision)

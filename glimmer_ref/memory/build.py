@@ -1,0 +1,222 @@
+"""Building the stored memory: a file of passages in, shard by shard of MemEnc out, in a folder that resumes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from itertools import groupby
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ..data.inputs import Passage, read_passages
+from ..data.passages_file import Source, read_source
+from ..disk.journal import JOURNAL, Journal, check_finished, entry_of
+from ..disk.lock import LOCK, held
+from ..disk.write import sweep, temporary_of, write_json
+from ..errors import Refused
+from ..ops import Ops
+from ..params.model import Model
+from ..params.safetensors_io import map_file, write_tensors
+from ..progress import Show, progress
+from ..text.tokenizer import Tokenizer
+from .encode import encode_shard
+from .manifest import (
+    INDEX,
+    MANIFEST,
+    QUARANTINE,
+    Manifest,
+    build_facts,
+    build_of,
+    difference,
+    metadata,
+    passages_of,
+    shard_name,
+)
+from .quantized import DTYPES
+from .shard import Index, Shard
+from .store import Memory
+from .workers import Failure, Workers, parts, spread
+
+NAMES = "|".join(map(re.escape, (MANIFEST, INDEX, LOCK, QUARANTINE, JOURNAL)))
+OURS = re.compile(rf"{NAMES}|shard-\d{{5,}}\.safetensors")
+
+
+class Built(NamedTuple):
+    """A memory that was built, and how many of its passages were encoded now, the others before."""
+
+    memory: Memory
+    encoded: int
+
+
+def _check_folder(folder: str | Path) -> None:
+    """Refuse a folder in which there is anything but a memory, before touching it."""
+    for entry in sorted(Path(folder).iterdir()):
+        if not OURS.fullmatch(temporary_of(entry.name) or entry.name):
+            raise Refused(str(folder), "a folder of its own for the memory", entry.name, "name another, or a new one")
+
+
+def _record(path: Path) -> dict[str, Any]:
+    """The build that a shard or a manifest belongs to."""
+    return Manifest.read(path).build if path.name == MANIFEST else build_of(path, map_file(path)[1])
+
+
+def _check_builds(folder: Path, build: dict[str, Any]) -> None:
+    """Refuse files that an earlier run of another build left; nothing is deleted."""
+    names = {p.name for p in folder.iterdir() if OURS.fullmatch(p.name)} - {LOCK, QUARANTINE, JOURNAL}
+    for name in sorted(names):
+        if differs := difference(build, _record(folder / name)):
+            raise Refused(
+                f"{folder / name}",
+                f"a build of the same memory, {differs[0]}",
+                differs[1],
+                "nothing was changed; name another folder",
+            )
+
+
+class _Work:
+    """A build that is held: what is known of its files, and which shards are finished.
+
+    Files of which an earlier run has written down what they are must be so still; others are made again.
+
+    Raises:
+        Refused: files of another build, or a damaged one.
+    """
+
+    def __init__(self, folder: Path, build: dict[str, Any], show: Show) -> None:
+        self.folder, self.build = folder, build
+        _check_builds(folder, build)
+        sweep(folder, OURS.fullmatch)
+        self.shards = {
+            shard_name(i): passages_of(build, i) for i in range(-(-build["passages"] // build["shard_passages"]))
+        }
+        self.journal = Journal(folder, {*self.shards})
+        self.sealed = Manifest.read(folder / MANIFEST).files if (folder / MANIFEST).exists() else {}
+        known = {n: e for n, e in (self.sealed or self.journal.files).items() if (folder / n).exists()}
+        check_finished(folder, known, show)
+        self.journal.files = {name: entry for name, entry in known.items() if name in self.shards}
+        self.whole = bool(self.sealed) and known.keys() == self.sealed.keys()
+
+    @property
+    def finished(self) -> set[str]:
+        """The shards that are there."""
+        return {*self.journal.files}
+
+    @property
+    def done(self) -> int:
+        """The passages of these."""
+        return sum(self.shards[name] for name in self.finished)
+
+
+def _write_here(ops: Ops, model: Model, tokenizer: Tokenizer, source: Source, work: _Work, show: Show) -> None:
+    """Encode the passages of all shards that are not there yet, in this process."""
+    build, tokens, finished, done = work.build, 0, work.finished, work.done
+
+    def missing() -> Iterator[tuple[str, Passage]]:
+        for row, passage in enumerate(read_passages(source.path)):
+            name = shard_name(row // build["shard_passages"])
+            if name not in finished:
+                yield name, passage
+
+    shown = show(missing(), source.passages, "memory", done, lambda: tokens, "tokens")
+    for name, group in groupby(shown, key=lambda pair: pair[0]):
+        shard = encode_shard(ops, model, tokenizer, (passage for _, passage in group), build["dtype"])
+        source.check()
+        write_tensors(work.folder / name, shard.arrays(), metadata(name, build))
+        work.journal.add(name)
+        tokens += len(shard.tokens)
+
+
+def _write_elsewhere(workers: Workers, source: Source, work: _Work, show: Show) -> None:
+    """The same by `workers`, whose shards come in any order; one that fails again and again is left out and told.
+
+    Raises:
+        Refused: shards that failed, when all others are there.
+    """
+    folder, size, tokens, failed = work.folder, work.build["shard_passages"], 0, dict[str, Failure]()
+    finished, done = work.finished, work.done
+
+    def passages() -> Iterator[None]:
+        nonlocal tokens
+        lacking = (p for p in parts(source.path, size) if shard_name(p.number) not in finished)
+        for written in spread(workers, lacking, str(source.path), folder, work.build, source.check, failed):
+            work.journal.add(written.name, {"bytes": written.bytes, "sha256": written.sha256})
+            tokens += written.tokens
+            yield from [None] * written.passages
+
+    for _ in show(passages(), source.passages, "memory", done, lambda: tokens, "tokens"):
+        pass
+    sweep(folder, OURS.fullmatch)  # of workers that were killed
+    if failed:
+        write_json(folder / QUARANTINE, {n: f._asdict() for n, f in failed.items()})
+        name, first = min(failed.items())
+        raise Refused(
+            f"{folder}: {len(failed)} shard{'s' * (len(failed) > 1)}", "every shard after some tries",
+            f"{name}: {first.error}",
+            f"see {QUARANTINE}; the others are kept: mend it, and run the same command again",
+        )  # fmt: skip
+
+
+def _seal(work: _Work) -> None:
+    """Write index and manifest over finished shards: from now on the memory opens."""
+    folder, build, files = work.folder, work.build, work.journal.files
+
+    def shards() -> Iterator[Shard]:
+        return (Shard.map(folder / name, build, count) for name, count in work.shards.items())
+
+    tokens = sum(len(shard.tokens) for shard in shards())
+    write_tensors(folder / INDEX, Index.of(shards())._asdict(), metadata(INDEX, build))
+    files = {name: files[name] for name in work.shards} | {INDEX: entry_of(folder / INDEX)}
+    write_json(folder / MANIFEST, Manifest(build, tokens, files).to_json())
+
+
+def _check_settings(dtype: str, shard_passages: int) -> None:
+    if dtype not in DTYPES:
+        raise Refused("memory build: dtype", f"one of {', '.join(DTYPES)}", repr(dtype))
+    if shard_passages < 1:
+        raise Refused("memory build: shard_passages", "at least 1", str(shard_passages))
+
+
+def build(
+    ops: Ops,
+    model: Model,
+    tokenizer: Tokenizer,
+    passages_path: str | Path,
+    folder: str | Path,
+    dtype: str = "float32",
+    shard_passages: int = 512,
+    show: Show = progress,
+    workers: Workers | None = None,
+) -> Built:
+    """Pre-compute MemEnc of a JSON-lines file of passages into a folder.
+
+    Killed at any moment, it leaves finished shards and no manifest; run again, it keeps them and
+    makes the rest, with the same bytes, by as many workers as there are. Each shard's SHA-256 is written
+    down when it is finished, and held against the file by a later run, also over a finished memory: all
+    of it is read then. A shard is held in RAM until it is written; the ids of all passages are, too.
+
+    Args:
+        dtype: "float32", "float16", "bfloat16" or "int8".
+        shard_passages: passages of a file, all but the last.
+        workers: who encodes; this process if not given.
+
+    Raises:
+        Refused: broken passages; a folder with anything else in it, another build or a running one;
+            memory that is not finite in `dtype`; no room or permission to write; shards that workers
+            could not make.
+    """
+    _check_settings(dtype, shard_passages)
+    source, path = read_source(passages_path), Path(folder)
+    facts = build_facts(ops, model, tokenizer.digest, dtype, source.passages, source.sha256, shard_passages)
+    with held(path, _check_folder):
+        work = _Work(path, facts, show)
+        done = work.done
+        if done < source.passages:
+            if workers is None:
+                _write_here(ops, model, tokenizer, source, work, show)
+            else:
+                _write_elsewhere(workers, source, work, show)
+        if not work.whole:
+            _seal(work)
+        work.journal.end()
+        (path / QUARANTINE).unlink(missing_ok=True)
+    return Built(Memory.open(folder), source.passages - done)

@@ -1,0 +1,230 @@
+"""What a stored memory says of itself: the weights, passages and dtype that made it, and its files' checksums."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..disk.journal import RESTORE
+from ..disk.read import parse_json, read_json
+from ..errors import Refused, brief
+from ..ops import PRECISIONS, Ops
+from ..params.model import Model, computed_in, leaves
+from ..ragged import Array
+from .quantized import DTYPES
+
+VERSION = 1
+FORMAT = "glimmer-ref memory"
+MANIFEST = "manifest.json"
+INDEX = "index.safetensors"
+QUARANTINE = "quarantine.json"
+T5_FACTS = (
+    "vocab_size",
+    "d_model",
+    "d_kv",
+    "d_ff",
+    "num_heads",
+    "relative_attention_num_buckets",
+    "relative_attention_max_distance",
+    "layer_norm_epsilon",
+    "feed_forward_proj",
+)
+
+
+def weights_digest(ops: Ops, weights: Mapping[str, Array]) -> str:
+    """SHA-256 of named weights as float32, in whatever dtype and layout they are."""
+    digest = hashlib.sha256()
+    for name, leaf in weights.items():
+        x = np.asarray(ops.get(leaf)).astype("<f4", order="C")
+        digest.update(f"{name} {list(x.shape)}\n".encode())
+        digest.update(x.reshape(-1).data)
+    return digest.hexdigest()
+
+
+def encoder_facts(ops: Ops, model: Model, tokenizer_digest: str) -> dict[str, Any]:
+    """Everything that decides MemEnc(Passage): sizes, limits, text format, tokenizer, weights.
+
+    The weights are the embedding and the memory encoder's, as float32 in whatever dtype they are
+    loaded. The live encoder, the decoder and the score are no part of it: they may change.
+    """
+    config = model.config
+    memory = {"embedding": model.embedding, **{f"memory.{name}": x for name, x in leaves(model.memory).items()}}
+    return {name: getattr(config.t5, name) for name in T5_FACTS} | {
+        "num_memory_layers": config.num_memory_layers,
+        "passage_tokens": config.passage_tokens,
+        "passage_eos": config.t5.eos_token_id if config.passage_eos else None,
+        "passage_format": config.passage_format,
+        "tokenizer": tokenizer_digest,
+        "weights": weights_digest(ops, memory),
+    }
+
+
+def digest_of(facts: Mapping[str, Any]) -> str:
+    """SHA-256 of some facts, whatever their order."""
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+def memory_digest(ops: Ops, model: Model, tokenizer_digest: str) -> str:
+    """One digest of everything that decides MemEnc(Passage)."""
+    return digest_of(encoder_facts(ops, model, tokenizer_digest))
+
+
+def build_facts(
+    ops: Ops, model: Model, tokenizer_digest: str, dtype: str, passages: int, passages_sha256: str, shard_passages: int
+) -> dict[str, Any]:
+    """What a build is of: all that decides its bytes, as its files say it."""
+    facts = {
+        "version": VERSION,
+        "encoder": encoder_facts(ops, model, tokenizer_digest),
+        "dtype": dtype,
+        "passages": passages,
+        "passages_sha256": passages_sha256,
+        "shard_passages": shard_passages,
+    }
+    if computed_in(model) in PRECISIONS[1:]:  # other bytes, and an honest memory says so
+        facts["precision"] = computed_in(model)
+    return facts
+
+
+def difference(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> tuple[str, str] | None:
+    """The first fact that differs, as "name=ours" and "name=theirs"; None where all agree."""
+    for name in [*ours, *(n for n in theirs if n not in ours)]:
+        mine, other = ours.get(name), theirs.get(name)
+        if isinstance(mine, dict) and isinstance(other, dict):
+            inner = difference(mine, other)
+            if inner:
+                return inner
+        elif mine != other:
+            return f"{name}={str(mine)[:40]}", f"{name}={str(other)[:40]}"
+    return None
+
+
+def metadata(name: str, build: Mapping[str, Any]) -> dict[str, str]:
+    """What the header of a file says: its own name, and the build that it belongs to."""
+    return {"build": json.dumps(build, sort_keys=True), "file": name}
+
+
+def build_of(path: Path, told: Mapping[str, str]) -> dict[str, Any]:
+    """The build that a file says in its header that it belongs to.
+
+    Raises:
+        Refused: it says none, or that it is another file.
+    """
+    try:
+        record = parse_json(told.get("build", ""), str(path))
+    except Refused:
+        record = None
+    if not isinstance(record, dict) or told.get("file") != path.name:
+        raise Refused(str(path), "a file of: glimmer-ref memory build", "another", "name another folder")
+    return record
+
+
+def check_build(path: Path, told: Mapping[str, str], build: Mapping[str, Any]) -> None:
+    """Hold what the header of a file says against the build that it should belong to.
+
+    Raises:
+        Refused: another file's, or of another build, by the first fact that differs.
+    """
+    if told == metadata(path.name, build):
+        return
+    theirs = build_of(path, told)
+    ours, other = difference(build, theirs) or ("the same words", "others")
+    do = f"this file or {MANIFEST} was changed: restore it, or build into a new folder"
+    raise Refused(f"{path}", f"a file of {MANIFEST}'s build, {ours}", other, do)
+
+
+def shard_name(number: int) -> str:
+    """A shard's file name."""
+    return f"shard-{number:05d}.safetensors"
+
+
+def passages_of(build: Mapping[str, Any], number: int) -> int:
+    """How many passages a shard of a build has."""
+    size: int = build["shard_passages"]
+    return min(size, build["passages"] - number * size)
+
+
+def _field(path: Path, record: Any, name: str, kind: type[Any], least: int = 0) -> Any:
+    """A field of the manifest, of the kind that it must have."""
+    words = {int: f"a whole number of at least {least}", str: "a string", dict: "an object"}[kind]
+    value: Any = record.get(name) if isinstance(record, dict) else None
+    if type(value) is not kind or (kind is int and value < least):
+        raise Refused(f"{path}: {name}", words, brief(value, 40), RESTORE)
+    return value
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a memory says of itself.
+
+    Args:
+        build: what decides its bytes: `version` of the format, `encoder` (its facts), `dtype`,
+            `passages` and `passages_sha256` (of the file), `shard_passages` in all shards but the last, and
+            `precision` where products were computed in a lower one than the weights'.
+        tokens: of all passages.
+        files: name -> {"bytes", "sha256"} of each shard and of the index.
+    """
+
+    build: dict[str, Any]
+    tokens: int
+    files: dict[str, dict[str, Any]]
+
+    @classmethod
+    def read(cls, path: Path) -> Manifest:
+        """The manifest of a file.
+
+        Raises:
+            Refused: unreadable, of another version, or one that contradicts itself.
+        """
+        data = read_json(path, f"a manifest in JSON; if it is damaged, {RESTORE}")
+        build = _field(path, data, "build", dict)
+        version = _field(path, build, "version", int)
+        if version != VERSION:
+            do = "build the memory again with this program, or use the one that made it"
+            raise Refused(str(path), f"version {VERSION}", f"version {version}", do)
+        manifest = cls(build, _field(path, data, "tokens", int), _field(path, data, "files", dict))
+        if data.keys() != {"format", *vars(manifest)} or data["format"] != FORMAT:
+            raise Refused(str(path), f"the fields of a {FORMAT}", ", ".join(data)[:80], RESTORE)
+        manifest._check(path)
+        return manifest
+
+    def _check(self, path: Path) -> None:
+        build = self.build
+        for name in ("passages", "shard_passages"):
+            _field(path, build, name, int, 1)
+        _field(path, build, "passages_sha256", str)
+        if _field(path, build, "dtype", str) not in DTYPES:
+            raise Refused(f"{path}: dtype", f"one of {', '.join(DTYPES)}", repr(build["dtype"]))
+        encoder = _field(path, build, "encoder", dict)
+        _field(path, encoder, "d_model", int, 1)
+        _field(path, encoder, "num_memory_layers", int, 0)
+        count = self.shards + 1
+        if len(self.files) != count or set(self.files) != {INDEX, *(shard_name(i) for i in range(count - 1))}:
+            raise Refused(f"{path}: files", f"{count - 1} shards and an index", f"{len(self.files)} files", RESTORE)
+        for entry in self.files.values():
+            _field(path, entry, "bytes", int, 1)
+            _field(path, entry, "sha256", str)
+
+    @property
+    def shards(self) -> int:
+        """How many shards there are."""
+        return -(-self.build["passages"] // self.build["shard_passages"])
+
+    @property
+    def numbers(self) -> range:
+        """Of the shards."""
+        return range(self.shards)
+
+    def passages_of(self, number: int) -> int:
+        """How many passages a shard has."""
+        return passages_of(self.build, number)
+
+    def to_json(self) -> dict[str, Any]:
+        """What the file holds."""
+        return {"format": FORMAT, **vars(self)}

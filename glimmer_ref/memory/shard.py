@@ -1,0 +1,183 @@
+"""One shard of a stored memory, and the index from ids to rows: arrays that lie in a file or in RAM."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..data.inputs import Passage
+from ..errors import Refused
+from ..params.safetensors_io import Stored, map_file
+from ..ragged import Ints, offsets
+from .manifest import check_build
+from .quantized import DTYPES, Rows, few_will_be_read, will_read
+
+
+def _map(path: Path) -> tuple[dict[str, Stored], dict[str, str]]:
+    """Map a file of which little will be read: its tensors, and what its header says."""
+    tensors, told = map_file(path)
+    for x in tensors.values():
+        few_will_be_read(x.raw)
+    return tensors, told
+
+
+def _tensor(path: Path, tensors: dict[str, Stored], name: str, dtype: str, *sizes: int | None) -> Stored:
+    """One tensor of a shard or index, held against its type and the sizes that are known."""
+    x = tensors.get(name)
+    shape = ", ".join("any" if size is None else str(size) for size in sizes)
+    wanted = f"{dtype} of shape [{shape}]"
+    if x is None:
+        raise Refused(f"{path}: {name}", wanted, "none")
+    if (
+        x.dtype != dtype
+        or len(x.shape) != len(sizes)
+        or any(size not in (None, got) for size, got in zip(sizes, x.shape, strict=True))
+    ):
+        raise Refused(f"{path}: {name}", wanted, f"{x.dtype} of shape {list(x.shape)}")
+    return x
+
+
+def _bounds(path: Path, tensors: dict[str, Stored], name: str, count: int, end: int, least: int) -> Ints:
+    """Offsets [count+1] that rise from 0 to `end` by steps of at least `least`."""
+    x = _tensor(path, tensors, name, "I64", count + 1).raw
+    if x[0] != 0 or x[-1] != end or (np.diff(x) < least).any():
+        raise Refused(f"{path}: {name}", f"offsets that rise from 0 to {end}", "others", "damaged?")
+    return x
+
+
+@dataclass(frozen=True, eq=False)
+class Shard:
+    """The memory of n passages that follow each other.
+
+    Args:
+        tokens: MemEnc of all their T tokens.
+        offsets: [n+1] where each passage's tokens begin.
+        strings: [S] uint8, id, title and text of each passage as UTF-8.
+        string_offsets: [3n+1] where each string begins.
+        name: the file, for errors.
+    """
+
+    tokens: Rows
+    offsets: Ints
+    strings: np.ndarray
+    string_offsets: Ints
+    name: str = "memory"
+
+    @classmethod
+    def of(cls, passages: Sequence[Passage], lengths: Ints, tokens: Rows) -> Shard:
+        """A shard in RAM: n passages, their lengths [n], and their T tokens."""
+        strings = [s.encode() for p in passages for s in (p.id, p.title, p.text)]
+        ends = offsets(np.array([len(s) for s in strings], np.int64))
+        return cls(tokens, offsets(lengths), np.frombuffer(b"".join(strings), np.uint8), ends)
+
+    @classmethod
+    def map(cls, path: Path, build: Mapping[str, Any], passages: int) -> Shard:
+        """A shard by memory map: only its header and offsets are read.
+
+        Args:
+            build: what the memory is of, see `Manifest`.
+
+        Raises:
+            Refused: no such file, damaged, another shape or type than expected, or of another build.
+        """
+        (tensors, told), dtype, d_model = _map(path), build["dtype"], build["encoder"]["d_model"]
+        values = _tensor(path, tensors, "tokens", DTYPES[dtype], None, d_model)
+        scales = _tensor(path, tensors, "scales", "F32", values.shape[0]).raw if dtype == "int8" else None
+        strings = _tensor(path, tensors, "strings", "U8", None).raw
+        shard = cls(
+            Rows(values, scales, str(path)),
+            _bounds(path, tensors, "offsets", passages, values.shape[0], least=1),
+            strings,
+            _bounds(path, tensors, "string_offsets", 3 * passages, strings.size, least=0),
+            str(path),
+        )
+        check_build(path, told, build)
+        return shard
+
+    def arrays(self) -> dict[str, np.ndarray | Stored]:
+        """What is written to a file, by name."""
+        return {
+            "tokens": self.tokens.values,
+            **({} if self.tokens.scales is None else {"scales": self.tokens.scales}),
+            "offsets": self.offsets,
+            "strings": self.strings,
+            "string_offsets": self.string_offsets,
+        }
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def _string(self, i: int) -> str:
+        try:
+            return bytes(self.strings[self.string_offsets[i] : self.string_offsets[i + 1]]).decode()
+        except UnicodeDecodeError:
+            raise Refused(f"{self.name}: strings", "UTF-8", "other bytes", "damaged?") from None
+
+    def id(self, i: int) -> str:
+        """The i-th passage's id."""
+        return self._string(3 * i)
+
+    def passage(self, i: int) -> Passage:
+        """The i-th passage's strings."""
+        return Passage(self._string(3 * i), self._string(3 * i + 1), self._string(3 * i + 2))
+
+    def rows(self, i: int) -> Rows:
+        """The i-th passage's states [n_i d]."""
+        return self.tokens[int(self.offsets[i]) : int(self.offsets[i + 1])]
+
+    def ids(self) -> Iterator[str]:
+        """All ids, in order."""
+        will_read(self.strings)
+        return (self.id(i) for i in range(len(self)))
+
+    def passages(self) -> Iterator[Passage]:
+        """The strings of all passages, in order."""
+        will_read(self.strings)
+        return (self.passage(i) for i in range(len(self)))
+
+
+def id_hash(id: str) -> int:
+    """The first 64 bits of an id's BLAKE2b, the key of the index."""
+    return int.from_bytes(hashlib.blake2b(id.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "little")
+
+
+class Index(NamedTuple):
+    """From ids to rows: a million ids are searched in some twenty steps, and none of them is read in advance.
+
+    Args:
+        hashes: [n] uint64, rising.
+        rows: [n] int64, whose id has that hash.
+    """
+
+    hashes: np.ndarray
+    rows: Ints
+
+    @classmethod
+    def of(cls, shards: Iterator[Shard]) -> Index:
+        """The index of some shards' ids, rows counted through."""
+        hashes = np.fromiter((id_hash(id) for shard in shards for id in shard.ids()), np.uint64)
+        rows = np.argsort(hashes, kind="stable")
+        return cls(hashes[rows], rows.astype(np.int64))
+
+    @classmethod
+    def map(cls, path: Path, build: Mapping[str, Any]) -> Index:
+        """The index of a file, by memory map.
+
+        Raises:
+            Refused: no such file, damaged, of another size or of another build.
+        """
+        (tensors, told), n = _map(path), build["passages"]
+        index = cls(_tensor(path, tensors, "hashes", "U64", n).raw, _tensor(path, tensors, "rows", "I64", n).raw)
+        check_build(path, told, build)
+        return index
+
+    def candidates(self, id: str) -> list[int]:
+        """The rows whose id has the same hash: almost always one, or none."""
+        key = np.uint64(id_hash(id))
+        first, last = (int(np.searchsorted(self.hashes, key, side)) for side in ("left", "right"))
+        return [int(row) for row in self.rows[first:last]]

@@ -1,0 +1,295 @@
+"""The stored memory, MemEnc(Passage_i) of a whole corpus: opened by memory map, looked up by row or id."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import lru_cache, partial
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..data.inputs import Passage
+from ..disk import kinds
+from ..disk.journal import AGAIN, RESTORE, check_finished
+from ..disk.lock import LOCK
+from ..disk.read import most_open_files, reason_of
+from ..errors import Refused, brief
+from ..ops import Ops
+from ..params.model import Model
+from ..progress import Show, progress
+from ..ragged import Arriving, Ints, States, offsets, places
+from ..text.borrowed import Loans
+from ..text.tokenizer import Tokenizer
+from .encode import encode_shard
+from .manifest import (
+    INDEX,
+    MANIFEST,
+    QUARANTINE,
+    VERSION,
+    Manifest,
+    difference,
+    digest_of,
+    encoder_facts,
+    shard_name,
+)
+from .prefetch import ahead
+from .shard import Index, Shard
+
+PART_TOKENS = 1536  # read at a time, about; fewer would make the encoder's matrix products less efficient
+OPEN_SHARDS = 128  # maps kept at a time, at most
+
+
+def maps() -> int:
+    """How many maps are kept at a time: each takes one of the files that a process may have open, see `_decode`."""
+    return max(1, min(OPEN_SHARDS, most_open_files() // 8))
+
+
+def _check_size(path: Path, size: int) -> None:
+    try:
+        got = path.stat().st_size
+    except OSError as error:
+        raise Refused(str(path), f"{size} bytes", reason_of(error), AGAIN) from None
+    if got != size:
+        raise Refused(str(path), f"{size} bytes", f"{got} bytes", RESTORE)
+
+
+def _refuse_unfinished(folder: str | Path, path: Path) -> None:
+    made = "a folder made by: glimmer-ref memory build"
+    if not path.is_dir():
+        raise Refused(f"memory {folder}", made, *kinds.instead_of_folder(path))
+    shards = len(list(path.glob(shard_name(0).replace("00000", "*"))))
+    if shards or (path / LOCK).exists():
+        raise Refused(
+            f"memory {folder}",
+            "a finished build",
+            f"an unfinished one of {shards} shards",
+            "run the same command again to resume"
+            + (f"; {QUARANTINE} says what failed" if (path / QUARANTINE).exists() else ""),
+        )
+    raise Refused(f"memory {folder}", made, *(kinds.of_folder(path) or (f"no {MANIFEST}",)))
+
+
+def bounds(lengths: Ints, tokens: int) -> list[int]:
+    """Where to cut sequences into parts of about equally many tokens, at least about `tokens` each."""
+    ends = np.cumsum(lengths)
+    parts = max(1, int(lengths.sum()) // tokens)
+    cuts = np.searchsorted(ends, [ends[-1] * i / parts for i in range(1, parts)]) + 1
+    return sorted({0, *cuts.tolist(), len(lengths)})
+
+
+class Memory:
+    """MemEnc(Passage_i) of n passages, with their ids, titles and texts.
+
+    Made by `open`, or by `memorize` in RAM. Nothing is read before it is asked for.
+
+    Args:
+        name: the folder as the user gave it, for errors.
+        load: the i-th shard.
+        index: from ids to rows.
+        loans: which words of the passages borrowed a name; None where that is not known: on disk.
+    """
+
+    def __init__(
+        self, name: str, manifest: Manifest, load: Callable[[int], Shard], index: Index, loans: Loans | None = None
+    ) -> None:
+        self.name, self.manifest, self.loans = name, manifest, loans
+        self._shard, self._index = lru_cache(maxsize=maps())(load), index
+
+    @classmethod
+    def open(cls, folder: str | Path) -> Memory:
+        """A memory that was built into a folder.
+
+        Raises:
+            Refused: no memory, an unfinished or damaged one, or one of another version.
+        """
+        path = Path(folder)
+        if not (path / MANIFEST).is_file():
+            _refuse_unfinished(folder, path)
+        manifest = Manifest.read(path / MANIFEST)
+        for name, entry in manifest.files.items():
+            _check_size(path / name, entry["bytes"])
+
+        def load(i: int) -> Shard:
+            return Shard.map(path / shard_name(i), manifest.build, manifest.passages_of(i))
+
+        return cls(str(folder), manifest, load, Index.map(path / INDEX, manifest.build))
+
+    def __len__(self) -> int:
+        return int(self.manifest.build["passages"])
+
+    def check(self, ops: Ops, model: Model, tokenizer_digest: str) -> None:
+        """Hold the memory against the weights that are to read it.
+
+        Raises:
+            Refused: another memory encoder, tokenizer or passage format made it; names what differs.
+        """
+        differs = difference(encoder_facts(ops, model, tokenizer_digest), self.manifest.build["encoder"])
+        if differs:
+            raise Refused(
+                f"memory {self.name}",
+                f"one made by this model's memory encoder and tokenizer, {differs[0]}",
+                differs[1],
+                "build a memory with this model, or load the model that made it",
+            )
+
+    def _place(self, row: int) -> tuple[Shard, int]:
+        number, i = divmod(row, self.manifest.build["shard_passages"])
+        return self._shard(number), i
+
+    def _rows(self, rows: Sequence[int] | Ints) -> list[int]:
+        given = np.asarray(rows)
+        if given.ndim != 1 or (given.size and given.dtype.kind not in "iu"):
+            raise Refused(f"memory {self.name}: rows", "a list of whole numbers", f"{given.dtype} {list(given.shape)}")
+        for row in given[(given < 0) | (given >= len(self))]:
+            raise Refused(f"memory {self.name}: rows", f"numbers from 0 to {len(self) - 1}", str(row))
+        return [int(row) for row in given]
+
+    def passage(self, row: int) -> Passage:
+        """The strings of one passage.
+
+        Raises:
+            Refused: a row that is negative or past the end.
+        """
+        shard, i = self._place(self._rows([row])[0])
+        return shard.passage(i)
+
+    def passages(self) -> Iterator[Passage]:
+        """The strings of all passages, in order."""
+        for number in range(self.manifest.shards):
+            yield from self._shard(number).passages()
+
+    def rows(self, ids: Iterable[str]) -> Ints:
+        """Where the passages of some ids are: [b].
+
+        Raises:
+            Refused: an id that the memory does not hold.
+        """
+        return np.array([self._row(id) for id in ids], np.int64)
+
+    def _row(self, id: str) -> int:
+        for row in self._index.candidates(id):
+            shard, i = self._place(self._rows([row])[0])
+            if shard.id(i) == id:
+                return row
+        raise Refused(f"memory {self.name}", "an id that it holds", brief(id))
+
+    def take(self, rows: Sequence[int] | Ints, dtype: str = "float32") -> States:
+        """MemEnc of some passages, in the order asked for, repeats allowed; only these are read.
+
+        Args:
+            rows: [b].
+            dtype: of the states, "float32" or "float64", whatever they are stored in.
+
+        Returns:
+            [N d] fresh arrays on the host; the caller puts them where the operations want them.
+
+        Raises:
+            Refused: a row that is negative or past the end, or another dtype.
+        """
+        return self._decode(dtype, *self._find(rows, dtype))
+
+    def stream(self, rows: Sequence[int] | Ints, dtype: str = "float32") -> Arriving:
+        """The same, a few passages at a time, read by a thread while the caller works on those before.
+
+        The first begin to be read at once, the next ones when these are taken: never more than what
+        is worked on and what comes next is held. What is wrong with a passage is raised where its
+        part is taken.
+
+        Raises:
+            Refused: as `take`.
+        """
+        found, lengths = self._find(rows, dtype)
+        cuts = pairwise(bounds(lengths, PART_TOKENS))
+        return Arriving(ahead([partial(self._decode, dtype, found[a:b], lengths[a:b]) for a, b in cuts]), lengths)
+
+    def _find(self, rows: Sequence[int] | Ints, dtype: str) -> tuple[list[int], Ints]:
+        """The rows, and how many tokens each passage has."""
+        if dtype not in ("float32", "float64"):
+            raise Refused("dtype", "float32 or float64", repr(dtype))
+        found = self._rows(rows)
+        places = map(self._place, found)
+        return found, np.array([shard.offsets[i + 1] - shard.offsets[i] for shard, i in places], np.int64)
+
+    def _decode(self, dtype: str, rows: list[int], lengths: Ints) -> States:
+        """Some passages read from disk, end to end; as many at a time as maps are kept, which bounds the open files."""
+        starts = offsets(lengths)
+        states = np.empty((starts[-1], self.manifest.build["encoder"]["d_model"]), dtype)
+        cuts, most = list(pairwise(starts)), maps()
+        for first in range(0, len(rows), most):
+            found = [shard.rows(i) for shard, i in map(self._place, rows[first : first + most])]
+            for passage in found:
+                passage.will_read()  # all of them at once
+            for passage, (begin, end) in zip(found, cuts[first : first + most], strict=True):
+                passage.decode(states[begin:end])
+        return States(states, lengths, places(lengths))
+
+    def info(self) -> dict[str, Any]:
+        """What there is to say about the memory, for people and for JSON."""
+        manifest, build = self.manifest, self.manifest.build
+        return {
+            "folder": self.name,
+            "version": VERSION,
+            "passages": len(self),
+            "tokens": manifest.tokens,
+            "dtype": build["dtype"],
+            **{name: build[name] for name in ("precision",) if name in build},
+            "d_model": build["encoder"]["d_model"],
+            "num_memory_layers": build["encoder"]["num_memory_layers"],
+            "shards": manifest.shards,
+            "bytes_on_disk": sum(entry["bytes"] for entry in manifest.files.values()),
+            "digest": digest_of(build["encoder"]),
+        }
+
+    def verify(self, show: Show = progress) -> None:
+        """Read every file once: its SHA-256 is the manifest's, and all that the manifest says is so.
+
+        Raises:
+            Refused: the first file, or the first field of the manifest, that differs.
+        """
+        folder, build = Path(self.name), self.manifest.build
+        if not self.manifest.files:  # in RAM
+            return
+        check_finished(folder, self.manifest.files, show)
+
+        def shards() -> Iterator[Shard]:  # each is held against the build, and closed again
+            return (
+                Shard.map(folder / shard_name(i), build, self.manifest.passages_of(i)) for i in self.manifest.numbers
+            )
+
+        tokens = sum(len(shard.tokens) for shard in shards())
+        if tokens != self.manifest.tokens:
+            raise Refused(
+                f"{folder / MANIFEST}: tokens", f"{tokens}, as in the shards", str(self.manifest.tokens), RESTORE
+            )
+        right = zip(Index.of(shards()), Index.map(folder / INDEX, build), strict=True)
+        if not all(np.array_equal(a, b) for a, b in right):
+            raise Refused(str(folder / INDEX), "the shards' ids", "others", RESTORE)
+
+
+def memorize(
+    ops: Ops, model: Model, tokenizer: Tokenizer, passages: Iterable[Passage], loans: Loans | None = None
+) -> Memory:
+    """MemEnc of a few passages in RAM, in the dtype of the model.
+
+    Args:
+        loans: words that are to be read as the names that they borrowed.
+
+    Raises:
+        Refused: no passages, an id that occurs twice, an empty text, or values that are not finite.
+    """
+    shard = encode_shard(ops, model, tokenizer if loans is None else tokenizer.reading(loans.names), passages)
+    index = Index.of(iter([shard]))
+    twice = [id for id, count in Counter(shard.ids()).items() if count > 1]
+    if twice:
+        raise Refused("passages", "ids that occur once", f"{twice[0]!r} again")
+    build = {
+        "version": VERSION,
+        "encoder": encoder_facts(ops, model, tokenizer.digest),
+        "dtype": {"F32": "float32", "F64": "float64"}[shard.tokens.values.dtype],
+        "passages": len(shard),
+        "shard_passages": len(shard),
+    }
+    return Memory("in RAM", Manifest(build, len(shard.tokens), {}), lambda _: shard, index, loans)

@@ -1,0 +1,157 @@
+"""What a decoder attends to, made ready once a question: keys and values projected, or the memory itself.
+
+*Projected*: every layer's keys and values, packed for tiles, are read again at each step. *Absorbed*: since
+q k^T = q (W_k^T m) and p v = (p m) W_v, the memory m itself, which is small enough to stay in cache, is packed once
+for all layers and never projected. For n tokens, projecting costs 2 n d hc multiply-adds a layer, and a step of
+the absorbed form 2 n d h instead of 2 n hc: it pays for at least hc / h = d_kv steps. See `absorbs`. Each form's
+phases of a decoder's step stand here too.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numba.extending import register_jitable
+
+from ...ragged import Array, Ints, States, check, offsets
+from .encoder_fused import cost, facts, plain, prepare_phase, prepared, product_phase
+from .kernels.attention import attend_tile, pack_keys, pack_values, row_of, scaled_rows
+from .kernels.gemm import PAIR, TERMS, Packed, address, scratch
+from .kernels.llvm_ir import BYTES, LANES
+from .kernels.microkernel import ROWS
+from .kernels.simd import STORE
+from .runtime.allocator import aligned
+from .runtime.compile_cache import Kernel
+from .runtime.thread_pool import done, run, take, wait
+
+# A layer's weights in the order of its facts.
+Q, K, V, OUT, CROSS_Q, CROSS_K, CROSS_V, CROSS_OUT, WI_0, WI_1, WO = range(11)
+
+
+class Prepared:
+    """What decoder layers attend to, with what a step needs to know of their weights.
+
+    Args:
+        absorbed: the memory itself is attended to.
+        memory: packed keys and values.
+        keys, values: [layers b] addresses of each sequence's in `memory`; [1 b] absorbed.
+        weights: [layers 11 8] facts, in the order of Q .. WO; gains: [layers 3 d].
+    """
+
+    def __init__(self, absorbed: bool, memory: Array, keys: Ints, values: Ints, weights: Ints, gains: Array) -> None:
+        self.absorbed, self.memory, self.keys, self.values = absorbed, memory, keys, values
+        self.weights, self.gains = weights, gains
+
+
+def absorbs(heads: int, columns: int, steps: int) -> bool:
+    """Is it cheaper to attend to the memory itself, if there are to be so many steps?
+
+    A head's columns must fill whole tiles, or its part of W_v is no run of panels.
+    """
+    d_kv = columns // heads
+    return d_kv % PAIR == 0 and steps <= d_kv
+
+
+@Kernel
+def absorb_kernel(counters: Any, threads: int, terms: int, memory: Any, bounds: Any, keys: Any, values: Any) -> None:
+    """The memory's tokens as panels of keys and of values: a task is one of the two of a sequence."""
+    row, d, tasks = 4 * memory.shape[1], memory.shape[1], 2 * len(keys)
+    task = take(counters, 0)
+    while task < tasks:
+        s = task // 2
+        first, n = address(memory) + bounds[s] * row, bounds[s + 1] - bounds[s]
+        if task % 2 == 0:
+            pack_keys(terms, first, row, n, d, keys[s])
+        else:
+            pack_values(terms, first, row, n, d, values[s])
+        done(counters, 0)
+        task = take(counters, 0)
+    wait(counters, 0, tasks)
+
+
+@Kernel
+def project_kernel(
+    counters: Any, threads: int, ws: Any, memory: Any, bounds: Any, heads: int, ready: Any, scales: Any, kv: Any,
+    keys: Any, values: Any,
+) -> None:  # fmt: skip
+    """Keys and values of every layer, head by head, as panels; ws [layers 2 8] facts, kv [2 N hc] for one layer."""
+    terms, c, row = ws[0, 0, TERMS], kv.shape[2] // heads, 4 * kv.shape[2]
+    halves, tasks = min(2, terms), heads * (len(bounds) - 1)
+    prepare_phase(counters, 0, memory, memory[0, :0], 0.0, terms, ready, scales)
+    for layer in range(len(ws)):
+        here = 2 * layer + 1
+        product_phase(
+            counters, here, threads, STORE, ws[layer], address(ready), ready.shape[1], scales, len(memory), memory, kv
+        )
+        task = take(counters, here + 1)
+        while task < tasks:
+            head, s = task % heads, task // heads
+            n, at = bounds[s + 1] - bounds[s], bounds[s] * row + 4 * head * c
+            k, v = -(-n // LANES) * -(-c // halves) * BYTES, -(-c // LANES) * -(-n // halves) * BYTES
+            pack_keys(halves, address(kv[0]) + at, row, n, c, keys[layer, s] + head * k)
+            pack_values(halves, address(kv[1]) + at, row, n, c, values[layer, s] + head * v)
+            done(counters, here + 1)
+            task = take(counters, here + 1)
+        wait(counters, here + 1, tasks)
+
+
+@register_jitable
+def projected_phase(
+    counters: Any, phase: int, tile: int, terms: int, q: Any, keys: Any, values: Any, lengths: Any, queries: Any,
+    heads: int, c: int, zeros: Any, out: Any,
+) -> Any:  # fmt: skip
+    """A task is a head of a sequence, over its packed keys and values; queries [b+1] bound the sequences' rows."""
+    scores, mixed, totals = scratch(ROWS * (row_of(lengths.max()) + row_of(c))), scratch(ROWS * PAIR), scratch(ROWS)
+    mixed = mixed.reshape(ROWS, PAIR)
+    tasks, q_row, out_row = heads * len(lengths), 4 * q.shape[1], 4 * out.shape[1]
+    task = take(counters, phase)
+    while task < tasks:
+        head, s = task % heads, task // heads
+        n, left = lengths[s], address(scores) + 4 * ROWS * row_of(lengths[s])
+        k = keys[s] + head * -(-n // LANES) * -(-c // terms) * BYTES
+        v = values[s] + head * -(-c // LANES) * -(-n // terms) * BYTES
+        for first in range(queries[s], queries[s + 1], ROWS):
+            rows = min(ROWS, queries[s + 1] - first)
+            scaled_rows(terms, address(q[first]) + 4 * head * c, q_row, rows, c, left, 4 * row_of(c))
+            attend_tile(
+                tile, terms, rows, left, 4 * row_of(c), k, v, n, c, address(zeros), 0, address(scores), mixed, totals,
+                address(out[first]) + 4 * head * c, out_row,
+            )  # fmt: skip
+        done(counters, phase)
+        task = take(counters, phase)
+    wait(counters, phase, tasks)
+
+
+def layer_facts(layers: Any) -> tuple[Ints, Array]:
+    """[layers 11 8] facts and [layers 3 d] gains; without a gate wi_0 stands for it."""
+    weights, gains = [], []
+    for w in layers:
+        own, cross, ff = w.self_attention, w.cross_attention, w.feed_forward
+        several = [a for x in (own, cross) for a in (x.q, x.k, x.v, x.o)]
+        weights.append(facts(*several, ff.wi_0, ff.wi_0 if ff.wi_1 is None else ff.wi_1, ff.wo))
+        gains.append(np.stack([own.norm, cross.norm, ff.norm]))
+    return np.stack(weights), np.stack(gains)
+
+
+def project(t5: Any, w: Any, memory: States, steps: int) -> Any:
+    """Keys and values of every layer, or the memory itself, packed."""
+    if not w.layers or not isinstance(w.layers[0].cross_attention.k, Packed):
+        return NotImplemented
+    weights, gains = layer_facts(w.layers)
+    check(memory.states, "N d", "project memory", N=int(memory.lengths.sum()))
+    k, heads, x = w.layers[0].cross_attention.k, t5.num_heads, plain(memory.states)
+    absorbed, terms, n = absorbs(heads, k.columns, steps), min(2, k.group), memory.lengths
+    copies, parts, c = (1, 1, x.shape[1]) if absorbed else (len(w.layers), heads, k.columns // heads)
+    sizes = BYTES * parts * np.stack([-(-n // LANES) * -(-c // terms), -(-c // LANES) * -(-n // terms)])
+    packed = aligned(copies * int(sizes.sum()), dtype=np.uint8)
+    starts = packed.ctypes.data + offsets(np.tile(sizes.ravel(), copies))[:-1].reshape(copies, 2, len(n))
+    keys, values = (np.ascontiguousarray(starts[:, i]) for i in (0, 1))
+    if absorbed:
+        run(absorb_kernel, 1, x.size, terms, x, offsets(n), keys[0], values[0])
+    else:
+        ready, scales = prepared(x, x.shape[1], k)
+        kv, several = aligned(2, len(x), k.columns), np.ascontiguousarray(weights[:, CROSS_K : CROSS_V + 1])
+        work = len(w.layers) * cost(len(x), k, k)
+        run(project_kernel, 1 + 2 * len(w.layers), work, several, x, offsets(n), heads, ready, scales, kv, keys, values)
+    return Prepared(absorbed, packed, keys, values, weights, gains)

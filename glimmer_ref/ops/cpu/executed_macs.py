@@ -1,0 +1,33 @@
+"""What the fast decoder multiplies where its form is not the paper's: where it attends to the memory itself."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ...ragged import Ints
+from .cross_attention import absorbs
+from .kernels.gemm import Packed
+
+
+def decoder_macs(t5: Any, w: Any, read: Ints, limit: int, steps: int) -> Any:
+    """Multiply-adds of the absorbed form, see `numba_cross`; NotImplemented where keys and values are projected.
+
+    No keys and values are made of the memory. Each step passes all of a layer's weights instead, W_k and W_v
+    of cross-attention too, and a head's scores and sums are of d_model columns, not of d_kv.
+    """
+    if not w.layers or not isinstance(w.layers[0].cross_attention.k, Packed):
+        return NotImplemented
+    d, hc = w.layers[0].cross_attention.k.shape
+    if not absorbs(t5.num_heads, hc, limit):
+        return NotImplemented
+    products = 0
+    for layer in w.layers:
+        own, cross, ff = layer.self_attention, layer.cross_attention, layer.feed_forward
+        weights = [own.q, own.k, own.v, own.o, cross.q, cross.k, cross.v, cross.o, ff.wi_0, ff.wi_1, ff.wo]
+        products += sum(a.shape[0] * a.shape[1] for a in weights if a is not None)
+    itself, memory = len(read) * hc * steps * (steps + 1), steps * 2 * t5.num_heads * d * int(read.sum())
+    return {
+        "cross": 0,
+        "decoder": len(read) * steps * products,
+        "decoder.attention": len(w.layers) * (itself + memory),
+    }

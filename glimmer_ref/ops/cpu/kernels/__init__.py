@@ -1,0 +1,1 @@
+"""Loops that numba compiles, and the instructions they are made of."""

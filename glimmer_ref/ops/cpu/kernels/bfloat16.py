@@ -1,0 +1,134 @@
+"""float32 made bfloat16 in registers: rows as left operands, pairs of rows as panels; and a panel read across."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llvmlite import ir
+from numba.core import types
+from numba.extending import intrinsic
+
+from .llvm_ir import BYTES, FLOATS, I64, INTS, LANES, POINTER, Code, constant, function
+from .simd import fold
+
+SHORTS = ir.VectorType(ir.IntType(16), LANES)
+
+
+def _rounded(code: Code, x: ir.Value) -> ir.Value:
+    """The bits of float32 numbers, rounded so that the upper halves are the bfloat16 numbers; ties to even."""
+    to, bits = code.to, code.to.bitcast(x, INTS)
+    odd = to.and_(to.lshr(bits, constant(INTS, 16)), constant(INTS, 1))
+    rounded = to.add(bits, to.add(odd, constant(INTS, 0x7FFF)))
+    return to.select(to.fcmp_unordered("uno", x, x), constant(INTS, 0x7FC00000), rounded)
+
+
+@intrinsic
+def halve_row(typing: Any, x: Any, vectors: Any, out: Any) -> Any:
+    """16 `vectors` numbers in float32 become as many in bfloat16; out may be x."""
+
+    def generate(context: Any, builder: ir.IRBuilder, signature: Any, args: list[ir.Value]) -> ir.Value:
+        code, (x, out) = Code(builder), (builder.inttoptr(a, POINTER) for a in (args[0], args[2]))
+
+        def one(i: ir.Value) -> list[ir.Value]:
+            bits = _rounded(code, code.load(x, builder.mul(i, I64(BYTES)), FLOATS))
+            half = builder.trunc(builder.lshr(bits, constant(INTS, 16)), SHORTS)
+            code.store(half, out, builder.mul(i, I64(BYTES // 2)))
+            return []
+
+        code.loop(args[1], [], one)
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64, types.int64), generate
+
+
+@intrinsic
+def pair_lines(typing: Any, x: Any, row: Any, count: Any, out: Any) -> Any:
+    """16 numbers of each of `count` rows, `row` bytes apart, as a panel in bfloat16: two rows share a line.
+
+    Where the number of rows is odd, the last one's partner is zeros.
+    """
+
+    def generate(context: Any, builder: ir.IRBuilder, signature: Any, args: list[ir.Value]) -> ir.Value:
+        code, (x, row, count, out) = Code(builder), args
+        x, out = builder.inttoptr(x, POINTER), builder.inttoptr(out, POINTER)
+        zeros = constant(INTS, 0)
+
+        def line(i: ir.Value) -> list[ir.Value]:
+            first = builder.mul(i, I64(2))
+            second = builder.add(first, I64(1))
+            there = builder.icmp_signed("<", second, count)
+            upper = code.load(x, builder.mul(builder.select(there, second, first), row), FLOATS)
+            upper = builder.select(code.spread(there), _rounded(code, upper), zeros)
+            lower = builder.lshr(_rounded(code, code.load(x, builder.mul(first, row), FLOATS)), constant(INTS, 16))
+            both = builder.or_(lower, builder.and_(upper, constant(INTS, -65536)))
+            code.store(both, out, builder.mul(i, I64(BYTES)), BYTES)
+            return []
+
+        code.loop(builder.sdiv(builder.add(count, I64(1)), I64(2)), [], line)
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64, types.int64, types.int64), generate
+
+
+def _part(code: Code, lanes: ir.Value, terms: int, n: int) -> ir.Value:
+    """The n-th of the terms that a vector's lanes hold, as float32."""
+    to = code.to
+    if terms == 1:
+        return to.bitcast(lanes, FLOATS)
+    if terms == 2:
+        bits = to.and_(lanes, constant(INTS, -65536)) if n else to.shl(lanes, constant(INTS, 16))
+        return to.bitcast(bits, FLOATS)
+    return to.sitofp(to.ashr(to.shl(lanes, constant(INTS, 24 - 8 * n)), constant(INTS, 24)), FLOATS)
+
+
+@intrinsic
+def across(typing: Any, terms: Any, x: Any, panels: Any, panel: Any, count: Any, steps: Any, out: Any) -> Any:
+    """out = w x for `count` panels of a weight [a o] and as many vectors of x [o]: the weight read across, [a].
+
+    Args:
+        terms: in a lane, 1, 2 or 4; int8's scales must be in x already.
+        panels, panel: address of the first panel, and how many bytes they are apart.
+        steps: lanes of a column; out gets steps times terms numbers.
+    """
+
+    def body(module: ir.Module) -> ir.Function:
+        f = function(module, "across_panels", ir.VoidType(), *[I64] * 7)
+        if f.blocks:
+            return f
+        f.linkage = "internal"
+        f.attributes.add("noinline")
+        code = Code(ir.IRBuilder(f.append_basic_block()))
+        terms, x, panels, panel, count, steps, out = f.args
+        x, panels, out = (code.to.inttoptr(a, POINTER) for a in (x, panels, out))
+        end = f.append_basic_block()
+        choice = code.to.switch(terms, end)
+        for known in (1, 2, 4):
+            block = f.append_basic_block()
+            choice.add_case(I64(known), block)
+            code.to.position_at_end(block)
+
+            def step(i: ir.Value, known: int = known) -> list[ir.Value]:
+                here = code.to.mul(i, I64(BYTES))
+
+                def add(p: ir.Value, *sums: ir.Value) -> list[ir.Value]:
+                    lanes = code.load(panels, code.to.add(code.to.mul(p, panel), here), INTS, BYTES)
+                    factor = code.load(x, code.to.mul(p, I64(BYTES)), FLOATS)
+                    return [code.fma(factor, _part(code, lanes, known, n), s) for n, s in enumerate(sums)]
+
+                sums = code.loop(count, [constant(FLOATS, 0)] * known, add)
+                for n, total in enumerate(sums):
+                    place = code.to.add(code.to.mul(i, I64(4 * known)), I64(4 * n))
+                    code.store(fold(code, total, code.to.fadd), out, place)
+                return []
+
+            code.loop(steps, [], step)
+            code.to.branch(end)
+        code.to.position_at_end(end)
+        code.to.ret_void()
+        return f
+
+    def generate(context: Any, builder: ir.IRBuilder, signature: Any, args: list[ir.Value]) -> ir.Value:
+        builder.call(body(builder.module), args)
+        return context.get_dummy_value()
+
+    return types.void(*[types.int64] * 7), generate

@@ -1,0 +1,289 @@
+"""Matrix products by panels: how weights are packed, how rows are prepared, and the loop over tiles.
+
+A weight [a o] is cut into panels of 16 columns, each stored [a 16] without gaps, so that products of many rows
+(an encoder) and of one (a decoder's step) read memory from one end to the other. In bfloat16 two, in int8 four
+terms of a column share a lane: [a/2 16 2], [a/4 16 4]. int8 weights have a scale a column, made once; int8 rows
+have a scale a row, made when they are prepared. All else stays float32.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import cache
+from typing import Any
+
+import numba
+import numpy as np
+from llvmlite import ir
+from numba.core import types
+from numba.extending import intrinsic, register_jitable
+
+from ....errors import Refused
+from ....ragged import Array, Ints, bfloat16
+from ...interface import PRECISIONS
+from ..runtime.allocator import aligned, settled
+from ..runtime.compile_cache import callback
+from .bfloat16 import halve_row
+from .elementwise import fold, largest
+from .llvm_ir import BYTES, LANES, POINTER
+from .microkernel import GROUP, ROWS, TILE_ARGS, bfloat16_tile, call_tile, float32_tile, int8_tile
+from .simd import ADD, GATE, STORE, dot, finish
+
+PAIR = 2 * LANES  # columns of a tile
+BLOCK_BYTES = 400_000  # rows that stay in a core's second cache while panels pass by
+
+# What a kernel knows of a packed weight, one int64 each: the tile's address, the panels', how many they are,
+# lanes of 32 bits in a column, terms in a lane, columns, and the addresses of int8's scales and offsets.
+TILE, PANELS, COUNT, STEPS, TERMS, COLUMNS, SCALES, OFFSETS = range(8)
+
+
+@cache
+def tile_address(precision: str) -> int:
+    """The compiled tile of one precision; compiled, or loaded, when it is first asked for."""
+    tiles = {"float32": float32_tile, "bfloat16": bfloat16_tile, "int8": int8_tile}
+    return int(callback(tiles[precision], types.void(*TILE_ARGS)).address)
+
+
+def attended_in(precision: str | None) -> tuple[int, int]:
+    """The tile of attention among products of such a precision, and its terms in a lane: bfloat16's below float32."""
+    half = precision not in (None, "float32")
+    return tile_address("bfloat16" if half else "float32"), 2 if half else 1
+
+
+def apart(terms: int, group: int) -> int:
+    """Bytes from one prepared row to the next: an odd number of cache lines, so that rows do not share sets.
+
+    With rows 4096 bytes apart, 14 of them fight for 8 places of the first cache.
+    """
+    lines = -(-(-(-terms // group) * 4) // BYTES)
+    return BYTES * (lines | 1)
+
+
+class Packed:
+    """A weight [a o] of `linear` in panels, or a table [v d] of `embed` and `unembed`.
+
+    Args:
+        shape: of the weight or table.
+        columns: o or v.
+        panels: [P steps 16] lanes of 32 bits, P even.
+        scales: [16 P] of int8's columns, else empty.
+        offsets: [16 P] int32, 128 times the sum of each int8 column: prepared rows have 128 added.
+        source: the weight or table as it was, for `get` and `embed`; a mapped file's takes no memory.
+    """
+
+    dtype = np.dtype(np.float32)  # of what goes in and comes out
+
+    def __init__(
+        self, shape: tuple[int, int], columns: int, precision: str, panels: Array, scales: Array, offsets: Array,
+        source: Array,
+    ) -> None:  # fmt: skip
+        self.shape, self.columns, self.precision = shape, columns, precision
+        self.panels, self.scales, self.offsets, self.source = panels, scales, offsets, source
+
+    @property
+    def group(self) -> int:
+        """Terms in a lane."""
+        return GROUP[self.precision]
+
+    @property
+    def facts(self) -> Ints:
+        """[8] int64, see TILE .. OFFSETS; good as long as the weight is kept."""
+        count, steps, _ = self.panels.shape
+        panels, scales, offsets = (x.ctypes.data for x in (self.panels, self.scales, self.offsets))
+        tile = tile_address(self.precision)
+        return np.array([tile, panels, count, steps, self.group, self.columns, scales, offsets], np.int64)
+
+
+def _column_scales(w: Array, columns: int) -> Array:
+    """What int8's columns are divided by: their largest number becomes 127."""
+    if not np.isfinite(w).all():
+        raise Refused("int8 weights", "finite numbers", "inf or nan", "use float32 or bfloat16")
+    scales = aligned(columns)
+    scales[:] = 0
+    scales[: w.shape[1]] = np.abs(w).max(axis=0, initial=0) / np.float32(127)
+    return scales
+
+
+def pack(w: Array, precision: str) -> Packed:
+    """Panels of a float32 matrix [a o], a column of a weight being summed over.
+
+    Raises:
+        Refused: an unknown precision, or int8 of numbers that are not finite.
+    """
+    if precision not in PRECISIONS:
+        raise Refused("precision", f"one of {', '.join(PRECISIONS)}", repr(precision))
+    (a, o), group = w.shape, GROUP[precision]
+    count, steps = 2 * -(-o // PAIR), -(-a // group)
+    panels = settled(count, steps, LANES, group, dtype={1: np.float32, 2: np.uint16, 4: np.int8}[group])
+    scales = _column_scales(w, LANES * count) if group == 4 else np.zeros(0, np.float32)
+    whole = o // LANES if group == 1 else 0
+    if whole:  # all at once: weights that learn are packed in every step
+        panels[:whole, ..., 0] = w[:, : whole * LANES].reshape(a, whole, LANES).transpose(1, 0, 2)
+    for p in range(whole, count):
+        here = slice(LANES * p, LANES * (p + 1))
+        block = np.zeros((steps * group, LANES), np.float32)
+        block[:a, : max(0, o - LANES * p)] = w[:, here]
+        if group == 2:
+            block = bfloat16(block)
+        elif group == 4:
+            block = np.rint(block / np.where(scales[here] > 0, scales[here], 1))
+        panels[p] = block.reshape(steps, group, LANES).transpose(0, 2, 1)
+    lanes = panels.reshape(count, steps, LANES * group).view(np.int32)
+    offsets = panels.sum(axis=(1, 3), dtype=np.int32).reshape(-1) * np.int32(128) if group == 4 else scales
+    return Packed((a, o), o, precision, lanes, scales, offsets, w)
+
+
+def as_table(packed: Packed, table: Array) -> Packed:
+    """The panels of a transposed table [d v], as the table [v d]."""
+    return Packed(table.shape, packed.columns, packed.precision, packed.panels, packed.scales, packed.offsets, table)
+
+
+@intrinsic
+def pointer(typing: Any, address: Any) -> Any:
+    """An address as numba's pointer, for `carray`."""
+
+    def generate(context: Any, builder: ir.IRBuilder, signature: Any, args: list[ir.Value]) -> ir.Value:
+        return builder.inttoptr(args[0], POINTER)
+
+    return types.voidptr(types.int64), generate
+
+
+@register_jitable
+def address(x: Any) -> Any:
+    """Where an array's numbers begin, with a sign: NumPy adds an unsigned and a signed number as floats."""
+    return np.int64(x.ctypes.data)
+
+
+@register_jitable
+def floats(at: int, count: int) -> Any:
+    """`count` float32 numbers at an address."""
+    return numba.carray(pointer(at), (count,), np.float32)
+
+
+@register_jitable
+def ints(at: int, count: int) -> Any:
+    """`count` int32 numbers at an address."""
+    return numba.carray(pointer(at), (count,), np.int32)
+
+
+@register_jitable
+def copy(x: int, count: int, out: int) -> Any:
+    """`count` float32 numbers from one address to another."""
+    numbers, to = floats(x, count), floats(out, count)
+    for e in range(count):
+        to[e] = numbers[e]
+
+
+@register_jitable
+def scratch(count: int) -> Any:
+    """`count` float32 numbers of a thread's own, from the start of a cache line."""
+    raw = np.empty(count + LANES, np.float32)
+    start = -address(raw) % BYTES // 4
+    return raw[start : start + count]
+
+
+@register_jitable
+def _normalised(x: Any, gain: Any, eps: float, out: Any) -> Any:
+    """out = x / sqrt(mean(x^2) + eps) * gain; x itself where there is no gain."""
+    d = len(x)
+    if len(gain) == 0:
+        for j in range(d):
+            out[j] = x[j]
+        return
+    whole = d // LANES
+    total = np.float64(dot(address(x), address(x), whole)) if whole else 0.0
+    for j in range(whole * LANES, d):
+        total += np.float64(x[j]) * np.float64(x[j])
+    factor = np.float32(1 / math.sqrt(total / d + eps))
+    for j in range(d):
+        out[j] = x[j] * factor * gain[j]
+
+
+@register_jitable
+def _to_int8(row: Any, d: int, at: int, lanes: Any, work: Any) -> Any:
+    """Whole numbers from 1 to 255, 128 being 0; returns the scale, NaN where a number is not finite."""
+    out = numba.carray(pointer(at), (-(-d // 4) * 4,), np.uint8)
+    for j in range(d):
+        lanes[j] = abs(row[j])
+    size = largest(lanes[:d], work)
+    nothing = fold(lanes[:d]) * np.float32(0)  # NaN if a number is not finite
+    factor = np.float32(127) / size if size > 0 else np.float32(0)
+    for j in range(d):
+        out[j] = np.uint8(np.int32(row[j] * factor + np.float32(128.5)))
+    for j in range(d, len(out)):
+        out[j] = 128
+    return size / np.float32(127) + nothing
+
+
+@register_jitable
+def prepare(x: Any, gain: Any, eps: float, terms: int, out: Any, scales: Any, first: int, last: int) -> Any:
+    """Rows of x [N d], normalised if there is a gain, as the left operand of a product.
+
+    Args:
+        terms: in a lane: 1 float32, 2 bfloat16, 4 int8.
+        out: [N bytes] uint8, rows `apart` bytes apart.
+        scales: [N] of int8's rows.
+    """
+    d = x.shape[1]
+    vectors = -(-d // LANES)
+    row, lanes, work = scratch(vectors * LANES), scratch(d), scratch(d)
+    row[d:] = 0
+    for i in range(first, last):
+        if terms == 1:
+            _normalised(x[i], gain, eps, floats(address(out[i]), d))
+        else:
+            _normalised(x[i], gain, eps, row[:d])
+            if terms == 2:
+                halve_row(address(row), vectors, address(out[i]))
+            else:
+                scales[i] = _to_int8(row, d, address(out[i]), lanes, work)
+
+
+@register_jitable
+def _narrow(mode: int, tile: Any, rows: int, width: int, x: Any, out: Any, i0: int, column: int) -> Any:
+    """What `finish` does, for the few columns of a last tile, and as it did it: tile now holds the results."""
+    for r in range(rows):
+        for j in range(width):
+            out[i0 + r, column + j] = tile[r, j] + (x[i0 + r, column + j] if mode == ADD else np.float32(0))
+
+
+@register_jitable
+def product(
+    mode: int, w: Any, gate: Any, a: int, a_row: int, scales: Any, i0: int, i1: int, p0: int, p1: int, tile: Any,
+    x: Any, out: Any,
+) -> Any:  # fmt: skip
+    """Rows i0 .. i1-1 of a w, for the tiles of columns p0 .. p1-1; panel after panel, so that it stays in cache.
+
+    Args:
+        w, gate: facts of weights. With GATE a tile is a panel of each; else both are the same.
+        a, a_row: address of the prepared rows, and how many bytes they are apart.
+        scales: [N] of int8's rows.
+        tile: [ROWS 32] of the thread's own.
+        x, out: [N o], the residual and the result; out may have more columns.
+    """
+    step, full = w[STEPS] * BYTES, LANES if mode == GATE else PAIR
+    count = -(-(i1 - i0) // ROWS)
+    at, out_row, x_row, whole = address(tile), 4 * out.shape[1], 4 * x.shape[1], 1 if w[TERMS] == 4 else 0
+    direct = mode == STORE and whole == 0 and out_row % BYTES == 0 and address(out) % BYTES == 0
+    for p in range(p0, p1):
+        column = p * full
+        other = column if mode == GATE else column + LANES
+        b0, b1 = w[PANELS] + column // LANES * step, gate[PANELS] + other // LANES * step
+        width = min(w[COLUMNS] - column, full)
+        for t in range(count):
+            first, last = i0 + (i1 - i0) * t // count, i0 + (i1 - i0) * (t + 1) // count
+            rows, left = last - first, a + first * a_row
+            there, there_row = address(out) + first * out_row + 4 * column, out_row
+            if direct and width == full:
+                call_tile(w[TILE], rows, left, a_row, b0, b1, w[STEPS], there, out_row)
+                continue
+            call_tile(w[TILE], rows, left, a_row, b0, b1, w[STEPS], at, 4 * PAIR)
+            if width < full:
+                there, there_row = at, 4 * PAIR
+            finish(
+                STORE if mode == ADD and width < full else mode, whole, rows, at, address(scales) + 4 * first,
+                w[SCALES] + 4 * column, gate[SCALES] + 4 * other, w[OFFSETS] + 4 * column, gate[OFFSETS] + 4 * other,
+                address(x) + first * x_row + 4 * column, x_row, there, there_row,
+            )  # fmt: skip
+            if width < full:
+                _narrow(mode, tile, rows, width, x, out, first, column)

@@ -1,0 +1,249 @@
+"""The two products behind `linear` and `unembed` in float32: dx = dy w^T and dw = x^T dy, on tiles and threads of ours.
+
+One kernel makes both. The weight is packed once a call, the other way round than for the forward; of x and dy,
+TERMS rows at a time are packed, so that all that is taken beside the results is as large as the weight.
+A number of dx or dw is added up by one thread, TERMS terms after TERMS terms: the number of threads changes no bit.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numba.extending import register_jitable
+
+from ....ragged import Array, check
+from ..encoder_fused import plain
+from ..runtime.allocator import aligned
+from ..runtime.compile_cache import Kernel
+from ..runtime.thread_pool import done, run, take, wait
+from .attention import AHEAD, pack_keys, pack_values
+from .gemm import (
+    COLUMNS,
+    PAIR,
+    PANELS,
+    STEPS,
+    TILE,
+    Packed,
+    address,
+    apart,
+    copy,
+    floats,
+    product,
+    scratch,
+    tile_address,
+)
+from .gemm import TERMS as TERMS_OF_LANE
+from .llvm_ir import BYTES, LANES
+from .microkernel import ROWS
+from .simd import ADD, STORE, ask_for, scaled_lines, transpose
+
+TERMS = 512  # of a sum, at most, between two additions to the result: two panels of so many fill the first cache twice
+GROUP = 4  # panels that one task packs
+TILES = 10  # of rows in a task, at most: with TERMS terms they fill 290 kB of the second cache
+SAME_SETS = 2048  # rows so many bytes apart fight for two sets of the first cache, eight places each
+
+
+@register_jitable
+def cut(n: int, blocks: int, i: int) -> int:
+    """Where the i-th of some equal blocks of n begins."""
+    return n * i // blocks
+
+
+@register_jitable
+def pack_right(turned: bool, w: Any, k0: int, k1: int, p0: int, p1: int, columns: int, out: int) -> Any:
+    """Panels p0 .. p1-1, of terms k0 .. k1-1: of w, or of w^T if it is `turned`; zeros in a panel behind the last."""
+    row, last = 4 * w.shape[1], min(columns, LANES * p1)
+    if turned:
+        pack_keys(1, address(w) + p0 * LANES * row + 4 * k0, row, last - LANES * p0, k1 - k0, out)
+    else:
+        pack_values(1, address(w) + k0 * row + p0 * BYTES, row, k1 - k0, last - LANES * p0, out)
+    if p1 * LANES >= columns and p1 % 2:
+        floats(out + (p1 - p0) * (k1 - k0) * BYTES, (k1 - k0) * LANES)[:] = 0
+
+
+@register_jitable
+def pack_left(x: Any, k0: int, k1: int, j0: int, j1: int, square: int, out: int, out_row: int) -> Any:
+    """The columns j0 .. j1-1 of the rows k0 .. k1-1, j0 a multiple of 16, as rows."""
+    row = 4 * x.shape[1]
+    for i in range(k0, k1, LANES):
+        rows, ahead = min(LANES, k1 - i), i + AHEAD
+        ask_for(address(x) + ahead * row + 4 * j0, row, max(0, min(LANES, k1 - ahead)), 4 * (j1 - j0))
+        for j in range(j0, j1, LANES):
+            here, from_row, width = address(x) + i * row + 4 * j, row, min(LANES, j1 - j)
+            if width < LANES:  # a vector would end behind the last row
+                for r in range(rows):
+                    copy(here + r * row, width, square + (LANES + r) * BYTES)
+                here, from_row = square + LANES * BYTES, BYTES
+            transpose(here, from_row, rows, square)
+            scaled_lines(square, BYTES, width, np.float32(1), out + j * out_row + 4 * (i - k0), out_row)
+
+
+@register_jitable
+def shares(threads: int, rows: int, pairs: int) -> Any:
+    """Rows of a task, and in how many parts the pairs of panels are cut, so that there are some tasks a thread."""
+    tiles, wanted = -(-rows // ROWS), 8 * threads
+    blocks = -(-tiles // TILES)
+    if blocks * pairs < wanted:
+        blocks = min(tiles, -(-wanted // pairs))
+    parts = min(pairs, -(-wanted // blocks)) if blocks < wanted else 1
+    return ROWS * -(-tiles // blocks), parts
+
+
+@register_jitable
+def pack_weight(counters: Any, phase: int, w: Any, turned: bool, terms: int, columns: int, panels: int) -> Any:
+    """Block after block of terms, each as panels [P terms 16], P even."""
+    count = -(-columns // LANES)
+    groups, blocks, even = -(-count // GROUP), -(-terms // TERMS), 2 * -(-columns // PAIR)
+    tasks = groups * blocks
+    task = take(counters, phase)
+    while task < tasks:
+        k0, k1 = cut(terms, blocks, task // groups), cut(terms, blocks, task // groups + 1)
+        p0 = task % groups * GROUP
+        p1 = min(count, p0 + GROUP)
+        pack_right(turned, w, k0, k1, p0, p1, columns, panels + (k0 * even + p0 * (k1 - k0)) * BYTES)
+        done(counters, phase)
+        task = take(counters, phase)
+    wait(counters, phase, tasks)
+
+
+@register_jitable
+def times_weight(counters: Any, phase: int, threads: int, fact: Any, dy: Any, panels: int, tile: Any, out: Any) -> Any:
+    """out [N columns] = dy times packed panels."""
+    (n, terms), columns, pairs = dy.shape, out.shape[1], -(-out.shape[1] // PAIR)
+    rows, parts = shares(threads, n, pairs)
+    blocks, tasks, fact[COLUMNS] = -(-terms // TERMS), -(-n // rows) * parts, columns
+    a_row, none = 4 * terms, scratch(0)
+    near_row = (-(-TERMS // LANES) | 1) * BYTES
+    near = scratch(rows * near_row // 4 if a_row % SAME_SETS == 0 else 0)
+    task = take(counters, phase)
+    while task < tasks:
+        i0, part = task // parts * rows, task % parts
+        i1 = min(n, i0 + rows)
+        for b in range(blocks):
+            k0, k1 = cut(terms, blocks, b), cut(terms, blocks, b + 1)
+            fact[PANELS], fact[STEPS], left, left_row = panels + k0 * 2 * pairs * BYTES, k1 - k0, 4 * k0, a_row
+            left += address(dy)
+            if len(near):
+                for i in range(i0, i1):
+                    copy(left + i * a_row, k1 - k0, address(near) + (i - i0) * near_row)
+                left, left_row = address(near) - i0 * near_row, near_row
+            product(
+                ADD if b else STORE, fact, fact, left, left_row, none, i0, i1, cut(pairs, parts, part),
+                cut(pairs, parts, part + 1), tile, out, out,
+            )  # fmt: skip
+        done(counters, phase)
+        task = take(counters, phase)
+    wait(counters, phase, tasks)
+
+
+@register_jitable
+def pack_rows(counters: Any, phase: int, left: Any, right: Any, k0: int, k1: int, turned: Any, panels: int) -> Any:
+    """Rows k0 .. k1-1: of `left` the other way round, of `right` as panels."""
+    lefts, count = -(-left.shape[1] // (GROUP * LANES)), -(-right.shape[1] // LANES)
+    tasks, square = lefts + -(-count // GROUP), scratch(2 * LANES * LANES)
+    task = take(counters, phase)
+    while task < tasks:
+        if task < lefts:
+            j0 = task * GROUP * LANES
+            j1 = min(left.shape[1], j0 + GROUP * LANES)
+            pack_left(left, k0, k1, j0, j1, address(square), address(turned), turned.shape[1])
+        else:
+            p0 = (task - lefts) * GROUP
+            p1 = min(count, p0 + GROUP)
+            pack_right(False, right, k0, k1, p0, p1, right.shape[1], panels + p0 * (k1 - k0) * BYTES)
+        done(counters, phase)
+        task = take(counters, phase)
+    wait(counters, phase, tasks)
+
+
+@register_jitable
+def times_rows(counters: Any, phase: int, threads: int, mode: int, fact: Any, turned: Any, tile: Any, out: Any) -> Any:
+    """out = turned times the panels that `fact` tells of, added to it with ADD."""
+    pairs = -(-out.shape[1] // PAIR)
+    rows, parts = shares(threads, len(out), pairs)
+    tasks, none = -(-len(out) // rows) * parts, scratch(0)
+    task = take(counters, phase)
+    while task < tasks:
+        i0, part = task // parts * rows, task % parts
+        product(
+            mode, fact, fact, address(turned), turned.shape[1], none, i0, min(len(out), i0 + rows),
+            cut(pairs, parts, part), cut(pairs, parts, part + 1), tile, out, out,
+        )  # fmt: skip
+        done(counters, phase)
+        task = take(counters, phase)
+    wait(counters, phase, tasks)
+
+
+@Kernel
+def products_backward_kernel(
+    counters: Any, threads: int, tile_at: int, dy: Any, w: Any, w_turned: bool, left: Any, right: Any, panels: Any,
+    turned: Any, rows: Any, dx: Any, dw: Any,
+) -> None:  # fmt: skip
+    """dx = dy w, or dy w^T if `w_turned`; dw = left^T right.
+
+    Args:
+        left, right: x and dy, or dy and x.
+        panels: room for w.
+        turned: [columns of left, bytes] uint8, room for TERMS rows of left.
+        rows: room for TERMS rows of right.
+    """
+    fact, tile = np.zeros(8, np.int64), scratch(ROWS * PAIR).reshape(ROWS, PAIR)
+    fact[TILE], fact[TERMS_OF_LANE] = tile_at, 1
+    pack_weight(counters, 0, w, w_turned, dy.shape[1], dx.shape[1], address(panels))
+    times_weight(counters, 1, threads, fact, dy, address(panels), tile, dx)
+    blocks = -(-len(dy) // TERMS)
+    for b in range(blocks):
+        k0, k1 = cut(len(dy), blocks, b), cut(len(dy), blocks, b + 1)
+        pack_rows(counters, 2 + 2 * b, left, right, k0, k1, turned, address(rows))
+        fact[PANELS], fact[STEPS], fact[COLUMNS] = address(rows), k1 - k0, dw.shape[1]
+        times_rows(counters, 3 + 2 * b, threads, ADD if b else STORE, fact, turned, tile, dw)
+
+
+def _both(dy: Array, x: Array, w: Array, is_table: bool) -> tuple[Array, Array]:
+    """dx and dw of a product with w [a o], or with the transposed table [v d]."""
+    dy, x, w = plain(dy), plain(x), plain(w)
+    dx, dw = aligned(*x.shape), aligned(*w.shape)
+    if not len(dy):
+        dw[:] = 0
+        return dx, dw
+    left, right = (dy, x) if is_table else (x, dy)
+    terms = min(TERMS, len(dy))
+    panels = aligned(-(-dx.shape[1] // PAIR) * PAIR * dy.shape[1])
+    rows = aligned(-(-right.shape[1] // PAIR) * PAIR * terms)
+    turned = aligned(left.shape[1], apart(terms, 1), dtype=np.uint8)
+    run(
+        products_backward_kernel, 2 + 2 * -(-len(dy) // TERMS), 2 * len(dy) * w.size // LANES, tile_address("float32"),
+        dy, w, not is_table, left, right, panels, turned, rows, dx, dw,
+    )  # fmt: skip
+    return dx, dw
+
+
+def _source(w: Array | Packed) -> Array:
+    """The weight in float32, whatever it was packed to: gradients are those of the numbers that learn."""
+    return w.source if isinstance(w, Packed) else w
+
+
+def linear_backward(dy: Array, x: Array, w: Array | Packed) -> tuple[Array, Array]:
+    """dx = dy w^T, dw = x^T dy, in float32.
+
+    Raises:
+        Refused: shapes that do not fit.
+    """
+    a, o = w.shape
+    check(x, "N a", "linear x", a=a)
+    check(dy, "N o", "linear dy", N=len(x), o=o)
+    return _both(dy, x, _source(w), False)
+
+
+def unembed_backward(dy: Array, table: Array | Packed, x: Array) -> tuple[Array, Array]:
+    """dtable = dy^T x, dx = dy table, in float32.
+
+    Raises:
+        Refused: shapes that do not fit.
+    """
+    v, d = table.shape
+    check(x, "N d", "unembed x", d=d)
+    check(dy, "N v", "unembed dy", N=len(x), v=v)
+    dx, dtable = _both(dy, x, _source(table), True)
+    return dtable, dx

@@ -1,0 +1,1 @@
+"""What runs the kernels: kept machine code, threads, buffers."""

@@ -1,0 +1,238 @@
+"""Kernels: Python loops compiled to machine code, once a machine, and kept on disk between runs.
+
+numba's own cache goes stale when a function in another module is edited, and fails when a file is
+damaged or the installation is read-only. So everything that could change a kernel is in the name
+of the folder that keeps it, a file that is damaged or another kernel's is thrown away, and without a
+folder all still works.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import pickle
+import signal
+import stat
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import llvmlite
+import llvmlite.binding as llvm
+import numba
+import numpy as np
+from numba.core import caching
+from numba.core.errors import NumbaError
+
+from ....terminal import note
+
+SECONDS = 16  # to compile all kernels for float32, measured: benchmarks/start.py
+HARMLESS = ("NUMBA_CACHE_DIR", "NUMBA_NUM_THREADS", "NUMBA_THREADING_LAYER")  # settings that change no code
+
+KERNELS = Path(__file__).absolute().parent.parent  # every file that holds a kernel, or a part of one
+MARK = 16  # bytes of a file's digest
+
+settings: Any = numba.config
+
+
+def _digest() -> str:
+    """A name for the sources of `ops.cpu` and where they lie, the versions and the processor."""
+    parts = [str(KERNELS), sys.version, numba.__version__, llvmlite.__version__, np.__version__]
+    parts += [llvm.get_process_triple(), llvm.get_host_cpu_name()]
+    with suppress(RuntimeError):  # some systems cannot tell; numba then builds for the name alone
+        parts.append(llvm.get_host_cpu_features().flatten())
+    parts += [f"{k}={v}" for k, v in sorted(os.environ.items()) if k.startswith("NUMBA_") and k not in HARMLESS]
+    for source in sorted(KERNELS.rglob("*.py")):
+        parts += [str(source.relative_to(KERNELS)), source.read_text(encoding="utf-8")]
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
+
+
+def root() -> Path | None:
+    """Where kernels are kept: $GLIMMER_REF_CACHE, else $XDG_CACHE_HOME or ~/.cache, and there glimmer_ref.
+
+    None where a user has no home: containers run programs under numbers that no list of users knows.
+    """
+    if chosen := os.environ.get("GLIMMER_REF_CACHE"):
+        return Path(chosen).absolute()
+    if caches := os.environ.get("XDG_CACHE_HOME"):
+        return Path(caches).absolute() / "glimmer_ref"
+    home = Path(os.path.expanduser("~"))  # as it stands if it cannot be told; the root if HOME is empty
+    return home / ".cache" / "glimmer_ref" if home.is_absolute() and home.name and home.is_dir() else None
+
+
+def _temporary() -> Path:
+    """A folder for this user in the system's temporary one, in which anybody may make folders."""
+    return Path(tempfile.gettempdir(), f"glimmer_ref-{os.getuid() if hasattr(os, 'getuid') else 'cache'}").absolute()
+
+
+def _ours_alone(path: Path) -> bool:
+    """Could nobody else have put kernels there, which are run as they are?"""
+    about = path.lstat()
+    if not stat.S_ISDIR(about.st_mode):
+        return False
+    return not hasattr(os, "getuid") or (about.st_uid == os.getuid() and not about.st_mode & 0o022)
+
+
+def _made(path: Path) -> bool:
+    """Is the folder there, made if need be, and can files be written to it?"""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=path).close()
+    except OSError:
+        return False
+    return True
+
+
+@cache
+def folder() -> Path | None:
+    """The folder of this digest, made if need be: in `root`, else for this user in the temporary folder, else None.
+
+    Folders of other digests are left alone: another version of this package may be using them.
+    """
+    name = f"kernels-{_digest()}"
+    if (chosen := root()) is not None and _made(chosen / name):
+        return chosen / name
+    if "GLIMMER_REF_CACHE" in os.environ:  # wanted there or nowhere
+        return None
+    with suppress(OSError):
+        other = _temporary()
+        other.mkdir(mode=0o700, exist_ok=True)
+        if _ours_alone(other) and _made(other / name):
+            return other / name
+    return None
+
+
+def _tell(line: str) -> None:
+    note(f"glimmer_ref: {line}")
+
+
+class _Bound(caching.IndexDataCacheFile):
+    """numba's files of one kernel, each of which begins with a digest of its name and of what follows.
+
+    numba itself runs whatever lies under a name: code of another kernel, or a damaged one, ends the process.
+    """
+
+    def _mark(self, name: str, data: bytes) -> bytes:
+        return hashlib.blake2b(f"{self._index_name}\0{name}\0".encode() + data, digest_size=MARK).digest()
+
+    def _load_data(self, name: str) -> Any:
+        content = Path(self._data_path(name)).read_bytes()
+        mark, data = content[:MARK], content[MARK:]
+        if mark != self._mark(name, data):
+            raise ValueError(f"{name} is damaged, or another kernel's")
+        return pickle.loads(data)
+
+    def _save_data(self, name: str, data: Any) -> None:
+        content = self._dump(data)
+        with self._open_for_write(self._data_path(name)) as file:
+            file.write(self._mark(name, content) + content)
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Ctrl-C in the block, or a request to end, is acted upon at its end.
+
+    An exception that a signal raises in one of LLVM's calls back to Python would end the process.
+    """
+    if threading.current_thread() is not threading.main_thread():  # signals are none of its business
+        yield
+        return
+    users = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    held = {number: handler for number, handler in users.items() if callable(handler)}
+    came: list[tuple[int, Any]] = []
+    for number in held:
+        signal.signal(number, lambda *what: came.append(what))
+    try:
+        yield
+    finally:
+        for number, handler in held.items():
+            signal.signal(number, handler)
+        for which, frame in came[:1]:
+            held[signal.Signals(which)](which, frame)
+
+
+def _compiled(loop: Callable[..., None], keep: bool, signature: Any = None) -> Any:
+    """The loop under numba, whose cache reads CACHE_DIR here and never again: a user's own is put back.
+
+    With a signature it is compiled at once, to be called by address.
+    """
+    users = settings.CACHE_DIR, caching.IndexDataCacheFile
+    try:
+        if keep:
+            settings.CACHE_DIR, caching.IndexDataCacheFile = str(folder()), _Bound
+        if signature is not None:
+            with _uninterrupted():
+                return numba.cfunc(signature, nopython=True, cache=keep)(loop)
+        result = numba.njit(cache=keep, nogil=True, error_model="numpy")(loop)
+        if not settings.DISABLE_JIT:
+            result._compile_for_args = _uninterrupted()(result._compile_for_args)
+        return result
+    finally:
+        settings.CACHE_DIR, caching.IndexDataCacheFile = users
+
+
+def _forget() -> None:
+    """Throw away all kept kernels: one of them is damaged, or cannot be stored."""
+    if (kept := folder()) is not None:
+        _tell(f"a kernel could not be loaded or stored; compiling again (about {SECONDS} s); kept in {kept}")
+        for file in kept.glob("*/*.nb[ic]"):  # at worst another process compiles again as well
+            with suppress(OSError):
+                file.unlink()
+
+
+def callback(loop: Callable[..., None], signature: Any) -> Any:
+    """The loop compiled for one signature; other kernels call it by its `address`."""
+    try:
+        return _compiled(loop, folder() is not None, signature)
+    except (MemoryError, NumbaError):
+        raise
+    except Exception:  # as in Kernel
+        _forget()
+        with suppress(Exception):
+            return _compiled(loop, folder() is not None, signature)
+        return _compiled(loop, False, signature)
+
+
+class Kernel:
+    """A loop, compiled at its first call for each set of types.
+
+    It lets go of the interpreter lock. fastmath is off: a sum is made in the order that the loop says.
+    """
+
+    def __init__(self, loop: Callable[..., None]) -> None:
+        self.loop = loop
+        self.run = _compiled(loop, keep=folder() is not None)
+
+    def __call__(self, *args: Any) -> None:
+        try:
+            self.run(*args)
+        except (MemoryError, NumbaError):
+            raise
+        except Exception:  # whatever a damaged file or a full disk makes numba raise
+            self._again(*args)
+
+    def _again(self, *args: Any) -> None:
+        """Once more with an empty folder, then without one; a fault of the loop itself still comes out."""
+        _forget()
+        with suppress(Exception):
+            return self.run(*args)
+        self.run = _compiled(self.loop, keep=False)
+        return self.run(*args)
+
+
+def ready(warm: Callable[[], None]) -> None:
+    """Call `warm`, which runs every kernel; says so first if they must be compiled."""
+    kept = folder()
+    if settings.DISABLE_JIT:
+        pass
+    elif kept is None:
+        place = root() or "the temporary folder"
+        _tell(f"compiling kernels (about {SECONDS} s); not kept: {place} cannot be written; set GLIMMER_REF_CACHE")
+    elif not any(kept.glob("*/*.nbc")):
+        _tell(f"compiling kernels for this machine, once (about {SECONDS} s); kept in {kept}")
+    warm()

@@ -1,0 +1,163 @@
+"""Threads: rows shared out to them, or a kernel in phases, each a number of tasks that whoever is free takes.
+
+A kernel in phases is called once in each thread with the same arguments. It says, phase by phase,
+
+    task = take(counters, phase)
+    while task < tasks: .. ; done(counters, phase); task = take(counters, phase)
+    wait(counters, phase, tasks)
+
+so threads meet without going back to Python, which takes 30 microseconds to wake one. A phase is over when its
+tasks are done, not when all threads have come: one that comes late, or never, delays nobody, so that any number
+of Python threads may share the pool. Which thread does a task changes no bit: no sum crosses tasks. The threads
+are ours, not those of numba's `prange`: safe under Python threads and a fork. How many is numba's word all the
+same: NUMBA_NUM_THREADS, or `numba.set_num_threads` in the calling thread.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import cache
+from itertools import pairwise
+from typing import Any
+
+import numba
+import numpy as np
+from llvmlite import ir
+from numba.core import types
+from numba.extending import intrinsic, register_jitable
+
+from ....errors import Refused
+from ..kernels.llvm_ir import FEATURES, I64, VOID, function
+
+APART = 8  # counters in cache lines of their own
+WORTH_A_THREAD = 1 << 21  # additions, some 50 microseconds: waking a thread costs about 30
+PATIENCE = 4096  # looks at a counter before the processor is offered to others
+
+settings: Any = numba.config
+
+
+@cache
+def _pool() -> ThreadPoolExecutor:
+    """The threads beside the caller's own; idle ones sleep."""
+    return ThreadPoolExecutor(max(1, settings.NUMBA_NUM_THREADS - 1), "glimmer_ref")
+
+
+if hasattr(os, "register_at_fork"):  # a forked child would inherit the pool without its threads
+    os.register_at_fork(after_in_child=_pool.cache_clear)
+
+
+@contextmanager
+def limit(threads: int | None) -> Iterator[None]:
+    """Kernels called in here, by this Python thread, use at most so many threads; None changes nothing.
+
+    Raises:
+        Refused: not a whole number from 1 to NUMBA_NUM_THREADS.
+    """
+    most = int(settings.NUMBA_NUM_THREADS)
+    if threads is not None and not (type(threads) is int and 1 <= threads <= most):
+        raise Refused("threads", f"a whole number from 1 to {most}", repr(threads), "set NUMBA_NUM_THREADS for more")
+    before = numba.get_num_threads()
+    numba.set_num_threads(threads or before)
+    try:
+        yield
+    finally:
+        numba.set_num_threads(before)
+
+
+def spread(kernel: Callable[..., None], tasks: int, cost: int, *args: Any) -> None:
+    """kernel(first, last, *args) for the tasks 0 .. tasks-1, a run of them to each thread.
+
+    Args:
+        kernel: compiled with `kernel_cache.Kernel`, which lets go of the interpreter lock.
+        tasks: how many; no result of one may depend on another.
+        cost: about how many additions' time one task takes; small work stays in the caller's thread.
+    """
+    threads = max(1, min(numba.get_num_threads(), tasks, tasks * cost // WORTH_A_THREAD))
+    bounds = [tasks * i // threads for i in range(threads + 1)]
+    others = [_pool().submit(kernel, first, last, *args) for first, last in pairwise(bounds[1:])]
+    kernel(0, bounds[1], *args)
+    for other in others:
+        other.result()
+
+
+def run(kernel: Callable[..., None], phases: int, cost: int, *args: Any) -> None:
+    """kernel(counters, threads, *args) in this thread and, where it is worth it, in others of the pool.
+
+    Args:
+        kernel: compiled with `kernel_cache.Kernel`, which lets go of the interpreter lock.
+        phases: how many phases it has, at most.
+        cost: about how many additions' time all of it takes; small work stays in the caller's thread.
+    """
+    threads = max(1, min(numba.get_num_threads(), cost // WORTH_A_THREAD))
+    counters = np.zeros((2 * phases, APART), np.int64)
+    others = [_pool().submit(kernel, counters, threads, *args) for _ in range(threads - 1)]
+    try:
+        kernel(counters, threads, *args)
+    finally:
+        for other in others:
+            if not other.cancel():
+                other.result()
+
+
+def _counter(builder: ir.IRBuilder, address: ir.Value) -> ir.Value:
+    return builder.inttoptr(address, I64.as_pointer())
+
+
+@intrinsic
+def _count(typing: Any, address: Any) -> Any:
+    """Adds 1 to a number that threads share, and returns what it was."""
+
+    def generate(context: Any, builder: ir.IRBuilder, signature: Any, args: list[ir.Value]) -> ir.Value:
+        return builder.atomic_rmw("add", _counter(builder, args[0]), I64(1), "acq_rel")
+
+    return types.int64(types.int64), generate
+
+
+@intrinsic
+def _look(typing: Any, address: Any) -> Any:
+    """A number that threads share, with all that was written before it was counted up."""
+
+    def generate(context: Any, builder: ir.IRBuilder, signature: Any, args: list[ir.Value]) -> ir.Value:
+        return builder.load_atomic(_counter(builder, args[0]), "acquire", 8)
+
+    return types.int64(types.int64), generate
+
+
+@intrinsic
+def _rest(typing: Any, looks: Any) -> Any:
+    """A short pause; now and then the processor is offered to others."""
+
+    def generate(context: Any, builder: ir.IRBuilder, signature: Any, args: list[ir.Value]) -> ir.Value:
+        if "sse2" in FEATURES:
+            builder.call(function(builder.module, "llvm.x86.sse2.pause", VOID), [])
+        if sys.platform != "win32":
+            with builder.if_then(builder.icmp_signed("==", builder.urem(args[0], I64(PATIENCE)), I64(PATIENCE - 1))):
+                builder.call(function(builder.module, "sched_yield", ir.IntType(32)), [])
+        return context.get_dummy_value()
+
+    return types.void(types.int64), generate
+
+
+@register_jitable
+def take(counters: Any, phase: int) -> Any:
+    """The next task of a phase; past the last when there is none."""
+    return _count(counters[2 * phase].ctypes.data)
+
+
+@register_jitable
+def done(counters: Any, phase: int) -> Any:
+    """One task of a phase is done."""
+    _count(counters[2 * phase + 1].ctypes.data)
+
+
+@register_jitable
+def wait(counters: Any, phase: int, tasks: int) -> Any:
+    """Until all tasks of a phase are done, by whomever."""
+    looks = 0
+    while _look(counters[2 * phase + 1].ctypes.data) < tasks:
+        _rest(looks)
+        looks += 1

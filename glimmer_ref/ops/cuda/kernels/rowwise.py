@@ -1,0 +1,235 @@
+"""CUDA kernels that touch each number about once: elementwise, by rows, and ragged moves.
+
+Each factory takes the `cuda` namespace, a dtype, `cuda_words` and `Sizes`, and gives kernels as plain functions: the
+same text is compiled for a GPU and run by a simulator. What bounds all of them is memory, so numbers are read
+sixteen bytes (four float32) at a time where rows allow it.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from .spec import Body, Sizes, reductions
+
+
+def elementwise(cuda: Any, dtype: Any, words: Any, sizes: Sizes) -> dict[str, Body]:
+    """out = f(x, y), number by number. A thread makes four neighbours; blocks share the array; nothing is summed."""
+    load4, store4 = words.load4, words.store4
+    half, one = dtype(0.5), dtype(1)
+    root, cubic = dtype(math.sqrt(2 / math.pi)), dtype(0.044715)
+
+    @cuda.jit(device=True)
+    def add(a, b):
+        return a + b
+
+    @cuda.jit(device=True)
+    def multiply(a, b):
+        return a * b
+
+    @cuda.jit(device=True)
+    def at_least(a, least):
+        return least if a < least else a  # a NaN stays
+
+    @cuda.jit(device=True)
+    def gated_gelu(a, b):
+        return half * a * (one + math.tanh(root * (a + cubic * a * a * a))) * b
+
+    def of_two(f: Any) -> Any:
+        def kernel(x, y, out):
+            n = out.size
+            for i in range(4 * cuda.grid(1), n, 4 * cuda.gridsize(1)):
+                if i + 4 <= n:
+                    a, b = load4(x, i), load4(y, i)
+                    store4(out, i, f(a[0], b[0]), f(a[1], b[1]), f(a[2], b[2]), f(a[3], b[3]))
+                else:
+                    for j in range(i, n):
+                        out[j] = f(x[j], y[j])
+
+        return kernel
+
+    def with_number(f: Any) -> Any:
+        def kernel(x, number, out):
+            n = out.size
+            for i in range(4 * cuda.grid(1), n, 4 * cuda.gridsize(1)):
+                if i + 4 <= n:
+                    a = load4(x, i)
+                    store4(out, i, f(a[0], number), f(a[1], number), f(a[2], number), f(a[3], number))
+                else:
+                    for j in range(i, n):
+                        out[j] = f(x[j], number)
+
+        return kernel
+
+    return {
+        "add": Body(of_two(add), "vvv", sizes.threads),
+        "multiply": Body(of_two(multiply), "vvv", sizes.threads),
+        "gated_gelu": Body(of_two(gated_gelu), "vvv", sizes.threads),
+        "scale": Body(with_number(multiply), "vfv", sizes.threads),
+        "relu": Body(with_number(at_least), "vfv", sizes.threads),
+    }
+
+
+def by_row(cuda: Any, dtype: Any, words: Any, sizes: Sizes) -> dict[str, Body]:
+    """A block is a row. Its threads go through the columns side by side; what they found is put together in the end.
+
+    Sums are in dtype: each thread's own, then those of a warp by shuffles, then the warps' in order, through shared
+    memory. The order hangs on the number of columns alone, so equal rows give equal bits.
+    """
+    load4, store4 = words.load4, words.store4
+    threads = sizes.threads
+    lowest, nothing, one = dtype(-math.inf), dtype(0), dtype(1)
+
+    block_sum, block_max = reductions(cuda, dtype, threads)
+
+    def rms_norm(x, gain, eps, out):
+        """x / sqrt(mean(x^2) + eps) * gain. The second reading of the row comes from the cache."""
+        row, d = cuda.blockIdx.x, x.shape[1]
+        start, squares = row * d, nothing
+        if d % 4 == 0:
+            for i in range(4 * cuda.threadIdx.x, d, 4 * threads):
+                a = load4(x, start + i)
+                squares += a[0] * a[0] + a[1] * a[1] + a[2] * a[2] + a[3] * a[3]
+        else:
+            for i in range(cuda.threadIdx.x, d, threads):
+                squares += x[row, i] * x[row, i]
+        r = one / math.sqrt(block_sum(squares) / dtype(d) + eps)
+        if d % 4 == 0:
+            for i in range(4 * cuda.threadIdx.x, d, 4 * threads):
+                a, g = load4(x, start + i), load4(gain, i)
+                store4(out, start + i, a[0] * r * g[0], a[1] * r * g[1], a[2] * r * g[2], a[3] * r * g[3])
+        else:
+            for i in range(cuda.threadIdx.x, d, threads):
+                out[row, i] = x[row, i] * r * gain[i]
+
+    def dot(x, w, out):
+        """x_i . w for each row i."""
+        row, mine = cuda.blockIdx.x, nothing
+        for i in range(cuda.threadIdx.x, x.shape[1], threads):
+            mine += x[row, i] * w[i, 0]
+        total = block_sum(mine)
+        if cuda.threadIdx.x == 0:
+            out[row] = total
+
+    def log_probs(logits, targets, out):
+        """log softmax(logits_i)[target_i] for each row i: the largest logit is taken off first."""
+        row, v = cuda.blockIdx.x, logits.shape[1]
+        mine = lowest
+        for i in range(cuda.threadIdx.x, v, threads):
+            mine = max(mine, logits[row, i])
+        largest, mine = block_max(mine), nothing
+        for i in range(cuda.threadIdx.x, v, threads):
+            mine += math.exp(logits[row, i] - largest)
+        total = block_sum(mine)
+        if cuda.threadIdx.x == 0:
+            out[row] = logits[row, targets[row]] - largest - math.log(total)
+
+    def argmax(x, out):
+        """Where each row is largest: of equal ones the lowest index, and a NaN is larger than any number."""
+        values, places = cuda.shared.array(threads, dtype), cuda.shared.array(threads, sizes.whole)
+        row, thread, v = cuda.blockIdx.x, cuda.threadIdx.x, x.shape[1]
+        best, at = lowest, v
+        for i in range(thread, v, threads):
+            a = x[row, i]
+            if a > best or at == v or (a != a and best == best):
+                best, at = a, i
+        values[thread], places[thread] = best, at
+        step = threads // 2
+        while step > 0:
+            cuda.syncthreads()
+            if thread < step:
+                a, i = values[thread + step], places[thread + step]
+                best, at = values[thread], places[thread]
+                same = a == best or (a != a and best != best)
+                if i < v and (at == v or a > best or (a != a and best == best) or (same and i < at)):
+                    values[thread], places[thread] = a, i
+            step //= 2
+        if thread == 0:
+            out[row] = places[0]
+
+    return {
+        "rms_norm": Body(rms_norm, "xvfx", threads),
+        "dot": Body(dot, "xxv", threads),
+        "log_probs": Body(log_probs, "xiv", threads),
+        "argmax": Body(argmax, "xi", threads),
+    }
+
+
+def ragged(cuda: Any, dtype: Any, words: Any, sizes: Sizes) -> dict[str, Body]:
+    """Moves of whole rows, and sums over a sequence's rows."""
+    load4, store4 = words.load4, words.store4
+    threads, lowest, nothing = sizes.moving, dtype(-math.inf), dtype(0)
+
+    def rows(x, y, index, out):
+        """out_i = x[index_i], or y[-1 - index_i] where that is negative. A block is a row; nothing is summed."""
+        row, d = cuda.blockIdx.x, out.shape[1]
+        source = index[row]
+        if source >= 0:
+            for i in range(4 * cuda.threadIdx.x, d, 4 * threads):
+                if d % 4 == 0:
+                    a = load4(x, source * d + i)
+                    store4(out, row * d + i, a[0], a[1], a[2], a[3])
+                else:
+                    for j in range(i, min(i + 4, d)):
+                        out[row, j] = x[source, j]
+        else:
+            source = -1 - source
+            for i in range(4 * cuda.threadIdx.x, d, 4 * threads):
+                if d % 4 == 0:
+                    a = load4(y, source * d + i)
+                    store4(out, row * d + i, a[0], a[1], a[2], a[3])
+                else:
+                    for j in range(i, min(i + 4, d)):
+                        out[row, j] = y[source, j]
+
+    def mean(x, starts, out):
+        """Mean of each sequence's rows. A block is a sequence, a thread a column: summed in dtype, in order."""
+        s = cuda.blockIdx.x
+        first, last = starts[s], starts[s + 1]
+        for i in range(cuda.threadIdx.x, x.shape[1], threads):
+            total = nothing
+            for row in range(first, last):
+                total += x[row, i]
+            out[s, i] = total / dtype(last - first)
+
+    def sums(x, starts, out):
+        """The sum of each sequence's numbers: a thread is a sequence, in dtype, in order."""
+        s = cuda.grid(1)
+        if s < out.size:
+            total = nothing
+            for i in range(starts[s], starts[s + 1]):
+                total += x[i]
+            out[s] = total
+
+    @cuda.jit(device=True)
+    def largest_and_log(x, first, last, tau):
+        """The largest of x / tau, and the logarithm of the sum of exponentials below it."""
+        largest, total = lowest, nothing
+        for i in range(first, last):
+            largest = max(largest, x[i] / tau)
+        for i in range(first, last):
+            total += math.exp(x[i] / tau - largest)
+        return largest, math.log(total)
+
+    def rank_kl(p, q, starts, tau, out):
+        """KL(softmax(p/tau) || softmax(q/tau)) over each question's passages: a thread is a question, sums in dtype."""
+        s = cuda.grid(1)
+        if s < out.size:
+            first, last = starts[s], starts[s + 1]
+            p_largest, p_log = largest_and_log(p, first, last, tau)
+            q_largest, q_log = largest_and_log(q, first, last, tau)
+            total = nothing
+            for i in range(first, last):
+                log_p = p[i] / tau - p_largest - p_log
+                total += math.exp(log_p) * (log_p - (q[i] / tau - q_largest - q_log))
+            out[s] = total
+
+    return {
+        "rows": Body(rows, "xxix", threads),
+        "mean": Body(mean, "xix", threads),
+        "sums": Body(sums, "viv", threads),
+        "rank_kl": Body(rank_kl, "vvifv", threads),
+    }
+
+
+FACTORIES = (elementwise, by_row, ragged)

@@ -1,0 +1,1 @@
+"""What runs the kernels: the device and its memory."""

@@ -1,0 +1,269 @@
+"""Model folders: reading ours and T5's, cutting a T5 into a GLIMMER, and writing ours."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..config import GlimmerConfig, T5Config
+from ..disk.folder import replacing
+from ..disk.read import PathLike, read_json
+from ..disk.write import write_json, write_text
+from ..errors import Refused
+from .foreign import refuse_folder
+from .head import NOTHING, Said, head
+from .model import Model, draw, from_arrays, leaves, shapes
+from .name_maps import plan
+from .safetensors_io import FLOATS, Stored, map_tensors, write_tensors
+from .torch_checkpoint import read_torch
+
+PREFIXES = ("module.", "model.", "_orig_mod.")
+Reader = Callable[[Path], dict[str, Stored]]
+
+
+def shard_places(index: Path) -> Mapping[str, str]:
+    """Which file beside an index of shards holds each tensor.
+
+    Raises:
+        Refused: no such index, or files elsewhere.
+    """
+    data = read_json(index)
+    places = data.get("weight_map") if isinstance(data, Mapping) else None
+    if not isinstance(places, Mapping) or not places or not all(isinstance(s, str) for s in places.values()):
+        raise Refused(f"{index}", 'a "weight_map" of tensors to files', "none")
+    for shard in sorted(set(places.values())):
+        if Path(shard).name != shard or shard in ("", "..") or "\\" in shard:
+            raise Refused(f"{index}", "files of its own folder", repr(shard))
+    return places
+
+
+def _shards(index: Path, read: Reader) -> dict[str, Stored]:
+    """All shards of an index, each of which must hold just the tensors that the index says."""
+    places = shard_places(index)
+    result: dict[str, Stored] = {}
+    for shard in sorted(set(places.values())):
+        tensors = read(index.with_name(shard))
+        named = {name for name, place in places.items() if place == shard}
+        for name in sorted(named ^ set(tensors)):
+            where = "the index alone" if name in named else "the shard alone"
+            raise Refused(f"{index.with_name(shard)}: {name}", "the tensors that the index says", f"it in {where}")
+        result.update(tensors)
+    return result
+
+
+def _unprefixed(tensors: dict[str, Stored]) -> dict[str, Stored]:
+    """Without what wrappers put before every name: DataParallel, Lightning, torch.compile."""
+    while tensors:
+        first = next(iter(tensors))
+        prefix = next((p for p in PREFIXES if first.startswith(p)), None)
+        if prefix is None or not all(name.startswith(prefix) for name in tensors):
+            break
+        tensors = {name.removeprefix(prefix): x for name, x in tensors.items()}
+    return tensors
+
+
+def open_checkpoint(folder: PathLike) -> dict[str, Stored]:
+    """All tensors of a folder as they lie in its files, memory-mapped, under their own names.
+
+    The first of model.safetensors, its shards, pytorch_model.bin and its shards is taken. A prefix that all names
+    share, such as "module.", is left out.
+
+    Raises:
+        Refused: none of them is there, a file is damaged or in another form, or shards do not fit their index.
+    """
+    folder = Path(folder)
+    for name, read in (("model.safetensors", map_tensors), ("pytorch_model.bin", read_torch)):
+        if (folder / name).exists():
+            return _unprefixed(read(folder / name))
+        if (folder / f"{name}.index.json").exists():
+            return _unprefixed(_shards(folder / f"{name}.index.json", read))
+    refuse_folder(folder)
+    raise Refused(f"{folder}", "model.safetensors or pytorch_model.bin, whole or with an index", "neither")
+
+
+def _config(folder: Path) -> Any:
+    """config.json, of a folder that may hold a model."""
+    refuse_folder(folder)
+    return read_json(folder / "config.json")
+
+
+def decode(name: str, stored: Stored, dtype: str, transposed: bool = False) -> np.ndarray:
+    """A stored weight, or its transpose, as floats.
+
+    Raises:
+        Refused: whole numbers, or values that are not finite, by its name.
+    """
+    if stored.dtype not in FLOATS:
+        raise Refused(name, f"weights as {', '.join(FLOATS)}", stored.dtype, "if it is quantized, dequantize it first")
+    x = Stored(stored.dtype, stored.raw.T if transposed else stored.raw).decode(dtype)
+    if not np.isfinite(x).all():
+        raise Refused(name, f"finite weights in {dtype}", f"{int((~np.isfinite(x)).sum())} that are not")
+    return x
+
+
+def read_checkpoint(folder: PathLike, dtype: str = "float32") -> dict[str, np.ndarray]:
+    """All tensors of a folder under their own names, as floats.
+
+    Raises:
+        Refused: as `open_checkpoint`; a tensor of whole numbers, or one that is not finite, by its name.
+    """
+    return {name: decode(name, stored, dtype) for name, stored in open_checkpoint(folder).items()}
+
+
+def _scaling(config: GlimmerConfig, scaled: bool) -> GlimmerConfig:
+    return replace(config, t5=replace(config.t5, scale_decoder_outputs=scaled))
+
+
+def _from_published(
+    config: GlimmerConfig, data: Mapping[str, Any], theirs: Mapping[str, Stored], dtype: str, said: Said = NOTHING
+) -> tuple[GlimmerConfig, dict[str, np.ndarray]]:
+    """Our leaves from published names, each an array of its own; without score layer where they have none.
+
+    The config handed back knows whether the head is scaled (D18).
+    """
+    lines = plan(config, theirs)
+    tied, scaled = head(data, "decoder.lm_head" in lines, said)
+    if tied:
+        lines.pop("decoder.lm_head", None)
+    arrays = {ours: decode(line.theirs, theirs[line.theirs], dtype, line.transposed) for ours, line in lines.items()}
+    return _scaling(config, scaled), arrays
+
+
+def _from_ours(config: GlimmerConfig, stored: Mapping[str, Stored], dtype: str) -> Model:
+    """The tree from our own names; only a tied head is scaled, unless the config says otherwise (D18)."""
+    layers = config.t5.num_layers + config.t5.num_decoder_layers
+    if layers > len(stored):
+        raise Refused("weights", f"tensors for {layers} layers", f"{len(stored)} tensors")
+    if config.t5.scale_decoder_outputs is None:
+        config = _scaling(config, "decoder.lm_head" not in stored)
+    return from_arrays(config, {name: decode(name, x, dtype) for name, x in stored.items()})
+
+
+def load(folder: PathLike, dtype: str = "float32") -> Model:
+    """A model folder of ours: config.json with its section "glimmer", and weights.
+
+    The weights may be under our names, as `save` writes them, or a published T5's with a score layer.
+
+    Args:
+        dtype: "float32" or "float64".
+
+    Raises:
+        Refused: a file missing or damaged; a config without "glimmer"; a tensor missing, left over, of
+            another shape or not finite.
+    """
+    folder = Path(folder)
+    data = _config(folder)
+    config, stored = GlimmerConfig.from_json(data), open_checkpoint(folder)
+    if any(name.startswith(("memory.", "live.")) for name in stored):
+        return _from_ours(config, stored, dtype)
+    config, arrays = _from_published(config, data, stored, dtype)
+    if "score.weight" not in arrays:
+        raise Refused(f"{folder}", "a score layer beside T5's weights", "none", "make one: glimmer-ref convert")
+    return from_arrays(config, arrays)
+
+
+def _refuse_occupied(folder: Path) -> None:
+    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+        raise Refused(f"{folder}", "a new or empty folder", "something there already", "choose another")
+
+
+def write_model(folder: Path, model: Model, tokenizer_json: str | None = None) -> None:
+    """The files of a model, into a folder that is there and empty. Weights keep their dtype.
+
+    Raises:
+        Refused: they cannot be written.
+    """
+    write_tensors(folder / "model.safetensors", leaves(model))
+    write_json(folder / "config.json", model.config.to_json())
+    if tokenizer_json is not None:
+        write_text(folder / "tokenizer.json", tokenizer_json)
+
+
+def save(folder: PathLike, model: Model, tokenizer_json: str | None = None) -> None:
+    """Write a model folder that `load` reads: all of it, or nothing.
+
+    The folder is written beside its place and renamed.
+
+    Args:
+        tokenizer_json: the tokenizer's file, as text.
+
+    Raises:
+        Refused: the folder exists and is not empty, cannot be written, or is being written by another.
+    """
+    with replacing(os.path.realpath(folder), _refuse_occupied) as new:
+        write_model(new, model, tokenizer_json)
+
+
+def _cut(data: Any, alpha: Fraction | str | None, beta: Fraction | str | None, more: dict[str, Any]) -> GlimmerConfig:
+    if isinstance(data, Mapping) and "glimmer" in data:
+        if alpha is not None or beta is not None:
+            raise Refused("alpha and beta", 'none, since config.json has a section "glimmer"', f"{alpha} and {beta}")
+        return replace(GlimmerConfig.from_json(data), **more)
+    if alpha is None or beta is None:
+        raise Refused("alpha and beta", "both, to cut T5's encoder by", f"{alpha} and {beta}", "such as 1/3 and 1/4")
+    return GlimmerConfig.from_proportions(T5Config.from_json(data), alpha, beta, **more)
+
+
+def from_t5(
+    folder: PathLike,
+    alpha: Fraction | str | None,
+    beta: Fraction | str | None,
+    seed: int,
+    dtype: str = "float32",
+    said: Said = NOTHING,
+    **more: Any,
+) -> Model:
+    """A GLIMMER from a T5 folder: memory takes its encoder's first layers, live the last.
+
+    A score layer that lies beside T5's weights is taken; otherwise its projection is drawn at T5's
+    scale, and its gain, if any, is 1.
+
+    Args:
+        alpha, beta: as in `GlimmerConfig.from_proportions`; None where config.json has a section "glimmer".
+        seed: of the score layer.
+        said: what decides about the head where config.json and tensors do not (D18).
+        more: fields of `GlimmerConfig`.
+
+    Raises:
+        Refused: as `load`, or a cut that gives no whole layers.
+    """
+    folder = Path(folder)
+    data = _config(folder)
+    config, arrays = _from_published(_cut(data, alpha, beta, more), data, open_checkpoint(folder), dtype, said)
+    if "score.weight" not in arrays:
+        shape = shapes(config)["score.weight"]
+        drawn = draw(np.random.default_rng(seed), "score.weight", shape, config.t5.d_kv)
+        arrays["score.weight"] = drawn.astype(dtype)
+        if config.score_norm:
+            arrays["score.norm"] = np.ones(config.t5.d_model, dtype)
+    return from_arrays(config, arrays)
+
+
+def convert(
+    t5_folder: PathLike,
+    out: PathLike,
+    alpha: Fraction | str | None,
+    beta: Fraction | str | None,
+    seed: int,
+    tokenizer_json: str | None = None,
+    **more: Any,
+) -> Model:
+    """`from_t5`, saved as a model folder of ours.
+
+    Args:
+        out: a new folder.
+        tokenizer_json: the tokenizer's file, as text.
+
+    Raises:
+        Refused: as `from_t5` and `save`.
+    """
+    with replacing(os.path.realpath(out), _refuse_occupied) as new:
+        model = from_t5(t5_folder, alpha, beta, seed, **more)
+        write_model(new, model, tokenizer_json)
+    return model

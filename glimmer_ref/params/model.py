@@ -1,0 +1,302 @@
+"""The tree of weights: what a GLIMMER is made of, leaf by leaf.
+
+`assemble` is the one description of the tree. Run with another `leaf` function it reads weights,
+draws them, or lists their names and shapes. Names are dotted: memory.layer_0.attention.q.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, fields, is_dataclass, replace
+from typing import Any, TypeVar, cast
+
+import numpy as np
+
+from ..config import GlimmerConfig, T5Config
+from ..errors import Refused
+from ..ops import Ops
+from ..ragged import Array
+
+Leaf = Callable[[str, tuple[int, ...]], Array]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Attention:
+    """RMSNorm gain [d], then q k v [d hc] and o [hc d]."""
+
+    norm: Array
+    q: Array
+    k: Array
+    v: Array
+    o: Array
+
+
+@dataclass(frozen=True)
+class FeedForward:
+    """RMSNorm gain [d], wi_0 and wi_1 [d f], wo [f d]; T5 1.0 has no gate wi_1."""
+
+    norm: Array
+    wi_0: Array
+    wi_1: Array | None
+    wo: Array
+
+
+@dataclass(frozen=True)
+class EncoderLayer:
+    attention: Attention
+    feed_forward: FeedForward
+
+
+@dataclass(frozen=True)
+class DecoderLayer:
+    self_attention: Attention
+    cross_attention: Attention
+    feed_forward: FeedForward
+
+
+@dataclass(frozen=True)
+class Stack:
+    """Encoder layers that share one relative position table [buckets h]."""
+
+    relative_attention_bias: Array
+    layers: tuple[EncoderLayer, ...]
+
+
+@dataclass(frozen=True)
+class Decoder:
+    """Decoder layers, final norm [d], and the head [v d], absent where it is the embedding."""
+
+    relative_attention_bias: Array
+    layers: tuple[DecoderLayer, ...]
+    final_norm: Array
+    lm_head: Array | None
+
+
+@dataclass(frozen=True)
+class Score:
+    """The ranking layer: a projection [d 1], and the gain [d] of an RMSNorm before it, if any."""
+
+    norm: Array | None
+    weight: Array
+
+
+@dataclass(frozen=True)
+class Model:
+    """All weights of one GLIMMER, with the config that they fit.
+
+    LUMEN reads all but `score`, FiD all but `score` too. `live` holds live-A and live-B: beta cuts it
+    at run time. `question` is a separate question encoder, `reranker` a separate reranker's layers,
+    None where they are the memory encoder's and live-A's.
+    """
+
+    config: GlimmerConfig
+    embedding: Array
+    memory: Stack
+    live: Stack
+    final_norm: Array
+    score: Score
+    decoder: Decoder
+    question: Stack | None
+    reranker: Stack | None
+
+
+def _attention(t5: T5Config, leaf: Leaf, at: str) -> Attention:
+    d, hc = t5.d_model, t5.num_heads * t5.d_kv
+    return Attention(
+        leaf(f"{at}.norm", (d,)),
+        leaf(f"{at}.q", (d, hc)),
+        leaf(f"{at}.k", (d, hc)),
+        leaf(f"{at}.v", (d, hc)),
+        leaf(f"{at}.o", (hc, d)),
+    )
+
+
+def _feed_forward(t5: T5Config, leaf: Leaf, at: str) -> FeedForward:
+    d, f = t5.d_model, t5.d_ff
+    gate = leaf(f"{at}.wi_1", (d, f)) if t5.feed_forward_proj == "gated-gelu" else None
+    return FeedForward(leaf(f"{at}.norm", (d,)), leaf(f"{at}.wi_0", (d, f)), gate, leaf(f"{at}.wo", (f, d)))
+
+
+def _table(t5: T5Config, leaf: Leaf, at: str) -> Array:
+    return leaf(f"{at}.relative_attention_bias", (t5.relative_attention_num_buckets, t5.num_heads))
+
+
+def assemble_stack(t5: T5Config, leaf: Leaf, at: str, layers: int) -> Stack:
+    """Build encoder layers, asking `leaf(name, shape)` for every weight; names begin with `at`."""
+    return Stack(
+        _table(t5, leaf, at),
+        tuple(
+            EncoderLayer(
+                _attention(t5, leaf, f"{at}.layer_{i}.attention"),
+                _feed_forward(t5, leaf, f"{at}.layer_{i}.feed_forward"),
+            )
+            for i in range(layers)
+        ),
+    )
+
+
+def assemble(config: GlimmerConfig, tied: bool, leaf: Leaf) -> Model:
+    """Build the tree, asking `leaf(name, shape)` for every weight.
+
+    Args:
+        tied: the head is the embedding, so that there is no lm_head (D18).
+    """
+    t5, d = config.t5, config.t5.d_model
+
+    def stack(at: str, layers: int) -> Stack:
+        return assemble_stack(t5, leaf, at, layers)
+
+    def decoder_layer(at: str) -> DecoderLayer:
+        return DecoderLayer(
+            _attention(t5, leaf, f"{at}.self_attention"),
+            _attention(t5, leaf, f"{at}.cross_attention"),
+            _feed_forward(t5, leaf, f"{at}.feed_forward"),
+        )
+
+    return Model(
+        config=config,
+        embedding=leaf("embedding", (t5.vocab_size, d)),
+        memory=stack("memory", config.num_memory_layers),
+        live=stack("live", config.num_live_layers),
+        final_norm=leaf("final_norm", (d,)),
+        score=Score(leaf("score.norm", (d,)) if config.score_norm else None, leaf("score.weight", (d, 1))),
+        decoder=Decoder(
+            _table(t5, leaf, "decoder"),
+            tuple(decoder_layer(f"decoder.layer_{i}") for i in range(t5.num_decoder_layers)),
+            leaf("decoder.final_norm", (d,)),
+            None if tied else leaf("decoder.lm_head", (t5.vocab_size, d)),
+        ),
+        question=stack("question", config.num_memory_layers) if config.question_encoder == "separate" else None,
+        reranker=stack("reranker", config.num_rerank_layers) if config.reranker == "separate" else None,
+    )
+
+
+def _children(node: Any) -> Iterator[tuple[str, Any]]:
+    for field in fields(node):
+        child = getattr(node, field.name)
+        if isinstance(child, tuple):
+            yield from ((f"layer_{i}", layer) for i, layer in enumerate(child))
+        elif field.name != "config" and child is not None:
+            yield field.name, child
+
+
+def leaves(tree: Any) -> dict[str, Array]:
+    """Every weight by its dotted name, in the order of the tree."""
+    result = {}
+    for name, child in _children(tree):
+        if is_dataclass(child):
+            result.update({f"{name}.{rest}": x for rest, x in leaves(child).items()})
+        else:
+            result[name] = child
+    return result
+
+
+def map_named(function: Callable[[str, Array], Array], tree: T) -> T:
+    """The same tree with `function(name, x)` instead of every weight x, whose name is that in `leaves`."""
+
+    def walk(name: str, node: Any) -> Any:
+        if node is None or isinstance(node, GlimmerConfig):
+            return node
+        if is_dataclass(node) and not isinstance(node, type):
+            return replace(node, **{f.name: child(name, f.name, getattr(node, f.name)) for f in fields(node)})
+        return function(name.removeprefix("."), node)
+
+    def child(name: str, field: str, node: Any) -> Any:
+        if isinstance(node, tuple):
+            return tuple(walk(f"{name}.layer_{i}", layer) for i, layer in enumerate(node))
+        return walk(f"{name}.{field}", node)
+
+    return cast(T, walk("", tree))
+
+
+def map_leaves(function: Callable[[Array], Array], tree: T) -> T:
+    """The same tree with `function` applied to every weight."""
+    return map_named(lambda _, x: function(x), tree)
+
+
+PRODUCTS = ("q", "k", "v", "o", "wi_0", "wi_1", "wo")  # last words of the names of `linear`'s weights
+
+
+def lay_out(ops: Ops, model: Model, precision: str = "float32") -> Model:
+    """The model's weights as a telling wants them, once, before it runs.
+
+    Args:
+        precision: what matrix products are computed with in, "float32", "bfloat16" or "int8"; weights
+            in float64 stay so. With ops=numba attention's own products are bfloat16's in both of the lower ones,
+            but for a decoder's self-attention. All else (norms, softmax, residuals) is in float32. Who listens
+            changes no bit of it.
+    """
+
+    head = "embedding" if model.decoder.lm_head is None else "decoder.lm_head"  # the table that logits are made with
+
+    def leaf(name: str, x: Array) -> Array:
+        if name.rsplit(".", 1)[-1] in PRODUCTS:
+            return ops.pack(x, precision)
+        return ops.pack_table(x, precision) if name == head else ops.put(x)
+
+    return map_named(leaf, model)
+
+
+def computed_in(model: Model) -> str:
+    """What a laid-out model's matrix products are computed in: a precision of `lay_out`, or "float64"."""
+    head: Any = model.embedding if model.decoder.lm_head is None else model.decoder.lm_head
+    return str(getattr(head, "precision", head.dtype))
+
+
+def shapes(config: GlimmerConfig, tied: bool = False) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of all weights of a config."""
+    result: dict[str, tuple[int, ...]] = {}
+
+    def leaf(name: str, shape: tuple[int, ...]) -> None:
+        result[name] = shape
+
+    assemble(config, tied, leaf)
+    return result
+
+
+def from_arrays(config: GlimmerConfig, arrays: Mapping[str, Array]) -> Model:
+    """The tree from named arrays, nothing missing and nothing left over.
+
+    Raises:
+        Refused: a name missing or unknown, or an array of another shape, each by name.
+    """
+    wanted = shapes(config, tied="decoder.lm_head" not in arrays)
+    missing = [name for name in wanted if name not in arrays]
+    if missing:
+        raise Refused("weights", f"all {len(wanted)} tensors of this config", f"no {_some(missing)}")
+    unknown = [name for name in arrays if name not in wanted]
+    if unknown:
+        raise Refused("weights", f"only the {len(wanted)} tensors of this config", f"also {_some(unknown)}")
+    for name, shape in wanted.items():
+        if tuple(arrays[name].shape) != shape:
+            raise Refused(f"weights: {name}", f"shape {list(shape)}", f"{list(arrays[name].shape)}")
+    return assemble(config, "decoder.lm_head" not in arrays, lambda name, _: arrays[name])
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
+
+def random(config: GlimmerConfig, seed: int, dtype: str = "float32", tied: bool = False) -> Model:
+    """Weights drawn at T5's own initial scales, from a stated seed.
+
+    Gains are drawn around 1 rather than set to it, so that a forgotten gain shows.
+    """
+    rng = np.random.default_rng(seed)
+
+    def leaf(name: str, shape: tuple[int, ...]) -> Array:
+        return draw(rng, name, shape, config.t5.d_kv).astype(dtype)
+
+    return assemble(config, tied, leaf)
+
+
+def draw(rng: np.random.Generator, name: str, shape: tuple[int, ...], d_kv: int) -> np.ndarray:
+    """One weight at T5's initial scale: fan-in^-1/2, the query's smaller by d_kv^-1/2."""
+    kind = name.rsplit(".", 1)[-1]
+    if kind.endswith("norm"):
+        return 1 + 0.2 * rng.standard_normal(shape)
+    if kind == "embedding":
+        return rng.standard_normal(shape)
+    fan_in = shape[-1] if kind == "lm_head" else shape[0]
+    return rng.standard_normal(shape) * (fan_in * (d_kv if kind == "q" else 1)) ** -0.5

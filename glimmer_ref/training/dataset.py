@@ -1,0 +1,171 @@
+"""What is learnt from: passages and questions of some folders, encoded once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ..config import GlimmerConfig
+from ..data.inputs import Passage, Question, passage_tokens, question_tokens, read_passages, read_questions
+from ..disk.read import read_json
+from ..errors import Refused, brief
+from ..ragged import Ints
+from ..text.cut import first_ids
+from ..text.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True, eq=False)
+class Item:
+    """One question with its passages as rows of the corpus.
+
+    Args:
+        question: its ids.
+        answers: ids of each accepted answer, EOS included.
+        gold, candidates, hard: rows of passages.
+        folder: first row of its folder's passages, and the first behind them.
+    """
+
+    question: Ints
+    answers: tuple[Ints, ...]
+    gold: tuple[int, ...]
+    candidates: Ints
+    hard: Ints
+    folder: tuple[int, int]
+
+
+@dataclass(frozen=True, eq=False)
+class Corpus:
+    """All passages' ids by row, and the questions of each task."""
+
+    passages: list[Ints]
+    tasks: dict[str, list[Item]]
+
+    def __len__(self) -> int:
+        return sum(len(items) for items in self.tasks.values())
+
+
+def folders(root: str | Path, patterns: Iterable[str]) -> list[Path]:
+    """The folders in `root` that some patterns name, in order.
+
+    Raises:
+        Refused: a pattern that names none.
+    """
+    found: list[Path] = []
+    for pattern in patterns:
+        new = sorted(p for p in Path(root).glob(pattern) if p.is_dir()) if pattern else []
+        if not new:
+            raise Refused(f"{Path(root) / pattern}", "a folder with passages.jsonl and questions", "none", "data.root?")
+        found += [p for p in new if p not in found]
+    return found
+
+
+def read_folder(folder: Path) -> tuple[list[Passage], list[Question]]:
+    """The passages of passages.jsonl and the questions of *questions*.jsonl.
+
+    Raises:
+        Refused: a file missing, empty or broken.
+    """
+    passages = list(read_passages(folder / "passages.jsonl"))
+    files = sorted(folder.glob("*questions*.jsonl"))
+    questions = [question for file in files for question in read_questions(file)]
+    for what, got in (("passages.jsonl", passages), ("*questions*.jsonl", questions)):
+        if not got:
+            raise Refused(f"{folder / what}", "at least one line", "none")
+    return passages, questions
+
+
+def answer_ids(config: GlimmerConfig, tokenizer: Tokenizer, answer: str) -> Ints:
+    """An answer as the decoder is to write it: cut to the model's limit, EOS last."""
+    ids, _ = first_ids(tokenizer, answer, config.answer_tokens - 1)
+    return np.array([*ids, config.t5.eos_token_id], np.int32)
+
+
+def read_corpus(config: GlimmerConfig, tokenizer: Tokenizer, places: Sequence[Path]) -> Corpus:
+    """Passages and questions of some folders.
+
+    Raises:
+        Refused: a broken file, or a question without an answer or with a passage that its folder has not.
+    """
+    passages: list[Ints] = []
+    tasks: dict[str, list[Item]] = {}
+    answers: dict[str, Ints] = {}
+
+    def encoded(answer: str) -> Ints:
+        if answer not in answers:
+            answers[answer] = answer_ids(config, tokenizer, answer)
+        return answers[answer]
+
+    for folder in places:
+        texts, questions = read_folder(folder)
+        first = len(passages)
+        rows = {passage.id: first + i for i, passage in enumerate(texts)}
+        passages += [passage_tokens(config, tokenizer, [text]).ids for text in texts]
+        for question in questions:
+            if not question.answers:
+                raise Refused(f"{folder}, question {question.id!r}", 'an answer in "output"', "none")
+            ids = question_tokens(config, tokenizer, [question.text]).ids
+            gold, near, hard = (
+                np.array([row_of(folder, question, rows, id) for id in some], np.int64)
+                for some in (question.gold, question.candidates, question.hard_negatives)
+            )
+            item = Item(
+                ids, tuple(map(encoded, question.answers)), tuple(gold.tolist()), near, hard, (first, len(passages))
+            )
+            tasks.setdefault(question.task, []).append(item)
+    return Corpus(passages, tasks)
+
+
+def row_of(folder: Path, question: Question, rows: Mapping[str, int], id: str) -> int:
+    """The row of a passage that a question names.
+
+    Raises:
+        Refused: its folder does not have it.
+    """
+    if id not in rows:
+        raise Refused(f"{folder}, question {question.id!r}", "passages of its folder", brief(id))
+    return rows[id]
+
+
+class Groups:
+    """Tokens that may take each other's places: names, professions, years ..
+
+    Args:
+        groups: lists of ids, no id in two.
+        size: of the vocabulary.
+
+    Raises:
+        Refused: an id that is no whole number, out of the vocabulary, or there twice.
+    """
+
+    def __init__(self, groups: Iterable[Iterable[int]], size: int, place: str = "groups") -> None:
+        lists = [list(group) for group in groups]
+        flat = [id for group in lists for id in group]
+        for id in flat:
+            if type(id) is not int or not 0 <= id < size:
+                raise Refused(place, f"token ids below {size}", brief(id, 40))
+        if len(set(flat)) < len(flat):
+            raise Refused(place, "each token in one group", f"{len(flat) - len(set(flat))} in several")
+        self.size = size
+        self.tokens = np.array(flat, np.int32)
+        self.group = np.repeat(np.arange(len(lists)), [len(group) for group in lists])
+
+    @classmethod
+    def read(cls, path: Path, size: int) -> Groups:
+        """From a JSON file: lists of ids, or a table of them by name, on their own or as "groups"."""
+        data = read_json(path)
+        data = data.get("groups", data) if isinstance(data, dict) else data
+        lists = list(data.values()) if isinstance(data, dict) else data
+        if not isinstance(lists, list) or not all(isinstance(group, list) for group in lists):
+            raise Refused(f"{path}", "lists of token ids", type(data).__name__)
+        return cls(lists, size, str(path))
+
+    def tables(self, rng: np.random.Generator, b: int) -> Ints:
+        """For each of b examples, what every token becomes: a random bijection inside each group: [b v]."""
+        tables = np.tile(np.arange(self.size, dtype=np.int32), (b, 1))
+        # Sorted by group first and a random number second, each group's tokens come out in random order.
+        order = np.argsort(self.group + rng.random((b, self.tokens.size)), axis=1)
+        tables[:, self.tokens] = self.tokens[order]
+        return tables

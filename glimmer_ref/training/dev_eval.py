@@ -1,0 +1,85 @@
+"""How good a model is while it learns: dev questions from what was retrieved, and from their gold passages alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from ..data.inputs import Passage, Question
+from ..errors import Refused
+from ..evaluation.evaluate import BATCH, evaluate
+from ..evaluation.metrics import exact_match
+from ..inference.reader import Reader
+from ..memory.store import Memory
+from .dataset import folders, read_folder, row_of
+from .recipe import Recipe
+
+
+@dataclass(frozen=True, eq=False)
+class Dev:
+    """What the model is judged on while it learns."""
+
+    passages: list[Passage]
+    questions: list[Question]
+
+
+def read_dev(root: Path, recipe: Recipe) -> Dev:
+    """The dev folder's passages, and as many of its questions as the recipe wants, evenly from the file.
+
+    Raises:
+        Refused: no such folder, a broken file, passages that it does not have, or fewer candidates than m.
+    """
+    folder = folders(root, [recipe.data.dev])[0]
+    passages, questions = read_folder(folder)
+    rows = {passage.id: i for i, passage in enumerate(passages)}
+    for question in questions:
+        for id in (*question.gold, *question.candidates):
+            row_of(folder, question, rows, id)
+        if question.candidates and len(question.candidates) < recipe.evaluation.m:
+            got = f"{len(question.candidates)} of question {question.id!r}"
+            raise Refused("evaluation.m", f"at most the candidates of each question of {folder}", got)
+    wanted = min(recipe.evaluation.questions or len(questions), len(questions))
+    return Dev(passages, [questions[i * len(questions) // wanted] for i in range(wanted)])
+
+
+def judge(reader: Reader, dev: Dev, recipe: Recipe) -> dict[str, Any]:
+    """Percentages over the dev questions, as a line of the log has them.
+
+    Returns:
+        "exact_match" (mean of tasks, and each in "tasks"), "recall_at_m" of the model's choice and of retrieval's
+        first m, and "exact_match_of_gold", where the gold passages alone are read.
+    """
+    memory = reader.memorize(dev.passages)
+    table, config, system = recipe.evaluation, reader.config, recipe.top.system
+    k = min(table.k or config.k, len(memory))
+    m = min(table.m or config.m, k) if system == "glimmer" else None
+    result, _ = evaluate(reader, dev.questions, memory, system, k, m, _quietly)
+    tasks = {name: task["exact_match"] for name, task in result["tasks"].items()}
+    shares = {name: result[name] for name in ("exact_match", "recall_at_m", "recall_at_m_of_retrieval")}
+    of_gold = {"exact_match_of_gold": _of_gold(reader, dev.questions, memory, system)}
+    return {"k": k, "m": m, "questions": result["questions"], "tasks": tasks, **shares, **of_gold}
+
+
+def _quietly(items: Iterable[Any], total: int, what: str) -> Iterable[Any]:
+    return items
+
+
+def _of_gold(reader: Reader, questions: Sequence[Question], memory: Memory, system: str) -> float | None:
+    """Exact match, mean of tasks, of the questions with answers and gold passages, all of which are read."""
+    right: dict[str, list[bool]] = {}
+    by_number: dict[int, list[Question]] = {}
+    for question in (q for q in questions if q.answers):
+        by_number.setdefault(len(question.gold), []).append(question)
+    by_number.pop(0, None)
+    for number, some in by_number.items():
+        for batch in (some[i : i + BATCH] for i in range(0, len(some), BATCH)):
+            rows = [memory.rows(question.gold) for question in batch]
+            m = number if system == "glimmer" else None
+            answers = reader.ask_many([q.text for q in batch], memory, rows, system, m)
+            for question, answer in zip(batch, answers, strict=True):
+                right.setdefault(question.task, []).append(exact_match(answer.text, question.answers))
+    shares = [100 * sum(hits) / len(hits) for hits in right.values()]
+    return fmean(shares) if shares else None

@@ -1,0 +1,161 @@
+"""Recipes from TOML: files that extend each other, values set over them, all checked before anything is done."""
+
+from __future__ import annotations
+
+import copy
+import os
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from ..config import GlimmerConfig, T5Config
+from ..disk.read import read_text
+from ..errors import Refused, brief
+from .recipe import SOURCES, DataTable, EvaluationTable, ModelTable, OptimizerTable, Recipe, Stage, Top
+from .schema import check_known, read, spelled
+
+MOST_BYTES = 2**20
+RECIPES = Path(__file__).resolve().parent / "recipes"
+SHAPES = tuple(f.name for f in fields(T5Config) if f.name != "vocab_size")
+SETTINGS = tuple(f.name for f in fields(GlimmerConfig) if f.name != "t5" and not f.name.startswith("num_"))
+TABLES = {"model": ModelTable, "data": DataTable, "optimizer": OptimizerTable, "evaluation": EvaluationTable}
+WORDS = tuple(spelled(f) for f in fields(Top))
+KEYS = ("extends", *WORDS, *TABLES, "every_stage", "stages")
+
+
+def find(recipe: str | Path, beside: Path | None = None) -> Path:
+    """The file of a recipe: a path, or the name of one that comes with the package.
+
+    Raises:
+        Refused: neither.
+    """
+    bundled = RECIPES / f"{recipe}.toml"
+    if str(recipe) == Path(recipe).name and os.path.isfile(bundled):
+        return bundled
+    path = Path(recipe) if beside is None else beside.parent / recipe
+    if os.path.exists(path):  # a name that no file can have is none, too
+        return path
+    names = sorted(p.stem for p in RECIPES.glob("*.toml"))
+    raise Refused(f"recipe {recipe}", f"a TOML file, or one of {', '.join(names)}", "no such file")
+
+
+def _toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(read_text(path, MOST_BYTES))
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise Refused(str(path), "TOML", str(error)[:120]) from None
+
+
+def _laid_over(below: Any, above: Any) -> Any:
+    """Tables key by key, anything else as a whole; shares too, for a mix is one thing."""
+    if isinstance(below, Mapping) and isinstance(above, Mapping):
+        whole = ("negatives", "tasks")
+        return {**below, **{n: v if n in whole else _laid_over(below.get(n), v) for n, v in above.items()}}
+    return above
+
+
+def _merged(path: Path, extends: str | None = None, depth: int = 0) -> dict[str, Any]:
+    """A file's tables laid over those of the recipe that it extends."""
+    data = _toml(path)
+    if extends is not None:
+        data["extends"] = extends
+    base = data.pop("extends", None)
+    if base is None:
+        return data
+    if not isinstance(base, str) or depth > 8:
+        raise Refused(f"{path}: extends", "a recipe that extends no further one in a circle", brief(base))
+    merged = _laid_over(_merged(find(base, path), depth=depth + 1), data)
+    assert isinstance(merged, dict)
+    return merged
+
+
+def _change(data: dict[str, Any], dotted: str, value: Any) -> None:
+    """Put one value where words like stages.0.rate say."""
+    at: Any = data
+    words = dotted.split(".")
+    for i, word in enumerate(words):
+        last = i == len(words) - 1
+        if isinstance(at, list):
+            if not word.isdigit() or int(word) >= len(at) or last:
+                raise Refused(f"--set {dotted}", f"a number from 0 to {len(at) - 1} and a key of that table", word)
+            at = at[int(word)]
+        elif not isinstance(at, dict):
+            raise Refused(f"--set {dotted}", "keys of tables", f"{words[i - 1]}, which is none")
+        elif last:
+            at[word] = value
+        else:
+            at = at.setdefault(word, {})
+
+
+def _value(text: str) -> Any:
+    """A value as TOML writes it; what is no TOML is a string."""
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except (tomllib.TOMLDecodeError, KeyError):
+        return text
+
+
+def read_recipe(recipe: str | Path, changes: Sequence[str] = ()) -> Recipe:
+    """A recipe from a file or the name of a bundled one.
+
+    Args:
+        changes: words like "seed=3" or "stages.0.rate=0.001", laid over the file's values.
+
+    Raises:
+        Refused: no such file, no TOML, a key unknown or missing, a value of another type or out of range,
+            values that do not go together; each by file and key.
+    """
+    pairs = {}
+    for change in changes:
+        name, equals, text = change.partition("=")
+        if not equals or not name.strip():
+            raise Refused(f"--set {change}", "key=value", change)
+        pairs[name.strip()] = _value(text.strip())
+    path = find(recipe)
+    data = copy.deepcopy(_merged(path, pairs.pop("extends", None)))
+    for name, value in pairs.items():
+        _change(data, name, value)
+    return _checked(str(path), data)
+
+
+def _checked(path: str, data: dict[str, Any]) -> Recipe:
+    check_known(path, data, KEYS)
+    top = read(Top, {word: data[word] for word in WORDS if word in data}, path)
+    tables: Any = {name: read(cls, data.get(name, {}), f"{path}: {name}") for name, cls in TABLES.items()}
+    stages, shared = data.get("stages", []), data.get("every_stage", {})
+    if not isinstance(stages, list) or not stages:
+        raise Refused(f"{path}: stages", "at least one table [[stages]]", brief(stages))
+    checked = (_stage(f"{path}: stages.{i}", _laid_over(shared, stage)) for i, stage in enumerate(stages))
+    result = Recipe(top, stages=tuple(checked), **tables)
+    _check_together(path, result)
+    return result
+
+
+def _stage(place: str, data: Any) -> Stage:
+    stage = read(Stage, data, place)
+    if stage.m > stage.k:
+        raise Refused(f"{place}.m", "at most k", f"k={stage.k}, m={stage.m}")
+    if stage.accumulate > stage.batch:
+        raise Refused(f"{place}.accumulate", f"at most batch={stage.batch}", str(stage.accumulate))
+    check_known(f"{place}.negatives", stage.negatives, SOURCES)
+    if not sum(stage.negatives.values()):
+        raise Refused(f"{place}.negatives", "a share above 0", str(stage.negatives))
+    return stage
+
+
+def _check_together(path: str, recipe: Recipe) -> None:
+    """What one table means for another."""
+    model = recipe.model
+    check_known(f"{path}: model.t5", model.t5, SHAPES)
+    check_known(f"{path}: model.glimmer", model.glimmer, SETTINGS)
+    if model.init and (model.t5 or model.tied):
+        raise Refused(f"{path}: model", "init, or sizes of a model to draw", "both")
+    if not model.init and not (model.t5 and model.alpha and model.beta):
+        raise Refused(f"{path}: model", "init, or the table t5 with alpha and beta", "neither")
+    if not model.init and not recipe.data.tokenizer:
+        raise Refused(f"{path}: data.tokenizer", "a file, since the model has no folder", "none")
+    for i, stage in enumerate(recipe.stages):
+        if stage.rename and not recipe.data.groups:
+            raise Refused(f"{path}: stages.{i}.rename", "false, or a file data.groups", "true without it")

@@ -1,0 +1,190 @@
+"""One step: the loss of a batch, its gradients, and the weights after Adafactor's update."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from fnmatch import fnmatchcase
+from statistics import fmean
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..config import GlimmerConfig
+from ..errors import Refused
+from ..instruments import Dropout, Tape
+from ..ops import Ops
+from ..paper.distillation import Choose, Loss
+from ..paper.lumen import encode_passages
+from ..paper.systems import FROM_TEXT, loss
+from ..params.model import from_arrays, lay_out, leaves, shapes
+from ..ragged import Array, Ints, offsets
+from .adafactor import Adafactor, Weights
+from .batches import Batch, parts
+from .recipe import Stage
+
+
+class Outcome(NamedTuple):
+    """What a step's batch said.
+
+    Args:
+        losses: "lm", and "pdist" with its lambda, of the whole batch.
+        gradients: of the weights that are not frozen, by name.
+        recall: share of the gold passages among the m best scores; None where nothing is ranked.
+    """
+
+    losses: dict[str, float]
+    gradients: Weights
+    recall: float | None
+
+
+def frozen_names(names: Iterable[str], patterns: Iterable[str], place: str) -> set[str]:
+    """Which weights stay as they are.
+
+    Args:
+        patterns: names, their first words, or either with *.
+
+    Raises:
+        Refused: a pattern that names no weight, or patterns that leave none to learn.
+    """
+    names, found = list(names), set()
+    for pattern in patterns:
+        some = {n for n in names if fnmatchcase(n, pattern) or fnmatchcase(n, f"{pattern}.*")}
+        if not some:
+            raise Refused(f"{place}.frozen", f"names of weights, such as {names[0]} or memory", pattern)
+        found |= some
+    if len(found) == len(names):
+        raise Refused(f"{place}.frozen", "weights that are left to learn", "none")
+    return found
+
+
+def gold_in(batch: Batch, selected: list[Ints]) -> float:
+    """Share of the gold passages that were selected, the mean over the questions that have one."""
+    shares = [len(set(g) & set(s.tolist())) / len(g) for g, s in zip(batch.gold, selected, strict=True) if g]
+    return fmean(shares) if shares else 0.0
+
+
+def force(batch: Batch) -> Choose:
+    """Where an example is forced, all of its gold passages are read, and of the best others as many as m leaves."""
+
+    def choose(scores: np.ndarray, selected: list[Ints]) -> list[Ints]:
+        starts, result = offsets(batch.counts), []
+        for i, best in enumerate(selected):
+            if batch.forced[i]:
+                others = [s for s in best.tolist() if s not in batch.gold[i]]
+                best = np.array([*batch.gold[i], *others[: max(0, len(best) - len(batch.gold[i]))]], np.int64)
+                best = best[np.argsort(-scores[starts[i] + best], kind="stable")]
+            result.append(best)
+        return result
+
+    return choose
+
+
+def _listening(tape: Tape, rate: float, rng: np.random.Generator) -> Any:
+    return Dropout(tape, rate, rng) if rate else tape
+
+
+class Learner(NamedTuple):
+    """What stays the same from step to step of a stage.
+
+    Args:
+        ops: bound operations with a backward.
+        frozen: names of weights that stay as they are.
+    """
+
+    ops: Ops
+    config: GlimmerConfig
+    system: str
+    stage: Stage
+    frozen: frozenset[str]
+
+    def outcome(self, weights: Weights, batch: Batch, rng: np.random.Generator) -> Outcome:
+        """Losses and gradients of a batch, computed in as many parts as the stage says.
+
+        The parts are weighted by their tokens and questions, so that they add up to the whole batch's.
+
+        Args:
+            rng: for dropout.
+        """
+        model = lay_out(self.ops, from_arrays(self.config, weights))
+        wanted = {name: x for name, x in leaves(model).items() if name not in self.frozen}
+        losses: dict[str, float] = {}
+        sums: Weights = {}
+        found = 0.0
+        pieces = parts(batch, self.stage.accumulate)
+        for piece in pieces:
+            tape = Tape(self.ops)
+            got, own = self._loss(_listening(tape, self.stage.dropout, rng), model, piece)
+            shares = {
+                "lm": piece.target.ids.size / batch.target.ids.size,
+                "pdist": len(piece.question) / len(batch.question),
+            }
+            for name, term in got.terms.items():
+                losses[name] = losses.get(name, 0.0) + shares[name] * term.value
+            seeds = [(t.result, t.cotangent * shares[name]) for name, t in got.terms.items()]
+            _add(sums, tape.gradients(seeds, wanted))
+            found += gold_in(piece, own) * shares["pdist"]
+        return Outcome(losses, sums, None if got.scores is None else found)
+
+    def _loss(self, ops: Any, model: Any, batch: Batch) -> tuple[Loss, list[Ints]]:
+        """The loss of some examples, and which passages the scores alone would have selected."""
+        stage, own = self.stage, []
+        passages: Any = batch.passages
+        if self.system not in FROM_TEXT:
+            passages = encode_passages(ops.frozen() if self.memory_is_data else ops, model, passages)
+
+        def choose(scores: np.ndarray, selected: list[Ints]) -> list[Ints]:
+            own.extend(selected)
+            return force(batch)(scores, selected)
+
+        got = loss(
+            ops, model, self.system, batch.question, passages, batch.counts, batch.target, stage.m,
+            stage.distillation(), choose,
+        )  # fmt: skip
+        return got, own or got.selected
+
+    @property
+    def memory_is_data(self) -> bool:
+        """No weight that a passage's memory is made of is learnt."""
+        makers = (name for name in shapes(self.config) if name == "embedding" or name.startswith("memory."))
+        return all(name in self.frozen for name in makers)
+
+
+def _add(sums: dict[str, Array], more: Mapping[str, Array]) -> None:
+    for name, x in more.items():
+        sums[name] = sums[name] + x if name in sums else x
+
+
+def first_not_finite(arrays: Mapping[str, np.ndarray]) -> str | None:
+    """The name of the first array that holds an inf or nan."""
+    return next((name for name, x in arrays.items() if not np.isfinite(x).all()), None)
+
+
+def learn(
+    learner: Learner,
+    optimizer: Adafactor,
+    weights: Weights,
+    moments: Weights,
+    batch: Batch,
+    rng: np.random.Generator,
+    rate: float,
+) -> tuple[Weights, Weights, Outcome]:
+    """One update.
+
+    Returns:
+        The weights and the optimizer's state after it, and what the batch said.
+
+    Raises:
+        Refused: a loss, a gradient or a weight that is not finite, by name.
+    """
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # told below, by name
+        outcome = learner.outcome(weights, batch, rng)
+        bad = first_not_finite(outcome.gradients)
+        if bad is not None or not np.isfinite(list(outcome.losses.values())).all():
+            losses = ", ".join(f"{name} {value:g}" for name, value in outcome.losses.items())
+            where = f"in the gradient of {bad}" if bad else "in a loss"
+            raise Refused("loss and gradients", "finite numbers", f"inf or nan {where} ({losses})", "lower the rate")
+        weights, moments = optimizer.update(weights, outcome.gradients, moments, rate)
+        bad = first_not_finite({name: weights[name] for name in outcome.gradients})
+    if bad is not None:
+        raise Refused(f"weights after the update: {bad}", "finite numbers", "inf or nan", "lower the rate")
+    return weights, moments, outcome

@@ -1,0 +1,1 @@
+"""The fictional encyclopedias that the bundled model is trained and tested on."""

@@ -1,0 +1,1 @@
+"""What can be true in a world, relation by relation."""

@@ -1,0 +1,101 @@
+"""One vocabulary of whole words for the worlds of every seed, and which of its tokens may stand for each other.
+
+A name beyond it becomes <unk>, like any other: facts of one's own take their names from the lists in groups.json,
+which hold more than one world uses.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from functools import cache
+from itertools import chain
+from typing import Any
+
+from .facts import KINDS, PRONOUNS
+from .names import groups
+from .relations.all import IDLE, RELATIONS, SEVERAL, TRIVIA
+
+SPECIAL = ("<pad>", "</s>", "<unk>", "[SEP]")
+MARKS = (".", "?", ":", ",", "!", ";")
+PIECES = re.compile(r"\w+|[^\w\s]")
+FIELD = re.compile(r"\{\w+\}")
+
+
+def sentences() -> list[str]:
+    """All texts with gaps that begin a sentence."""
+    return list(chain(*((*r.told, *r.asked, *r.claims, *r.inverse_asked) for r in RELATIONS), IDLE, TRIVIA, SEVERAL))
+
+
+def phrases() -> list[str]:
+    """The others: parts of sentences, and names of relations."""
+    return list(chain(*((*r.clue, r.hint, *r.slots, *r.inverse_slots) for r in RELATIONS)))
+
+
+@cache
+def plain_words() -> tuple[str, ...]:
+    """Words and marks that mean the same in every world: nothing may stand for them."""
+    fixed = (*MARKS, "The", "true", "false", "Prize", "River", *KINDS, *PRONOUNS, *PRONOUNS.values())
+    return tuple(
+        dict.fromkeys([*fixed, *(w for t in sentences() + phrases() for w in PIECES.findall(FIELD.sub(" ", t)))])
+    )
+
+
+@cache
+def openers() -> tuple[str, ...]:
+    """Words that a sentence may begin with: they are read as if they had no capital letter.
+
+    "The" is not among them, for a book's title has it anywhere.
+    """
+    first = (t.split()[0] for t in sentences() if t[0] != "{")
+    return tuple(dict.fromkeys(w for w in (*first, *PRONOUNS, *PRONOUNS.values()) if w != "the"))
+
+
+@cache
+def token_ids() -> dict[str, int]:
+    """Every token and its id."""
+    words = dict.fromkeys(chain(SPECIAL, plain_words(), *groups().values()))
+    return {word: i for i, word in enumerate(words)}
+
+
+def group_ids() -> dict[str, list[int]]:
+    """For each group, the ids of its tokens.
+
+    One random bijection inside each group, applied to question, passages and answer alike, gives another
+    example that is as true as the first: its words of training worlds then are those of dev and test too.
+    """
+    ids = token_ids()
+    return {name: [ids[word] for word in words] for name, words in groups().items()}
+
+
+def _replace(pattern: str, content: str) -> dict[str, Any]:
+    return {"type": "Replace", "pattern": {"Regex": pattern}, "content": content}
+
+
+def _isolated(pattern: str) -> dict[str, Any]:
+    return {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False}
+
+
+def _special(word: str, i: int) -> dict[str, Any]:
+    flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
+    return {"id": i, "content": word, **flags}
+
+
+def tokenizer_json() -> str:
+    """The file that the tokenizers library reads: whole words, marks apart, years as two times two digits."""
+    first = [_replace(rf"\b{word[0].upper()}{word[1:]}\b", word) for word in openers()]
+    split = [{"type": "WhitespaceSplit"}, _isolated(f"[{''.join(MARKS)}]"), _isolated(r"\d{2}")]
+    strip = {"type": "Strip", "content": " ", "start": 1, "stop": 0}
+    join = [_replace("^", " "), {"type": "Fuse"}, _replace(r"(?<=\d\d) (?=\d\d)", ""), strip]
+    document = {
+        "version": "1.0",
+        "truncation": None,
+        "padding": None,
+        "added_tokens": [_special(word, i) for i, word in enumerate(SPECIAL)],
+        "normalizer": {"type": "Sequence", "normalizers": first},
+        "pre_tokenizer": {"type": "Sequence", "pretokenizers": split},
+        "post_processor": None,
+        "decoder": {"type": "Sequence", "decoders": join},
+        "model": {"type": "WordLevel", "vocab": token_ids(), "unk_token": "<unk>"},
+    }
+    return json.dumps(document, ensure_ascii=False, indent=1) + "\n"

@@ -1,0 +1,38 @@
+"""Small random models and inputs for the tests."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from glimmer_ref.config import GlimmerConfig, T5Config
+from glimmer_ref.ops import Ops, bind
+from glimmer_ref.params.model import Model, lay_out, random
+from glimmer_ref.ragged import Tokens
+
+# Odd head count, heads * d_kv != d_model, another number of decoder than of encoder layers.
+T5 = T5Config(vocab_size=61, d_model=20, d_kv=6, d_ff=28, num_layers=6, num_decoder_layers=2, num_heads=3)
+
+
+def config(alpha: str = "1/2", beta: str = "1/3", t5: T5Config = T5, **more: Any) -> GlimmerConfig:
+    return GlimmerConfig.from_proportions(t5, alpha, beta, **more)
+
+
+def model(ops: Ops, settings: GlimmerConfig, seed: int = 0, dtype: str = "float64") -> Model:
+    return lay_out(ops, random(settings, seed, dtype))
+
+
+def tokens(lengths: list[int], seed: int = 1, vocab: int = 61) -> Tokens:
+    rng = np.random.default_rng(seed)
+    return Tokens.of([rng.integers(2, vocab, n) for n in lengths])
+
+
+def only(x: Tokens, rows: list[int]) -> Tokens:
+    return Tokens.of([x[i] for i in rows])
+
+
+QUESTION = tokens([5], seed=2)
+PASSAGES = tokens([4, 9, 1, 6, 12, 3, 17], seed=3)
+K = np.array([len(PASSAGES)])
+NUMPY = bind("numpy")

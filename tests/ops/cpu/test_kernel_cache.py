@@ -1,0 +1,321 @@
+"""Compiled kernels on disk: found again, and no trouble when damaged, unwritable, stale or shared.
+
+Every step is a process of its own, which compiles or loads the one kernel that is quickest to compile, or a
+tile, which others call by its address.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import glimmer_ref
+
+PACKAGE = Path(glimmer_ref.__file__).parent
+
+RUN = """
+import numpy as np
+from glimmer_ref.ops import kernel_cache, numba_ops, numpy_ops
+x = np.linspace(-3, 3, 60, dtype="float32").reshape(3, 20)
+def norm():
+    assert abs(numba_ops.rms_norm(x, x[0], 1e-6) - numpy_ops.rms_norm(x, x[0], 1e-6)).max() < 1e-5
+"""
+READY = RUN + "kernel_cache.ready(norm)\n"
+
+TWO = (
+    READY
+    + """
+y = x.astype("float64")
+assert abs(numba_ops.gated_gelu(y, y) - numpy_ops.gated_gelu(y, y)).max() < 1e-5
+"""
+)
+
+TILE = """
+import ctypes
+import numpy as np
+from glimmer_ref.ops import kernel_cache
+from glimmer_ref.ops.cpu.runtime.allocator import aligned
+from glimmer_ref.ops.cpu.kernels.gemm import tile_address
+def tile():
+    a, b, c = aligned(1, 16), aligned(2, 7, 16), aligned(1, 32)
+    a[:], b[:] = 2, 3
+    call = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 8)(tile_address("float32"))
+    call(1, a.ctypes.data, 64, b[0].ctypes.data, b[1].ctypes.data, 7, c.ctypes.data, 128)
+    assert (c == 42).all()
+kernel_cache.ready(tile)
+"""
+
+FORBIDDEN = """
+import numba.core.compiler
+def no(*_, **__):
+    raise SystemError
+numba.core.compiler.CompilerBase.compile_extra = no
+"""
+
+LOST_FOLDER = """
+import shutil
+shutil.rmtree(kernel_cache.folder())
+kernel_cache.folder().write_text("a file where the folder was")
+norm()
+"""
+
+PARALLEL = """
+import os, sys, threading, numba
+from glimmer_ref.ops import threads
+assert numba.config.CACHE_DIR == os.environ["NUMBA_CACHE_DIR"]
+threads.WORTH_A_THREAD = 1
+def often():
+    for _ in range(300):
+        norm()
+    done.append(True)
+done = []
+callers = [threading.Thread(target=often) for _ in range(3)]
+[c.start() for c in callers]
+[c.join() for c in callers]
+assert len(done) == 3
+pid = os.fork()
+if pid == 0:
+    often()
+    os._exit(len(done))
+assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 4
+norm()
+"""
+
+
+def start(script: str, cache: Path, package: Path = PACKAGE, **settings: str) -> subprocess.Popen[str]:
+    env = {k: v for k, v in os.environ.items() if not k.startswith("NUMBA_")}
+    env |= {"PYTHONPATH": str(package.parent), "GLIMMER_REF_CACHE": str(cache), "PYTHONDONTWRITEBYTECODE": "1"}
+    command = [sys.executable, "-c", script]
+    return subprocess.Popen(
+        command, env=env | settings, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=package.parent
+    )
+
+
+def finish(process: subprocess.Popen[str]) -> list[str]:
+    """The lines it wrote to stderr; it must end well and write nothing else."""
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    assert not out
+    return err.splitlines()
+
+
+def run(script: str, cache: Path, package: Path = PACKAGE, **settings: str) -> list[str]:
+    return finish(start(script, cache, package, **settings))
+
+
+def first_run(script: str, cache: Path) -> Path:
+    """The folder that a first run fills, and says so in one line."""
+    (line,) = run(script, cache)
+    (folder,) = cache.iterdir()
+    assert line.startswith("glimmer_ref: compiling kernels for this machine, once (about ")
+    assert line.endswith(f"; kept in {folder}")
+    return cache
+
+
+@pytest.fixture(scope="module")
+def warm(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache that a first run has filled, and has said so in one line."""
+    return first_run(READY, tmp_path_factory.mktemp("cache") / "new")
+
+
+@pytest.fixture(scope="module")
+def warm_tile(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same of a tile."""
+    return first_run(TILE, tmp_path_factory.mktemp("tile") / "new")
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same of two kernels."""
+    return first_run(TWO, tmp_path_factory.mktemp("two") / "new")
+
+
+def stored(cache: Path, pattern: str) -> Path:
+    (file,) = cache.glob(f"*/*/*{pattern}")
+    return file
+
+
+def test_a_second_run_loads_and_says_nothing(warm: Path) -> None:
+    loaded = "assert sum(numba_ops.kernels.rms_norm.run.stats.cache_hits.values()) == 1"
+    assert run(READY + loaded, warm) == []
+
+
+@pytest.mark.parametrize(("file", "damage"), [(".nbi", b""), (".nbc", b"\x80\x04not a pickle")])
+@pytest.mark.parametrize(("filled", "script"), [("warm", READY), ("warm_tile", TILE)], ids=["kernel", "tile"])
+def test_a_damaged_file_is_made_anew(
+    request: pytest.FixtureRequest, tmp_path: Path, filled: str, script: str, file: str, damage: bytes
+) -> None:
+    cache = tmp_path / "cache"
+    shutil.copytree(request.getfixturevalue(filled), cache)
+    stored(cache, file).write_bytes(damage)
+    (line,) = run(script, cache)
+    assert line.startswith("glimmer_ref: a kernel could not be loaded or stored; compiling again")
+    assert stored(cache, file).read_bytes() != damage
+    assert run(script, cache) == []
+
+
+@pytest.mark.parametrize("ends", [(".1.nbc",), (".nbi",), (".nbi", ".1.nbc")], ids=["code", "index", "both"])
+def test_two_kernels_files_swapped_are_made_anew(tmp_path: Path, two: Path, ends: tuple[str, ...]) -> None:
+    """numba runs whatever code lies under a name, with whatever arguments: it ended in a segmentation fault."""
+    cache = tmp_path / "cache"
+    shutil.copytree(two, cache)
+    for end in ends:
+        one, other = (stored(cache, f"{name}-*{end}") for name in ("gated_gelu", "rms_norm"))
+        first, second = one.read_bytes(), other.read_bytes()
+        one.write_bytes(second)
+        other.write_bytes(first)
+    assert len(run(TWO, cache)) <= 2
+    assert run(TWO, cache) == []
+
+
+def test_a_tile_is_loaded_not_compiled(warm_tile: Path) -> None:
+    forbidden = (
+        "import numba.core.compiler as c\ndef no(*_, **__): raise SystemError\nc.CompilerBase.compile_extra = no\n"
+    )
+    assert run(forbidden + TILE, warm_tile) == []
+
+
+def test_an_edited_source_is_not_served_the_old_kernels(tmp_path: Path) -> None:
+    """numba itself looks only at the file of the kernel; any file of `ops` must count."""
+    copy, cache = tmp_path / "glimmer_ref", tmp_path / "cache"
+    shutil.copytree(PACKAGE, copy, ignore=shutil.ignore_patterns("__pycache__", "weights"))
+    for edits in range(2):
+        (line,) = run(READY, cache, copy)
+        assert "once" in line
+        assert len(list(cache.iterdir())) == edits + 1
+        with (copy / "ops" / "threads.py").open("a") as file:
+            file.write("# edited\n")
+
+
+@pytest.mark.parametrize("script", [READY, TILE], ids=["kernel", "tile"])
+def test_without_a_writable_folder_all_works(tmp_path: Path, script: str) -> None:
+    file = tmp_path / "file"
+    file.write_text("no folder can be made here")
+    (line,) = run(script, file / "cache", NUMBA_NUM_THREADS="1")
+    assert line.endswith(f"; not kept: {file / 'cache'} cannot be written; set GLIMMER_REF_CACHE")
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_a_folder_that_is_lost_on_the_way_does_no_harm(tmp_path: Path) -> None:
+    (line,) = run(RUN + LOST_FOLDER, tmp_path)
+    assert "could not be loaded or stored" in line
+
+
+def test_two_first_runs_at_once(tmp_path: Path) -> None:
+    both = [start(READY, tmp_path) for _ in range(2)]
+    for process in both:
+        finish(process)
+    assert run(READY, tmp_path) == []
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+def test_threads_forks_and_a_users_own_numba_cache(warm: Path, tmp_path: Path) -> None:
+    """Several Python threads at once, then a forked child; NUMBA_CACHE_DIR stays the user's."""
+    users = {"NUMBA_CACHE_DIR": str(tmp_path / "users"), "PYTHONWARNINGS": "ignore::DeprecationWarning"}
+    assert run(READY + PARALLEL, warm, NUMBA_NUM_THREADS="2", **users) == []
+    assert not (tmp_path / "users").exists()
+
+
+def test_without_compiling(tmp_path: Path) -> None:
+    assert run(READY, tmp_path, NUMBA_DISABLE_JIT="1") == []
+
+
+NO_HOME = """
+import os, sys
+if hasattr(os, "getuid"):
+    import pwd
+    def nobody(*_):
+        raise KeyError("uid not found")
+    pwd.getpwuid = nobody
+import tempfile
+from pathlib import Path
+from glimmer_ref.ops import kernel_cache
+print(kernel_cache.root(), kernel_cache.folder())
+"""
+
+
+def _placed(place: Path, **settings: str) -> tuple[str, str]:
+    """Where kernels go for a user of whom nothing is known, the working directory being an empty folder."""
+    (place / "tmp").mkdir(exist_ok=True)
+    unknown = ("HOME", "XDG_CACHE_HOME", "GLIMMER_REF_CACHE", "USERPROFILE", "HOMEDRIVE", "HOMEPATH")
+    env = {k: v for k, v in os.environ.items() if k not in unknown}
+    env |= {"PYTHONPATH": str(PACKAGE.parent), "TMPDIR": str(place / "tmp"), **settings}
+    done = subprocess.run(
+        [sys.executable, "-c", NO_HOME], env=env, cwd=place, capture_output=True, text=True, timeout=120
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    root, folder = done.stdout.split()
+    return root, folder
+
+
+@pytest.mark.skipif(os.name != "posix", reason="who has no home is told by POSIX")
+@pytest.mark.parametrize("home", [None, "", "/no/such/home", "~", "relative"])
+def test_without_a_home_kernels_go_to_the_temporary_folder(tmp_path: Path, home: str | None) -> None:
+    root, folder = _placed(tmp_path, **({} if home is None else {"HOME": home}))
+    assert root == "None"
+    assert Path(folder).parent == tmp_path / "tmp" / f"glimmer_ref-{os.getuid()}"
+    assert Path(folder).parent.stat().st_mode & 0o777 == 0o700
+    assert [x.name for x in tmp_path.iterdir()] == ["tmp"]  # and no folder "~"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="who else may write to a folder is told by POSIX")
+@pytest.mark.parametrize("how", ["open to others", "a link", "a file"])
+def test_a_temporary_folder_of_somebody_else_is_not_used(tmp_path: Path, how: str) -> None:
+    """Kernels are run as they are found: nobody else may put one there."""
+    (tmp_path / "tmp").mkdir()
+    place = tmp_path / "tmp" / f"glimmer_ref-{os.getuid()}"
+    if how == "open to others":
+        place.mkdir()
+        place.chmod(0o777)
+    elif how == "a link":
+        (tmp_path / "theirs").mkdir()
+        place.symlink_to(tmp_path / "theirs")
+    else:
+        place.write_text("")
+    assert _placed(tmp_path)[1] == "None"
+
+
+INTERRUPTED = """
+import os, signal
+from numba.core.dispatcher import Dispatcher
+from glimmer_ref.ops import kernel_cache
+import numpy as np
+
+number = getattr(signal, os.environ["NUMBER"])
+signal.signal(number, signal.default_int_handler)
+compile_, seen = Dispatcher.compile, []
+
+def interrupted(self, types):
+    os.kill(os.getpid(), number)
+    seen.append("compiled on")
+    return compile_(self, types)
+
+Dispatcher.compile = interrupted
+
+@kernel_cache.Kernel
+def double(x):
+    for i in range(len(x)):
+        x[i] *= 2
+
+x = np.ones(3)
+try:
+    double(x)
+except KeyboardInterrupt:
+    seen.append("interrupted")
+Dispatcher.compile = compile_
+double(x)
+assert seen == ["compiled on", "interrupted"] and set(x) == {2.0}, (seen, x)
+assert signal.getsignal(number) is signal.default_int_handler
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no process sends itself Ctrl-C there")
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+def test_ctrl_c_waits_until_a_kernel_is_compiled_or_loaded(tmp_path: Path, name: str) -> None:
+    (tmp_path / "file").touch()
+    assert run(INTERRUPTED, tmp_path / "file", NUMBER=name) == []  # a file is no folder: nothing is kept

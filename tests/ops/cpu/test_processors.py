@@ -1,0 +1,102 @@
+"""Processors without AVX-512, or its bfloat16 or int8: the same tests pass, and the sums of a tile stay in registers.
+
+A process of its own plays each one: NUMBA_CPU_NAME alone removes no features, so NUMBA_CPU_FEATURES says which.
+Where GLIMMER_REF_LONG is set, all that is in these files is tested; else what needs no kernel but tiles, which
+are quickly compiled.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import subprocess
+import sys
+
+import pytest
+from paths import HELPERS
+
+from glimmer_ref.ops.cpu.kernels.llvm_ir import FEATURES
+
+LONG = bool(os.environ.get("GLIMMER_REF_LONG"))
+AVX2 = "+sse2,+sse3,+ssse3,+sse4.1,+sse4.2,+popcnt,+avx,+avx2,+fma,+f16c,+bmi,+bmi2"
+AVX512 = f"{AVX2},+avx512f,+avx512bw,+avx512cd,+avx512dq,+avx512vl"
+PROCESSORS = {"avx2": AVX2, "sse2": "+sse2", "avx512": AVX512, "avx512vnni": f"{AVX512},+avx512vnni"}
+ROWS = {"avx2": 6, "sse2": 2}
+FILES = ("test_vectors.py", "test_tiles.py", *(("test_blocks.py",) if LONG else ()))
+
+x86 = pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="not an x86 processor")
+processors = pytest.mark.parametrize("processor", PROCESSORS)
+
+ASSEMBLY = """
+import re, sys, numba
+from numba.core import types
+from glimmer_ref.ops import numba_tiles as tiles
+for precision in tiles.GROUP:
+    loop = numba.cfunc(types.void(*tiles.TILE_ARGS), nopython=True)(getattr(tiles, precision + "_tile"))
+    text = loop._library.get_asm_str()
+    start = re.search(rf"^tile_{precision}_{tiles.ROWS}:", text, re.M).start()
+    print("TILE", precision, tiles.ROWS)
+    print(text[start : text.index(".Lfunc_end", start)])
+"""
+
+
+def play(processor: str, *command: str) -> str:
+    """What a process prints that takes this processor for such a one; it must end well."""
+    env = {k: v for k, v in os.environ.items() if not k.startswith("NUMBA_") and k != "GLIMMER_REF_LONG"}
+    if processor != "this":
+        env |= {"NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": PROCESSORS[processor]}
+    got = subprocess.run(
+        [sys.executable, *command], env=env, cwd=HELPERS, timeout=300, capture_output=True, text=True, encoding="utf-8"
+    )
+    assert got.returncode == 0, got.stdout + got.stderr
+    return got.stdout
+
+
+def able(processor: str) -> None:
+    lacking = {f[1:] for f in PROCESSORS.get(processor, "").split(",") if f} - FEATURES
+    if lacking:
+        pytest.skip(f"this processor has no {', '.join(sorted(lacking))}")
+
+
+@x86
+@processors
+def test_the_same_tests_pass(processor: str) -> None:
+    able(processor)
+    chosen = "" if LONG else "power or softmax or gelu or epilogue or a_tile or int8_at or row_has_the_same or packing"
+    options = ("-q", "-p", "no:cacheprovider", "-k", chosen)
+    out = play(processor, "-m", "pytest", *options, *FILES)
+    assert (
+        int(re.findall(r"(\d+) passed", out)[-1]) > (150 if LONG else 60)
+        and "failed" not in out
+        and "skipped" not in out
+    )
+
+
+def loops(text: str) -> list[str]:
+    """Innermost loops: from a label to the jump back to it, without another label between."""
+    return re.findall(r"^(\.LBB\w+):\n((?:(?!\.LBB\w+:).*\n)*?\tj\w+\t\1\n)", text, re.M)
+
+
+@x86
+@pytest.mark.parametrize("processor", ["avx2", "this"])
+def test_sums_stay_in_registers(processor: str) -> None:
+    """No vector goes to the stack in the loop of the largest tile, which would halve its speed."""
+    able(processor)
+    if processor == "this" and "avx512f" not in FEATURES:
+        pytest.skip("this processor has no AVX-512")
+    parts = re.split(r"^TILE (\w+) (\d+)$", play(processor, "-c", ASSEMBLY), flags=re.M)[1:]
+    seen = {}
+    for precision, rows, text in zip(parts[::3], parts[1::3], parts[2::3], strict=True):
+        if precision != "float32" and processor == "avx2":
+            continue  # unpacking what AVX2 cannot multiply takes registers of its own
+        inner = [body for _, body in loops(text)]
+        assert inner and all(body.count("\n") > int(rows) for body in inner)
+        on_stack = [
+            line for body in inner for line in body.splitlines() if re.search(r"%[xyz]mm", line) and "(%rsp" in line
+        ]
+        assert not on_stack, (precision, on_stack)
+        seen[precision] = int(rows)
+    assert seen == (
+        {"float32": ROWS["avx2"]} if processor == "avx2" else dict.fromkeys(("float32", "bfloat16", "int8"), 14)
+    )

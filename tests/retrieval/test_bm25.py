@@ -1,0 +1,53 @@
+"""BM25 ranks as its formula says, and the same on every machine."""
+
+from __future__ import annotations
+
+import math
+import re
+
+import numpy as np
+import pytest
+
+from glimmer_ref.data.inputs import Passage
+from glimmer_ref.errors import Refused
+from glimmer_ref.retrieval.bm25 import BM25
+
+
+def plain(question: str, texts: list[list[str]], k1: float, b: float) -> list[float]:
+    """The formula, a passage and a word at a time."""
+    mean = sum(map(len, texts)) / len(texts)
+    scores = []
+    for text in texts:
+        score = 0.0
+        for word in set(re.findall(r"\w+", question.casefold())):
+            n, f = sum(word in t for t in texts), text.count(word)
+            idf = math.log(1 + (len(texts) - n + 0.5) / (n + 0.5))
+            score += idf * f * (k1 + 1) / (f + k1 * (1 - b + b * len(text) / mean))
+        scores.append(score)
+    return scores
+
+
+def test_it_ranks_as_the_formula_says() -> None:
+    rng = np.random.default_rng(0)
+    words = [f"w{i}" for i in range(30)]
+    for _ in range(20):
+        texts = [[words[int(30 * x**2)] for x in rng.random(rng.integers(1, 20))] for _ in range(40)]
+        passages = [Passage(str(i), t[0].upper(), " ".join(t[1:])) for i, t in enumerate(texts)]
+        question = " ".join(rng.choice(words, 6)) + " W3?"
+        expected = plain(question, texts, 0.9, 0.4)
+        rows = BM25(passages).rank(question, 10)
+        assert np.allclose([expected[r] for r in rows], sorted(expected, reverse=True)[:10], atol=1e-6)
+
+
+def test_ties_go_to_the_lower_row_and_few_passages_are_all_ranked() -> None:
+    same = [Passage(str(i), "", "the cold garden") for i in range(5)]
+    assert BM25(same).rank("cold", 3).tolist() == [0, 1, 2]
+    assert BM25(same).rank("unheard of", 9).tolist() == [0, 1, 2, 3, 4]
+    assert BM25([Passage("0", "", "?")]).rank("what?", 1).tolist() == [0], "a passage without a word"
+
+
+def test_bad_input_is_refused() -> None:
+    with pytest.raises(Refused, match="at least one passage"):
+        BM25([])
+    with pytest.raises(Refused, match="k: at least 1"):
+        BM25([Passage("0", "", "x")]).rank("x", 0)
