@@ -216,7 +216,7 @@ plt.show()
 # says "very bad" and pushes hardly at all: its slope holds a factor p_rank of the right passage, which is nearly
 # nothing there. The reverse pushes with p_LM - p_rank, which is one at most and one where it is most needed. (On
 # its way the printed one pushes harder, by how small p_LM is for the wrong passage.) The bundled model was trained in
-# the reverse direction; its recipe, `glimmer_ref/train/recipes/mini.toml`, says so.
+# the reverse direction; its recipe, `glimmer_ref/training/recipes/mini.toml`, says so.
 #
 # ## Which way is each bar pushed?
 #

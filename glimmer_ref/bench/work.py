@@ -267,7 +267,8 @@ def prepare(work: Work, ops: Ops, model: Model) -> Runs:
 def macs(work: Work, config: GlimmerConfig) -> dict[str, int]:
     """Multiply-adds by component, counted in a run of the very same function, without numbers.
 
-    They are those of the paper's algorithm; a decoder that attends to the memory itself makes others, see `numba_macs`.
+    They are those of the paper's algorithm; a decoder that attends to the memory itself makes others, see
+    `ops.cpu.executed_macs`.
     """
     ops = Ops(shape_backend)
     runs = prepare(work, ops, assemble(config, tied=False, leaf=lambda _, shape: zeros(*shape)))

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from models import NUMPY
-from test_reader import FACTS, QUESTION
+from sailor import FACTS, QUESTION
 
 import glimmer_ref
 from glimmer_ref.config import GlimmerConfig, T5Config

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from gtr_folder import write_gtr
-from test_memory import MODEL, NUMPY, PASSAGES, make_passages, quiet, write_passages, write_tokenizer
+from memories import MODEL, NUMPY, PASSAGES, make_passages, quiet, write_passages, write_tokenizer
 
 from glimmer_ref.errors import Refused
 from glimmer_ref.memory.build import build

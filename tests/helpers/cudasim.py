@@ -3,7 +3,7 @@
 numba launches kernels and holds their arrays; the threads of a block are run here, as greenlets that only change at
 barriers and warp operations. Shared memory starts as NaN, and two threads that touch one of its numbers between two
 barriers, one of them writing, are an error; so are barriers and shuffles that not all threads reach, places outside
-an array, a float64 stored where float32 is meant, and what exceeds a GPU's limits. `device` is what `cuda_device`
+an array, a float64 stored where float32 is meant, and what exceeds a GPU's limits. `device` is what `runtime.device`
 opens on a GPU. Needs NUMBA_ENABLE_CUDASIM=1 in a process of its own.
 """
 
@@ -178,7 +178,7 @@ class Block:
 
 
 class Namespace:
-    """What kernels and `cuda_device` use of `cuda`."""
+    """What kernels and `cuda.runtime.device` use of `cuda`."""
 
     shared = SimpleNamespace(array=lambda shape, dtype, alignment=None: Block.now.array(shape, dtype))
     local = SimpleNamespace(array=lambda shape, dtype: np.full(shape, unset(dtype), dtype))
@@ -312,5 +312,5 @@ simulator.BlockManager = Block
 
 
 def device(namespace: Namespace, sizes: Sizes = TINY) -> Device:
-    """What `cuda_device` opens instead of a GPU."""
+    """What `cuda.runtime.device` opens instead of a GPU."""
     return Device(namespace, WORDS, lambda x: x._ary.ctypes.data, {"float32": sizes, "float64": sizes})

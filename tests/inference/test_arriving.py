@@ -10,10 +10,10 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import memories as small
 import models
 import numpy as np
 import pytest
-import test_memory
 from models import NUMPY, QUESTION
 
 import glimmer_ref
@@ -23,6 +23,7 @@ from glimmer_ref.instruments import Clock
 from glimmer_ref.memory import shard
 from glimmer_ref.memory import store as memories
 from glimmer_ref.memory.build import build
+from glimmer_ref.memory.manifest import metadata
 from glimmer_ref.memory.prefetch import ahead
 from glimmer_ref.memory.store import Memory, bounds
 from glimmer_ref.ops import Listener, Ops, bind
@@ -151,7 +152,7 @@ def test_only_the_rows_asked_for_are_read(tmp_path: Path, monkeypatch: pytest.Mo
     def spied(path: Path) -> tuple[dict[str, Stored], dict[str, str]]:
         tensors, told = map_file(path)
         spies = {
-            name: Stored(x.dtype, test_memory.Spy(x.raw, asked)) if name == "tokens" else x  # type: ignore[arg-type]
+            name: Stored(x.dtype, small.Spy(x.raw, asked)) if name == "tokens" else x  # type: ignore[arg-type]
             for name, x in tensors.items()
         }
         return spies, told
@@ -160,7 +161,7 @@ def test_only_the_rows_asked_for_are_read(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(memories, "PART_TOKENS", 9)
     stream = Memory.open(folder).stream(rows)
     assert len(list(stream.parts)) > 2
-    assert asked == [n * test_memory.CONFIG.t5.d_model for n in stream.lengths]
+    assert asked == [n * small.CONFIG.t5.d_model for n in stream.lengths]
 
 
 # ---- the memory as it arrives
@@ -168,10 +169,10 @@ def test_only_the_rows_asked_for_are_read(tmp_path: Path, monkeypatch: pytest.Mo
 
 def stored_memory(tmp_path: Path, dtype: str = "float32") -> Path:
     """A memory of 11 passages in 3 shards."""
-    tokenizer = test_memory.write_tokenizer(tmp_path / "tokenizer.json")
-    corpus = test_memory.write_passages(tmp_path / "passages.jsonl")
-    arguments = (NUMPY, test_memory.MODEL, tokenizer, corpus, tmp_path / dtype, dtype)
-    build(*arguments, shard_passages=4, show=test_memory.quiet)
+    tokenizer = small.write_tokenizer(tmp_path / "tokenizer.json")
+    corpus = small.write_passages(tmp_path / "passages.jsonl")
+    arguments = (NUMPY, small.MODEL, tokenizer, corpus, tmp_path / dtype, dtype)
+    build(*arguments, shard_passages=4, show=small.quiet)
     return tmp_path / dtype
 
 
@@ -289,9 +290,9 @@ QUESTION_TEXT = "Who wrote The Crooked Sailor?"
 
 
 def int8_memory(reader: Any, tmp_path: Path) -> Path:
-    corpus = test_memory.write_passages(tmp_path / "facts.jsonl", reader.memorize(FACTS).passages())
+    corpus = small.write_passages(tmp_path / "facts.jsonl", reader.memorize(FACTS).passages())
     arguments = (reader.ops, reader.model, reader.tokenizer, corpus, tmp_path / "facts", "int8")
-    build(*arguments, shard_passages=3, show=test_memory.quiet)
+    build(*arguments, shard_passages=3, show=small.quiet)
     return tmp_path / "facts"
 
 
@@ -318,12 +319,12 @@ def test_damage_in_a_later_part_is_refused_like_any_other(
     write_tensors(
         path,
         {**tensors, "scales": -tensors["scales"].raw},
-        test_memory.metadata(path.name, test_memory.made_of(folder)),
+        metadata(path.name, small.made_of(folder)),
     )
-    test_memory.edit(folder, **{f"files__{path.name}": {"bytes": path.stat().st_size, "sha256": ""}})
+    small.edit(folder, **{f"files__{path.name}": {"bytes": path.stat().st_size, "sha256": ""}})
     monkeypatch.setattr(memories, "PART_TOKENS", 20)
     memory = Memory.open(folder)
-    with test_memory.refused("shard-00002.safetensors: scales: positive numbers; got others"):
+    with small.refused("shard-00002.safetensors: scales: positive numbers; got others"):
         reader.ask(QUESTION_TEXT, memory)
     assert reader.ask_many([QUESTION_TEXT], memory, [np.arange(6)])[0].passages
 

@@ -4,17 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from sailor import FACTS, QUESTION
 
 import glimmer_ref
 from glimmer_ref import Refused
 from glimmer_ref.inference.reader import Reader
-
-QUESTION = "Who wrote The Crooked Sailor?"
-FACTS = [
-    {"title": "Jorian Nettleworth", "text": "he earned a living as a tailor ."},
-    {"title": "The Crooked Sailor", "text": "The Crooked Sailor was written by Jorian Nettleworth ."},
-    {"title": "The Crooked Ladder", "text": "The Crooked Ladder is set in Ashford ."},
-]
 
 
 @pytest.fixture(scope="module", params=["numpy", "numba"])

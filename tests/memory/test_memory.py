@@ -15,7 +15,21 @@ from typing import Any
 import models
 import numpy as np
 import pytest
-import tokenizers
+from memories import (
+    CONFIG,
+    MODEL,
+    NUMPY,
+    PASSAGES,
+    WORDS,
+    Spy,
+    edit,
+    made_of,
+    make_passages,
+    quiet,
+    refused,
+    write_passages,
+    write_tokenizer,
+)
 from paths import HELPERS
 from safetensors import safe_open
 
@@ -23,7 +37,6 @@ from glimmer_ref.config import GlimmerConfig
 from glimmer_ref.costs import storage
 from glimmer_ref.costs.flops import setting_of
 from glimmer_ref.data.inputs import Passage, passage_tokens
-from glimmer_ref.errors import Refused
 from glimmer_ref.memory import build as memory_build
 from glimmer_ref.memory import encode, shard
 from glimmer_ref.memory.build import build
@@ -34,34 +47,6 @@ from glimmer_ref.paper.lumen import encode_passages
 from glimmer_ref.params.model import Model, leaves, map_leaves
 from glimmer_ref.params.safetensors_io import Stored, map_tensors
 from glimmer_ref.text.tokenizer import Tokenizer
-
-NUMPY = models.NUMPY
-WORDS = [*"abcdefghijklmnopqrstuvwxyz:0123456789", "title", "context"]
-CONFIG = models.config(passage_tokens=20)
-MODEL = models.model(NUMPY, CONFIG, dtype="float32")
-
-
-def make_passages(count: int, seed: int = 0) -> list[Passage]:
-    rng = np.random.default_rng(seed)
-    texts = [" ".join(rng.choice(WORDS, rng.integers(1, 25))) for _ in range(count)]
-    return [Passage(f"p{i * 7 % count}ü", "z y" if i % 3 else "", text) for i, text in enumerate(texts)]
-
-
-PASSAGES = make_passages(11)
-
-
-def write_tokenizer(path: Path, words: list[str] = WORDS) -> Tokenizer:
-    inner = tokenizers.Tokenizer(
-        tokenizers.models.WordLevel({w: i for i, w in enumerate(["<pad>", "</s>", "<unk>", *words])}, "<unk>")
-    )
-    inner.pre_tokenizer = tokenizers.pre_tokenizers.WhitespaceSplit()
-    inner.save(str(path))
-    return Tokenizer(path)
-
-
-def write_passages(path: Path, passages: Iterable[Passage] = PASSAGES) -> Path:
-    path.write_text("".join(json.dumps(vars(p)) + "\n" for p in passages), encoding="utf-8")
-    return path
 
 
 @pytest.fixture
@@ -79,10 +64,6 @@ def stored(tmp_path: Path, tokenizer: Tokenizer, corpus: Path) -> Path:
     """A finished memory of 11 passages in 3 shards."""
     build(NUMPY, MODEL, tokenizer, corpus, tmp_path / "memory", shard_passages=4, show=quiet)
     return tmp_path / "memory"
-
-
-def quiet(items: Iterable[Any], total: int, what: str, done: int = 0, *more: Any) -> Iterable[Any]:
-    return items
 
 
 class Stop(Exception):
@@ -107,11 +88,6 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 def direct(tokenizer: Tokenizer, passage: Passage, model: Model = MODEL) -> np.ndarray:
     return encode_passages(NUMPY, model, passage_tokens(model.config, tokenizer, [passage])).states
-
-
-def refused(text: str) -> Any:
-    """Refused, in one line that holds `text`."""
-    return pytest.raises(Refused, match=f"(?s)^(?!.*\n).*{text}")
 
 
 # ---- what comes back
@@ -253,17 +229,6 @@ def test_in_ram_refuses_what_a_file_would(tokenizer: Tokenizer, passages: list[P
 # ---- only what is asked for is read
 
 
-class Spy:
-    """An array that tells which of its rows were asked for."""
-
-    def __init__(self, inner: np.ndarray, read: list[int]) -> None:
-        self.inner, self.read, self.shape, self.size = inner, read, inner.shape, inner.size
-
-    def __getitem__(self, at: Any) -> np.ndarray:
-        self.read.append(self.inner[at].size)
-        return self.inner[at]
-
-
 def is_mapped(x: Any) -> bool:
     """Does the array lie in a file that is mapped to be read only?"""
     while isinstance(x, np.ndarray) and not isinstance(x, np.memmap):
@@ -321,7 +286,9 @@ SCRIPT = """
 import os, sys
 from pathlib import Path
 sys.path.insert(0, {tests!r})
-import test_memory as t
+from memories import MODEL, NUMPY
+from glimmer_ref.memory.build import build
+from glimmer_ref.text.tokenizer import Tokenizer
 count = int(sys.argv[2])
 folder = Path(sys.argv[1])
 def show(items, total, what, done=0, *more):
@@ -333,8 +300,8 @@ def killed(source, target):
     if Path(target).name == sys.argv[3]: os._exit(9)
     replace(source, target)
 os.replace = killed
-t.build(t.NUMPY, t.MODEL, t.Tokenizer(folder / "tokenizer.json"), folder / "passages.jsonl", folder / "killed",
-        dtype=sys.argv[4], shard_passages=4, show=show)
+build(NUMPY, MODEL, Tokenizer(folder / "tokenizer.json"), folder / "passages.jsonl", folder / "killed",
+      dtype=sys.argv[4], shard_passages=4, show=show)
 """
 
 
@@ -687,19 +654,6 @@ def flip(path: Path, at: int) -> None:
     path.write_bytes(data)
 
 
-def edit(folder: Path, **changes: Any) -> None:
-    """Change the manifest: name__inner=value."""
-    path = folder / "manifest.json"
-    data = json.loads(path.read_bytes())
-    for name, value in changes.items():
-        at, *inner = name.split("__")
-        if inner:
-            data[at][inner[0]] = value
-        else:
-            data[at] = value
-    path.write_text(json.dumps(data))
-
-
 @pytest.mark.parametrize(
     ("changes", "why"),
     [
@@ -753,12 +707,6 @@ def test_shards_that_do_not_fit_are_refused_when_read(stored: Path) -> None:
     assert memory.take([10]).states.size
     with refused(r"shard-00000.safetensors: offsets: I64 of shape \[5\]; got I64 of shape \[4\]"):
         memory.take([0])
-
-
-def made_of(folder: Path) -> dict[str, Any]:
-    """The build that a memory's files belong to."""
-    build: dict[str, Any] = json.loads((folder / "manifest.json").read_text())["build"]
-    return build
 
 
 @pytest.mark.parametrize(("name", "value"), [("offsets", 10**6), ("string_offsets", -1)])

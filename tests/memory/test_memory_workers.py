@@ -285,7 +285,7 @@ def test_a_source_that_changes_ends_the_build_at_once(reader: Reader, corpus: Pa
 KILLED = """
 import sys
 from pathlib import Path
-sys.path.insert(0, sys.argv[1])
+sys.path[:0] = sys.argv[3:]
 import test_memory_workers as t, glimmer_ref, os
 def show(items, total, what, *more):
     for i, item in enumerate(items):
@@ -301,7 +301,7 @@ if __name__ == "__main__":
 def test_a_killed_orchestrator_is_gone_on_from(reader: Reader, corpus: Path, tmp_path: Path) -> None:
     script = tmp_path / "killed.py"
     script.write_text(KILLED)
-    done = subprocess.run([sys.executable, script, HELPERS, tmp_path], check=False)
+    done = subprocess.run([sys.executable, script, "", tmp_path, HELPERS, Path(__file__).parent], check=False)
     assert done.returncode == -signal.SIGKILL
     assert 2 <= len(list((tmp_path / "many").glob("shard-*"))) <= 8
     assert built(reader, corpus, tmp_path / "many", threads()) == built(reader, corpus, tmp_path / "alone")

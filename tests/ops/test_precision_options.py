@@ -75,7 +75,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"threads": 0}, f"threads: a whole number from 1 to {MOST}; got 0"),
     ({"threads": MOST + 1}, f"threads: a whole number from 1 to {MOST}; got {MOST + 1}"),
     ({"threads": -1}, f"threads: a whole number from 1 to {MOST}; got -1"),
-    ({"ops": "numpy", "threads": 1}, "threads: none with numpy_ops"),
+    ({"ops": "numpy", "threads": 1}, "threads: none with numpy_backend"),
     ({"dtype": "float64", "threads": 1}, "threads: none in float64"),
 ]
 

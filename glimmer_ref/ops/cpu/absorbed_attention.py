@@ -1,4 +1,4 @@
-"""Cross-attention in its absorbed form, see `numba_cross`: to the memory itself, its keys and values never made.
+"""Cross-attention in its absorbed form, see `cross_attention`: to the memory itself, its keys and values never made.
 
 The phases are a decoder step's; `attend_memory` runs them alone, where a listener hears each operation.
 """

@@ -1,4 +1,4 @@
-"""Attention as `numba_ops` tells it: what a kernel is given, and what is refused before it could read elsewhere."""
+"""Attention as `cpu.ops` tells it: what a kernel is given, and what is refused before it could read elsewhere."""
 
 from __future__ import annotations
 

@@ -151,7 +151,7 @@ def probs_kernel(
     counters: Any, threads: int, tile: int, terms: int, q: Any, k: Any, bias: Any, heads_at: Any, q_at: Any, k_at: Any,
     c: int, causal: bool, out: Any,
 ) -> None:  # fmt: skip
-    """Softmax of the scores; a task is a row of heads_at [b h 6], see `numba_attention_backward`."""
+    """Softmax of the scores; a task is a row of heads_at [b h 6], see `cpu.kernels.attention_backward`."""
     heads, tasks = heads_at.shape[1], heads_at.shape[0] * heads_at.shape[1]
     longest = np.max(heads_at[:, :, J1] - heads_at[:, :, J0])
     keys, scores, left = scratch(panels_of(longest, c)), scratch(ROWS * row_of(longest)), scratch(ROWS * row_of(c))

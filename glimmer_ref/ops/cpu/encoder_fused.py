@@ -1,4 +1,4 @@
-"""The encoder's blocks as one kernel each: what numba_ops tells op by op, without going back to memory between.
+"""The encoder's blocks as one kernel each: what cpu.ops tells op by op, without going back to memory between.
 
 A kernel works in phases (see `threads`): rows are normalised, multiplied tile by tile with what follows done to each
 tile while it is in the first cache, attended, multiplied again.

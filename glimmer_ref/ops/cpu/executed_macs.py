@@ -10,7 +10,7 @@ from .kernels.gemm import Packed
 
 
 def decoder_macs(t5: Any, w: Any, read: Ints, limit: int, steps: int) -> Any:
-    """Multiply-adds of the absorbed form, see `numba_cross`; NotImplemented where keys and values are projected.
+    """Multiply-adds of the absorbed form, see `cross_attention`; NotImplemented where keys and values are projected.
 
     No keys and values are made of the memory. Each step passes all of a layer's weights instead, W_k and W_v
     of cross-attention too, and a head's scores and sums are of d_model columns, not of d_kv.

@@ -1,10 +1,10 @@
 """The second telling: the same operations in fused, compiled loops, for float32 and float64.
 
-Read it beside `numpy_ops`: same functions, same order. Its loops are in `numba_kernels`; `spread`
+Read it beside `numpy_backend`: same functions, same order. Its loops are in `kernels.elementwise`; `spread`
 gives each thread its own tasks, so the number of threads changes no bit. Float32 weights are packed for
-`numba_gemm`, and whole blocks have kernels in `numba_blocks`, whose parts in `numba_singles` give the same bits;
+`kernels.gemm`, and whole blocks have kernels in `encoder_fused`, whose parts in `attention_unfused` give the same bits;
 products with plain weights, and backward those in float64, are NumPy's BLAS. What only moves numbers, or touches each
-once, is NumPy as well. Attention and ragged moves are told in `numba_attention_ops` and `numba_ragged`. Backward
+once, is NumPy as well. Attention and ragged moves are told in `cpu.attention_ops` and `cpu.ragged_ops`. Backward
 kernels are compiled when first called.
 """
 
@@ -65,7 +65,7 @@ def get(x: Array | Packed) -> Array:
 
 
 def pack(w: Array, precision: str) -> Array | Packed:
-    """A float32 weight in panels, see `numba_gemm`; one in float64 as it is.
+    """A float32 weight in panels, see `cpu.kernels.gemm`; one in float64 as it is.
 
     Raises:
         Refused: neither float32 nor float64; an unknown precision, or a lower one for float64.
@@ -113,7 +113,7 @@ def unembed(table: Array, x: Array) -> Array:
 
 
 def unembed_backward(dy: Array, table: Array, x: Array) -> tuple[Array, Array]:
-    """See `numba_products_backward`; in float64 NumPy's BLAS."""
+    """See `cpu.kernels.gemm_backward`; in float64 NumPy's BLAS."""
     return products.unembed_backward(dy, table, x) if x.dtype == np.float32 else (dy.T @ x, dy @ get(table))
 
 
@@ -130,7 +130,7 @@ def linear(x: Array, w: Array) -> Array:
 
 
 def linear_backward(dy: Array, x: Array, w: Array) -> tuple[Array, Array]:
-    """See `numba_products_backward`; in float64 NumPy's BLAS."""
+    """See `cpu.kernels.gemm_backward`; in float64 NumPy's BLAS."""
     return products.linear_backward(dy, x, w) if x.dtype == np.float32 else (dy @ get(w).T, x.T @ dy)
 
 

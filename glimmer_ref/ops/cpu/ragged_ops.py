@@ -1,4 +1,4 @@
-"""Operations of `numba_ops` that only move numbers, or touch each once: NumPy, sequence by sequence."""
+"""Operations of `cpu.ops` that only move numbers, or touch each once: NumPy, sequence by sequence."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Attention as `cuda_ops` tells it: tiles of queries, a kernel of its own for one query each, and the probabilities."""
+"""Attention as `cuda.ops` tells it: tiles of queries, a kernel of its own for one query each, and the probabilities."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Matrix products as `cuda_ops` tells them: which rung of `cuda_linear` for which shapes, and weights in bfloat16."""
+"""Matrix products as `cuda.ops` tells them: which rung of `kernels.matmul` for which, and weights in bfloat16."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
 """The third telling: the same operations as kernels on a GPU, forward only, for float32 and float64.
 
-Read it beside `numpy_ops`: same functions, same order. What `put` made stays on the GPU, results too; to the host come
-only `get`'s arrays and `argmax`'s places. Its kernels are in `cuda_rows`, `cuda_linear` and `cuda_attention`; each is
-compiled when first run. Sums are in the dtype of the operands. Attention and whole blocks are told in
-`cuda_attention_ops` and `cuda_blocks`.
+Read it beside `numpy_backend`: same functions and order. What `put` made stays on the GPU, results too; to the host
+come only `get`'s arrays and `argmax`'s places. Its kernels are in `kernels.rowwise`, `kernels.matmul` and
+`kernels.attention`; each is compiled when first run. Sums are in the dtype of the operands. Attention and whole blocks
+are told in `attention_ops` and `fused`.
 """
 
 from __future__ import annotations

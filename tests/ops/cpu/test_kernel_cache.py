@@ -20,25 +20,27 @@ PACKAGE = Path(glimmer_ref.__file__).parent
 
 RUN = """
 import numpy as np
-from glimmer_ref.ops import kernel_cache, numba_ops, numpy_ops
+from glimmer_ref.ops import numpy_backend
+from glimmer_ref.ops.cpu import ops as cpu_ops
+from glimmer_ref.ops.cpu.runtime import compile_cache
 x = np.linspace(-3, 3, 60, dtype="float32").reshape(3, 20)
 def norm():
-    assert abs(numba_ops.rms_norm(x, x[0], 1e-6) - numpy_ops.rms_norm(x, x[0], 1e-6)).max() < 1e-5
+    assert abs(cpu_ops.rms_norm(x, x[0], 1e-6) - numpy_backend.rms_norm(x, x[0], 1e-6)).max() < 1e-5
 """
-READY = RUN + "kernel_cache.ready(norm)\n"
+READY = RUN + "compile_cache.ready(norm)\n"
 
 TWO = (
     READY
     + """
 y = x.astype("float64")
-assert abs(numba_ops.gated_gelu(y, y) - numpy_ops.gated_gelu(y, y)).max() < 1e-5
+assert abs(cpu_ops.gated_gelu(y, y) - numpy_backend.gated_gelu(y, y)).max() < 1e-5
 """
 )
 
 TILE = """
 import ctypes
 import numpy as np
-from glimmer_ref.ops import kernel_cache
+from glimmer_ref.ops.cpu.runtime import compile_cache
 from glimmer_ref.ops.cpu.runtime.allocator import aligned
 from glimmer_ref.ops.cpu.kernels.gemm import tile_address
 def tile():
@@ -47,7 +49,7 @@ def tile():
     call = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 8)(tile_address("float32"))
     call(1, a.ctypes.data, 64, b[0].ctypes.data, b[1].ctypes.data, 7, c.ctypes.data, 128)
     assert (c == 42).all()
-kernel_cache.ready(tile)
+compile_cache.ready(tile)
 """
 
 FORBIDDEN = """
@@ -59,16 +61,16 @@ numba.core.compiler.CompilerBase.compile_extra = no
 
 LOST_FOLDER = """
 import shutil
-shutil.rmtree(kernel_cache.folder())
-kernel_cache.folder().write_text("a file where the folder was")
+shutil.rmtree(compile_cache.folder())
+compile_cache.folder().write_text("a file where the folder was")
 norm()
 """
 
 PARALLEL = """
 import os, sys, threading, numba
-from glimmer_ref.ops import threads
+from glimmer_ref.ops.cpu.runtime import thread_pool
 assert numba.config.CACHE_DIR == os.environ["NUMBA_CACHE_DIR"]
-threads.WORTH_A_THREAD = 1
+thread_pool.WORTH_A_THREAD = 1
 def often():
     for _ in range(300):
         norm()
@@ -141,7 +143,7 @@ def stored(cache: Path, pattern: str) -> Path:
 
 
 def test_a_second_run_loads_and_says_nothing(warm: Path) -> None:
-    loaded = "assert sum(numba_ops.kernels.rms_norm.run.stats.cache_hits.values()) == 1"
+    loaded = "assert sum(cpu_ops.elementwise.rms_norm.run.stats.cache_hits.values()) == 1"
     assert run(READY + loaded, warm) == []
 
 
@@ -188,7 +190,7 @@ def test_an_edited_source_is_not_served_the_old_kernels(tmp_path: Path) -> None:
         (line,) = run(READY, cache, copy)
         assert "once" in line
         assert len(list(cache.iterdir())) == edits + 1
-        with (copy / "ops" / "threads.py").open("a") as file:
+        with (copy / "ops" / "cpu" / "runtime" / "thread_pool.py").open("a") as file:
             file.write("# edited\n")
 
 
@@ -234,8 +236,8 @@ if hasattr(os, "getuid"):
     pwd.getpwuid = nobody
 import tempfile
 from pathlib import Path
-from glimmer_ref.ops import kernel_cache
-print(kernel_cache.root(), kernel_cache.folder())
+from glimmer_ref.ops.cpu.runtime import compile_cache
+print(compile_cache.root(), compile_cache.folder())
 """
 
 
@@ -283,7 +285,7 @@ def test_a_temporary_folder_of_somebody_else_is_not_used(tmp_path: Path, how: st
 INTERRUPTED = """
 import os, signal
 from numba.core.dispatcher import Dispatcher
-from glimmer_ref.ops import kernel_cache
+from glimmer_ref.ops.cpu.runtime import compile_cache
 import numpy as np
 
 number = getattr(signal, os.environ["NUMBER"])
@@ -297,7 +299,7 @@ def interrupted(self, types):
 
 Dispatcher.compile = interrupted
 
-@kernel_cache.Kernel
+@compile_cache.Kernel
 def double(x):
     for i in range(len(x)):
         x[i] *= 2

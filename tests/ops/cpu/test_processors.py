@@ -31,7 +31,7 @@ processors = pytest.mark.parametrize("processor", PROCESSORS)
 ASSEMBLY = """
 import re, sys, numba
 from numba.core import types
-from glimmer_ref.ops import numba_tiles as tiles
+from glimmer_ref.ops.cpu.kernels import microkernel as tiles
 for precision in tiles.GROUP:
     loop = numba.cfunc(types.void(*tiles.TILE_ARGS), nopython=True)(getattr(tiles, precision + "_tile"))
     text = loop._library.get_asm_str()

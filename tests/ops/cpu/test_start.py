@@ -42,9 +42,10 @@ def test_the_oracle_needs_no_compiler(script: str, tmp_path: Path) -> None:
 
 WARM = """
 import gc, glimmer_ref
-from glimmer_ref.ops import bind, kernel_cache
+from glimmer_ref.ops import bind
+from glimmer_ref.ops.cpu.runtime import compile_cache
 bind("numba")
-kernels = [x for x in gc.get_objects() if type(x) is kernel_cache.Kernel]
+kernels = [x for x in gc.get_objects() if type(x) is compile_cache.Kernel]
 known = {k.loop.__name__: len(k.run.signatures) for k in kernels}
 assert len(known) > 8
 facts = ["The Crooked Sailor was written by Jorian Nettleworth .", "The Crooked Ladder is set in Ashford ."]

@@ -1,4 +1,4 @@
-"""The loops of `numba_ops`: each does the tasks first .. last-1, in one thread, in one fixed order.
+"""The loops of `cpu.ops`: each does the tasks first .. last-1, in one thread, in one fixed order.
 
 fastmath is off, so a loop vectorises only where no order of adding changes: along the columns of a
 product, or where halves of a row are added to each other.

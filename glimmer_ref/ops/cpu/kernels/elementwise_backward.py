@@ -1,4 +1,4 @@
-"""The loops of `numba_ops` backward: rows by themselves, and sums over rows in runs whose bounds no thread changes."""
+"""The loops of `cpu.ops` backward: rows by themselves, and sums over rows in runs whose bounds no thread changes."""
 
 from __future__ import annotations
 

@@ -98,7 +98,7 @@ MMA = "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {$0,$1,$2,$3}, {$4,$5
 def mma(
     typing: Any, a0: Any, a1: Any, a2: Any, a3: Any, b0: Any, b1: Any, c0: Any, c1: Any, c2: Any, c3: Any
 ) -> Any:  # fmt: skip
-    """c + a b for a warp: 16 rows by 8 columns of 16 terms in bfloat16, sums in float32; see `cuda_tensor`."""
+    """c + a b for a warp: 16 rows by 8 columns of 16 terms in bfloat16, sums in float32; see `tensor_core`."""
     signature = types.UniTuple(types.float32, FOUR)(*(types.int32,) * 6, *(types.float32,) * FOUR)
 
     def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:

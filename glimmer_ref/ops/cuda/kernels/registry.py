@@ -1,4 +1,4 @@
-"""All CUDA kernels by name, and the types they take: what `cuda_device` compiles and tests check."""
+"""All CUDA kernels by name, and the types they take: what `cuda.runtime.device` compiles and tests check."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def build(cuda: Any, dtype: Any, words: Any, sizes: Sizes) -> dict[str, Body]:
     Args:
         cuda: numba's `cuda`, or a simulator's.
         dtype: np.float32 or np.float64.
-        words: `cuda_words`, or a simulator's.
+        words: `cuda.kernels.intrinsics`, or a simulator's.
     """
     kernels: dict[str, Body] = {}
     for file in FILES:

@@ -1,6 +1,6 @@
 """CUDA kernels that touch each number about once: elementwise, by rows, and ragged moves.
 
-Each factory takes the `cuda` namespace, a dtype, `cuda_words` and `Sizes`, and gives kernels as plain functions: the
+Each factory takes the `cuda` namespace, a dtype, `intrinsics` and `Sizes`, and gives kernels as plain functions: the
 same text is compiled for a GPU and run by a simulator. What bounds all of them is memory, so numbers are read
 sixteen bytes (four float32) at a time where rows allow it.
 """

@@ -25,7 +25,7 @@ class Device:
 
     Args:
         cuda: numba's `cuda`; the tests' simulator hands its own.
-        words: `cuda_words`, likewise.
+        words: `cuda.kernels.intrinsics`, likewise.
         address: of an array's first byte, likewise.
         sizes: by dtype.
     """
