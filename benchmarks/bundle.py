@@ -20,7 +20,7 @@ import numpy as np
 
 import glimmer_ref
 from glimmer_ref.data.inputs import Question, read_passages, read_questions
-from glimmer_ref.errors import Refused
+from glimmer_ref.errors import InputError
 from glimmer_ref.evaluation.evaluate import evaluate, summary
 from glimmer_ref.inference.reader import Reader
 from glimmer_ref.params import checkpoint
@@ -103,7 +103,7 @@ def put_together(run: Path, worlds: Path, out: Path) -> None:
     ):
         for name in names:
             if not (folder / name).is_file():
-                raise Refused(
+                raise InputError(
                     str(folder / name), "a file of the run and its worlds", "none", "see benchmarks/README.md"
                 )
             shutil.copy(folder / name, out / name)
@@ -143,5 +143,5 @@ def main() -> int:
 if __name__ == "__main__":
     try:
         sys.exit(main())
-    except Refused as error:
+    except InputError as error:
         sys.exit(f"benchmarks/bundle.py: error: {error}")

@@ -18,7 +18,7 @@ from contestants import Contestant, check, start
 from glimmer_ref.bench.measure import Spread
 from glimmer_ref.bench.process import Worker
 from glimmer_ref.bench.work import KINDS, WIDTHS, least_bytes, macs, parse, shape
-from glimmer_ref.errors import Refused
+from glimmer_ref.errors import InputError
 
 HERE = Path(__file__).resolve().parent
 NEAR, PATIENCE = 0.93, 20  # a round that begins below this share of the best ceiling so far waits, so many times
@@ -100,7 +100,7 @@ class Campaign:
                 there.append(contestant)
                 told = f"ready in {time.monotonic() - begin:.0f} s"
                 told += f", error {about['error']:.1e}" if "error" in about else ""
-            except Refused as error:
+            except InputError as error:
                 told = about["left_out"] = str(error)
                 contestant.worker.close()
             self.document["contestants"][contestant.id] = about
@@ -115,7 +115,7 @@ class Campaign:
                 with self.alone():
                     turn.contestant.worker.ask("prepare", work=turn.work)
                 able.append(turn)
-            except Refused as error:
+            except InputError as error:
                 self.document["not_done"].setdefault(turn.work, {})[turn.contestant.id] = str(error)
         return able
 

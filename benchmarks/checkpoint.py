@@ -12,11 +12,11 @@ import numpy as np
 from glimmer_ref.bench.ours import checked
 from glimmer_ref.bench.work import shape, weights
 from glimmer_ref.ops import bind
-from glimmer_ref.params.model import Model, lay_out, leaves
+from glimmer_ref.params.model import Model, leaves, prepare_params
 from glimmer_ref.params.name_maps import HUGGING_FACE, lines, split_encoder
 from glimmer_ref.params.safetensors_io import write_tensors
 
-EXPECTED = "expected.npz"  # what the oracle makes of these weights
+EXPECTED = "expected.npz"  # what the reference backend makes of these weights
 
 
 def published(model: Model) -> dict[str, np.ndarray]:
@@ -30,7 +30,7 @@ def published(model: Model) -> dict[str, np.ndarray]:
 
 
 def write(size: str, folder: Path) -> None:
-    """Write config.json, model.safetensors, and what the oracle computes from them; the last one written last."""
+    """Write config.json, model.safetensors, and what the reference computes from them; the last one written last."""
     folder.mkdir(parents=True, exist_ok=True)
     model = weights(shape(size))
     more = {"model_type": "t5", "architectures": ["T5ForConditionalGeneration"], "tie_word_embeddings": False}
@@ -38,7 +38,7 @@ def write(size: str, folder: Path) -> None:
     (folder / "config.json").write_text(json.dumps(config, indent=1) + "\n")
     write_tensors(folder / "model.safetensors", published(model))
     ops = bind("numpy")
-    np.savez(folder / EXPECTED, **checked(ops, lay_out(ops, model)))
+    np.savez(folder / EXPECTED, **checked(ops, prepare_params(ops, model)))
 
 
 if __name__ == "__main__":

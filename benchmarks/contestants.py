@@ -13,7 +13,7 @@ import numpy as np
 from checkpoint import EXPECTED
 
 from glimmer_ref.bench.process import Worker
-from glimmer_ref.errors import Refused
+from glimmer_ref.errors import InputError
 
 HERE = Path(__file__).resolve().parent
 
@@ -33,7 +33,7 @@ PEERS = {
     "onnxruntime": Peer("onnx", ("float32", "int8"), ("torch", "transformers", "onnx", "onnxruntime")),
     "ctranslate2": Peer("ct2", ("float32", "int8"), ("torch", "transformers", "ctranslate2")),
 }
-# Largest error against the oracle's float32, relative to the largest value: above it, it is another function.
+# Largest error against the reference's float32, relative to the largest value: above it, it is another function.
 TOLERANCE = {"float32": 1e-4, "bfloat16": 0.1, "int8": 0.3}
 
 
@@ -66,22 +66,22 @@ def start(who: str, size: str, folder: Path, threads: int) -> Contestant:
     """Start "peer:precision" with so many threads.
 
     Raises:
-        Refused: no such peer or precision.
+        InputError: no such peer or precision.
     """
     name, _, precision = who.partition(":")
     if name not in PEERS or precision not in PEERS[name].precisions:
         known = ", ".join(f"{n}:{p}" for n, peer in PEERS.items() for p in peer.precisions)
-        raise Refused("contestant", f"one of {known}", repr(who))
+        raise InputError("contestant", f"one of {known}", repr(who))
     command = [sys.executable, str(HERE / "worker.py"), PEERS[name].file, "--size", size, "--precision", precision]
     command += ["--folder", str(folder), "--threads", str(threads)]
     return Contestant(name, precision, threads, Worker(command, threads))
 
 
 def check(contestant: Contestant, folder: Path) -> dict[str, Any]:
-    """How far its encoder is from the oracle's, and which share of the first ids are the same.
+    """How far its encoder is from the reference backend's, and which share of the first ids are the same.
 
     Raises:
-        Refused: further than its precision explains, so that its time would be another function's.
+        InputError: further than its precision explains, so that its time would be another function's.
     """
     got = folder / f"got-{os.getpid()}.npz"
     contestant.worker.ask("check", path=str(got))
@@ -90,9 +90,11 @@ def check(contestant: Contestant, folder: Path) -> dict[str, Any]:
     got.unlink()
     allowed = TOLERANCE[contestant.precision]
     if not result["error"] <= allowed:
-        raise Refused(contestant.id, f"the oracle's encoder output within {allowed:g}", f"{result['error']:.2g} off")
+        raise InputError(
+            contestant.id, f"the reference backend's encoder output within {allowed:g}", f"{result['error']:.2g} off"
+        )
     if contestant.precision == "float32" and result.get("same_ids", 1.0) < 1:
-        raise Refused(contestant.id, "the oracle's ids", f"{result['same_ids']:.0%} of them")
+        raise InputError(contestant.id, "the reference backend's ids", f"{result['same_ids']:.0%} of them")
     return result
 
 

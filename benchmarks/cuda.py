@@ -1,7 +1,7 @@
-"""The CUDA telling on a GPU: each kernel, each stage and whole answers, against PyTorch and the machine's ceilings.
+"""The CUDA backend on a GPU: each kernel, each stage and whole answers, against PyTorch and the machine's ceilings.
 
     python benchmarks/cuda.py --dry        # what would be measured, and what it costs; needs no GPU
-    python benchmarks/cuda.py --rehearse   # all of it once, at tiny sizes, with the numba telling on the CPU
+    python benchmarks/cuda.py --rehearse   # all of it once, at tiny sizes, with the numba backend on the CPU
     python benchmarks/cuda.py [--size base,large,xl] [--quick] [--out FILE.json]
 
 One run on one machine: the ceilings first (a copy, a large product in float32 and in bfloat16, by PyTorch), then
@@ -29,13 +29,13 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parent))
 
 from glimmer_ref.bench import work
-from glimmer_ref.errors import Refused
-from glimmer_ref.ops import Ops, Spans, bind
-from glimmer_ref.params.model import lay_out
-from glimmer_ref.ragged import places
+from glimmer_ref.errors import InputError
+from glimmer_ref.ops import Ops, SequenceLayout, bind
+from glimmer_ref.params.model import prepare_params
+from glimmer_ref.ragged import token_positions
 
 TERA, GIGA = 1e12, 1e9
-WANTED = {  # shares of PyTorch's speed, or of the copy's, that the issue of this telling asks for
+WANTED = {  # shares of PyTorch's speed, or of the copy's, that the issue of this backend asks for
     "linear float32": 0.70, "linear bfloat16": 0.50, "attention": 0.50, "memory": 0.85, "answer": 1.0,
 }  # fmt: skip
 
@@ -75,14 +75,17 @@ def jobs(size: str, k: int, rng: np.random.Generator) -> Iterator[Job]:
         one = (draw(1, d), draw(d, f) * d**-0.5)
         width = 4 if precision == "float32" else 2
         yield Job(f"linear [1 {d}] [{d} {f}] {precision}", "memory", "linear", one, width * d * f, precision)
-    yield Job(f"logits [1 {d}] [{v} {d}]", "memory", "unembed", (draw(v, d), draw(1, d)), 4 * v * d)
+    yield Job(f"logits [1 {d}] [{v} {d}]", "memory", "lm_head_logits", (draw(v, d), draw(1, d)), 4 * v * d)
     lengths = np.full(k, n)
-    spans, bias = Spans(lengths, lengths, places(lengths), places(lengths)), draw(2 * n - 1, t5.num_heads)
+    layout, bias = (
+        SequenceLayout(lengths, lengths, token_positions(lengths), token_positions(lengths)),
+        draw(2 * n - 1, t5.num_heads),
+    )
     q, keys, values = (draw(rows, hc) * t5.d_kv**-0.25 for _ in range(3))
-    args = (q, keys, values, bias, spans, t5.num_heads, False)
+    args = (q, keys, values, bias, layout, t5.num_heads, False)
     yield Job(f"attention {k} of {n}, {t5.num_heads} heads", "attention", "attention", args, 4 * k * n * n * hc)
     memory, one = np.array([5 * n + 48]), np.array([1])
-    step = Spans(one, memory, places(one), places(memory))
+    step = SequenceLayout(one, memory, token_positions(one), token_positions(memory))
     args = (draw(1, hc), draw(int(memory[0]), hc), draw(int(memory[0]), hc), None, step, t5.num_heads, False)
     yield Job(f"attention, a step, {memory[0]} keys", "memory", "attention", args, 8.0 * memory[0] * hc)
     x, y, wide = draw(rows, d), draw(rows, d), (draw(rows, f), draw(rows, f))
@@ -161,8 +164,8 @@ def kernels(
 def answers(size: str, ours: Ops, theirs: Ops, wait: Any, plan: Any) -> Iterator[dict[str, Any]]:
     """Whole answers and their stages: float32 against float32, and ours in bfloat16 beside it."""
     weights = work.weights(work.shape(size))
-    models = {"ours": lay_out(ours, weights), "torch": lay_out(theirs, weights)}
-    models["ours, bfloat16"] = lay_out(ours, weights, "bfloat16")
+    models = {"ours": prepare_params(ours, weights), "torch": prepare_params(theirs, weights)}
+    models["ours, bfloat16"] = prepare_params(ours, weights, "bfloat16")
     for text in (
         f"glimmer-25-5,k={plan.k},steps={plan.steps}",
         f"glimmer-25-5,k={plan.k},steps=0",
@@ -245,7 +248,7 @@ def main() -> int:
         plan.size, plan.rounds, plan.least, plan.steps = "tiny", 1, 0, 2
     try:
         return measure(plan)
-    except Refused as refused:
+    except InputError as refused:
         print(refused, file=sys.stderr)
         return 2
 

@@ -33,7 +33,7 @@ import numpy as np
 from glimmer_ref.config import SIZES, GlimmerConfig
 from glimmer_ref.costs.storage import SCALES, WIDTHS
 from glimmer_ref.data.inputs import Passage
-from glimmer_ref.instruments import Clock
+from glimmer_ref.instruments import Profiler
 from glimmer_ref.memory import store as memories
 from glimmer_ref.memory.manifest import INDEX, MANIFEST, VERSION, Manifest, metadata, shard_name
 from glimmer_ref.memory.prefetch import ahead
@@ -43,7 +43,7 @@ from glimmer_ref.memory.store import Memory, bounds
 from glimmer_ref.ops import Ops, bind
 from glimmer_ref.paper.glimmer import live_a, score
 from glimmer_ref.paper.lumen import arriving, encode_question, join
-from glimmer_ref.params.model import Model, lay_out, random
+from glimmer_ref.params.model import Model, prepare_params, random
 from glimmer_ref.params.safetensors_io import write_tensors
 from glimmer_ref.ragged import Arriving, States, Tokens
 
@@ -130,7 +130,7 @@ class Bench:
 
 def measure(b: Bench, cold: bool, rng: np.random.Generator) -> dict[str, float]:
     """Seconds of each way once, in any order, and the bytes that the disk gave to the overlapped one."""
-    ready, clock, result = b.in_ram(), Clock(b.ops), {}
+    ready, clock, result = b.in_ram(), Profiler(b.ops), {}
 
     def overlapped() -> None:
         start = time.perf_counter()
@@ -195,7 +195,7 @@ def run(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
     t5 = replace(SIZES[args.size], vocab_size=1000, num_decoder_layers=1)  # neither takes part
     config = GlimmerConfig.from_proportions(t5, "1/3", "1/4")
     ops, rng = bind(args.ops), np.random.default_rng(1)
-    model = lay_out(ops, random(config, 0))
+    model = prepare_params(ops, random(config, 0))
     for dtype in args.store:
         write_memory(folder / dtype, dtype, args.passages // SHARD * SHARD, t5.d_model)
     os.sync()

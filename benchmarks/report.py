@@ -24,7 +24,7 @@ import training
 import trends
 from figures import Figures
 
-from glimmer_ref.errors import Refused
+from glimmer_ref.errors import InputError
 
 BEGIN, END = "<!-- benchmarks -->", "<!-- /benchmarks -->"
 GIGA = 1e9
@@ -96,13 +96,13 @@ def told(path: Path) -> list[str]:
     """One file's Markdown, its pictures written.
 
     Raises:
-        Refused: no result of ours.
+        InputError: no result of ours.
     """
     try:
         document = json.loads(path.read_text())
         kind = document["kind"]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise Refused(str(path), "a result of benchmarks/", f"{error}") from None
+        raise InputError(str(path), "a result of benchmarks/", f"{error}") from None
     if kind == "run":
         return run(document, path)
     lines = KINDS[kind].report(document, path)
@@ -114,7 +114,7 @@ def put_into(target: Path, lines: list[str], sources: list[Path]) -> None:
     """Replace what stands between the two marks; pictures by their way from the target."""
     text = target.read_text()
     if BEGIN not in text or END not in text:
-        raise Refused(str(target), f"a line {BEGIN} and a line {END}", "none")
+        raise InputError(str(target), f"a line {BEGIN} and a line {END}", "none")
     folder = sources[0].resolve().parent.relative_to(target.resolve().parent)
     body = "\n".join(lines).replace("](", f"]({folder}/")
     before, after = text.split(BEGIN)[0], text.split(END)[1]
@@ -137,5 +137,5 @@ def main() -> int:
 if __name__ == "__main__":
     try:
         sys.exit(main())
-    except Refused as error:
+    except InputError as error:
         sys.exit(f"benchmarks/report.py: error: {error}")

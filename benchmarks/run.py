@@ -1,7 +1,7 @@
 """All contestants on the same work, in turns: python benchmarks/run.py --size base --threads 1,2.
 
 Each contestant is a process of its own with its threads fixed, and is let in only if its encoder computes what the
-oracle's does. In every round each runs once, in rotating order, after this machine's ceilings; ratios are made
+reference's does. In every round each runs once, in rotating order, after this machine's ceilings; ratios are made
 round by round, so that what disturbs one disturbs all. `report.py` turns the result into tables and pictures.
 """
 
@@ -20,7 +20,7 @@ from contestants import everybody
 
 from glimmer_ref.bench.machine import cores
 from glimmer_ref.bench.work import SHAPES
-from glimmer_ref.errors import Refused
+from glimmer_ref.errors import InputError
 
 WORK = ("encoder-5", "encoder-25", "decode", "fid-25+glimmer-25-5+lumen-10+fid-5", "memory", "attention", "linear")
 LITTLE = ",n_q=8,n_p=24,steps=4"
@@ -68,5 +68,5 @@ def main() -> int:
 if __name__ == "__main__":
     try:
         sys.exit(main())
-    except Refused as error:
+    except InputError as error:
         sys.exit(f"benchmarks/run.py: error: {error}")

@@ -21,7 +21,7 @@ from pictures import pyplot
 
 from glimmer_ref.bench.measure import Spread
 from glimmer_ref.bench.work import SHAPES
-from glimmer_ref.errors import Refused
+from glimmer_ref.errors import InputError
 
 FULL = {
     "k": (5, 10, 15, 25, 35, 50),
@@ -173,5 +173,5 @@ def main() -> int:
 if __name__ == "__main__":
     try:
         sys.exit(main())
-    except Refused as error:
+    except InputError as error:
         sys.exit(f"benchmarks/savings.py: error: {error}")

@@ -16,7 +16,7 @@ from pictures import pyplot
 
 from glimmer_ref.bench.machine import memory_bytes
 from glimmer_ref.bench.work import SHAPES, shape
-from glimmer_ref.errors import Refused
+from glimmer_ref.errors import InputError
 from glimmer_ref.params.model import shapes
 
 CLIFF = 1.5  # times the least time per multiply-add of a series' upper half
@@ -85,7 +85,7 @@ def measure(args: argparse.Namespace, chosen: dict[str, Series], out: Path) -> d
             campaign.group = args.threads
             try:
                 campaign.measure([(f"ours:{args.precision}", args.threads)])
-            except Refused as error:  # a model that memory does not hold after all
+            except InputError as error:  # a model that memory does not hold after all
                 document["left_out"].append(f"{name}: {size}: {error}")
             document["parts"].append({"series": name, **campaign.document})
             results.write(out, document)
@@ -205,7 +205,7 @@ def main() -> int:
     all_of = QUICK if args.quick else FULL
     names = args.series.split(",") if args.series else list(all_of)
     if unknown := set(names) - set(all_of):
-        raise Refused("--series", f"some of {', '.join(all_of)}", ", ".join(unknown))
+        raise InputError("--series", f"some of {', '.join(all_of)}", ", ".join(unknown))
     out = args.out or results.place(f"scale-{args.size}")
     document = measure(args, {name: all_of[name] for name in names}, out)
     results.write(out, document)
@@ -217,5 +217,5 @@ def main() -> int:
 if __name__ == "__main__":
     try:
         sys.exit(main())
-    except Refused as error:
+    except InputError as error:
         sys.exit(f"benchmarks/scale.py: error: {error}")

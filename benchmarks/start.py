@@ -17,13 +17,13 @@ import results
 from campaign import say
 
 from glimmer_ref.bench.measure import Spread
-from glimmer_ref.errors import Refused
+from glimmer_ref.errors import InputError
 
 ASK = ["-m", "glimmer_ref", "ask", "Who wrote The Crooked Sailor?"]
 COMMANDS = {
     "python itself": (["-c", "pass"], False),
     "import glimmer_ref": (["-c", "import glimmer_ref"], False),
-    "answer on the oracle": ([*ASK, "--ops", "numpy"], False),
+    "answer on the reference backend": ([*ASK, "--ops", "numpy"], False),
     "all kernels, cold": (["-c", "from glimmer_ref.ops import bind; bind('numba')"], True),
     "all kernels, kept": (["-c", "from glimmer_ref.ops import bind; bind('numba')"], False),
     "answer, cold": (ASK, True),
@@ -36,14 +36,14 @@ def once(words: list[str], cache: Path) -> dict[str, float]:
     """One process: seconds until it ended, and of its processor time.
 
     Raises:
-        Refused: it failed.
+        InputError: it failed.
     """
     before, begin = os.times(), time.perf_counter()
     env = {**os.environ, "GLIMMER_REF_CACHE": str(cache)}
     done = subprocess.run([sys.executable, *words], env=env, capture_output=True, text=True, check=False)
     wall, after = time.perf_counter() - begin, os.times()
     if done.returncode:
-        raise Refused(" ".join(words), "exit code 0", f"{done.returncode}: {done.stderr[-300:]}")
+        raise InputError(" ".join(words), "exit code 0", f"{done.returncode}: {done.stderr[-300:]}")
     cpu = after.children_user + after.children_system - before.children_user - before.children_system
     return {"wall": wall, "cpu": cpu}
 
@@ -96,5 +96,5 @@ def main() -> int:
 if __name__ == "__main__":
     try:
         sys.exit(main())
-    except Refused as error:
+    except InputError as error:
         sys.exit(f"benchmarks/start.py: error: {error}")

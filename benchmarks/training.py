@@ -21,7 +21,7 @@ from campaign import say
 
 from glimmer_ref.bench.measure import Spread, paired_ratio
 from glimmer_ref.bench.process import Worker
-from glimmer_ref.errors import Refused
+from glimmer_ref.errors import InputError
 
 WORKS = {
     "mini": ("step", "step,b=16,k=6,m=3", "step,b=16,k=12,m=5", "step,b=32,k=12,m=5"),
@@ -42,7 +42,7 @@ def agree(workers: dict[str, Worker]) -> float:
     """The largest difference of a gradient, relative to its largest number.
 
     Raises:
-        Refused: they do not compute the same.
+        InputError: they do not compute the same.
     """
     with tempfile.TemporaryDirectory() as folder:
         found = []
@@ -54,7 +54,7 @@ def agree(workers: dict[str, Worker]) -> float:
     ours, theirs = found
     worst = max(float(np.abs(x - theirs[n]).max() / max(np.abs(x).max(), 1e-2)) for n, x in ours.items())
     if not worst <= SAME:
-        raise Refused("training", f"gradients within {SAME} of each other", f"{worst}")
+        raise InputError("training", f"gradients within {SAME} of each other", f"{worst}")
     return worst
 
 
@@ -133,5 +133,5 @@ def main() -> int:
 if __name__ == "__main__":
     try:
         sys.exit(main())
-    except Refused as error:
+    except InputError as error:
         sys.exit(f"benchmarks/training.py: error: {error}")

@@ -28,7 +28,7 @@ from trends_words import RULE, file_of, rows, sentences
 
 from glimmer_ref.bench.machine import cores
 from glimmer_ref.cli.columns import grid
-from glimmer_ref.errors import Refused
+from glimmer_ref.errors import InputError
 from glimmer_ref.training.loop import facts
 from glimmer_ref.training.recipe_file import RECIPES, read_recipe
 
@@ -208,7 +208,7 @@ def _only(every: Sequence[Task], names: Sequence[str]) -> list[Task]:
     """The tasks of these trainings and of those that they begin from; all where none is named."""
     known = {task.training.name: task.training for task in every}
     if unknown := [name for name in names if name not in known]:
-        raise Refused("--only", "names of trainings, as --plan tells them", ", ".join(unknown))
+        raise InputError("--only", "names of trainings, as --plan tells them", ", ".join(unknown))
     some = [known[name] for name in names] or list(known.values())
     return [task for task in every if any(task.training in (t, t.begins) for t in some)]
 
@@ -268,7 +268,7 @@ def quick(args: argparse.Namespace) -> int:
 def _figures(text: str) -> list[str]:
     names = [part.strip().lower().replace(" ", "") for part in text.split(",")]
     if unknown := [name for name in names if name not in EXHIBITS]:
-        raise Refused("--figures", f"some of {','.join(EXHIBITS)}", ", ".join(unknown))
+        raise InputError("--figures", f"some of {','.join(EXHIBITS)}", ", ".join(unknown))
     return names
 
 
@@ -276,7 +276,7 @@ def _seeds(text: str) -> list[int]:
     try:
         return [int(part) for part in text.split(",")]
     except ValueError:
-        raise Refused("--seeds", "whole numbers, like 0,1", text) from None
+        raise InputError("--seeds", "whole numbers, like 0,1", text) from None
 
 
 def _arguments() -> argparse.ArgumentParser:
@@ -306,12 +306,12 @@ def _arguments() -> argparse.ArgumentParser:
 def _train(args: argparse.Namespace) -> int:
     args.figures, args.seeds = _figures(args.figures), _seeds(args.seeds)
     if args.jobs < 1 or not args.steps_scale > 0:
-        raise Refused("--jobs, --steps-scale", "above 0", f"{args.jobs}, {args.steps_scale}")
+        raise InputError("--jobs, --steps-scale", "above 0", f"{args.jobs}, {args.steps_scale}")
     args.threads = args.threads or max(1, cores() // args.jobs)
     if args.quick:
         return quick(args)
     if args.data is None or args.out is None:
-        raise Refused("train", "--data WORLDS and --out DIR", "none", "or --quick")
+        raise InputError("train", "--data WORLDS and --out DIR", "none", "or --quick")
     args.results = args.results or results.FOLDER
     return train(args)
 
@@ -319,7 +319,7 @@ def _train(args: argparse.Namespace) -> int:
 def _report(args: argparse.Namespace) -> int:
     files = args.files or sorted(results.FOLDER.glob("trends-*.json"))
     if not files:
-        raise Refused("report", "files, or trends-*.json in results/", "none", "make them with: trends.py train")
+        raise InputError("report", "files, or trends-*.json in results/", "none", "make them with: trends.py train")
     for path in files:
         tell(path)
     return 0
@@ -335,5 +335,5 @@ def main() -> int:
 if __name__ == "__main__":
     try:
         sys.exit(main())
-    except Refused as error:
+    except InputError as error:
         sys.exit(f"benchmarks/trends.py: error: {error}")

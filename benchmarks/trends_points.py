@@ -299,7 +299,7 @@ def recipe_of(training: Training, base: str, seed: int, scale: float = 1.0, begi
         begins: the folder of weights that it begins from, where it does not draw them.
 
     Raises:
-        Refused: the base does not take the changes.
+        InputError: the base does not take the changes.
     """
     extends = [f"extends={base}"] if training.recipe else []
     found = read_recipe(training.recipe or base, [*extends, f"seed={seed}", *training.changes])

@@ -22,7 +22,7 @@ from glimmer_ref.bench.process import environment
 from glimmer_ref.data.inputs import read_passages, read_questions
 from glimmer_ref.data.json_lines import read_jsonl
 from glimmer_ref.disk.read import read_json
-from glimmer_ref.errors import Refused
+from glimmer_ref.errors import InputError
 from glimmer_ref.retrieval.bm25 import BM25
 from glimmer_ref.training.loop import LAST
 
@@ -33,7 +33,7 @@ def test_file(data: Path, out: Path, depth: int) -> Path:
     """The test world's questions with at least so many candidates each, BM25's as in the world's own files.
 
     Raises:
-        Refused: candidates of another ranking, which cannot be gone on with, or too few passages.
+        InputError: candidates of another ranking, which cannot be gone on with, or too few passages.
     """
     own = data / TEST / "questions.jsonl"
     known = list(read_questions(own))
@@ -41,12 +41,12 @@ def test_file(data: Path, out: Path, depth: int) -> Path:
         return own
     passages = list(read_passages(data / TEST / "passages.jsonl"))
     if len(passages) < depth:
-        raise Refused(f"{data / TEST}", f"at least k={depth} passages", str(len(passages)))
+        raise InputError(f"{data / TEST}", f"at least k={depth} passages", str(len(passages)))
     found, lines = BM25(passages), []
     for (place, record), question in zip(read_jsonl(own), known, strict=True):
         ids = [passages[row].id for row in found.rank(question.text, depth)]
         if ids[: len(question.candidates)] != list(question.candidates):
-            raise Refused(place, "BM25's candidates, as `glimmer-ref world` writes them", "others")
+            raise InputError(place, "BM25's candidates, as `glimmer-ref world` writes them", "others")
         lines.append(json.dumps({**record, "candidates": ids}, ensure_ascii=False) + "\n")
     path = out / f"test-{depth}.jsonl"
     path.write_text("".join(lines), encoding="utf-8")
@@ -57,12 +57,12 @@ def hold_to_one_world(data: Path, out: Path) -> dict[str, Any]:
     """What the world is; a folder of runs is of one world.
 
     Raises:
-        Refused: no world, or another than the runs before had.
+        InputError: no world, or another than the runs before had.
     """
     about: dict[str, Any] = read_json(data / ABOUT)
     kept = out / ABOUT
     if kept.exists() and read_json(kept) != about:
-        raise Refused(f"{data}", f"the world that the runs in {out} are of", "another", "another --out")
+        raise InputError(f"{data}", f"the world that the runs in {out} are of", "another", "another --out")
     out.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(data / ABOUT, kept)
     return about
@@ -144,7 +144,7 @@ class Yard:
         """All that is missing; first what others begin from.
 
         Raises:
-            Refused: a folder holds a run of another recipe.
+            InputError: a folder holds a run of another recipe.
             KeyboardInterrupt: after what was running has saved.
         """
         for task in wanted:

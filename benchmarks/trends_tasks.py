@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from trends_points import Point, Training, recipe_of
 
 from glimmer_ref.disk.read import read_json
-from glimmer_ref.errors import Refused
+from glimmer_ref.errors import InputError
 from glimmer_ref.training.checkpoint import POSITION
 from glimmer_ref.training.log import LOG, read_log
 from glimmer_ref.training.loop import LAST, facts
@@ -61,13 +61,15 @@ class Task(NamedTuple):
         """Is nothing left to train?
 
         Raises:
-            Refused: what lies there was trained by another recipe.
+            InputError: what lies there was trained by another recipe.
         """
         position = self.position()
         if position is None:
             return False
         if position["recipe"] != json.loads(json.dumps(facts(self.recipe, ops))):
-            raise Refused(f"{self.folder}", "a run of this recipe", "one of another", "another --out, or move it away")
+            raise InputError(
+                f"{self.folder}", "a run of this recipe", "one of another", "another --out, or move it away"
+            )
         return bool(position["step"] == position["judged"] == self.recipe.steps)
 
     def test(self, point: Point) -> Path:
@@ -100,7 +102,7 @@ def stage_keys(recipe: Recipe) -> Iterator[tuple[Key, int]]:
 
 def _paces(folder: Path) -> Iterator[tuple[Key, float, int]]:
     """Seconds and steps between neighbouring evaluations of a run, both in one stage."""
-    with suppress(OSError, KeyError, TypeError, Refused):
+    with suppress(OSError, KeyError, TypeError, InputError):
         recipe = read_json(folder / LAST / POSITION)["recipe"]
         begin = 0
         told = [(0, 0.0), *((r["step"], r["seconds"]) for r in read_log(folder / LOG) if "seconds" in r)]

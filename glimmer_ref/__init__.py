@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 __version__ = "0.1.0"
-__all__ = ["Answer", "Memory", "Passage", "Reader", "Refused", "load"]
+__all__ = ["Answer", "InputError", "Memory", "Passage", "Reader", "load"]
 
 _HOMES = {
     "Answer": "inference.reader",
     "Memory": "memory.store",
     "Passage": "data.inputs",
     "Reader": "inference.reader",
-    "Refused": "errors",
+    "InputError": "errors",
     "load": "inference.reader",
 }
 

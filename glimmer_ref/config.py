@@ -9,7 +9,7 @@ from typing import Any
 
 from . import template
 from .config_keys import published
-from .errors import Refused, brief
+from .errors import InputError, brief
 
 FEED_FORWARDS = ("gated-gelu", "relu")
 POOLS = ("first", "mean")
@@ -21,17 +21,17 @@ MOST_OFFSET = 65_536
 def _positive(what: str, value: object, least: int = 1, most: int | None = None, why: str = "") -> None:
     if not isinstance(value, int) or isinstance(value, bool) or value < least or (most is not None and value > most):
         up_to = "" if most is None else f" and at most {most}"
-        raise Refused(f"config: {what}", f"a whole number of at least {least}{up_to}", brief(value), why)
+        raise InputError(f"config: {what}", f"a whole number of at least {least}{up_to}", brief(value), why)
 
 
 def _one_of(what: str, value: object, choices: tuple[str, ...]) -> None:
     if value not in choices:
-        raise Refused(f"config: {what}", f"one of {', '.join(choices)}", brief(value))
+        raise InputError(f"config: {what}", f"one of {', '.join(choices)}", brief(value))
 
 
 def _flag(what: str, value: object) -> None:
     if not isinstance(value, bool):
-        raise Refused(f"config: {what}", "true or false", brief(value))
+        raise InputError(f"config: {what}", "true or false", brief(value))
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class T5Config:
             decides it as transformers does.
 
     Raises:
-        Refused: a size that is not a positive whole number, or an unknown activation.
+        InputError: a size that is not a positive whole number, or an unknown activation.
     """
 
     vocab_size: int
@@ -78,34 +78,34 @@ class T5Config:
             why="positions are int32, so no two tokens are farther apart",
         )
         if self.relative_attention_num_buckets % 4:
-            raise Refused(
+            raise InputError(
                 "config: relative_attention_num_buckets",
                 "a multiple of 4 (two directions, exact and logarithmic halves)",
                 str(self.relative_attention_num_buckets),
             )
         eps = self.layer_norm_epsilon
         if not isinstance(eps, int | float) or isinstance(eps, bool) or not 0 < eps < 1:
-            raise Refused("config: layer_norm_epsilon", "a number between 0 and 1", brief(eps))
+            raise InputError("config: layer_norm_epsilon", "a number between 0 and 1", brief(eps))
         _one_of("feed_forward_proj", self.feed_forward_proj, FEED_FORWARDS)
         if self.scale_decoder_outputs is not None:
             _flag("scale_decoder_outputs", self.scale_decoder_outputs)
         for name in ("decoder_start_token_id", "eos_token_id"):
             _positive(name, getattr(self, name), least=0)
             if getattr(self, name) >= self.vocab_size:
-                raise Refused(f"config: {name}", f"below vocab_size={self.vocab_size}", str(getattr(self, name)))
+                raise InputError(f"config: {name}", f"below vocab_size={self.vocab_size}", str(getattr(self, name)))
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> T5Config:
         """A published T5 config.json, whose many other keys do not concern the forward pass.
 
         Raises:
-            Refused: as `config_keys.published`, or a size that is missing.
+            InputError: as `config_keys.published`, or a size that is missing.
         """
         known = {f.name for f in fields(cls)}
         values = {key: value for key, value in published(data).items() if key in known}
         missing = [f.name for f in fields(cls) if f.default is f.default_factory and f.name not in values]
         if missing:
-            raise Refused("config.json", "all of T5's sizes", f"no {', '.join(missing)}", "is this a T5 folder?")
+            raise InputError("config.json", "all of T5's sizes", f"no {', '.join(missing)}", "is this a T5 folder?")
         return cls(**values)
 
 
@@ -130,7 +130,7 @@ class GlimmerConfig:
         passage_format: how title and text become one string: text with {text} and perhaps {title}.
 
     Raises:
-        Refused: layers that do not add up, m > k, or a value outside its choices.
+        InputError: layers that do not add up, m > k, or a value outside its choices.
     """
 
     t5: T5Config
@@ -159,19 +159,19 @@ class GlimmerConfig:
         for name in ("k", "m", "question_tokens", "passage_tokens", "answer_tokens"):
             _positive(name, getattr(self, name))
         if self.num_memory_layers + self.num_live_layers != self.t5.num_layers:
-            raise Refused(
+            raise InputError(
                 "config: layers",
                 f"num_memory_layers + num_live_layers = num_layers = {self.t5.num_layers}",
                 f"{self.num_memory_layers} + {self.num_live_layers}",
             )
         if self.num_rerank_layers > self.num_live_layers:
-            raise Refused(
+            raise InputError(
                 "config: num_rerank_layers",
                 f"at most num_live_layers = {self.num_live_layers}",
                 str(self.num_rerank_layers),
             )
         if self.m > self.k:
-            raise Refused("config: m", "at most k", f"k={self.k}, m={self.m}")
+            raise InputError("config: m", "at most k", f"k={self.k}, m={self.m}")
         if self.passage_offset is not None:
             why = "the position bias has a row for every distance, up to the offset and back"
             _positive("passage_offset", self.passage_offset, self.question_tokens, MOST_OFFSET, why)
@@ -185,11 +185,11 @@ class GlimmerConfig:
     def _check_texts(self) -> None:
         prefixes, form = self.question_prefixes, self.passage_format
         if not isinstance(prefixes, tuple) or not all(isinstance(p, str) for p in prefixes):
-            raise Refused("config: question_prefixes", "a list of strings", brief(prefixes))
+            raise InputError("config: question_prefixes", "a list of strings", brief(prefixes))
         if (length := sum(map(len, prefixes))) > template.MOST or len(prefixes) > template.MOST:
-            raise Refused("config: question_prefixes", f"at most {template.MOST} characters together", f"{length:,}")
+            raise InputError("config: question_prefixes", f"at most {template.MOST} characters together", f"{length:,}")
         if not isinstance(form, str):
-            raise Refused("config: passage_format", "a string with {text} and perhaps {title}", brief(form))
+            raise InputError("config: passage_format", "a string with {text} and perhaps {title}", brief(form))
         template.parse(form)
 
     @property
@@ -212,7 +212,7 @@ class GlimmerConfig:
             more: the other fields.
 
         Raises:
-            Refused: not a proportion, or not a whole number of layers.
+            InputError: not a proportion, or not a whole number of layers.
         """
         live = whole_layers("alpha", alpha, t5.num_layers)
         rerank = whole_layers("beta", beta, live)
@@ -223,7 +223,7 @@ class GlimmerConfig:
         """A config.json of ours: T5's keys, and ours in a section "glimmer"."""
         section = data.get("glimmer") if isinstance(data, Mapping) else None
         if not isinstance(section, Mapping):
-            raise Refused(
+            raise InputError(
                 "config.json",
                 'a section "glimmer"',
                 "none",
@@ -238,10 +238,10 @@ class GlimmerConfig:
         known = [f.name for f in fields(cls) if f.name != "t5"]
         unknown = sorted(set(values) - set(known))
         if unknown:
-            raise Refused('config.json, "glimmer"', f"only {', '.join(known)}", ", ".join(unknown))
+            raise InputError('config.json, "glimmer"', f"only {', '.join(known)}", ", ".join(unknown))
         missing = [name for name in known[:3] if name not in values]
         if missing:
-            raise Refused('config.json, "glimmer"', f"{', '.join(known[:3])}", f"no {', '.join(missing)}")
+            raise InputError('config.json, "glimmer"', f"{', '.join(known[:3])}", f"no {', '.join(missing)}")
         return cls(T5Config.from_json(data), **values)
 
     def to_json(self) -> dict[str, Any]:
@@ -258,18 +258,18 @@ def whole_layers(name: str, proportion: Fraction | str, layers: int) -> int:
     """`proportion` of `layers`, which must be whole.
 
     Raises:
-        Refused: not a number in [0, 1], or not a whole number of layers.
+        InputError: not a number in [0, 1], or not a whole number of layers.
     """
     try:
         share = Fraction(proportion)
     except (ValueError, ZeroDivisionError, TypeError):
         share = Fraction(-1)
     if not 0 <= share <= 1:
-        raise Refused(name, "a proportion between 0 and 1, like 1/3", brief(proportion))
+        raise InputError(name, "a proportion between 0 and 1, like 1/3", brief(proportion))
     if (share * layers).denominator != 1:
         near = sorted({Fraction(round(share * layers) + step, layers) for step in (-1, 0, 1)})
         options = ", ".join(str(f) for f in near if 0 <= f <= 1)
-        raise Refused(
+        raise InputError(
             name,
             f"a whole number of {layers} layers",
             f"{share} of {layers} = {float(share * layers):g}",

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from .errors import Refused, brief
+from .errors import InputError, brief
 
 FILE = "config.json"
 ALIASES = {
@@ -44,7 +44,7 @@ def _kind(data: Mapping[str, Any]) -> str:
         return "t5"
     if not isinstance(kind, str) or kind not in FEED_FORWARD:
         reason = OTHER_KINDS.get(str(kind), "another architecture is another function")
-        raise Refused(f"{FILE}: model_type", " or ".join(FEED_FORWARD), brief(kind), reason)
+        raise InputError(f"{FILE}: model_type", " or ".join(FEED_FORWARD), brief(kind), reason)
     return kind
 
 
@@ -54,7 +54,7 @@ def _unaliased(data: Mapping[str, Any]) -> dict[str, Any]:
     for alias, name in ALIASES.items():
         value = values.pop(alias, None)
         if value is not None and values.setdefault(name, value) != value:
-            raise Refused(f"{FILE}: {alias}", f"the same as {name}={brief(values[name])}", brief(value))
+            raise InputError(f"{FILE}: {alias}", f"the same as {name}={brief(values[name])}", brief(value))
     return values
 
 
@@ -67,7 +67,7 @@ def _feed_forward(values: Mapping[str, Any], default: str) -> str:
     known = isinstance(gated, bool) and (len(words) == 1 or (len(words) == 2 and words[0] == "gated"))
     ours = ACTIVATIONS.get((str(activation), gated)) if known else None
     if ours is None:
-        raise Refused(
+        raise InputError(
             f"{FILE}: feed_forward_proj",
             "gated-gelu (in its tanh form, gelu_new) or relu",
             f"feed_forward_proj={brief(said, 40)}, dense_act_fn={brief(activation, 40)}, "
@@ -83,7 +83,7 @@ def _end(data: Mapping[str, Any]) -> Any:
     if isinstance(end, list) and len(end) == 1:
         return end[0]
     if end is None or isinstance(end, list):
-        raise Refused(f"{FILE}: eos_token_id", "one token that ends an answer", brief(end), "state one")
+        raise InputError(f"{FILE}: eos_token_id", "one token that ends an answer", brief(end), "state one")
     return end
 
 
@@ -93,15 +93,15 @@ def published(data: Any) -> dict[str, Any]:
     Keys that do not concern the forward pass are handed on as they are.
 
     Raises:
-        Refused: no object, another kind of model, an activation that is not told here, a quantized model, two names
+        InputError: no object, another kind of model, an activation that is not told here, a quantized model, two names
             of one size that disagree, or several tokens that end an answer.
     """
     if not isinstance(data, Mapping):
-        raise Refused(FILE, "an object with T5's sizes", type(data).__name__)
+        raise InputError(FILE, "an object with T5's sizes", type(data).__name__)
     kind, values = _kind(data), _unaliased(data)
     for key, do in OTHER_MODELS.items():
         if key in values:
-            raise Refused(f"{FILE}: {key}", "none", brief(values[key], 80), do)
+            raise InputError(f"{FILE}: {key}", "none", brief(values[key], 80), do)
     values["feed_forward_proj"] = _feed_forward(values, FEED_FORWARD[kind])
     values["eos_token_id"] = _end(data)
     # T5 starts an answer with its padding.

@@ -32,7 +32,7 @@ def brief(value: object, most: int = 60) -> str:
     return cut(repr(value), most)
 
 
-class Refused(ValueError):
+class InputError(ValueError):
     """Bad input, told in one line: what, what was expected, what came (at most `MOST` characters), what to do."""
 
     def __init__(self, what: str, expected: str, got: str, do: str = "") -> None:

@@ -15,7 +15,7 @@ from typing import Any
 
 from .disk.read import PathLike
 from .disk.write import written
-from .errors import Refused
+from .errors import InputError
 
 FORMATS = ("png", "svg", "pdf", "jpg", "webp")
 STYLE = {"text.usetex": False, "text.parse_math": False}
@@ -25,7 +25,7 @@ def _format(path: PathLike) -> str:
     """The kind of picture that a name asks for; a name without an ending is a PNG's."""
     ending = os.path.splitext(os.fspath(path))[1][1:].lower()
     if ending and ending not in FORMATS:
-        raise Refused(f"{path}", f"a name that ends in {', '.join(f'.{name}' for name in FORMATS)}", f".{ending}")
+        raise InputError(f"{path}", f"a name that ends in {', '.join(f'.{name}' for name in FORMATS)}", f".{ending}")
     return ending or "png"
 
 
@@ -46,7 +46,7 @@ def _imported() -> Any:
     try:
         import matplotlib
     except (ImportError, OSError, ValueError) as error:  # not whole, or a settings file that is no text
-        raise Refused("matplotlib", "that it can be imported", str(error)) from None
+        raise InputError("matplotlib", "that it can be imported", str(error)) from None
     finally:
         if wanted is not None:
             os.environ["MPLBACKEND"] = wanted
@@ -69,7 +69,7 @@ def picture(
         more: for `Figure.subplots`.
 
     Raises:
-        Refused: a kind of picture that is not made, one too large, or a file that cannot be written.
+        InputError: a kind of picture that is not made, one too large, or a file that cannot be written.
     """
     form, matplotlib = _format(path), _imported()
     with warnings.catch_warnings(), matplotlib.rc_context():
@@ -84,6 +84,6 @@ def picture(
         try:
             figure.savefig(drawn, format=form, dpi=dpi)
         except (OSError, ValueError, OverflowError) as error:
-            raise Refused(f"{path}", "a picture that can be drawn", str(error)) from None
+            raise InputError(f"{path}", "a picture that can be drawn", str(error)) from None
     with written(path) as file:
         file.write(drawn.getbuffer())

@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from .errors import Refused
+from .errors import InputError
 
-Array = Any  # a NumPy array, or what a telling's `put` makes of one
+Array = Any  # a NumPy array, or what a backend's `put` makes of one
 Ints = np.ndarray  # ids, lengths, positions and indices always stay on the host
 
 
@@ -29,7 +29,7 @@ def zeros(*shape: int) -> Array:
     return np.broadcast_to(np.float32(0), shape)
 
 
-def places(lengths: Ints, start: Ints | int = 0) -> Ints:
+def token_positions(lengths: Ints, start: Ints | int = 0) -> Ints:
     """0, 1, 2 .. within each sequence, counted from `start`: [b] -> [N]."""
     begins = np.repeat(offsets(lengths)[:-1], lengths)
     return (np.arange(begins.size) - begins + np.repeat(np.broadcast_to(start, len(lengths)), lengths)).astype(np.int32)
@@ -52,14 +52,14 @@ class Tokens:
         """Lists of ids, one a sequence.
 
         Raises:
-            Refused: an empty sequence, or an id that is no whole number.
+            InputError: an empty sequence, or an id that is no whole number.
         """
         rows = [np.asarray(s) for s in sequences]
         for i, row in enumerate(rows):
             if row.ndim != 1 or row.size == 0:
-                raise Refused(f"{what}[{i}]", "at least one token id", f"shape {list(row.shape)}")
+                raise InputError(f"{what}[{i}]", "at least one token id", f"shape {list(row.shape)}")
             if row.dtype.kind not in "iu":
-                raise Refused(f"{what}[{i}]", "whole numbers", f"{row.dtype} values")
+                raise InputError(f"{what}[{i}]", "whole numbers", f"{row.dtype} values")
         ids = np.concatenate(rows) if rows else np.zeros(0)
         return cls(ids.astype(np.int32), np.array([r.size for r in rows], np.int64))
 
@@ -81,7 +81,7 @@ class States:
     """Token representations of b sequences.
 
     Args:
-        states: [N d], in a telling's own kind of array.
+        states: [N d], in a backend's own kind of array.
         lengths: [b] int64.
         positions: [N] int32, the tokens' places for the relative position bias.
     """
@@ -123,15 +123,15 @@ def check(x: Any, shape: str, what: str, **sizes: int) -> dict[str, int]:
     """Hold an array against shape words, as in check(x, "N d", "memory", d=512); returns the sizes.
 
     Raises:
-        Refused: another number of axes, or a size that differs from the one given.
+        InputError: another number of axes, or a size that differs from the one given.
     """
     words, got = shape.split(), getattr(x, "shape", None)
     if got is None or len(got) != len(words):
-        raise Refused(what, f"an array [{shape}]", f"shape {list(got) if got is not None else type(x).__name__}")
+        raise InputError(what, f"an array [{shape}]", f"shape {list(got) if got is not None else type(x).__name__}")
     for word, size in zip(words, got, strict=True):
         if sizes.setdefault(word, size) != size:
             expected = " ".join(f"{w}={sizes[w]}" if w in sizes else w for w in words)
-            raise Refused(what, f"shape [{expected}]", f"{list(got)}")
+            raise InputError(what, f"shape [{expected}]", f"{list(got)}")
     return sizes
 
 
@@ -139,10 +139,10 @@ def bfloat16(x: np.ndarray) -> np.ndarray:
     """float32 or float64 values rounded to bfloat16, as uint16: nearest, ties to even, NaN kept.
 
     Raises:
-        Refused: values of another type.
+        InputError: values of another type.
     """
     if x.dtype not in (np.float32, np.float64):
-        raise Refused("bfloat16", "float32 or float64 values", str(x.dtype))
+        raise InputError("bfloat16", "float32 or float64 values", str(x.dtype))
     with np.errstate(over="ignore", invalid="ignore"):
         narrow = x.astype(np.float32, order="C")
     bits = narrow.view(np.uint32)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import string
 from functools import lru_cache
 
-from .errors import Refused, brief
+from .errors import InputError, brief
 
 MOST = 1000  # characters
 FIELDS = ("title", "text")
@@ -18,11 +18,11 @@ def parse(form: str) -> tuple[tuple[str, str | None], ...]:
     Two braces stand for one. {text} must be there once; {title} may be there once.
 
     Raises:
-        Refused: more characters than `MOST`, another field, a conversion or a format, or a field too often.
+        InputError: more characters than `MOST`, another field, a conversion or a format, or a field too often.
     """
     what = "config: passage_format"
     if len(form) > MOST:
-        raise Refused(what, f"at most {MOST} characters", f"{len(form):,}")
+        raise InputError(what, f"at most {MOST} characters", f"{len(form):,}")
     try:
         parts = list(string.Formatter().parse(form))
     except ValueError:
@@ -30,7 +30,7 @@ def parse(form: str) -> tuple[tuple[str, str | None], ...]:
     known = all(field is None or (field in FIELDS and not spec and not how) for _, field, spec, how in parts)
     fields = [field for _, field, _, _ in parts if field is not None]
     if not known or fields.count("text") != 1 or fields.count("title") > 1:
-        raise Refused(what, "a string with {text} once, and perhaps {title}", brief(form))
+        raise InputError(what, "a string with {text} once, and perhaps {title}", brief(form))
     return tuple((literal, field) for literal, field, _, _ in parts)
 
 
@@ -38,7 +38,7 @@ def filled(form: str, title: str, text: str) -> str:
     """A format with its fields replaced; braces in these are text.
 
     Raises:
-        Refused: as `parse`.
+        InputError: as `parse`.
     """
     values = {"title": title, "text": text, None: ""}
     return "".join(literal + values[field] for literal, field in parse(form))

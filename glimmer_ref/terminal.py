@@ -8,7 +8,7 @@ import sys
 from contextlib import suppress
 from typing import Any, TextIO
 
-from .errors import UNSAFE, Refused, escaped
+from .errors import UNSAFE, InputError, escaped
 
 
 def open_closed() -> None:
@@ -40,7 +40,7 @@ def say(*lines: str) -> None:
     """Lines on stdout.
 
     Raises:
-        Refused: a place that is full.
+        InputError: a place that is full.
         BrokenPipeError: nobody reads them any more.
     """
     if sys.stdout is None:
@@ -52,7 +52,7 @@ def say(*lines: str) -> None:
         raise
     except OSError as error:
         lead_nowhere()
-        raise Refused("stdout", "a place that can be written", error.strerror or str(error)) from None
+        raise InputError("stdout", "a place that can be written", error.strerror or str(error)) from None
 
 
 def note(line: str) -> None:
@@ -72,13 +72,13 @@ def say_json(data: Any) -> None:
     """One JSON document on stdout, NumPy's numbers as numbers; ASCII alone where stdout is not in UTF-8.
 
     Raises:
-        Refused: a number that JSON has not; as `say`.
+        InputError: a number that JSON has not; as `say`.
     """
     ascii_only = (getattr(sys.stdout, "encoding", None) or "utf-8").lower().replace("-", "") != "utf8"
     try:
         text = json.dumps(data, indent=1, ensure_ascii=ascii_only, default=_plain, allow_nan=False)
     except ValueError:
-        raise Refused("--json", "finite numbers", "NaN or an infinity, which JSON has not") from None
+        raise InputError("--json", "finite numbers", "NaN or an infinity, which JSON has not") from None
     say(*(UNSAFE.sub(lambda found: f"\\u{ord(found[0]):04x}", line) for line in text.split("\n")))
 
 

@@ -42,7 +42,7 @@ from glimmer_ref.ragged import Tokens, offsets
 plt.style.use("style.mplstyle")
 reader = glimmer_ref.load()  # the bundled model, with its tokenizer
 model = checkpoint.load(bundled(), "float32")  # the same weights as plain NumPy arrays
-ops = bind("numpy")  # the mathematics, in the telling that is made for reading
+ops = bind("numpy")  # the mathematics, in the backend that is made for reading
 config, tokenizer = model.config, reader.tokenizer
 memory_of_all = reader.memorize(read_passages(bundled() / "passages.jsonl"))
 d = config.t5.d_model

@@ -14,7 +14,7 @@
 # GLIMMER, LUMEN and FiD are all cut from one T5.1.1. Whoever knows a Transformer can read a layer of it in ten lines,
 # but will stumble over four things: a norm that subtracts nothing, positions that are a table of buckets, attention
 # scores that nobody divides by the root of their width, and a feed-forward layer with a gate. This notebook looks at
-# each of them inside the bundled model, then at one operation in three tellings, and at what the machine allows.
+# each of them inside the bundled model, then at one operation in three backends, and at what the machine allows.
 #
 # *25 minutes to read, one minute to run.*
 
@@ -37,14 +37,14 @@ from glimmer_ref.costs.this_cpu import fastest
 from glimmer_ref.data.inputs import passage_tokens, question_tokens, read_passages, read_questions
 from glimmer_ref.evaluation.evaluate import evaluate
 from glimmer_ref.inference.reader import bundled
-from glimmer_ref.instruments import Count, Trace
-from glimmer_ref.ops import Spans, bind, interface, numpy_backend
+from glimmer_ref.instruments import MacCounter, Trace
+from glimmer_ref.ops import SequenceLayout, bind, interface, numpy_backend
 from glimmer_ref.ops.cpu import ops as cpu_ops
 from glimmer_ref.ops.cpu.kernels import elementwise
 from glimmer_ref.paper import t5
 from glimmer_ref.params import checkpoint
-from glimmer_ref.params.model import draw, lay_out, map_named
-from glimmer_ref.ragged import States, Tokens, places
+from glimmer_ref.params.model import draw, map_named, prepare_params
+from glimmer_ref.ragged import States, Tokens, token_positions
 
 plt.style.use("style.mplstyle")
 reader = glimmer_ref.load()
@@ -112,7 +112,7 @@ blocks = (t5.attention_block, t5.attend, t5.leave, t5.feed_forward_block)
 Markdown("\n\n".join(f"**`{f.__name__}`**\n\n```python\n{body(f)}\n```" for f in blocks))
 
 # %% [markdown]
-# A `Trace` is such a listener. We send one passage, which holds the answer to a question, through the first layer, and
+# A `Trace` is such one. We send one passage, which holds the answer to a question, through the first layer, and
 # see every array that has a name. Rows are tokens; there is no batch dimension and no padding, because sequences are
 # stored end to end.
 
@@ -122,11 +122,13 @@ gold = next(p for p in passages if p.id == question.gold[0])
 tokens = passage_tokens(model.config, reader.tokenizer, [gold])
 ops = bind("numpy")
 trace = Trace(ops)
-spans = Spans(tokens.lengths, tokens.lengths, places(tokens.lengths), places(tokens.lengths))
+layout = SequenceLayout(
+    tokens.lengths, tokens.lengths, token_positions(tokens.lengths), token_positions(tokens.lengths)
+)
 x = ops.embed(model.embedding, tokens.ids)
 table = model.memory.relative_attention_bias
-bias = t5.position_bias(ops, config, table, spans, bidirectional=True)
-y = t5.encoder_layer(trace.at("layer_0"), config, model.memory.layers[0], x, bias, spans)
+bias = t5.position_bias(ops, config, table, layout, bidirectional=True)
+y = t5.encoder_layer(trace.at("layer_0"), config, model.memory.layers[0], x, bias, layout)
 print(question.text)
 print(fill(f"{len(x)} tokens: {gold.title} : {gold.text}", 100), end="\n\n")
 for name, array in trace.arrays.items():
@@ -270,7 +272,7 @@ for c in widths:
     for name, q_, by in zip(ways, (usual, usual, smaller), (1, math.sqrt(c), 1), strict=True):
         scores = q_ @ k.T / by
         (probs,) = ops.attention_probs(
-            q_ / by, k, None, Spans(*[np.array([rows])] * 2, *[np.arange(rows)] * 2), 1, False
+            q_ / by, k, None, SequenceLayout(*[np.array([rows])] * 2, *[np.arange(rows)] * 2), 1, False
         )
         ways[name].append((scores.std(), np.exp(-(probs * np.log(probs)).sum(axis=-1)).mean()))
 for name, found in ways.items():
@@ -308,7 +310,7 @@ def divided(by):
     """The reader, with all scores divided by a number."""
     other = map_named(lambda name, w: w / np.float32(by) if name.endswith(".q") else w, model)
     changed = copy(reader)
-    changed.model = lay_out(reader.ops, other)
+    changed.model = prepare_params(reader.ops, other)
     return changed
 
 
@@ -384,35 +386,35 @@ plt.show()
 # %% [markdown]
 # ## One operation, told three times
 #
-# The model is written once, in a few operations. The *contract* says what each of them is. The *oracle* says it in
-# NumPy, for reading and for float64. The *fast telling* says it in loops that Numba compiles. Here is RMSNorm in all
+# The model is written once, in a few operations. The *contract* says what each of them is. The *reference* says it in
+# NumPy, for reading and for float64. The *fast backend* says it in loops that Numba compiles. Here is RMSNorm in all
 # three, from their sources. Look for what the last one does differently: it makes the sum in float64, by folding a
 # row's upper half onto its lower one, so that one order of adding holds for any number of threads and vectors.
 
 # %%
-tellings = {
-    "the contract": interface.Telling.rms_norm,
-    "the oracle, NumPy": numpy_backend.rms_norm,
+backends = {
+    "the op interface": interface.Operations.rms_norm,
+    "the reference backend, NumPy": numpy_backend.rms_norm,
     "the loop, Numba": elementwise.rms_norm.loop,
 }
 columns = [
     f'<div style="flex:1 1 19em;min-width:0"><b>{name}</b><pre style="overflow-x:auto;white-space:pre-wrap">'
     f"{escape(dedent(inspect.getsource(f)).strip())}</pre></div>"
-    for name, f in tellings.items()
+    for name, f in backends.items()
 ]
 HTML(f'<div style="display:flex;flex-wrap:wrap;gap:1em;text-align:left">{"".join(columns)}</div>')
 
 # %% [markdown]
 # They must agree. How well, in units of float32's epsilon, the gap between 1 and the next number? The witness is the
-# oracle in float64.
+# reference backend in float64.
 
 # %%
 rng = np.random.default_rng(0)
 rows32 = rng.standard_normal((1000, config.d_model)).astype(np.float32) * 3
 gain = model.final_norm
 truth = numpy_backend.rms_norm(rows32.astype(np.float64), gain.astype(np.float64), 1e-6)
-for name, telling in (("NumPy, float32", numpy_backend), ("Numba, float32", cpu_ops)):
-    off = np.abs(telling.rms_norm(rows32, gain, 1e-6) - truth) / np.abs(truth)
+for name, backend in (("NumPy, float32", numpy_backend), ("Numba, float32", cpu_ops)):
+    off = np.abs(backend.rms_norm(rows32, gain, 1e-6) - truth) / np.abs(truth)
     print(f"{name}: mean {off.mean() / np.finfo(np.float32).eps:.2f}, most {off.max() / np.finfo(np.float32).eps:.1f}")
 
 # %% [markdown]
@@ -426,7 +428,7 @@ for name, telling in (("NumPy, float32", numpy_backend), ("Numba, float32", cpu_
 # %%
 base = glimmer_ref.config.SIZES["base"]
 lengths = np.full(5, 352)
-at = places(lengths)
+at = token_positions(lengths)
 rng = np.random.default_rng(0)
 
 
@@ -437,7 +439,7 @@ def normal(*shape):
 N, width, inner = len(at), base.d_model, base.d_ff
 x, up, gate = normal(N, width), normal(N, inner), normal(N, inner)
 w_up, bias_rows = normal(width, inner) / 28, normal(2 * 352 - 1, base.num_heads)
-pairs = Spans(lengths, lengths, at, at)
+pairs = SequenceLayout(lengths, lengths, at, at)
 
 
 def work(o, weight):
@@ -451,7 +453,7 @@ def work(o, weight):
     }
 
 
-count = Count(ops)
+count = MacCounter(ops)
 flops = {"add": x.size, "rms_norm": 4 * x.size, "gated_gelu": 10 * up.size}  # as their formulas have them
 for name in ("attention", "linear"):
     before = sum(count.macs.values())
@@ -466,13 +468,13 @@ fast = bind("numba")
 machine = ceilings(1)
 seconds = {}
 with fast.limited(1):
-    for telling, o, weight in (("NumPy", ops, w_up), ("Numba, 1 thread", fast, fast.pack(w_up, "float32"))):
+    for backend, o, weight in (("NumPy", ops, w_up), ("Numba, 1 thread", fast, fast.pack(w_up, "float32"))):
         for name, (call, _) in work(o, weight).items():
             call()
-            seconds[telling, name] = fastest(call, 1)
+            seconds[backend, name] = fastest(call, 1)
 print(f"one thread: at most {machine.float32 / 1e9:.0f} GFLOP/s, {machine.reads / 1e9:.1f} GB/s read from memory")
-for (telling, name), took in seconds.items():
-    print(f"{telling:16} {name:10} {1e3 * took:8.2f} ms  {flops[name] / took / 1e9:7.1f} GFLOP/s")
+for (backend, name), took in seconds.items():
+    print(f"{backend:16} {name:10} {1e3 * took:8.2f} ms  {flops[name] / took / 1e9:7.1f} GFLOP/s")
 
 # %% tags=["varies"]
 # Picture: the roofline, GFLOP/s against FLOPs a byte; norms and gates stand low on the slope, products at the right
@@ -482,11 +484,11 @@ knee = machine.float32 / machine.reads
 axes.plot([0.03, knee, 2000], np.array([0.03 * machine.reads, machine.float32, machine.float32]) / 1e9, color="#666666")
 axes.text(3, 3.9 * machine.reads / 1e9, "memory", fontsize=9, color="#666666", ha="right")
 axes.text(1900, machine.float32 / 0.9e9, "arithmetic, one thread", fontsize=9, color="#666666", ha="right")
-for telling, color, marker, large in (("NumPy", "C2", "s", 110), ("Numba, 1 thread", "C0", "o", 40)):
-    y = [flops[name] / seconds[telling, name] / 1e9 for name in flops]
-    axes.scatter([intensity[name] for name in flops], y, s=large, color=color, marker=marker, label=telling, zorder=3)
+for backend, color, marker, large in (("NumPy", "C2", "s", 110), ("Numba, 1 thread", "C0", "o", 40)):
+    y = [flops[name] / seconds[backend, name] / 1e9 for name in flops]
+    axes.scatter([intensity[name] for name in flops], y, s=large, color=color, marker=marker, label=backend, zorder=3)
 for name in flops:
-    reached = [flops[name] / seconds[telling, name] / 1e9 for telling in ("NumPy", "Numba, 1 thread")]
+    reached = [flops[name] / seconds[backend, name] / 1e9 for backend in ("NumPy", "Numba, 1 thread")]
     if name == "add":  # the slope is below
         axes.text(intensity[name], max(reached) * 1.5, name, ha="center", fontsize=9)
     else:
@@ -502,10 +504,10 @@ plt.show()
 # %% [markdown]
 # Read it from left to right. What touches each number once (`add`, `rms_norm`, `gated_gelu`) can never come near the
 # roof: no cleverness inside them helps, only not writing their results to memory, that is, fusing them with a product.
-# A telling may do that for whole blocks, and the fast one does. Points above the slope read from a cache, which is
+# A backend may do that for whole blocks, and the fast one does. Points above the slope read from a cache, which is
 # faster than memory. `linear` uses each number hundreds of times and is under the roof: here only better instructions,
 # or fewer bits, help. NumPy's products are its BLAS, which chooses its own number of threads. `attention` is where the
-# two tellings differ most: the oracle writes out every score, the fast one keeps a tile of them in cache.
+# two backends differ most: the reference backend writes out every score, the fast one keeps a tile of them in cache.
 #
 # ## Exercises
 #
@@ -546,7 +548,7 @@ pair = passage_tokens(model.config, reader.tokenizer, some[:2])
 
 
 def first_layer(tokens_):
-    x_ = States(ops.embed(model.embedding, tokens_.ids), tokens_.lengths, places(tokens_.lengths))
+    x_ = States(ops.embed(model.embedding, tokens_.ids), tokens_.lengths, token_positions(tokens_.lengths))
     return t5.encode(ops, config, model.memory, x_, stop=1)
 
 

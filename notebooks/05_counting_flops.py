@@ -42,7 +42,7 @@ from glimmer_ref.data.inputs import passage_tokens, question_tokens, read_passag
 from glimmer_ref.evaluation.evaluate import candidates
 from glimmer_ref.inference.answer import by_stage
 from glimmer_ref.inference.reader import bundled
-from glimmer_ref.instruments import Count
+from glimmer_ref.instruments import MacCounter
 from glimmer_ref.ops import bind
 from glimmer_ref.paper.fid import greedy
 from glimmer_ref.paper.lumen import encode_passages
@@ -56,12 +56,12 @@ COLORS = {"fid": "C2", "lumen": "C1", "glimmer": "C0"}
 # ## The unit
 #
 # A product of a matrix [N a] by a matrix [a o] makes N times o sums of a terms each: N a o *multiply-adds*, or MACs.
-# Hardware makers count two FLOPs for each of them; the paper's one "FLOP" is one MAC, as we shall see. `Count` is a
-# listener that sits between the model and its mathematics and adds them up.
+# Hardware makers count two FLOPs for each of them; the paper's one "FLOP" is one MAC, as we shall see. `MacCounter` is
+# an instrument that sits between the model and its mathematics and adds them up.
 
 # %%
 N, a, o = 7, 11, 13
-count = Count(bind("numpy"))
+count = MacCounter(bind("numpy"))
 count.at("example").linear(np.ones((N, a)), np.ones((a, o)))
 print(f"counted {count.macs['example']}, by hand {N} x {a} x {o} = {N * a * o}")
 
@@ -114,7 +114,7 @@ p = passage_tokens(config, reader.tokenizer, chosen)
 n_q, lengths = int(q.lengths[0]), [int(n) for n in p.lengths]
 print(f"a question of {n_q} tokens, {len(lengths)} passages of {min(lengths)} to {max(lengths)} tokens\n")
 for system in SYSTEMS:
-    run = Count(reader.ops)
+    run = MacCounter(reader.ops)
     known = p if system in FROM_TEXT else encode_passages(run, reader.model, p)
     got = RUN[system](run, reader.model, q, known, np.array([len(p)]), config.m)
     steps = len(greedy(run, reader.model, got.memory, config.answer_tokens)[0].ids) + 1

@@ -39,8 +39,8 @@ from glimmer_ref.paper.distillation import distribution, log_p_lm
 from glimmer_ref.paper.t5 import encode
 from glimmer_ref.params import checkpoint
 from glimmer_ref.params.model import draw as draw_weight
-from glimmer_ref.params.model import from_arrays, lay_out, leaves
-from glimmer_ref.ragged import States, Tokens, offsets, places
+from glimmer_ref.params.model import from_arrays, leaves, prepare_params
+from glimmer_ref.ragged import States, Tokens, offsets, token_positions
 from glimmer_ref.training.adafactor import Adafactor
 from glimmer_ref.training.batches import draw, task_shares
 from glimmer_ref.training.dataset import Groups, answer_ids, read_corpus
@@ -72,14 +72,14 @@ fast = bind("numba")
 counts = np.array([config.k])
 
 
-def alone(telling, which, q):
+def alone(backend, which, q):
     """A question with its candidates: ranked, and log p_LM of its answer [k] from each passage alone."""
     rows = memory_of_all.rows(q.candidates[: config.k])
     found = glimmer.rank(
-        telling, which, question_tokens(config, tokenizer, [q.text]), memory_of_all.stream(rows), counts
+        backend, which, question_tokens(config, tokenizer, [q.text]), memory_of_all.stream(rows), counts
     )
     target = Tokens.of([answer_ids(config, tokenizer, q.answers[0])])  # its last token says: the end
-    return found, target, log_p_lm(telling, which, glimmer.SHARED, found, counts, target, "sum")
+    return found, target, log_p_lm(backend, which, glimmer.SHARED, found, counts, target, "sum")
 
 
 def worth_telling(q):
@@ -292,11 +292,11 @@ last = config.num_rerank_layers - 1
 before = encode(ops, config.t5, model.live, lumen.join(ops, model, Q, P, both), stop=last)
 
 
-def layer_and_loss(telling, which, x, start=last):
+def layer_and_loss(backend, which, x, start=last):
     """KL of the two passages, from their states before a layer of live-A on: [1]."""
-    after = encode(telling, config.t5, which.live, x, start=start, stop=last + 1)
+    after = encode(backend, config.t5, which.live, x, start=start, stop=last + 1)
     seen = log_p[two].astype(x.states.dtype)  # data, not on the tape: no gradient flows into the reader (D9)
-    return telling.rank_kl(glimmer.score(telling, which, after), seen, both, 1.0, "reverse")
+    return backend.rank_kl(glimmer.score(backend, which, after), seen, both, 1.0, "reverse")
 
 
 tape = Tape(ops)
@@ -449,7 +449,9 @@ def first_tokens(laid_out):
 def recall(named, states):
     """Percent of the gold passages among the m best, by the score layer in `named`."""
     one_each = np.ones(len(states), np.int64)
-    s = glimmer.score(ops, from_arrays(config, named), States(states, one_each, places(one_each))).reshape(-1, k)
+    s = glimmer.score(ops, from_arrays(config, named), States(states, one_each, token_positions(one_each))).reshape(
+        -1, k
+    )
     best = np.array([glimmer.top_m(row, config.m) for row in s])
     return 100 * (np.take_along_axis(gold, best, axis=1).sum(axis=1) / gold.sum(axis=1).clip(1)).mean()
 
@@ -591,5 +593,5 @@ harder = {
 }
 _, _, found = train(harder, stage, learnt=("score", layer))
 for name, named in (("drawn anew", harder), ("after as many steps", found)):
-    laid_out = lay_out(fast, from_arrays(config, named))
+    laid_out = prepare_params(fast, from_arrays(config, named))
     print(f"{name:19} recall {recall(named, first_tokens(laid_out)):.1f}")

@@ -50,7 +50,7 @@ from glimmer_ref.inference.tracing import trace_ids
 from glimmer_ref.ops import bind
 from glimmer_ref.paper.t5 import relative_buckets
 from glimmer_ref.params import checkpoint
-from glimmer_ref.params.model import lay_out
+from glimmer_ref.params.model import prepare_params
 from glimmer_ref.ragged import bfloat16
 
 plt.style.use("style.mplstyle")
@@ -82,7 +82,7 @@ def answers_of(mistake):
     if mistake is not None:
         of_model = replace(known["glimmer"], config=config)
         which = mistake.change(model) if mistake.change else model
-        reader.config, reader.model = which.config, lay_out(ops, which)
+        reader.config, reader.model = which.config, prepare_params(ops, which)
         reader.ops = faulty_ops.Instead(ops, of_model, which, {}, mistake.wrong or {})
     quietly = {"show": lambda items, *_: items}
     return evaluate(reader, questions, reader.memorize(passages), "glimmer", config.k, config.m, **quietly)[1]
@@ -124,7 +124,7 @@ plt.show()
 #
 # A golden case is a small model with random weights, an input, and every tensor that a right implementation arrives at
 # on the way. A folder with four files: `case.json`, and `inputs`, `weights` and `expected` as safetensors. The
-# expected values come from the package's oracle in float64, which an independent implementation backs.
+# expected values come from the package's reference backend in float64, which an independent implementation backs.
 
 # %%
 golden = open_case("glimmer")
@@ -328,10 +328,10 @@ question_ids = question_tokens(config, tokenizer, [questions[0].text])[0].tolist
 
 def real(dtype, name=None):
     """Every array of a question's path through the bundled model, with a mistake or without."""
-    which, telling = checkpoint.load(bundled(), dtype), ops
+    which, backend = checkpoint.load(bundled(), dtype), ops
     if name is not None:
-        telling = faulty_ops.Instead(ops, replace(one, config=config), which, {}, mistakes[name].wrong)
-    return trace_ids(telling, which, question_ids, passage_ids, None, "glimmer", config.m, None)
+        backend = faulty_ops.Instead(ops, replace(one, config=config), which, {}, mistakes[name].wrong)
+    return trace_ids(backend, which, question_ids, passage_ids, None, "glimmer", config.m, None)
 
 
 truth_there, in_golden = real("float64"), {"right, float32": report} | reports

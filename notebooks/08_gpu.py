@@ -44,11 +44,11 @@ from glimmer_ref.golden import case as cases
 from glimmer_ref.golden.cases import TABLE
 from glimmer_ref.golden.check import check
 from glimmer_ref.golden.generate import run_case
-from glimmer_ref.ops import Spans, bind, numpy_backend
+from glimmer_ref.ops import SequenceLayout, bind, numpy_backend
 from glimmer_ref.ops.cuda.kernels.registry import signature
 from glimmer_ref.ops.cuda.runtime import device as cuda_device
 from glimmer_ref.ops.cuda.runtime.device import SIZES
-from glimmer_ref.ragged import places
+from glimmer_ref.ragged import token_positions
 
 plt.style.use("style.mplstyle")
 rng = np.random.default_rng(0)
@@ -127,7 +127,7 @@ cudasim.WORDS = SimpleNamespace(
 cudasim.Memory, cudasim.Shared = Noted, NotedShared
 namespace = cudasim.Namespace()
 cuda_device.open_gpu = lambda: cudasim.device(namespace)
-ops = bind("cuda")  # the telling for a GPU, of which this process has a simulated one
+ops = bind("cuda")  # the backend for a GPU, of which this process has a simulated one
 gpu = cuda_device.device()
 sizes, real = gpu.sizes["float32"], SIZES["float32"]  # of blocks and tiles, here and on a GPU
 print(dedent(inspect.getsource(gpu.bodies("float32")["naive"].function)))
@@ -379,7 +379,7 @@ for apart, thread, value in rounds:
 held[-1] = held[-2] + held[-2][np.arange(32) ^ aparts[-1]]
 print(f"{row.shape[1]} numbers, 32 threads, shuffles {aparts}")
 print(f"the sum in every thread {held[-1][0]:.4f}, by NumPy {np.sum(row**2):.4f}")
-print(f"largest difference from the oracle's norm {np.abs(out - numpy_backend.rms_norm(row, gain, 1e-6)).max():.0e}")
+print(f"largest difference from the reference's norm {np.abs(out - numpy_backend.rms_norm(row, gain, 1e-6)).max():.0e}")
 
 # %%
 # Picture: six rows of 32 threads, each a cell shaded by the sum that it holds; lines from row to row show the two
@@ -415,7 +415,9 @@ keys = 40
 q, k, v = normal(8, 8), normal(keys, 8), normal(keys, 8)
 of_tiles = (q[:4] @ k.T).reshape(4, -1, 8).max(axis=2)  # of the first thread's four queries
 query = int(np.argmax((np.diff(np.maximum.accumulate(of_tiles, axis=1)) > 0).sum(axis=1)))  # most often a new largest
-spans = Spans(np.array([8]), np.array([keys]), places(np.array([8])), places(np.array([keys])))
+layout = SequenceLayout(
+    np.array([8]), np.array([keys]), token_positions(np.array([8])), token_positions(np.array([keys]))
+)
 kept, running = {}, []
 plain_local, plain_wait = cudasim.Namespace.local, cudasim.Namespace.syncthreads
 
@@ -435,9 +437,9 @@ def wait(self):
 
 
 cudasim.Namespace.local, cudasim.Namespace.syncthreads = SimpleNamespace(array=local_array), wait
-out = ops.get(ops.attention(ops.put(q), ops.put(k), ops.put(v), None, spans, 1, False))
+out = ops.get(ops.attention(ops.put(q), ops.put(k), ops.put(v), None, layout, 1, False))
 cudasim.Namespace.local, cudasim.Namespace.syncthreads = plain_local, plain_wait
-right = numpy_backend.attention(q, k, v, None, spans, 1, False)
+right = numpy_backend.attention(q, k, v, None, layout, 1, False)
 scores = q[query] @ k.T
 after = running[2::3]  # three barriers a tile; at the last of them its keys are in
 print(f"{'after tile':11}{'largest':>9}{'sum':>9}{'scaled by':>11}")
@@ -445,7 +447,7 @@ for i, (largest, weight) in enumerate(after):
     before = after[i - 1][0] if i else -np.inf
     print(f"{i + 1:10} {largest:9.4f}{weight:9.4f}{np.exp(before - largest):11.4f}")
 print(f"all at once{scores.max():9.4f}{np.exp(scores - scores.max()).sum():9.4f}")
-print(f"largest difference of the result from the oracle {np.abs(out - right).max():.0e}")
+print(f"largest difference of the result from the reference backend {np.abs(out - right).max():.0e}")
 assert np.isclose(after[-1], (scores.max(), np.exp(scores - scores.max()).sum())).all()
 
 # %%
@@ -475,7 +477,7 @@ plt.show()
 #
 # ## Is it the same model?
 #
-# The model is written once, in operations; this is their third telling. A golden case
+# The model is written once, in operations; this is their third backend. A golden case
 # ([`07_check_your_own`](07_check_your_own.ipynb)) says whether it is GLIMMER: here all of it, in the simulator.
 
 # %%
@@ -576,7 +578,7 @@ Markdown(
 
 # %% [markdown]
 # Where there is an NVIDIA GPU, `pip install '.[cuda12]'` (or `cuda13`) and `--ops cuda` run these very kernels on it,
-# and `python -m glimmer_ref.ops.selftest cuda` holds each operation against the oracle at real sizes.
+# and `python -m glimmer_ref.ops.selftest cuda` holds each operation against the reference backend at real sizes.
 #
 # ## Exercises
 #

@@ -8,7 +8,7 @@ import numpy as np
 
 from glimmer_ref.bench.work import shape
 from glimmer_ref.config import GlimmerConfig
-from glimmer_ref.errors import Refused
+from glimmer_ref.errors import InputError
 from glimmer_ref.ragged import Ints, Tokens
 
 FIELDS = {"b": 16, "k": 8, "m": 4, "n_q": 10, "n_p": 20, "n_t": 3}
@@ -34,12 +34,12 @@ def parse(work: str) -> dict[str, int]:
     """The numbers of a work such as "step,b=16,k=8".
 
     Raises:
-        Refused: another work, or an unknown field.
+        InputError: another work, or an unknown field.
     """
     kind, *words = work.split(",")
     given = dict(word.split("=") for word in words)
     if kind != "step" or set(given) - set(FIELDS):
-        raise Refused(work, f"step, with some of {', '.join(FIELDS)}", work)
+        raise InputError(work, f"step, with some of {', '.join(FIELDS)}", work)
     return {**FIELDS, **{name: int(x) for name, x in given.items()}}
 
 

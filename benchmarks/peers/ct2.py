@@ -16,7 +16,7 @@ import numpy as np
 from glimmer_ref.bench.measure import Job, Told, Watch
 from glimmer_ref.bench.ours import CHECKED
 from glimmer_ref.bench.work import parse, tokens
-from glimmer_ref.errors import Refused
+from glimmer_ref.errors import InputError
 
 from . import inputs
 
@@ -99,14 +99,14 @@ class CT2:
         )
         written = [result.hypotheses[0] for result in got]
         if any(len(row) != steps for row in written):
-            raise Refused("CTranslate2", f"{steps} tokens", f"{[len(row) for row in written]}")
+            raise InputError("CTranslate2", f"{steps} tokens", f"{[len(row) for row in written]}")
         return written, begun[0]
 
     def job(self, work: str) -> Job:
         """The encoder, or decoding."""
         task = parse(work)
         if task.kind not in ("encoder", "decode"):
-            raise Refused(work, "encoder or decode of CTranslate2, which cannot fuse pairs", task.kind)
+            raise InputError(work, "encoder or decode of CTranslate2, which cannot fuse pairs", task.kind)
         ids = inputs.pairs(task, self.end)
         rows = tokens(self.end, task.b, task.read, 4)
         words = [[_word(i) for i in rows[row]] for row in range(task.b)]

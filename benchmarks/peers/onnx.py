@@ -13,7 +13,7 @@ import onnxruntime
 from glimmer_ref.bench.measure import Job
 from glimmer_ref.bench.ours import CHECKED
 from glimmer_ref.bench.work import parse
-from glimmer_ref.errors import Refused
+from glimmer_ref.errors import InputError
 
 from . import inputs
 
@@ -84,7 +84,7 @@ class Onnx:
         """The encoder."""
         task = parse(work)
         if task.kind != "encoder":
-            raise Refused(work, "encoder of ONNX Runtime, the part that is exported", task.kind)
+            raise InputError(work, "encoder of ONNX Runtime, the part that is exported", task.kind)
         ids = inputs.pairs(task, self.end)
 
         def run() -> None:

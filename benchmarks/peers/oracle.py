@@ -1,4 +1,4 @@
-"""This package's oracle: plain NumPy, as one reads it."""
+"""This package's reference backend: plain NumPy, as one reads it."""
 
 from __future__ import annotations
 

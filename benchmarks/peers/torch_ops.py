@@ -1,6 +1,6 @@
 """The operations in eager PyTorch: the same model, from the same code, as PyTorch's own libraries compute it.
 
-A telling of the contract for `benchmarks/cuda.py` alone: cuBLAS and scaled_dot_product_attention are what our kernels
+A backend of the interface for `benchmarks/cuda.py` alone: cuBLAS and scaled_dot_product_attention are what our kernels
 are held against. Sequences of one length go into attention as a batch, others one by one. Float32 products are made
 in float32, without TF32.
 """
@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from glimmer_ref.ops import Spans
+from glimmer_ref.ops import SequenceLayout
 from glimmer_ref.ops.interface import Factors
 from glimmer_ref.ragged import Array, Ints, offsets
 
@@ -45,7 +45,7 @@ def embed(table: Array, ids: Ints) -> Array:
     return torch.nn.functional.embedding(_index(ids), table)
 
 
-def unembed(table: Array, x: Array) -> Array:
+def lm_head_logits(table: Array, x: Array) -> Array:
     return x @ table.T
 
 
@@ -96,20 +96,20 @@ def attention(
     k: Array,
     v: Array,
     bias: Array | None,
-    spans: Spans,
+    layout: SequenceLayout,
     heads: int,
     causal: bool,
     keep: Factors | None = None,
     precision: str | None = None,
 ) -> Array:
     assert keep is None, "for what does not learn"
-    n, m = spans.query_lengths, spans.key_lengths
+    n, m = layout.query_lengths, layout.key_lengths
     alike = len(set(n.tolist())) == len(set(m.tolist())) == 1
-    b = len(n) if alike and _repeated(spans.query_positions, len(n)) and _repeated(spans.key_positions, len(n)) else 1
+    b = len(n) if alike and _repeated(layout.query_positions, len(n)) and _repeated(layout.key_positions, len(n)) else 1
     outs, i0, j0 = [], 0, 0
     for i, j in [(int(n[0]), int(m[0]))] if b == len(n) else zip(n.tolist(), m.tolist(), strict=True):
         rows, columns = slice(i0, i0 + b * i), slice(j0, j0 + b * j)
-        mask = _mask(bias, spans.query_positions[i0 : i0 + i], spans.key_positions[j0 : j0 + j], causal)
+        mask = _mask(bias, layout.query_positions[i0 : i0 + i], layout.key_positions[j0 : j0 + j], causal)
         qs, ks, vs = (
             x[at].reshape(b, -1, heads, x.shape[1] // heads).transpose(1, 2)
             for x, at in ((q, rows), (k, columns), (v, columns))
@@ -126,7 +126,13 @@ def _repeated(positions: Ints, b: int) -> bool:
 
 
 def attention_probs(
-    q: Array, k: Array, bias: Array | None, spans: Spans, heads: int, causal: bool, precision: str | None = None
+    q: Array,
+    k: Array,
+    bias: Array | None,
+    layout: SequenceLayout,
+    heads: int,
+    causal: bool,
+    precision: str | None = None,
 ) -> list[Array]:
     raise NotImplementedError("for traces, which this does not make")
 

@@ -13,7 +13,7 @@ from transformers.cache_utils import DynamicCache, EncoderDecoderCache
 from glimmer_ref.bench.measure import Job, Told, Watch
 from glimmer_ref.bench.ours import CHECKED
 from glimmer_ref.bench.work import parse
-from glimmer_ref.errors import Refused
+from glimmer_ref.errors import InputError
 
 from . import inputs
 
@@ -60,7 +60,7 @@ class Torch:
         """The encoder, decoding, or both as FiD does: pairs as a batch, their states end to end, one decoder."""
         task = parse(work)
         if task.kind not in ("encoder", "decode", "fid"):
-            raise Refused(work, "encoder, decode or fid of transformers", task.kind)
+            raise InputError(work, "encoder, decode or fid of transformers", task.kind)
         ids, memory = inputs.pairs(task, self.end), torch.empty(0)
         if task.kind == "decode":
             memory = torch.from_numpy(inputs.memory(task, self.model.config.d_model)).to(self.dtype)

@@ -13,7 +13,7 @@ from glimmer_ref.ops import bind
 from glimmer_ref.paper.distillation import Distillation, Loss
 from glimmer_ref.paper.lumen import encode_passages
 from glimmer_ref.paper.systems import loss
-from glimmer_ref.params.model import lay_out, leaves, random
+from glimmer_ref.params.model import leaves, prepare_params, random
 
 from .batch import Batch, batch, config
 
@@ -30,7 +30,7 @@ class Training:
 
     def step(self, b: Batch) -> tuple[Loss, dict[str, np.ndarray]]:
         """L_LM + L_pdist of a batch, and its gradients."""
-        tape, model = Tape(self.ops), lay_out(self.ops, self.model)
+        tape, model = Tape(self.ops), prepare_params(self.ops, self.model)
         passages = encode_passages(tape, model, b.passages)
         got = loss(tape, model, "glimmer", b.question, passages, b.counts, b.target, b.m, Distillation())
         return got, tape.gradients(got.seeds, leaves(model))

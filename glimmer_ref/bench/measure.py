@@ -45,7 +45,7 @@ Job = Callable[[], Told | None]  # what to time
 class Stages(Ops):
     """The operations themselves, noting when each component of the model begins.
 
-    A `Listener` would hear every operation and so keep composites from running as a whole; this hears
+    A `Instrument` would hear every operation and so keep composites from running as a whole; this hears
     only the first word of a place and hands back what it wraps.
     """
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from ..ops import PRECISIONS, TELLINGS, Ops, bind
+from ..ops import BACKENDS, PRECISIONS, Ops, bind
 from ..paper.fid import encode_pairs, greedy
-from ..params.model import lay_out
+from ..params.model import prepare_params
 from ..ragged import States
 from .measure import Job, Stages, Told
 from .process import serve
@@ -25,20 +25,20 @@ class Ours:
     Args:
         size: of T5.1.1.
         precision: of matrix products.
-        telling: "numba", or "numpy", the oracle.
+        backend: "numba", or "numpy", the reference backend.
         threads: for the ceilings only; the rest is the environment's word.
     """
 
-    def __init__(self, size: str, precision: str = "float32", telling: str = "numba", threads: int = 1) -> None:
-        self.telling, self.precision, self.threads = telling, precision, threads
-        self.ops = bind(telling)
-        self.model = lay_out(self.ops, weights(shape(size)), precision)
+    def __init__(self, size: str, precision: str = "float32", backend: str = "numba", threads: int = 1) -> None:
+        self.backend, self.precision, self.threads = backend, precision, threads
+        self.ops = bind(backend)
+        self.model = prepare_params(self.ops, weights(shape(size)), precision)
 
     def about(self) -> dict[str, Any]:
         """Versions, and bytes of the weights as they were drawn."""
         import numba
 
-        return {"numpy": np.__version__, "numba": numba.__version__, "ops": self.telling, "precision": self.precision}
+        return {"numpy": np.__version__, "numba": numba.__version__, "ops": self.backend, "precision": self.precision}
 
     def job(self, work: str) -> Job:
         """The work, or "ceilings"."""
@@ -64,7 +64,7 @@ class Ours:
 
 
 def checked(ops: Ops, model: Any) -> dict[str, np.ndarray]:
-    """What all contestants must agree on, by any telling: encoder [2n d], ids that follow both pairs, and the first."""
+    """What all contestants must agree on, by any backend: encoder [2n d], ids that follow both pairs, and the first."""
     q, p, _ = question_and_passages(CHECKED, model.config.t5)
     pairs = encode_pairs(ops, model, q, p, np.array([CHECKED.k]))
     n = int(pairs.lengths[0])
@@ -82,7 +82,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--size", choices=SHAPES, default="base")
     parser.add_argument("--precision", choices=PRECISIONS, default="float32")
-    parser.add_argument("--ops", choices=TELLINGS, default="numba")
+    parser.add_argument("--ops", choices=BACKENDS, default="numba")
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
     serve(lambda: Ours(args.size, args.precision, args.ops, args.threads))

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from contextlib import nullcontext, suppress
 from typing import Any, Protocol
 
-from ..errors import Refused
+from ..errors import InputError
 from .measure import Job, enough, measure
 
 THREADS = (
@@ -30,7 +30,7 @@ class Contestant(Protocol):
         """Versions and choices that its figures depend on."""
 
     def job(self, work: str) -> Job:
-        """The work, prepared; Refused if it does not do such work."""
+        """The work, prepared; InputError if it does not do such work."""
 
     def check(self, path: str) -> list[str]:
         """Compute what all must agree on, write it to a file, say what it holds."""
@@ -58,7 +58,7 @@ class Worker:
         """One request and its answer.
 
         Raises:
-            Refused: the worker refused, or ended.
+            InputError: the worker refused, or ended.
         """
         assert self.process.stdin is not None
         assert self.process.stdout is not None
@@ -70,7 +70,7 @@ class Worker:
         except OSError:  # it has ended; on Windows this is no BrokenPipeError
             pass
         if not line:
-            raise Refused(
+            raise InputError(
                 "worker", "an answer", f"its end, exit code {self.process.wait()}", "see its last lines above"
             )
         answer: dict[str, Any] = json.loads(line)
@@ -91,7 +91,7 @@ class Worker:
             pass
 
 
-class _Told(Refused):
+class _Told(InputError):
     """A refusal that another process has put into words."""
 
     def __init__(self, line: str) -> None:
@@ -132,7 +132,7 @@ def _open(make: Callable[[], Contestant]) -> Contestant | str:
     """The contestant, or in one line why there is none."""
     try:
         return make()
-    except (Refused, ImportError) as error:
+    except (InputError, ImportError) as error:
         return f"{type(error).__name__}: {error}"
     except MemoryError:
         return "memory: not enough for these weights"
@@ -149,7 +149,7 @@ def serve(make: Callable[[], Contestant]) -> None:
                 answer = {"refused": contestant}
             else:
                 answer = _answer(contestant, jobs, json.loads(line))
-        except Refused as error:
+        except InputError as error:
             answer = {"refused": str(error)}
         except MemoryError:
             answer = {"refused": "memory: not enough for this work"}

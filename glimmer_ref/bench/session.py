@@ -85,7 +85,7 @@ def run(session: Session) -> dict[str, Any]:
     """Measure, with a progress line on a terminal.
 
     Raises:
-        Refused: an unknown work, or a worker that ended.
+        InputError: an unknown work, or a worker that ended.
     """
     for work in session.works:
         macs(parse(work), shape(session.size))  # refused before minutes have gone by

@@ -11,14 +11,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..config import SIZES, GlimmerConfig, T5Config
-from ..errors import Refused
-from ..instruments import Count
-from ..ops import Ops, Spans, shape_backend
+from ..errors import InputError
+from ..instruments import MacCounter
+from ..ops import Ops, SequenceLayout, shape_backend
 from ..paper.fid import encode_pairs, greedy
 from ..paper.lumen import encode_passages
 from ..paper.systems import FROM_TEXT, SYSTEMS
 from ..params.model import Model, Stack, assemble, random
-from ..ragged import Array, States, Tokens, places, zeros
+from ..ragged import Array, States, Tokens, token_positions, zeros
 
 TINY = T5Config(320, 64, 16, 96, 12, 2, 4)  # for tests of the benchmarks themselves
 MINI = T5Config(2010, 96, 32, 192, 6, 2, 3)  # as the bundled model
@@ -83,10 +83,10 @@ def shape(size: str) -> GlimmerConfig:
     Its end of sequence is the last row of the vocabulary, which `weights` never lets win.
 
     Raises:
-        Refused: no such size.
+        InputError: no such size.
     """
     if size not in SHAPES:
-        raise Refused("size", f"one of {', '.join(SHAPES)}", repr(size))
+        raise InputError("size", f"one of {', '.join(SHAPES)}", repr(size))
     t5 = SHAPES[size]
     live = max(1, round(t5.num_layers / 3))
     never_ends = replace(t5, eos_token_id=t5.vocab_size - 1, scale_decoder_outputs=False)
@@ -106,7 +106,7 @@ def cut(model: Model, work: Work) -> Model:
     """The same encoder cut at the work's alpha and beta: no weight is copied.
 
     Raises:
-        Refused: a proportion that gives no whole layers.
+        InputError: a proportion that gives no whole layers.
     """
     if work.alpha is None and work.beta is None:
         return model
@@ -153,7 +153,7 @@ def _memory(work: Work, ops: Ops, model: Model) -> Runs:
 def _decode(work: Work, ops: Ops, model: Model) -> Runs:
     lengths = np.full(work.b, work.read, np.int64)
     states = _states(ops, int(lengths.sum()), model.config.t5.d_model)
-    memory = States(states, lengths, places(lengths))
+    memory = States(states, lengths, token_positions(lengths))
     return Runs(lambda ops: greedy(ops, model, memory, 1 + work.steps), lambda ops: greedy(ops, model, memory, 1))
 
 
@@ -161,7 +161,7 @@ def _system(work: Work, ops: Ops, model: Model) -> Runs:
     q, p, counts = question_and_passages(work, model.config.t5)
     known: Tokens | States = p
     if work.kind not in FROM_TEXT:
-        known = States(_states(ops, len(p.ids), model.config.t5.d_model), p.lengths, places(p.lengths))
+        known = States(_states(ops, len(p.ids), model.config.t5.d_model), p.lengths, token_positions(p.lengths))
 
     def run(ops: Ops) -> Any:
         read = SYSTEMS[work.kind](ops, model, q, known, counts, work.m)
@@ -173,11 +173,11 @@ def _system(work: Work, ops: Ops, model: Model) -> Runs:
 def _attention(work: Work, ops: Ops, model: Model) -> Runs:
     t5, n = model.config.t5, work.n_q + work.n_p
     lengths = np.full(work.pairs, n, np.int64)
-    at = places(lengths)
+    at = token_positions(lengths)
     w, x = model.memory.layers[0].attention, _states(ops, len(at), t5.d_model)
     q, k, v = (ops.linear(x, weight) for weight in (w.q, w.k, w.v))  # they lie in memory as they do in a layer
-    bias, spans = _states(ops, 2 * n - 1, t5.num_heads), Spans(lengths, lengths, at, at)
-    return Runs(lambda ops: ops.attention(q, k, v, bias, spans, t5.num_heads, False))
+    bias, layout = _states(ops, 2 * n - 1, t5.num_heads), SequenceLayout(lengths, lengths, at, at)
+    return Runs(lambda ops: ops.attention(q, k, v, bias, layout, t5.num_heads, False))
 
 
 def _linear(work: Work, ops: Ops, model: Model) -> Runs:
@@ -216,21 +216,21 @@ def parse(text: str) -> Work:
     """A preset's name, a kind, or either with fields: "glimmer-25-5", "glimmer,k=50,beta=1/2".
 
     Raises:
-        Refused: no such work or field, or a value out of its range.
+        InputError: no such work or field, or a value out of its range.
     """
     name, *settings = text.split(",")
     work = PRESETS.get(name) or (Work(name) if name in KINDS else None)
     if work is None:
-        raise Refused("work", f"one of {', '.join(dict.fromkeys([*PRESETS, *KINDS]))}", repr(name))
+        raise InputError("work", f"one of {', '.join(dict.fromkeys([*PRESETS, *KINDS]))}", repr(name))
     known = {f.name for f in fields(Work)} - {"kind"}
     for setting in settings:
         field, _, value = setting.partition("=")
         if field not in known:
-            raise Refused(f"work {name}", f"only {', '.join(sorted(known))}", repr(field))
+            raise InputError(f"work {name}", f"only {', '.join(sorted(known))}", repr(field))
         values: dict[str, Any] = {field: _value(field, value)}
         work = replace(work, **values)
     if work.kind == "glimmer" and work.m > work.k:
-        raise Refused(f"work {text}", "m at most k", f"k={work.k}, m={work.m}", "lower m")
+        raise InputError(f"work {text}", "m at most k", f"k={work.k}, m={work.m}", "lower m")
     return work
 
 
@@ -241,7 +241,7 @@ def _value(field: str, text: str) -> int | Fraction:
         value = -1
     least = 0 if field in ("alpha", "beta", "steps") else 1
     if value < least:
-        raise Refused(f"work: {field}", f"a number of at least {least}", repr(text))
+        raise InputError(f"work: {field}", f"a number of at least {least}", repr(text))
     return value
 
 
@@ -272,7 +272,7 @@ def macs(work: Work, config: GlimmerConfig) -> dict[str, int]:
     """
     ops = Ops(shape_backend)
     runs = prepare(work, ops, assemble(config, tied=False, leaf=lambda _, shape: zeros(*shape)))
-    whole, part = Count(ops), Count(ops)
+    whole, part = MacCounter(ops), MacCounter(ops)
     runs.run(whole)
     if runs.less is not None:
         runs.less(part)

@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import NoReturn
 
 from .. import __version__, terminal
-from ..errors import Refused, shown
+from ..errors import InputError, shown
 
 COMMANDS = (
     "ask", "evaluate", "chunks", "index", "retrieve", "memory", "convert", "trace", "flops", "golden", "bench", "world",
@@ -42,7 +42,7 @@ def _refuse_empty(args: argparse.Namespace) -> None:
     """No option means anything where it is empty; a shell's variable that is not set makes one so."""
     for name, value in vars(args).items():
         if value == "" or (isinstance(value, list) and "" in value):
-            raise Refused(name.replace("_", "-"), "a value", "an empty one", "is a shell variable not set?")
+            raise InputError(name.replace("_", "-"), "a value", "an empty one", "is a shell variable not set?")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -54,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         args = parser(words[0] if words else None).parse_args(words)
         _refuse_empty(args)
         return int(args.run(args) or 0)
-    except Refused as error:
+    except InputError as error:
         message = str(error)
     except BrokenPipeError:  # whoever read our output has seen enough
         terminal.lead_nowhere()

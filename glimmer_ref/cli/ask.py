@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from ..errors import Refused, shown
+from ..errors import InputError, shown
 from ..terminal import note, say, say_json
 from . import examples, options
 
@@ -28,7 +28,7 @@ def run(args: argparse.Namespace) -> None:
     """Answer, and show as much of the reasons as was asked for."""
     if (args.question is None) == (args.examples is None):
         got = "neither" if args.question is None else "both"
-        raise Refused("ask", "a QUESTION, or --examples", got, "--examples shows questions to begin with")
+        raise InputError("ask", "a QUESTION, or --examples", got, "--examples shows questions to begin with")
     if args.examples is not None:
         examples.run(args)
         return

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from ..errors import Refused
+from ..errors import InputError
 from ..terminal import say, say_json
 from .columns import grid
 
@@ -34,7 +34,7 @@ def add(commands: Any) -> None:
 def _numbers(text: str) -> list[int]:
     words = text.split(",")
     if not all(word.isdecimal() and 0 < int(word) <= 1024 for word in words):
-        raise Refused("--threads", "whole numbers of at least 1, like 1,2", repr(text))
+        raise InputError("--threads", "whole numbers of at least 1, like 1,2", repr(text))
     return [int(word) for word in dict.fromkeys(words)]
 
 
@@ -55,7 +55,7 @@ def run(args: argparse.Namespace) -> None:
     if args.list:
         return print_list(args.size)
     if args.runs < 1:
-        raise Refused("--runs", "at least 1", str(args.runs))
+        raise InputError("--runs", "at least 1", str(args.runs))
     session = Session(args.size, _works(args.work), _numbers(args.threads), args.precision, args.runs)
     document = measure(session)
     if args.json:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ..errors import Refused
+from ..errors import InputError
 from ..progress import progress
 from ..terminal import note, say, say_json
 from . import options
@@ -50,7 +50,7 @@ def run(args: argparse.Namespace) -> None:
     from ..memory.store import Memory
 
     if (args.kilt or args.sweep) and not args.out:
-        raise Refused("--kilt" if args.kilt else "--sweep", "--out DIR, where it is kept", "none")
+        raise InputError("--kilt" if args.kilt else "--sweep", "--out DIR, where it is kept", "none")
     files = _read([*args.questions, *args.task])
     reader = options.load_reader(args)
     source = options.open_source(args, reader)
@@ -94,11 +94,11 @@ def _read(paths: list[str]) -> dict[str, list[Any]]:
     from ..data.kilt_corpus import task_name
 
     if not paths:
-        raise Refused("evaluate", "a file of questions", "none", "as QUESTIONS.jsonl, or --task TASK.jsonl")
+        raise InputError("evaluate", "a file of questions", "none", "as QUESTIONS.jsonl, or --task TASK.jsonl")
     files = {path: list(read_questions(path, task_name(path))) for path in paths}
     for path, some in files.items():
         if not some:
-            raise Refused(path, "at least one question", "none")
+            raise InputError(path, "at least one question", "none")
     return files
 
 
@@ -116,8 +116,8 @@ def _retrieved(
         result[path] = [replace(q, candidates=tuple(ids)) for q, (ids, _) in zip(some, found, strict=True)]
         try:
             check(result[path], source, k)
-        except Refused as error:
-            raise Refused("--index", "an index of the passages that the memory is of", str(error)) from None
+        except InputError as error:
+            raise InputError("--index", "an index of the passages that the memory is of", str(error)) from None
     return result, digest_of(read_facts(args.index))
 
 

@@ -9,7 +9,7 @@ import subprocess
 from typing import TYPE_CHECKING
 
 from ..disk.lock import WINDOWS
-from ..errors import Refused
+from ..errors import InputError
 from ..terminal import say, say_json
 from . import options
 
@@ -79,24 +79,24 @@ def choose(args: argparse.Namespace) -> list[Question]:
     """Some questions of each task of the model's own, always the same ones for a seed.
 
     Raises:
-        Refused: no questions beside the weights, or a number below 1, or a seed below 0.
+        InputError: no questions beside the weights, or a number below 1, or a seed below 0.
     """
     from ..data.inputs import read_questions
     from ..world.rng import Draw
 
     if args.examples < 1:
-        raise Refused("--examples", "at least 1 of each task", str(args.examples))
+        raise InputError("--examples", "at least 1 of each task", str(args.examples))
     if args.seed < 0:
-        raise Refused("--seed", "0 or more", str(args.seed))
+        raise InputError("--seed", "0 or more", str(args.seed))
     path = options.weights_folder(args) / QUESTIONS
     if not path.exists():
-        raise Refused(
+        raise InputError(
             str(path), "questions that came with the model", "no such file", "put some there, or leave out --weights"
         )
     tasks: dict[str, list[Question]] = {}
     for question in read_questions(path):
         tasks.setdefault(question.task, []).append(question)
     if not tasks:
-        raise Refused(str(path), "at least one question", "none")
+        raise InputError(str(path), "at least one question", "none")
     draw = Draw(args.seed)
     return [question for some in tasks.values() for question in draw.some(some, args.examples)]

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from fractions import Fraction
 from typing import Any
 
-from ..errors import Refused, brief
+from ..errors import InputError, brief
 from ..terminal import say_json
 from . import options
 
@@ -100,7 +100,7 @@ def run(args: argparse.Namespace) -> None:
 
     for name in USES[None]:
         if getattr(args, name, None) is not None and name not in USES[args.action]:
-            raise Refused(f"--{name.replace('_', '-')}", f"not with flops {args.action}", "one", "leave it out")
+            raise InputError(f"--{name.replace('_', '-')}", f"not with flops {args.action}", "one", "leave it out")
     document = (ACTIONS[args.action][0] if args.action else count)(args)
     if args.json:
         say_json(plain_document(document))
@@ -119,7 +119,7 @@ def _named(args: argparse.Namespace) -> tuple[str, Any]:
     from ..costs import parse
 
     if args.size is not None and args.config is not None:
-        raise Refused("--size", "either --size or --config", "both")
+        raise InputError("--size", "either --size or --config", "both")
     s = parse.of_folder(args.config) if args.config is not None else parse.of_size(args.size or "xxl")
     given = {name: getattr(args, name) for name in ("alpha", "beta", *COUNTS) if getattr(args, name) is not None}
     name = args.config if args.config is not None else f"T5.1.1-{args.size or 'xxl'}"
@@ -140,7 +140,7 @@ def _mode(args: argparse.Namespace) -> str:
 
     mode = args.mode or "full"
     if mode not in MODES:
-        raise Refused("--mode", f"one of {', '.join(MODES)}", repr(mode))
+        raise InputError("--mode", f"one of {', '.join(MODES)}", repr(mode))
     return mode
 
 
@@ -150,7 +150,7 @@ def _systems(args: argparse.Namespace) -> list[str]:
     names = list(SYSTEMS) if args.system in (None, "all") else [n.strip() for n in args.system.split(",")]
     unknown = [name for name in names if name not in SYSTEMS]
     if unknown:
-        raise Refused("--system", f"all, or some of {', '.join(SYSTEMS)}", repr(", ".join(unknown)))
+        raise InputError("--system", f"all, or some of {', '.join(SYSTEMS)}", repr(", ".join(unknown)))
     return list(dict.fromkeys(names))
 
 
@@ -159,7 +159,7 @@ def _positive(name: str, text: str) -> Fraction:
 
     number = fraction(text)
     if number is None or number <= 0:
-        raise Refused(name, "a number above 0", brief(text, 40))
+        raise InputError(name, "a number above 0", brief(text, 40))
     return number
 
 
@@ -184,10 +184,10 @@ def sweep(args: argparse.Namespace) -> dict[str, Any]:
 
     mode = _mode(args)
     if args.over is None:
-        raise Refused("sweep", "an axis, like --over k=5:100:5", "none")
+        raise InputError("sweep", "an axis, like --over k=5:100:5", "none")
     axis, values = parse_axis(args.over)
     if getattr(args, axis) is not None or (axis == "size" and args.config is not None):
-        raise Refused(
+        raise InputError(
             f"--over {axis}", f"no other --{axis.replace('_', '-')} or --config beside it", "one", "leave it out"
         )
     model, s = _named(args)
@@ -204,7 +204,7 @@ def break_even(args: argparse.Namespace) -> dict[str, Any]:
     for word in (args.against or f"fid:5,lumen:10,fid:{s.k},lumen:{s.k}").split(","):
         system, _, k = word.strip().partition(":")
         if system not in ("fid", "lumen"):
-            raise Refused("--against", "fid:K or lumen:K, separated by commas", repr(word))
+            raise InputError("--against", "fid:K or lumen:K, separated by commas", repr(word))
         opponents.append((system, _count(f"--against {system}:K", k)))
     return break_even_document(model, s, list(dict.fromkeys(opponents)), mode)
 
@@ -234,11 +234,11 @@ def latency(args: argparse.Namespace) -> dict[str, Any]:
     batches = sorted({_count("--batch", word) for word in args.batch.split(",")})
     price = None if args.price_per_hour is None else float(_positive("--price-per-hour", args.price_per_hour))
     if args.dtype is not None and args.dtype not in WIDTHS:
-        raise Refused("--dtype", f"one of {', '.join(WIDTHS)}", repr(args.dtype))
+        raise InputError("--dtype", f"one of {', '.join(WIDTHS)}", repr(args.dtype))
     hardware = _hardware(args)
     dtype = args.dtype or next(iter(hardware.flops))
     if dtype not in hardware.flops:
-        raise Refused("--dtype", f"one of {', '.join(hardware.flops)} for {hardware.name}", repr(dtype))
+        raise InputError("--dtype", f"one of {', '.join(hardware.flops)} for {hardware.name}", repr(dtype))
     return latency_document(model, s, systems, hardware, dtype, batches, price)
 
 
@@ -247,10 +247,10 @@ def _hardware(args: argparse.Namespace) -> Any:
     from ..costs.roofline import Hardware, accelerator
 
     if (args.peak_tflops is None) != (args.bandwidth is None):
-        raise Refused("hardware", "both --peak-tflops and --bandwidth", "only one of them")
+        raise InputError("hardware", "both --peak-tflops and --bandwidth", "only one of them")
     if args.peak_tflops is not None:
         if args.hardware is not None:
-            raise Refused("hardware", "either --hardware or its peaks", "both")
+            raise InputError("hardware", "either --hardware or its peaks", "both")
         peak = int(_positive("--peak-tflops", args.peak_tflops) * 10**12)
         bandwidth = int(_positive("--bandwidth", args.bandwidth) * 10**9)
         return Hardware("as stated", {args.dtype or "bfloat16": peak}, bandwidth, 0)
@@ -279,13 +279,13 @@ def published(args: argparse.Namespace) -> dict[str, Any]:
     from ..costs.published.values import EXHIBITS
 
     if args.figure is not None and args.table is not None:
-        raise Refused("--figure", "either --figure or --table", "both")
+        raise InputError("--figure", "either --figure or --table", "both")
     if args.figure is None and args.table is None:
         return front_document()
     kind, number = ("Figure", args.figure) if args.table is None else ("Table", args.table)
     if f"{kind} {number}" not in EXHIBITS:
         known = [name.split()[1] for name in EXHIBITS if name.startswith(kind)]
-        raise Refused(f"--{kind.lower()}", f"one of {', '.join(known)}", repr(number))
+        raise InputError(f"--{kind.lower()}", f"one of {', '.join(known)}", repr(number))
     return exhibit_document(f"{kind} {number}")
 
 

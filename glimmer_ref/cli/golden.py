@@ -9,7 +9,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 from ..disk.write import written
-from ..errors import Refused
+from ..errors import InputError
 from ..golden import check
 from ..golden.adapters import check_command
 from ..golden.show import lines
@@ -66,7 +66,7 @@ def refused() -> Iterator[None]:
     try:
         yield
     except check.Unusable as error:
-        raise Refused(*map(str, error.args)) from None
+        raise InputError(*map(str, error.args)) from None
 
 
 def run_check(args: argparse.Namespace) -> int:

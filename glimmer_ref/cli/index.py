@@ -6,8 +6,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from ..errors import Refused
-from ..ops import TELLINGS
+from ..errors import InputError
+from ..ops import BACKENDS
 from ..terminal import say, say_json
 from . import options
 from .columns import print_facts
@@ -27,7 +27,7 @@ def add(commands: Any) -> None:
     how.add_argument("--bm25", action="store_true", help="by words, with the bm25s library")
     options.add_hub(build)
     build.add_argument("--store", choices=("float32", "float16"), default="float32", help="embeddings are stored as")
-    build.add_argument("--ops", choices=TELLINGS, default="numba", help=options.TOLD)
+    build.add_argument("--ops", choices=BACKENDS, default="numba", help=options.TOLD)
     build.add_argument("--json", action="store_true")
     build.set_defaults(run=run_build)
     info = actions.add_parser("info", help="what an index holds")
@@ -43,7 +43,7 @@ def run_build(args: argparse.Namespace) -> None:
 
     if args.bm25:
         if args.store != "float32":
-            raise Refused("--store", "none for an index of words", args.store, "leave it out")
+            raise InputError("--store", "none for an index of words", args.store, "leave it out")
         bm25_index.build(args.passages, args.folder)
     else:
         dense.build(args.passages, args.folder, options.load_gtr(args), args.store)

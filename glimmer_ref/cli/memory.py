@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..config import SIZES
-from ..errors import Refused
+from ..errors import InputError
 from ..progress import progress
 from ..terminal import note, say, say_json
 from . import options
@@ -65,7 +65,7 @@ def run_build(args: argparse.Namespace) -> int:
     from ..memory.build import build
 
     if args.workers is not None and args.workers < 1:
-        raise Refused("--workers", "at least 1", str(args.workers))
+        raise InputError("--workers", "at least 1", str(args.workers))
     reader = options.load_reader(args)
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # asked to end, it ends its workers first
     try:
@@ -114,16 +114,16 @@ def _cluster(address: str) -> Iterator[Any]:
     """A client of a dask cluster.
 
     Raises:
-        Refused: no distributed, or nobody at that address.
+        InputError: no distributed, or nobody at that address.
     """
     if find_spec("distributed") is None:
-        raise Refused("--scheduler", "the package distributed", "none", "pip install 'glimmer_ref[distributed]'")
+        raise InputError("--scheduler", "the package distributed", "none", "pip install 'glimmer_ref[distributed]'")
     from distributed import Client
 
     try:
         client = Client(address, timeout="10s")
     except (OSError, ValueError) as error:
-        raise Refused("--scheduler", "the address of a dask scheduler", str(error).split("\n")[0][:80]) from None
+        raise InputError("--scheduler", "the address of a dask scheduler", str(error).split("\n")[0][:80]) from None
     with client:
         yield client
 
@@ -133,15 +133,15 @@ def run_plan(args: argparse.Namespace) -> None:
     from ..memory.plan import plan
 
     if (args.passages is None) == (args.count is None):
-        raise Refused("memory plan", "PASSAGES.jsonl, or --count N", "neither" if args.count is None else "both")
+        raise InputError("memory plan", "PASSAGES.jsonl, or --count N", "neither" if args.count is None else "both")
     for name in ("count", "tokens", "shard_passages", "workers"):
         value = getattr(args, name)
         if value is not None and not 1 <= value <= MOST:
-            raise Refused(f"--{name.replace('_', '-')}", f"at least 1, at most {MOST:,}", str(value)[:40])
+            raise InputError(f"--{name.replace('_', '-')}", f"at least 1, at most {MOST:,}", str(value)[:40])
     if args.rate is not None and not args.rate > 0:
-        raise Refused("--rate", "above 0", str(args.rate))
+        raise InputError("--rate", "above 0", str(args.rate))
     if args.size and (args.weights or args.passages):
-        raise Refused("--size", "no --weights, and --count for the passages", "one of them")
+        raise InputError("--size", "no --weights, and --count for the passages", "one of them")
     result = plan(*(_of_passages(args) if args.passages else _of_count(args)))
     if args.json:
         say_json(result)
@@ -166,7 +166,7 @@ def _of_passages(args: argparse.Namespace) -> tuple[Any, ...]:
     reader, path = options.load_reader(args), Path(args.passages)
     lines = sum(1 for _ in read_passages(path))
     if not lines:
-        raise Refused(str(path), "at least one passage", "none")
+        raise InputError(str(path), "at least one passage", "none")
     passages = progress(read_passages(path), lines, "passages")
     corpus = corpus_of(reader.config, reader.tokenizer, passages, args.shard_passages)
     build = build_facts(

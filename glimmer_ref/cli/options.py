@@ -6,14 +6,14 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from ..errors import Refused, brief
-from ..ops import PRECISIONS, TELLINGS
+from ..errors import InputError, brief
+from ..ops import BACKENDS, PRECISIONS
 from ..terminal import note
 
 Parser = argparse.ArgumentParser
 
 NAMED = "or its name in Hugging Face's cache"
-TOLD = "numpy: the oracle; numba: the fast one; cuda: on an NVIDIA GPU"
+TOLD = "numpy: the reference backend; numba: the fast one; cuda: on an NVIDIA GPU"
 
 
 def add_hub(parser: Parser) -> None:
@@ -28,7 +28,7 @@ def add_model(parser: Parser) -> None:
     """--weights, --download, --revision, --ops, --dtype, --precision, --threads."""
     parser.add_argument("--weights", metavar="DIR", help=f"model folder, {NAMED} (default: the bundled model)")
     add_hub(parser)
-    parser.add_argument("--ops", choices=TELLINGS, default="numba", help=TOLD)
+    parser.add_argument("--ops", choices=BACKENDS, default="numba", help=TOLD)
     parser.add_argument("--dtype", choices=("float32", "float64"), default="float32", help="of all computation")
     parser.add_argument(
         "--precision", choices=PRECISIONS, default="float32", help="of matrix products; lower is faster, and less exact"
@@ -63,7 +63,7 @@ def find(args: argparse.Namespace, name: str, **needed: Any) -> Path:
     if not hub.is_name(name):
         named = [args.__dict__.get(option) for option in ("weights", "gtr", "t5")]
         if args.revision is not None and not any(x is not None and hub.is_name(x) for x in named):
-            raise Refused("--revision", "the name of a model at Hugging Face", f"the folder {name}", "leave it out")
+            raise InputError("--revision", "the name of a model at Hugging Face", f"the folder {name}", "leave it out")
         if args.download:
             note(f"glimmer-ref: note: {name} is here, nothing is fetched for it")
         return Path(name)
@@ -98,12 +98,12 @@ def open_index(args: argparse.Namespace) -> Any:
     kind = read_facts(args.index)["kind"]
     if kind == bm25_index.KIND:
         if args.gtr:
-            raise Refused("--gtr", "none for an index of words", args.gtr, "leave it out")
+            raise InputError("--gtr", "none for an index of words", args.gtr, "leave it out")
         return bm25_index.BM25Index(args.index)
     if kind != dense.KIND:
-        raise Refused(args.index, f"an index of kind {dense.KIND} or {bm25_index.KIND}", brief(kind, 40))
+        raise InputError(args.index, f"an index of kind {dense.KIND} or {bm25_index.KIND}", brief(kind, 40))
     if not args.gtr:
-        raise Refused("--gtr", "the folder or the name of the retriever that made the index", "none")
+        raise InputError("--gtr", "the folder or the name of the retriever that made the index", "none")
     return dense.DenseIndex(args.index, load_gtr(args))
 
 
@@ -125,8 +125,8 @@ def open_source(args: argparse.Namespace, reader: Any) -> Any:
         return memory
     path = weights_folder(args) / "passages.jsonl" if args.passages is None else args.passages
     if args.passages is None and not Path(path).exists():
-        raise Refused("passages", f"--passages or --memory, for {args.weights} has none of its own", "neither")
+        raise InputError("passages", f"--passages or --memory, for {args.weights} has none of its own", "neither")
     passages = list(read_passages(path))
     if not passages:
-        raise Refused(str(path), "at least one passage", "none")
+        raise InputError(str(path), "at least one passage", "none")
     return passages

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from ..disk.write import check_place
-from ..errors import Refused, shown
-from ..ops import TELLINGS
+from ..errors import InputError, shown
+from ..ops import BACKENDS
 from ..terminal import say, say_json
 from . import options
 from .columns import grid
@@ -34,7 +34,7 @@ def add(commands: Any) -> None:
     )
     parser.add_argument("--passages", metavar="FILE.jsonl", help="to show titles and texts beside ids")
     parser.add_argument("--k", type=int, default=25, help="passages for each question (default 25)")
-    parser.add_argument("--ops", choices=TELLINGS, default="numba", help=options.TOLD)
+    parser.add_argument("--ops", choices=BACKENDS, default="numba", help=options.TOLD)
     parser.add_argument("--json", action="store_true")
     parser.set_defaults(run=run)
 
@@ -42,9 +42,9 @@ def add(commands: Any) -> None:
 def run(args: argparse.Namespace) -> None:
     """Search, then print or write."""
     if args.index is None:
-        raise Refused("retrieve", "--index DIR", "none", "make one: glimmer-ref index build")
+        raise InputError("retrieve", "--index DIR", "none", "make one: glimmer-ref index build")
     if (args.question is None) == (args.questions is None):
-        raise Refused("retrieve", "a question, or --questions FILE.jsonl", "both" if args.question else "neither")
+        raise InputError("retrieve", "a question, or --questions FILE.jsonl", "both" if args.question else "neither")
     if args.questions is None:
         _one(args)
     else:
@@ -56,7 +56,7 @@ def _one(args: argparse.Namespace) -> None:
 
     if args.out or args.only_found or not args.question.strip():
         got = "--out" if args.out else "--only-found" if args.only_found else "an empty one"
-        raise Refused("retrieve", "a question that is printed", got)
+        raise InputError("retrieve", "a question that is printed", got)
     ((ids, scores),) = options.open_index(args).search([args.question], args.k, _quietly)
     wanted = set(ids) if args.passages else set()
     known = {p.id: p for p in read_passages(args.passages) if p.id in wanted} if args.passages else {}
@@ -86,11 +86,11 @@ def _file(args: argparse.Namespace) -> None:
     from ..data.relevance import retrieved
 
     if not args.out:
-        raise Refused("--questions", "--out OUT.jsonl beside it", "none")
+        raise InputError("--questions", "--out OUT.jsonl beside it", "none")
     check_place(args.out)
     questions = list(read_questions(args.questions, task_name(args.questions)))
     if not questions:
-        raise Refused(args.questions, "at least one question", "none")
+        raise InputError(args.questions, "at least one question", "none")
     found = options.open_index(args).search([q.text for q in questions], args.k)
     lines = [
         {**record, "candidates": ids}

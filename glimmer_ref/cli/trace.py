@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from ..disk.read import read_json
 from ..disk.write import check_place
-from ..errors import Refused
+from ..errors import InputError
 from ..terminal import note, say
 from . import options
 
@@ -33,7 +33,7 @@ def read_inputs(path: str) -> dict[str, Any]:
     """The ids of an inputs file.
 
     Raises:
-        Refused: no such file, no JSON, or another form.
+        InputError: no such file, no JSON, or another form.
     """
     data = read_json(path, "a JSON file of token ids")
 
@@ -42,12 +42,12 @@ def read_inputs(path: str) -> dict[str, Any]:
 
     form = '{"question": [ids], "passages": [[ids], ..], "target": [ids] (optional)}'
     if not isinstance(data, dict) or not is_ids(data.get("question")) or not isinstance(data.get("passages"), list):
-        raise Refused(path, form, "another form")
+        raise InputError(path, form, "another form")
     if not all(is_ids(p) for p in data["passages"]) or not is_ids(data.get("target") or []):
-        raise Refused(path, form, "something else than whole numbers")
+        raise InputError(path, form, "something else than whole numbers")
     unknown = sorted(set(data) - {"question", "passages", "target"})
     if unknown:
-        raise Refused(path, form, f"also {', '.join(unknown)}")
+        raise InputError(path, form, f"also {', '.join(unknown)}")
     return data
 
 
@@ -65,7 +65,7 @@ def run(args: argparse.Namespace) -> None:
     reader = Reader(model, no_tokenizer, args.ops, args.precision, args.threads)
     arrays = reader.trace(data["question"], data["passages"], data.get("target"), args.system, args.m, args.only)
     if not arrays:
-        raise Refused("--only", "a pattern that some name matches", repr(args.only))
+        raise InputError("--only", "a pattern that some name matches", repr(args.only))
     unsound = next((name for name, x in arrays.items() if x.dtype.kind == "f" and not np.isfinite(x).all()), None)
     if unsound is not None:
         note(f"glimmer-ref: note: NaN or infinities, first in {unsound}")

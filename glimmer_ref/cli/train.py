@@ -8,7 +8,7 @@ import signal
 from pathlib import Path
 from typing import Any
 
-from ..ops import TELLINGS
+from ..ops import BACKENDS
 from ..terminal import note, say
 
 
@@ -27,7 +27,9 @@ def add(commands: Any) -> None:
         "--set", metavar="KEY=VALUE", action="append", default=[], help="instead of the recipe's, as stages.0.rate=1e-3"
     )
     parser.add_argument("--data", metavar="DIR", help="where the recipe's data folders are, instead of data.root")
-    parser.add_argument("--ops", choices=TELLINGS, default="numba", help="numpy: the oracle; numba: the fast one")
+    parser.add_argument(
+        "--ops", choices=BACKENDS, default="numba", help="numpy: the reference backend; numba: the fast one"
+    )
     parser.add_argument("--threads", type=int, metavar="N", help="threads to use (default: all processors)")
     parser.set_defaults(run=run)
 

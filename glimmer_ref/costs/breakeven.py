@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any
 
-from ..errors import Refused
+from ..errors import InputError
 from .flops import Number, Setting
 from .modes import total
 
@@ -69,10 +69,10 @@ def break_even(s: Setting, variable: str, target: Number, mode: str = "full") ->
     """The value of `variable` at which GLIMMER costs `target` multiply-adds, all else as in the setting.
 
     Raises:
-        Refused: a variable in which the cost is no straight line.
+        InputError: a variable in which the cost is no straight line.
     """
     if variable not in VARIABLES:
-        raise Refused("break-even", f"one of {', '.join(VARIABLES)}", repr(variable))
+        raise InputError("break-even", f"one of {', '.join(VARIABLES)}", repr(variable))
 
     def cost(x: int) -> Number:
         changed: dict[str, Any] = {variable: x}

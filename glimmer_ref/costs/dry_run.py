@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..config import GlimmerConfig
-from ..instruments import Count
+from ..instruments import MacCounter
 from ..ops import Ops, shape_backend
 from ..paper.fid import greedy
 from ..paper.lumen import encode_passages
@@ -35,10 +35,10 @@ def traced_macs(
         tied: the head is the embedding (D18).
 
     Returns:
-        As `Count` has it; `memory` is the offline part. Equal to `paper.flops.by_shapes`.
+        As `MacCounter` has it; `memory` is the offline part. Equal to `paper.flops.by_shapes`.
     """
     model = assemble(config, tied=tied, leaf=lambda _, shape: zeros(*shape))
-    count = Count(Ops(shape_backend))
+    count = MacCounter(Ops(shape_backend))
     lengths = np.array(passages, np.int64)
     q, p = (Tokens(np.zeros(n.sum(), np.int32), n) for n in (np.array([question], np.int64), lengths))
     inputs = p if system in FROM_TEXT else encode_passages(count, model, p)

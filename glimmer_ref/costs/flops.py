@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from ..config import GlimmerConfig, T5Config
-from ..errors import Refused
+from ..errors import InputError
 
 Number = Any  # int, Fraction, or anything with their arithmetic
 Macs = dict[str, Number]
@@ -238,7 +238,7 @@ def shape_macs(s: Setting, system: str, passages: Lengths, selected: Lengths) ->
         passages: all k; `selected` those m of them that GLIMMER's decoder reads.
 
     Raises:
-        Refused: an unknown system.
+        InputError: an unknown system.
     """
     pairs = pairs_of(s.n_q, passages)
     if system == "fid":
@@ -247,7 +247,7 @@ def shape_macs(s: Setting, system: str, passages: Lengths, selected: Lengths) ->
         return lumen_macs(s, passages, pairs)
     if system == "glimmer":
         return glimmer_macs(s, passages, pairs, pairs_of(s.n_q, selected))
-    raise Refused("system", f"one of {', '.join(SYSTEMS)}", repr(system))
+    raise InputError("system", f"one of {', '.join(SYSTEMS)}", repr(system))
 
 
 def by_shapes(
@@ -258,7 +258,7 @@ def by_shapes(
     steps: int,
     selected: Sequence[int] = (),
 ) -> dict[str, int]:
-    """Multiply-adds of one question as `Count` hears them in a run: the same names, order and numbers.
+    """Multiply-adds of one question as `MacCounter` hears them in a run: the same names, order and numbers.
 
     Args:
         system: "glimmer", "lumen" or "fid".

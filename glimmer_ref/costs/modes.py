@@ -7,7 +7,7 @@ from dataclasses import replace
 from fractions import Fraction
 from typing import NamedTuple
 
-from ..errors import Refused
+from ..errors import InputError
 from .flops import Macs, Number, Setting, equal_lengths, f_fid, f_glimmer, f_lumen, online, shape_macs
 
 TERA = 10**12
@@ -66,10 +66,10 @@ def total(s: Setting, system: str, mode: str) -> Number:
     """Multiply-adds of one question.
 
     Raises:
-        Refused: an unknown mode.
+        InputError: an unknown mode.
     """
     if mode not in MODES:
-        raise Refused("mode", f"one of {', '.join(MODES)}", repr(mode))
+        raise InputError("mode", f"one of {', '.join(MODES)}", repr(mode))
     return online(MODES[mode].macs(s, system))
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from ..config import SIZES, GlimmerConfig, T5Config, whole_layers
 from ..disk.read import read_json
-from ..errors import Refused, brief
+from ..errors import InputError, brief
 from .flops import SYSTEMS, Number, Setting, setting_of, shapes_of
 
 PAPER: dict[str, Any] = {
@@ -29,7 +29,7 @@ def of_size(size: str) -> Setting:
     Figure 2.
 
     Raises:
-        Refused: no such size.
+        InputError: no such size.
     """
     return Setting(**shapes_of(size_named(size)), **PAPER)
 
@@ -38,10 +38,10 @@ def size_named(size: str) -> T5Config:
     """The shapes of a published size.
 
     Raises:
-        Refused: no such size.
+        InputError: no such size.
     """
     if size not in SIZES:
-        raise Refused("size", f"one of {', '.join(SIZES)}", repr(size))
+        raise InputError("size", f"one of {', '.join(SIZES)}", repr(size))
     return SIZES[size]
 
 
@@ -49,7 +49,7 @@ def of_folder(folder: str | Path) -> Setting:
     """The setting of a config folder: ours, or a T5's with the paper's k, m, alpha, beta and lengths.
 
     Raises:
-        Refused: no config.json in it, or not one of ours or T5's; no encoder layer.
+        InputError: no config.json in it, or not one of ours or T5's; no encoder layer.
     """
     path = Path(folder) / "config.json" if Path(folder).is_dir() else Path(folder)
     data = read_json(path, "a config.json")
@@ -62,14 +62,14 @@ def count(name: str, value: object) -> int:
     """A whole number from 1 to 10^12, from text or as it is.
 
     Raises:
-        Refused: anything else.
+        InputError: anything else.
     """
     try:
         number = int(value) if isinstance(value, str) else value
     except ValueError:
         number = None
     if not isinstance(number, int) or isinstance(number, bool) or not 1 <= number <= MOST:
-        raise Refused(name, "a whole number of at least 1" + (", at most 10^12" if number else ""), brief(value, 40))
+        raise InputError(name, "a whole number of at least 1" + (", at most 10^12" if number else ""), brief(value, 40))
     return number
 
 
@@ -90,11 +90,11 @@ def proportion(name: str, value: object) -> Fraction:
     """A number in [0, 1], exact: "1/3" or "0.25".
 
     Raises:
-        Refused: anything else.
+        InputError: anything else.
     """
     share = fraction(value)
     if share is None or not 0 <= share <= 1:
-        raise Refused(name, "a proportion between 0 and 1, like 1/3", brief(value, 40))
+        raise InputError(name, "a proportion between 0 and 1, like 1/3", brief(value, 40))
     return share
 
 
@@ -122,14 +122,14 @@ def checked(s: Setting, whole: bool = True, systems: Sequence[str] = SYSTEMS) ->
         systems: those that it is for. FiD has neither alpha, beta nor m, LUMEN neither beta nor m.
 
     Raises:
-        Refused: m > k, no encoder layer, or layers that are not whole.
+        InputError: m > k, no encoder layer, or layers that are not whole.
     """
     if s.L < 1:
-        raise Refused("num_layers", "an encoder of at least 1 layer", str(s.L))
+        raise InputError("num_layers", "an encoder of at least 1 layer", str(s.L))
     if max(s.d, s.hc, s.f, s.v, s.L, s.decoder_layers) > MOST:
-        raise Refused("config.json", f"sizes of at most {MOST}", "a larger one")
+        raise InputError("config.json", f"sizes of at most {MOST}", "a larger one")
     if "glimmer" in systems and s.m > s.k:
-        raise Refused("m", "at most k", f"k={s.k}, m={s.m}", "lower m or retrieve more")
+        raise InputError("m", "at most k", f"k={s.k}, m={s.m}", "lower m or retrieve more")
     if whole and set(systems) - {"fid"}:
         live = whole_layers("alpha", s.alpha, s.L)
         if live and "glimmer" in systems:

@@ -34,7 +34,7 @@ def save(path: str, draw: Callable[[Any], None], height: float = 4.2) -> None:
     """One figure with one pair of axes, its legend above them where it covers nothing.
 
     Raises:
-        Refused: as `pictures.picture`.
+        InputError: as `pictures.picture`.
     """
     with picture(path, 1, 1, (8, height), dpi=120) as (figure, ((axes,),)):
         draw(axes)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import NamedTuple
 
-from ..errors import Refused
+from ..errors import InputError
 from .flops import Number, Setting, encoder_macs, equal_lengths, pairs_of
 from .modes import total
 
@@ -42,11 +42,11 @@ def pipelines(s: Setting, r: Setting, depth: int, late_depth: int) -> dict[str, 
         late_depth: last layers of the late-interaction reranker, those that see question and passage together.
 
     Raises:
-        Refused: a depth that the reranker does not have.
+        InputError: a depth that the reranker does not have.
     """
     for name, layers in (("depth", depth), ("late-depth", late_depth)):
         if not 1 <= layers <= r.L:
-            raise Refused(name, f"from 1 to the reranker's {r.L} layers", str(layers))
+            raise InputError(name, f"from 1 to the reranker's {r.L} layers", str(layers))
     best = replace(s, k=s.m)
     fid, lumen = total(best, "fid", "full"), total(best, "lumen", "full")
     shared, apart = (total(replace(s, reranker=owner), "glimmer", "full") for owner in ("shared", "separate"))

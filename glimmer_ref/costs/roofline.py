@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from ..errors import Refused
+from ..errors import InputError
 from .flops import Number, Setting, decoder_layer_weights, equal_lengths, layer_weights, pairs_of, read_tokens
 from .modes import full
 from .storage import read_bytes
@@ -45,14 +45,14 @@ def accelerator(name: str) -> Hardware:
     """A named accelerator at its dense peaks (no sparsity; float32 outside the tensor cores).
 
     Raises:
-        Refused: none of these.
+        InputError: none of these.
 
     Source: NVIDIA's datasheets of A100 (80 GB, SXM: 312 TFLOP/s, 2,039 GB/s), H100 (SXM: half of 1,979 with
     sparsity, 3.35 TB/s) and H200 (the same, 141 GB, 4.8 TB/s); Google Cloud's pages "TPU v3" (123 TFLOP/s,
     900 GB/s, 32 GiB a chip) and "TPU v4" (275 TFLOP/s, 1,200 GB/s, 32 GiB a chip).
     """
     if name not in ACCELERATORS:
-        raise Refused("hardware", f"one of {', '.join(ACCELERATORS)}, cpu", repr(name))
+        raise InputError("hardware", f"one of {', '.join(ACCELERATORS)}, cpu", repr(name))
     return ACCELERATORS[name]
 
 

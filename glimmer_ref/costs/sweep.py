@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..config import SIZES
-from ..errors import Refused, brief
+from ..errors import InputError, brief
 from .flops import Number, Setting
 from .modes import samples_per_tflop, total
 from .parse import COUNTS, PROPORTIONS, change, checked, fraction, number
@@ -19,17 +19,17 @@ def parse_axis(spec: str) -> tuple[str, list[Number | str]]:
     """An axis and its values: "k=5:100:5" (the end included), "alpha=1/24,1/3", "size=base,xxl".
 
     Raises:
-        Refused: another form, an unknown axis, a value that does not fit it, more than 2000 values.
+        InputError: another form, an unknown axis, a value that does not fit it, more than 2000 values.
     """
     name, _, text = spec.partition("=")
     name = name.strip().replace("-", "_")
     if name not in AXES or not text.strip():
-        raise Refused("--over", f"AXIS=FROM:TO:STEP or AXIS=V,V,.. with an axis of {', '.join(AXES)}", repr(spec))
+        raise InputError("--over", f"AXIS=FROM:TO:STEP or AXIS=V,V,.. with an axis of {', '.join(AXES)}", repr(spec))
     words = [word.strip() for word in text.split(":" if ":" in text else ",")]
     if name == "size":
         unknown = [word for word in words if word not in SIZES]
         if unknown or ":" in text:
-            raise Refused("--over", f"size=V,V,.. with sizes of {', '.join(SIZES)}", repr(spec))
+            raise InputError("--over", f"size=V,V,.. with sizes of {', '.join(SIZES)}", repr(spec))
         return name, list(words)
     return name, _range(spec, name, words) if ":" in text else [number(name, word) for word in words]
 
@@ -38,13 +38,13 @@ def _range(spec: str, name: str, words: Sequence[str]) -> list[Number | str]:
     """FROM, FROM + STEP .. up to TO itself."""
     numbers = [x for x in map(fraction, words) if x is not None]
     if len(numbers) != 3 or len(words) != 3:
-        raise Refused("--over", "FROM:TO:STEP, three numbers", brief(spec))
+        raise InputError("--over", "FROM:TO:STEP, three numbers", brief(spec))
     first, last, step = numbers
     if step <= 0 or last < first:
-        raise Refused("--over", "FROM at most TO, and STEP above 0", repr(spec))
+        raise InputError("--over", "FROM at most TO, and STEP above 0", repr(spec))
     steps = (last - first) // step
     if steps >= MOST:
-        raise Refused("--over", f"at most {MOST} values", str(steps + 1))
+        raise InputError("--over", f"at most {MOST} values", str(steps + 1))
     values = [first + i * step for i in range(steps + 1)]
     return [number(name, int(v) if v.denominator == 1 and name in COUNTS else str(v)) for v in values]
 
@@ -55,14 +55,14 @@ def sweep(
     """A row for each value and system, all else as in the setting.
 
     Raises:
-        Refused: at some value the setting is nonsense, as with m > k.
+        InputError: at some value the setting is nonsense, as with m > k.
     """
     rows = []
     for value in values:
         try:
             here = checked(change(s, **{axis: value}), whole=mode != "printed", systems=systems)
-        except Refused as error:
-            raise Refused(f"--over {axis}={value}", "a setting that makes sense", f"this: {error}") from None
+        except InputError as error:
+            raise InputError(f"--over {axis}={value}", "a setting that makes sense", f"this: {error}") from None
         for system in systems:
             macs = total(here, system, mode)
             rows.append({axis: value, "system": system, "macs": macs, "samples_per_tflop": samples_per_tflop(macs)})

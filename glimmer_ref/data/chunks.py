@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ..errors import Refused, brief
+from ..errors import InputError, brief
 from .json_lines import read_jsonl
 from .kilt import Datapoint, Page, Provenance
 
@@ -149,12 +149,12 @@ def cut(page: Page, words: int = WORDS, fill: bool = True) -> list[Chunk]:
         fill: put paragraphs together as far as they fit; else each is a chunk of its own, or several.
 
     Raises:
-        Refused: words below 1.
+        InputError: words below 1.
 
     Paper: 4.1 chunks
     """
     if words < 1:
-        raise Refused("chunks: words", "at least 1", str(words))
+        raise InputError("chunks: words", "at least 1", str(words))
     silent, chunks = _silent(page), list[Chunk]()
     filled = list(_filled(page, silent, words, fill))
     for number, (section, spans) in enumerate(filled):
@@ -175,7 +175,7 @@ def _told_apart(chunk: Chunk) -> list[tuple[Span, str]]:
         pieces.append((span, piece))
     lengths = [span.end - span.start for span in chunk.spans]
     if [len(piece) for _, piece in pieces] != lengths or _joined(piece for _, piece in pieces) != chunk.text:
-        raise Refused(f"chunk {chunk.id!r}", "the text that its spans name", f"{len(chunk.text)} characters")
+        raise InputError(f"chunk {chunk.id!r}", "the text that its spans name", f"{len(chunk.text)} characters")
     return pieces
 
 
@@ -183,12 +183,12 @@ def recover(chunks: Iterable[Chunk]) -> tuple[str, ...]:
     """The paragraphs of a page, from all of its chunks in any order.
 
     Raises:
-        Refused: a chunk before the last is missing, one is of another page, or its text or spans are not
+        InputError: a chunk before the last is missing, one is of another page, or its text or spans are not
             as they were cut.
     """
     chunks = sorted(chunks, key=lambda chunk: chunk.spans[0])
     if [c.id for c in chunks] != [f"{chunks[0].page}:{number}" for number in range(len(chunks))]:
-        raise Refused("recover", "the chunks of one page, each once", ", ".join(c.id for c in chunks)[:60])
+        raise InputError("recover", "the chunks of one page, each once", ", ".join(c.id for c in chunks)[:60])
     pieces = [(Span(s.paragraph, 0, len(s.text)), s.text) for chunk in chunks for s in chunk.silent]
     pieces += [piece for chunk in chunks for piece in _told_apart(chunk)]
     paragraphs: list[str] = []
@@ -196,7 +196,7 @@ def recover(chunks: Iterable[Chunk]) -> tuple[str, ...]:
         if span.paragraph == len(paragraphs):
             paragraphs.append("")
         if (span.paragraph, span.start) != (len(paragraphs) - 1, len(paragraphs[-1])):
-            raise Refused(f"page {chunks[0].page!r}", "spans that follow each other", f"a gap before {span[:2]}")
+            raise InputError(f"page {chunks[0].page!r}", "spans that follow each other", f"a gap before {span[:2]}")
         paragraphs[-1] += piece
     return tuple(paragraphs)
 
@@ -205,11 +205,11 @@ def page_of(id: str) -> str:
     """The id of a chunk's page, from the chunk's own.
 
     Raises:
-        Refused: an id that `cut` does not give.
+        InputError: an id that `cut` does not give.
     """
     page, colon, number = id.rpartition(":")
     if not page or not colon or not number.isdecimal():
-        raise Refused(f"passage {id!r}"[:60], "an id that glimmer-ref chunks gives, such as 17:0", "another")
+        raise InputError(f"passage {id!r}"[:60], "an id that glimmer-ref chunks gives, such as 17:0", "another")
     return page
 
 
@@ -253,7 +253,7 @@ def _rows(place: str, record: Mapping[str, Any], key: str, made: Callable[..., A
         isinstance(row, list) and len(row) == len(types) and all(map(isinstance, row, types)) for row in rows
     )
     if not fits:
-        raise Refused(place, f'"{key}" as glimmer-ref chunks writes it', brief(rows))
+        raise InputError(place, f'"{key}" as glimmer-ref chunks writes it', brief(rows))
     return tuple(made(*row) for row in rows or ())
 
 
@@ -261,14 +261,14 @@ def read_chunks(path: str | Path) -> Iterator[Chunk]:
     """The chunks of a passages.jsonl that `glimmer-ref chunks` wrote, one at a time.
 
     Raises:
-        Refused: no such file, or a line that is no chunk, by number.
+        InputError: no such file, or a line that is no chunk, by number.
     """
     for place, record in read_jsonl(path):
         for key in KEYS.values():
             if not isinstance(record.get(key), str):
-                raise Refused(place, f'a string "{key}", as glimmer-ref chunks writes it', brief(record.get(key)))
+                raise InputError(place, f'a string "{key}", as glimmer-ref chunks writes it', brief(record.get(key)))
         spans = _rows(place, record, "spans", Span, (int, int, int))
         if not spans:
-            raise Refused(place, "a chunk with spans", "none")
+            raise InputError(place, "a chunk with spans", "none")
         silent = _rows(place, record, "silent", Silent, (int, str))
         yield Chunk(**{name: record[key] for name, key in KEYS.items()}, spans=spans, silent=silent)

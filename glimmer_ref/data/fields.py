@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from ..errors import Refused, brief
+from ..errors import InputError, brief
 
 Record = Mapping[str, Any]
 
@@ -19,12 +19,12 @@ def valid(place: str, key: str, value: str) -> str:
     """A string, as it is.
 
     Raises:
-        Refused: one that no UTF-8 file can hold.
+        InputError: one that no UTF-8 file can hold.
     """
     try:
         value.isascii() or value.encode()
     except UnicodeEncodeError:
-        raise Refused(place, f'valid Unicode in "{key}"', "half of a surrogate pair", "another encoding?") from None
+        raise InputError(place, f'valid Unicode in "{key}"', "half of a surrogate pair", "another encoding?") from None
     return value
 
 
@@ -32,11 +32,11 @@ def string(place: str, record: Record, key: str, default: str | None = None) -> 
     """A field that is a string.
 
     Raises:
-        Refused: something else, or nothing where there is no default.
+        InputError: something else, or nothing where there is no default.
     """
     value = default if record.get(key) is None else record[key]
     if not isinstance(value, str):
-        raise Refused(place, f'a string "{key}"', given(value))
+        raise InputError(place, f'a string "{key}"', given(value))
     return valid(place, key, value)
 
 
@@ -51,12 +51,12 @@ def identity(place: str, record: Record, key: str, default: str | None = None) -
     """An id, a string or a whole number.
 
     Raises:
-        Refused: something else, a blank one, or none where there is no default.
+        InputError: something else, a blank one, or none where there is no default.
     """
     value = default if record.get(key) is None else record[key]
     id = _as_id(value)
     if id is None or not id.strip():
-        raise Refused(place, f'an id "{key}"', given(value))
+        raise InputError(place, f'an id "{key}"', given(value))
     return valid(place, key, id)
 
 
@@ -64,13 +64,13 @@ def identities(place: str, record: Record, key: str) -> tuple[str, ...]:
     """A list of ids, each a string or a whole number; empty where there is none.
 
     Raises:
-        Refused: something else.
+        InputError: something else.
     """
     value = [] if record.get(key) is None else record[key]
     ids = [_as_id(v) for v in value] if isinstance(value, list) else [None]
     known = tuple(valid(place, key, id) for id in ids if id is not None)
     if len(known) < len(ids):
-        raise Refused(place, f'a list of strings, or of whole numbers, "{key}"', given(value))
+        raise InputError(place, f'a list of strings, or of whole numbers, "{key}"', given(value))
     return known
 
 
@@ -78,13 +78,13 @@ def objects(place: str, record: Record, key: str) -> list[Record] | None:
     """A list of objects.
 
     Raises:
-        Refused: something else.
+        InputError: something else.
     """
     value = record.get(key)
     if value is None:
         return None
     if not isinstance(value, list) or not all(isinstance(v, dict) for v in value):
-        raise Refused(place, f'a list of objects "{key}"', given(value))
+        raise InputError(place, f'a list of objects "{key}"', given(value))
     return value
 
 
@@ -97,10 +97,10 @@ def answers(place: str, record: Record, key: str = "answer") -> tuple[str, ...]:
     """The answers of a field: a string, or a list of strings that are accepted alike.
 
     Raises:
-        Refused: something else.
+        InputError: something else.
     """
     value = record.get(key)
     some = [value] if isinstance(value, str) else [] if value is None else value
     if not isinstance(some, list) or not all(isinstance(answer, str) for answer in some):
-        raise Refused(place, f'a string or a list of strings "{key}"', given(value))
+        raise InputError(place, f'a string or a list of strings "{key}"', given(value))
     return accepted(valid(place, key, answer) for answer in some)

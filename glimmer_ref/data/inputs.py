@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from ..config import GlimmerConfig
-from ..errors import Refused, brief
+from ..errors import InputError, brief
 from ..ragged import Tokens
 from ..template import filled
 from ..text.cut import first_ids
@@ -50,7 +50,7 @@ def _answers(place: str, record: fields.Record) -> tuple[str, ...]:
     """The accepted answers of "output": strings, or KILT's objects, of which some have only a provenance."""
     value = [] if record.get("output") is None else record["output"]
     if not isinstance(value, list) or not all(isinstance(v, str | dict) for v in value):
-        raise Refused(place, 'a list of strings "output", or of objects with "answer"', fields.given(value))
+        raise InputError(place, 'a list of strings "output", or of objects with "answer"', fields.given(value))
     outputs = ({"answer": v} if isinstance(v, str) else v for v in value)
     return fields.accepted(answer for output in outputs for answer in fields.answers(place, output))
 
@@ -71,12 +71,12 @@ def each_once(items: Iterable[tuple[str, T]]) -> Iterator[T]:
     """Items, each with its place, whose ids occur once.
 
     Raises:
-        Refused: an id that came before, by both places.
+        InputError: an id that came before, by both places.
     """
     seen: dict[str, str] = {}
     for place, item in items:
         if item.id in seen:
-            raise Refused(place, "ids that occur once", f"{item.id!r} again", f"it is also in {seen[item.id]}")
+            raise InputError(place, "ids that occur once", f"{item.id!r} again", f"it is also in {seen[item.id]}")
         seen[item.id] = place.rsplit(", ", 1)[-1]
         yield item
 
@@ -88,7 +88,7 @@ def _passage(place: str, record: fields.Record, id: str) -> tuple[str, Passage]:
         fields.string(place, record, "text"),
     )
     if not passage.text.strip():
-        raise Refused(place, "a text that is not empty", brief(passage.text))
+        raise InputError(place, "a text that is not empty", brief(passage.text))
     return place, passage
 
 
@@ -96,7 +96,7 @@ def passages_of(records: Iterable[tuple[str, dict[str, Any]]], first: int = 0) -
     """Passages from objects with "text", and perhaps "id" (else their count from `first`) and "title".
 
     Raises:
-        Refused: an empty text, or an id that came before, by its place.
+        InputError: an empty text, or an id that came before, by its place.
     """
     return each_once(_passage(place, record, str(first + i)) for i, (place, record) in enumerate(records))
 
@@ -105,7 +105,7 @@ def read_passages(path: str | Path) -> Iterator[Passage]:
     """`passages_of` a JSON-lines file.
 
     Raises:
-        Refused: a broken line, an empty text, or an id that came before, by line number.
+        InputError: a broken line, an empty text, or an id that came before, by line number.
     """
     return passages_of(read_jsonl(path))
 
@@ -113,7 +113,7 @@ def read_passages(path: str | Path) -> Iterator[Passage]:
 def _question(place: str, record: fields.Record, count: int, task: str) -> tuple[str, Question]:
     text = fields.string(place, record, "input")
     if not text.strip():
-        raise Refused(place, "a question that is not empty", brief(text))
+        raise InputError(place, "a question that is not empty", brief(text))
     gold, candidates, hard = (fields.identities(place, record, key) for key in ("gold", "candidates", "hard_negatives"))
     id = fields.identity(place, record, "id", str(count)).strip()
     answers = _answers(place, record)
@@ -130,7 +130,7 @@ def read_questions(path: str | Path, task: str = "all") -> Iterator[Question]:
         task: of lines that name none.
 
     Raises:
-        Refused: a broken line, or an id that came before, by line number.
+        InputError: a broken line, or an id that came before, by line number.
     """
     return each_once(_question(place, record, i, task) for i, (place, record) in enumerate(read_jsonl(path)))
 
@@ -139,7 +139,7 @@ def as_passages(source: Iterable[Passage | str | Mapping[str, str]]) -> list[Pas
     """Passages from strings, from {"title": .., "text": ..}, or as they are.
 
     Raises:
-        Refused: something else among them.
+        InputError: something else among them.
     """
     result = []
     for i, item in enumerate(source):
@@ -148,7 +148,7 @@ def as_passages(source: Iterable[Passage | str | Mapping[str, str]]) -> list[Pas
         elif isinstance(item, Mapping) and isinstance(item.get("text"), str):
             item = Passage(str(item.get("id", i)), str(item.get("title", "")), item["text"])
         elif not isinstance(item, Passage):
-            raise Refused(f"passage {i}", 'a string, or {"title": .., "text": ..}', brief(item))
+            raise InputError(f"passage {i}", 'a string, or {"title": .., "text": ..}', brief(item))
         result.append(item)
     return result
 
@@ -175,13 +175,13 @@ def question_tokens(config: GlimmerConfig, tokenizer: Tokenizer, texts: Iterable
     """Questions as ids, closed by EOS, at most `question_tokens` each.
 
     Raises:
-        Refused: an empty question (D17).
+        InputError: an empty question (D17).
     """
     eos = config.t5.eos_token_id if config.question_eos else None
     rows = []
     for text in texts:
         if not text.strip():
-            raise Refused("question", "some text", repr(text))
+            raise InputError("question", "some text", repr(text))
         ids, _ = first_ids(tokenizer, question_text(config, text), config.question_tokens)
         rows.append(_close(ids, config.question_tokens, eos))
     return Tokens.of(rows, "question")
@@ -191,16 +191,16 @@ def passage_tokens(config: GlimmerConfig, tokenizer: Tokenizer, passages: Iterab
     """Passages as ids, at most `passage_tokens` each.
 
     Raises:
-        Refused: an empty passage, by id (D17).
+        InputError: an empty passage, by id (D17).
     """
     eos = config.t5.eos_token_id if config.passage_eos else None
     rows = []
     for passage in passages:
         if not passage.text.strip():
-            raise Refused(f"passage {passage.id!r}", "some text", repr(passage.text))
+            raise InputError(f"passage {passage.id!r}", "some text", repr(passage.text))
         first, _ = first_ids(tokenizer, passage_text(config, passage), config.passage_tokens)
         ids = _close(first, config.passage_tokens, eos)
         if not ids:
-            raise Refused(f"passage {passage.id!r}", "a text that gives at least one token", "none")
+            raise InputError(f"passage {passage.id!r}", "a text that gives at least one token", "none")
         rows.append(ids)
     return Tokens.of(rows, "passage")

@@ -9,7 +9,7 @@ from typing import Any
 
 from ..disk import kinds
 from ..disk.read import MOST_JSON_BYTES, decode, open_regular, parse_json
-from ..errors import Refused
+from ..errors import InputError
 
 WHAT = "one JSON object"
 MARK = b"\xef\xbb\xbf"  # a byte order mark in UTF-8
@@ -36,28 +36,28 @@ def _instead(text: str) -> tuple[str, str]:
 def _line(raw: bytes, first: bool, place: str) -> str:
     """A line's text; only the file's first may begin with a byte order mark."""
     if len(raw) > MOST_LINE:
-        raise Refused(place, f"at most {MOST_LINE:,} bytes", "more")
+        raise InputError(place, f"at most {MOST_LINE:,} bytes", "more")
     if raw.startswith(MARK) and not first:
-        raise Refused(
+        raise InputError(
             place, "text without a byte order mark, but at the file's beginning", "one", "are these two files?"
         )
     text = decode(raw, place).strip()
     if "\0" in text:
-        raise Refused(place, "text in UTF-8", "NUL bytes; UTF-16, perhaps", "save it as UTF-8")
+        raise InputError(place, "text in UTF-8", "NUL bytes; UTF-16, perhaps", "save it as UTF-8")
     return text
 
 
 def _object(text: str, place: str) -> dict[str, Any]:
     try:
         record = parse_json(text, place, WHAT)
-    except Refused:
+    except InputError:
         got, do = _instead(text)
         if not got:
             raise
-        raise Refused(place, WHAT, got, do) from None
+        raise InputError(place, WHAT, got, do) from None
     if not isinstance(record, dict):
         got, do = _instead(text)
-        raise Refused(place, WHAT, got or type(record).__name__, do)
+        raise InputError(place, WHAT, got or type(record).__name__, do)
     return record
 
 
@@ -65,7 +65,7 @@ def jsonl(lines: Iterable[bytes], name: str) -> Iterator[tuple[str, dict[str, An
     """The objects of JSON lines, each with the place to name in an error; blank lines skipped.
 
     Raises:
-        Refused: a line that is no JSON object, by number.
+        InputError: a line that is no JSON object, by number.
     """
     for number, raw in enumerate(lines, start=1):
         place = f"{name}, line {number}"
@@ -77,7 +77,7 @@ def read_jsonl(path: str | Path) -> Iterator[tuple[str, dict[str, Any]]]:
     """`jsonl` of a file.
 
     Raises:
-        Refused: no such file, no regular one, or as `jsonl`.
+        InputError: no such file, no regular one, or as `jsonl`.
     """
     with open_regular(path) as file:
         # UTF-16 is told by line, as other encodings are.

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..disk.write import written
-from ..errors import Refused, brief
+from ..errors import InputError, brief
 from . import fields
 from .fields import Record
 from .inputs import each_once
@@ -112,7 +112,7 @@ def _number(place: str, record: Record, key: str) -> int | None:
     if isinstance(value, str) and value.strip().removeprefix("-").isdecimal() and len(value) < 20:
         value = int(value)
     if isinstance(value, bool) or not isinstance(value, int):
-        raise Refused(place, f'a whole number "{key}"', brief(value))
+        raise InputError(place, f'a whole number "{key}"', brief(value))
     return value if value >= 0 else None
 
 
@@ -124,7 +124,7 @@ def _score(place: str, record: Record) -> float | None:
     if isinstance(value, str) and _DECIMAL.fullmatch(value.strip()):
         value = float(value)
     if isinstance(value, bool) or not isinstance(value, int | float) or not -1 <= value <= 1:
-        raise Refused(place, 'a number from 0 to 1, or -1, "bleu_score"', brief(value))
+        raise InputError(place, 'a number from 0 to 1, or -1, "bleu_score"', brief(value))
     return max(float(value), 0.0)
 
 
@@ -145,7 +145,7 @@ def _page(place: str, record: Record) -> tuple[str, Page]:
     id, title = fields.identity(place, record, "wikipedia_id"), fields.string(place, record, "wikipedia_title")
     paragraphs = record.get("text")
     if not isinstance(paragraphs, list) or not all(isinstance(p, str) for p in paragraphs):
-        raise Refused(place, 'a list of strings "text"', fields.given(paragraphs))
+        raise InputError(place, 'a list of strings "text"', fields.given(paragraphs))
     return place, Page(id.strip(), title, tuple(fields.valid(place, "text", p) for p in paragraphs), record)
 
 
@@ -159,7 +159,7 @@ def read_knowledge(path: str | Path) -> Iterator[Page]:
     """The pages of a knowledge source, one at a time.
 
     Raises:
-        Refused: no such file, or a line that is no page, by number.
+        InputError: no such file, or a line that is no page, by number.
     """
     return each_once(_page(place, record) for place, record in read_jsonl(path))
 
@@ -168,7 +168,7 @@ def read_task(path: str | Path) -> Iterator[Datapoint]:
     """The datapoints of a task's file, one at a time.
 
     Raises:
-        Refused: no such file, or a line that is no datapoint, by number.
+        InputError: no such file, or a line that is no datapoint, by number.
     """
     return each_once(_datapoint(place, record) for place, record in read_jsonl(path))
 
@@ -180,7 +180,7 @@ def write_lines(path: str | Path, records: Iterable[Record]) -> int:
     of the machine's locale.
 
     Raises:
-        Refused: a place that cannot be written, or is full, or values nested too deeply to write; what was
+        InputError: a place that cannot be written, or is full, or values nested too deeply to write; what was
             there before still is then.
     """
     lines = 0
@@ -190,7 +190,7 @@ def write_lines(path: str | Path, records: Iterable[Record]) -> int:
                 file.write((json.dumps(record, allow_nan=False) + "\n").encode("ascii"))
                 lines += 1
     except RecursionError:
-        raise Refused(str(path), "values that are not nested deeply", "hundreds of levels") from None
+        raise InputError(str(path), "values that are not nested deeply", "hundreds of levels") from None
     return lines
 
 
@@ -212,7 +212,7 @@ def write_predictions(path: str | Path, predictions: Iterable[Record], ids: Coll
         ids: of the task's datapoints.
 
     Raises:
-        Refused: an id that the task has not, or twice, or none for a datapoint; a place that cannot be
+        InputError: an id that the task has not, or twice, or none for a datapoint; a place that cannot be
             written. Nothing is written then.
     """
     missing = set(ids)
@@ -221,10 +221,10 @@ def write_predictions(path: str | Path, predictions: Iterable[Record], ids: Coll
         for record in predictions:
             if record["id"] not in missing:
                 got = f"{record['id']!r} again" if record["id"] in ids else repr(record["id"])
-                raise Refused(str(path), "one prediction for each datapoint of the task", got)
+                raise InputError(str(path), "one prediction for each datapoint of the task", got)
             missing.remove(record["id"])
             yield record
         if missing:
-            raise Refused(str(path), "a prediction for each datapoint", f"none for {min(missing)!r}")
+            raise InputError(str(path), "a prediction for each datapoint", f"none for {min(missing)!r}")
 
     return write_lines(path, checked())

@@ -9,7 +9,7 @@ from typing import Any
 
 from ..disk.folder import replacing
 from ..disk.read import open_regular
-from ..errors import Refused
+from ..errors import InputError
 from ..progress import Show, progress
 from .chunks import WORDS, Chunk, cut, gold
 from .kilt import Datapoint, read_knowledge, read_task, write_lines
@@ -84,7 +84,7 @@ class _Cutting:
 
 def _check_new(folder: Path) -> None:
     if os.path.lexists(folder):
-        raise Refused(str(folder), "a folder that is not there yet", "one that is", "name another, or move it away")
+        raise InputError(str(folder), "a folder that is not there yet", "one that is", "name another, or move it away")
 
 
 def _names(folder: str | Path, tasks: Sequence[str | Path]) -> list[str]:
@@ -93,7 +93,7 @@ def _names(folder: str | Path, tasks: Sequence[str | Path]) -> list[str]:
     names = [f"{stem}.jsonl" if "questions" in stem else f"{stem}.questions.jsonl" for stem in stems]
     twice = [name for name in names if names.count(name) > 1]
     if twice:
-        raise Refused(str(folder), "tasks' files of different names", f"two that would be {twice[0]}")
+        raise InputError(str(folder), "tasks' files of different names", f"two that would be {twice[0]}")
     return names
 
 
@@ -123,7 +123,7 @@ def write_folder(
         "dropped", and "without_gold" (their provenance is missing, or names no place in these pages).
 
     Raises:
-        Refused: a folder that is there or is being made, a broken file, no page with text, words below 1, or a
+        InputError: a folder that is there or is being made, a broken file, no page with text, words below 1, or a
             threshold that is not above 0 and at most 1.
     """
     _check_new(Path(folder))
@@ -135,7 +135,7 @@ def write_folder(
     with replacing(folder, _check_new, parents=True) as new:
         write_lines(new / PASSAGES, cutting.passages(show(read_knowledge(pages), _lines(pages), "chunks")))
         if not cutting.counts["passages"]:
-            raise Refused(str(pages), "a page with text", f"{cutting.counts['pages']} without")
+            raise InputError(str(pages), "a page with text", f"{cutting.counts['pages']} without")
         for name, path in zip(names, tasks, strict=True):
             counts = told[name] = {"questions": 0, "dropped": 0, "without_gold": 0}
             counts["questions"] = write_lines(new / name, cutting.questions(path, threshold, counts))

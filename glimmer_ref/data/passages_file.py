@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from ..disk.read import reason_of
 from ..disk.write import sha256
-from ..errors import Refused
+from ..errors import InputError
 from .inputs import read_passages
 
 
@@ -24,18 +24,18 @@ class Source(NamedTuple):
         """Hold the file against what it was.
 
         Raises:
-            Refused: it was changed meanwhile.
+            InputError: it was changed meanwhile.
         """
         if _stamp(self.path) != self.stamp:
             do = "run the same command again once nobody writes to it"
-            raise Refused(str(self.path), "a file that stays as it is during the build", "a change", do)
+            raise InputError(str(self.path), "a file that stays as it is during the build", "a change", do)
 
 
 def _stamp(path: str | Path) -> tuple[int, ...]:
     try:
         stat = os.stat(path)
     except OSError as error:
-        raise Refused(str(path), "a readable file", reason_of(error)) from None
+        raise InputError(str(path), "a readable file", reason_of(error)) from None
     return stat.st_ino, stat.st_size, stat.st_mtime_ns
 
 
@@ -43,14 +43,14 @@ def read_source(path: str | Path) -> Source:
     """The first of two readings: every line is checked before anything is encoded.
 
     Raises:
-        Refused: no regular file, a broken line, a string that no file can hold, or no passage at all.
+        InputError: no regular file, a broken line, a string that no file can hold, or no passage at all.
     """
     stamp = _stamp(path)
     if not Path(path).is_file():
-        raise Refused(str(path), "a regular file, which is read twice", "another kind")
+        raise InputError(str(path), "a regular file, which is read twice", "another kind")
     count = 0
     for _ in read_passages(path):
         count += 1
     if not count:
-        raise Refused(str(path), "at least one passage", "none")
+        raise InputError(str(path), "at least one passage", "none")
     return Source(path, count, sha256(Path(path)), stamp)

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from ..errors import Refused
+from ..errors import InputError
 from .kilt import Datapoint, Output
 
 THRESHOLD = 0.5
@@ -39,17 +39,17 @@ def check_threshold(threshold: float) -> None:
     """Hold a threshold against what a confidence can be.
 
     Raises:
-        Refused: it is not above 0 and at most 1.
+        InputError: it is not above 0 and at most 1.
     """
     if not 0 < threshold <= 1:
-        raise Refused("relevance: threshold", "above 0 and at most 1", str(threshold))
+        raise InputError("relevance: threshold", "above 0 and at most 1", str(threshold))
 
 
 def relevant(datapoint: Datapoint, threshold: float = THRESHOLD) -> bool:
     """Is it sure enough that the knowledge source proves this? Without any provenance it never is.
 
     Raises:
-        Refused: as `check_threshold`.
+        InputError: as `check_threshold`.
 
     Paper: 4.1 relevance filter
     """
@@ -61,8 +61,8 @@ def retrieved(gold: Iterable[str], candidates: Sequence[str], k: int) -> bool:
     """Is one of the passages that prove the answer among the first k that were retrieved?
 
     Raises:
-        Refused: k below 1.
+        InputError: k below 1.
     """
     if k < 1:
-        raise Refused("relevance: k", "at least 1", str(k))
+        raise InputError("relevance: k", "at least 1", str(k))
     return not set(gold).isdisjoint(candidates[:k])

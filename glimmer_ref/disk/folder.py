@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from ..errors import Refused
+from ..errors import InputError
 from .lock import LOCK, WINDOWS, locked
 from .read import reason_of
 from .write import NEW
@@ -83,7 +83,7 @@ def replacing(folder: str | os.PathLike[str], check: Callable[[Path], object], p
         parents: make the folder that it is to lie in, if there is none.
 
     Raises:
-        Refused: as `check`; another at work, or no room or permission to write there, in the block too.
+        InputError: as `check`; another at work, or no room or permission to write there, in the block too.
     """
     place = Path(folder).absolute()
     try:
@@ -97,4 +97,4 @@ def replacing(folder: str | os.PathLike[str], check: Callable[[Path], object], p
                 yield new
                 check(place)
     except OSError as error:
-        raise Refused(f"{folder}", "a place that can be written", reason_of(error)) from None
+        raise InputError(f"{folder}", "a place that can be written", reason_of(error)) from None

@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from ..errors import Refused
+from ..errors import InputError
 from ..progress import Show
 from .read import open_regular, parse_json, read_text, reason_of
 from .write import sha256, write_text
@@ -34,7 +34,7 @@ def entry_of(path: Path) -> dict[str, Any]:
     """A file's "bytes" and "sha256".
 
     Raises:
-        Refused: it cannot be read.
+        InputError: it cannot be read.
     """
     return {"bytes": os.path.getsize(path), "sha256": sha256(path)}
 
@@ -46,7 +46,7 @@ def sample(path: Path) -> str:
     see; reading all of the file does.
 
     Raises:
-        Refused: it cannot be read.
+        InputError: it cannot be read.
     """
     with open_regular(path) as file:
         size = os.fstat(file.fileno()).st_size
@@ -63,12 +63,12 @@ def check_finished(folder: Path, known: Mapping[str, Mapping[str, Any]], show: S
     """Read files of which something is known, and hold them against it.
 
     Raises:
-        Refused: the first one that is another than it was.
+        InputError: the first one that is another than it was.
     """
     for name, entry in show(known.items(), len(known), "checksums") if known else ():
         path = folder / name
         if path.stat().st_size != entry["bytes"] or sha256(path) != entry["sha256"]:
-            raise Refused(str(path), f"SHA-256 {entry['sha256']}", "another", RESTORE)
+            raise InputError(str(path), f"SHA-256 {entry['sha256']}", "another", RESTORE)
 
 
 class Journal:
@@ -77,7 +77,7 @@ class Journal:
     A line that was cut in two, or is none, counts for nothing, and its file is made again.
 
     Raises:
-        Refused: it cannot be read or written.
+        InputError: it cannot be read or written.
     """
 
     def __init__(self, folder: Path, names: Collection[str]) -> None:
@@ -86,7 +86,7 @@ class Journal:
         for line in before.splitlines():
             try:
                 record = parse_json(line, str(self.path))
-            except Refused:
+            except InputError:
                 continue
             name = record.pop("file", None) if isinstance(record, dict) else None
             if isinstance(name, str) and name in names and is_entry(record) and (folder / name).is_file():
@@ -98,7 +98,7 @@ class Journal:
     def _text(self) -> str:
         try:
             return read_text(self.path, MOST_JOURNAL_BYTES) if self.path.exists() else ""
-        except Refused:
+        except InputError:
             return "\n"
 
     def _line(self, name: str) -> str:
@@ -108,7 +108,7 @@ class Journal:
         """A file is finished; what is known of it is read from it if not given.
 
         Raises:
-            Refused: no room.
+            InputError: no room.
         """
         self.files[name] = entry or entry_of(self.path.parent / name)
         try:
@@ -117,7 +117,7 @@ class Journal:
                 file.flush()
                 os.fsync(file.fileno())
         except OSError as error:
-            raise Refused(str(self.path), "a place that can be written", reason_of(error)) from None
+            raise InputError(str(self.path), "a place that can be written", reason_of(error)) from None
 
     def end(self) -> None:
         """All of it is written down elsewhere."""

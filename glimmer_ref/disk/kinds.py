@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
-from ..errors import Refused
+from ..errors import InputError
 
 HEAD = 1024  # bytes that are looked at
 OLD_TORCH = bytes.fromhex("8a0a6cfc9c46f9206aa85019")  # the number that opens files of PyTorch before 1.6
@@ -115,11 +115,11 @@ def refuse(head: bytes, place: str, wanted: str, *fits: Kind) -> None:
     """Refuse what begins so, if it can be told that it is none of the kinds that fit.
 
     Raises:
-        Refused: it can.
+        InputError: it can.
     """
     kind = of_bytes(head[:HEAD])
     if kind is not None and kind not in fits:
-        raise Refused(place, wanted, *kind)
+        raise InputError(place, wanted, *kind)
 
 
 def of_folder(folder: Path) -> Kind | None:

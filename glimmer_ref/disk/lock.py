@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from ..errors import Refused
+from ..errors import InputError
 from .read import reason_of
 
 LOCK = ".lock"
@@ -65,12 +65,12 @@ def locked(path: Path, folder: Path) -> Iterator[None]:
         folder: what it is of, for the error.
 
     Raises:
-        Refused: another has it.
+        InputError: another has it.
         OSError: no room or permission.
     """
     taken = take(path)
     if taken is None:
-        raise Refused(f"{folder}", "one writer at a time", "another at work", "wait until it is done")
+        raise InputError(f"{folder}", "one writer at a time", "another at work", "wait until it is done")
     try:
         yield
     finally:
@@ -92,7 +92,7 @@ def held(folder: str | os.PathLike[str], check: Callable[[Path], object]) -> Ite
         check: refuses a folder of somebody else's, before anything in it is touched, and again once it is held.
 
     Raises:
-        Refused: as `check`; another at work, or no room or permission to write there, in the block too.
+        InputError: as `check`; another at work, or no room or permission to write there, in the block too.
     """
     path = Path(folder)
     try:
@@ -103,4 +103,4 @@ def held(folder: str | os.PathLike[str], check: Callable[[Path], object]) -> Ite
             yield
     except OSError as error:
         place = error.filename if isinstance(error.filename, str) else f"{folder}"
-        raise Refused(place, "a place that can be written", reason_of(error)) from None
+        raise InputError(place, "a place that can be written", reason_of(error)) from None

@@ -12,7 +12,7 @@ from errno import EMFILE
 from io import BufferedReader
 from typing import Any
 
-from ..errors import Refused
+from ..errors import InputError
 from . import kinds
 
 PathLike = str | os.PathLike[str]
@@ -65,13 +65,13 @@ def _instead(path: PathLike, error: OSError) -> kinds.Kind:
 def _open(path: PathLike) -> int:
     """A descriptor, without waiting for the other end of a pipe."""
     if not os.fspath(path):
-        raise Refused("file name", "a path", "an empty one", "is a shell variable not set?")
+        raise InputError("file name", "a path", "an empty one", "is a shell variable not set?")
     try:
         return os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     except OSError as error:
-        raise Refused(f"{path}", "a readable file", *_instead(path, error)) from None
+        raise InputError(f"{path}", "a readable file", *_instead(path, error)) from None
     except ValueError:  # a NUL in the name
-        raise Refused(f"{path}", "the name of a file", "a character that no name has") from None
+        raise InputError(f"{path}", "the name of a file", "a character that no name has") from None
 
 
 @contextmanager
@@ -79,18 +79,18 @@ def open_regular(path: PathLike) -> Iterator[BufferedReader]:
     """A regular file, open for reading bytes. Pipes and devices, which may never end, are refused.
 
     Raises:
-        Refused: no such file, one that cannot be read, or no regular file; a failure while the block reads.
+        InputError: no such file, one that cannot be read, or no regular file; a failure while the block reads.
     """
     descriptor = _open(path)
     try:
         mode = os.fstat(descriptor).st_mode
         if not stat.S_ISREG(mode):
             do = "name a file in it" if stat.S_ISDIR(mode) else "save its content to a file first"
-            raise Refused(f"{path}", "a regular file", kind(mode), do)
+            raise InputError(f"{path}", "a regular file", kind(mode), do)
         with open(descriptor, "rb", closefd=False) as file:
             yield file
     except OSError as error:
-        raise Refused(f"{path}", "a readable file", reason_of(error)) from None
+        raise InputError(f"{path}", "a readable file", reason_of(error)) from None
     finally:
         os.close(descriptor)
 
@@ -99,12 +99,12 @@ def read_bytes(path: PathLike, most: int) -> bytes:
     """All of a regular file of at most `most` bytes.
 
     Raises:
-        Refused: as `open_regular`, or a larger one.
+        InputError: as `open_regular`, or a larger one.
     """
     with open_regular(path) as file:
         size = os.fstat(file.fileno()).st_size
         if size > most:
-            raise Refused(f"{path}", f"at most {most:,} bytes", f"{size:,}")
+            raise InputError(f"{path}", f"at most {most:,} bytes", f"{size:,}")
         return file.read(size)
 
 
@@ -112,20 +112,20 @@ def decode(raw: bytes, place: str) -> str:
     """Bytes as UTF-8, a mark of it at the beginning left out.
 
     Raises:
-        Refused: another encoding, by its name where that can be told.
+        InputError: another encoding, by its name where that can be told.
     """
     try:
         return raw.removeprefix(b"\xef\xbb\xbf").decode()
     except UnicodeDecodeError:
         kind = kinds.of_bytes(raw[: kinds.HEAD]) or LATIN
-    raise Refused(place, "text in UTF-8", *kind)
+    raise InputError(place, "text in UTF-8", *kind)
 
 
 def read_text(path: PathLike, most: int = MOST_JSON_BYTES) -> str:
     """A text file in UTF-8.
 
     Raises:
-        Refused: as `read_bytes` and `decode`.
+        InputError: as `read_bytes` and `decode`.
     """
     return decode(read_bytes(path, most), f"{path}")
 
@@ -157,7 +157,7 @@ def parse_json(text: str | bytes, place: str, what: str = "JSON", once: bool = F
         once: refuse a name that an object has twice, since other readers may take the other value.
 
     Raises:
-        Refused: not UTF-8, not JSON, nested too deeply, or a number too large for a float.
+        InputError: not UTF-8, not JSON, nested too deeply, or a number too large for a float.
     """
     if isinstance(text, bytes):
         text = decode(text, place)
@@ -166,19 +166,19 @@ def parse_json(text: str | bytes, place: str, what: str = "JSON", once: bool = F
             text, parse_constant=_no_constant, parse_float=_finite, object_pairs_hook=_once if once else None
         )
     except RecursionError:
-        raise Refused(place, what, "values nested too deeply") from None
+        raise InputError(place, what, "values nested too deeply") from None
     except ValueError as error:
         begun = text.lstrip()[:1] in ("", "{", "[") and "\0" not in text[:4]  # JSON, but broken
         kind = None if begun else kinds.of_bytes(text[: kinds.HEAD].encode("utf-8", "replace"))
         more = "more than one value; JSON with one a line, perhaps"
         said = more if str(error).startswith("Extra data") else str(error)[:120]
-        raise Refused(place, what, *(kind or (said,))) from None
+        raise InputError(place, what, *(kind or (said,))) from None
 
 
 def read_json(path: PathLike, what: str = "JSON", most: int = MOST_JSON_BYTES) -> Any:
     """A JSON file.
 
     Raises:
-        Refused: as `read_bytes` and `parse_json`.
+        InputError: as `read_bytes` and `parse_json`.
     """
     return parse_json(read_bytes(path, most), f"{path}", what)

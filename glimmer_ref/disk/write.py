@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from ..errors import Refused
+from ..errors import InputError
 from .lock import WINDOWS, take
 from .read import PathLike, open_regular, reason_of
 
@@ -25,15 +25,15 @@ MOST_WRITERS = 100  # of one file at once
 def _target(path: PathLike) -> tuple[Path, bool]:
     """Where a name leads, links followed, and whether something that is not a regular file is there already."""
     if not os.fspath(path):
-        raise Refused("file name", "a path to write to", "an empty one", "is a shell variable not set?")
+        raise InputError("file name", "a path to write to", "an empty one", "is a shell variable not set?")
     try:
         mode = os.stat(path).st_mode
     except FileNotFoundError:
         return Path(os.path.realpath(path)), False
     except ValueError:  # a NUL in the name
-        raise Refused(f"{path}", "the name of a file", "a character that no name has") from None
+        raise InputError(f"{path}", "the name of a file", "a character that no name has") from None
     if stat.S_ISDIR(mode):
-        raise Refused(f"{path}", "a file to write to", "a folder", "name a file in it")
+        raise InputError(f"{path}", "a file to write to", "a folder", "name a file in it")
     return (Path(os.path.realpath(path)), False) if stat.S_ISREG(mode) else (Path(path), True)
 
 
@@ -146,39 +146,39 @@ def written(path: PathLike) -> Iterator[BinaryIO]:
     A link is followed. A device or a pipe is written to as it stands.
 
     Raises:
-        Refused: a folder, an empty name, a place that cannot be written or is full; a failure in the block too.
+        InputError: a folder, an empty name, a place that cannot be written or is full; a failure in the block too.
     """
     try:
         target, special = _target(path)
         with _straight(target) if special else _replacing(target) as file:
             yield file
     except OSError as error:
-        raise Refused(f"{path}", "a place that can be written", reason_of(error)) from None
+        raise InputError(f"{path}", "a place that can be written", reason_of(error)) from None
 
 
 def check_place(path: PathLike) -> None:
     """Refuse a place that `written` would, where that can be seen before the work.
 
     Raises:
-        Refused: a folder, an empty name, or a name that leads nowhere.
+        InputError: a folder, an empty name, or a name that leads nowhere.
     """
     try:
         target, _ = _target(path)
         os.stat(target.parent)
     except OSError as error:
-        raise Refused(f"{path}", "a place that can be written", reason_of(error)) from None
+        raise InputError(f"{path}", "a place that can be written", reason_of(error)) from None
 
 
 def write_text(path: PathLike, text: str) -> None:
     """`written`, in UTF-8, lines ending in one character on every system.
 
     Raises:
-        Refused: as `written`, or half of a surrogate pair.
+        InputError: as `written`, or half of a surrogate pair.
     """
     try:
         content = text.encode()
     except UnicodeEncodeError:
-        raise Refused(f"{path}", "valid Unicode", "half of a surrogate pair") from None
+        raise InputError(f"{path}", "valid Unicode", "half of a surrogate pair") from None
     with written(path) as file:
         file.write(content)
 
@@ -192,7 +192,7 @@ def write_json(path: PathLike, document: object) -> None:
     """`json_text`, `written`.
 
     Raises:
-        Refused: as `written`.
+        InputError: as `written`.
     """
     write_text(path, json_text(document))
 
@@ -201,7 +201,7 @@ def sha256(path: PathLike) -> str:
     """A file's SHA-256, in hexadecimal.
 
     Raises:
-        Refused: it cannot be read.
+        InputError: it cannot be read.
     """
     with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ..data.inputs import Passage, Question
-from ..errors import Refused, brief
+from ..errors import InputError, brief
 from ..inference.answer import undecided
 from ..inference.reader import Answer, Reader
 from ..memory.store import Memory
@@ -35,7 +35,7 @@ def _missing(known: Memory | set[str], ids: Iterable[str]) -> str | None:
         return next((brief(id) for id in ids if id not in known), None)
     try:
         known.rows(ids)
-    except Refused as error:
+    except InputError as error:
         return str(error)
     return None
 
@@ -47,7 +47,7 @@ def check(questions: Iterable[Question], source: Memory | Sequence[Passage], k: 
         m: where somebody chose it; a question with fewer candidates than the model's own m reads all it has.
 
     Raises:
-        Refused: a candidate that the source does not hold, or fewer than m, by the question's id.
+        InputError: a candidate that the source does not hold, or fewer than m, by the question's id.
     """
     known = source if isinstance(source, Memory) else {passage.id for passage in source}
     for question in questions:
@@ -55,9 +55,9 @@ def check(questions: Iterable[Question], source: Memory | Sequence[Passage], k: 
             continue
         what, some = f"question {question.id!r}: candidates", question.candidates[:k]
         if got := _missing(known, some):
-            raise Refused(what, "passages that are there", got)
+            raise InputError(what, "passages that are there", got)
         if m is not None and len(some) < m:
-            raise Refused(what, f"at least m={m}", str(len(some)), "lower m, or retrieve more with --index")
+            raise InputError(what, f"at least m={m}", str(len(some)), "lower m, or retrieve more with --index")
 
 
 def _in_batches(

@@ -17,7 +17,7 @@ import string
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 
-from ..errors import Refused
+from ..errors import InputError
 
 EXACT_MATCH, ACCURACY = "exact match", "accuracy"
 _BY_ACCURACY = frozenset({"fever", "trex", "zsre", "structured_zeroshot"})  # zsRE's files have the last name
@@ -90,10 +90,10 @@ def recall_at_k(found: Iterable[str], evidence: Iterable[Collection[str]], k: in
     page of several sets takes a place for each. A set without pages is never complete.
 
     Raises:
-        Refused: k below 1.
+        InputError: k below 1.
     """
     if k < 1:
-        raise Refused("recall_at_k: k", "at least 1", str(k))
+        raise InputError("recall_at_k: k", "at least 1", str(k))
     sets = list(dict.fromkeys(map(frozenset, evidence)))
     left = [set(s) for s in sets]
     places: list[int | None] = []  # the set that a page is of, or none

@@ -17,7 +17,7 @@ from ..data.kilt import prediction, write_predictions
 from ..disk.lock import LOCK, held
 from ..disk.read import open_regular, parse_json, read_json
 from ..disk.write import sweep, temporary_of, write_json
-from ..errors import Refused, brief
+from ..errors import InputError, brief
 from ..inference.reader import Reader
 from ..memory.manifest import difference, digest_of, weights_digest
 from ..memory.store import Memory
@@ -46,23 +46,23 @@ def values(text: str) -> list[int]:
     """Whole numbers: "1,5,10"; "5:40", doubled as long as they stay below 40, and 40; "5:40:5", each so much more.
 
     Raises:
-        Refused: another form, a number below 1, or more than a thousand.
+        InputError: another form, a number below 1, or more than a thousand.
     """
     ranged = ":" in text
     words = text.split(":" if ranged else ",")
     whole = all(word.strip().isdecimal() and len(word) < 10 for word in words)
     if not whole or len(words) > (3 if ranged else MOST):
-        raise Refused("--sweep", "k=V,V,.. or k=FROM:TO or k=FROM:TO:STEP, and the same of m", brief(text))
+        raise InputError("--sweep", "k=V,V,.. or k=FROM:TO or k=FROM:TO:STEP, and the same of m", brief(text))
     numbers = [int(word) for word in words]
     if ranged:
         first, last, *step = numbers
         if not 1 <= first <= last or step == [0]:
-            raise Refused("--sweep", "FROM at least 1 and at most TO, and STEP above 0", repr(text))
+            raise InputError("--sweep", "FROM at least 1 and at most TO, and STEP above 0", repr(text))
         if step:
             return list(range(first, last + 1, step[0]))[: MOST + 1]
         numbers = [*(first << i for i in range(MOST) if first << i < last), last]
     if min(numbers) < 1:
-        raise Refused("--sweep", "numbers of at least 1", brief(text))
+        raise InputError("--sweep", "numbers of at least 1", brief(text))
     return list(dict.fromkeys(numbers))
 
 
@@ -73,22 +73,22 @@ def settings(axes: Sequence[str], k: int, m: int | None) -> list[Setting]:
         m: None for LUMEN and FiD.
 
     Raises:
-        Refused: another axis or one twice, an axis m where there is none, no m that fits any k, too many settings.
+        InputError: another axis or one twice, an axis m where there is none, no m that fits any k, too many settings.
     """
     named: dict[str, list[int]] = {}
     for axis in axes:
         name, _, text = axis.partition("=")
         if name not in ("k", "m") or name in named:
-            raise Refused("--sweep", "k=.. and m=.., each at most once", brief(axis))
+            raise InputError("--sweep", "k=.. and m=.., each at most once", brief(axis))
         named[name] = values(text)
     if m is None and "m" in named:
-        raise Refused("--sweep", "k=.. for a system that reads all k passages", "m=..")
+        raise InputError("--sweep", "k=.. for a system that reads all k passages", "m=..")
     ms: list[int | None] = [None] if m is None else list(named.get("m", [m]))
     found = [Setting(k, m) for k in named.get("k", [k]) for m in ms if m is None or m <= k]
     if not found:
-        raise Refused("--sweep", "some m that is at most some k", " ".join(axes))
+        raise InputError("--sweep", "some m that is at most some k", " ".join(axes))
     if len(found) > MOST:
-        raise Refused("--sweep", f"at most {MOST} settings", str(len(found)))
+        raise InputError("--sweep", f"at most {MOST} settings", str(len(found)))
     return found
 
 
@@ -117,7 +117,7 @@ def _check_folder(folder: Path) -> None:
     """Refuse a folder in which there is anything, but for an evaluation that was begun."""
     others = [x for x in folder.iterdir() if x.name != LOCK and temporary_of(x.name) != RUN]  # a kill leaves these
     if others and not (folder / RUN).exists():
-        raise Refused(str(folder), "a new folder, or one of an evaluation", "other files", "name another")
+        raise InputError(str(folder), "a new folder, or one of an evaluation", "other files", "name another")
 
 
 def _begin(folder: Path, mine: Mapping[str, Any]) -> None:
@@ -129,16 +129,16 @@ def _begin(folder: Path, mine: Mapping[str, Any]) -> None:
         return
     theirs = read_json(path, "the facts of an evaluation")
     if not isinstance(theirs, dict):
-        raise Refused(str(path), "the facts of an evaluation", "something else", "name another folder")
+        raise InputError(str(path), "the facts of an evaluation", "something else", "name another folder")
     if apart := difference(mine, theirs):
-        raise Refused(str(folder), f"an evaluation with {apart[0]}", apart[1], "name another folder")
+        raise InputError(str(folder), f"an evaluation with {apart[0]}", apart[1], "name another folder")
 
 
 def _row(raw: bytes, place: str) -> dict[str, Any]:
     """One whole line of a setting's file."""
     row = parse_json(raw, place, "a line of an evaluation")
     if not isinstance(row, dict):
-        raise Refused(place, "a line of an evaluation", "something else", "move the file away")
+        raise InputError(place, "a line of an evaluation", "something else", "move the file away")
     return row
 
 
@@ -151,7 +151,7 @@ def _done(file: IO[bytes], questions: Sequence[Question]) -> list[dict[str, Any]
             break
         row = _row(raw, f"{file.name}, line {len(rows) + 1}")
         if len(rows) >= len(questions) or row.get("id") != questions[len(rows)].id:
-            raise Refused(
+            raise InputError(
                 file.name, "lines in the order of the questions", f"another in line {len(rows) + 1}", "move it"
             )
         rows.append(row)
@@ -167,7 +167,7 @@ def _summary(rows: list[dict[str, Any]], path: Path) -> dict[str, Any]:
     try:
         return summary(rows)
     except (KeyError, TypeError, ValueError, OverflowError):
-        raise Refused(str(path), "lines of an evaluation", "others", "move it away") from None
+        raise InputError(str(path), "lines of an evaluation", "others", "move it away") from None
 
 
 def _line(row: Mapping[str, Any]) -> str:
@@ -217,7 +217,7 @@ def run(
         For each setting {"k", "m"} and `summary`.
 
     Raises:
-        Refused: a folder of something else, or of another model, memory or questions; one in use; no room. Whole
+        InputError: a folder of something else, or of another model, memory or questions; one in use; no room. Whole
             lines stay.
     """
     folder, results = Path(folder), []
@@ -235,11 +235,11 @@ def check_kilt(files: Mapping[str, Sequence[Question]], source: Memory | Sequenc
     """What `kilt_predictions` needs, before the work: files of different names, passages whose pages are known.
 
     Raises:
-        Refused: two files of one name, or passages that `glimmer-ref chunks` did not cut.
+        InputError: two files of one name, or passages that `glimmer-ref chunks` did not cut.
     """
     names = [Path(path).name for path in files]
     if len(set(names)) < len(names):
-        raise Refused(
+        raise InputError(
             "--kilt", "files of different names", ", ".join(names)[:60], "their predictions would be one file"
         )
     asked = [question for some in files.values() for question in some]
@@ -254,7 +254,7 @@ def _told(row: Mapping[str, Any]) -> Mapping[str, Any]:
     """A line of an evaluation as KILT takes it."""
     ranked = row.get("ranked")
     if not isinstance(ranked, list) or not all(isinstance(id, str) for id in ranked):
-        raise Refused("a line of an evaluation", "ranked ids", brief(ranked, 40))
+        raise InputError("a line of an evaluation", "ranked ids", brief(ranked, 40))
     pages = dict.fromkeys(map(page_of, ranked))
     return prediction(str(row.get("id")), str(row.get("prediction")), [{"wikipedia_id": page} for page in pages])
 
@@ -265,7 +265,7 @@ def kilt_predictions(folder: str | Path, setting: Setting, files: Mapping[str, S
     The pages are those of all k passages, the best ranked first.
 
     Raises:
-        Refused: passages that `glimmer-ref chunks` did not cut, whose pages are not known.
+        InputError: passages that `glimmer-ref chunks` did not cut, whose pages are not known.
     """
     folder, written = Path(folder), []
     with open_regular(folder / f"{setting.name}.jsonl") as lines:
@@ -283,7 +283,7 @@ def draw(results: Sequence[Mapping[str, Any]], system: str, path: str | Path) ->
     """Figure 3's curves of one's own model: score against k and the algorithm's cost, a line for each m.
 
     Raises:
-        Refused: as `pictures.picture`.
+        InputError: as `pictures.picture`.
     """
     with picture(path, 1, 2, (11, 4.2), dpi=110, sharey=True) as (figure, (axes,)):
         _curves(axes, results, system)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ..disk.lock import WINDOWS
-from ..errors import Refused
+from ..errors import InputError
 from .check import Case, Report, check, open_case
 
 Function = Callable[[Any, Any, Any], Mapping[str, Any]]
@@ -67,7 +67,7 @@ def _words(command: str, places: Mapping[str, str]) -> str | list[str]:
     try:
         words = shlex.split(command)
     except ValueError as error:
-        raise Refused("--run", "a command as a shell would split it", str(error)) from None
+        raise InputError("--run", "a command as a shell would split it", str(error)) from None
     for name, place in places.items():
         words = [word.replace(name, place) for word in words]
     return words
@@ -78,19 +78,19 @@ def check_command(case: str | Path, command: str, precision: str = "float32") ->
 
     Raises:
         Unusable: no such case, or an unusable file.
-        Refused: a command without {case} or {out}, that cannot be started, fails, or writes nothing.
+        InputError: a command without {case} or {out}, that cannot be started, fails, or writes nothing.
     """
     known = open_case(case)
     if "{case}" not in command or "{out}" not in command:
-        raise Refused("--run", "a command with {case} and {out} in it", repr(command))
+        raise InputError("--run", "a command with {case} and {out} in it", repr(command))
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "out.safetensors"
         words = _words(command, {"{case}": str(known.folder.resolve()), "{out}": str(out)})
         try:
             code = subprocess.run(words, stdout=2, check=False).returncode  # our own stdout is for the report
         except OSError as error:
-            raise Refused("--run", "a command that can be started", f"{command}: {error.strerror}") from None
+            raise InputError("--run", "a command that can be started", f"{command}: {error.strerror}") from None
         if code or not out.is_file():
             got = f"exit code {code}" if code else "no such file"
-            raise Refused("--run", "a command that ends with exit code 0 and has written {out}", got)
+            raise InputError("--run", "a command that ends with exit code 0 and has written {out}", got)
         return check(known, out, precision)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ..disk.read import reason_of
 from ..disk.write import write_text
-from ..errors import Refused
+from ..errors import InputError
 from . import check
 
 # The skeleton is template.py itself. What each language has in place of its lines: imports, put and get.
@@ -33,10 +33,10 @@ def skeleton(language: str) -> str:
     """The source of one language's skeleton, which imports the checker that lies beside it.
 
     Raises:
-        Refused: another language.
+        InputError: another language.
     """
     if language not in LANGUAGES:
-        raise Refused("--lang", f"one of {', '.join(LANGUAGES)}", repr(language))
+        raise InputError("--lang", f"one of {', '.join(LANGUAGES)}", repr(language))
     source = Path(__file__).with_name("template.py").read_text(encoding="utf-8")
     for here, there in ({"from glimmer_ref.golden.check import": "from check import"} | LANGUAGES[language]).items():
         assert source.count(here) == 1
@@ -48,16 +48,16 @@ def write(language: str, folder: str | Path) -> list[Path]:
     """Put implementation.py and check.py into a folder; nothing that is there is overwritten.
 
     Raises:
-        Refused: another language, a file that is there already, or a place that cannot be written.
+        InputError: another language, a file that is there already, or a place that cannot be written.
     """
     source, paths = skeleton(language), [Path(folder) / name for name in ("implementation.py", "check.py")]
     for path in paths:
         if path.exists():
-            raise Refused(f"{path}", "a new file", "one that is there already", "choose another folder")
+            raise InputError(f"{path}", "a new file", "one that is there already", "choose another folder")
     try:
         Path(folder).mkdir(parents=True, exist_ok=True)
         for path, text in zip(paths, (source, Path(check.__file__).read_text(encoding="utf-8")), strict=True):
             write_text(path, text)
     except OSError as error:
-        raise Refused(f"{folder}", "a folder that can be written", reason_of(error)) from None
+        raise InputError(f"{folder}", "a folder that can be written", reason_of(error)) from None
     return paths

@@ -29,7 +29,7 @@ class Answer:
         retrieval: how they came into that order.
         scores: [k] their scores; None for LUMEN and FiD, which rank nothing.
         selected: [m] which of them the decoder read, in its order (GLIMMER: best first).
-        macs: multiply-adds by component of the paper's algorithm on what was read, by shapes: what `Count` hears.
+        macs: multiply-adds by component of the paper's algorithm on what was read, by shapes: what `MacCounter` hears.
             `memory` is there where passages were encoded for this answer; what was stored costs nothing any more.
         macs_done: those that the backend made. They differ where it has another form of a stage: numba's decoder
             may attend to the memory itself, and then makes no `cross` keys and values, see `ops.numba_macs`.
@@ -121,7 +121,7 @@ def done(
     """What a run cost that would by the paper's algorithm have cost `macs`.
 
     Args:
-        ops: those of the run, its listeners around them: what these hear is the algorithm itself.
+        ops: those of the run, its instruments around them: what these hear is the algorithm itself.
         read: [b] tokens that each question's decoder attended to, in so many steps.
     """
     own = ops.whole("decoder_macs")

@@ -23,7 +23,7 @@ def plot_answer(answer: Answer, question: str, path: str) -> None:
     """Write a picture: bars of the scores, and a heat map of the answer tokens' attention.
 
     Raises:
-        Refused: as `pictures.picture`.
+        InputError: as `pictures.picture`.
     """
     said = f"{shown(answer.text)}   ({answer.system}, log p {answer.log_probability:.2f})"
     size = (13, max(3.2, 0.24 * len(answer.passages) + 1.8))

@@ -10,14 +10,14 @@ from pathlib import Path
 import numpy as np
 
 from ..data.inputs import Passage, as_passages, passage_text, passage_tokens, question_text, question_tokens
-from ..errors import Refused
-from ..instruments import Clock, Trace
+from ..errors import InputError
+from ..instruments import Profiler, Trace
 from ..memory.store import Memory, memorize
 from ..ops import BLAS, Ops, bind
 from ..paper import fid, lumen
 from ..paper.systems import FROM_TEXT, SYSTEMS
 from ..params import checkpoint, hub
-from ..params.model import Model, computed_in, lay_out
+from ..params.model import Model, computed_in, prepare_params
 from ..ragged import Arriving, Ints, States, Tokens
 from ..retrieval import lexical
 from ..text.borrowed import FILE, Groups, Lender, Reading, read_groups
@@ -32,7 +32,7 @@ Source = Memory | Iterable["Passage | str | Mapping[str, str]"]
 
 
 class Reader:
-    """A model with its tokenizer, bound to a telling of the operations.
+    """A model with its tokenizer, bound to a backend of the operations.
 
     Args:
         model: weights on the host.
@@ -43,7 +43,7 @@ class Reader:
             are NumPy's BLAS, which has threads of its own.
 
     Raises:
-        Refused: unknown operations or precision, one that they or the weights cannot be computed in, more threads
+        InputError: unknown operations or precision, one that they or the weights cannot be computed in, more threads
             than there are, or any where BLAS has its own.
     """
 
@@ -62,10 +62,10 @@ class Reader:
         self.config, self.tokenizer = model.config, tokenizer
         self.ops = bind(ops)
         with self.limited():  # refused before the weights are laid out
-            self.model = lay_out(self.ops, model, precision)
+            self.model = prepare_params(self.ops, model, precision)
         self.precision = computed_in(self.model)
         if threads is not None and self.precision == "float64":
-            raise Refused("threads", f"none in float64, {BLAS}", str(threads), "use dtype float32")
+            raise InputError("threads", f"none in float64, {BLAS}", str(threads), "use dtype float32")
 
     def limited(self) -> AbstractContextManager[None]:
         """A block in which the operations, called by this Python thread, use the reader's `threads`."""
@@ -99,10 +99,10 @@ class Reader:
             attention: also tell where the decoder looked.
 
         Raises:
-            Refused: an empty question or passage, m > k, k > passages, an unknown system; weights by which
+            InputError: an empty question or passage, m > k, k > passages, an unknown system; weights by which
                 logits or scores are not finite.
         """
-        clock = Clock(self.ops)
+        clock = Profiler(self.ops)
         known = source if isinstance(source, Memory) else as_passages(source)
         with clock.during("retrieval"):
             rows, retrieval = self.retrieve(question, known, k)
@@ -122,7 +122,7 @@ class Reader:
         if k is None:
             k = min(self.config.k, total)
         if not 1 <= k <= total:
-            raise Refused("k", f"at least 1 and at most the {total} passages there are", str(k), "lower k")
+            raise InputError("k", f"at least 1 and at most the {total} passages there are", str(k), "lower k")
         return k
 
     def unknown_words(self, question: str) -> list[str]:
@@ -147,11 +147,11 @@ class Reader:
 
         `macs`, `macs_done` and `seconds` of each answer are those of the whole batch.
         """
-        return self._answers(Clock(self.ops), questions, source, rows, system, m, attention, retrieval)
+        return self._answers(Profiler(self.ops), questions, source, rows, system, m, attention, retrieval)
 
     def _answers(
         self,
-        clock: Clock,
+        clock: Profiler,
         questions: Sequence[str],
         source: Memory | Sequence[Passage],
         rows: Sequence[Ints],
@@ -163,21 +163,21 @@ class Reader:
         counts = np.array([len(r) for r in rows], np.int64)
         m = self.check_m(system, int(counts.min()), m)
         trace = Trace(clock, only=r"decoder\..*cross_attention\.probs")
-        listener = trace if attention else clock
+        instrument = trace if attention else clock
         with clock.during("text"):
             chosen = [self._passages(source, r) for r in rows]
             read = [self._reading(text, some, source) for text, some in zip(questions, chosen, strict=True)]
             q = self._questions(questions, read)
         with self.limited(), _quietly():
-            passages = self._inputs(listener, clock, source, np.concatenate(rows), system, read, chosen)
-            got = SYSTEMS[system](listener, self.model, q, passages, counts, m)
-            answers = fid.greedy(listener, self.model, got.memory, self.config.answer_tokens)
+            passages = self._inputs(instrument, clock, source, np.concatenate(rows), system, read, chosen)
+            got = SYSTEMS[system](instrument, self.model, q, passages, counts, m)
+            answers = fid.greedy(instrument, self.model, got.memory, self.config.answer_tokens)
         _check_finite([a.log_probability for a in answers], got.scores)
         starts = np.cumsum(counts)[:-1]
         lengths, none = np.split(passages.lengths, starts), [None] * len(rows)
         scores = none if got.scores is None else np.split(got.scores, starts)
         ids = [a.ids for a in answers]
-        cost = cost_of(listener, self.model, system, q.lengths, lengths, got, ids, isinstance(source, Memory))
+        cost = cost_of(instrument, self.model, system, q.lengths, lengths, got, ids, isinstance(source, Memory))
         attended = attention_shares(trace.arrays, q.lengths, passages.lengths, counts, got) if attention else none
         result = [
             Answer(
@@ -196,18 +196,18 @@ class Reader:
         """m, or the model's own number where it is None, held against k; 0 for a system that reads all passages.
 
         Raises:
-            Refused: an unknown system, m for one that reads all, or m that is not from 1 to k.
+            InputError: an unknown system, m for one that reads all, or m that is not from 1 to k.
         """
         if system not in SYSTEMS:
-            raise Refused("system", f"one of {', '.join(SYSTEMS)}", repr(system))
+            raise InputError("system", f"one of {', '.join(SYSTEMS)}", repr(system))
         if system != "glimmer":
             if m is not None:
-                raise Refused("m", f"none for {system}, which reads all k passages", str(m), "set k instead")
+                raise InputError("m", f"none for {system}, which reads all k passages", str(m), "set k instead")
             return 0
         if m is None:
             return min(self.config.m, k)
         if not 1 <= m <= k:
-            raise Refused("m", "at least 1 and at most k", f"k={k}, m={m}", "lower m or retrieve more")
+            raise InputError("m", "at least 1 and at most k", f"k={k}, m={m}", "lower m or retrieve more")
         return m
 
     def _passages(self, source: Memory | Sequence[Passage], rows: Ints) -> list[Passage]:
@@ -241,7 +241,7 @@ class Reader:
     def _inputs(
         self,
         ops: Ops,
-        clock: Clock,
+        clock: Profiler,
         source: Memory | Sequence[Passage],
         rows: Ints,
         system: str,
@@ -283,7 +283,7 @@ def _check_finite(log_probabilities: list[float], scores: np.ndarray | None) -> 
     for what, numbers in (("log-probability of the answer", log_probabilities), ("scores", scores)):
         if numbers is not None and not np.isfinite(numbers).all():
             do = "are these the weights that were trained? float64 holds larger numbers than float32"
-            raise Refused(what, "finite numbers", "NaN or an infinity", do)
+            raise InputError(what, "finite numbers", "NaN or an infinity", do)
 
 
 def bundled() -> Path:
@@ -292,7 +292,7 @@ def bundled() -> Path:
     for folder in (here / "weights" / BUNDLED, here.parent / "weights" / BUNDLED):
         if folder.is_dir():
             return folder
-    raise Refused("bundled weights", f"a folder weights/{BUNDLED} beside the package", "none", "install it again")
+    raise InputError("bundled weights", f"a folder weights/{BUNDLED} beside the package", "none", "install it again")
 
 
 def load(
@@ -309,13 +309,13 @@ def load(
     Args:
         folder: config.json, model.safetensors and tokenizer.json; perhaps groups.json, whose names can be lent. Or the
             name of a model in Hugging Face's cache, such as "user/model".
-        ops: "numba", "numpy", the oracle, or "cuda", an NVIDIA GPU's.
+        ops: "numba", "numpy", the reference backend, or "cuda", an NVIDIA GPU's.
         dtype: "float32" or "float64".
         precision, threads: see `Reader`.
         download, revision: of a name, see `hub.find`; the commit that was read is the name of `Reader.folder`.
 
     Raises:
-        Refused: anything in the folder that is missing, broken or does not fit; what `Reader` and `hub.find` refuse.
+        InputError: anything in the folder that is missing, broken or does not fit; what `Reader` and `hub.find` refuse.
     """
     folder = hub.find(bundled() if folder is None else folder, download, revision)
     model = checkpoint.load(folder, dtype)

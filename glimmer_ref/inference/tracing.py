@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from ..errors import Refused
+from ..errors import InputError
 from ..instruments import Trace
 from ..ops import Ops
 from ..paper import fid, lumen
@@ -36,17 +36,17 @@ def trace_ids(
         only: regular expression for the names wanted.
 
     Raises:
-        Refused: ids outside the vocabulary, an empty sequence, m > k.
+        InputError: ids outside the vocabulary, an empty sequence, m > k.
     """
     size = model.config.t5.vocab_size
     q, p = Tokens.of([question], "question"), Tokens.of(passages, "passages")
     for what, tokens in (("question", q), ("passages", p), ("target", Tokens.of([target] if target else [], "target"))):
         if tokens.ids.size and not 0 <= tokens.ids.min() <= tokens.ids.max() < size:
-            raise Refused(what, f"ids from 0 to {size - 1}", str(sorted({tokens.ids.min(), tokens.ids.max()})))
+            raise InputError(what, f"ids from 0 to {size - 1}", str(sorted({tokens.ids.min(), tokens.ids.max()})))
     if not len(p):
-        raise Refused("passages", "at least one", "none")
+        raise InputError("passages", "at least one", "none")
     if system not in SYSTEMS:
-        raise Refused("system", f"one of {', '.join(SYSTEMS)}", repr(system))
+        raise InputError("system", f"one of {', '.join(SYSTEMS)}", repr(system))
     trace, counts = Trace(ops, only), np.array([len(p)])
     inputs = p if system in FROM_TEXT else lumen.encode_passages(trace, model, p)
     got = SYSTEMS[system](trace, model, q, inputs, counts, min(model.config.m, len(p)) if m is None else m)

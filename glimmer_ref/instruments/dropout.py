@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import Refused
-from ..ops import Listener, Ops, Spans
+from ..errors import InputError
+from ..ops import Instrument, Ops, SequenceLayout
 from ..ops.interface import Factors
 from ..ragged import Array
 
 
-class Dropout(Listener):
+class Dropout(Instrument):
     """Sets numbers to 0 with probability `rate`, and the others times 1/(1 - rate), wherever T5 does.
 
     Those places are the embeddings, attention's probabilities, the feed-forward's hidden layer, what each
@@ -24,7 +24,7 @@ class Dropout(Listener):
         rng: draws what is dropped, in the order of the forward pass; the same state drops the same.
 
     Raises:
-        Refused: another rate.
+        InputError: another rate.
 
     Source: the places were verified against transformers' T5.
     """
@@ -33,7 +33,7 @@ class Dropout(Listener):
 
     def __init__(self, ops: Ops, rate: float, rng: np.random.Generator) -> None:
         if not 0 <= rate < 1:
-            raise Refused("Dropout", "a rate from 0 to below 1", repr(rate))
+            raise InputError("Dropout", "a rate from 0 to below 1", repr(rate))
         self.rate, self.rng = rate, rng
         super().__init__(ops)
 
@@ -50,16 +50,16 @@ class Dropout(Listener):
         k: Array,
         v: Array,
         bias: Array | None,
-        spans: Spans,
+        layout: SequenceLayout,
         heads: int,
         causal: bool,
         keep: Factors | None = None,
         precision: str | None = None,
     ) -> Any:
         if self.rate:
-            size = heads * int((spans.query_lengths * spans.key_lengths).sum())
+            size = heads * int((layout.query_lengths * layout.key_lengths).sum())
             keep = self._factors((size,), q.dtype)
-        return self.ops.attention(q, k, v, bias, spans, heads, causal, keep, precision)
+        return self.ops.attention(q, k, v, bias, layout, heads, causal, keep, precision)
 
     def frozen(self) -> Any:
         """The operations without dropout."""

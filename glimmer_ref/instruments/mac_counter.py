@@ -6,22 +6,26 @@ from typing import Any
 
 import numpy as np
 
-from ..ops import Listener, Ops, Spans
+from ..ops import Instrument, Ops, SequenceLayout
 from ..ops.interface import Factors
-from ..ragged import Array, places
+from ..ragged import Array, token_positions
 
 
-def visible_pairs(spans: Spans, causal: bool) -> int:
+def visible_pairs(layout: SequenceLayout, causal: bool) -> int:
     """Pairs (query, key) that attend: all of a sequence's, or, if causal, those not ahead."""
-    queries, keys = spans.query_lengths.astype(object), spans.key_lengths.astype(object)
+    queries, keys = layout.query_lengths.astype(object), layout.key_lengths.astype(object)
     if not causal:
         return int((queries * keys).sum())
     # The queries are the last of their keys: the i-th of n among t keys sees t - n + i + 1.
-    ahead = places(spans.query_lengths) + 1 + np.repeat(spans.key_lengths - spans.query_lengths, spans.query_lengths)
+    ahead = (
+        token_positions(layout.query_lengths)
+        + 1
+        + np.repeat(layout.key_lengths - layout.query_lengths, layout.query_lengths)
+    )
     return int(ahead.sum())
 
 
-class Count(Listener):
+class MacCounter(Instrument):
     """Adds up multiply-adds (two FLOPs each) of matrix products and attention.
 
     `macs` maps a component, the first word of the place (`memory`, `live_a`, `cross`, ...), to its
@@ -46,9 +50,9 @@ class Count(Listener):
         self._add(x.shape[0] * x.shape[1])
         return self.ops.dot(x, w)
 
-    def unembed(self, table: Array, x: Array) -> Array:
+    def lm_head_logits(self, table: Array, x: Array) -> Array:
         self.macs["head"] = self.macs.get("head", 0) + x.shape[0] * table.shape[0] * table.shape[1]
-        return self.ops.unembed(table, x)
+        return self.ops.lm_head_logits(table, x)
 
     def attention(
         self,
@@ -56,11 +60,11 @@ class Count(Listener):
         k: Array,
         v: Array,
         bias: Array | None,
-        spans: Spans,
+        layout: SequenceLayout,
         heads: int,
         causal: bool,
         keep: Factors | None = None,
         precision: str | None = None,
     ) -> Any:
-        self._add(2 * visible_pairs(spans, causal) * q.shape[1], ".attention")
-        return self.ops.attention(q, k, v, bias, spans, heads, causal, keep, precision)
+        self._add(2 * visible_pairs(layout, causal) * q.shape[1], ".attention")
+        return self.ops.attention(q, k, v, bias, layout, heads, causal, keep, precision)

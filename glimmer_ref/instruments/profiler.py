@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-from ..ops import OTHER, Listener, Ops
+from ..ops import OTHER, Instrument, Ops
 
 T = TypeVar("T")
 
 
-class Clock(Listener):
-    """Adds up wall time inside the operations; `seconds` has a component a key, as `Count` has, or `OTHER`.
+class Profiler(Instrument):
+    """Adds up wall time inside the operations; `seconds` has a component a key, as `MacCounter` has, or `OTHER`.
 
     Time between operations (Python's own) belongs to none of them, until `rest` gives it to `OTHER`.
     """
@@ -50,7 +50,7 @@ class Clock(Listener):
         known = sum(self.seconds.values())
         self.seconds[OTHER] = time.perf_counter() - self.made - known
 
-    def hear(self, name: str, operation: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+    def observe(self, name: str, operation: Callable[..., Any], args: tuple[Any, ...]) -> Any:
         start = time.perf_counter()
         result = operation(*args)
         self._add(self.component, start)
@@ -59,12 +59,12 @@ class Clock(Listener):
     def whole(self, name: str) -> Any:
         """The backend's own version, timed as one operation: a clock does not ask what is inside.
 
-        Of an inheriting clock that overrides single operations, no more than any listener has.
+        Of an inheriting clock that overrides single operations, no more than any instrument has.
         """
         inner = super().whole(name) if self.overrides() else self.ops.whole(name)
-        return inner and (lambda *args: self.hear(name, inner, args))
+        return inner and (lambda *args: self.observe(name, inner, args))
 
     @property
-    def heard(self) -> bool:  # type: ignore[override]
+    def observed(self) -> bool:  # type: ignore[override]
         """Whether anybody inside hears more than how long it took."""
-        return self.overrides() or self.ops.heard
+        return self.overrides() or self.ops.observed

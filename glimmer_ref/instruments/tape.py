@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..errors import Refused
-from ..ops import Listener, Ops
+from ..errors import InputError
+from ..ops import Instrument, Ops
 from ..ops.interface import OPERANDS
 from ..ragged import Array
 from .dropout import Dropout
@@ -26,14 +26,14 @@ class Record(NamedTuple):
         return [self.arguments[i] for i in OPERANDS[self.operation] if i < len(self.arguments)]
 
 
-class Tape(Listener):
+class Tape(Instrument):
     """Records every operation that has a backward; `gradients` replays the record, once.
 
     Arrays are told apart by identity, which an operation's result never shares with its arguments.
     Dropout goes around the tape, `Dropout(Tape(ops), rate, rng)`, so that what it drops is on the record.
 
     Raises:
-        Refused: operations whose backward the backend lacks, or a Dropout inside.
+        InputError: operations whose backward the backend lacks, or a Dropout inside.
     """
 
     elementary = True
@@ -41,16 +41,16 @@ class Tape(Listener):
     def __init__(self, ops: Ops) -> None:
         lacking = [f"{name}_backward" for name in OPERANDS if name not in ops.backward]
         if lacking:
-            raise Refused("Tape", "a backend with a backward of every operation", f"no {', '.join(lacking)}")
+            raise InputError("Tape", "a backend with a backward of every operation", f"no {', '.join(lacking)}")
         inner = ops
-        while isinstance(inner, Listener):
+        while isinstance(inner, Instrument):
             if isinstance(inner, Dropout):
-                raise Refused("Tape", "Dropout around it", "Dropout inside", "Dropout(Tape(ops), rate, rng)")
+                raise InputError("Tape", "Dropout around it", "Dropout inside", "Dropout(Tape(ops), rate, rng)")
             inner = inner.ops
         self.records: list[Record] = []
         super().__init__(ops)
 
-    def hear(self, name: str, operation: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+    def observe(self, name: str, operation: Callable[..., Any], args: tuple[Any, ...]) -> Any:
         result = operation(*args)
         if name in OPERANDS:
             self.records.append(Record(name, args, result))
@@ -78,7 +78,7 @@ class Tape(Listener):
             Host arrays by the names of `of`, each of its array's shape.
 
         Raises:
-            Refused: a result that is not on the tape, a cotangent of another shape, or one array under two names.
+            InputError: a result that is not on the tape, a cotangent of another shape, or one array under two names.
         """
         reached, wanted = self._reached(of), {id(x) for x in of.values()}
         sums: dict[int, Array] = {}
@@ -105,7 +105,7 @@ class Tape(Listener):
         names: dict[int, str] = {}
         for name, x in of.items():
             if names.setdefault(id(x), name) != name:
-                raise Refused("Tape", "arrays of their own", f"{names[id(x)]} and {name} are one", "copy it")
+                raise InputError("Tape", "arrays of their own", f"{names[id(x)]} and {name} are one", "copy it")
         reached = set(names)
         for record in self.records:
             if any(id(x) in reached for x in record.operands()):
@@ -116,6 +116,8 @@ class Tape(Listener):
         known = {id(record.result) for record in self.records}
         for i, (result, cotangent) in enumerate(seeds):
             if id(result) not in known:
-                raise Refused(f"Tape: seed {i}", "a result on the tape", "another array", "record it; replay once")
+                raise InputError(f"Tape: seed {i}", "a result on the tape", "another array", "record it; replay once")
             if np.shape(cotangent) != result.shape:
-                raise Refused(f"Tape: seed {i}", f"a cotangent of shape {list(result.shape)}", f"{np.shape(cotangent)}")
+                raise InputError(
+                    f"Tape: seed {i}", f"a cotangent of shape {list(result.shape)}", f"{np.shape(cotangent)}"
+                )

@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from ..ops import Listener, Ops, Spans
+from ..ops import Instrument, Ops, SequenceLayout
 from ..ops.interface import Factors
 from ..ragged import Array, Ints
 
 
-class Trace(Listener):
+class Trace(Instrument):
     """Records what the model marks: `arrays["live_a.layer_0.attention.out"]`.
 
     A name that is marked again, as where memory arrives in parts, keeps its last array.
@@ -44,13 +44,13 @@ class Trace(Listener):
         k: Array,
         v: Array,
         bias: Array | None,
-        spans: Spans,
+        layout: SequenceLayout,
         heads: int,
         causal: bool,
         keep: Factors | None = None,
         precision: str | None = None,
     ) -> Any:
         if self._wants_probs and self._wants(f"{self.path}probs.0"):
-            for s, probs in enumerate(self.ops.attention_probs(q, k, bias, spans, heads, causal, precision)):
+            for s, probs in enumerate(self.ops.attention_probs(q, k, bias, layout, heads, causal, precision)):
                 self.arrays[f"{self.path}probs.{s}"] = np.array(self.ops.get(probs))
-        return self.ops.attention(q, k, v, bias, spans, heads, causal, keep, precision)
+        return self.ops.attention(q, k, v, bias, layout, heads, causal, keep, precision)

@@ -13,7 +13,7 @@ from ..data.passages_file import Source, read_source
 from ..disk.journal import JOURNAL, Journal, check_finished, entry_of
 from ..disk.lock import LOCK, held
 from ..disk.write import sweep, temporary_of, write_json
-from ..errors import Refused
+from ..errors import InputError
 from ..ops import Ops
 from ..params.model import Model
 from ..params.safetensors_io import map_file, write_tensors
@@ -52,7 +52,9 @@ def _check_folder(folder: str | Path) -> None:
     """Refuse a folder in which there is anything but a memory, before touching it."""
     for entry in sorted(Path(folder).iterdir()):
         if not OURS.fullmatch(temporary_of(entry.name) or entry.name):
-            raise Refused(str(folder), "a folder of its own for the memory", entry.name, "name another, or a new one")
+            raise InputError(
+                str(folder), "a folder of its own for the memory", entry.name, "name another, or a new one"
+            )
 
 
 def _record(path: Path) -> dict[str, Any]:
@@ -65,7 +67,7 @@ def _check_builds(folder: Path, build: dict[str, Any]) -> None:
     names = {p.name for p in folder.iterdir() if OURS.fullmatch(p.name)} - {LOCK, QUARANTINE, JOURNAL}
     for name in sorted(names):
         if differs := difference(build, _record(folder / name)):
-            raise Refused(
+            raise InputError(
                 f"{folder / name}",
                 f"a build of the same memory, {differs[0]}",
                 differs[1],
@@ -79,7 +81,7 @@ class _Work:
     Files of which an earlier run has written down what they are must be so still; others are made again.
 
     Raises:
-        Refused: files of another build, or a damaged one.
+        InputError: files of another build, or a damaged one.
     """
 
     def __init__(self, folder: Path, build: dict[str, Any], show: Show) -> None:
@@ -130,7 +132,7 @@ def _write_elsewhere(workers: Workers, source: Source, work: _Work, show: Show) 
     """The same by `workers`, whose shards come in any order; one that fails again and again is left out and told.
 
     Raises:
-        Refused: shards that failed, when all others are there.
+        InputError: shards that failed, when all others are there.
     """
     folder, size, tokens, failed = work.folder, work.build["shard_passages"], 0, dict[str, Failure]()
     finished, done = work.finished, work.done
@@ -149,7 +151,7 @@ def _write_elsewhere(workers: Workers, source: Source, work: _Work, show: Show) 
     if failed:
         write_json(folder / QUARANTINE, {n: f._asdict() for n, f in failed.items()})
         name, first = min(failed.items())
-        raise Refused(
+        raise InputError(
             f"{folder}: {len(failed)} shard{'s' * (len(failed) > 1)}", "every shard after some tries",
             f"{name}: {first.error}",
             f"see {QUARANTINE}; the others are kept: mend it, and run the same command again",
@@ -171,9 +173,9 @@ def _seal(work: _Work) -> None:
 
 def _check_settings(dtype: str, shard_passages: int) -> None:
     if dtype not in DTYPES:
-        raise Refused("memory build: dtype", f"one of {', '.join(DTYPES)}", repr(dtype))
+        raise InputError("memory build: dtype", f"one of {', '.join(DTYPES)}", repr(dtype))
     if shard_passages < 1:
-        raise Refused("memory build: shard_passages", "at least 1", str(shard_passages))
+        raise InputError("memory build: shard_passages", "at least 1", str(shard_passages))
 
 
 def build(
@@ -200,7 +202,7 @@ def build(
         workers: who encodes; this process if not given.
 
     Raises:
-        Refused: broken passages; a folder with anything else in it, another build or a running one;
+        InputError: broken passages; a folder with anything else in it, another build or a running one;
             memory that is not finite in `dtype`; no room or permission to write; shards that workers
             could not make.
     """

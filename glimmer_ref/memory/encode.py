@@ -8,7 +8,7 @@ import numpy as np
 
 from ..config import GlimmerConfig
 from ..data.inputs import Passage, passage_tokens
-from ..errors import Refused
+from ..errors import InputError
 from ..ops import Ops
 from ..paper.lumen import encode_passages
 from ..params.model import Model
@@ -24,12 +24,12 @@ def check_unicode(passage: Passage) -> None:
     """Refuse strings that no file can hold, by the passage's id.
 
     Raises:
-        Refused: half of a surrogate pair, which JSON can spell.
+        InputError: half of a surrogate pair, which JSON can spell.
     """
     try:
         f"{passage.id} {passage.title} {passage.text}".encode()
     except UnicodeEncodeError:
-        raise Refused(f"passage {passage.id!r}", "valid Unicode", "half of a surrogate pair") from None
+        raise InputError(f"passage {passage.id!r}", "valid Unicode", "half of a surrogate pair") from None
 
 
 def _end_to_end(rows: list[np.ndarray]) -> Tokens:
@@ -59,7 +59,7 @@ def _check_finite(rows: Rows, dtype: str, batch: list[Passage], lengths: np.ndar
     if bad.size:
         passage = batch[int(np.searchsorted(np.cumsum(lengths), bad[0], side="right"))]
         do = "store it as bfloat16 or float32" if dtype == "float16" else "check the weights"
-        raise Refused(f"memory of passage {passage.id!r}", f"finite values in {dtype}", "inf or nan", do)
+        raise InputError(f"memory of passage {passage.id!r}", f"finite values in {dtype}", "inf or nan", do)
 
 
 def encode_shard(
@@ -68,7 +68,7 @@ def encode_shard(
     """MemEnc of some passages as one shard, stored in `dtype`, or as the model computes it.
 
     Raises:
-        Refused: no passages, one without tokens, or values that are not finite in `dtype`.
+        InputError: no passages, one without tokens, or values that are not finite in `dtype`.
     """
     kept: list[Passage] = []
     parts: list[Rows] = []
@@ -82,5 +82,5 @@ def encode_shard(
         kept += batch
         lengths.append(tokens.lengths)
     if not kept:
-        raise Refused("passages", "at least one", "none")
+        raise InputError("passages", "at least one", "none")
     return Shard.of(kept, np.concatenate(lengths), Rows.end_to_end(parts))

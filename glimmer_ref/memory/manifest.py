@@ -13,7 +13,7 @@ import numpy as np
 
 from ..disk.journal import RESTORE
 from ..disk.read import parse_json, read_json
-from ..errors import Refused, brief
+from ..errors import InputError, brief
 from ..ops import PRECISIONS, Ops
 from ..params.model import Model, computed_in, leaves
 from ..ragged import Array
@@ -114,14 +114,14 @@ def build_of(path: Path, told: Mapping[str, str]) -> dict[str, Any]:
     """The build that a file says in its header that it belongs to.
 
     Raises:
-        Refused: it says none, or that it is another file.
+        InputError: it says none, or that it is another file.
     """
     try:
         record = parse_json(told.get("build", ""), str(path))
-    except Refused:
+    except InputError:
         record = None
     if not isinstance(record, dict) or told.get("file") != path.name:
-        raise Refused(str(path), "a file of: glimmer-ref memory build", "another", "name another folder")
+        raise InputError(str(path), "a file of: glimmer-ref memory build", "another", "name another folder")
     return record
 
 
@@ -129,14 +129,14 @@ def check_build(path: Path, told: Mapping[str, str], build: Mapping[str, Any]) -
     """Hold what the header of a file says against the build that it should belong to.
 
     Raises:
-        Refused: another file's, or of another build, by the first fact that differs.
+        InputError: another file's, or of another build, by the first fact that differs.
     """
     if told == metadata(path.name, build):
         return
     theirs = build_of(path, told)
     ours, other = difference(build, theirs) or ("the same words", "others")
     do = f"this file or {MANIFEST} was changed: restore it, or build into a new folder"
-    raise Refused(f"{path}", f"a file of {MANIFEST}'s build, {ours}", other, do)
+    raise InputError(f"{path}", f"a file of {MANIFEST}'s build, {ours}", other, do)
 
 
 def shard_name(number: int) -> str:
@@ -155,7 +155,7 @@ def _field(path: Path, record: Any, name: str, kind: type[Any], least: int = 0) 
     words = {int: f"a whole number of at least {least}", str: "a string", dict: "an object"}[kind]
     value: Any = record.get(name) if isinstance(record, dict) else None
     if type(value) is not kind or (kind is int and value < least):
-        raise Refused(f"{path}: {name}", words, brief(value, 40), RESTORE)
+        raise InputError(f"{path}: {name}", words, brief(value, 40), RESTORE)
     return value
 
 
@@ -180,17 +180,17 @@ class Manifest:
         """The manifest of a file.
 
         Raises:
-            Refused: unreadable, of another version, or one that contradicts itself.
+            InputError: unreadable, of another version, or one that contradicts itself.
         """
         data = read_json(path, f"a manifest in JSON; if it is damaged, {RESTORE}")
         build = _field(path, data, "build", dict)
         version = _field(path, build, "version", int)
         if version != VERSION:
             do = "build the memory again with this program, or use the one that made it"
-            raise Refused(str(path), f"version {VERSION}", f"version {version}", do)
+            raise InputError(str(path), f"version {VERSION}", f"version {version}", do)
         manifest = cls(build, _field(path, data, "tokens", int), _field(path, data, "files", dict))
         if data.keys() != {"format", *vars(manifest)} or data["format"] != FORMAT:
-            raise Refused(str(path), f"the fields of a {FORMAT}", ", ".join(data)[:80], RESTORE)
+            raise InputError(str(path), f"the fields of a {FORMAT}", ", ".join(data)[:80], RESTORE)
         manifest._check(path)
         return manifest
 
@@ -200,13 +200,13 @@ class Manifest:
             _field(path, build, name, int, 1)
         _field(path, build, "passages_sha256", str)
         if _field(path, build, "dtype", str) not in DTYPES:
-            raise Refused(f"{path}: dtype", f"one of {', '.join(DTYPES)}", repr(build["dtype"]))
+            raise InputError(f"{path}: dtype", f"one of {', '.join(DTYPES)}", repr(build["dtype"]))
         encoder = _field(path, build, "encoder", dict)
         _field(path, encoder, "d_model", int, 1)
         _field(path, encoder, "num_memory_layers", int, 0)
         count = self.shards + 1
         if len(self.files) != count or set(self.files) != {INDEX, *(shard_name(i) for i in range(count - 1))}:
-            raise Refused(f"{path}: files", f"{count - 1} shards and an index", f"{len(self.files)} files", RESTORE)
+            raise InputError(f"{path}: files", f"{count - 1} shards and an index", f"{len(self.files)} files", RESTORE)
         for entry in self.files.values():
             _field(path, entry, "bytes", int, 1)
             _field(path, entry, "sha256", str)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..errors import Refused
+from ..errors import InputError
 from ..params.safetensors_io import Stored
 from ..ragged import bfloat16
 
@@ -108,14 +108,14 @@ class Rows:
         """Write the states into `out` [T d], float32 or float64.
 
         Raises:
-            Refused: scales or numbers that no build writes.
+            InputError: scales or numbers that no build writes.
         """
         if self.scales is not None:
             if not self.finite().all():
-                raise Refused(f"{self.name}: scales", "positive numbers", "others", "damaged?")
+                raise InputError(f"{self.name}: scales", "positive numbers", "others", "damaged?")
             np.multiply(self.values.raw, self.scales[:, None], out=out, dtype=out.dtype)
         else:
             with np.errstate(over="ignore", invalid="ignore"):
                 out[...] = self.values.decode() if self.values.dtype == "BF16" else self.values.raw
             if not np.isfinite(out).all():
-                raise Refused(f"{self.name}: tokens", "finite numbers", "inf or nan", "damaged?")
+                raise InputError(f"{self.name}: tokens", "finite numbers", "inf or nan", "damaged?")

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..data.inputs import Passage
-from ..errors import Refused
+from ..errors import InputError
 from ..params.safetensors_io import Stored, map_file
 from ..ragged import Ints, offsets
 from .manifest import check_build
@@ -32,13 +32,13 @@ def _tensor(path: Path, tensors: dict[str, Stored], name: str, dtype: str, *size
     shape = ", ".join("any" if size is None else str(size) for size in sizes)
     wanted = f"{dtype} of shape [{shape}]"
     if x is None:
-        raise Refused(f"{path}: {name}", wanted, "none")
+        raise InputError(f"{path}: {name}", wanted, "none")
     if (
         x.dtype != dtype
         or len(x.shape) != len(sizes)
         or any(size not in (None, got) for size, got in zip(sizes, x.shape, strict=True))
     ):
-        raise Refused(f"{path}: {name}", wanted, f"{x.dtype} of shape {list(x.shape)}")
+        raise InputError(f"{path}: {name}", wanted, f"{x.dtype} of shape {list(x.shape)}")
     return x
 
 
@@ -46,7 +46,7 @@ def _bounds(path: Path, tensors: dict[str, Stored], name: str, count: int, end: 
     """Offsets [count+1] that rise from 0 to `end` by steps of at least `least`."""
     x = _tensor(path, tensors, name, "I64", count + 1).raw
     if x[0] != 0 or x[-1] != end or (np.diff(x) < least).any():
-        raise Refused(f"{path}: {name}", f"offsets that rise from 0 to {end}", "others", "damaged?")
+        raise InputError(f"{path}: {name}", f"offsets that rise from 0 to {end}", "others", "damaged?")
     return x
 
 
@@ -83,7 +83,7 @@ class Shard:
             build: what the memory is of, see `Manifest`.
 
         Raises:
-            Refused: no such file, damaged, another shape or type than expected, or of another build.
+            InputError: no such file, damaged, another shape or type than expected, or of another build.
         """
         (tensors, told), dtype, d_model = _map(path), build["dtype"], build["encoder"]["d_model"]
         values = _tensor(path, tensors, "tokens", DTYPES[dtype], None, d_model)
@@ -116,7 +116,7 @@ class Shard:
         try:
             return bytes(self.strings[self.string_offsets[i] : self.string_offsets[i + 1]]).decode()
         except UnicodeDecodeError:
-            raise Refused(f"{self.name}: strings", "UTF-8", "other bytes", "damaged?") from None
+            raise InputError(f"{self.name}: strings", "UTF-8", "other bytes", "damaged?") from None
 
     def id(self, i: int) -> str:
         """The i-th passage's id."""
@@ -169,7 +169,7 @@ class Index(NamedTuple):
         """The index of a file, by memory map.
 
         Raises:
-            Refused: no such file, damaged, of another size or of another build.
+            InputError: no such file, damaged, of another size or of another build.
         """
         (tensors, told), n = _map(path), build["passages"]
         index = cls(_tensor(path, tensors, "hashes", "U64", n).raw, _tensor(path, tensors, "rows", "I64", n).raw)

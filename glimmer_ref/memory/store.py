@@ -16,11 +16,11 @@ from ..disk import kinds
 from ..disk.journal import AGAIN, RESTORE, check_finished
 from ..disk.lock import LOCK
 from ..disk.read import most_open_files, reason_of
-from ..errors import Refused, brief
+from ..errors import InputError, brief
 from ..ops import Ops
 from ..params.model import Model
 from ..progress import Show, progress
-from ..ragged import Arriving, Ints, States, offsets, places
+from ..ragged import Arriving, Ints, States, offsets, token_positions
 from ..text.borrowed import Loans
 from ..text.tokenizer import Tokenizer
 from .encode import encode_shard
@@ -51,25 +51,25 @@ def _check_size(path: Path, size: int) -> None:
     try:
         got = path.stat().st_size
     except OSError as error:
-        raise Refused(str(path), f"{size} bytes", reason_of(error), AGAIN) from None
+        raise InputError(str(path), f"{size} bytes", reason_of(error), AGAIN) from None
     if got != size:
-        raise Refused(str(path), f"{size} bytes", f"{got} bytes", RESTORE)
+        raise InputError(str(path), f"{size} bytes", f"{got} bytes", RESTORE)
 
 
 def _refuse_unfinished(folder: str | Path, path: Path) -> None:
     made = "a folder made by: glimmer-ref memory build"
     if not path.is_dir():
-        raise Refused(f"memory {folder}", made, *kinds.instead_of_folder(path))
+        raise InputError(f"memory {folder}", made, *kinds.instead_of_folder(path))
     shards = len(list(path.glob(shard_name(0).replace("00000", "*"))))
     if shards or (path / LOCK).exists():
-        raise Refused(
+        raise InputError(
             f"memory {folder}",
             "a finished build",
             f"an unfinished one of {shards} shards",
             "run the same command again to resume"
             + (f"; {QUARANTINE} says what failed" if (path / QUARANTINE).exists() else ""),
         )
-    raise Refused(f"memory {folder}", made, *(kinds.of_folder(path) or (f"no {MANIFEST}",)))
+    raise InputError(f"memory {folder}", made, *(kinds.of_folder(path) or (f"no {MANIFEST}",)))
 
 
 def bounds(lengths: Ints, tokens: int) -> list[int]:
@@ -103,7 +103,7 @@ class Memory:
         """A memory that was built into a folder.
 
         Raises:
-            Refused: no memory, an unfinished or damaged one, or one of another version.
+            InputError: no memory, an unfinished or damaged one, or one of another version.
         """
         path = Path(folder)
         if not (path / MANIFEST).is_file():
@@ -124,11 +124,11 @@ class Memory:
         """Hold the memory against the weights that are to read it.
 
         Raises:
-            Refused: another memory encoder, tokenizer or passage format made it; names what differs.
+            InputError: another memory encoder, tokenizer or passage format made it; names what differs.
         """
         differs = difference(encoder_facts(ops, model, tokenizer_digest), self.manifest.build["encoder"])
         if differs:
-            raise Refused(
+            raise InputError(
                 f"memory {self.name}",
                 f"one made by this model's memory encoder and tokenizer, {differs[0]}",
                 differs[1],
@@ -142,16 +142,18 @@ class Memory:
     def _rows(self, rows: Sequence[int] | Ints) -> list[int]:
         given = np.asarray(rows)
         if given.ndim != 1 or (given.size and given.dtype.kind not in "iu"):
-            raise Refused(f"memory {self.name}: rows", "a list of whole numbers", f"{given.dtype} {list(given.shape)}")
+            raise InputError(
+                f"memory {self.name}: rows", "a list of whole numbers", f"{given.dtype} {list(given.shape)}"
+            )
         for row in given[(given < 0) | (given >= len(self))]:
-            raise Refused(f"memory {self.name}: rows", f"numbers from 0 to {len(self) - 1}", str(row))
+            raise InputError(f"memory {self.name}: rows", f"numbers from 0 to {len(self) - 1}", str(row))
         return [int(row) for row in given]
 
     def passage(self, row: int) -> Passage:
         """The strings of one passage.
 
         Raises:
-            Refused: a row that is negative or past the end.
+            InputError: a row that is negative or past the end.
         """
         shard, i = self._place(self._rows([row])[0])
         return shard.passage(i)
@@ -165,7 +167,7 @@ class Memory:
         """Where the passages of some ids are: [b].
 
         Raises:
-            Refused: an id that the memory does not hold.
+            InputError: an id that the memory does not hold.
         """
         return np.array([self._row(id) for id in ids], np.int64)
 
@@ -174,7 +176,7 @@ class Memory:
             shard, i = self._place(self._rows([row])[0])
             if shard.id(i) == id:
                 return row
-        raise Refused(f"memory {self.name}", "an id that it holds", brief(id))
+        raise InputError(f"memory {self.name}", "an id that it holds", brief(id))
 
     def take(self, rows: Sequence[int] | Ints, dtype: str = "float32") -> States:
         """MemEnc of some passages, in the order asked for, repeats allowed; only these are read.
@@ -187,7 +189,7 @@ class Memory:
             [N d] fresh arrays on the host; the caller puts them where the operations want them.
 
         Raises:
-            Refused: a row that is negative or past the end, or another dtype.
+            InputError: a row that is negative or past the end, or another dtype.
         """
         return self._decode(dtype, *self._find(rows, dtype))
 
@@ -199,7 +201,7 @@ class Memory:
         part is taken.
 
         Raises:
-            Refused: as `take`.
+            InputError: as `take`.
         """
         found, lengths = self._find(rows, dtype)
         cuts = pairwise(bounds(lengths, PART_TOKENS))
@@ -208,7 +210,7 @@ class Memory:
     def _find(self, rows: Sequence[int] | Ints, dtype: str) -> tuple[list[int], Ints]:
         """The rows, and how many tokens each passage has."""
         if dtype not in ("float32", "float64"):
-            raise Refused("dtype", "float32 or float64", repr(dtype))
+            raise InputError("dtype", "float32 or float64", repr(dtype))
         found = self._rows(rows)
         places = map(self._place, found)
         return found, np.array([shard.offsets[i + 1] - shard.offsets[i] for shard, i in places], np.int64)
@@ -224,7 +226,7 @@ class Memory:
                 passage.will_read()  # all of them at once
             for passage, (begin, end) in zip(found, cuts[first : first + most], strict=True):
                 passage.decode(states[begin:end])
-        return States(states, lengths, places(lengths))
+        return States(states, lengths, token_positions(lengths))
 
     def info(self) -> dict[str, Any]:
         """What there is to say about the memory, for people and for JSON."""
@@ -247,7 +249,7 @@ class Memory:
         """Read every file once: its SHA-256 is the manifest's, and all that the manifest says is so.
 
         Raises:
-            Refused: the first file, or the first field of the manifest, that differs.
+            InputError: the first file, or the first field of the manifest, that differs.
         """
         folder, build = Path(self.name), self.manifest.build
         if not self.manifest.files:  # in RAM
@@ -261,12 +263,12 @@ class Memory:
 
         tokens = sum(len(shard.tokens) for shard in shards())
         if tokens != self.manifest.tokens:
-            raise Refused(
+            raise InputError(
                 f"{folder / MANIFEST}: tokens", f"{tokens}, as in the shards", str(self.manifest.tokens), RESTORE
             )
         right = zip(Index.of(shards()), Index.map(folder / INDEX, build), strict=True)
         if not all(np.array_equal(a, b) for a, b in right):
-            raise Refused(str(folder / INDEX), "the shards' ids", "others", RESTORE)
+            raise InputError(str(folder / INDEX), "the shards' ids", "others", RESTORE)
 
 
 def memorize(
@@ -278,13 +280,13 @@ def memorize(
         loans: words that are to be read as the names that they borrowed.
 
     Raises:
-        Refused: no passages, an id that occurs twice, an empty text, or values that are not finite.
+        InputError: no passages, an id that occurs twice, an empty text, or values that are not finite.
     """
     shard = encode_shard(ops, model, tokenizer if loans is None else tokenizer.reading(loans.names), passages)
     index = Index.of(iter([shard]))
     twice = [id for id, count in Counter(shard.ids()).items() if count > 1]
     if twice:
-        raise Refused("passages", "ids that occur once", f"{twice[0]!r} again")
+        raise InputError("passages", "ids that occur once", f"{twice[0]!r} again")
     build = {
         "version": VERSION,
         "encoder": encoder_facts(ops, model, tokenizer.digest),

@@ -23,10 +23,10 @@ from ..data.inputs import passages_of
 from ..data.json_lines import jsonl
 from ..disk.read import reason_of
 from ..disk.write import sha256
-from ..errors import Refused
+from ..errors import InputError
 from ..ops import Ops, bind
 from ..params.checkpoint import load
-from ..params.model import Model, lay_out
+from ..params.model import Model, prepare_params
 from ..params.safetensors_io import write_tensors
 from ..text.tokenizer import Tokenizer
 from .encode import encode_shard
@@ -121,7 +121,7 @@ def parts(path: str | Path, size: int) -> Iterator[Part]:
 def _opened(folder: str, ops_name: str, dtype: str, precision: str) -> tuple[Ops, Model, Tokenizer, dict[str, Any]]:
     """The model as a worker keeps it from one task to the next."""
     ops = bind(ops_name)
-    model = lay_out(ops, load(folder, dtype), precision)
+    model = prepare_params(ops, load(folder, dtype), precision)
     tokenizer = Tokenizer(Path(folder) / "tokenizer.json", model.config.t5.vocab_size)
     return ops, model, tokenizer, encoder_facts(ops, model, tokenizer.digest)
 
@@ -130,21 +130,23 @@ def write(task: Task) -> Written:
     """Make one shard; this is what a worker runs.
 
     Raises:
-        Refused: another model or another file than the orchestrator's; a passage or a place that will not do.
+        InputError: another model or another file than the orchestrator's; a passage or a place that will not do.
     """
     *what, threads = task.workers
     ops, model, tokenizer, mine = _opened(*what)
     if apart := difference(task.build["encoder"], mine):
-        raise Refused(f"worker's model {what[0]}", apart[0], apart[1], "give every worker the same files")
+        raise InputError(f"worker's model {what[0]}", apart[0], apart[1], "give every worker the same files")
     part, name = task.part, shard_name(task.part.number)
     try:
         with open(task.source, "rb") as file:
             file.seek(part.offset)
             data = file.read(part.length)
     except OSError as error:
-        raise Refused(task.source, "a file that workers can read", reason_of(error)) from None
+        raise InputError(task.source, "a file that workers can read", reason_of(error)) from None
     if hashlib.sha256(data).hexdigest() != part.sha256:
-        raise Refused(task.source, "the file that the build began with", "another", "give every worker the same files")
+        raise InputError(
+            task.source, "the file that the build began with", "another", "give every worker the same files"
+        )
     passages = passages_of(jsonl(io.BytesIO(data), f"{task.source} from byte {part.offset}"), part.first)
     with ops.limited(threads):
         shard = encode_shard(ops, model, tokenizer, passages, task.build["dtype"])

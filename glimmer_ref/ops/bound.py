@@ -1,6 +1,6 @@
-"""A backend bound to the contract, and listeners, which wrap a bound one and hear every number that passes.
+"""A backend bound to the op interface, and instruments, which wrap a bound one and hear every number that passes.
 
-`Ops(backend)` holds a module against everything that the contract declares, and is what the model gets as its
+`Ops(backend)` holds a module against everything that the op interface declares, and is what the model gets as its
 first argument.
 """
 
@@ -17,9 +17,9 @@ from types import ModuleType
 from typing import Any
 
 from .. import ragged
-from ..errors import Refused
+from ..errors import InputError
 from ..ragged import Array, Ints
-from .interface import BACKWARD, BLAS, COMPOSITES, FORMS, FORWARD, HOOKS, OPERANDS, OPERATIONS, Telling, signature_of
+from .interface import BACKWARD, BLAS, COMPOSITES, FORMS, FORWARD, HOOKS, OPERANDS, OPERATIONS, Operations, signature_of
 
 OTHER = "other"  # the component of what is at no place: text, rows moved between stages, Python itself
 DECLARED = FORWARD | BACKWARD | COMPOSITES | HOOKS
@@ -41,11 +41,11 @@ def _undeclared(backend: ModuleType) -> Iterator[str]:
 
 
 def check(backend: ModuleType) -> None:
-    """Holds a backend against the contract.
+    """Holds a backend against the op interface.
 
     Raises:
-        Refused: an operation is missing; an operation, backward, composite or hook that takes other arguments than
-            the contract's; a public function that the contract does not declare.
+        InputError: an operation is missing; an operation, backward, composite or hook that takes other arguments than
+            the op interface's; a public function that the op interface does not declare.
     """
     lacking = []
     for name, declared in DECLARED.items():
@@ -55,20 +55,20 @@ def check(backend: ModuleType) -> None:
         elif signature_of(function) != declared:
             lacking.append(_spelled(name))
     if lacking:
-        raise Refused(backend.__name__, "every operation of the contract", f"no {', '.join(lacking)}")
+        raise InputError(backend.__name__, "every operation of the op interface", f"no {', '.join(lacking)}")
     if others := list(_undeclared(backend)):
         do = "begin a helper's name with _"
-        raise Refused(backend.__name__, "no public function beside the contract's", ", ".join(others), do)
+        raise InputError(backend.__name__, "no public function beside the op interface's", ", ".join(others), do)
 
 
-class Ops(Telling):
-    """A backend bound to the contract; the model gets it as its first argument.
+class Ops(Operations):
+    """A backend bound to the op interface; the model gets it as its first argument.
 
     Raises:
-        Refused: see `check`.
+        InputError: see `check`.
     """
 
-    heard = False  # does anybody listen? then names are marked, and what is marked is computed
+    observed = False  # does anybody listen? then names are marked, and what is marked is computed
 
     def __init__(self, backend: ModuleType) -> None:
         check(backend)
@@ -81,18 +81,18 @@ class Ops(Telling):
 
     @property
     def backward(self) -> dict[str, Callable[..., tuple[Array | None, ...]]]:
-        """The backend's backward of each operation that it has one of, see `contract.Backward`."""
+        """The backend's backward of each operation that it has one of, see `interface.Backward`."""
         return self._backward
 
     def whole(self, name: str) -> Callable[..., Any] | None:
-        """What the backend gives besides under a name of `contract.Composites` or `contract.Hooks`, if it does."""
+        """What the backend gives besides under a name of `interface.Composites` or `interface.Hooks`, if it does."""
         return self._optional.get(name)
 
     def warm_up(self) -> None:
         """Whatever the backend does once before the first operation.
 
         Raises:
-            Refused: a backend that cannot run here.
+            InputError: a backend that cannot run here.
         """
         if warm_up := self.whole("warm_up"):
             warm_up()
@@ -101,16 +101,16 @@ class Ops(Telling):
         """A block in which operations called by this Python thread use at most so many threads; None changes nothing.
 
         Raises:
-            Refused: more threads than there are, or a backend that cannot tell its own how many.
+            InputError: more threads than there are, or a backend that cannot tell its own how many.
         """
         if limit := self.whole("limit"):
             return limit(threads)
         if threads is not None:
-            raise Refused("threads", f"none with {self.backend.__name__.rsplit('.', 1)[-1]}, {BLAS}", str(threads))
+            raise InputError("threads", f"none with {self.backend.__name__.rsplit('.', 1)[-1]}, {BLAS}", str(threads))
         return nullcontext()
 
     def at(self, name: str) -> Ops:
-        """The same operations, inside the place `name`; only listeners care."""
+        """The same operations, inside the place `name`; only instruments care."""
         return self
 
     def mark(self, name: str, x: Array, lengths: Ints | None = None) -> Array:
@@ -132,12 +132,12 @@ def composite(function: Callable[..., Any]) -> Callable[..., Any]:
     The body is what it means; a backend that cannot do it for these arguments returns NotImplemented.
 
     Raises:
-        Refused: a function that `contract.Composites` does not declare so.
+        InputError: a function that `interface.Composites` does not declare so.
     """
     name, called = function.__name__, signature_of(function)
     without_ops = called and inspect.Signature(list(called.parameters.values())[1:])
     if name not in COMPOSITES or without_ops != COMPOSITES[name]:
-        raise Refused("composite", "a function that contract.Composites declares, after its ops", f"{name}{called}")
+        raise InputError("composite", "a function that contract.Composites declares, after its ops", f"{name}{called}")
 
     @functools.wraps(function)
     def call(ops: Ops, *args: Any) -> Any:
@@ -148,32 +148,32 @@ def composite(function: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
-class Listener(Ops):
+class Instrument(Ops):
     """Forwards every operation to `ops`; a subclass overrides those that it wants to hear, or `hear` for all.
 
-    An override may be anywhere among the bases, or an attribute of the listener itself, and may call `super()`.
-    At another place, `at`, a listener has twins, which share what its attributes hold: they may be filled, not set.
+    An override may be anywhere among the bases, or an attribute of the instrument itself, and may call `super()`.
+    At another place, `at`, an instrument has twins, which share what its attributes hold: they may be filled, not set.
 
     What is heard is what would have been computed unheard, to the bit: single operations round like fused ones,
     and forms of a backend's own (`FORMS`), which have no single operations, still give the result.
 
     Args:
-        ops: bound operations, or another listener.
+        ops: bound operations, or another instrument.
     """
 
-    heard = True
+    observed = True
     elementary = False  # set where results are changed or differentiated: single operations then give every result
 
     def __init__(self, ops: Ops) -> None:
         self.path, self.ops = "", ops
 
-    def hear(self, name: str, operation: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+    def observe(self, name: str, operation: Callable[..., Any], args: tuple[Any, ...]) -> Any:
         """The result of an operation that no override has taken: `operation` is that of `ops`."""
         return operation(*args)
 
     def overrides(self) -> bool:
-        """Does a subclass, or the listener itself, override single operations?"""
-        return any(name in vars(self) or getattr(type(self), name) is not getattr(Listener, name) for name in FORWARD)
+        """Does a subclass, or the instrument itself, override single operations?"""
+        return any(name in vars(self) or getattr(type(self), name) is not getattr(Instrument, name) for name in FORWARD)
 
     @property
     def component(self) -> str:
@@ -185,7 +185,7 @@ class Listener(Ops):
         return self.ops.backward
 
     def whole(self, name: str) -> Callable[..., Any] | None:
-        """None, since a listener hears the elementary operations; but for `FORMS`, which are computed beside them."""
+        """None, since one hears the elementary operations; but for `FORMS`, which are computed beside them."""
         return None if self.elementary or name not in FORMS else self.ops.whole(name)
 
     def warm_up(self) -> None:
@@ -195,11 +195,11 @@ class Listener(Ops):
         return self.ops.limited(threads)
 
     def at(self, name: str) -> Any:
-        """This listener, one place further in."""
+        """This instrument, one place further in."""
         return self._twin(f"{self.path}{name}.", self.ops.at(name))
 
     def _twin(self, path: str, ops: Ops) -> Any:
-        """This listener at another place, or around other operations; what it has heard is shared."""
+        """This instrument at another place, or around other operations; what it has heard is shared."""
         twin = copy.copy(self)
         vars(twin).update(path=path, ops=ops, _is_twin=True)
         return twin
@@ -207,7 +207,9 @@ class Listener(Ops):
     def __setattr__(self, name: str, value: Any) -> None:
         if "_is_twin" in vars(self) and vars(self).get(name) is not value:  # which += of a list does not change
             do = "keep what is heard in a dict, list or array that is filled"
-            raise Refused(type(self).__name__, "attributes set only where it was made", f"{name} at {self.path!r}", do)
+            raise InputError(
+                type(self).__name__, "attributes set only where it was made", f"{name} at {self.path!r}", do
+            )
         super().__setattr__(name, value)
 
     def mark(self, name: str, x: Array, lengths: Ints | None = None) -> Array:
@@ -221,16 +223,16 @@ class Listener(Ops):
 
 
 def _forwarded(name: str) -> Callable[..., Any]:
-    """An operation of a listener: its arguments in the contract's order, through `hear`."""
+    """An operation of an instrument: its arguments in the op interface's order, through `hear`."""
     arguments = FORWARD[name]
 
-    def forward(self: Listener, *args: Any, **named: Any) -> Any:
+    def forward(self: Instrument, *args: Any, **named: Any) -> Any:
         if named:
             args = arguments.bind(*args, **named).args
-        return self.hear(name, getattr(self.ops, name), args)
+        return self.observe(name, getattr(self.ops, name), args)
 
-    return functools.wraps(vars(Telling)[name])(forward)
+    return functools.wraps(vars(Operations)[name])(forward)
 
 
 for _name in OPERATIONS:
-    setattr(Listener, _name, _forwarded(_name))
+    setattr(Instrument, _name, _forwarded(_name))

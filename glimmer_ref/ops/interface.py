@@ -22,7 +22,7 @@ from ..ragged import Array, Ints, States
 Factors = Any  # what `put` makes of an array of constants: no gradient flows into it
 
 
-class Spans(NamedTuple):
+class SequenceLayout(NamedTuple):
     """Which rows attend to which: the i-th run of queries to the i-th run of keys.
 
     Args:
@@ -37,7 +37,7 @@ class Spans(NamedTuple):
     key_positions: Ints
 
 
-class Telling:
+class Operations:
     """The operations, which every backend gives. Shapes in square brackets, in the words of `arrays`."""
 
     def put(self, x: Any) -> Array:
@@ -50,12 +50,12 @@ class Telling:
         """A host weight [a o] as `linear` likes it best, computed with in `precision`; done once."""
 
     def pack_table(self, table: Array, precision: str) -> Array:
-        """A host table [v d] as `embed` and `unembed` like it best, likewise."""
+        """A host table [v d] as `embed` and `lm_head_logits` like it best, likewise."""
 
     def embed(self, table: Array, ids: Ints) -> Array:
         """table[ids]: [v d], [N] -> [N d]."""
 
-    def unembed(self, table: Array, x: Array) -> Array:
+    def lm_head_logits(self, table: Array, x: Array) -> Array:
         """x table^T, a logit for each row of the table: [v d], [N d] -> [N v]."""
 
     def linear(self, x: Array, w: Array) -> Array:
@@ -95,7 +95,7 @@ class Telling:
         k: Array,
         v: Array,
         bias: Array | None,
-        spans: Spans,
+        layout: SequenceLayout,
         heads: int,
         causal: bool,
         keep: Factors | None = None,
@@ -105,7 +105,7 @@ class Telling:
 
         `bias` is [2D+1 h]: its row D + (key position - query position) is added; None adds nothing.
         `keep` multiplies the probabilities, as dropout does: [sum of h*i*j], by sequence, head, query, key.
-        `precision`, see `precision_of`, is that of the products that made q; a telling may make attention's own in it.
+        `precision`, see `precision_of`, is that of the products that made q; a backend may make attention's own in it.
         """
 
     def attention_probs(
@@ -113,7 +113,7 @@ class Telling:
         q: Array,
         k: Array,
         bias: Array | None,
-        spans: Spans,
+        layout: SequenceLayout,
         heads: int,
         causal: bool,
         precision: str | None = None,
@@ -172,7 +172,7 @@ class Backward:
         """dtable_v = sum of dy_i over the i whose id is v."""
 
     @cotangents("table", "x")
-    def unembed_backward(self, dy: Array, table: Array, x: Array) -> tuple[Array, Array]:
+    def lm_head_logits_backward(self, dy: Array, table: Array, x: Array) -> tuple[Array, Array]:
         """dtable = dy^T x, dx = dy table."""
 
     @cotangents("x", "w")
@@ -217,7 +217,7 @@ class Backward:
         k: Array,
         v: Array,
         bias: Array | None,
-        spans: Spans,
+        layout: SequenceLayout,
         heads: int,
         causal: bool,
         keep: Factors | None = None,
@@ -263,7 +263,7 @@ class Composites:
     NotImplemented, and the model's own body is used.
     """
 
-    def attention_block(self, t5: Any, w: Any, x: Array, bias: Array, spans: Spans) -> Array:
+    def attention_block(self, t5: Any, w: Any, x: Array, bias: Array, layout: SequenceLayout) -> Array:
         """x + o(attention(q n, k n, v n)), n = norm(x): [N d] -> [N d]."""
 
     def feed_forward_block(self, t5: Any, w: Any, x: Array, lengths: Ints) -> Array:
@@ -272,11 +272,11 @@ class Composites:
     def project(self, t5: Any, w: Any, memory: States, steps: int) -> Any:
         """What `decoder_layers` attends to instead of keys and values, in about `steps` steps."""
 
-    def attend_memory(self, t5: Any, w: Any, q: Array, cross: Any, layer: int, spans: Spans) -> Any:
+    def attend_memory(self, t5: Any, w: Any, q: Array, cross: Any, layer: int, layout: SequenceLayout) -> Any:
         """A layer's attention to what `project` made, where that is not its keys and values: [N hc] -> [N hc]."""
 
     def decoder_layers(
-        self, t5: Any, w: Any, x: Array, bias: Array, spans: Spans, past: Any, cross: Any
+        self, t5: Any, w: Any, x: Array, bias: Array, layout: SequenceLayout, past: Any, cross: Any
     ) -> tuple[Array, Any, Any]:
         """All layers over the new tokens: [N d] -> [N d], and every layer's keys and values with theirs."""
 
@@ -299,8 +299,8 @@ class Hooks:
             limit: steps that `project` was told to expect; steps: those that were made, of one token each.
 
         Returns:
-            By component as `Count` has them, `cross`, `decoder`, `decoder.attention`; NotImplemented where the form
-            is the paper's.
+            By component as `MacCounter` has them, `cross`, `decoder`, `decoder.attention`; NotImplemented where the
+            form is the paper's.
         """
 
 
@@ -310,7 +310,7 @@ PRECISIONS = ("float32", "bfloat16", "int8")  # what packed weights may be compu
 def precision_of(w: Array) -> str | None:
     """What products with a weight that `pack` made are computed in; None for a plain array.
 
-    Operations that a telling may fuse with such a product are told it, so that they round alike alone and fused.
+    Operations that a backend may fuse with such a product are told it, so that they round alike alone and fused.
     """
     return getattr(w, "precision", None)
 
@@ -336,7 +336,7 @@ def _declared(of: type) -> dict[str, inspect.Signature]:
     return {name: inspect.Signature([a.replace(annotation=a.empty) for a in list(x)[1:]]) for name, x in result.items()}
 
 
-FORWARD, BACKWARD = _declared(Telling), _declared(Backward)
+FORWARD, BACKWARD = _declared(Operations), _declared(Backward)
 COMPOSITES, HOOKS = _declared(Composites), _declared(Hooks)
 OPERATIONS = tuple(FORWARD)
 OPERANDS = {  # of the operations that have a backward, the places of the arguments that it gives cotangents of

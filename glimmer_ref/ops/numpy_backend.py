@@ -1,4 +1,4 @@
-"""The oracle: every operation as its formula, in plain NumPy, its backward directly below, for float32 and float64.
+"""The reference: every operation as its formula, in plain NumPy, its backward directly below, for float32 and float64.
 
 Sums are made in the dtype of the operands; weights are plain arrays, so there is no other precision. Constants come
 from `math`: a NumPy float64 scalar would silently promote float32 arrays.
@@ -10,9 +10,9 @@ import math
 
 import numpy as np
 
-from ..errors import Refused
+from ..errors import InputError
 from ..ragged import Array, Ints, offsets
-from .interface import Factors, Spans
+from .interface import Factors, SequenceLayout
 
 
 def put(x: Array) -> Array:
@@ -24,13 +24,13 @@ def get(x: Array) -> Array:
 
 
 def pack(w: Array, precision: str) -> Array:
-    """As it is: the oracle computes in the dtype of the weights, and with nothing less.
+    """As it is: the reference backend computes in the dtype of the weights, and with nothing less.
 
     Raises:
-        Refused: a lower precision.
+        InputError: a lower precision.
     """
     if precision != "float32":
-        raise Refused("precision", "the weights' own dtype with ops=numpy", repr(precision), "use ops=numba")
+        raise InputError("precision", "the weights' own dtype with ops=numpy", repr(precision), "use ops=numba")
     return put(w)
 
 
@@ -48,11 +48,11 @@ def embed_backward(dy: Array, table: Array, ids: Ints) -> tuple[Array]:
     return (dtable,)
 
 
-def unembed(table: Array, x: Array) -> Array:
+def lm_head_logits(table: Array, x: Array) -> Array:
     return x @ table.T
 
 
-def unembed_backward(dy: Array, table: Array, x: Array) -> tuple[Array, Array]:
+def lm_head_logits_backward(dy: Array, table: Array, x: Array) -> tuple[Array, Array]:
     return dy.T @ x, dy @ table
 
 
@@ -134,15 +134,15 @@ def attention(
     k: Array,
     v: Array,
     bias: Array | None,
-    spans: Spans,
+    layout: SequenceLayout,
     heads: int,
     causal: bool,
     keep: Factors | None = None,
     precision: str | None = None,
 ) -> Array:
     out = np.empty_like(q)
-    queries, keys, place = offsets(spans.query_lengths), offsets(spans.key_lengths), 0
-    for s, probs in enumerate(attention_probs(q, k, bias, spans, heads, causal)):
+    queries, keys, place = offsets(layout.query_lengths), offsets(layout.key_lengths), 0
+    for s, probs in enumerate(attention_probs(q, k, bias, layout, heads, causal)):
         values = v[keys[s] : keys[s + 1]].reshape(-1, heads, q.shape[1] // heads)
         if keep is not None:
             probs = probs * keep[place : place + probs.size].reshape(probs.shape)
@@ -153,14 +153,20 @@ def attention(
 
 
 def attention_probs(
-    q: Array, k: Array, bias: Array | None, spans: Spans, heads: int, causal: bool, precision: str | None = None
+    q: Array,
+    k: Array,
+    bias: Array | None,
+    layout: SequenceLayout,
+    heads: int,
+    causal: bool,
+    precision: str | None = None,
 ) -> list[Array]:
-    queries, keys, result = offsets(spans.query_lengths), offsets(spans.key_lengths), []
-    for s in range(len(spans.query_lengths)):
+    queries, keys, result = offsets(layout.query_lengths), offsets(layout.key_lengths), []
+    for s in range(len(layout.query_lengths)):
         rows, columns = slice(queries[s], queries[s + 1]), slice(keys[s], keys[s + 1])
         qs, ks = q[rows].reshape(-1, heads, q.shape[1] // heads), k[columns].reshape(-1, heads, k.shape[1] // heads)
         scores = np.einsum("ihc,jhc->hij", qs, ks)  # T5 does not divide by sqrt(c)
-        distance = spans.key_positions[columns][None, :] - spans.query_positions[rows][:, None]
+        distance = layout.key_positions[columns][None, :] - layout.query_positions[rows][:, None]
         if bias is not None:
             scores += bias[distance + bias.shape[0] // 2].transpose(2, 0, 1)
         if causal:
@@ -176,7 +182,7 @@ def attention_backward(
     k: Array,
     v: Array,
     bias: Array | None,
-    spans: Spans,
+    layout: SequenceLayout,
     heads: int,
     causal: bool,
     keep: Factors | None = None,
@@ -184,8 +190,8 @@ def attention_backward(
 ) -> tuple[Array, Array, Array, Array | None]:
     dq, dk, dv, place = np.empty_like(q), np.empty_like(k), np.empty_like(v), 0
     dbias = None if bias is None else np.zeros_like(bias)
-    queries, keys = offsets(spans.query_lengths), offsets(spans.key_lengths)
-    for s, probs in enumerate(attention_probs(q, k, bias, spans, heads, causal)):
+    queries, keys = offsets(layout.query_lengths), offsets(layout.key_lengths)
+    for s, probs in enumerate(attention_probs(q, k, bias, layout, heads, causal)):
         rows, columns = slice(queries[s], queries[s + 1]), slice(keys[s], keys[s + 1])
         dys, qs, ks, vs = (x.reshape(len(x), heads, -1) for x in (dy[rows], q[rows], k[columns], v[columns]))
         dprobs, kept = np.einsum("ihc,jhc->hij", dys, vs), probs  # mixed = kept v
@@ -197,7 +203,7 @@ def attention_backward(
         dk[columns] = np.einsum("hij,ihc->jhc", dscores, qs).reshape(len(ks), -1)
         dv[columns] = np.einsum("hij,ihc->jhc", kept, dys).reshape(len(vs), -1)
         if dbias is not None:
-            distance = spans.key_positions[columns][None, :] - spans.query_positions[rows][:, None]
+            distance = layout.key_positions[columns][None, :] - layout.query_positions[rows][:, None]
             np.add.at(dbias, distance + len(dbias) // 2, dscores.transpose(1, 2, 0))
         place += probs.size
     return dq, dk, dv, dbias

@@ -1,6 +1,6 @@
-"""Is a telling right on this machine? python -m glimmer_ref.ops.selftest [cuda | numba | numpy] [--quick]
+"""Is a backend right on this machine? python -m glimmer_ref.ops.selftest [cuda | numba | numpy] [--quick]
 
-Every operation at sizes of T5.1.1-base, on random operands, held against the oracle in float64 with the same
+Every operation at sizes of T5.1.1-base, on random operands, held against the reference backend in float64 with the same
 numbers; before each, memory is filled with NaN and given back, so that what a kernel forgets to write shows.
 """
 
@@ -14,17 +14,17 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..errors import Refused
-from ..ragged import places
+from ..errors import InputError
+from ..ragged import token_positions
 from ..terminal import note, say
-from . import TELLINGS, Ops, Spans, bind
+from . import BACKENDS, Ops, SequenceLayout, bind
 
 # Largest difference by the largest number: float32's own noise at these sizes, and operands rounded to bfloat16.
 MOST = {"float32": 1e-5, "float64": 1e-13, "bfloat16": 2e-2}
 
 
 class Line(NamedTuple):
-    """What one operation gave: the largest difference from the oracle by the largest number, and its seconds."""
+    """What one operation gave: the largest difference from the reference by the largest number, and its seconds."""
 
     name: str
     worst: float
@@ -54,9 +54,11 @@ class Size(NamedTuple):
 REAL, QUICK = Size(), Size(64, 96, 320, 4, 16, (20, 1, 7))
 
 
-def _spans(queries: np.ndarray, keys: np.ndarray) -> Spans:
+def _spans(queries: np.ndarray, keys: np.ndarray) -> SequenceLayout:
     """The queries are the last of their keys where there are enough, else the first tokens."""
-    return Spans(queries, keys, places(queries, start=np.maximum(keys - queries, 0)), places(keys))
+    return SequenceLayout(
+        queries, keys, token_positions(queries, start=np.maximum(keys - queries, 0)), token_positions(keys)
+    )
 
 
 def cases(size: Size, dtype: str, seed: int = 0) -> Iterator[tuple[str, str, tuple[Any, ...]]]:
@@ -75,8 +77,8 @@ def cases(size: Size, dtype: str, seed: int = 0) -> Iterator[tuple[str, str, tup
         yield f"linear, d to f, {what}", "linear", (x[:count], draw(size.d, size.f, scale=size.d**-0.5))
         yield f"linear, f to d, {what}", "linear", (wide[:count], draw(size.f, size.d, scale=size.f**-0.5))
     yield "linear, columns not in fours", "linear", (x[:, :-3], draw(size.d - 3, 30, scale=size.d**-0.5))
-    yield "unembed, one token", "unembed", (table, x[:1])
-    yield "unembed, some tokens", "unembed", (table, x[: min(rows, 64)])
+    yield "lm_head_logits, one token", "lm_head_logits", (table, x[:1])
+    yield "lm_head_logits, some tokens", "lm_head_logits", (table, x[: min(rows, 64)])
     yield "dot", "dot", (x, draw(size.d, 1, scale=size.d**-0.5))
     yield "add", "add", (x, y)
     yield "multiply", "multiply", (x, y)
@@ -117,25 +119,25 @@ def poison(ops: Ops, size: Size) -> None:
     del filled
 
 
-def run(telling: str, size: Size = REAL, dtypes: tuple[str, ...] = ("float32",), say: Any = None) -> list[Line]:
-    """Every case by this telling and by the oracle; with "cuda" also products in bfloat16.
+def run(backend: str, size: Size = REAL, dtypes: tuple[str, ...] = ("float32",), say: Any = None) -> list[Line]:
+    """Every case by this backend and by the reference backend; with "cuda" also products in bfloat16.
 
     Raises:
-        Refused: a telling that cannot run here.
+        InputError: a backend that cannot run here.
     """
-    ops, oracle, lines = bind(telling), bind("numpy"), []
+    ops, reference, lines = bind(backend), bind("numpy"), []
     for dtype in dtypes:
         for title, name, args in cases(size, dtype):
-            packs = ("float32", "bfloat16") if telling == "cuda" and name == "linear" and dtype == "float32" else ("",)
+            packs = ("float32", "bfloat16") if backend == "cuda" and name == "linear" and dtype == "float32" else ("",)
             for precision in packs:
                 poison(ops, size)
-                lines.append(_held(ops, oracle, f"{title}, {precision or dtype}", name, args, dtype, precision))
+                lines.append(_held(ops, reference, f"{title}, {precision or dtype}", name, args, dtype, precision))
                 if say is not None:
                     say(str(lines[-1]))
     return lines
 
 
-def _held(ops: Ops, oracle: Ops, title: str, name: str, args: Any, dtype: str, precision: str) -> Line:
+def _held(ops: Ops, reference: Ops, title: str, name: str, args: Any, dtype: str, precision: str) -> Line:
     given = [ops.put(a) if isinstance(a, np.ndarray) and a.dtype.kind == "f" else a for a in args]
     if precision:
         given[1] = ops.pack(args[1], precision)
@@ -144,21 +146,21 @@ def _held(ops: Ops, oracle: Ops, title: str, name: str, args: Any, dtype: str, p
     got = [a if isinstance(a, np.ndarray) else ops.get(a) for a in (got if isinstance(got, list) else [got])]
     seconds = time.perf_counter() - start
     exact = [a.astype(np.float64) if isinstance(a, np.ndarray) and a.dtype.kind == "f" else a for a in args]
-    right = getattr(oracle, name)(*exact)
+    right = getattr(reference, name)(*exact)
     pairs = zip(got, right if isinstance(right, list) else [right], strict=True)
     worst = max(float(np.abs(a - b).max() / max(np.abs(b).max(), 1e-30)) for a, b in pairs)
     return Line(title, worst, MOST[precision or dtype], seconds)
 
 
 def main() -> int:
-    """Print a line an operation; 0 if all are right, 1 if one is not, 2 if the telling cannot run here."""
+    """Print a line an operation; 0 if all are right, 1 if one is not, 2 if the backend cannot run here."""
     parser = argparse.ArgumentParser(prog="python -m glimmer_ref.ops.selftest", description=__doc__.split("\n")[0])
-    parser.add_argument("ops", nargs="?", choices=TELLINGS, default="cuda")
+    parser.add_argument("ops", nargs="?", choices=BACKENDS, default="cuda")
     parser.add_argument("--quick", action="store_true", help="small sizes")
     args = parser.parse_args()
     try:
         lines = run(args.ops, QUICK if args.quick else REAL, ("float32", "float64"), say)
-    except Refused as refused:
+    except InputError as refused:
         note(str(refused))
         return 2
     wrong = sum(not line.ok for line in lines)

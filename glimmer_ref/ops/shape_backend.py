@@ -1,6 +1,6 @@
 """A backend without numbers: every result has the right shape and is zero, at no cost.
 
-Under `Count` it tells what a run would cost, for models of any size, without weights. All scores tie,
+Under `MacCounter` it tells what a run would cost, for models of any size, without weights. All scores tie,
 so the first m passages are selected, and the likeliest token is always 0.
 """
 
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..ragged import Array, Ints, zeros
-from .interface import Factors, Spans
+from .interface import Factors, SequenceLayout
 
 
 def put(x: Any) -> Array:
@@ -34,7 +34,7 @@ def embed(table: Array, ids: Ints) -> Array:
     return zeros(len(ids), table.shape[1])
 
 
-def unembed(table: Array, x: Array) -> Array:
+def lm_head_logits(table: Array, x: Array) -> Array:
     return zeros(x.shape[0], table.shape[0])
 
 
@@ -75,7 +75,7 @@ def attention(
     k: Array,
     v: Array,
     bias: Array | None,
-    spans: Spans,
+    layout: SequenceLayout,
     heads: int,
     causal: bool,
     keep: Factors | None = None,
@@ -85,9 +85,15 @@ def attention(
 
 
 def attention_probs(
-    q: Array, k: Array, bias: Array | None, spans: Spans, heads: int, causal: bool, precision: str | None = None
+    q: Array,
+    k: Array,
+    bias: Array | None,
+    layout: SequenceLayout,
+    heads: int,
+    causal: bool,
+    precision: str | None = None,
 ) -> list[Array]:
-    return [zeros(heads, i, j) for i, j in zip(spans.query_lengths, spans.key_lengths, strict=True)]
+    return [zeros(heads, i, j) for i, j in zip(layout.query_lengths, layout.key_lengths, strict=True)]
 
 
 def join(x: Array, x_lengths: Ints, y: Array, y_lengths: Ints) -> Array:

@@ -9,13 +9,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..errors import Refused
+from ..errors import InputError
 from ..ops import Ops
 from ..ops.interface import DIRECTIONS
 from ..params.model import Model
 from ..ragged import Array, Ints, States, Tokens, offsets
-from .fid import Term, language_loss, linear_term, log_likelihood, owners
-from .glimmer import Ranked, Reranker, pick, read, select
+from .fid import LossTerm, language_loss, linear_term, log_likelihood, owners
+from .glimmer import Reranker, ScoredPairs, pick, read, select
 from .lumen import decoder_memory, end_to_end
 
 LIKELIHOODS = ("sum", "mean")
@@ -34,7 +34,7 @@ class Distillation:
         gradient: p_LM carries a gradient too; else it is data, made without dropout behind the selection (D9).
 
     Raises:
-        Refused: a value outside its choices.
+        InputError: a value outside its choices.
     """
 
     weight: float = 1.0
@@ -48,12 +48,12 @@ class Distillation:
             value = getattr(self, name)
             number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
             if not number or value < 0 or (name == "tau" and value == 0):
-                raise Refused(f"pdist: {name}", f"a number {least}", repr(value))
+                raise InputError(f"pdist: {name}", f"a number {least}", repr(value))
         for name, choices in (("direction", DIRECTIONS), ("likelihood", LIKELIHOODS)):
             if getattr(self, name) not in choices:
-                raise Refused(f"pdist: {name}", f"one of {', '.join(choices)}", repr(getattr(self, name)))
+                raise InputError(f"pdist: {name}", f"one of {', '.join(choices)}", repr(getattr(self, name)))
         if not isinstance(self.gradient, bool):
-            raise Refused("pdist: gradient", "true or false", repr(self.gradient))
+            raise InputError("pdist: gradient", "true or false", repr(self.gradient))
 
 
 def distribution(x: np.ndarray, counts: Ints, tau: float = 1.0) -> np.ndarray:
@@ -70,7 +70,7 @@ def distribution(x: np.ndarray, counts: Ints, tau: float = 1.0) -> np.ndarray:
 
 
 def log_p_lm(
-    ops: Ops, model: Model, by: Reranker, ranked: Ranked, counts: Ints, target: Tokens, likelihood: str
+    ops: Ops, model: Model, by: Reranker, ranked: ScoredPairs, counts: Ints, target: Tokens, likelihood: str
 ) -> Array:
     """log p_LM(Answer | Passage_k, Q): every pair alone before the decoder, all in one batch: [K].
 
@@ -89,8 +89,8 @@ def log_p_lm(
 
 
 def pdist(
-    ops: Ops, model: Model, by: Reranker, ranked: Ranked, counts: Ints, target: Tokens, how: Distillation
-) -> Term:
+    ops: Ops, model: Model, by: Reranker, ranked: ScoredPairs, counts: Ints, target: Tokens, how: Distillation
+) -> LossTerm:
     """lambda KL(p_rank, p_LM), the mean over the questions.
 
     Paper: 3.2 L_pdist
@@ -111,7 +111,7 @@ class Loss(NamedTuple):
         selected: for each question, the passages that its decoder read.
     """
 
-    terms: dict[str, Term]
+    terms: dict[str, LossTerm]
     scores: np.ndarray | None
     selected: list[Ints]
 

@@ -6,10 +6,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..errors import Refused
+from ..errors import InputError
 from ..ops import Ops
 from ..params.model import Model
-from ..ragged import Array, Ints, States, Tokens, places
+from ..ragged import Array, Ints, States, Tokens, token_positions
 from .t5 import cross_keys_values, decode, encode
 
 
@@ -22,13 +22,13 @@ def pair_positions(model: Model, question_lengths: Ints, passage_lengths: Ints) 
     """Places of the tokens of [Q; P]: P follows Q, or starts at a fixed offset (D2): [K], [K] -> [N]."""
     offset = model.config.passage_offset
     if offset is not None and question_lengths.max(initial=0) > offset:
-        raise Refused(
+        raise InputError(
             "join", f"questions of at most passage_offset={offset} tokens", str(question_lengths.max()), "shorten it"
         )
     lengths = np.stack([question_lengths, passage_lengths], axis=1).ravel()
     starts = np.zeros_like(lengths)
     starts[1::2] = question_lengths if offset is None else offset
-    return places(lengths, start=starts)
+    return token_positions(lengths, start=starts)
 
 
 def pair_tokens(model: Model, question: Tokens, passages: Tokens, counts: Ints) -> tuple[Tokens, Ints]:
@@ -131,7 +131,7 @@ def log_likelihood(ops: Ops, model: Model, memory: States, target: Tokens) -> Ar
     return ops.log_likelihood(logits, target.ids, target.lengths)
 
 
-class Term(NamedTuple):
+class LossTerm(NamedTuple):
     """One summand of a loss.
 
     Args:
@@ -145,13 +145,13 @@ class Term(NamedTuple):
     cotangent: np.ndarray
 
 
-def linear_term(ops: Ops, result: Array, cotangent: np.ndarray) -> Term:
+def linear_term(ops: Ops, result: Array, cotangent: np.ndarray) -> LossTerm:
     """sum(result * cotangent): [b], [b]."""
     host = ops.get(result)
-    return Term(float((host.astype(np.float64) * cotangent).sum()), result, cotangent.astype(host.dtype))
+    return LossTerm(float((host.astype(np.float64) * cotangent).sum()), result, cotangent.astype(host.dtype))
 
 
-def language_loss(ops: Ops, model: Model, memory: States, target: Tokens) -> Term:
+def language_loss(ops: Ops, model: Model, memory: States, target: Tokens) -> LossTerm:
     """-log p(target | memory), the mean over all target tokens (D16).
 
     Args:
@@ -159,11 +159,11 @@ def language_loss(ops: Ops, model: Model, memory: States, target: Tokens) -> Ter
         target: b answers, EOS included.
 
     Raises:
-        Refused: another number of answers.
+        InputError: another number of answers.
 
     Paper: 4.1 language modeling loss
     """
     if len(target) != len(memory):
-        raise Refused("language_loss", f"one target for each of {len(memory)} questions", str(len(target)))
+        raise InputError("language_loss", f"one target for each of {len(memory)} questions", str(len(target)))
     log_p = log_likelihood(ops, model, memory, target)
     return linear_term(ops, log_p, np.full(len(target), -1 / target.ids.size))

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..errors import Refused
+from ..errors import InputError
 from ..ops import Ops
 from ..params.model import Model
 from ..ragged import Array, Arriving, Ints, States, Tokens, offsets
@@ -59,16 +59,16 @@ def top_m(scores: np.ndarray, m: int) -> Ints:
     Best first, ties to the lower index (D6).
 
     Raises:
-        Refused: m > k, m < 1, or a score that is not finite (D17).
+        InputError: m > k, m < 1, or a score that is not finite (D17).
 
     Paper: 3.1 R_j
     """
     if not 1 <= m <= scores.size:
-        raise Refused(
+        raise InputError(
             "top_m", "m must be at least 1 and at most k", f"k={scores.size}, m={m}", "lower m or retrieve more"
         )
     if not np.isfinite(scores).all():
-        raise Refused(
+        raise InputError(
             "top_m",
             "finite scores",
             f"{scores[~np.isfinite(scores)][0]} for passage {int(np.argmin(np.isfinite(scores)))}",
@@ -115,7 +115,7 @@ def live_b(ops: Ops, model: Model, selected: States) -> States:
     return x
 
 
-class Ranked(NamedTuple):
+class ScoredPairs(NamedTuple):
     """All pairs with their scores, part by part as their passages came: what is selected from.
 
     Args:
@@ -133,25 +133,25 @@ class Reranker(NamedTuple):
     """How a system is cut in two by its selection.
 
     Args:
-        rank: (ops, model, question, passages, counts) to `Ranked`.
+        rank: (ops, model, question, passages, counts) to `ScoredPairs`.
         rest: (ops, model, pairs) to what the decoder reads of them.
     """
 
-    rank: Callable[[Ops, Model, Tokens, States | Arriving, Ints], Ranked]
+    rank: Callable[[Ops, Model, Tokens, States | Arriving, Ints], ScoredPairs]
     rest: Callable[[Ops, Model, States], States]
 
 
-def rank(ops: Ops, model: Model, question: Tokens, passages: States | Arriving, counts: Ints) -> Ranked:
+def rank(ops: Ops, model: Model, question: Tokens, passages: States | Arriving, counts: Ints) -> ScoredPairs:
     """Score(LiveEncA(H_i)) of every pair: the live encoder's first layers rank."""
     q = encode_question(ops, model, question)
     pairs = [live_a(ops.at("live_a"), model, join(ops, model, q, p, n)) for p, n in arriving(passages, counts)]
-    return Ranked(q, pairs, [score(ops.at("score"), model, part) for part in pairs])
+    return ScoredPairs(q, pairs, [score(ops.at("score"), model, part) for part in pairs])
 
 
 SHARED = Reranker(rank, lambda ops, model, pairs: live_b(ops.at("live_b"), model, pairs))
 
 
-def read(ops: Ops, model: Model, by: Reranker, ranked: Ranked, selected: list[Ints], counts: Ints) -> States:
+def read(ops: Ops, model: Model, by: Reranker, ranked: ScoredPairs, selected: list[Ints], counts: Ints) -> States:
     """[Q; LiveEncB(R_1); .. LiveEncB(R_m)], the R_j being the selected pairs of each question."""
     best = by.rest(ops, model, take(ops, ranked.pairs, selected, counts))
     return decoder_memory(ops, model, ranked.question, best, np.array([len(s) for s in selected]))

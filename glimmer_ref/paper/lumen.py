@@ -8,7 +8,7 @@ import numpy as np
 
 from ..ops import Ops
 from ..params.model import Model, Stack
-from ..ragged import Arriving, Ints, States, Tokens, offsets, places
+from ..ragged import Arriving, Ints, States, Tokens, offsets, token_positions
 from .fid import final_norm, fuse, owners, pair_positions
 from .t5 import encode
 
@@ -22,7 +22,7 @@ def memory_encode(ops: Ops, model: Model, stack: Stack, tokens: Tokens) -> State
 
     Paper: 2.2 MemEnc
     """
-    x = States(ops.dropout(ops.embed(model.embedding, tokens.ids)), tokens.lengths, places(tokens.lengths))
+    x = States(ops.dropout(ops.embed(model.embedding, tokens.ids)), tokens.lengths, token_positions(tokens.lengths))
     x = encode(ops, model.config.t5, stack, x)
     ops.mark("out", x.states, x.lengths)
     return x
@@ -104,7 +104,7 @@ def decoder_memory(ops: Ops, model: Model, question: States, pairs: States, coun
         q = final_norm(ops.at("question"), model, question)
         states = ops.join(q.states, q.lengths, memory.states, memory.lengths)
         lengths = q.lengths + memory.lengths
-        memory = States(states, lengths, places(lengths))
+        memory = States(states, lengths, token_positions(lengths))
     ops.mark("decoder.memory", memory.states, memory.lengths)
     return memory
 

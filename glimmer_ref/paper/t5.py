@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from ..config import T5Config
-from ..ops import Ops, Spans, composite, precision_of
+from ..ops import Ops, SequenceLayout, composite, precision_of
 from ..params.model import Attention, Decoder, EncoderLayer, FeedForward, Stack
-from ..ragged import Array, Ints, States, Tokens, places
+from ..ragged import Array, Ints, States, Tokens, token_positions
 
 
 def relative_buckets(distance: Ints, bidirectional: bool, num_buckets: int, max_distance: int) -> Ints:
@@ -44,9 +44,9 @@ def relative_buckets(distance: Ints, bidirectional: bool, num_buckets: int, max_
     return ahead + np.where(behind < exact, behind, far)
 
 
-def position_bias(ops: Ops, t5: T5Config, table: Array, spans: Spans, bidirectional: bool) -> Array:
+def position_bias(ops: Ops, t5: T5Config, table: Array, layout: SequenceLayout, bidirectional: bool) -> Array:
     """The bias of every distance that occurs: [buckets h] -> [2D+1 h], distance 0 in the middle row."""
-    reach = int(max(spans.query_positions.max(initial=0), spans.key_positions.max(initial=0)))
+    reach = int(max(layout.query_positions.max(initial=0), layout.key_positions.max(initial=0)))
     buckets = relative_buckets(
         np.arange(-reach, reach + 1),
         bidirectional,
@@ -65,29 +65,29 @@ def attend(
     k: Array,
     v: Array,
     bias: Array | None,
-    spans: Spans,
+    layout: SequenceLayout,
     causal: bool,
 ) -> Array:
     """x + o(attention(q n, k, v)), self-attention in both stacks: [Nq d], [Nk hc] -> [Nq d]."""
-    q = ops.mark("q", ops.linear(n, w.q), spans.query_lengths)
-    mixed = ops.attention(q, k, v, bias, spans, t5.num_heads, causal, None, precision_of(w.q))
-    return leave(ops, w, x, mixed, spans)
+    q = ops.mark("q", ops.linear(n, w.q), layout.query_lengths)
+    mixed = ops.attention(q, k, v, bias, layout, t5.num_heads, causal, None, precision_of(w.q))
+    return leave(ops, w, x, mixed, layout)
 
 
-def leave(ops: Ops, w: Attention, x: Array, mixed: Array, spans: Spans) -> Array:
+def leave(ops: Ops, w: Attention, x: Array, mixed: Array, layout: SequenceLayout) -> Array:
     """x + o(mixed), how attention of either kind ends: [Nq d], [Nq hc] -> [Nq d]."""
-    rows = spans.query_lengths
+    rows = layout.query_lengths
     ops.mark("mixed", mixed, rows)
     return ops.mark("out", ops.add(x, ops.dropout(ops.linear(mixed, w.o))), rows)
 
 
 @composite
-def attention_block(ops: Ops, t5: T5Config, w: Attention, x: Array, bias: Array, spans: Spans) -> Array:
+def attention_block(ops: Ops, t5: T5Config, w: Attention, x: Array, bias: Array, layout: SequenceLayout) -> Array:
     """Self-attention of an encoder, n = norm(x) being queries, keys and values: [N d] -> [N d]."""
     n = ops.rms_norm(x, w.norm, t5.layer_norm_epsilon, precision_of(w.q))
-    k = ops.mark("k", ops.linear(n, w.k), spans.key_lengths)
-    v = ops.mark("v", ops.linear(n, w.v), spans.key_lengths)
-    return attend(ops, t5, w, x, n, k, v, bias, spans, causal=False)
+    k = ops.mark("k", ops.linear(n, w.k), layout.key_lengths)
+    v = ops.mark("v", ops.linear(n, w.v), layout.key_lengths)
+    return attend(ops, t5, w, x, n, k, v, bias, layout, causal=False)
 
 
 @composite
@@ -102,28 +102,28 @@ def feed_forward_block(ops: Ops, t5: T5Config, w: FeedForward, x: Array, lengths
     return ops.mark("out", ops.add(x, ops.dropout(ops.linear(ops.dropout(hidden), w.wo))), lengths)
 
 
-def encoder_layer(ops: Ops, t5: T5Config, w: EncoderLayer, x: Array, bias: Array, spans: Spans) -> Array:
+def encoder_layer(ops: Ops, t5: T5Config, w: EncoderLayer, x: Array, bias: Array, layout: SequenceLayout) -> Array:
     """Attention, then feed-forward, each with its residual: [N d] -> [N d]."""
-    x = attention_block(ops.at("attention"), t5, w.attention, x, bias, spans)
-    return feed_forward_block(ops.at("feed_forward"), t5, w.feed_forward, x, spans.query_lengths)
+    x = attention_block(ops.at("attention"), t5, w.attention, x, bias, layout)
+    return feed_forward_block(ops.at("feed_forward"), t5, w.feed_forward, x, layout.query_lengths)
 
 
 def encode(ops: Ops, t5: T5Config, stack: Stack, x: States, start: int = 0, stop: int | None = None) -> States:
     """Layers start .. stop of a stack, every sequence by itself, without the final norm."""
-    spans = Spans(x.lengths, x.lengths, x.positions, x.positions)
-    bias = position_bias(ops, t5, stack.relative_attention_bias, spans, bidirectional=True)
+    layout = SequenceLayout(x.lengths, x.lengths, x.positions, x.positions)
+    bias = position_bias(ops, t5, stack.relative_attention_bias, layout, bidirectional=True)
     states = x.states
     for i in range(start, len(stack.layers) if stop is None else stop):
-        states = encoder_layer(ops.at(f"layer_{i}"), t5, stack.layers[i], states, bias, spans)
+        states = encoder_layer(ops.at(f"layer_{i}"), t5, stack.layers[i], states, bias, layout)
     return replace(x, states=states)
 
 
 @dataclass(frozen=True)
-class Cross:
+class EncoderKV:
     """What a decoder attends to, made ready once.
 
     Args:
-        ready: what a telling's `project` made of the memory for all layers; None if it has none.
+        ready: what a backend's `project` made of the memory for all layers; None if it has none.
         keys, values: [N hc] of each layer; none where `ready` stands for them and nobody listens.
         lengths: [b] tokens of each sequence's memory.
     """
@@ -136,11 +136,11 @@ class Cross:
 
 
 @dataclass(frozen=True)
-class Past:
+class KVCache:
     """What a decoder has read so far: keys and values [N hc] of each layer's self-attention.
 
     Args:
-        keys, values: one of each a layer, or whatever a telling's `decoder_layers` made of them.
+        keys, values: one of each a layer, or whatever a backend's `decoder_layers` made of them.
         lengths: [b] tokens read by each sequence.
     """
 
@@ -151,81 +151,96 @@ class Past:
 
 @composite
 def project(ops: Ops, t5: T5Config, w: Decoder, memory: States, steps: int) -> Any:
-    """What a telling likes to attend to instead of keys and values, in about `steps` steps: None of itself."""
+    """What a backend likes to attend to instead of keys and values, in about `steps` steps: None of itself."""
     return None
 
 
-def cross_keys_values(ops: Ops, t5: T5Config, w: Decoder, memory: States, steps: int) -> Cross:
+def cross_keys_values(ops: Ops, t5: T5Config, w: Decoder, memory: States, steps: int) -> EncoderKV:
     """What the decoder attends to, made from the encoder's output, to be read in about `steps` steps."""
 
     def product(name: str, i: int, weight: Array) -> Array:
         return ops.at(f"layer_{i}").mark(name, ops.linear(memory.states, weight), memory.lengths)
 
     ready, cross = project(ops, t5, w, memory, steps), [layer.cross_attention for layer in w.layers]
-    if ready is not None and not ops.heard:
-        return Cross(ready, (), (), memory.lengths, memory.positions)
+    if ready is not None and not ops.observed:
+        return EncoderKV(ready, (), (), memory.lengths, memory.positions)
     keys = tuple(product("k", i, layer.k) for i, layer in enumerate(cross))
     values = tuple(product("v", i, layer.v) for i, layer in enumerate(cross))
-    return Cross(ready, keys, values, memory.lengths, memory.positions)
+    return EncoderKV(ready, keys, values, memory.lengths, memory.positions)
 
 
 def causal_attention_block(
-    ops: Ops, t5: T5Config, w: Attention, x: Array, past: tuple[Array, Array] | None, bias: Array, spans: Spans
+    ops: Ops,
+    t5: T5Config,
+    w: Attention,
+    x: Array,
+    past: tuple[Array, Array] | None,
+    bias: Array,
+    layout: SequenceLayout,
 ) -> tuple[Array, Array, Array]:
     """Self-attention of a decoder, over the keys and values of the past and of x: [N d] -> [N d], k, v."""
     n = ops.rms_norm(x, w.norm, t5.layer_norm_epsilon, precision_of(w.q))
     k, v = ops.linear(n, w.k), ops.linear(n, w.v)
     if past is not None:
-        read = spans.key_lengths - spans.query_lengths
-        k = ops.join(past[0], read, k, spans.query_lengths)
-        v = ops.join(past[1], read, v, spans.query_lengths)
-    ops.mark("k", k, spans.key_lengths)
-    ops.mark("v", v, spans.key_lengths)
-    return attend(ops, t5, w, x, n, k, v, bias, spans, causal=True), k, v
+        read = layout.key_lengths - layout.query_lengths
+        k = ops.join(past[0], read, k, layout.query_lengths)
+        v = ops.join(past[1], read, v, layout.query_lengths)
+    ops.mark("k", k, layout.key_lengths)
+    ops.mark("v", v, layout.key_lengths)
+    return attend(ops, t5, w, x, n, k, v, bias, layout, causal=True), k, v
 
 
 @composite
-def attend_memory(ops: Ops, t5: T5Config, w: Attention, q: Array, cross: Cross, layer: int, spans: Spans) -> Any:
-    """Attention to what a telling made ready, where that is not a layer's keys and values: None of itself."""
+def attend_memory(
+    ops: Ops, t5: T5Config, w: Attention, q: Array, cross: EncoderKV, layer: int, layout: SequenceLayout
+) -> Any:
+    """Attention to what a backend made ready, where that is not a layer's keys and values: None of itself."""
     return None
 
 
 def cross_attention_block(
-    ops: Ops, t5: T5Config, w: Attention, x: Array, cross: Cross, layer: int, spans: Spans
+    ops: Ops, t5: T5Config, w: Attention, x: Array, cross: EncoderKV, layer: int, layout: SequenceLayout
 ) -> Array:
     """Attention to the encoder's output, with no position bias: [N d] -> [N d].
 
-    Where a telling has a form of its own, its result counts; keys and values are attended to for who listens.
+    Where a backend has a form of its own, its result counts; keys and values are attended to for who listens.
     """
     n = ops.rms_norm(x, w.norm, t5.layer_norm_epsilon, precision_of(w.q))
-    q = ops.mark("q", ops.linear(n, w.q), spans.query_lengths)
+    q = ops.mark("q", ops.linear(n, w.q), layout.query_lengths)
     k, v = cross.keys[layer], cross.values[layer]
-    heard = ops.attention(q, k, v, None, spans, t5.num_heads, False, None, precision_of(w.q))
-    own = attend_memory(ops, t5, w, q, cross, layer, spans)
-    return leave(ops, w, x, heard if own is None else own, spans)
+    observed = ops.attention(q, k, v, None, layout, t5.num_heads, False, None, precision_of(w.q))
+    own = attend_memory(ops, t5, w, q, cross, layer, layout)
+    return leave(ops, w, x, observed if own is None else own, layout)
 
 
 @composite
 def decoder_layers(
-    ops: Ops, t5: T5Config, w: Decoder, x: Array, bias: Array, spans: Spans, past: Past | None, cross: Cross
+    ops: Ops,
+    t5: T5Config,
+    w: Decoder,
+    x: Array,
+    bias: Array,
+    layout: SequenceLayout,
+    past: KVCache | None,
+    cross: EncoderKV,
 ) -> tuple[Array, Any, Any]:
     """All layers over the new tokens: [N d] -> [N d], and every layer's keys and values with theirs."""
-    across = Spans(spans.query_lengths, cross.lengths, spans.query_positions, cross.positions)
+    across = SequenceLayout(layout.query_lengths, cross.lengths, layout.query_positions, cross.positions)
     keys, values = [], []
     for i, layer in enumerate(w.layers):
         here = ops.at(f"layer_{i}")
         before = None if past is None else (past.keys[i], past.values[i])
-        x, k, v = causal_attention_block(here.at("self_attention"), t5, layer.self_attention, x, before, bias, spans)
+        x, k, v = causal_attention_block(here.at("self_attention"), t5, layer.self_attention, x, before, bias, layout)
         x = cross_attention_block(here.at("cross_attention"), t5, layer.cross_attention, x, cross, i, across)
-        x = feed_forward_block(here.at("feed_forward"), t5, layer.feed_forward, x, spans.query_lengths)
+        x = feed_forward_block(here.at("feed_forward"), t5, layer.feed_forward, x, layout.query_lengths)
         keys.append(k)
         values.append(v)
     return x, tuple(keys), tuple(values)
 
 
 def decode(
-    ops: Ops, t5: T5Config, embedding: Array, w: Decoder, tokens: Tokens, past: Past | None, cross: Cross
-) -> tuple[Array, Past]:
+    ops: Ops, t5: T5Config, embedding: Array, w: Decoder, tokens: Tokens, past: KVCache | None, cross: EncoderKV
+) -> tuple[Array, KVCache]:
     """Logits after each new token, given what was read before: one token a step, or a whole answer.
 
     Args:
@@ -238,11 +253,13 @@ def decode(
     """
     read = past.lengths if past is not None else np.zeros_like(tokens.lengths)
     lengths = read + tokens.lengths
-    spans = Spans(tokens.lengths, lengths, places(tokens.lengths, start=read), places(lengths))
-    bias = position_bias(ops, t5, w.relative_attention_bias, spans, bidirectional=False)
+    layout = SequenceLayout(
+        tokens.lengths, lengths, token_positions(tokens.lengths, start=read), token_positions(lengths)
+    )
+    bias = position_bias(ops, t5, w.relative_attention_bias, layout, bidirectional=False)
     x = ops.dropout(ops.embed(embedding, tokens.ids))
-    x, keys, values = decoder_layers(ops, t5, w, x, bias, spans, past, cross)
-    return logits(ops, t5, embedding, w, x, tokens.lengths), Past(keys, values, lengths)
+    x, keys, values = decoder_layers(ops, t5, w, x, bias, layout, past, cross)
+    return logits(ops, t5, embedding, w, x, tokens.lengths), KVCache(keys, values, lengths)
 
 
 def logits(ops: Ops, t5: T5Config, embedding: Array, w: Decoder, x: Array, rows: Ints) -> Array:
@@ -251,4 +268,4 @@ def logits(ops: Ops, t5: T5Config, embedding: Array, w: Decoder, x: Array, rows:
     tied = w.lm_head is None
     if tied if t5.scale_decoder_outputs is None else t5.scale_decoder_outputs:
         x = ops.scale(x, t5.d_model**-0.5)
-    return ops.mark("logits", ops.unembed(embedding if tied else w.lm_head, x), rows)
+    return ops.mark("logits", ops.lm_head_logits(embedding if tied else w.lm_head, x), rows)

@@ -9,12 +9,12 @@ from __future__ import annotations
 from ..ops import Ops
 from ..params.model import Model
 from ..ragged import Arriving, Ints, States, Tokens
-from .glimmer import SHARED, Ranked, Read, Reranker, glimmer, score
+from .glimmer import SHARED, Read, Reranker, ScoredPairs, glimmer, score
 from .lumen import arriving, encode_question, join, live_encode
 from .t5 import encode
 
 
-def rank_apart(ops: Ops, model: Model, question: Tokens, passages: States | Arriving, counts: Ints) -> Ranked:
+def rank_separately(ops: Ops, model: Model, question: Tokens, passages: States | Arriving, counts: Ints) -> ScoredPairs:
     """The scores of every pair H_i by layers of their own, which leave the pair as it was."""
     q = encode_question(ops, model, question)
     assert model.reranker is not None
@@ -23,10 +23,10 @@ def rank_apart(ops: Ops, model: Model, question: Tokens, passages: States | Arri
         pairs.append(join(ops, model, q, p, n))
         ranked = encode(ops.at("reranker"), model.config.t5, model.reranker, pairs[-1])
         parts.append(score(ops.at("score"), model, ranked))
-    return Ranked(q, pairs, parts)
+    return ScoredPairs(q, pairs, parts)
 
 
-SEPARATE = Reranker(rank_apart, lambda ops, model, pairs: live_encode(ops.at("live"), model, pairs))
+SEPARATE = Reranker(rank_separately, lambda ops, model, pairs: live_encode(ops.at("live"), model, pairs))
 RERANKERS = {"shared": SHARED, "separate": SEPARATE}
 
 

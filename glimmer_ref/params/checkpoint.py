@@ -15,7 +15,7 @@ from ..config import GlimmerConfig, T5Config
 from ..disk.folder import replacing
 from ..disk.read import PathLike, read_json
 from ..disk.write import write_json, write_text
-from ..errors import Refused
+from ..errors import InputError
 from .foreign import refuse_folder
 from .head import NOTHING, Said, head
 from .model import Model, draw, from_arrays, leaves, shapes
@@ -31,15 +31,15 @@ def shard_places(index: Path) -> Mapping[str, str]:
     """Which file beside an index of shards holds each tensor.
 
     Raises:
-        Refused: no such index, or files elsewhere.
+        InputError: no such index, or files elsewhere.
     """
     data = read_json(index)
     places = data.get("weight_map") if isinstance(data, Mapping) else None
     if not isinstance(places, Mapping) or not places or not all(isinstance(s, str) for s in places.values()):
-        raise Refused(f"{index}", 'a "weight_map" of tensors to files', "none")
+        raise InputError(f"{index}", 'a "weight_map" of tensors to files', "none")
     for shard in sorted(set(places.values())):
         if Path(shard).name != shard or shard in ("", "..") or "\\" in shard:
-            raise Refused(f"{index}", "files of its own folder", repr(shard))
+            raise InputError(f"{index}", "files of its own folder", repr(shard))
     return places
 
 
@@ -52,7 +52,7 @@ def _shards(index: Path, read: Reader) -> dict[str, Stored]:
         named = {name for name, place in places.items() if place == shard}
         for name in sorted(named ^ set(tensors)):
             where = "the index alone" if name in named else "the shard alone"
-            raise Refused(f"{index.with_name(shard)}: {name}", "the tensors that the index says", f"it in {where}")
+            raise InputError(f"{index.with_name(shard)}: {name}", "the tensors that the index says", f"it in {where}")
         result.update(tensors)
     return result
 
@@ -75,7 +75,7 @@ def open_checkpoint(folder: PathLike) -> dict[str, Stored]:
     share, such as "module.", is left out.
 
     Raises:
-        Refused: none of them is there, a file is damaged or in another form, or shards do not fit their index.
+        InputError: none of them is there, a file is damaged or in another form, or shards do not fit their index.
     """
     folder = Path(folder)
     for name, read in (("model.safetensors", map_tensors), ("pytorch_model.bin", read_torch)):
@@ -84,7 +84,7 @@ def open_checkpoint(folder: PathLike) -> dict[str, Stored]:
         if (folder / f"{name}.index.json").exists():
             return _unprefixed(_shards(folder / f"{name}.index.json", read))
     refuse_folder(folder)
-    raise Refused(f"{folder}", "model.safetensors or pytorch_model.bin, whole or with an index", "neither")
+    raise InputError(f"{folder}", "model.safetensors or pytorch_model.bin, whole or with an index", "neither")
 
 
 def _config(folder: Path) -> Any:
@@ -97,13 +97,15 @@ def decode(name: str, stored: Stored, dtype: str, transposed: bool = False) -> n
     """A stored weight, or its transpose, as floats.
 
     Raises:
-        Refused: whole numbers, or values that are not finite, by its name.
+        InputError: whole numbers, or values that are not finite, by its name.
     """
     if stored.dtype not in FLOATS:
-        raise Refused(name, f"weights as {', '.join(FLOATS)}", stored.dtype, "if it is quantized, dequantize it first")
+        raise InputError(
+            name, f"weights as {', '.join(FLOATS)}", stored.dtype, "if it is quantized, dequantize it first"
+        )
     x = Stored(stored.dtype, stored.raw.T if transposed else stored.raw).decode(dtype)
     if not np.isfinite(x).all():
-        raise Refused(name, f"finite weights in {dtype}", f"{int((~np.isfinite(x)).sum())} that are not")
+        raise InputError(name, f"finite weights in {dtype}", f"{int((~np.isfinite(x)).sum())} that are not")
     return x
 
 
@@ -111,7 +113,7 @@ def read_checkpoint(folder: PathLike, dtype: str = "float32") -> dict[str, np.nd
     """All tensors of a folder under their own names, as floats.
 
     Raises:
-        Refused: as `open_checkpoint`; a tensor of whole numbers, or one that is not finite, by its name.
+        InputError: as `open_checkpoint`; a tensor of whole numbers, or one that is not finite, by its name.
     """
     return {name: decode(name, stored, dtype) for name, stored in open_checkpoint(folder).items()}
 
@@ -139,7 +141,7 @@ def _from_ours(config: GlimmerConfig, stored: Mapping[str, Stored], dtype: str) 
     """The tree from our own names; only a tied head is scaled, unless the config says otherwise (D18)."""
     layers = config.t5.num_layers + config.t5.num_decoder_layers
     if layers > len(stored):
-        raise Refused("weights", f"tensors for {layers} layers", f"{len(stored)} tensors")
+        raise InputError("weights", f"tensors for {layers} layers", f"{len(stored)} tensors")
     if config.t5.scale_decoder_outputs is None:
         config = _scaling(config, "decoder.lm_head" not in stored)
     return from_arrays(config, {name: decode(name, x, dtype) for name, x in stored.items()})
@@ -154,7 +156,7 @@ def load(folder: PathLike, dtype: str = "float32") -> Model:
         dtype: "float32" or "float64".
 
     Raises:
-        Refused: a file missing or damaged; a config without "glimmer"; a tensor missing, left over, of
+        InputError: a file missing or damaged; a config without "glimmer"; a tensor missing, left over, of
             another shape or not finite.
     """
     folder = Path(folder)
@@ -164,20 +166,20 @@ def load(folder: PathLike, dtype: str = "float32") -> Model:
         return _from_ours(config, stored, dtype)
     config, arrays = _from_published(config, data, stored, dtype)
     if "score.weight" not in arrays:
-        raise Refused(f"{folder}", "a score layer beside T5's weights", "none", "make one: glimmer-ref convert")
+        raise InputError(f"{folder}", "a score layer beside T5's weights", "none", "make one: glimmer-ref convert")
     return from_arrays(config, arrays)
 
 
 def _refuse_occupied(folder: Path) -> None:
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
-        raise Refused(f"{folder}", "a new or empty folder", "something there already", "choose another")
+        raise InputError(f"{folder}", "a new or empty folder", "something there already", "choose another")
 
 
 def write_model(folder: Path, model: Model, tokenizer_json: str | None = None) -> None:
     """The files of a model, into a folder that is there and empty. Weights keep their dtype.
 
     Raises:
-        Refused: they cannot be written.
+        InputError: they cannot be written.
     """
     write_tensors(folder / "model.safetensors", leaves(model))
     write_json(folder / "config.json", model.config.to_json())
@@ -194,7 +196,7 @@ def save(folder: PathLike, model: Model, tokenizer_json: str | None = None) -> N
         tokenizer_json: the tokenizer's file, as text.
 
     Raises:
-        Refused: the folder exists and is not empty, cannot be written, or is being written by another.
+        InputError: the folder exists and is not empty, cannot be written, or is being written by another.
     """
     with replacing(os.path.realpath(folder), _refuse_occupied) as new:
         write_model(new, model, tokenizer_json)
@@ -203,10 +205,10 @@ def save(folder: PathLike, model: Model, tokenizer_json: str | None = None) -> N
 def _cut(data: Any, alpha: Fraction | str | None, beta: Fraction | str | None, more: dict[str, Any]) -> GlimmerConfig:
     if isinstance(data, Mapping) and "glimmer" in data:
         if alpha is not None or beta is not None:
-            raise Refused("alpha and beta", 'none, since config.json has a section "glimmer"', f"{alpha} and {beta}")
+            raise InputError("alpha and beta", 'none, since config.json has a section "glimmer"', f"{alpha} and {beta}")
         return replace(GlimmerConfig.from_json(data), **more)
     if alpha is None or beta is None:
-        raise Refused("alpha and beta", "both, to cut T5's encoder by", f"{alpha} and {beta}", "such as 1/3 and 1/4")
+        raise InputError("alpha and beta", "both, to cut T5's encoder by", f"{alpha} and {beta}", "such as 1/3 and 1/4")
     return GlimmerConfig.from_proportions(T5Config.from_json(data), alpha, beta, **more)
 
 
@@ -231,7 +233,7 @@ def from_t5(
         more: fields of `GlimmerConfig`.
 
     Raises:
-        Refused: as `load`, or a cut that gives no whole layers.
+        InputError: as `load`, or a cut that gives no whole layers.
     """
     folder = Path(folder)
     data = _config(folder)
@@ -261,7 +263,7 @@ def convert(
         tokenizer_json: the tokenizer's file, as text.
 
     Raises:
-        Refused: as `from_t5` and `save`.
+        InputError: as `from_t5` and `save`.
     """
     with replacing(os.path.realpath(out), _refuse_occupied) as new:
         model = from_t5(t5_folder, alpha, beta, seed, **more)

@@ -7,7 +7,7 @@ from pathlib import Path
 from ..disk import kinds
 from ..disk.kinds import Kind
 from ..disk.read import open_regular
-from ..errors import Refused
+from ..errors import InputError
 
 WEIGHTS = tuple(f"{name}{rest}" for name in ("model.safetensors", "pytorch_model.bin") for rest in ("", ".index.json"))
 RENAME = Kind("PyTorch's format under another name, perhaps", "name it pytorch_model.bin")
@@ -37,15 +37,17 @@ def refuse_folder(folder: Path) -> None:
     """Refuse a place that is no folder, or a folder whose weights are in another form, if that can be told.
 
     Raises:
-        Refused: it can be told.
+        InputError: it can be told.
     """
     if folder.is_file():
         with open_regular(folder) as file:
             kinds.refuse(file.read(kinds.HEAD), f"{folder}", "the folder of a model", kinds.SAFETENSORS, kinds.TORCH)
-        raise Refused(f"{folder}", "the folder of a model", "a file", "give the folder that it lies in")
+        raise InputError(f"{folder}", "the folder of a model", "a file", "give the folder that it lies in")
     if any((folder / name).exists() for name in WEIGHTS):
         return
     for pattern, kind in NAMES:
         found = min(folder.glob(pattern), default=None)
         if found is not None:
-            raise Refused(f"{folder}", "model.safetensors or pytorch_model.bin", f"{found.name}: {kind.words}", kind.do)
+            raise InputError(
+                f"{folder}", "model.safetensors or pytorch_model.bin", f"{found.name}: {kind.words}", kind.do
+            )

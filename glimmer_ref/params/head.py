@@ -20,7 +20,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ..errors import Refused, brief
+from ..errors import InputError, brief
 
 FLAGS = "say which: convert with --tie yes|no or --scale-decoder-outputs yes|no, or state scale_decoder_outputs"
 
@@ -44,7 +44,7 @@ NOTHING = Said()
 def _flag(data: Mapping[str, Any], key: str) -> bool | None:
     value = data.get(key)
     if value is not None and not isinstance(value, bool):
-        raise Refused(f"config.json: {key}", "true or false", brief(value))
+        raise InputError(f"config.json: {key}", "true or false", brief(value))
     return value
 
 
@@ -53,13 +53,13 @@ def _one_reading(data: Mapping[str, Any], ties: bool, distinct: bool, stated: bo
     if data.get("model_type") == "mt5":
         # transformers 5 never scales mT5's head and has no key for it; 4 scales a tied one.
         if stated or (ties and not distinct):
-            raise Refused("mT5's head", "lm_head.weight, unscaled", "a tied or scaled one", FLAGS)
+            raise InputError("mT5's head", "lm_head.weight, unscaled", "a tied or scaled one", FLAGS)
         return False
     if ties and distinct:
         got = "another, and tie_word_embeddings is not false in config.json"
-        raise Refused("lm_head.weight", "none, or equal to shared.weight, for a tied head", got, FLAGS)
+        raise InputError("lm_head.weight", "none, or equal to shared.weight, for a tied head", got, FLAGS)
     if ties and "scale_decoder_outputs" in data:  # transformers 5 takes null for false
-        raise Refused("config.json: scale_decoder_outputs", "true or false", "null", FLAGS)
+        raise InputError("config.json: scale_decoder_outputs", "true or false", "null", FLAGS)
     return ties
 
 
@@ -71,7 +71,7 @@ def head(data: Mapping[str, Any], distinct: bool, said: Said) -> tuple[bool, boo
         distinct: is there an lm_head that differs from the embedding?
 
     Raises:
-        Refused: a key that is neither true nor false, or a file that is read in more than one way.
+        InputError: a key that is neither true nor false, or a file that is read in more than one way.
     """
     ties, stated = _flag(data, "tie_word_embeddings"), _flag(data, "scale_decoder_outputs")
     tied = not distinct or said.tie is True

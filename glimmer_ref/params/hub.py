@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Protocol
 
 from ..disk.read import PathLike
-from ..errors import Refused
+from ..errors import InputError
 from .checkpoint import shard_places
 from .foreign import WEIGHTS
 
@@ -133,18 +133,18 @@ def _missing(name: str, revision: str, needed: Needed) -> list[str]:
     return [f"{at}{name}" for name in BESIDE if _only_at_the_hub(cached, f"{at}{name}")]
 
 
-def _refusal(name: str, revision: str, missing: list[str]) -> Refused:
+def _refusal(name: str, revision: str, missing: list[str]) -> InputError:
     from huggingface_hub import constants
 
     cached = Cached(name, revision)
     if any(cached.has(file) for file in ("config.json", "modules.json", *WEIGHTS, *TOKENIZERS, *BESIDE)):
         more = f" and {len(missing) - 1} more" * (len(missing) > 1)
-        return Refused(
+        return InputError(
             f"{name}, revision {revision}", "all of it", f"a part: no {missing[0]}{more} in the cache", FETCH
         )
     cache = getattr(constants, "HF_HUB_CACHE", constants.HUGGINGFACE_HUB_CACHE)  # older versions have the latter alone
     got = f"no such folder, and no revision {revision} of it in {cache}"
-    return Refused(name, "a folder, or a model in Hugging Face's cache", got, f"if it is a name there, {FETCH}")
+    return InputError(name, "a folder, or a model in Hugging Face's cache", got, f"if it is a name there, {FETCH}")
 
 
 def _fetch(name: str, revision: str, needed: Needed) -> None:
@@ -152,14 +152,14 @@ def _fetch(name: str, revision: str, needed: Needed) -> None:
     from huggingface_hub import HfApi, constants, snapshot_download
 
     if constants.HF_HUB_OFFLINE:
-        raise Refused(name, "a connection, to fetch it", "HF_HUB_OFFLINE or TRANSFORMERS_OFFLINE", "unset it")
+        raise InputError(name, "a connection, to fetch it", "HF_HUB_OFFLINE or TRANSFORMERS_OFFLINE", "unset it")
     info = HfApi().model_info(name, revision=revision, timeout=SECONDS)
     listed = Listed(name, revision, {x.rfilename for x in info.siblings or ()})
     files = needed(listed)
     lacking = [file for file in files if not listed.has(file)]
     if lacking:
         do = "is it a T5, in safetensors or PyTorch's format?"
-        raise Refused(f"{name}, revision {revision}", "a model that can be read", f"no {', '.join(lacking)}", do)
+        raise InputError(f"{name}, revision {revision}", "a model that can be read", f"no {', '.join(lacking)}", do)
     snapshot_download(name, revision=revision, allow_patterns=[glob.escape(file) for file in files])
 
 
@@ -171,23 +171,23 @@ def _in_one_line(name: str, revision: str) -> Iterator[None]:
 
     try:
         yield
-    except Refused:
+    except InputError:
         raise
     except GatedRepoError:
         do = "ask for access on its page, then set HF_TOKEN to a token of yours"
-        raise Refused(name, "a model that you may read", "a gated one", do) from None
+        raise InputError(name, "a model that you may read", "a gated one", do) from None
     except RevisionNotFoundError:
-        raise Refused(f"{name}, revision {revision}", "a branch, a tag or a commit", "none of that name") from None
+        raise InputError(f"{name}, revision {revision}", "a branch, a tag or a commit", "none of that name") from None
     except RepositoryNotFoundError:
         do = "a private one needs HF_TOKEN"
-        raise Refused(
+        raise InputError(
             name, "a folder, or a model at Hugging Face", f"neither; asked {constants.ENDPOINT}", do
         ) from None
     # What fails below is the client of HTTP, another one in newer versions, or the disk: no other base in common.
     except Exception as error:
         words = str(error).strip().partition("\n")[0][:160]
         got = f"{type(error).__name__}: {words}"
-        raise Refused(name, f"a model in the cache or at {constants.ENDPOINT}", got) from None
+        raise InputError(name, f"a model in the cache or at {constants.ENDPOINT}", got) from None
 
 
 def find(name: PathLike, download: bool = False, revision: str | None = None, needed: Needed = model_files) -> Path:
@@ -202,11 +202,11 @@ def find(name: PathLike, download: bool = False, revision: str | None = None, ne
         needed: which files there must be; the first lies at the top.
 
     Raises:
-        Refused: a revision of a folder; a name that the cache does not hold, or in part, and that cannot be fetched.
+        InputError: a revision of a folder; a name that the cache does not hold, or in part, and that cannot be fetched.
     """
     if not is_name(name):
         if revision is not None:
-            raise Refused(
+            raise InputError(
                 "revision", "none for a folder, which has one alone", f"{revision} for {name}", "leave it out"
             )
         return Path(name)

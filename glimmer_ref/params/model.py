@@ -13,7 +13,7 @@ from typing import Any, TypeVar, cast
 import numpy as np
 
 from ..config import GlimmerConfig, T5Config
-from ..errors import Refused
+from ..errors import InputError
 from ..ops import Ops
 from ..ragged import Array
 
@@ -218,8 +218,8 @@ def map_leaves(function: Callable[[Array], Array], tree: T) -> T:
 PRODUCTS = ("q", "k", "v", "o", "wi_0", "wi_1", "wo")  # last words of the names of `linear`'s weights
 
 
-def lay_out(ops: Ops, model: Model, precision: str = "float32") -> Model:
-    """The model's weights as a telling wants them, once, before it runs.
+def prepare_params(ops: Ops, model: Model, precision: str = "float32") -> Model:
+    """The model's weights as a backend wants them, once, before it runs.
 
     Args:
         precision: what matrix products are computed with in, "float32", "bfloat16" or "int8"; weights
@@ -239,7 +239,7 @@ def lay_out(ops: Ops, model: Model, precision: str = "float32") -> Model:
 
 
 def computed_in(model: Model) -> str:
-    """What a laid-out model's matrix products are computed in: a precision of `lay_out`, or "float64"."""
+    """What a laid-out model's matrix products are computed in: a precision of `prepare_params`, or "float64"."""
     head: Any = model.embedding if model.decoder.lm_head is None else model.decoder.lm_head
     return str(getattr(head, "precision", head.dtype))
 
@@ -259,18 +259,18 @@ def from_arrays(config: GlimmerConfig, arrays: Mapping[str, Array]) -> Model:
     """The tree from named arrays, nothing missing and nothing left over.
 
     Raises:
-        Refused: a name missing or unknown, or an array of another shape, each by name.
+        InputError: a name missing or unknown, or an array of another shape, each by name.
     """
     wanted = shapes(config, tied="decoder.lm_head" not in arrays)
     missing = [name for name in wanted if name not in arrays]
     if missing:
-        raise Refused("weights", f"all {len(wanted)} tensors of this config", f"no {_some(missing)}")
+        raise InputError("weights", f"all {len(wanted)} tensors of this config", f"no {_some(missing)}")
     unknown = [name for name in arrays if name not in wanted]
     if unknown:
-        raise Refused("weights", f"only the {len(wanted)} tensors of this config", f"also {_some(unknown)}")
+        raise InputError("weights", f"only the {len(wanted)} tensors of this config", f"also {_some(unknown)}")
     for name, shape in wanted.items():
         if tuple(arrays[name].shape) != shape:
-            raise Refused(f"weights: {name}", f"shape {list(shape)}", f"{list(arrays[name].shape)}")
+            raise InputError(f"weights: {name}", f"shape {list(shape)}", f"{list(arrays[name].shape)}")
     return assemble(config, "decoder.lm_head" not in arrays, lambda name, _: arrays[name])
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..config import GlimmerConfig, T5Config
 from ..disk.kinds import MERGE
-from ..errors import Refused
+from ..errors import InputError
 from .model import shapes
 from .safetensors_io import Stored
 
@@ -173,9 +173,9 @@ def _refuse_other_models(names: Mapping[str, Stored]) -> None:
     for name in names:
         for marks, what, do in MARKS:
             if not {*marks}.isdisjoint(name.split(".")):
-                raise Refused(name, "plain weights of T5", f"a tensor that is {what}", do)
+                raise InputError(name, "plain weights of T5", f"a tensor that is {what}", do)
         if "EncDecAttention.relative_attention_bias" in name:
-            raise Refused(
+            raise InputError(
                 name,
                 "no position bias in cross-attention (D19)",
                 "one",
@@ -185,19 +185,19 @@ def _refuse_other_models(names: Mapping[str, Stored]) -> None:
         words = name.replace("/", ".").split(".")
         scanned = words[:2] in (["encoder", "encoder"], ["decoder", "decoder"]) and words[-1] != "weight"
         if scanned or "layers" in words:
-            raise Refused(name, "one tensor a layer", "layers stacked in one", "unscan the t5x checkpoint first")
+            raise InputError(name, "one tensor a layer", "layers stacked in one", "unscan the t5x checkpoint first")
 
 
 def _naming(config: GlimmerConfig, theirs: Mapping[str, Stored]) -> tuple[str, list[Line]]:
     """The naming that knows most of the names, written out."""
     layers = config.t5.num_layers + config.t5.num_decoder_layers
     if layers > len(theirs):
-        raise Refused("weights", f"tensors for {layers} layers", f"{len(theirs)} tensors")
+        raise InputError("weights", f"tensors for {layers} layers", f"{len(theirs)} tensors")
     tables = {naming: list(lines(table, config.t5)) for naming, table in NAMINGS.items()}
     known = {naming: sum(line.theirs in theirs for line in table) for naming, table in tables.items()}
     best = max(known, key=known.__getitem__)
     if not known[best]:
-        raise Refused("weights", f"names of T5 as in {', '.join(NAMINGS)}", _some(list(theirs)) or "no tensors")
+        raise InputError("weights", f"names of T5 as in {', '.join(NAMINGS)}", _some(list(theirs)) or "no tensors")
     return best, tables[best]
 
 
@@ -212,15 +212,19 @@ def _check_names(naming: str, table: list[Line], theirs: Mapping[str, Stored], s
     here = set(theirs)
     unknown = sorted(here - {line.theirs for line in table})
     if unknown:
-        raise Refused("weights", f"only T5's tensors under {naming} names, for this config", f"also {_some(unknown)}")
+        raise InputError(
+            "weights", f"only T5's tensors under {naming} names, for this config", f"also {_some(unknown)}"
+        )
     needed = [line.theirs for line in table if line.how in ("=", "T")]
     if score_norm and "score.weight" in here:
         needed.append("score_norm.weight")
     missing = [name for name in needed if name not in here]
     if missing:
-        raise Refused("weights", f"all of T5's tensors under {naming} names", f"no {_some(missing)}")
+        raise InputError("weights", f"all of T5's tensors under {naming} names", f"no {_some(missing)}")
     if "score_norm.weight" in here and not (score_norm and "score.weight" in here):
-        raise Refused("score_norm.weight", "one only beside score.weight, where the config has score_norm", "it alone")
+        raise InputError(
+            "score_norm.weight", "one only beside score.weight, where the config has score_norm", "it alone"
+        )
 
 
 def one_embedding(table: list[Line], theirs: Mapping[str, Stored]) -> list[Line]:
@@ -245,7 +249,7 @@ def plan(config: GlimmerConfig, theirs: Mapping[str, Stored]) -> dict[str, Line]
         Our name -> the line of the table, whose `theirs` is in `theirs`.
 
     Raises:
-        Refused: a tensor missing, left over or of another shape, a copy that differs, stacked layers, or a
+        InputError: a tensor missing, left over or of another shape, a copy that differs, stacked layers, or a
             position bias in cross-attention (D19), each by their name.
     """
     _refuse_other_models(theirs)
@@ -259,11 +263,11 @@ def plan(config: GlimmerConfig, theirs: Mapping[str, Stored]) -> dict[str, Line]
         stored, leaves = theirs[line.theirs], split_encoder(line.ours, config)
         shape = wanted[leaves[0]][:: -1 if line.transposed else 1]
         if stored.shape != shape:
-            raise Refused(line.theirs, f"shape {list(shape)}", f"{list(stored.shape)}", "is config.json its own?")
+            raise InputError(line.theirs, f"shape {list(shape)}", f"{list(stored.shape)}", "is config.json its own?")
         copy = line.how == "copy" or line.ours == "decoder.lm_head"
         if copy and _same(embedding, stored, line.transposed):
             continue
         if line.how == "copy":
-            raise Refused(line.theirs, f"the same values as {table[0].theirs}", "others", "T5 has one embedding")
+            raise InputError(line.theirs, f"the same values as {table[0].theirs}", "others", "T5 has one embedding")
         result.update({leaf: line for leaf in leaves})
     return result

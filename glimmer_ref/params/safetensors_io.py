@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from ..disk import kinds
 from ..disk.read import open_regular, parse_json, reason_of
 from ..disk.write import written
-from ..errors import Refused
+from ..errors import InputError
 
 MOST_HEADER_BYTES = 16 * 2**20
 MOST_TENSORS = 65_536
@@ -66,12 +66,12 @@ class Stored:
             dtype: "float32" or "float64". A value too large for float32 becomes infinite.
 
         Raises:
-            Refused: whole numbers where floats are wanted, or another dtype.
+            InputError: whole numbers where floats are wanted, or another dtype.
         """
         if dtype not in ("float32", "float64"):
-            raise Refused("dtype", "float32 or float64", repr(dtype))
+            raise InputError("dtype", "float32 or float64", repr(dtype))
         if self.dtype not in FLOATS:
-            raise Refused("tensor", f"one of {', '.join(FLOATS)}", self.dtype)
+            raise InputError("tensor", f"one of {', '.join(FLOATS)}", self.dtype)
         raw = self.raw
         if self.dtype == "BF16":  # bfloat16 is the upper half of a float32
             raw = (raw.astype(np.uint32, order="C") << 16).view(np.float32)
@@ -83,14 +83,14 @@ def _header(path: Path, file: BinaryIO, size: int) -> tuple[dict[str, Any], int]
     """The header's entries, and where the data begin."""
     length = int.from_bytes(file.read(8), "little")
     if length > MOST_HEADER_BYTES:
-        raise Refused(f"{path}", f"a header of at most {MOST_HEADER_BYTES} bytes", f"{length}", "not safetensors?")
+        raise InputError(f"{path}", f"a header of at most {MOST_HEADER_BYTES} bytes", f"{length}", "not safetensors?")
     if length > size - 8:
-        raise Refused(f"{path}", f"a header of {length} bytes", f"{size - 8} bytes in all", "truncated?")
+        raise InputError(f"{path}", f"a header of {length} bytes", f"{size - 8} bytes in all", "truncated?")
     header = parse_json(file.read(length), f"{path}: header in JSON", "an object of names", once=True)
     if not isinstance(header, dict):
-        raise Refused(f"{path}", "a header with names", type(header).__name__, "not safetensors?")
+        raise InputError(f"{path}", "a header with names", type(header).__name__, "not safetensors?")
     if len(header) > MOST_TENSORS:
-        raise Refused(f"{path}", f"at most {MOST_TENSORS} tensors", f"{len(header)}")
+        raise InputError(f"{path}", f"at most {MOST_TENSORS} tensors", f"{len(header)}")
     return header, 8 + length
 
 
@@ -103,17 +103,17 @@ def _validate(path: Path) -> None:
         with open_regular(path):  # it calls whatever cannot be opened a file that is not there
             pass
         reason = str(e).removeprefix("Error while deserializing header: ")[:120]
-        raise Refused(f"{path}", "a whole safetensors file", reason, "truncated or damaged?") from None
+        raise InputError(f"{path}", "a whole safetensors file", reason, "truncated or damaged?") from None
 
 
 def _view(where: str, entry: Mapping[str, Any], data: np.ndarray) -> Stored:
     tag, shape, (begin, end) = entry["dtype"], entry["shape"], entry["data_offsets"]
     if tag not in TYPES:
-        raise Refused(where, f"one of {', '.join(TYPES)}", f"type {tag}", "if it is quantized, dequantize it first")
+        raise InputError(where, f"one of {', '.join(TYPES)}", f"type {tag}", "if it is quantized, dequantize it first")
     try:
         return Stored(tag, data[begin:end].view(TYPES[tag]).reshape(shape))
     except (ValueError, OverflowError, MemoryError) as e:
-        raise Refused(where, "a shape that NumPy can hold", f"{str(shape)[:80]} ({e})") from None
+        raise InputError(where, "a shape that NumPy can hold", f"{str(shape)[:80]} ({e})") from None
 
 
 def map_file(path: str | os.PathLike[str]) -> tuple[dict[str, Stored], dict[str, str]]:
@@ -123,7 +123,7 @@ def map_file(path: str | os.PathLike[str]) -> tuple[dict[str, Stored], dict[str,
     its tensors is there, it takes one of the files that a process may have open.
 
     Raises:
-        Refused: no such file, truncated, damaged, a hostile header, or a type that NumPy has not.
+        InputError: no such file, truncated, damaged, a hostile header, or a type that NumPy has not.
 
     Source: safetensors checks offsets and sizes but neither the number of tensors nor a name given twice;
         headers of millions of empty tensors keep it busy for minutes, so both are checked before.
@@ -133,7 +133,7 @@ def map_file(path: str | os.PathLike[str]) -> tuple[dict[str, Stored], dict[str,
         size = path.stat().st_size if path.is_file() else -1
         if size < 8:
             got = "a folder" if path.is_dir() else "no such file" if size < 0 else f"{size} bytes"
-            raise Refused(f"{path}", "a safetensors file", got)
+            raise InputError(f"{path}", "a safetensors file", got)
         with path.open("rb") as file:
             kinds.refuse(file.read(kinds.HEAD), f"{path}", "a safetensors file", kinds.SAFETENSORS)
             file.seek(0)
@@ -141,11 +141,11 @@ def map_file(path: str | os.PathLike[str]) -> tuple[dict[str, Stored], dict[str,
             _validate(path)
             everything = np.memmap(file, np.uint8, "r")
     except OSError as e:
-        raise Refused(f"{path}", "a readable file", reason_of(e)) from None
+        raise InputError(f"{path}", "a readable file", reason_of(e)) from None
     metadata = header.pop("__metadata__", None) or {}
     data = np.asarray(everything)[begin:]
     if data.size != max((entry["data_offsets"][1] for entry in header.values()), default=0):
-        raise Refused(f"{path}", "a file that nobody is writing to", "another size than a moment ago")
+        raise InputError(f"{path}", "a file that nobody is writing to", "another size than a moment ago")
     return {name: _view(f"{path}: {name}", entry, data) for name, entry in header.items()}, metadata
 
 
@@ -153,7 +153,7 @@ def map_tensors(path: str | os.PathLike[str]) -> dict[str, Stored]:
     """The tensors of `map_file`.
 
     Raises:
-        Refused: as `map_file`.
+        InputError: as `map_file`.
     """
     return map_file(path)[0]
 
@@ -162,9 +162,9 @@ def _stored(name: str, x: np.ndarray | Stored) -> Stored:
     tag = x.dtype if isinstance(x, Stored) else _TAGS.get(np.dtype(x.dtype).newbyteorder("<"), str(x.dtype))
     raw = x.raw if isinstance(x, Stored) else np.asarray(x)
     if tag not in TYPES:
-        raise Refused(f"tensor {name}", "floats, whole numbers or booleans of NumPy", tag)
+        raise InputError(f"tensor {name}", "floats, whole numbers or booleans of NumPy", tag)
     if raw.dtype.newbyteorder("<") != np.dtype(TYPES[tag]):
-        raise Refused(f"tensor {name}", f"{tag} held as {np.dtype(TYPES[tag])}", str(raw.dtype))
+        raise InputError(f"tensor {name}", f"{tag} held as {np.dtype(TYPES[tag])}", str(raw.dtype))
     return Stored(tag, raw)
 
 
@@ -177,7 +177,7 @@ def _pack_header(tensors: Mapping[str, Stored], metadata: Mapping[str, str] | No
     text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode("utf-8")
     text += b" " * (-len(text) % 8)
     if len(tensors) > MOST_TENSORS or len(text) > MOST_HEADER_BYTES:
-        raise Refused(
+        raise InputError(
             "tensors", f"at most {MOST_TENSORS} with short names", f"{len(tensors)}, {len(text)} bytes of names"
         )
     return len(text).to_bytes(8, "little") + text
@@ -213,7 +213,7 @@ def write_tensors(
         metadata: texts to stand in the header.
 
     Raises:
-        Refused: a type that the format has not, a bad name or metadata, too many tensors, or a place
+        InputError: a type that the format has not, a bad name or metadata, too many tensors, or a place
             that cannot be written.
 
     Source: safetensors 0.8.0 writes metadata in the random order of a hash map and files with mode 0600,
@@ -221,11 +221,11 @@ def write_tensors(
     """
     path, tensors = Path(path), _in_order(arrays)
     if "__metadata__" in tensors or not all(isinstance(v, str) for kv in (metadata or {}).items() for v in kv):
-        raise Refused(f"{path}", "texts as metadata, under that name only", "something else")
+        raise InputError(f"{path}", "texts as metadata, under that name only", "something else")
     try:
         header = _pack_header(tensors, metadata)
     except UnicodeEncodeError:
-        raise Refused(f"{path}", "names and metadata in Unicode", "half of a surrogate pair") from None
+        raise InputError(f"{path}", "names and metadata in Unicode", "half of a surrogate pair") from None
     with written(path) as file:
         file.write(header)
         for chunk in _chunks(tensors.values()):

@@ -17,7 +17,7 @@ import numpy as np
 
 from ..disk import kinds
 from ..disk.read import open_regular, reason_of
-from ..errors import Refused
+from ..errors import InputError
 from .safetensors_io import MOST_TENSORS, TYPES, Stored
 from .torch_pickle import PLAIN, Tensor, unpickle
 
@@ -35,21 +35,21 @@ def _entries(path: Path) -> tuple[str, dict[str, zipfile.ZipInfo]]:
         with path.open("rb") as file:
             infos = zipfile.ZipFile(file).infolist()
     except OSError as e:
-        raise Refused(f"{path}", "a readable file", reason_of(e)) from None
+        raise InputError(f"{path}", "a readable file", reason_of(e)) from None
     except (zipfile.BadZipFile, NotImplementedError, ValueError, struct.error, EOFError) as e:
         _refuse_other(path)
-        raise Refused(f"{path}", kinds.TORCH.words, str(e)[:80] or type(e).__name__, "truncated?") from None
+        raise InputError(f"{path}", kinds.TORCH.words, str(e)[:80] or type(e).__name__, "truncated?") from None
     names = {info.filename: info for info in infos}
     if any(name.endswith("/constants.pkl") for name in names):
-        raise Refused(f"{path}", kinds.TORCH.words, "a whole module, as TorchScript saves it", PLAIN)
+        raise InputError(f"{path}", kinds.TORCH.words, "a whole module, as TorchScript saves it", PLAIN)
     folders = [name.removesuffix("/data.pkl") for name in names if name.endswith("/data.pkl")]
     if not folders:
         _refuse_other(path)
     if len(names) < len(infos) or len(infos) > 2 * MOST_TENSORS or len(folders) != 1:
-        raise Refused(f"{path}", "one data.pkl, and no name twice", f"{len(folders)} in {len(infos)} entries")
+        raise InputError(f"{path}", "one data.pkl, and no name twice", f"{len(folders)} in {len(infos)} entries")
     packed = [info.filename for info in infos if info.compress_type != zipfile.ZIP_STORED]
     if packed:
-        raise Refused(f"{path}: {packed[0]}", "bytes as they are", "compressed ones", "not of PyTorch")
+        raise InputError(f"{path}: {packed[0]}", "bytes as they are", "compressed ones", "not of PyTorch")
     return folders[0], names
 
 
@@ -60,29 +60,29 @@ def _bytes(path: Path, info: zipfile.ZipInfo, file: np.ndarray) -> np.ndarray:
     begin = at + 30 + (sum(struct.unpack("<HH", local[26:30])) if len(local) == 30 else 0)
     content = file[begin : begin + info.file_size]
     if not local.startswith(b"PK\x03\x04") or content.size != info.file_size:
-        raise Refused(where, f"{info.file_size} bytes inside the file", "fewer", "truncated?")
+        raise InputError(where, f"{info.file_size} bytes inside the file", "fewer", "truncated?")
     if zlib.crc32(content.data) != info.CRC:
-        raise Refused(where, f"the checksum {info.CRC:08x}", f"{zlib.crc32(content.data):08x}", "damaged?")
+        raise InputError(where, f"the checksum {info.CRC:08x}", f"{zlib.crc32(content.data):08x}", "damaged?")
     return content
 
 
 def _stored(where: str, tensor: Tensor, content: np.ndarray) -> Stored:
     kind = np.dtype(TYPES[tensor.storage.tag])
     if content.size != tensor.storage.size * kind.itemsize:
-        raise Refused(where, f"{tensor.storage.size} numbers of {tensor.storage.tag}", f"{content.size} bytes")
+        raise InputError(where, f"{tensor.storage.size} numbers of {tensor.storage.tag}", f"{content.size} bytes")
     flat = content.view(kind)[tensor.offset :] if math.prod(tensor.shape) else np.zeros(0, kind)
     steps = [stride * kind.itemsize for stride in tensor.strides]
     try:
         return Stored(tensor.storage.tag, np.lib.stride_tricks.as_strided(flat, tensor.shape, steps, writeable=False))
     except (ValueError, OverflowError):
-        raise Refused(where, "a shape that NumPy can hold", f"{str(tensor.shape)[:80]}") from None
+        raise InputError(where, "a shape that NumPy can hold", f"{str(tensor.shape)[:80]}") from None
 
 
 def read_torch(path: str | os.PathLike[str]) -> dict[str, Stored]:
     """Every tensor of a PyTorch checkpoint, memory-mapped: a state dict saved by PyTorch 1.6 or later.
 
     Raises:
-        Refused: no such file, truncated or damaged, compressed, big-endian, the format before 1.6, a
+        InputError: no such file, truncated or damaged, compressed, big-endian, the format before 1.6, a
             tensor outside its storage, or anything in the pickle that is no tensor, by its name.
 
     Source: PyTorch's torch/serialization.py and torch/_utils.py: archive entries, persistent ids and
@@ -90,21 +90,21 @@ def read_torch(path: str | os.PathLike[str]) -> dict[str, Stored]:
     """
     path = Path(path)
     if not path.is_file():
-        raise Refused(f"{path}", "a PyTorch checkpoint", "no such file")
+        raise InputError(f"{path}", "a PyTorch checkpoint", "no such file")
     folder, entries = _entries(path)
     file = np.asarray(np.memmap(path, np.uint8, "r"))
     order = entries.get(f"{folder}/byteorder")
     if order is not None and _bytes(path, order, file).tobytes() != b"little":
-        raise Refused(f"{path}", "little-endian numbers", "big-endian", "save it anew on another machine")
+        raise InputError(f"{path}", "little-endian numbers", "big-endian", "save it anew on another machine")
     program = entries[f"{folder}/data.pkl"]
     if program.file_size > MOST_PICKLE_BYTES:
-        raise Refused(f"{path}", f"a data.pkl of at most {MOST_PICKLE_BYTES} bytes", f"{program.file_size}")
+        raise InputError(f"{path}", f"a data.pkl of at most {MOST_PICKLE_BYTES} bytes", f"{program.file_size}")
     tensors = unpickle(_bytes(path, program, file).tobytes(), f"{path}")
     contents: dict[str, np.ndarray] = {}
     for name, tensor in tensors.items():
         key = f"{folder}/data/{tensor.storage.key}"
         if key not in entries:
-            raise Refused(f"{path}: {name}", f"its storage {key[:80]}", "no such entry", "truncated?")
+            raise InputError(f"{path}: {name}", f"its storage {key[:80]}", "no such entry", "truncated?")
         if key not in contents:
             contents[key] = _bytes(path, entries[key], file)
     return {

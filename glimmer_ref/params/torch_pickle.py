@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from ..errors import Refused, brief
+from ..errors import InputError, brief
 
 MOST_AXES = 8
 PLAIN = "only a plain state dict is read: torch.save(model.state_dict(), 'pytorch_model.bin')"
@@ -230,9 +230,9 @@ def _run(program: bytes, where: str) -> Any:
             machine.step(instruction.name, arg)
         (result,) = machine.stack
     except _Bad as e:
-        raise Refused(where, "tensors by name and nothing else", str(e), e.do) from None
+        raise InputError(where, "tensors by name and nothing else", str(e), e.do) from None
     except (ValueError, IndexError, KeyError, TypeError, OverflowError) as e:
-        raise Refused(where, "a whole pickle of tensors", type(e).__name__, "damaged?") from None
+        raise InputError(where, "a whole pickle of tensors", type(e).__name__, "damaged?") from None
     return result
 
 
@@ -240,7 +240,7 @@ def _unwrapped(content: dict[Any, Any], where: str) -> dict[Any, Any]:
     """The state dict within what a trainer saved beside it."""
     inside = [key for key in WRAPPERS if isinstance(content.get(key), dict)]
     if len(inside) > 1:
-        raise Refused(where, f"one of {', '.join(WRAPPERS)}", " and ".join(inside), PLAIN)
+        raise InputError(where, f"one of {', '.join(WRAPPERS)}", " and ".join(inside), PLAIN)
     return content[inside[0]] if inside else content
 
 
@@ -248,15 +248,15 @@ def unpickle(program: bytes, where: str) -> dict[str, Tensor]:
     """Run data.pkl, which must leave a dictionary of tensors, perhaps beside plain values of a trainer's.
 
     Raises:
-        Refused: anything else in it, by its name.
+        InputError: anything else in it, by its name.
     """
     result = _run(program, where)
     if not isinstance(result, dict):
-        raise Refused(where, "a dictionary of tensors", type(result).__name__, PLAIN)
+        raise InputError(where, "a dictionary of tensors", type(result).__name__, PLAIN)
     result = _unwrapped(result, where)
     for name, tensor in result.items():
         if not isinstance(name, str):
-            raise Refused(where, "a dictionary with strings as keys", brief(name, 80), PLAIN)
+            raise InputError(where, "a dictionary with strings as keys", brief(name, 80), PLAIN)
         if not isinstance(tensor, Tensor):
-            raise Refused(f"{where}: {name[:80]}", "a tensor", type(tensor).__name__, PLAIN)
+            raise InputError(f"{where}: {name[:80]}", "a tensor", type(tensor).__name__, PLAIN)
     return result

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..data.inputs import Passage
-from ..errors import Refused
+from ..errors import InputError
 from ..ragged import Ints
 from ..text.words import distinct, words
 
@@ -29,12 +29,12 @@ class BM25:
         k1, b: how soon a word that is said again stops counting, and how much long passages are held back.
 
     Raises:
-        Refused: no passages.
+        InputError: no passages.
     """
 
     def __init__(self, passages: Sequence[Passage], k1: float = K1, b: float = B) -> None:
         if not passages:
-            raise Refused("BM25", "at least one passage", "none")
+            raise InputError("BM25", "at least one passage", "none")
         counts = [Counter(words(f"{p.title} {p.text}")) for p in passages]
         lengths = [sum(c.values()) for c in counts]
         self.n, mean = len(passages), max(sum(lengths) / len(passages), 1)
@@ -57,10 +57,10 @@ class BM25:
             [k] rows: places in `passages`.
 
         Raises:
-            Refused: k below 1.
+            InputError: k below 1.
         """
         if k < 1:
-            raise Refused("rank: k", "at least 1", str(k))
+            raise InputError("rank: k", "at least 1", str(k))
         scores = np.zeros(self.n, np.int64)
         for word in distinct(question):
             if word in self._postings:

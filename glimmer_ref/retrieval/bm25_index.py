@@ -15,7 +15,7 @@ import numpy as np
 from ..data.inputs import read_passages
 from ..data.passages_file import Source, read_source
 from ..disk.journal import RESTORE
-from ..errors import Refused
+from ..errors import InputError
 from ..params.safetensors_io import map_tensors, write_tensors
 from ..progress import Show, progress
 from ..text.words import RULE, distinct, words
@@ -33,10 +33,10 @@ def _library() -> Any:
     """bm25s, which is not among the packages that everything needs.
 
     Raises:
-        Refused: it is not installed.
+        InputError: it is not installed.
     """
     if find_spec("bm25s") is None:
-        raise Refused("BM25", "the package bm25s", "none", "pip install 'glimmer_ref[bm25]'")
+        raise InputError("BM25", "the package bm25s", "none", "pip install 'glimmer_ref[bm25]'")
     import bm25s
 
     return bm25s
@@ -74,12 +74,12 @@ def build(passages_path: str | Path, folder: str | Path, show: Show = progress) 
     Title and text are cut as `text.words` says; k1 = 0.9 and b = 0.4. A finished index is read and left as it is.
 
     Raises:
-        Refused: no bm25s; broken passages, or none, or none with a word; a folder with anything else in it, another
+        InputError: no bm25s; broken passages, or none, or none with a word; a folder with anything else in it, another
             build or a running one; no room.
     """
     library, source = _library(), read_source(passages_path)
     if not any(words(passage_text(passage)) for passage in read_passages(passages_path)):
-        raise Refused(str(passages_path), "a passage with a word, of letters or digits", "none")
+        raise InputError(str(passages_path), "a passage with a word, of letters or digits", "none")
     facts = {"version": VERSION, "kind": KIND, "bm25s": version("bm25s"), "k1": K1, "b": B, "passages": source.passages,
              "passages_sha256": source.sha256, "words": RULE}  # fmt: skip
     with building(Path(folder), facts, (*FILES, IDS), show) as work:
@@ -104,7 +104,7 @@ def _count(library: Any, source: Source, work: Work, show: Show) -> None:
 
 def _load(library: Any, folder: Path, passages: int) -> Any:
     """The library's index, whose arrays fit each other; whatever it raises becomes a line."""
-    broken = Refused(str(folder), "an index that bm25s can read", "another", BUILD_AGAIN)
+    broken = InputError(str(folder), "an index that bm25s can read", "another", BUILD_AGAIN)
     try:
         index = library.BM25.load(folder, mmap=True, show_progress=False)
         data, rows, starts = (index.scores[name] for name in ("data", "indices", "indptr"))
@@ -128,20 +128,20 @@ class BM25Index:
     """An index of words on disk, made by `build`.
 
     Raises:
-        Refused: no bm25s, no index there, a damaged one, or one of embeddings.
+        InputError: no bm25s, no index there, a damaged one, or one of embeddings.
     """
 
     def __init__(self, folder: str | Path) -> None:
         facts, files = read_facts(folder), read_files(folder)
         if facts["kind"] != KIND:
-            raise Refused(str(folder), "an index of words", "one of embeddings", "name its retriever")
+            raise InputError(str(folder), "an index of words", "one of embeddings", "name its retriever")
         if facts.get("words") != RULE:
-            raise Refused(
+            raise InputError(
                 str(folder), "an index whose words were cut as those of questions are", "an older one", "build anew"
             )
         library = _library()
         if files.keys() != {*FILES, IDS}:
-            raise Refused(str(folder), "the files of an index of words", "others", BUILD_AGAIN)
+            raise InputError(str(folder), "the files of an index of words", "others", BUILD_AGAIN)
         self.folder = Path(folder)
         for name, entry in files.items():
             check_sample(self.folder / name, entry)
@@ -155,10 +155,10 @@ class BM25Index:
         """For each question the ids of the k passages that share most with it, ties to the lower row, and their scores.
 
         Raises:
-            Refused: k below 1 or above the number of passages.
+            InputError: k below 1 or above the number of passages.
         """
         if not 1 <= k <= len(self):
-            raise Refused("k", f"at least 1 and at most the {len(self)} passages of the index", str(k), "lower k")
+            raise InputError("k", f"at least 1 and at most the {len(self)} passages of the index", str(k), "lower k")
         result = []
         for question in show(questions, len(questions), "retrieve"):
             known = [word for word in distinct(question) if word in self._index.vocab_dict]
@@ -173,4 +173,4 @@ class BM25Index:
         try:
             return np.asarray(self._index.get_scores(known))
         except (IndexError, ValueError) as error:  # places that lie outside, which are only read now
-            raise Refused(str(self.folder), "an index that bm25s can read", str(error)[:80], RESTORE) from None
+            raise InputError(str(self.folder), "an index that bm25s can read", str(error)[:80], RESTORE) from None

@@ -20,7 +20,7 @@ from ..data.inputs import Passage, read_passages
 from ..data.passages_file import read_source
 from ..disk.journal import RESTORE
 from ..disk.read import most_open_files
-from ..errors import Refused
+from ..errors import InputError
 from ..memory.manifest import shard_name
 from ..params.safetensors_io import Stored, map_tensors, write_tensors
 from ..progress import Show, progress
@@ -47,7 +47,7 @@ class _Shard:
         e = tensors.get("embeddings")
         if e is None or (e.dtype, e.shape) != (DTYPES[dtype], (n, size)):
             got = "none" if e is None else f"{list(e.shape)} in {e.dtype}"
-            raise Refused(str(path), f"embeddings [{n} {size}] in {dtype}", got, RESTORE)
+            raise InputError(str(path), f"embeddings [{n} {size}] in {dtype}", got, RESTORE)
         return cls(e, Ids.of(tensors, n, str(path)))
 
 
@@ -63,7 +63,7 @@ class DenseIndex:
         embed: texts to embeddings, for questions.
 
     Raises:
-        Refused: no index there, a damaged one, or one of another retriever.
+        InputError: no index there, a damaged one, or one of another retriever.
     """
 
     def __init__(self, folder: str | Path, embed: GTR) -> None:
@@ -71,13 +71,13 @@ class DenseIndex:
         facts, files = read_facts(folder), read_files(folder)
         if facts["kind"] != KIND or facts.get("retriever") != embed.digest:
             got = "one of words" if facts["kind"] != KIND else "one of another model"
-            raise Refused(str(folder), "an index that this retriever made", got, "name that model, or build anew")
+            raise InputError(str(folder), "an index that this retriever made", got, "name that model, or build anew")
         self.total: int = facts["passages"]
         self.dtype, self.shard_passages = str(facts.get("dtype")), facts.get("shard_passages", 0)
         right = self.dtype in DTYPES and type(self.shard_passages) is int and self.shard_passages > 0
         counts = _counts(self.total, self.shard_passages) if right else {}
         if files.keys() != counts.keys():
-            raise Refused(str(folder), "the files that its words tell of", "others", BUILD_AGAIN)
+            raise InputError(str(folder), "the files that its words tell of", "others", BUILD_AGAIN)
 
         # Nothing of `self` in it: a cycle would keep the maps until Python looks for cycles.
         place, dtype, size, unchecked = self.folder, self.dtype, embed.size, {*files}
@@ -110,10 +110,10 @@ class DenseIndex:
         """For each question the ids of the k nearest passages, best first, ties to the lower row, and their scores.
 
         Raises:
-            Refused: k below 1 or above the number of passages, or a question that cannot be embedded.
+            InputError: k below 1 or above the number of passages, or a question that cannot be embedded.
         """
         if not 1 <= k <= self.total:
-            raise Refused("k", f"at least 1 and at most the {self.total} passages of the index", str(k), "lower k")
+            raise InputError("k", f"at least 1 and at most the {self.total} passages of the index", str(k), "lower k")
         result = []
         batches = [questions[i : i + QUESTIONS] for i in range(0, len(questions), QUESTIONS)]
         for batch in show(batches, len(batches), "retrieve"):
@@ -145,10 +145,10 @@ def build(
         dtype: that embeddings are stored in: "float32" or "float16".
 
     Raises:
-        Refused: broken passages, or none; a folder with anything else in it, another build or a running one; no room.
+        InputError: broken passages, or none; a folder with anything else in it, another build or one at work; no room.
     """
     if dtype not in DTYPES:
-        raise Refused("dtype", f"one of {', '.join(DTYPES)}", repr(dtype))
+        raise InputError("dtype", f"one of {', '.join(DTYPES)}", repr(dtype))
     path, source = Path(folder), read_source(passages_path)
     total = source.passages
     facts = {"version": VERSION, "kind": KIND, "retriever": embed.digest, "dtype": dtype, "size": embed.size,

@@ -18,7 +18,7 @@ import numpy as np
 from ..config import T5Config
 from ..data.inputs import Passage
 from ..disk.read import parse_json, read_json
-from ..errors import Refused, brief
+from ..errors import InputError, brief
 from ..memory.manifest import digest_of, weights_digest
 from ..ops import Ops
 from ..paper.t5 import encode
@@ -27,7 +27,7 @@ from ..params.hub import Place, model_files, weight_files
 from ..params.model import PRODUCTS, Stack, assemble_stack, leaves, map_named
 from ..params.name_maps import HUGGING_FACE, lines, one_embedding
 from ..params.safetensors_io import Stored
-from ..ragged import Array, States, Tokens, places
+from ..ragged import Array, States, Tokens, token_positions
 from ..text.cut import first_ids
 from ..text.sentencepiece import find_tokenizer_json
 from ..text.tokenizer import Tokenizer
@@ -54,7 +54,7 @@ class Weights:
 
 @dataclass(frozen=True, eq=False)
 class GTR:
-    """The retriever, bound to a telling of the operations.
+    """The retriever, bound to a backend of the operations.
 
     Args:
         max_tokens: of a text, its end of sequence among them; longer ones are cut from the right.
@@ -75,14 +75,14 @@ class GTR:
 
     def _ids(self, text: str) -> list[int]:
         if not text.strip():
-            raise Refused("GTR: text", "some text", repr(text))
+            raise InputError("GTR: text", "some text", repr(text))
         return [*first_ids(self.tokenizer, text, self.max_tokens - 1)[0], self.t5.eos_token_id]
 
     def __call__(self, texts: Iterable[str]) -> np.ndarray:
         """Embeddings of texts, each closed by the end of sequence, in batches: [b e].
 
         Raises:
-            Refused: an empty text, one that is no valid Unicode, or an embedding that is not finite.
+            InputError: an empty text, one that is no valid Unicode, or an embedding that is not finite.
         """
         found, batch, size = [np.zeros((0, self.size), self.weights.dense.dtype)], list[list[int]](), 0
         for ids in map(self._ids, texts):
@@ -95,7 +95,7 @@ class GTR:
             found.append(embed(self.ops, self.t5, self.weights, Tokens.of(batch)))
         result = np.concatenate(found)
         if not np.isfinite(result).all():
-            raise Refused("GTR", "finite embeddings", "inf or nan", "check the weights")
+            raise InputError("GTR", "finite embeddings", "inf or nan", "check the weights")
         return result
 
 
@@ -106,7 +106,7 @@ def embed(ops: Ops, t5: T5Config, w: Weights, texts: Tokens) -> np.ndarray:
 
     Paper: 4.1 retriever
     """
-    x = States(ops.embed(w.embedding, texts.ids), texts.lengths, places(texts.lengths))
+    x = States(ops.embed(w.embedding, texts.ids), texts.lengths, token_positions(texts.lengths))
     states = ops.rms_norm(encode(ops, t5, w.encoder, x).states, w.final_norm, t5.layer_norm_epsilon)
     u = np.asarray(ops.get(ops.linear(ops.mean(states, texts.lengths), w.dense)))
     return u / np.maximum(np.sqrt((u * u).sum(axis=1, keepdims=True)), NO_LENGTH)
@@ -120,27 +120,27 @@ def passage_text(passage: Passage) -> str:
 def _object(path: Path) -> dict[str, Any]:
     data = read_json(path)
     if not isinstance(data, dict):
-        raise Refused(str(path), "a JSON object", type(data).__name__)
+        raise InputError(str(path), "a JSON object", type(data).__name__)
     return data
 
 
 def _only(path: Path, name: str, got: Any, wanted: Any) -> None:
     """A setting that must be what is told here."""
     if got != wanted:
-        raise Refused(str(path), f"{name}={json.dumps(wanted)}", json.dumps(got)[:60], DO)
+        raise InputError(str(path), f"{name}={json.dumps(wanted)}", json.dumps(got)[:60], DO)
 
 
 def _modules(path: Path) -> list[str]:
     """The folders of GTR's four modules within its own, from modules.json; "" is that itself."""
     modules = read_json(path)
     if not isinstance(modules, list) or not all(isinstance(m, dict) for m in modules):
-        raise Refused(str(path), "a list of modules", "something else", "a folder of sentence-transformers?")
+        raise InputError(str(path), "a list of modules", "something else", "a folder of sentence-transformers?")
     kinds = [str(m.get("type", "")).rpartition(".")[2] for m in modules]
     if kinds != list(MODULES):
-        raise Refused(str(path), f"the modules {', '.join(MODULES)}", ", ".join(kinds) or "none", DO)
+        raise InputError(str(path), f"the modules {', '.join(MODULES)}", ", ".join(kinds) or "none", DO)
     paths = [str(m.get("path", "")) for m in modules]
     if any((Path(p).name != p and p) or p == ".." for p in paths):
-        raise Refused(str(path), "folders beside it", ", ".join(paths), DO)
+        raise InputError(str(path), "folders beside it", ", ".join(paths), DO)
     return paths
 
 
@@ -160,7 +160,7 @@ def _check_pooling(folder: Path) -> None:
     flags = {name for name, on in data.items() if name.startswith("pooling_mode_") and on}
     mode = data.get("pooling_mode", "mean" if flags == {"pooling_mode_mean_tokens"} else sorted(flags))
     if mode != "mean":
-        raise Refused(str(path), "the mean over tokens", json.dumps(mode)[:60], DO)
+        raise InputError(str(path), "the mean over tokens", json.dumps(mode)[:60], DO)
 
 
 def _length(path: Path, key: str) -> int | None:
@@ -169,7 +169,7 @@ def _length(path: Path, key: str) -> int | None:
     if length is None or (isinstance(length, int | float) and length >= NO_LIMIT):
         return None
     if not isinstance(length, int) or isinstance(length, bool) or not 2 <= length <= MOST_TOKENS:
-        raise Refused(str(path), f"{key}: a whole number from 2 to {MOST_TOKENS}", brief(length))
+        raise InputError(str(path), f"{key}: a whole number from 2 to {MOST_TOKENS}", brief(length))
     return length
 
 
@@ -192,11 +192,11 @@ def _tokenizer(folder: Path, vocab_size: int) -> Tokenizer:
     """The folder's tokenizer, which must close a text by the end of sequence, as T5's does."""
     text = find_tokenizer_json(folder)
     if text is None:
-        raise Refused(str(folder), "tokenizer.json or spiece.model", "neither")
+        raise InputError(str(folder), "tokenizer.json or spiece.model", "neither")
     if (folder / "tokenizer.json").exists():
         kind = _object(folder / "tokenizer_config.json").get("tokenizer_class", "")
         if not str(kind).startswith("T5") and not _closes(parse_json(text, f"{folder / 'tokenizer.json'}")):
-            raise Refused(f"{folder / 'tokenizer.json'}", "a post-processor that closes with </s>", "another", DO)
+            raise InputError(f"{folder / 'tokenizer.json'}", "a post-processor that closes with </s>", "another", DO)
     return Tokenizer(folder / "tokenizer.json", vocab_size, text)
 
 
@@ -209,10 +209,10 @@ def _encoder(stored: dict[str, Stored], t5: T5Config, dtype: str, where: Path) -
     def leaf(ours: str, shape: tuple[int, ...]) -> Array:
         theirs = names[ours].theirs
         if theirs not in stored:
-            raise Refused(str(where), "all tensors of T5's encoder", f"no {theirs}")
+            raise InputError(str(where), "all tensors of T5's encoder", f"no {theirs}")
         x = decode(theirs, stored.pop(theirs), dtype, names[ours].transposed)
         if x.shape != shape:
-            raise Refused(f"{where}: {theirs}", f"{list(shape)}, as ours lies", f"{list(x.shape)}")
+            raise InputError(f"{where}: {theirs}", f"{list(shape)}, as ours lies", f"{list(x.shape)}")
         return x
 
     embedding = leaf("embedding", (t5.vocab_size, t5.d_model))
@@ -220,9 +220,9 @@ def _encoder(stored: dict[str, Stored], t5: T5Config, dtype: str, where: Path) -
     norm = leaf("final_norm", (t5.d_model,))
     for copy in (x.theirs for x in table if x.how == "copy"):
         if copy in stored and not np.array_equal(decode(copy, stored.pop(copy), dtype), embedding):
-            raise Refused(f"{where}: {copy}", f"a copy of {table[0].theirs}", "other numbers")
+            raise InputError(f"{where}: {copy}", f"a copy of {table[0].theirs}", "other numbers")
     if stored:
-        raise Refused(str(where), "T5's encoder alone", f"also {min(stored)}")
+        raise InputError(str(where), "T5's encoder alone", f"also {min(stored)}")
     return embedding, stack, norm
 
 
@@ -233,15 +233,15 @@ def _dense(folder: Path, d: int, dtype: str) -> Array:
     _only(path, "activation_function", data.get("activation_function"), "torch.nn.modules.linear.Identity")
     stored = open_checkpoint(folder)
     if set(stored) != {"linear.weight"}:
-        raise Refused(str(folder), "linear.weight alone", ", ".join(sorted(stored)[:3]))
+        raise InputError(str(folder), "linear.weight alone", ", ".join(sorted(stored)[:3]))
     w = decode("linear.weight", stored["linear.weight"], dtype, transposed=True)
     if w.ndim != 2 or w.shape[0] != d:
-        raise Refused(f"{folder}: linear.weight", f"[e {d}]", f"{list(w.shape[::-1])}")
+        raise InputError(f"{folder}: linear.weight", f"[e {d}]", f"{list(w.shape[::-1])}")
     return w
 
 
 def _laid_out(ops: Ops, name: str, x: Array) -> Array:
-    """A weight as a telling wants it: `linear`'s are packed."""
+    """A weight as a backend wants it: `linear`'s are packed."""
     return ops.pack(x, "float32") if name.rsplit(".", 1)[-1] in (*PRODUCTS, "dense") else ops.put(x)
 
 
@@ -252,7 +252,7 @@ def load(folder: str | Path, ops: Ops, dtype: str = "float32") -> GTR:
         dtype: "float32" or "float64".
 
     Raises:
-        Refused: a file missing or damaged; a module or a setting that is not GTR's; a tensor missing, left over or of
+        InputError: a file missing or damaged; a module or setting that is not GTR's; a tensor missing, left over or of
             another shape.
     """
     folder = Path(folder)

@@ -16,7 +16,7 @@ from ..disk.journal import JOURNAL, RESTORE, Journal, check_finished, entry_of, 
 from ..disk.lock import LOCK, held
 from ..disk.read import decode, read_json, read_text
 from ..disk.write import json_text, sha256, sweep, temporary_of, write_json, write_text
-from ..errors import Refused, brief
+from ..errors import InputError, brief
 from ..memory.manifest import difference, digest_of
 from ..params.safetensors_io import Stored
 from ..progress import Show, progress
@@ -31,10 +31,10 @@ WHAT = "the words of an index"
 
 def _read(path: Path) -> dict[str, Any]:
     if not path.exists():
-        raise Refused(str(path.parent), f"an index, with {path.name}", *kinds.instead_of_folder(path.parent))
+        raise InputError(str(path.parent), f"an index, with {path.name}", *kinds.instead_of_folder(path.parent))
     document = read_json(path, WHAT)
     if not isinstance(document, dict):
-        raise Refused(str(path), WHAT, "something else", BUILD_AGAIN)
+        raise InputError(str(path), WHAT, "something else", BUILD_AGAIN)
     return document
 
 
@@ -42,10 +42,10 @@ def _read_facts(path: Path) -> dict[str, Any]:
     """What a build is of, of an index that need not be finished."""
     facts = _read(path)
     if facts.get("version") != VERSION:
-        raise Refused(str(path), f"version {VERSION} of an index", brief(facts.get("version"), 20), BUILD_AGAIN)
+        raise InputError(str(path), f"version {VERSION} of an index", brief(facts.get("version"), 20), BUILD_AGAIN)
     for name, kind in (("kind", str), ("passages", int), ("passages_sha256", str)):
         if type(facts.get(name)) is not kind:
-            raise Refused(f"{path}: {name}", WHAT, brief(facts.get(name), 20), BUILD_AGAIN)
+            raise InputError(f"{path}: {name}", WHAT, brief(facts.get(name), 20), BUILD_AGAIN)
     return facts
 
 
@@ -63,25 +63,25 @@ def read_files(folder: str | Path) -> dict[str, dict[str, Any]]:
     """The files of a finished index, each with its "bytes", "sha256" and "sample".
 
     Raises:
-        Refused: no index there, one that was not finished, a file of another length, or words that were changed.
+        InputError: no index there, one that was not finished, a file of another length, or words that were changed.
     """
     path = Path(folder)
     if (path / FACTS).exists() and not (path / INDEX).exists():
-        raise Refused(str(folder), "a finished index", "one whose build was stopped", "run the same build again")
+        raise InputError(str(folder), "a finished index", "one whose build was stopped", "run the same build again")
     document = _read(path / INDEX)
     _read_facts(path / FACTS)
     files = document.get("files")
     if not isinstance(files, dict) or not files or not all(map(_is_file, files.values())):
-        raise Refused(str(path / INDEX), WHAT, "something else", BUILD_AGAIN)
+        raise InputError(str(path / INDEX), WHAT, "something else", BUILD_AGAIN)
     if document != _summary(files, path / FACTS):
-        raise Refused(str(path / INDEX), f"what a build has written, with {FACTS}", "a change in one", BUILD_AGAIN)
+        raise InputError(str(path / INDEX), f"what a build has written, with {FACTS}", "a change in one", BUILD_AGAIN)
     for name, entry in files.items():
         try:
             right = (path / name).stat().st_size == entry["bytes"]
         except (OSError, ValueError):
             right = False
         if Path(name).name != name or not right:
-            raise Refused(str(path / name), "the file that was built", "another, or none", RESTORE)
+            raise InputError(str(path / name), "the file that was built", "another, or none", RESTORE)
     return files
 
 
@@ -89,7 +89,7 @@ def read_facts(folder: str | Path) -> dict[str, Any]:
     """What a finished index is of: its "kind", how many "passages", and what else its build has told.
 
     Raises:
-        Refused: as `read_files`.
+        InputError: as `read_files`.
     """
     read_files(folder)
     return _read_facts(Path(folder) / FACTS)
@@ -99,17 +99,17 @@ def check_sample(path: Path, entry: Mapping[str, Any]) -> None:
     """Hold a file against its `sample`, which is cheap; `verify` reads all of it.
 
     Raises:
-        Refused: it is another.
+        InputError: it is another.
     """
     if sample(path) != entry["sample"]:
-        raise Refused(str(path), "the file that was built", "another", RESTORE)
+        raise InputError(str(path), "the file that was built", "another", RESTORE)
 
 
 def verify(folder: str | Path, show: Show = progress) -> None:
     """Read every file once and compare its SHA-256 with the one that was written down.
 
     Raises:
-        Refused: the first file that differs.
+        InputError: the first file that differs.
     """
     check_finished(Path(folder), read_files(folder), show)
 
@@ -120,7 +120,7 @@ def _check_folder(folder: Path, names: Collection[str]) -> None:
     others = sorted(x.name for x in folder.iterdir() if (temporary_of(x.name) or x.name) not in ours | {PARTS})
     left = sorted(x.name for x in folder.iterdir() if x.name in ours - {LOCK, FACTS})
     if others or (left and not (folder / FACTS).exists()):
-        raise Refused(
+        raise InputError(
             str(folder), "a folder of its own for the index", (others or left)[0], "name another, or a new one"
         )
 
@@ -134,14 +134,14 @@ class Work:
         names: of the files.
 
     Raises:
-        Refused: a build of other facts, or a damaged file.
+        InputError: a build of other facts, or a damaged file.
     """
 
     def __init__(self, folder: Path, facts: Mapping[str, Any], names: Collection[str], show: Show) -> None:
         self.folder, self.names = folder, names
         before = _read_facts(folder / FACTS) if (folder / FACTS).exists() else facts
         if apart := difference(facts, before):
-            raise Refused(str(folder), f"an index with {apart[0]}", apart[1], "name another folder")
+            raise InputError(str(folder), f"an index with {apart[0]}", apart[1], "name another folder")
         sweep(folder, {INDEX, FACTS, JOURNAL, *names}.__contains__)
         shutil.rmtree(folder / PARTS, ignore_errors=True)
         self.journal, self.sealed = Journal(folder, names), {}
@@ -162,11 +162,13 @@ class Work:
         """A file is finished.
 
         Raises:
-            Refused: it was lost, and is another than before.
+            InputError: it was lost, and is another than before.
         """
         entry = entry_of(self.folder / name)
         if self.sealed.get(name, entry) != entry:
-            raise Refused(str(self.folder / name), f"the file of which {INDEX} has the SHA-256", "another", BUILD_AGAIN)
+            raise InputError(
+                str(self.folder / name), f"the file of which {INDEX} has the SHA-256", "another", BUILD_AGAIN
+            )
         self.journal.add(name, entry)
 
     def parts(self) -> Path:
@@ -188,7 +190,7 @@ def _sealed(folder: Path, names: Collection[str]) -> dict[str, dict[str, Any]]:
     """What is written down of a finished index, of which files may be lost."""
     files = _read(folder / INDEX).get("files")
     if not isinstance(files, dict) or files.keys() != {*names} or not all(map(_is_file, files.values())):
-        raise Refused(str(folder / INDEX), WHAT, "something else", RESTORE)
+        raise InputError(str(folder / INDEX), WHAT, "something else", RESTORE)
     return files
 
 
@@ -197,7 +199,7 @@ def building(folder: Path, facts: Mapping[str, Any], names: Collection[str], sho
     """Hold a folder while the block makes the files that are `lacking`, and then write down what all of them are.
 
     Raises:
-        Refused: a folder with anything else in it, or an index of other facts; another build at work; a place that
+        InputError: a folder with anything else in it, or an index of other facts; another build at work; a place that
             cannot be written or is full; a file that was there, and is damaged.
     """
     with held(folder, lambda path: _check_folder(path, names)):
@@ -226,16 +228,16 @@ class Ids(Sequence[str]):
         """From a file's tensors "ids" and "offsets".
 
         Raises:
-            Refused: they are not those of n ids.
+            InputError: they are not those of n ids.
         """
         text, ends = tensors.get("ids"), tensors.get("offsets")
         right = (
             text is not None and ends is not None and (text.dtype, ends.dtype, ends.shape) == ("U8", "I64", (n + 1,))
         )
         if text is None or ends is None or not right:
-            raise Refused(name, f"{n} ids", "other tensors", RESTORE)
+            raise InputError(name, f"{n} ids", "other tensors", RESTORE)
         if (np.diff(ends.raw) < 0).any() or ends.raw[0] != 0 or ends.raw[-1] != text.raw.size:
-            raise Refused(name, f"{n} ids that lie end to end", "other places", RESTORE)
+            raise InputError(name, f"{n} ids that lie end to end", "other places", RESTORE)
         return cls(text.raw, ends.raw, name)
 
     @staticmethod

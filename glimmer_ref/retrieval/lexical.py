@@ -9,7 +9,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from ..data.inputs import Passage
-from ..errors import Refused
+from ..errors import InputError
 from ..ragged import Ints
 from ..text.words import distinct, words
 
@@ -28,10 +28,10 @@ def rank(question: str, passages: Iterable[Passage], k: int) -> Ints:
         [k] rows: places in `passages`.
 
     Raises:
-        Refused: k below 1.
+        InputError: k below 1.
     """
     if k < 1:
-        raise Refused("rank: k", "at least 1", str(k))
+        raise InputError("rank: k", "at least 1", str(k))
     found: dict[str, array[int]] = {word: array("q") for word in distinct(question)}
     n = 0
     for row, passage in enumerate(passages):

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ..disk.read import read_json
-from ..errors import Refused, brief
+from ..errors import InputError, brief
 
 CONFIG, ADDED, SPECIAL = "tokenizer_config.json", "added_tokens.json", "special_tokens_map.json"
 EXTRA_IDS = 100  # T5's sentinels <extra_id_0> .. <extra_id_99>
@@ -64,31 +64,31 @@ def _token(where: str, said: Any, **default: bool) -> Token:
     values = dict(said) if isinstance(said, Mapping) else {"content": said}
     content = values.get("content")
     if not isinstance(content, str) or not content:
-        raise Refused(where, "a token's text", brief(content))
+        raise InputError(where, "a token's text", brief(content))
     flags = {name: values.get(name, default.get(name)) for name in ("single_word", "lstrip", "rstrip", "special")}
     known = {name: flag for name, flag in flags.items() if isinstance(flag, bool)}
     if any(flag is not None and name not in known for name, flag in flags.items()):
-        raise Refused(f"{where}: {content}", "flags that are true or false", brief(flags, 80))
+        raise InputError(f"{where}: {content}", "flags that are true or false", brief(flags, 80))
     return Token(content, **known)
 
 
 def _tokens(where: str, said: Any) -> list[Token]:
     some = list(said.values()) if isinstance(said, Mapping) else said
     if not isinstance(some, list) or len(some) > MOST_TOKENS:
-        raise Refused(where, f"a list of at most {MOST_TOKENS} tokens", type(said).__name__)
+        raise InputError(where, f"a list of at most {MOST_TOKENS} tokens", type(said).__name__)
     return [_token(where, token) for token in some]
 
 
 def _object(path: Path) -> dict[str, Any]:
     data = read_json(path) if path.exists() else {}
     if not isinstance(data, dict):
-        raise Refused(str(path), "an object", type(data).__name__)
+        raise InputError(str(path), "an object", type(data).__name__)
     return data
 
 
 def _number(where: str, value: Any, most: int) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= most:
-        raise Refused(where, f"a whole number from 0 to {most}", brief(value))
+        raise InputError(where, f"a whole number from 0 to {most}", brief(value))
     return value
 
 
@@ -98,13 +98,13 @@ def _stated(folder: Path, config: Mapping[str, Any]) -> dict[int, Token]:
     if decoder is not None:
         where = f"{folder / CONFIG}: added_tokens_decoder"
         if not isinstance(decoder, Mapping) or not all(re.fullmatch("[0-9]{1,9}", i) for i in decoder):
-            raise Refused(where, "an object of ids", brief(decoder))
+            raise InputError(where, "an object of ids", brief(decoder))
         return {int(i): _token(where, token, special=False) for i, token in decoder.items()}
     result = dict[int, Token]()
     for name, i in _object(folder / ADDED).items():
         number = _number(f"{folder / ADDED}: {name}", i, 10**9)
         if number in result:
-            raise Refused(f"{folder / ADDED}", "an id for each token", f"{number} twice")
+            raise InputError(f"{folder / ADDED}", "an id for each token", f"{number} twice")
         result[number] = _token(f"{folder / ADDED}", name, special=False)
     return result
 
@@ -113,7 +113,7 @@ def stated_tokens(folder: Path) -> dict[int, Token]:
     """The tokens that a folder states with their ids.
 
     Raises:
-        Refused: a file that is there and is malformed.
+        InputError: a file that is there and is malformed.
     """
     return _stated(folder, _object(folder / CONFIG))
 
@@ -122,20 +122,20 @@ def _check(folder: Path, config: Mapping[str, Any]) -> None:
     """Settings that would cut texts in another way than T5's tokenizer does."""
     kind = config.get("tokenizer_class") or "T5Tokenizer"
     if "T5" not in str(kind) and kind not in GENERIC:
-        raise Refused(f"{folder / CONFIG}: tokenizer_class", "T5's tokenizer", brief(kind))
+        raise InputError(f"{folder / CONFIG}: tokenizer_class", "T5's tokenizer", brief(kind))
     settings = config.get("sp_model_kwargs") or {}
     if not isinstance(settings, Mapping) or settings.get("enable_sampling"):
-        raise Refused(f"{folder / CONFIG}: sp_model_kwargs", "no sampling", brief(settings))
+        raise InputError(f"{folder / CONFIG}: sp_model_kwargs", "no sampling", brief(settings))
     for name in ("split_special_tokens", "do_lower_case"):
         if config.get(name):
-            raise Refused(f"{folder / CONFIG}: {name}", "false, as T5 has it", brief(config[name]))
+            raise InputError(f"{folder / CONFIG}: {name}", "false, as T5 has it", brief(config[name]))
 
 
 def read_beside(folder: Path) -> Beside:
     """What a T5 folder says about tokens beside spiece.model.
 
     Raises:
-        Refused: a file that is there and is malformed, or a setting that is not T5's.
+        InputError: a file that is there and is malformed, or a setting that is not T5's.
 
     Source: which file is heeded when is transformers' rule: `added_tokens_decoder` in tokenizer_config.json replaces
         added_tokens.json and special_tokens_map.json.
@@ -166,7 +166,7 @@ def _sentinels(names: Sequence[str], beside: Beside) -> int:
         return 0
     listed = {t.content for t in beside.special if SENTINEL.fullmatch(t.content)}
     if listed and len(listed) != EXTRA_IDS:
-        raise Refused(beside.where, f"extra_ids, since {len(listed)} sentinels are listed", "none")
+        raise InputError(beside.where, f"extra_ids, since {len(listed)} sentinels are listed", "none")
     # A model without room for T5's sentinels has none.
     return 0 if beside.vocab_size is not None and len(names) + EXTRA_IDS > beside.vocab_size else EXTRA_IDS
 
@@ -176,7 +176,7 @@ def _place(vocabulary: dict[str, int], beside: Beside) -> Iterable[tuple[int, To
     for i, token in sorted(beside.stated.items()):
         if vocabulary.setdefault(token.content, len(vocabulary)) != i:
             got = f"id {i} for {token.content!r}"
-            raise Refused(beside.where, f"id {vocabulary[token.content]}, by the order of tokens", got)
+            raise InputError(beside.where, f"id {vocabulary[token.content]}, by the order of tokens", got)
         yield i, token
     for token in beside.special:
         yield vocabulary.setdefault(token.content, len(vocabulary)), token
@@ -191,7 +191,7 @@ def place(names: Sequence[str], beside: Beside) -> tuple[list[str], dict[int, To
         names: the pieces.
 
     Raises:
-        Refused: an id that the order of tokens does not give, or sentinels that nobody counted.
+        InputError: an id that the order of tokens does not give, or sentinels that nobody counted.
 
     Source: the order is that of transformers' T5Tokenizer, whose vocabulary is the same for all that is accepted here.
     """

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..disk.read import read_json
-from ..errors import Refused, brief
+from ..errors import InputError, brief
 from .tokenizer import Tokenizer
 
 FILE = "groups.json"
@@ -69,11 +69,11 @@ class Reading(NamedTuple):
 def _table(path: Path, data: Any, key: str, kind: type[Any]) -> dict[str, list[Any]]:
     table = data.get(key) if isinstance(data, dict) else None
     if not isinstance(table, dict) or not table:
-        raise Refused(f"{path}: {key}", "an object of lists", "none", AGAIN)
+        raise InputError(f"{path}: {key}", "an object of lists", "none", AGAIN)
     for name, some in table.items():
         if not isinstance(some, list) or not some or not all(type(x) is kind for x in some):
             words = "whole numbers" if kind is int else "strings"
-            raise Refused(f"{path}: {key}: {name}", f"a list of {words}", brief(some), AGAIN)
+            raise InputError(f"{path}: {key}: {name}", f"a list of {words}", brief(some), AGAIN)
     return table
 
 
@@ -81,7 +81,7 @@ def read_groups(path: str | Path, tokenizer: Tokenizer) -> dict[str, list[int]]:
     """For each group, the ids of its tokens: "groups" of a file that `glimmer-ref world` writes.
 
     Raises:
-        Refused: no such file, another form, an id twice, or "words" that are not this tokenizer's.
+        InputError: no such file, another form, an id twice, or "words" that are not this tokenizer's.
     """
     path = Path(path)
     data = read_json(path)
@@ -91,11 +91,11 @@ def read_groups(path: str | Path, tokenizer: Tokenizer) -> dict[str, list[int]]:
         for i in ids:
             if not 0 <= i < tokenizer.size or i in seen:
                 got = f"{i}, also in {seen[i]!r}" if i in seen else str(i)
-                raise Refused(f"{path}: {name}", f"ids below {tokenizer.size} that occur once", got, AGAIN)
+                raise InputError(f"{path}: {name}", f"ids below {tokenizer.size} that occur once", got, AGAIN)
             seen[i] = name
         if tokenizer.pieces(ids) != words.get(name):
             got = f"{str(tokenizer.pieces(ids))[:40]} there, {str(words.get(name))[:40]} here"
-            raise Refused(f"{path}: {name}", "the words of tokenizer.json", got, AGAIN)
+            raise InputError(f"{path}: {name}", "the words of tokenizer.json", got, AGAIN)
     return groups
 
 
@@ -107,12 +107,12 @@ class Lender:
         groups: ids of the tokens in which any may stand for any other, by the group's name.
 
     Raises:
-        Refused: a tokenizer that has no token for unknown words.
+        InputError: a tokenizer that has no token for unknown words.
     """
 
     def __init__(self, tokenizer: Tokenizer, groups: Groups) -> None:
         if tokenizer.unknown_id is None:
-            raise Refused("groups of names", "a tokenizer with a token for unknown words", "none", AGAIN)
+            raise InputError("groups of names", "a tokenizer with a token for unknown words", "none", AGAIN)
         self._unknown: int = tokenizer.unknown_id
         self.tokenizer, self.groups = tokenizer, groups
         self._group = {i: name for name, ids in groups.items() for i in ids}
@@ -147,7 +147,7 @@ class Lender:
     def _wanted(
         self, lines: list[list[Word]], names: Mapping[str, int], lent: frozenset[int]
     ) -> Iterator[tuple[str, str]]:
-        """Words that have to borrow, each with the group that most of its telling occurrences name."""
+        """Words that have to borrow, each with the group that most of its backend occurrences name."""
         guesses: dict[str, Counter[str]] = {}
         for line in lines:
             for at, (i, word) in enumerate(line):

@@ -19,7 +19,7 @@ from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from typing import Any
 
-from ..errors import Refused
+from ..errors import InputError
 from .tokenizer import Tokenizer
 
 MOST = 1_000_000
@@ -113,7 +113,7 @@ def _check_unicode(text: str) -> None:
     try:
         text.encode()
     except UnicodeEncodeError:
-        raise Refused("text", "valid Unicode", repr(text[:40]), "remove lone surrogates") from None
+        raise InputError("text", "valid Unicode", repr(text[:40]), "remove lone surrogates") from None
 
 
 def _beginnings(tokenizer: Tokenizer, text: str, tokens: int) -> Iterator[str]:
@@ -127,7 +127,7 @@ def _beginnings(tokenizer: Tokenizer, text: str, tokens: int) -> Iterator[str]:
             size *= 4
     if len(text) > MOST:
         wanted = f"its first {tokens} tokens in the first {MOST:,} characters, cut where spaces are"
-        raise Refused(f"text {text[:20]!r} ..", wanted, f"too few in {len(text):,}", "cut it into passages")
+        raise InputError(f"text {text[:20]!r} ..", wanted, f"too few in {len(text):,}", "cut it into passages")
     yield text
 
 
@@ -138,7 +138,7 @@ def first_ids(tokenizer: Tokenizer, text: str, tokens: int) -> tuple[list[int], 
         tokens: how many, fewer where the text has fewer.
 
     Raises:
-        Refused: a string that is no valid Unicode, or one that is too long to find them.
+        InputError: a string that is no valid Unicode, or one that is too long to find them.
     """
     ids, part = list[int](), ""
     for part in _beginnings(tokenizer, text, tokens):
@@ -152,6 +152,6 @@ def beginning(tokenizer: Tokenizer, text: str, tokens: int) -> str:
     """A beginning of a text that holds its first tokens: a short text itself.
 
     Raises:
-        Refused: as `first_ids`.
+        InputError: as `first_ids`.
     """
     return text if len(text) <= EACH * max(tokens, LEAST) else first_ids(tokenizer, text, tokens)[1]

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ..disk.read import parse_json, read_bytes, read_text
-from ..errors import Refused
+from ..errors import InputError
 from .beside import Beside, Token, added_token, place, read_beside, stated_tokens
 from .charsmap import read_charsmap
 from .unigram import SPACE, SPACES
@@ -91,13 +91,13 @@ def _pieces(path: Path, model: Message) -> tuple[list[tuple[str, float]], dict[i
     for i, (name, score, kind) in enumerate(pieces):
         if kind not in (NORMAL, UNKNOWN, CONTROL, USER_DEFINED):
             kinds = "normal, unknown, control and user-defined pieces, as T5's have"
-            raise Refused(f"{path}: piece {i}", kinds, f"kind {kind} ({name[:20]!r})")
+            raise InputError(f"{path}: piece {i}", kinds, f"kind {kind} ({name[:20]!r})")
         if not name or not math.isfinite(score):
-            raise Refused(f"{path}: piece {i}", "text and a finite score", f"{name[:20]!r}, {score}")
+            raise InputError(f"{path}: piece {i}", "text and a finite score", f"{name[:20]!r}, {score}")
     unknown = [i for i, (_, _, kind) in enumerate(pieces) if kind == UNKNOWN]
     whole = {i: Token(name, special=kind != USER_DEFINED) for i, (name, _, kind) in enumerate(pieces) if kind != NORMAL}
     if len(unknown) != 1 or len({name for name, _, _ in pieces}) < len(pieces):
-        raise Refused(f"{path}", "different pieces, one of them unknown", f"{len(pieces)}, {len(unknown)} unknown")
+        raise InputError(f"{path}", "different pieces, one of them unknown", f"{len(pieces)}, {len(unknown)} unknown")
     return [(name, score) for name, score, _ in pieces], whole, unknown[0]
 
 
@@ -106,7 +106,7 @@ def _check_settings(path: Path, trainer: Message, normalizer: Message) -> None:
     kind = _number(trainer, 3, UNIGRAM)
     if kind != UNIGRAM:
         kinds = {2: "BPE", 3: "words", 4: "characters"}
-        raise Refused(f"{path}", "a unigram model, as T5 has", kinds.get(kind, str(kind)))
+        raise InputError(f"{path}", "a unigram model, as T5 has", kinds.get(kind, str(kind)))
     settings = {
         "byte_fallback": (trainer, 35, 0),
         "treat_whitespace_as_suffix": (trainer, 24, 0),
@@ -116,7 +116,7 @@ def _check_settings(path: Path, trainer: Message, normalizer: Message) -> None:
     }
     for name, (message, field, wanted) in settings.items():
         if _number(message, field, wanted) != wanted:
-            raise Refused(f"{path}: {name}", f"{bool(wanted)}, as T5 has it", f"{not wanted}")
+            raise InputError(f"{path}: {name}", f"{bool(wanted)}, as T5 has it", f"{not wanted}")
 
 
 def _normalizers(path: Path, normalizer: Message) -> list[dict[str, Any]]:
@@ -125,7 +125,7 @@ def _normalizers(path: Path, normalizer: Message) -> list[dict[str, Any]]:
     try:
         read_charsmap(charsmap)
     except ValueError as e:
-        raise Refused(f"{path}", "a whole character map", str(e)[:80], "damaged?") from None
+        raise InputError(f"{path}", "a whole character map", str(e)[:80], "damaged?") from None
     # Only for other readers of the file; `unigram.py` follows the map itself. The tokenizers library applies it to a
     # letter with all its marks at once, and loses the fewest of them in composed text.
     composed = b"nfkc" in _bytes(normalizer, 1)
@@ -172,7 +172,7 @@ def tokenizer_json(path: str | os.PathLike[str], beside: Beside = ALONE) -> str:
         beside: the tokens that the model's folder states.
 
     Raises:
-        Refused: no such file, garbage, or a model that is no T5's: BPE or words, bytes as a last resort,
+        InputError: no such file, garbage, or a model that is no T5's: BPE or words, bytes as a last resort,
             other settings of spaces; tokens whose ids do not fit.
 
     Source: field numbers are those of sentencepiece_model.proto; the sentinels' order and the special
@@ -182,10 +182,10 @@ def tokenizer_json(path: str | os.PathLike[str], beside: Beside = ALONE) -> str:
     content = read_bytes(path, MOST_BYTES)
     try:
         result = _convert(path, _message(content), beside)
-    except Refused:
+    except InputError:
         raise
     except (ValueError, IndexError, struct.error) as e:
-        raise Refused(f"{path}", "a SentencePiece model", str(e)[:80], "truncated or damaged?") from None
+        raise InputError(f"{path}", "a SentencePiece model", str(e)[:80], "truncated or damaged?") from None
     return json.dumps(result, ensure_ascii=False)
 
 
@@ -206,7 +206,7 @@ def _ready(folder: Path, path: Path) -> str:
     for i, token in stated.items():
         if ids.get(token.content) != i:
             expected = f"{token.content!r} with id {i}, as beside it"
-            raise Refused(f"{path}", expected, str(ids.get(token.content, "none")), "save the tokenizer again")
+            raise InputError(f"{path}", expected, str(ids.get(token.content, "none")), "save the tokenizer again")
     return text
 
 
@@ -214,7 +214,7 @@ def find_tokenizer_json(folder: str | os.PathLike[str]) -> str | None:
     """A T5 folder's tokenizer: its tokenizer.json, else its spiece.model turned into one, else None.
 
     Raises:
-        Refused: a file that is there and cannot be used, or tokens beside it that do not fit.
+        InputError: a file that is there and cannot be used, or tokens beside it that do not fit.
     """
     folder = Path(folder)
     ready, model = folder / "tokenizer.json", folder / "spiece.model"

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from ..disk.read import read_text
-from ..errors import Refused
+from ..errors import InputError
 from .tokenizer_file import read_tokenizer
 from .unigram import Piece, Unigram, charsmap_of
 
@@ -27,7 +27,7 @@ def _check_text(text: str) -> None:
     try:
         text.isascii() or text.encode()
     except UnicodeEncodeError:
-        raise Refused("text", "valid Unicode", repr(text[:40]), "remove lone surrogates") from None
+        raise InputError("text", "valid Unicode", repr(text[:40]), "remove lone surrogates") from None
 
 
 class Tokenizer:
@@ -39,7 +39,7 @@ class Tokenizer:
         text: what the file says, where it need not be read.
 
     Raises:
-        Refused: no such file, one that the library cannot read, or ids past the model's vocabulary.
+        InputError: no such file, one that the library cannot read, or ids past the model's vocabulary.
     """
 
     def __init__(self, path: str | Path, vocab_size: int | None = None, text: str | None = None) -> None:
@@ -51,11 +51,11 @@ class Tokenizer:
             self._inner = tokenizers.Tokenizer.from_str(text)
         except BaseException as error:
             _reraise_interrupt(error)
-            raise Refused(str(path), "a file of the tokenizers library", str(error).split("\n")[0]) from None
+            raise InputError(str(path), "a file of the tokenizers library", str(error).split("\n")[0]) from None
         for token in data.get("added_tokens") or []:
             given = self._inner.token_to_id(token["content"])
             if given != token["id"]:
-                raise Refused(f"{path}: {token['content']}", f"id {token['id']}, as the file says", f"{given}")
+                raise InputError(f"{path}: {token['content']}", f"id {token['id']}, as the file says", f"{given}")
         self._inner.no_truncation()
         self._inner.no_padding()
         # A file that spiece.model was turned into is read as SentencePiece would.
@@ -69,7 +69,7 @@ class Tokenizer:
         self.size = self._inner.get_vocab_size()
         if vocab_size is not None and highest >= vocab_size:
             got = f"{self.size}, with ids up to {highest}"
-            raise Refused(str(path), f"at most the model's vocab_size={vocab_size} tokens", got)
+            raise InputError(str(path), f"at most the model's vocab_size={vocab_size} tokens", got)
 
     def reading(self, names: Mapping[str, int]) -> Tokenizer:
         """This tokenizer, but reading some words as other tokens, and giving the words back for these.
@@ -88,7 +88,7 @@ class Tokenizer:
             return made()
         except BaseException as error:
             _reraise_interrupt(error)
-            raise Refused("text", "a tokenizer that can read it", str(error).split("\n")[0]) from None
+            raise InputError("text", "a tokenizer that can read it", str(error).split("\n")[0]) from None
 
     def _pieces(self, text: str) -> list[Piece]:
         """Ids of a string, each with where its piece stands."""
@@ -106,7 +106,7 @@ class Tokenizer:
         """Ids of a string, without end-of-sequence.
 
         Raises:
-            Refused: a string that is no valid Unicode, or that the tokenizer cannot read.
+            InputError: a string that is no valid Unicode, or that the tokenizer cannot read.
         """
         if self._names:
             return [i for i, _ in self.words(text)]
@@ -117,7 +117,7 @@ class Tokenizer:
         """The pieces of a string, each with its id.
 
         Raises:
-            Refused: as `encode`.
+            InputError: as `encode`.
         """
         _check_text(text)
         pieces = ((i, text[a:b]) for i, (a, b) in self._of_library(lambda: self._pieces(text)))
@@ -127,7 +127,7 @@ class Tokenizer:
         """The pieces of a string that the vocabulary does not hold.
 
         Raises:
-            Refused: as `encode`.
+            InputError: as `encode`.
         """
         if self.unknown_id is None:
             return []
@@ -137,7 +137,7 @@ class Tokenizer:
         """The string of some ids, special tokens left out.
 
         Raises:
-            Refused: ids that the tokenizer cannot write.
+            InputError: ids that the tokenizer cannot write.
         """
         text = str(self._of_library(lambda: self._inner.decode(ids, skip_special_tokens=True)))
         lent = {str(self._inner.id_to_token(i)): self._lent[i] for i in ids if i in self._lent}

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ..disk.read import parse_json
-from ..errors import Refused, brief
+from ..errors import InputError, brief
 from .charsmap import read_charsmap
 from .pattern import shortest
 
@@ -38,8 +38,8 @@ Part = Mapping[str, Any]
 Growth = float | Callable[[str, Part], float]
 
 
-def _refused(what: str, expected: str, got: object) -> Refused:
-    return Refused(what, expected, brief(got))
+def _refused(what: str, expected: str, got: object) -> InputError:
+    return InputError(what, expected, brief(got))
 
 
 def _pattern(where: str, part: Part) -> float:
@@ -53,7 +53,7 @@ def _pattern(where: str, part: Part) -> float:
     try:
         least = len(text) if kind == "String" else shortest(text)
     except ValueError as error:
-        raise Refused(where, f"a pattern that cannot run away: {error}", brief(text)) from None
+        raise InputError(where, f"a pattern that cannot run away: {error}", brief(text)) from None
     return max(1.0, len(content) / least) if least else 1.0 + len(content)
 
 
@@ -65,7 +65,7 @@ def _charsmap(where: str, part: Part) -> float:
             raise ValueError("no base 64 of a map")
         return float(read_charsmap(data).growth)
     except (KeyError, TypeError, ValueError) as error:
-        raise Refused(where, "a whole character map", str(error)[:80], "damaged?") from None
+        raise InputError(where, "a whole character map", str(error)[:80], "damaged?") from None
 
 
 def _prepend(where: str, part: Part) -> float:
@@ -120,7 +120,7 @@ def _check_parts(where: str, part: Any, inner: str) -> None:
             raise _refused(where, f"one of {', '.join(kinds)}", one.get("type"))
         growth *= by(where, one) if callable(by) else by
         if growth > MOST_GROWTH:
-            raise Refused(where, f"at most {MOST_GROWTH} characters for one", "parts that may write more")
+            raise InputError(where, f"at most {MOST_GROWTH} characters for one", "parts that may write more")
 
 
 def _scored(piece: Any) -> bool:
@@ -163,10 +163,10 @@ def _try(where: str, text: str) -> None:
     try:
         done = subprocess.run(command, input=text.encode(), capture_output=True, timeout=TRIAL_SECONDS)
     except subprocess.TimeoutExpired:
-        raise Refused(where, f"one that reads a line in {TRIAL_SECONDS} s", "more") from None
+        raise InputError(where, f"one that reads a line in {TRIAL_SECONDS} s", "more") from None
     if done.returncode:
         said = done.stderr.decode("utf-8", "replace").strip().split("\n")[-1] or f"exit code {done.returncode}"
-        raise Refused(where, "one that the tokenizers library can run", said[:100])
+        raise InputError(where, "one that the tokenizers library can run", said[:100])
 
 
 def read_tokenizer(where: str, text: str) -> tuple[dict[str, Any], int]:
@@ -177,11 +177,11 @@ def read_tokenizer(where: str, text: str) -> tuple[dict[str, Any], int]:
         text: its content.
 
     Raises:
-        Refused: no JSON, or a part that is unknown, or may grow or run without bound.
+        InputError: no JSON, or a part that is unknown, or may grow or run without bound.
     """
     data = parse_json(text, where, "a tokenizer.json", once=True)
     if not isinstance(data, dict):
-        raise Refused(where, "a tokenizer.json", type(data).__name__)
+        raise InputError(where, "a tokenizer.json", type(data).__name__)
     highest = max(_model(f"{where}: model", data.get("model")), _added(where, data.get("added_tokens") or []))
     for key, inner in KEYS.items():
         if data.get(key) is not None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..errors import Refused
+from ..errors import InputError
 
 Weights = dict[str, np.ndarray]
 STEP = "step"  # the name under which the state counts its updates; no weight has it
@@ -51,13 +51,13 @@ class Adafactor:
         """Hold a state that was read against the weights that it is for.
 
         Raises:
-            Refused: an array missing, left over, or of another shape or type, by name.
+            InputError: an array missing, left over, or of another shape or type, by name.
         """
         wanted = self.start(weights)
         for name in sorted(wanted.keys() | state.keys()):
             forms = [f"{x[name].dtype}{list(x[name].shape)}" if name in x else "none" for x in (wanted, state)]
             if forms[0] != forms[1]:
-                raise Refused(f"optimizer state: {name}", forms[0], forms[1], "it is another recipe's, or damaged")
+                raise InputError(f"optimizer state: {name}", forms[0], forms[1], "it is another recipe's, or damaged")
 
     def update(
         self, weights: Weights, gradients: Mapping[str, np.ndarray], state: Weights, rate: float

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..errors import Refused
+from ..errors import InputError
 from ..ragged import Ints, Tokens
 from .dataset import Corpus, Groups, Item
 from .recipe import OTHERS, SOURCES, Stage
@@ -64,14 +64,14 @@ def task_shares(corpus: Corpus, weights: Mapping[str, float], place: str) -> np.
     """How often each task of the corpus is drawn: uniformly, but for the weights that are stated.
 
     Raises:
-        Refused: a task that the corpus has not, or weights that leave none.
+        InputError: a task that the corpus has not, or weights that leave none.
     """
     for name in weights:
         if name != OTHERS and name not in corpus.tasks:
-            raise Refused(place, f"tasks among {', '.join(corpus.tasks)}", name)
+            raise InputError(place, f"tasks among {', '.join(corpus.tasks)}", name)
     shares = np.array([weights.get(task, weights.get(OTHERS, 1.0)) for task in corpus.tasks])
     if not shares.sum():
-        raise Refused(place, "a task with a weight above 0", str(dict(weights)))
+        raise InputError(place, "a task with a weight above 0", str(dict(weights)))
     return shares / shares.sum()
 
 
@@ -79,12 +79,12 @@ def check_folders(corpus: Corpus, stage: Stage, place: str) -> None:
     """Hold k against the passages that the smallest folder has.
 
     Raises:
-        Refused: fewer than k.
+        InputError: fewer than k.
     """
     bounds = {item.folder for items in corpus.tasks.values() for item in items}
     least = min(last - first for first, last in bounds)
     if stage.k > least:
-        raise Refused(f"{place}.k", f"at most the {least} passages of the smallest folder", str(stage.k))
+        raise InputError(f"{place}.k", f"at most the {least} passages of the smallest folder", str(stage.k))
 
 
 def draw(corpus: Corpus, stage: Stage, shares: np.ndarray, groups: Groups | None, rng: np.random.Generator) -> Batch:

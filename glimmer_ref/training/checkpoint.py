@@ -14,7 +14,7 @@ from ..config import GlimmerConfig
 from ..disk.folder import recover, replaced
 from ..disk.read import read_json
 from ..disk.write import write_json
-from ..errors import Refused
+from ..errors import InputError
 from ..params import checkpoint
 from ..params.model import from_arrays, leaves
 from ..params.safetensors_io import map_tensors, write_tensors
@@ -66,7 +66,7 @@ def save(folder: Path, state: State, tokenizer_json: str, recipe: Mapping[str, A
         whole: with what is needed to go on; else the model alone, with what it scored.
 
     Raises:
-        Refused: the place cannot be written, or is full; the one before is still there then.
+        InputError: the place cannot be written, or is full; the one before is still there then.
     """
     position = {name: getattr(state, name) for name in TOLD} | {"recipe": dict(recipe)}
     try:
@@ -75,9 +75,9 @@ def save(folder: Path, state: State, tokenizer_json: str, recipe: Mapping[str, A
             if whole:
                 write_tensors(new / MOMENTS, state.moments)
             write_json(new / POSITION, position)
-    except (OSError, Refused) as error:
+    except (OSError, InputError) as error:
         kept = f"{folder} is still the one before" if folder.exists() else "nothing was kept"
-        raise Refused(
+        raise InputError(
             f"{folder}", "a place where a checkpoint can be written", str(error), f"make room; {kept}"
         ) from None
 
@@ -89,14 +89,14 @@ def open_checkpoint(folder: Path, recipe: Mapping[str, Any]) -> State:
         recipe: the facts that it must have been written under.
 
     Raises:
-        Refused: none there, damaged, or of another recipe, by the first key that differs.
+        InputError: none there, damaged, or of another recipe, by the first key that differs.
     """
     recover(folder)
     if not (folder / POSITION).is_file():
-        raise Refused(f"{folder}", "a checkpoint of an earlier run", "none", "start without --resume")
+        raise InputError(f"{folder}", "a checkpoint of an earlier run", "none", "start without --resume")
     position = read_json(folder / POSITION)
     if not isinstance(position, dict) or not all(is_right(position.get(name)) for name, is_right in KINDS.items()):
-        raise Refused(f"{folder / POSITION}", "the position of an earlier run", "something else", "damaged?")
+        raise InputError(f"{folder / POSITION}", "the position of an earlier run", "something else", "damaged?")
     _same(position["recipe"], json.loads(json.dumps(dict(recipe))), f"{folder}: recipe")
     model = checkpoint.load(folder)
     moments = {name: np.array(x.raw) for name, x in map_tensors(folder / MOMENTS).items()}
@@ -111,4 +111,6 @@ def _same(then: Any, now: Any, place: str) -> None:
         for i, (a, b) in enumerate(zip(then, now, strict=True)):
             _same(a, b, f"{place}.{i}")
     elif then != now:
-        raise Refused(place, f"{json.dumps(then)}, as the run began", json.dumps(now), "another recipe: another --out")
+        raise InputError(
+            place, f"{json.dumps(then)}, as the run began", json.dumps(now), "another recipe: another --out"
+        )

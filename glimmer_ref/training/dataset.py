@@ -11,7 +11,7 @@ import numpy as np
 from ..config import GlimmerConfig
 from ..data.inputs import Passage, Question, passage_tokens, question_tokens, read_passages, read_questions
 from ..disk.read import read_json
-from ..errors import Refused, brief
+from ..errors import InputError, brief
 from ..ragged import Ints
 from ..text.cut import first_ids
 from ..text.tokenizer import Tokenizer
@@ -51,13 +51,15 @@ def folders(root: str | Path, patterns: Iterable[str]) -> list[Path]:
     """The folders in `root` that some patterns name, in order.
 
     Raises:
-        Refused: a pattern that names none.
+        InputError: a pattern that names none.
     """
     found: list[Path] = []
     for pattern in patterns:
         new = sorted(p for p in Path(root).glob(pattern) if p.is_dir()) if pattern else []
         if not new:
-            raise Refused(f"{Path(root) / pattern}", "a folder with passages.jsonl and questions", "none", "data.root?")
+            raise InputError(
+                f"{Path(root) / pattern}", "a folder with passages.jsonl and questions", "none", "data.root?"
+            )
         found += [p for p in new if p not in found]
     return found
 
@@ -66,14 +68,14 @@ def read_folder(folder: Path) -> tuple[list[Passage], list[Question]]:
     """The passages of passages.jsonl and the questions of *questions*.jsonl.
 
     Raises:
-        Refused: a file missing, empty or broken.
+        InputError: a file missing, empty or broken.
     """
     passages = list(read_passages(folder / "passages.jsonl"))
     files = sorted(folder.glob("*questions*.jsonl"))
     questions = [question for file in files for question in read_questions(file)]
     for what, got in (("passages.jsonl", passages), ("*questions*.jsonl", questions)):
         if not got:
-            raise Refused(f"{folder / what}", "at least one line", "none")
+            raise InputError(f"{folder / what}", "at least one line", "none")
     return passages, questions
 
 
@@ -87,7 +89,7 @@ def read_corpus(config: GlimmerConfig, tokenizer: Tokenizer, places: Sequence[Pa
     """Passages and questions of some folders.
 
     Raises:
-        Refused: a broken file, or a question without an answer or with a passage that its folder has not.
+        InputError: a broken file, or a question without an answer or with a passage that its folder has not.
     """
     passages: list[Ints] = []
     tasks: dict[str, list[Item]] = {}
@@ -105,7 +107,7 @@ def read_corpus(config: GlimmerConfig, tokenizer: Tokenizer, places: Sequence[Pa
         passages += [passage_tokens(config, tokenizer, [text]).ids for text in texts]
         for question in questions:
             if not question.answers:
-                raise Refused(f"{folder}, question {question.id!r}", 'an answer in "output"', "none")
+                raise InputError(f"{folder}, question {question.id!r}", 'an answer in "output"', "none")
             ids = question_tokens(config, tokenizer, [question.text]).ids
             gold, near, hard = (
                 np.array([row_of(folder, question, rows, id) for id in some], np.int64)
@@ -122,10 +124,10 @@ def row_of(folder: Path, question: Question, rows: Mapping[str, int], id: str) -
     """The row of a passage that a question names.
 
     Raises:
-        Refused: its folder does not have it.
+        InputError: its folder does not have it.
     """
     if id not in rows:
-        raise Refused(f"{folder}, question {question.id!r}", "passages of its folder", brief(id))
+        raise InputError(f"{folder}, question {question.id!r}", "passages of its folder", brief(id))
     return rows[id]
 
 
@@ -137,7 +139,7 @@ class Groups:
         size: of the vocabulary.
 
     Raises:
-        Refused: an id that is no whole number, out of the vocabulary, or there twice.
+        InputError: an id that is no whole number, out of the vocabulary, or there twice.
     """
 
     def __init__(self, groups: Iterable[Iterable[int]], size: int, place: str = "groups") -> None:
@@ -145,9 +147,9 @@ class Groups:
         flat = [id for group in lists for id in group]
         for id in flat:
             if type(id) is not int or not 0 <= id < size:
-                raise Refused(place, f"token ids below {size}", brief(id, 40))
+                raise InputError(place, f"token ids below {size}", brief(id, 40))
         if len(set(flat)) < len(flat):
-            raise Refused(place, "each token in one group", f"{len(flat) - len(set(flat))} in several")
+            raise InputError(place, "each token in one group", f"{len(flat) - len(set(flat))} in several")
         self.size = size
         self.tokens = np.array(flat, np.int32)
         self.group = np.repeat(np.arange(len(lists)), [len(group) for group in lists])
@@ -159,7 +161,7 @@ class Groups:
         data = data.get("groups", data) if isinstance(data, dict) else data
         lists = list(data.values()) if isinstance(data, dict) else data
         if not isinstance(lists, list) or not all(isinstance(group, list) for group in lists):
-            raise Refused(f"{path}", "lists of token ids", type(data).__name__)
+            raise InputError(f"{path}", "lists of token ids", type(data).__name__)
         return cls(lists, size, str(path))
 
     def tables(self, rng: np.random.Generator, b: int) -> Ints:

@@ -9,7 +9,7 @@ from statistics import fmean
 from typing import Any
 
 from ..data.inputs import Passage, Question
-from ..errors import Refused
+from ..errors import InputError
 from ..evaluation.evaluate import BATCH, evaluate
 from ..evaluation.metrics import exact_match
 from ..inference.reader import Reader
@@ -30,7 +30,7 @@ def read_dev(root: Path, recipe: Recipe) -> Dev:
     """The dev folder's passages, and as many of its questions as the recipe wants, evenly from the file.
 
     Raises:
-        Refused: no such folder, a broken file, passages that it does not have, or fewer candidates than m.
+        InputError: no such folder, a broken file, passages that it does not have, or fewer candidates than m.
     """
     folder = folders(root, [recipe.data.dev])[0]
     passages, questions = read_folder(folder)
@@ -40,7 +40,7 @@ def read_dev(root: Path, recipe: Recipe) -> Dev:
             row_of(folder, question, rows, id)
         if question.candidates and len(question.candidates) < recipe.evaluation.m:
             got = f"{len(question.candidates)} of question {question.id!r}"
-            raise Refused("evaluation.m", f"at most the candidates of each question of {folder}", got)
+            raise InputError("evaluation.m", f"at most the candidates of each question of {folder}", got)
     wanted = min(recipe.evaluation.questions or len(questions), len(questions))
     return Dev(passages, [questions[i * len(questions) // wanted] for i in range(wanted)])
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from ..config import GlimmerConfig, T5Config
 from ..disk.read import read_json
-from ..errors import Refused
+from ..errors import InputError
 from ..params import checkpoint
 from ..params.model import Model, assemble, draw, from_arrays, leaves, shapes
 from .recipe import ModelTable
@@ -70,7 +70,9 @@ def extended(model: Model, changes: Mapping[str, Any]) -> Model:
     for name in wanted.keys() - arrays.keys():
         origin = copied_from(name)
         if origin is None:
-            raise Refused(f"model.glimmer: {name}", "weights that the folder of init has", "none", "leave it as it is")
+            raise InputError(
+                f"model.glimmer: {name}", "weights that the folder of init has", "none", "leave it as it is"
+            )
         arrays[name] = arrays[origin].copy()
     return from_arrays(config, {name: arrays[name] for name in wanted})
 
@@ -81,7 +83,7 @@ def _from_folder(table: ModelTable, changes: dict[str, Any], seed: int) -> Model
     config = read_json(folder / "config.json")
     if isinstance(config, dict) and "glimmer" in config:
         if table.alpha or table.beta:
-            raise Refused("model.alpha, model.beta", "none, since init is no T5", f"{table.alpha}, {table.beta}")
+            raise InputError("model.alpha, model.beta", "none, since init is no T5", f"{table.alpha}, {table.beta}")
         return extended(checkpoint.load(folder), changes)
     return checkpoint.from_t5(folder, table.alpha or None, table.beta or None, seed, **changes)
 
@@ -93,7 +95,7 @@ def first_model(table: ModelTable, seed: int, vocab_size: int) -> Model:
         vocab_size: the tokenizer's, for a model to be drawn.
 
     Raises:
-        Refused: settings that do not fit each other or the folder.
+        InputError: settings that do not fit each other or the folder.
     """
     changes = {name: tuple(v) if isinstance(v, list) else v for name, v in table.glimmer.items()}
     if table.init:
@@ -110,7 +112,7 @@ def first_model(table: ModelTable, seed: int, vocab_size: int) -> Model:
 def _reranker_from_scratch(model: Model, seed: int) -> Model:
     """Its separate reranker drawn anew (Table 1)."""
     if model.reranker is None:
-        raise Refused("model.reranker_init", 'glimmer.reranker = "separate" beside it', "a shared one")
+        raise InputError("model.reranker_init", 'glimmer.reranker = "separate" beside it', "a shared one")
     rng = np.random.default_rng([seed, 1])
     arrays = leaves(model)
     for name in [name for name in arrays if name.startswith("reranker.")]:

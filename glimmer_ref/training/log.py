@@ -14,7 +14,7 @@ from typing import Any, TextIO
 
 from ..disk.read import parse_json, read_text, reason_of
 from ..disk.write import write_text
-from ..errors import Refused, shown
+from ..errors import InputError, shown
 from ..pictures import picture
 from ..terminal import watched
 
@@ -47,7 +47,7 @@ def read_log(path: Path) -> list[dict[str, Any]]:
     """The whole lines of a log; a last one that a kill cut in two is left out.
 
     Raises:
-        Refused: another line that is not one of a log.
+        InputError: another line that is not one of a log.
     """
     records: list[dict[str, Any]] = []
     text = read_text(path, MOST_LOG_BYTES) if path.exists() else ""
@@ -56,7 +56,7 @@ def read_log(path: Path) -> list[dict[str, Any]]:
             break
         record = parse_json(line, f"{path}, line {number}", "a line of a log")
         if not _is_record(record):
-            raise Refused(f"{path}, line {number}", "a line of a log", "another", "move it away")
+            raise InputError(f"{path}, line {number}", "a line of a log", "another", "move it away")
         records.append(record)
     return records
 
@@ -68,7 +68,7 @@ class Log:
         done: steps that the checkpoint has; `judged`, after how many of them it was evaluated last.
 
     Raises:
-        Refused: a place that cannot be written.
+        InputError: a place that cannot be written.
     """
 
     def __init__(self, folder: Path, done: int = 0, judged: int = -1) -> None:
@@ -79,7 +79,7 @@ class Log:
         try:
             self._file: TextIO = self.path.open("a", encoding="utf-8", newline="\n")
         except OSError as error:
-            raise Refused(f"{self.path}", "a file that can be written", reason_of(error)) from None
+            raise InputError(f"{self.path}", "a file that can be written", reason_of(error)) from None
 
     def write(self, record: dict[str, Any]) -> None:
         """One line, there for whoever looks."""
@@ -87,7 +87,7 @@ class Log:
             self._file.write(json.dumps(record, allow_nan=False) + "\n")
             self._file.flush()
         except OSError as error:
-            raise Refused(f"{self.path}", "room for a line", reason_of(error), "make room") from None
+            raise InputError(f"{self.path}", "room for a line", reason_of(error), "make room") from None
 
     def close(self) -> None:
         """No more lines."""
@@ -155,7 +155,7 @@ def draw_curves(folder: Path) -> None:
     """Write curves.png from log.jsonl: losses, exact match by task, recall of the reranker and of retrieval.
 
     Raises:
-        Refused: as `pictures.picture`.
+        InputError: as `pictures.picture`.
     """
     records = read_log(folder / LOG)
     with picture(folder / CURVES, 1, 3, (16, 4), dpi=110) as (_, (row,)):

@@ -16,7 +16,7 @@ import numpy as np
 from ..disk.folder import recover
 from ..disk.lock import LOCK, held
 from ..disk.write import NEW, sweep
-from ..errors import Refused
+from ..errors import InputError
 from ..inference.reader import Reader
 from ..instruments import Tape
 from ..ops import Ops, bind
@@ -82,8 +82,8 @@ class Run:
             weights, moments, outcome = learn(
                 learner, self.optimizer, self.state.weights, self.state.moments, batch, noise, rate
             )
-        except Refused as error:
-            raise Refused(
+        except InputError as error:
+            raise InputError(
                 f"step {self.state.step + 1} (stage {stage_name(self.recipe, stage)}, its step {i + 1})",
                 "a step that can be taken",
                 str(error),
@@ -126,11 +126,13 @@ def _tokenizer(recipe: Recipe, root: Path) -> Tokenizer:
     if recipe.data.tokenizer:
         path = root / recipe.data.tokenizer
         if not path.is_file():
-            raise Refused(f"{path}", "the recipe's tokenizer", "no such file", "say where its data is: --data DIR")
+            raise InputError(f"{path}", "the recipe's tokenizer", "no such file", "say where its data is: --data DIR")
         return Tokenizer(path)
     text = find_tokenizer_json(recipe.model.init)
     if text is None:
-        raise Refused(f"{recipe.model.init}", "a folder with tokenizer.json or spiece.model", "neither", "model.init?")
+        raise InputError(
+            f"{recipe.model.init}", "a folder with tokenizer.json or spiece.model", "neither", "model.init?"
+        )
     with TemporaryDirectory() as place:
         path = Path(place) / "tokenizer.json"
         path.write_text(text, encoding="utf-8", newline="\n")
@@ -139,10 +141,10 @@ def _tokenizer(recipe: Recipe, root: Path) -> Tokenizer:
 
 def _check_out(out: Path, resume: bool) -> None:
     if out.exists() and not out.is_dir():
-        raise Refused(f"{out}", "a folder", "something else")
+        raise InputError(f"{out}", "a folder", "something else")
     killed = (LOCK, f".{LAST}{NEW}", f".{BEST}{NEW}")  # of a run that has not saved anything yet
     if not resume and any(path.name not in killed for path in out.iterdir()):
-        raise Refused(f"{out}", "a new or empty folder", "something there already", "go on with it by --resume?")
+        raise InputError(f"{out}", "a new or empty folder", "something there already", "go on with it by --resume?")
 
 
 def _tidy(out: Path) -> None:
@@ -164,7 +166,7 @@ def prepare(recipe: Recipe, out: Path, ops: str, threads: int | None, resume: bo
     """Read and check everything that a run needs, and write its first checkpoint into a folder that is held.
 
     Raises:
-        Refused: data, weights or a checkpoint that are missing, broken or do not fit the recipe.
+        InputError: data, weights or a checkpoint that are missing, broken or do not fit the recipe.
     """
     bound = _learning(ops, threads)
     _tidy(out)
@@ -180,7 +182,7 @@ def prepare(recipe: Recipe, out: Path, ops: str, threads: int | None, resume: bo
         state = State(model.config, weights, optimizer.start(weights))
     size = state.config.t5.vocab_size
     if tokenizer.size > size:
-        raise Refused("data.tokenizer", f"at most the model's vocab_size={size} tokens", str(tokenizer.size))
+        raise InputError("data.tokenizer", f"at most the model's vocab_size={size} tokens", str(tokenizer.size))
     corpus = read_corpus(state.config, tokenizer, folders(root, recipe.data.train))
     groups = Groups.read(root / recipe.data.groups, size) if recipe.data.groups else None
     run = Run(
@@ -209,7 +211,7 @@ def _judge(run: Run, log: Log, line: Line) -> None:
     line.clear()
     try:
         draw_curves(run.out)
-    except Refused as error:  # what was learnt is not given up for a picture
+    except InputError as error:  # what was learnt is not given up for a picture
         run.say(f"no curves: {error}")
     words = evaluated(record)
     line.judged = f"  dev: {words}"
@@ -272,7 +274,7 @@ def train(
         The state after the last step.
 
     Raises:
-        Refused: whatever in recipe, data or folder is missing, broken or does not fit; a step that gave a number
+        InputError: whatever in recipe, data or folder is missing, broken or does not fit; a step that gave a number
             that is not finite; a place that is full. The last good checkpoint is kept.
         KeyboardInterrupt: after a checkpoint was written.
     """

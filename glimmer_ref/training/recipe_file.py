@@ -12,7 +12,7 @@ from typing import Any
 
 from ..config import GlimmerConfig, T5Config
 from ..disk.read import read_text
-from ..errors import Refused, brief
+from ..errors import InputError, brief
 from .recipe import SOURCES, DataTable, EvaluationTable, ModelTable, OptimizerTable, Recipe, Stage, Top
 from .schema import check_known, read, spelled
 
@@ -29,7 +29,7 @@ def find(recipe: str | Path, beside: Path | None = None) -> Path:
     """The file of a recipe: a path, or the name of one that comes with the package.
 
     Raises:
-        Refused: neither.
+        InputError: neither.
     """
     bundled = RECIPES / f"{recipe}.toml"
     if str(recipe) == Path(recipe).name and os.path.isfile(bundled):
@@ -38,14 +38,14 @@ def find(recipe: str | Path, beside: Path | None = None) -> Path:
     if os.path.exists(path):  # a name that no file can have is none, too
         return path
     names = sorted(p.stem for p in RECIPES.glob("*.toml"))
-    raise Refused(f"recipe {recipe}", f"a TOML file, or one of {', '.join(names)}", "no such file")
+    raise InputError(f"recipe {recipe}", f"a TOML file, or one of {', '.join(names)}", "no such file")
 
 
 def _toml(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(read_text(path, MOST_BYTES))
     except (tomllib.TOMLDecodeError, RecursionError) as error:
-        raise Refused(str(path), "TOML", str(error)[:120]) from None
+        raise InputError(str(path), "TOML", str(error)[:120]) from None
 
 
 def _laid_over(below: Any, above: Any) -> Any:
@@ -65,7 +65,7 @@ def _merged(path: Path, extends: str | None = None, depth: int = 0) -> dict[str,
     if base is None:
         return data
     if not isinstance(base, str) or depth > 8:
-        raise Refused(f"{path}: extends", "a recipe that extends no further one in a circle", brief(base))
+        raise InputError(f"{path}: extends", "a recipe that extends no further one in a circle", brief(base))
     merged = _laid_over(_merged(find(base, path), depth=depth + 1), data)
     assert isinstance(merged, dict)
     return merged
@@ -79,10 +79,10 @@ def _change(data: dict[str, Any], dotted: str, value: Any) -> None:
         last = i == len(words) - 1
         if isinstance(at, list):
             if not word.isdigit() or int(word) >= len(at) or last:
-                raise Refused(f"--set {dotted}", f"a number from 0 to {len(at) - 1} and a key of that table", word)
+                raise InputError(f"--set {dotted}", f"a number from 0 to {len(at) - 1} and a key of that table", word)
             at = at[int(word)]
         elif not isinstance(at, dict):
-            raise Refused(f"--set {dotted}", "keys of tables", f"{words[i - 1]}, which is none")
+            raise InputError(f"--set {dotted}", "keys of tables", f"{words[i - 1]}, which is none")
         elif last:
             at[word] = value
         else:
@@ -104,14 +104,14 @@ def read_recipe(recipe: str | Path, changes: Sequence[str] = ()) -> Recipe:
         changes: words like "seed=3" or "stages.0.rate=0.001", laid over the file's values.
 
     Raises:
-        Refused: no such file, no TOML, a key unknown or missing, a value of another type or out of range,
+        InputError: no such file, no TOML, a key unknown or missing, a value of another type or out of range,
             values that do not go together; each by file and key.
     """
     pairs = {}
     for change in changes:
         name, equals, text = change.partition("=")
         if not equals or not name.strip():
-            raise Refused(f"--set {change}", "key=value", change)
+            raise InputError(f"--set {change}", "key=value", change)
         pairs[name.strip()] = _value(text.strip())
     path = find(recipe)
     data = copy.deepcopy(_merged(path, pairs.pop("extends", None)))
@@ -126,7 +126,7 @@ def _checked(path: str, data: dict[str, Any]) -> Recipe:
     tables: Any = {name: read(cls, data.get(name, {}), f"{path}: {name}") for name, cls in TABLES.items()}
     stages, shared = data.get("stages", []), data.get("every_stage", {})
     if not isinstance(stages, list) or not stages:
-        raise Refused(f"{path}: stages", "at least one table [[stages]]", brief(stages))
+        raise InputError(f"{path}: stages", "at least one table [[stages]]", brief(stages))
     checked = (_stage(f"{path}: stages.{i}", _laid_over(shared, stage)) for i, stage in enumerate(stages))
     result = Recipe(top, stages=tuple(checked), **tables)
     _check_together(path, result)
@@ -136,12 +136,12 @@ def _checked(path: str, data: dict[str, Any]) -> Recipe:
 def _stage(place: str, data: Any) -> Stage:
     stage = read(Stage, data, place)
     if stage.m > stage.k:
-        raise Refused(f"{place}.m", "at most k", f"k={stage.k}, m={stage.m}")
+        raise InputError(f"{place}.m", "at most k", f"k={stage.k}, m={stage.m}")
     if stage.accumulate > stage.batch:
-        raise Refused(f"{place}.accumulate", f"at most batch={stage.batch}", str(stage.accumulate))
+        raise InputError(f"{place}.accumulate", f"at most batch={stage.batch}", str(stage.accumulate))
     check_known(f"{place}.negatives", stage.negatives, SOURCES)
     if not sum(stage.negatives.values()):
-        raise Refused(f"{place}.negatives", "a share above 0", str(stage.negatives))
+        raise InputError(f"{place}.negatives", "a share above 0", str(stage.negatives))
     return stage
 
 
@@ -151,11 +151,11 @@ def _check_together(path: str, recipe: Recipe) -> None:
     check_known(f"{path}: model.t5", model.t5, SHAPES)
     check_known(f"{path}: model.glimmer", model.glimmer, SETTINGS)
     if model.init and (model.t5 or model.tied):
-        raise Refused(f"{path}: model", "init, or sizes of a model to draw", "both")
+        raise InputError(f"{path}: model", "init, or sizes of a model to draw", "both")
     if not model.init and not (model.t5 and model.alpha and model.beta):
-        raise Refused(f"{path}: model", "init, or the table t5 with alpha and beta", "neither")
+        raise InputError(f"{path}: model", "init, or the table t5 with alpha and beta", "neither")
     if not model.init and not recipe.data.tokenizer:
-        raise Refused(f"{path}: data.tokenizer", "a file, since the model has no folder", "none")
+        raise InputError(f"{path}: data.tokenizer", "a file, since the model has no folder", "none")
     for i, stage in enumerate(recipe.stages):
         if stage.rename and not recipe.data.groups:
-            raise Refused(f"{path}: stages.{i}.rename", "false, or a file data.groups", "true without it")
+            raise InputError(f"{path}: stages.{i}.rename", "false, or a file data.groups", "true without it")

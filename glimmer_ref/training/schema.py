@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields
 from typing import Any, TypeVar
 
-from ..errors import Refused, brief
+from ..errors import InputError, brief
 
 T = TypeVar("T")
 
@@ -34,10 +34,10 @@ class Rule:
         """The value as the dataclass holds it.
 
         Raises:
-            Refused: another type, or out of range.
+            InputError: another type, or out of range.
         """
         if not self._fits(value):
-            raise Refused(place, self.wanted, brief(value))
+            raise InputError(place, self.wanted, brief(value))
         if self.kind == "number":
             return float(value)
         if self.kind == "shares":
@@ -99,13 +99,13 @@ def check_known(place: str, got: Iterable[str], known: Iterable[str]) -> None:
     """Hold keys against those that there are.
 
     Raises:
-        Refused: an unknown one, with the known one that is most like it.
+        InputError: an unknown one, with the known one that is most like it.
     """
     known = list(known)
     for name in got:
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-            raise Refused(place, f"keys among {', '.join(known)}", name, f"did you mean {near[0]}?" if near else "")
+            raise InputError(place, f"keys among {', '.join(known)}", name, f"did you mean {near[0]}?" if near else "")
 
 
 def read(cls: type[T], data: Any, place: str) -> T:
@@ -116,14 +116,14 @@ def read(cls: type[T], data: Any, place: str) -> T:
         place: the file and the table's name, for errors.
 
     Raises:
-        Refused: a key unknown or missing, a value of another type or out of range.
+        InputError: a key unknown or missing, a value of another type or out of range.
     """
     if not isinstance(data, Mapping):
-        raise Refused(place, "a table", brief(data))
+        raise InputError(place, "a table", brief(data))
     known = {spelled(f): f for f in fields(cls)}  # type: ignore[arg-type]
     check_known(place, data, known)
     for name, f in known.items():
         if name not in data and f.default is MISSING and f.default_factory is MISSING:
-            raise Refused(place, f'a key "{name}", {f.metadata["rule"].wanted}', "none")
+            raise InputError(place, f'a key "{name}", {f.metadata["rule"].wanted}', "none")
     rules = {name: known[name].metadata["rule"] for name in data}
     return cls(**{known[name].name: one.read(f"{place}.{name}", data[name]) for name, one in rules.items()})

@@ -10,13 +10,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..config import GlimmerConfig
-from ..errors import Refused
+from ..errors import InputError
 from ..instruments import Dropout, Tape
 from ..ops import Ops
 from ..paper.distillation import Choose, Loss
 from ..paper.lumen import encode_passages
 from ..paper.systems import FROM_TEXT, loss
-from ..params.model import from_arrays, lay_out, leaves, shapes
+from ..params.model import from_arrays, leaves, prepare_params, shapes
 from ..ragged import Array, Ints, offsets
 from .adafactor import Adafactor, Weights
 from .batches import Batch, parts
@@ -44,16 +44,16 @@ def frozen_names(names: Iterable[str], patterns: Iterable[str], place: str) -> s
         patterns: names, their first words, or either with *.
 
     Raises:
-        Refused: a pattern that names no weight, or patterns that leave none to learn.
+        InputError: a pattern that names no weight, or patterns that leave none to learn.
     """
     names, found = list(names), set()
     for pattern in patterns:
         some = {n for n in names if fnmatchcase(n, pattern) or fnmatchcase(n, f"{pattern}.*")}
         if not some:
-            raise Refused(f"{place}.frozen", f"names of weights, such as {names[0]} or memory", pattern)
+            raise InputError(f"{place}.frozen", f"names of weights, such as {names[0]} or memory", pattern)
         found |= some
     if len(found) == len(names):
-        raise Refused(f"{place}.frozen", "weights that are left to learn", "none")
+        raise InputError(f"{place}.frozen", "weights that are left to learn", "none")
     return found
 
 
@@ -105,7 +105,7 @@ class Learner(NamedTuple):
         Args:
             rng: for dropout.
         """
-        model = lay_out(self.ops, from_arrays(self.config, weights))
+        model = prepare_params(self.ops, from_arrays(self.config, weights))
         wanted = {name: x for name, x in leaves(model).items() if name not in self.frozen}
         losses: dict[str, float] = {}
         sums: Weights = {}
@@ -174,7 +174,7 @@ def learn(
         The weights and the optimizer's state after it, and what the batch said.
 
     Raises:
-        Refused: a loss, a gradient or a weight that is not finite, by name.
+        InputError: a loss, a gradient or a weight that is not finite, by name.
     """
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # told below, by name
         outcome = learner.outcome(weights, batch, rng)
@@ -182,9 +182,9 @@ def learn(
         if bad is not None or not np.isfinite(list(outcome.losses.values())).all():
             losses = ", ".join(f"{name} {value:g}" for name, value in outcome.losses.items())
             where = f"in the gradient of {bad}" if bad else "in a loss"
-            raise Refused("loss and gradients", "finite numbers", f"inf or nan {where} ({losses})", "lower the rate")
+            raise InputError("loss and gradients", "finite numbers", f"inf or nan {where} ({losses})", "lower the rate")
         weights, moments = optimizer.update(weights, outcome.gradients, moments, rate)
         bad = first_not_finite({name: weights[name] for name in outcome.gradients})
     if bad is not None:
-        raise Refused(f"weights after the update: {bad}", "finite numbers", "inf or nan", "lower the rate")
+        raise InputError(f"weights after the update: {bad}", "finite numbers", "inf or nan", "lower the rate")
     return weights, moments, outcome

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from ..data.inputs import Passage
-from ..errors import Refused
+from ..errors import InputError
 from .names import NAMES, SPLITS, VALUES, YEARS
 from .relations.all import IDLE, RELATIONS
 from .relations.relation import Relation
@@ -182,7 +182,7 @@ def _texts(draw: Draw, world: World, count: int) -> dict[str, list[tuple[str, li
     told = {name: _told(draw, some) for name, some in facts.items()}
     missing = count - sum(map(len, told.values()))
     if missing < 0:
-        raise Refused("world: passages", f"at least {count - missing}, to tell all facts", str(count))
+        raise InputError("world: passages", f"at least {count - missing}, to tell all facts", str(count))
     names = {kind: world.named(kind) for kind in KINDS}
     order = draw.shuffled(world.entities)
     for i in range(missing):
@@ -202,19 +202,19 @@ def _write(world: World, texts: dict[str, list[tuple[str, list[Fact]]]]) -> None
 
 def _check(split: str, size: Size) -> None:
     if split not in SPLITS:
-        raise Refused("world: split", f"one of {', '.join(SPLITS)}", repr(split))
+        raise InputError("world: split", f"one of {', '.join(SPLITS)}", repr(split))
     for name, n, least, most in zip(Size._fields, size, LEAST, MOST, strict=True):
         if not least <= n <= most:
-            raise Refused(f"world: size: {name}", f"{least} to {most}", str(n))
+            raise InputError(f"world: size: {name}", f"{least} to {most}", str(n))
     if size.person < max(size[:4]):
-        raise Refused("world: size: person", "a mayor, a founder and an author for each", str(size.person))
+        raise InputError("world: size: person", "a mayor, a founder and an author for each", str(size.person))
 
 
 def make(seed: int, split: str, number: int, size: Size) -> World:
     """The world of a seed, a split and a number.
 
     Raises:
-        Refused: a split or a size that there is not, or too few passages for the facts.
+        InputError: a split or a size that there is not, or too few passages for the facts.
     """
     _check(split, size)
     place = SPLITS.index(split)

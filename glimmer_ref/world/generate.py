@@ -16,7 +16,7 @@ from ..data.json_lines import read_jsonl
 from ..disk.folder import replacing
 from ..disk.read import read_json
 from ..disk.write import json_text, sha256
-from ..errors import Refused
+from ..errors import InputError
 from ..progress import Show, progress
 from ..text.tokenizer import Tokenizer
 from .facts import SIZES, Size, World, make
@@ -51,7 +51,7 @@ def files_of(seed: int, split: str, number: int, size: Size) -> dict[str, bytes]
         number: which of the split's worlds.
 
     Raises:
-        Refused: an unknown split, or fewer passages than the facts take.
+        InputError: an unknown split, or fewer passages than the facts take.
     """
     world = make(seed, split, number, size)
     learning = split == "train"
@@ -75,18 +75,18 @@ def _all_files(seed: int, train_worlds: int, size: Size, show: Show) -> Iterator
 
 def _check(seed: int, train_worlds: int, size: str) -> None:
     if not 0 <= seed < 2**63:
-        raise Refused("world: seed", "a whole number from 0 to 2^63 - 1", str(seed))
+        raise InputError("world: seed", "a whole number from 0 to 2^63 - 1", str(seed))
     if not 1 <= train_worlds <= MOST_WORLDS:
-        raise Refused("world: train worlds", f"1 to {MOST_WORLDS}", str(train_worlds))
+        raise InputError("world: train worlds", f"1 to {MOST_WORLDS}", str(train_worlds))
     if size not in SIZES:
-        raise Refused("world: size", f"one of {', '.join(SIZES)}", repr(size))
+        raise InputError("world: size", f"one of {', '.join(SIZES)}", repr(size))
 
 
 def _about(folder: Path) -> dict[str, Any]:
     """What an earlier run wrote of itself; empty where there is nothing of the kind."""
     try:
         about = read_json(folder / ABOUT)
-    except Refused:
+    except InputError:
         return {}
     ours = isinstance(about, dict) and about.get("made_by") == MADE_BY and isinstance(about.get("sha256"), dict)
     return about if ours else {}
@@ -113,16 +113,16 @@ def _check_free(folder: Path) -> None:
     if not os.path.lexists(folder):
         return
     if folder.is_symlink() or not folder.is_dir():
-        raise Refused(str(folder), "a folder", "something else", do)
+        raise InputError(str(folder), "a folder", "something else", do)
     known = _about(folder).get("sha256", {})
     for path in _files(folder):
         name = path.relative_to(folder).as_posix()
         if name == ABOUT and known:
             continue
         if name not in known:
-            raise Refused(str(folder), "an empty folder, or one of: glimmer-ref world", f"{name} in it", do)
+            raise InputError(str(folder), "an empty folder, or one of: glimmer-ref world", f"{name} in it", do)
         if sha256(path) != known[name]:
-            raise Refused(str(path), "the file as it was written", "another content", do)
+            raise InputError(str(path), "the file as it was written", "another content", do)
 
 
 def _put(path: Path, content: bytes) -> str:
@@ -142,7 +142,7 @@ def write(
         What world.json says: the seed, the sizes and each file's SHA-256.
 
     Raises:
-        Refused: a bad argument, a folder with anything in it but an earlier run's files, or another at work on it.
+        InputError: a bad argument, a folder with anything in it but an earlier run's files, or another at work on it.
     """
     _check(seed, train_worlds, size)
     about = {"made_by": MADE_BY, "version": __version__, "seed": seed, "train_worlds": train_worlds, "size": size}
@@ -177,7 +177,7 @@ def statistics(folder: str | Path, tokenizer: Tokenizer) -> dict[str, Any]:
     Recall at n: the share of the questions all of whose gold passages are among the first n candidates.
 
     Raises:
-        Refused: missing or broken files.
+        InputError: missing or broken files.
     """
     passages = list(read_passages(Path(folder) / PASSAGES))
     tasks: dict[str, list[Question]] = {}

@@ -18,18 +18,18 @@ from glimmer_ref.bench.ours import Ours, checked
 from glimmer_ref.bench.process import Worker
 from glimmer_ref.cli import main
 from glimmer_ref.costs.flops import by_shapes, online
-from glimmer_ref.errors import Refused
+from glimmer_ref.errors import InputError
 from glimmer_ref.inference import reader
 from glimmer_ref.memory.store import Memory
 from glimmer_ref.ops import bind
-from glimmer_ref.params.model import lay_out
+from glimmer_ref.params.model import prepare_params
 
 LITTLE = ",n_q=6,n_p=10,steps=3"
 
 
 @pytest.fixture(scope="module")
-def oracle() -> Ours:
-    return Ours("tiny", telling="numpy")
+def reference() -> Ours:
+    return Ours("tiny", backend="numpy")
 
 
 def test_ceilings_are_rates_that_a_core_can_have(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -65,8 +65,8 @@ def test_the_stream_reads_every_vector_once() -> None:
 
 
 @pytest.mark.parametrize("name", work.PRESETS)
-def test_every_preset_runs_and_is_counted(oracle: Ours, name: str) -> None:
-    figures = measure.measure(oracle.job(name + LITTLE))
+def test_every_preset_runs_and_is_counted(reference: Ours, name: str) -> None:
+    figures = measure.measure(reference.job(name + LITTLE))
     assert figures["wall"] > 0
     assert figures["peak"] > 1 << 20
     assert sum(work.macs(work.parse(name + LITTLE), work.shape("tiny")).values()) > 0
@@ -96,31 +96,31 @@ def test_mini_is_the_bundled_models_shape() -> None:
     assert all(bundled[name] == getattr(work.MINI, name) for name in ("num_layers", "num_decoder_layers", "num_heads"))
 
 
-def test_nothing_ends_before_its_steps(oracle: Ours) -> None:
-    got = checked(oracle.ops, oracle.model)
+def test_nothing_ends_before_its_steps(reference: Ours) -> None:
+    got = checked(reference.ops, reference.model)
     assert len(got["ids"]) == len(got["first_ids"]) == 8
 
 
-def test_another_cut_is_the_same_encoder(oracle: Ours) -> None:
+def test_another_cut_is_the_same_encoder(reference: Ours) -> None:
     """alpha and beta move the cuts through the same layers: FiD does not change, the counts of LUMEN do."""
-    ops, half = oracle.ops, work.cut(oracle.model, work.parse("fid,alpha=1/2,beta=1/2"))
+    ops, half = reference.ops, work.cut(reference.model, work.parse("fid,alpha=1/2,beta=1/2"))
     assert (half.config.num_memory_layers, half.config.num_rerank_layers) == (6, 3)
     for name, array in checked(ops, half).items():
-        assert np.array_equal(array, checked(ops, oracle.model)[name])
+        assert np.array_equal(array, checked(ops, reference.model)[name])
     layers = {
-        s: work.macs(work.parse(f"lumen,alpha={s},beta=1"), oracle.model.config)["live"] for s in ("1/3", "1/2", "1")
+        s: work.macs(work.parse(f"lumen,alpha={s},beta=1"), reference.model.config)["live"] for s in ("1/3", "1/2", "1")
     }
     assert layers["1/2"] * 2 == layers["1"] == layers["1/3"] * 3
 
 
-def test_stages_do_not_keep_composites_from_running(oracle: Ours) -> None:
-    assert measure.Stages(oracle.ops).at("encoder") is oracle.ops
+def test_stages_do_not_keep_composites_from_running(reference: Ours) -> None:
+    assert measure.Stages(reference.ops).at("encoder") is reference.ops
     fast = bind("numba")
     assert measure.Stages(fast).whole("attention_block") is fast.whole("attention_block") is not None
 
 
-def test_stages_add_up(oracle: Ours) -> None:
-    figures = measure.measure(oracle.job("glimmer" + LITTLE))
+def test_stages_add_up(reference: Ours) -> None:
+    figures = measure.measure(reference.job("glimmer" + LITTLE))
     assert list(figures["stages"]) == ["question", "live_a", "score", "live_b", "cross", "decoder"]
     assert 0 < sum(figures["stages"].values()) <= figures["whole"]
 
@@ -142,7 +142,7 @@ def test_spread_and_ratio() -> None:
     ],
 )
 def test_bad_work_is_refused(text: str, said: str) -> None:
-    with pytest.raises(Refused, match=said):
+    with pytest.raises(InputError, match=said):
         work.parse(text)
 
 
@@ -156,20 +156,20 @@ def test_a_worker_answers_refuses_and_ends(tmp_path: Path) -> None:
     worker = Worker(command, 1)
     try:
         assert worker.ask("about")["ops"] == "numpy"
-        with pytest.raises(Refused, match="m at most k"):
+        with pytest.raises(InputError, match="m at most k"):
             worker.ask("prepare", work="glimmer,k=1,m=2")
         assert worker.ask("prepare", work="encoder" + LITTLE)["repeats"] >= 1
         assert worker.ask("run", work="encoder" + LITTLE)["cpu"] > 0
         worker.ask("check", path=str(tmp_path / "got.npz"))
         ops = bind("numpy")
-        expected = checked(ops, lay_out(ops, work.weights(work.shape("tiny"))))
+        expected = checked(ops, prepare_params(ops, work.weights(work.shape("tiny"))))
         with np.load(tmp_path / "got.npz") as got:
             for name in expected:  # with another number of threads BLAS may round otherwise
                 np.testing.assert_allclose(got[name], expected[name], rtol=0, atol=2e-5)  # of 5.1; measured 6.2e-6
     finally:
         worker.close()
     assert worker.process.returncode == 0
-    with closing(Worker([sys.executable, "-c", ""], 1)) as nobody, pytest.raises(Refused, match="its end"):
+    with closing(Worker([sys.executable, "-c", ""], 1)) as nobody, pytest.raises(InputError, match="its end"):
         nobody.ask("about")
 
 

@@ -33,7 +33,7 @@ from typing import Any
 from fuzz_targets import SHARES, TARGETS
 from reporting import into
 
-from glimmer_ref.errors import Refused, shown
+from glimmer_ref.errors import InputError, shown
 from glimmer_ref.golden.check import Unusable
 from glimmer_ref.progress import progress
 
@@ -49,7 +49,7 @@ def one(target: Any, seed: int, number: int, folder: Path) -> str | None:
     begun = time.process_time()
     try:
         call()
-    except (Refused, Unusable) as error:
+    except (InputError, Unusable) as error:
         if str(error) != shown(str(error)):
             return f"an error that a terminal would obey: {ascii(str(error))[:200]}"
     except SystemExit as error:
@@ -112,19 +112,19 @@ def chunk(name: str, seed: int, first: int, runs: int) -> list[dict[str, Any]]:
 
 def watched(process: subprocess.Popen[str], findings: list[dict[str, Any]]) -> tuple[int | None, str | None]:
     """The last run that was begun, and how the process died, if it did not end by itself."""
-    last, heard = None, [time.monotonic()]
+    last, observed = None, [time.monotonic()]
 
     def ends_what_is_stuck() -> None:
         while process.poll() is None:
             time.sleep(1)
-            if time.monotonic() - heard[0] > STUCK:
+            if time.monotonic() - observed[0] > STUCK:
                 process.kill()
 
     assert process.stdout is not None
     with ThreadPoolExecutor(1) as watcher:
         watcher.submit(ends_what_is_stuck)
         for line in process.stdout:
-            heard[0] = time.monotonic()
+            observed[0] = time.monotonic()
             if line.startswith("{"):
                 findings.append(json.loads(line))
             else:

@@ -23,7 +23,7 @@ Run = Any
 
 @pytest.fixture
 def run(capsys: pytest.CaptureFixture[str]) -> Run:
-    """Run a command on the oracle, which compiles nothing; returns exit code, stdout, stderr."""
+    """Run a command on the reference backend, which compiles nothing; returns exit code, stdout, stderr."""
 
     def call(*words: str) -> tuple[int, str, str]:
         code = main([*words, "--ops", "numpy"] if words[0] in ("ask", "evaluate", "trace") else words)

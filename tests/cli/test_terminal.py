@@ -17,7 +17,7 @@ from glimmer_ref import terminal
 from glimmer_ref.cli import COMMANDS, main
 from glimmer_ref.cli.columns import grid, print_csv
 from glimmer_ref.disk.write import write_text
-from glimmer_ref.errors import Refused
+from glimmer_ref.errors import InputError
 from glimmer_ref.inference import reader
 from glimmer_ref.params.safetensors_io import map_tensors, write_tensors
 
@@ -70,7 +70,7 @@ def test_json_stays_json(encoding: str, monkeypatch: pytest.MonkeyPatch) -> None
     assert text.replace("\n", "").isprintable()
     assert ("Zoë" in text) == (encoding == "utf-8")
     for wrong in (np.nan, np.float64(np.inf)):
-        with pytest.raises(Refused, match="NaN"):
+        with pytest.raises(InputError, match="NaN"):
             terminal.say_json({"x": wrong})
 
 

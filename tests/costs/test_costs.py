@@ -15,14 +15,14 @@ from glimmer_ref.data.inputs import Question, as_passages, passage_tokens, quest
 from glimmer_ref.evaluation.evaluate import judged
 from glimmer_ref.inference.answer import by_stage
 from glimmer_ref.inference.reader import Reader
-from glimmer_ref.instruments import Count
+from glimmer_ref.instruments import MacCounter
 from glimmer_ref.ops import bind
 from glimmer_ref.ops.cpu import cross_attention, executed_macs
 from glimmer_ref.paper.fid import greedy
 from glimmer_ref.paper.lumen import encode_passages
 from glimmer_ref.paper.systems import FROM_TEXT, SYSTEMS
-from glimmer_ref.params.model import lay_out, random
-from glimmer_ref.ragged import States, places
+from glimmer_ref.params.model import prepare_params, random
+from glimmer_ref.ragged import States, token_positions
 
 OTHER_QUESTION = "What did Jorian Nettleworth earn a living as?"
 systems = pytest.mark.parametrize("system", SYSTEMS)
@@ -35,7 +35,7 @@ def reader(request: pytest.FixtureRequest) -> Reader:
 
 def counted(reader: Reader, system: str, questions: list[str], rows: list[list[int]], m: int) -> dict[str, int]:
     """What a counter hears of a run of the very model."""
-    count, passages = Count(reader.ops), as_passages(FACTS)
+    count, passages = MacCounter(reader.ops), as_passages(FACTS)
     q = question_tokens(reader.config, reader.tokenizer, questions)
     p: Any = passage_tokens(reader.config, reader.tokenizer, [passages[i] for some in rows for i in some])
     p = p if system in FROM_TEXT else encode_passages(count, reader.model, p)
@@ -54,12 +54,12 @@ def m_of(system: str, m: int) -> dict[str, int]:
 
 @systems
 def test_macs_are_what_a_counter_hears(reader: Reader, system: str) -> None:
-    heard = counted(reader, system, [QUESTION], [[0, 1, 2]], 1)
+    observed = counted(reader, system, [QUESTION], [[0, 1, 2]], 1)
     now = reader.ask(QUESTION, FACTS, system, **m_of(system, 1))
-    assert (now.macs, now.stored) == (heard, False)
-    assert ("memory" in heard) == (system != "fid")
+    assert (now.macs, now.stored) == (observed, False)
+    assert ("memory" in observed) == (system != "fid")
     stored = reader.ask(QUESTION, reader.memorize(FACTS), system, **m_of(system, 1))
-    assert (stored.macs, stored.stored) == (without_memory(heard), True)
+    assert (stored.macs, stored.stored) == (without_memory(observed), True)
 
 
 @systems
@@ -70,8 +70,8 @@ def test_a_batch_costs_what_a_counter_hears_of_it(reader: Reader, system: str) -
         [QUESTION, OTHER_QUESTION], as_passages(FACTS), [np.array(r) for r in rows], system, **m_of(system, 2)
     )
     assert len({len(a.ids) for a in answers}) == 2
-    heard = counted(reader, system, [QUESTION, OTHER_QUESTION], rows, 2)
-    assert all((a.macs, a.batch) == (heard, 2) for a in answers)
+    observed = counted(reader, system, [QUESTION, OTHER_QUESTION], rows, 2)
+    assert all((a.macs, a.batch) == (observed, 2) for a in answers)
     assert [len(a.passage_tokens) for a in answers] == [2, 3]
 
 
@@ -101,8 +101,8 @@ def test_borrowed_names_are_counted_as_they_were_read() -> None:
 
 def test_what_was_done(reader: Reader) -> None:
     """The reference does what it says; so does a backend that is listened to, whose single operations then run."""
-    by_itself, heard = reader.ask(QUESTION, FACTS), reader.ask(QUESTION, FACTS, attention=True)
-    assert heard.macs_done == heard.macs == by_itself.macs
+    by_itself, observed = reader.ask(QUESTION, FACTS), reader.ask(QUESTION, FACTS, attention=True)
+    assert observed.macs_done == observed.macs == by_itself.macs
     assert (by_itself.macs_done == by_itself.macs) == (reader.ops.whole("decoder_macs") is None)
 
 
@@ -112,7 +112,7 @@ def test_what_was_done(reader: Reader) -> None:
 def absorbed_macs(t5: T5Config, model: Any, lengths: list[int], steps: int) -> dict[str, int]:
     """Counted in a run of the absorbed form, told in single products; its result is checked on the way."""
     rng, heads, c = np.random.default_rng(0), t5.num_heads, t5.d_kv
-    count, hc = Count(NUMPY), t5.num_heads * t5.d_kv
+    count, hc = MacCounter(NUMPY), t5.num_heads * t5.d_kv
     for w in model.decoder.layers:
         cross, own, ff = w.cross_attention, w.self_attention, w.feed_forward
         for n in lengths:
@@ -129,7 +129,7 @@ def absorbed_macs(t5: T5Config, model: Any, lengths: list[int], steps: int) -> d
                     scores = there.linear(here.linear(q[:, at], cross.k[:, at].T), memory.T)
                     probs = np.exp(scores - scores.max())
                     mixed.append(here.linear(there.linear(probs / probs.sum(), memory), cross.v[:, at]))
-                one = np.ones(1, np.int64), np.array([n]), np.zeros(1, np.int32), places(np.array([n]))
+                one = np.ones(1, np.int64), np.array([n]), np.zeros(1, np.int32), token_positions(np.array([n]))
                 expected = NUMPY.attention(q, memory @ cross.k, memory @ cross.v, None, _spans(one), heads, False)
                 np.testing.assert_allclose(np.concatenate(mixed, axis=1), expected, rtol=1e-9)
                 count.macs["attention"] += 2 * hc * (step + 1)  # to itself
@@ -137,9 +137,9 @@ def absorbed_macs(t5: T5Config, model: Any, lengths: list[int], steps: int) -> d
 
 
 def _spans(parts: tuple[Any, ...]) -> Any:
-    from glimmer_ref.ops import Spans
+    from glimmer_ref.ops import SequenceLayout
 
-    return Spans(*parts)
+    return SequenceLayout(*parts)
 
 
 @pytest.mark.parametrize(("d_kv", "limit"), [(32, 7), (32, 32), (32, 33), (6, 4), (64, 40)])
@@ -148,9 +148,9 @@ def test_the_absorbed_form_is_counted_as_it_is(d_kv: int, limit: int, proj: str)
     t5 = T5Config(61, 20, d_kv, 28, 6, 2, 3, feed_forward_proj=proj)
     settings = GlimmerConfig.from_proportions(t5, "1/2", "1/3")
     plain = random(settings, 0, "float32")
-    fast, lengths, steps = lay_out(bind("numba"), plain), np.array([9, 40]), 3
+    fast, lengths, steps = prepare_params(bind("numba"), plain), np.array([9, 40]), 3
     x = np.ones((49, 20), np.float32)
-    ready = cross_attention.project(t5, fast.decoder, States(x, lengths, places(lengths)), limit)
+    ready = cross_attention.project(t5, fast.decoder, States(x, lengths, token_positions(lengths)), limit)
     macs = executed_macs.decoder_macs(t5, fast.decoder, lengths, limit, steps)
     assert ready.absorbed == (macs is not NotImplemented), "both ask the same question"
     if ready.absorbed and proj == "gated-gelu":
@@ -202,5 +202,5 @@ def test_an_evaluation_counts_the_algorithm_without_what_was_stored(reader: Read
     memory = reader.memorize(FACTS)
     questions = [Question(text[:9], "nq", text, ("x",), ("x",), ()) for text in (QUESTION, OTHER_QUESTION)]
     rows = next(judged(reader, questions, memory, "glimmer", 3, 1, lambda x, *_: x))
-    heard = without_memory(counted(reader, "glimmer", [QUESTION, OTHER_QUESTION], [[0, 1, 2]] * 2, 1))
-    assert sum(row["macs"] for row in rows) == sum(heard.values())
+    observed = without_memory(counted(reader, "glimmer", [QUESTION, OTHER_QUESTION], [[0, 1, 2]] * 2, 1))
+    assert sum(row["macs"] for row in rows) == sum(observed.values())

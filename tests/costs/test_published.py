@@ -15,7 +15,7 @@ from glimmer_ref.costs.published import figure2, tradeoff
 from glimmer_ref.costs.published.plots import draw
 from glimmer_ref.costs.published.reports import exhibit_document, front_document
 from glimmer_ref.costs.published.values import EXHIBITS, Value, values
-from glimmer_ref.errors import Refused
+from glimmer_ref.errors import InputError
 
 # The data of the paper's plots as its source has them, x before y; a level stands once for each end.
 FIGURES = {
@@ -141,5 +141,5 @@ def test_pictures_are_drawn(tmp_path: Path, name: str) -> None:
     path = tmp_path / "x.png"
     draw(front_document() if name == "front" else exhibit_document(name), str(path))
     assert path.read_bytes()[:4] == b"\x89PNG"
-    with pytest.raises(Refused, match=r"a name that ends in .*got \.nonsense"):
+    with pytest.raises(InputError, match=r"a name that ends in .*got \.nonsense"):
         draw(exhibit_document("Table 2"), str(tmp_path / "x.nonsense"))

@@ -19,7 +19,7 @@ from glimmer_ref.costs.page.javascript import Symbol
 from glimmer_ref.costs.published import figure2
 from glimmer_ref.costs.sweep import parse_axis, sweep
 from glimmer_ref.costs.this_cpu import this_cpu
-from glimmer_ref.errors import Refused
+from glimmer_ref.errors import InputError
 from glimmer_ref.inference.reader import bundled
 
 XXL = parse.of_size("xxl")
@@ -89,7 +89,7 @@ def test_axes(spec: str, axis: str, values: list[Any]) -> None:
      "alpha=0:2:1", "size=huge", "size=small:xxl:1", "k=nan", "k=1e400:2:1"],
 )  # fmt: skip
 def test_bad_axes_are_refused(spec: str) -> None:
-    with pytest.raises(Refused):
+    with pytest.raises(InputError):
         parse_axis(spec)
 
 
@@ -102,9 +102,9 @@ def test_a_sweep_is_the_single_counts() -> None:
 
 
 def test_a_sweep_into_nonsense_says_where() -> None:
-    with pytest.raises(Refused, match=r"k=3: .*m: at most k; got k=3, m=5"):
+    with pytest.raises(InputError, match=r"k=3: .*m: at most k; got k=3, m=5"):
         sweep(XXL, "k", [5, 3], SYSTEMS, "full")
-    with pytest.raises(Refused, match=r"alpha=33/100: .*a whole number of 24 layers"):
+    with pytest.raises(InputError, match=r"alpha=33/100: .*a whole number of 24 layers"):
         sweep(XXL, "alpha", [Fraction("0.33")], SYSTEMS, "full")
     assert sweep(XXL, "alpha", [Fraction("0.33")], SYSTEMS, "printed")
 
@@ -142,7 +142,7 @@ def test_break_evens_that_do_not_exist() -> None:
     assert breakeven.break_even(sevenths, "alpha", 10**18).whole == Fraction(21, 24)
     above = breakeven.break_even(XXL, "beta", total(XXL, "fid", "full"))
     assert (above.inside, above.whole) == (False, 1)
-    with pytest.raises(Refused, match="one of k, m, alpha, beta"):
+    with pytest.raises(InputError, match="one of k, m, alpha, beta"):
         breakeven.break_even(XXL, "n_p", 1)
     with pytest.raises(ValueError, match="not linear"):
         breakeven.line(lambda x: total(replace(XXL, n_p=x), "fid", "full"))
@@ -233,7 +233,7 @@ def test_what_must_lie_in_memory() -> None:
 def test_larger_and_prices() -> None:
     assert roofline.larger(3, 5) == roofline.larger(5, 3) == 5
     assert roofline.price_per_million(0.36, 2.5) == pytest.approx(250)
-    with pytest.raises(Refused, match=r"hardware: one of a100, .*; got 'abacus'"):
+    with pytest.raises(InputError, match=r"hardware: one of a100, .*; got 'abacus'"):
         roofline.accelerator("abacus")
 
 
@@ -260,7 +260,7 @@ def test_a_cross_encoder_of_the_readers_own_size_costs_fids_encoder() -> None:
     live = question["live"] + question["live.attention"]
     assert late == live + question["question"] + question["question.attention"] + 25 * 4096
     assert rerankers.late_interaction(XXL, XXL, 24) == rerankers.cross_encoder(XXL, XXL, 24)
-    with pytest.raises(Refused, match="late-depth: from 1 to the reranker's 12 layers; got 13"):
+    with pytest.raises(InputError, match="late-depth: from 1 to the reranker's 12 layers; got 13"):
         rerankers.pipelines(XXL, parse.of_size("base"), 12, 13)
 
 
@@ -300,7 +300,7 @@ def test_a_setting_from_a_t5_folder(tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", ["{", "[]", '{"d_model": 3}', '{"glimmer": 3}', "[" * 100_000])
 def test_a_broken_config_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "config.json").write_text(text, "utf-8")
-    with pytest.raises(Refused):
+    with pytest.raises(InputError):
         parse.of_folder(tmp_path)
 
 
@@ -313,22 +313,22 @@ def test_nonsense_is_refused() -> None:
     }
     for name, values in bad.items():
         for value in values:
-            with pytest.raises(Refused, match=f"^{name}: "):
+            with pytest.raises(InputError, match=f"^{name}: "):
                 parse.change(XXL, **{name: value})
-    with pytest.raises(Refused, match="m: at most k; got k=25, m=26"):
+    with pytest.raises(InputError, match="m: at most k; got k=25, m=26"):
         parse.checked(replace(XXL, m=26))
-    with pytest.raises(Refused, match="alpha: a whole number of 24 layers"):
+    with pytest.raises(InputError, match="alpha: a whole number of 24 layers"):
         parse.checked(parse.change(XXL, alpha="0.33"))
-    with pytest.raises(Refused, match="beta: a whole number of 8 layers"):
+    with pytest.raises(InputError, match="beta: a whole number of 8 layers"):
         parse.checked(parse.change(XXL, beta="1/3"))
-    with pytest.raises(Refused, match="at least 1 layer"):
+    with pytest.raises(InputError, match="at least 1 layer"):
         parse.checked(replace(XXL, L=0))
-    with pytest.raises(Refused, match="mode: one of printed, figure2, full; got 'guess'"):
+    with pytest.raises(InputError, match="mode: one of printed, figure2, full; got 'guess'"):
         total(XXL, "fid", "guess")
     odd = replace(XXL, alpha=Fraction(1, 24), m=99)
     assert parse.checked(odd, systems=["lumen", "fid"]) == odd  # one live layer has no quarter, but needs none
     assert parse.checked(replace(odd, alpha=Fraction("0.33")), systems=["fid"]).m == 99
-    with pytest.raises(Refused, match="alpha"):
+    with pytest.raises(InputError, match="alpha"):
         parse.checked(replace(odd, alpha=Fraction("0.33")), systems=["lumen"])
     assert parse.checked(parse.change(XXL, alpha="0.33"), whole=False).alpha == Fraction(33, 100)
 

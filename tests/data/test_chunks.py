@@ -30,7 +30,7 @@ from glimmer_ref.data.chunks import (
 from glimmer_ref.data.inputs import read_passages, read_questions
 from glimmer_ref.data.kilt import Page, Provenance, read_knowledge, read_task, write_lines
 from glimmer_ref.data.kilt_corpus import task_name, write_folder
-from glimmer_ref.errors import Refused
+from glimmer_ref.errors import InputError
 from glimmer_ref.training.dataset import read_folder
 from glimmer_ref.world import generate as worlds
 from glimmer_ref.world.facts import SIZES
@@ -166,7 +166,7 @@ def test_a_page_may_begin_with_text() -> None:
 
 @pytest.mark.parametrize("words", [0, -5])
 def test_chunks_have_words(words: int) -> None:
-    with pytest.raises(Refused, match="words: at least 1"):
+    with pytest.raises(InputError, match="words: at least 1"):
         cut(page("x"), words)
 
 
@@ -256,23 +256,23 @@ def test_places_that_name_less_than_characters() -> None:
 
 @pytest.mark.parametrize("id", ["17", ":0", "17:", "17:x", ""])
 def test_other_ids_name_no_page(id: str) -> None:
-    with pytest.raises(Refused, match="an id that glimmer-ref chunks gives"):
+    with pytest.raises(InputError, match="an id that glimmer-ref chunks gives"):
         page_of(id)
 
 
 def test_a_chunk_that_is_missing_or_changed_is_seen() -> None:
     chunks = cut(page(*PARAGRAPHS), 5)
     for gone in (0, 1, 2):
-        with pytest.raises(Refused, match="the chunks of one page, each once; got 17:"):
+        with pytest.raises(InputError, match="the chunks of one page, each once; got 17:"):
             recover(c for i, c in enumerate(chunks) if i != gone)
     for more in (cut(page("x", id="18")), chunks[:1]):
-        with pytest.raises(Refused, match="the chunks of one page, each once"):
+        with pytest.raises(InputError, match="the chunks of one page, each once"):
             recover([*chunks, *more])
     for text in ("One", "", "One two three. Four five. Six"):
-        with pytest.raises(Refused, match="chunk '17:0': the text that its spans name; got"):
+        with pytest.raises(InputError, match="chunk '17:0': the text that its spans name; got"):
             recover([replace(chunks[0], text=text), *chunks[1:]])
     for change in ({"spans": (Span(5, 23, 51),), "text": chunks[2].text[1:]}, {"spans": (Span(6, 0, 29),)}):
-        with pytest.raises(Refused, match="page '17': spans that follow each other; got a gap before"):
+        with pytest.raises(InputError, match="page '17': spans that follow each other; got a gap before"):
             recover([*chunks[:2], replace(chunks[2], **change), chunks[3]])
     assert recover([]) == ()
 
@@ -292,7 +292,7 @@ def test_a_chunk_that_is_missing_or_changed_is_seen() -> None:
 def test_lines_that_are_no_chunks_are_refused(change: dict[str, Any], said: str, tmp_path: Path) -> None:
     record = {**cut(page(*PARAGRAPHS))[0].record(), **change}
     (tmp_path / "p.jsonl").write_text("\n" + json.dumps(record))
-    with pytest.raises(Refused) as error:
+    with pytest.raises(InputError) as error:
         list(read_chunks(tmp_path / "p.jsonl"))
     assert f"line 2: {said}" in str(error.value)
 

@@ -19,7 +19,7 @@ from glimmer_ref.data.inputs import read_passages, read_questions
 from glimmer_ref.data.kilt import read_knowledge, read_task
 from glimmer_ref.data.kilt_corpus import write_folder
 from glimmer_ref.data.relevance import confidence
-from glimmer_ref.errors import Refused
+from glimmer_ref.errors import InputError
 from glimmer_ref.evaluation.metrics import r_precision, recall_at_k
 from glimmer_ref.training.recipe_file import read_recipe
 
@@ -76,13 +76,13 @@ def test_ids_are_strings_or_whole_numbers(tmp_path: Path) -> None:
     (q,) = read_questions(written(tmp_path / "q.jsonl", line))
     assert (q.id, q.task, q.gold, q.candidates, q.hard_negatives) == ("5", "all", ("17",), ("17", "18"), ())
     twice = written(tmp_path / "t.jsonl", {"id": 17, "text": "a"}, {"id": "17", "text": "b"})
-    with pytest.raises(Refused, match="line 2: ids that occur once; got '17' again; it is also in line 1"):
+    with pytest.raises(InputError, match="line 2: ids that occur once; got '17' again; it is also in line 1"):
         list(read_passages(twice))
 
 
 def test_a_questions_id_occurs_once(tmp_path: Path) -> None:
     path = written(tmp_path / "q.jsonl", {"id": "a", "input": "?"}, {"id": 7, "input": "?"}, {"id": " 7", "input": "?"})
-    with pytest.raises(Refused, match="line 3: ids that occur once; got '7' again; it is also in line 2"):
+    with pytest.raises(InputError, match="line 3: ids that occur once; got '7' again; it is also in line 2"):
         list(read_questions(path))
 
 
@@ -117,7 +117,7 @@ def test_provenance_as_exports_have_it(tmp_path: Path) -> None:
 def test_what_a_file_is_instead_is_said(content: str | bytes, said: str, tmp_path: Path) -> None:
     path = tmp_path / "q.jsonl"
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    with pytest.raises(Refused) as error:
+    with pytest.raises(InputError) as error:
         list(read_questions(path))
     assert str(error.value).removeprefix(f"{path}")[2:].startswith(said)
 
@@ -133,7 +133,7 @@ def test_a_byte_order_mark_may_begin_a_file(tmp_path: Path) -> None:
 def test_lines_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(json_lines, "MOST_LINE", 100)
     path = written(tmp_path / "q.jsonl", {"input": "a"}, {"input": "a" * 100})
-    with pytest.raises(Refused, match="line 2: at most 100 bytes; got more"):
+    with pytest.raises(InputError, match="line 2: at most 100 bytes; got more"):
         list(read_questions(path))
 
 
@@ -148,7 +148,7 @@ READERS: dict[str, Callable[[Path], Any]] = {
 def test_pipes_and_devices_are_refused_at_once(name: str, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     for path, kind in ((tmp_path / "pipe", "a pipe"), (Path("/dev/zero"), "a device")):
-        with pytest.raises(Refused, match=f"a regular file; got {kind}"):
+        with pytest.raises(InputError, match=f"a regular file; got {kind}"):
             found = READERS[name](path)
             list(found) if isinstance(found, Iterable) else None
 

@@ -21,7 +21,7 @@ from glimmer_ref.data.kilt import (
     write_lines,
     write_predictions,
 )
-from glimmer_ref.errors import Refused
+from glimmer_ref.errors import InputError
 from glimmer_ref.evaluation.metrics import accuracy, exact_match, r_precision, recall_at_k
 from glimmer_ref.world import generate as worlds
 from glimmer_ref.world.facts import SIZES
@@ -144,7 +144,7 @@ def test_files_are_read_line_by_line(tmp_path: Path) -> None:
     path = written(tmp_path / "p.jsonl", PAGE, "{broken")
     pages = read_knowledge(path)
     assert next(pages).id == "17", "the first page is there before the second line is looked at"
-    with pytest.raises(Refused, match=r"p\.jsonl, line 2: one JSON object"):
+    with pytest.raises(InputError, match=r"p\.jsonl, line 2: one JSON object"):
         next(pages)
 
 
@@ -167,7 +167,7 @@ def test_files_are_read_line_by_line(tmp_path: Path) -> None:
 )
 def test_pages_that_are_none_are_named_by_line(change: Record, said: str, tmp_path: Path) -> None:
     wrong = {k: v for k, v in {**PAGE, "wikipedia_id": "18", **change}.items() if v is not ...}
-    with pytest.raises(Refused) as error:
+    with pytest.raises(InputError) as error:
         list(read_knowledge(written(tmp_path / "pages.jsonl", PAGE, "", wrong)))
     assert str(error.value).startswith(f"{tmp_path / 'pages.jsonl'}, line 3: {said}")
 
@@ -201,7 +201,7 @@ def test_pages_that_are_none_are_named_by_line(change: Record, said: str, tmp_pa
 )
 def test_datapoints_that_are_none_are_named_by_line(change: Record, said: str, tmp_path: Path) -> None:
     wrong = {k: v for k, v in {"id": "new", "input": "?", **change}.items() if v is not ...}
-    with pytest.raises(Refused) as error:
+    with pytest.raises(InputError) as error:
         list(read_task(written(tmp_path / "nq.jsonl", *TASKS.values(), wrong)))
     assert str(error.value).startswith(f"{tmp_path / 'nq.jsonl'}, line {len(TASKS) + 1}: {said}")
 
@@ -227,7 +227,7 @@ def test_datapoints_that_are_none_are_named_by_line(change: Record, said: str, t
 )
 def test_files_that_are_no_json_are_one_line(content: bytes, said: str, tmp_path: Path) -> None:
     (tmp_path / "p.jsonl").write_bytes(content)
-    with pytest.raises(Refused) as error:
+    with pytest.raises(InputError) as error:
         list(read_knowledge(tmp_path / "p.jsonl"))
     assert said in str(error.value) and "\n" not in str(error.value)
 
@@ -247,7 +247,7 @@ def test_any_line_is_read_or_refused(tmp_path: Path, record: Record) -> None:
     for read in (read_knowledge, read_task):
         try:
             (item,) = read(path)
-        except Refused as error:
+        except InputError as error:
             assert str(error).startswith(f"{path}, line 1: ")
         else:
             assert write_lines(tmp_path / "out.jsonl", [item.record]) == 1
@@ -258,10 +258,10 @@ def test_deep_nesting_is_no_traceback(depth: int, tmp_path: Path) -> None:
     deep = "[" * depth + "]" * depth
     path = written(tmp_path / "p.jsonl", f'{{"wikipedia_id": "1", "wikipedia_title": "", "text": [], "x": {deep}}}')
     wrong = written(tmp_path / "q.jsonl", f'{{"wikipedia_id": "1", "wikipedia_title": "", "text": {deep}}}')
-    with suppress(Refused):
+    with suppress(InputError):
         write_lines(tmp_path / "out.jsonl", (p.record for p in read_knowledge(path)))
         assert (tmp_path / "out.jsonl").read_bytes() == path.read_bytes()
-    with pytest.raises(Refused, match="line 1"):
+    with pytest.raises(InputError, match="line 1"):
         list(read_knowledge(wrong))
 
 
@@ -269,16 +269,16 @@ def test_what_is_nested_too_deeply_is_not_written(tmp_path: Path) -> None:
     deep: list[Any] = []
     for _ in range(100_000):
         deep = [deep]
-    with pytest.raises(Refused, match="values that are not nested deeply"):
+    with pytest.raises(InputError, match="values that are not nested deeply"):
         write_lines(tmp_path / "out.jsonl", [{"x": deep}])
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_missing_file_and_an_id_there_twice(tmp_path: Path) -> None:
-    with pytest.raises(Refused, match="a readable file; got No such file"):
+    with pytest.raises(InputError, match="a readable file; got No such file"):
         list(read_task(tmp_path / "none.jsonl"))
     twice = written(tmp_path / "t.jsonl", TASKS["nq"], TASKS["fever"], {**TASKS["test"], "id": " 91"})
-    with pytest.raises(Refused, match=r"line 3: ids that occur once; got '91' again; it is also in line 2"):
+    with pytest.raises(InputError, match=r"line 3: ids that occur once; got '91' again; it is also in line 2"):
         list(read_task(twice))
 
 
@@ -296,7 +296,7 @@ def test_predictions_are_those_of_the_task_each_once(tmp_path: Path) -> None:
         ([*lines, other], "one prediction for each datapoint of the task; got '5'"),
         (lines[:1], "a prediction for each datapoint; got none for '-37'"),
     ):
-        with pytest.raises(Refused) as error:
+        with pytest.raises(InputError) as error:
             write_predictions(path, wrong, ids)
         assert said in str(error.value)
     assert path.read_bytes() == before and [p.name for p in tmp_path.iterdir()] == ["guess.jsonl"]
@@ -310,7 +310,7 @@ def test_a_full_disk_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(Refused, match="a place that can be written; got No space left on device"):
+    with pytest.raises(InputError, match="a place that can be written; got No space left on device"):
         write_lines(path, [PAGE, PAGE])
     assert path.read_bytes() == before and [p.name for p in tmp_path.iterdir()] == ["t.jsonl"]
 

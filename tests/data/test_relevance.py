@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from glimmer_ref.data.kilt import Datapoint, Output, Provenance
 from glimmer_ref.data.relevance import THRESHOLD, confidence, relevant, retrieved
-from glimmer_ref.errors import Refused
+from glimmer_ref.errors import InputError
 
 
 def point(*outputs: list[float | None] | None) -> Datapoint:
@@ -55,12 +55,12 @@ def test_a_higher_threshold_keeps_no_more(scores: list[list[float]], a: float, b
 
 @pytest.mark.parametrize("threshold", [0, -0.5, 1.5, float("nan")])
 def test_a_threshold_that_cuts_nothing_or_all_is_refused(threshold: float) -> None:
-    with pytest.raises(Refused, match="above 0 and at most 1"):
+    with pytest.raises(InputError, match="above 0 and at most 1"):
         relevant(point([0.7]), threshold)
 
 
 def test_what_was_retrieved_holds_a_proof_among_the_first_k() -> None:
     assert retrieved(["a", "b"], ["x", "b", "a"], 2) and not retrieved(["a"], ["x", "b", "a"], 2)
     assert not retrieved([], ["x"], 5) and not retrieved(["x"], [], 5)
-    with pytest.raises(Refused, match="k: at least 1"):
+    with pytest.raises(InputError, match="k: at least 1"):
         retrieved(["a"], ["a"], 0)

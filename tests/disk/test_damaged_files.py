@@ -15,7 +15,7 @@ import pytest
 from gtr_folder import write_gtr
 from memories import MODEL, NUMPY, PASSAGES, make_passages, quiet, write_passages, write_tokenizer
 
-from glimmer_ref.errors import Refused
+from glimmer_ref.errors import InputError
 from glimmer_ref.memory.build import build
 from glimmer_ref.memory.store import Memory
 from glimmer_ref.ops import bind
@@ -80,11 +80,11 @@ def check(folder: Path, other: Path, answer: Callable[[], Any], verify: Callable
             if damage == raw:
                 continue
             path.unlink() if damage is None else path.write_bytes(damage)
-            with pytest.raises(Refused) as told:
+            with pytest.raises(InputError) as told:
                 verify()
                 raise AssertionError(f"{path.name}, {name}: verified")
             assert str(told.value).count("\n") == 0
-            with suppress(Refused):
+            with suppress(InputError):
                 assert answer() == right or not strict, f"{path.name}, {name}: another answer"
             count += 1
         path.write_bytes(raw)
@@ -135,7 +135,7 @@ def test_an_index_of_words_of_other_shapes(corpora: tuple[Path, Path], tmp_path:
             (folder / "index.json").write_text(json.dumps(index_files._summary(files, folder / "build.json")))
             try:
                 bm25_index.BM25Index(folder).search(["a b title"], 11, quiet)
-            except Refused:
+            except InputError:
                 refused += 1
         (folder / name).write_bytes(raw)
     (folder / "index.json").write_bytes(sealed)
@@ -187,7 +187,7 @@ def test_another_builds_shard_is_not_looked_up_in(corpora: tuple[Path, Path], tm
     for name in ("shard-00001.safetensors", "index.safetensors"):
         assert (tmp_path / "a" / name).stat().st_size == (tmp_path / "b" / name).stat().st_size
         shutil.copy(tmp_path / "b" / name, tmp_path / "a" / name)
-        with pytest.raises(Refused, match=rf"{name}: a file of manifest.json's build, weights="):
+        with pytest.raises(InputError, match=rf"{name}: a file of manifest.json's build, weights="):
             Memory.open(tmp_path / "a").take([5])
         build(NUMPY, other, tokenizer, corpora[0], tmp_path / "c", shard_passages=4, show=quiet)
         shutil.rmtree(tmp_path / "a")
@@ -202,5 +202,5 @@ def test_a_changed_number_is_refused_without_a_warning(corpora: tuple[Path, Path
     raw = path.read_bytes()
     for value in (np.inf, np.nan):
         path.write_bytes(raw.replace(bits, np.float32(value).tobytes(), 1))
-        with pytest.raises(Refused, match=r"shard-00000\.safetensors: tokens: finite numbers; got inf or nan"):
+        with pytest.raises(InputError, match=r"shard-00000\.safetensors: tokens: finite numbers; got inf or nan"):
             Memory.open(tmp_path / "a").take([0])

@@ -11,19 +11,19 @@ import pytest
 
 from glimmer_ref.disk.read import open_regular, parse_json, read_json, read_text
 from glimmer_ref.disk.write import write_text, written
-from glimmer_ref.errors import MOST, Refused, brief, shown
+from glimmer_ref.errors import MOST, InputError, brief, shown
 
 
 def test_control_characters_are_escaped_in_every_error() -> None:
-    error = Refused("tensor a\x1b[31mb\x07\0", "a name", "c\nd\u202e")
+    error = InputError("tensor a\x1b[31mb\x07\0", "a name", "c\nd\u202e")
     assert str(error) == r"tensor a\x1b[31mb\x07\x00: a name; got c d\u202e"
     assert shown("Zoë  राजधानी 東京\t\U0001f600") == "Zoë राजधानी 東京 \U0001f600"
 
 
 def test_an_error_stays_short_whatever_came() -> None:
-    assert str(Refused("a", "b", "c" * MOST, "d")) == f"a: b; got {'c' * MOST}; d"
+    assert str(InputError("a", "b", "c" * MOST, "d")) == f"a: b; got {'c' * MOST}; d"
     for got in ("c" * (MOST + 1), "\x1b" * MOST, "c" * 10**7):
-        said = str(Refused("a", "b", got, "d"))
+        said = str(InputError("a", "b", got, "d"))
         assert len(said) == len("a: b; got ; d") + MOST and said.endswith("..; d")
     assert brief("x" * 58) == "'" + "x" * 58 + "'" and brief("x" * 59) == "'" + "x" * 57 + ".."
     assert brief([1, 2, 3], 8) == "[1, 2,.." and brief(None) == "None"
@@ -44,9 +44,9 @@ def test_an_error_stays_short_whatever_came() -> None:
 )
 def test_what_is_no_json_is_refused(raw: bytes, said: str, tmp_path: Path) -> None:
     (tmp_path / "x.json").write_bytes(raw)
-    with pytest.raises(Refused, match=said):
+    with pytest.raises(InputError, match=said):
         read_json(tmp_path / "x.json")
-    with pytest.raises(Refused, match=said):
+    with pytest.raises(InputError, match=said):
         parse_json(raw, "x")
 
 
@@ -61,7 +61,7 @@ def test_only_regular_files_within_bounds_are_read(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")  # nobody writes to it: to open it would wait
     cases = {"large": "at most 10 bytes; got 11", "loop": "symbolic links", "pipe": "a pipe", "none": "No such file"}
     for name, said in cases.items():
-        with pytest.raises(Refused, match=said):
+        with pytest.raises(InputError, match=said):
             read_text(tmp_path / name, 10)
     for name, said in {
         "": "an empty one",
@@ -69,7 +69,7 @@ def test_only_regular_files_within_bounds_are_read(tmp_path: Path) -> None:
         "/dev/zero": "a device",
         "a\0b": "no name",
     }.items():
-        with pytest.raises(Refused, match=said), open_regular(name):
+        with pytest.raises(InputError, match=said), open_regular(name):
             pass
 
 
@@ -89,7 +89,7 @@ def _to_a_pipe(path: Path) -> None:
 def test_what_cannot_be_written_to_stays(make: Callable[[Path], None], tmp_path: Path) -> None:
     make(tmp_path / "out")
     before = os.lstat(tmp_path / "out").st_mode
-    with pytest.raises(Refused, match="out: a "):
+    with pytest.raises(InputError, match="out: a "):
         write_text(tmp_path / "out", "x")
     assert os.lstat(tmp_path / "out").st_mode == before
     assert os.listdir(tmp_path) == ["out"]
@@ -108,7 +108,7 @@ def _device(path: Path, minor: int) -> Path:
 def test_a_device_and_a_pipe_are_written_to_and_stay(tmp_path: Path) -> None:
     null, full = _device(tmp_path / "null", 3), _device(tmp_path / "full", 7)
     write_text(null, "x")
-    with pytest.raises(Refused, match="No space left"):
+    with pytest.raises(InputError, match="No space left"):
         write_text(full, "x")
     assert stat.S_ISCHR(os.stat(null).st_mode) and stat.S_ISCHR(os.stat(full).st_mode)
     os.mkfifo(tmp_path / "pipe")
@@ -130,7 +130,7 @@ def test_a_link_is_followed_and_its_target_replaced_whole(tmp_path: Path) -> Non
     assert (tmp_path / "link").is_symlink() and (tmp_path / "there").read_text() == "after"
     assert sorted(os.listdir(tmp_path)) == ["link", "there"]
     for path, said in {"": "an empty one", "/": "a folder", tmp_path / "no" / "x": "No such file"}.items():
-        with pytest.raises(Refused, match=said):
+        with pytest.raises(InputError, match=said):
             write_text(path, "x")
-    with pytest.raises(Refused, match="surrogate"):
+    with pytest.raises(InputError, match="surrogate"):
         write_text(tmp_path / "there", "\ud800")

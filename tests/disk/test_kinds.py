@@ -18,7 +18,7 @@ import pytest
 from glimmer_ref.data.inputs import read_jsonl
 from glimmer_ref.disk.kinds import is_published, of_bytes
 from glimmer_ref.disk.read import parse_json, read_json
-from glimmer_ref.errors import Refused
+from glimmer_ref.errors import InputError
 from glimmer_ref.golden import check
 from glimmer_ref.params.safetensors_io import map_tensors, write_tensors
 
@@ -83,7 +83,7 @@ def test_a_file_of_another_kind_is_named(tmp_path: Path, words: str) -> None:
     assert kind is not None and words in kind.words
     said = re.escape(f"; got {kind.words}" + (f"; {kind.do}" if kind.do else ""))
     for read in (map_tensors, read_json, lambda path: list(read_jsonl(path))):
-        with pytest.raises(Refused, match=said):
+        with pytest.raises(InputError, match=said):
             read(path)
 
 
@@ -139,11 +139,11 @@ def test_what_is_right_is_taken_for_nothing_else(tmp_path: Path) -> None:
 
 
 def test_a_file_of_a_model_that_is_published_is_told() -> None:
-    with pytest.raises(Refused, match=r"google/t5-v1_1-base/config.json: .* Hugging Face hub, perhaps; download it"):
+    with pytest.raises(InputError, match=r"google/t5-v1_1-base/config.json: .* Hugging Face hub, perhaps; download it"):
         read_json("google/t5-v1_1-base/config.json")
 
 
 def test_utf_32_and_lines_of_json_are_told() -> None:
     for text, said in (('{"a": 1}'.encode("utf-32"), "UTF-32"), (b"{}\n{}\n", "more than one value")):
-        with pytest.raises(Refused, match=said):
+        with pytest.raises(InputError, match=said):
             parse_json(text, "file")

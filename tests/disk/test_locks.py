@@ -18,7 +18,7 @@ from glimmer_ref.disk.folder import replacing
 from glimmer_ref.disk.lock import held
 from glimmer_ref.disk.read import most_open_files
 from glimmer_ref.disk.write import sweep, temporary_of, write_text, written
-from glimmer_ref.errors import Refused
+from glimmer_ref.errors import InputError
 
 HELD = "from glimmer_ref.disk.lock import held\nwith held({!r}, bool):"
 WRITING = (
@@ -48,11 +48,11 @@ def test_a_folder_is_held_by_one_process_and_free_once_it_is_killed(tmp_path: Pa
     folder = tmp_path / "out"
     with process(HELD, folder):
         begun = time.monotonic()
-        with pytest.raises(Refused, match="out: one writer at a time; got another at work"), held(folder, bool):
+        with pytest.raises(InputError, match="out: one writer at a time; got another at work"), held(folder, bool):
             pass
         assert time.monotonic() - begun < 5, "refused at once"
     assert names(folder) == [".lock"], "left by the kill"
-    with held(folder, bool), pytest.raises(Refused, match="another at work"), held(folder, bool):
+    with held(folder, bool), pytest.raises(InputError, match="another at work"), held(folder, bool):
         pass  # nor does a process hold it twice
     assert names(folder) == []
 
@@ -60,7 +60,7 @@ def test_a_folder_is_held_by_one_process_and_free_once_it_is_killed(tmp_path: Pa
 def test_a_folder_to_be_replaced_is_held_beside_it(tmp_path: Path) -> None:
     out = tmp_path / "out"
     with process(FOLDER, out):
-        with pytest.raises(Refused, match="another at work"), replacing(out, bool):
+        with pytest.raises(InputError, match="another at work"), replacing(out, bool):
             pass
         assert names(tmp_path) == [".out.lock", ".out.new"]
     with replacing(out, bool) as new:
@@ -82,7 +82,7 @@ def test_a_lock_that_its_holder_removed_counts_for_nothing(tmp_path: Path, monke
     monkeypatch.setattr(lock, "lock", late)
     with held(tmp_path, bool):
         assert not left
-        with pytest.raises(Refused, match="another at work"), held(tmp_path, bool):
+        with pytest.raises(InputError, match="another at work"), held(tmp_path, bool):
             pass
 
 
@@ -171,14 +171,14 @@ def test_the_limit_of_open_files_is_named(tmp_path: Path) -> None:
     code = """
 import resource, sys, os
 from glimmer_ref.disk.read import read_text
-from glimmer_ref.errors import Refused
+from glimmer_ref.errors import InputError
 from glimmer_ref.params.safetensors_io import map_tensors
 resource.setrlimit(resource.RLIMIT_NOFILE, (40, 40))
 files = [os.dup(0) for _ in range(40 - len(os.listdir('/dev/fd')) + 1 - {})]
 for read in (read_text, map_tensors):
     try:
         read(sys.argv[1])
-    except Refused as error:
+    except InputError as error:
         assert 'Too many open files, of which this process may have 40 (ulimit -n)' in str(error), error
 """
     from glimmer_ref.params.safetensors_io import write_tensors

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from paths import FIXTURES
 from predictions import predict, write_task
 
-from glimmer_ref.errors import Refused
+from glimmer_ref.errors import InputError
 from glimmer_ref.evaluation.metrics import (
     accuracy,
     exact_match,
@@ -120,7 +120,7 @@ def test_nothing_said_and_nothing_accepted_are_never_right() -> None:
 
 @pytest.mark.parametrize("k", [0, -1])
 def test_no_recall_at_nothing(k: int) -> None:
-    with pytest.raises(Refused, match="k: at least 1"):
+    with pytest.raises(InputError, match="k: at least 1"):
         recall_at_k(["1"], [["1"]], k)
 
 

@@ -14,7 +14,7 @@ import glimmer_ref
 from glimmer_ref.cli import main
 from glimmer_ref.data.inputs import Question, read_passages, read_questions
 from glimmer_ref.disk.lock import held
-from glimmer_ref.errors import Refused
+from glimmer_ref.errors import InputError
 from glimmer_ref.evaluation import sweep
 from glimmer_ref.evaluation.evaluate import BATCH, check, evaluate
 from glimmer_ref.evaluation.sweep import Setting, settings, values
@@ -68,7 +68,7 @@ def test_values(text: str, numbers: list[int]) -> None:
 
 @pytest.mark.parametrize("text", ["", "a", "0", "5:", "5:4", "1:9:0", "1:2:3:4", "-1", "1.5", "0:9", "1e3"])
 def test_other_values_are_refused(text: str) -> None:
-    with pytest.raises(Refused, match="--sweep"):
+    with pytest.raises(InputError, match="--sweep"):
         values(text)
 
 
@@ -85,7 +85,7 @@ def test_settings_are_each_k_with_each_m_that_fits() -> None:
      (["k=1", "k=2"], 5, "at most once"), (["k=1:2000:1"], None, "at most 1000")],
 )  # fmt: skip
 def test_other_settings_are_refused(axes: list[str], m: int | None, said: str) -> None:
-    with pytest.raises(Refused, match=said):
+    with pytest.raises(InputError, match=said):
         settings(axes, 25, m)
 
 
@@ -129,11 +129,11 @@ def test_what_does_not_belong_together_is_refused_and_kept(
 
     run(tmp_path / "a", questions[:3])
     kept = lines(tmp_path / "a")
-    with pytest.raises(Refused, match="an evaluation with questions="):
+    with pytest.raises(InputError, match="an evaluation with questions="):
         run(tmp_path / "a", questions[:4])
-    with pytest.raises(Refused, match="an evaluation with system=lumen; got system=glimmer; name another folder"):
+    with pytest.raises(InputError, match="an evaluation with system=lumen; got system=glimmer; name another folder"):
         run(tmp_path / "a", questions[:3], "lumen")
-    with held(tmp_path / "a", bool), pytest.raises(Refused, match="another at work"):
+    with held(tmp_path / "a", bool), pytest.raises(InputError, match="another at work"):
         run(tmp_path / "a", questions[:3])
     assert lines(tmp_path / "a") == kept
     (tmp_path / "b").mkdir()
@@ -142,13 +142,13 @@ def test_what_does_not_belong_together_is_refused_and_kept(
     assert lines(tmp_path / "b") == kept
     (tmp_path / "b" / "run.json").unlink()
     (tmp_path / "b" / "mine.txt").write_text("mine")
-    with pytest.raises(Refused, match="other files"):
+    with pytest.raises(InputError, match="other files"):
         run(tmp_path / "b")
     (tmp_path / "c").write_text("a file")
-    with pytest.raises(Refused, match="a place that can be written"):
+    with pytest.raises(InputError, match="a place that can be written"):
         run(tmp_path / "c")
     (tmp_path / "a" / "run.json").write_text("{")
-    with pytest.raises(Refused, match="the facts of an evaluation"):
+    with pytest.raises(InputError, match="the facts of an evaluation"):
         run(tmp_path / "a", questions[:3])
 
 
@@ -162,7 +162,7 @@ def test_a_full_disk_keeps_whole_lines(
 
     write = sweep.write_json
     monkeypatch.setattr(sweep, "write_json", full)
-    with pytest.raises(Refused, match=r"results.json: a place that can be written; got No space left on device"):
+    with pytest.raises(InputError, match=r"results.json: a place that can be written; got No space left on device"):
         sweep.run(tmp_path / "a", reader, questions[:3], memory, "glimmer", TWO[:1], quiet)
     assert len(lines(tmp_path / "a")["k3-m1.jsonl"]) == 3
 
@@ -242,7 +242,7 @@ def test_a_question_with_few_candidates_reads_what_it_has(
         assert (alone["selected"], alone["prediction"]) == (rows[3]["selected"], rows[3]["prediction"])
     _, rows = evaluate(reader, some, memory, "fid", 6, None, quiet)
     assert [len(row["selected"]) for row in rows] == [len(q.candidates) for q in some]
-    with pytest.raises(Refused, match="m: at least 1 and at most k; got k=3, m=4"):
+    with pytest.raises(InputError, match="m: at least 1 and at most k; got k=3, m=4"):
         evaluate(reader, some, memory, "glimmer", 3, 4, quiet)
 
 
@@ -254,9 +254,11 @@ def test_what_cannot_be_answered_is_named_before_the_work(
     for source in (memory, passages):
         check([few], source, 6)
         check([few, replace(few, candidates=())], source, 6, 2)
-        with pytest.raises(Refused, match=f"question '{few.id}': candidates: at least m=3; got 2; lower m"):
+        with pytest.raises(InputError, match=f"question '{few.id}': candidates: at least m=3; got 2; lower m"):
             check([questions[0], few], source, 6, 3)
-        with pytest.raises(Refused, match=f"question '{few.id}': candidates: passages that are there; got .*'nobody'"):
+        with pytest.raises(
+            InputError, match=f"question '{few.id}': candidates: passages that are there; got .*'nobody'"
+        ):
             check([replace(few, candidates=("nobody",))], source, 6)
 
 

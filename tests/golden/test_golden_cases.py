@@ -46,12 +46,12 @@ def test_inputs_and_weights_come_out_the_same_again(name: str, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("name", sorted(set(CASES) - {"refusals"}))
-@pytest.mark.parametrize("telling", ["numpy", "numba"])
+@pytest.mark.parametrize("backend", ["numpy", "numba"])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_a_right_run_is_right(name: str, telling: str, dtype: str) -> None:
-    if not run_case.can_run(bind(telling), CASES[name]):
-        pytest.skip(f"{telling} has no backward yet")
-    report = check.check(name, right(name, dtype, bind(telling)), dtype)
+def test_a_right_run_is_right(name: str, backend: str, dtype: str) -> None:
+    if not run_case.can_run(bind(backend), CASES[name]):
+        pytest.skip(f"{backend} has no backward yet")
+    report = check.check(name, right(name, dtype, bind(backend)), dtype)
     assert report.code == 0, "\n".join(report.lines())
     assert all(v.status == "ok" for v in report.tensors)
 

@@ -13,7 +13,7 @@ import pytest
 import tokenizers
 
 from glimmer_ref.data.inputs import Passage
-from glimmer_ref.errors import Refused
+from glimmer_ref.errors import InputError
 from glimmer_ref.text.tokenizer import Tokenizer
 
 NUMPY = models.NUMPY
@@ -50,8 +50,8 @@ def quiet(items: Iterable[Any], total: int, what: str, done: int = 0, *more: Any
 
 
 def refused(text: str) -> Any:
-    """Refused, in one line that holds `text`."""
-    return pytest.raises(Refused, match=f"(?s)^(?!.*\n).*{text}")
+    """InputError, in one line that holds `text`."""
+    return pytest.raises(InputError, match=f"(?s)^(?!.*\n).*{text}")
 
 
 def made_of(folder: Path) -> dict[str, Any]:

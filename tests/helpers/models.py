@@ -8,7 +8,7 @@ import numpy as np
 
 from glimmer_ref.config import GlimmerConfig, T5Config
 from glimmer_ref.ops import Ops, bind
-from glimmer_ref.params.model import Model, lay_out, random
+from glimmer_ref.params.model import Model, prepare_params, random
 from glimmer_ref.ragged import Tokens
 
 # Odd head count, heads * d_kv != d_model, another number of decoder than of encoder layers.
@@ -20,7 +20,7 @@ def config(alpha: str = "1/2", beta: str = "1/3", t5: T5Config = T5, **more: Any
 
 
 def model(ops: Ops, settings: GlimmerConfig, seed: int = 0, dtype: str = "float64") -> Model:
-    return lay_out(ops, random(settings, seed, dtype))
+    return prepare_params(ops, random(settings, seed, dtype))
 
 
 def tokens(lengths: list[int], seed: int = 1, vocab: int = 61) -> Tokens:

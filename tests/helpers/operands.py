@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from glimmer_ref.ops import Spans
-from glimmer_ref.ragged import places
+from glimmer_ref.ops import SequenceLayout
+from glimmer_ref.ragged import token_positions
 
 
 class Case:
@@ -23,7 +23,9 @@ class Case:
         self.heads, self.c = heads, c
         self.n, self.n_keys = (np.array(x, np.int64) for x in zip(*lengths, strict=True))
         past = np.maximum(self.n_keys - self.n, 0)
-        self.spans = Spans(self.n, self.n_keys, places(self.n, start=past), places(self.n_keys))
+        self.layout = SequenceLayout(
+            self.n, self.n_keys, token_positions(self.n, start=past), token_positions(self.n_keys)
+        )
         self.reach = int(max(self.n.max() + past.max(), self.n_keys.max()))
 
     def array(self, *shape: int, dtype: str = "float64", size: float = 1) -> np.ndarray:
@@ -36,7 +38,7 @@ class Case:
         k = self.array(self.n_keys.sum(), wide, dtype=dtype, size=size)
         v = self.array(self.n_keys.sum(), wide, dtype=dtype)
         table = self.array(2 * self.reach + 1, self.heads, dtype=dtype) if bias else None
-        return q, k, v, table, self.spans, self.heads, causal
+        return q, k, v, table, self.layout, self.heads, causal
 
     def all(self, dtype: str, bias: bool = True, causal: bool = True) -> dict[str, tuple[Any, ...]]:
         """Arguments for every operation but `put` and `get`."""
@@ -46,7 +48,7 @@ class Case:
         index = self.rng.integers(0, b, b + 1)
         return {
             "embed": (table, self.rng.integers(0, 11, 7)),
-            "unembed": (table, x),
+            "lm_head_logits": (table, x),
             "linear": (x, self.array(d, 9, dtype=dtype)),
             "dot": (x, self.array(d, 1, dtype=dtype)),
             "add": (x, y),
@@ -84,7 +86,7 @@ def read_only(x: np.ndarray) -> np.ndarray:
 
 def each(change: Callable[[np.ndarray], np.ndarray], args: tuple[Any, ...]) -> list[Any]:
     """The arguments with every array changed, those of Spans too."""
-    fresh = [Spans(*map(change, a)) if isinstance(a, Spans) else a for a in args]
+    fresh = [SequenceLayout(*map(change, a)) if isinstance(a, SequenceLayout) else a for a in args]
     return [change(a) if isinstance(a, np.ndarray) else a for a in fresh]
 
 

@@ -18,15 +18,15 @@ from models import NUMPY, QUESTION
 
 import glimmer_ref
 from glimmer_ref.config import GlimmerConfig
-from glimmer_ref.errors import Refused
-from glimmer_ref.instruments import Clock
+from glimmer_ref.errors import InputError
+from glimmer_ref.instruments import Profiler
 from glimmer_ref.memory import shard
 from glimmer_ref.memory import store as memories
 from glimmer_ref.memory.build import build
 from glimmer_ref.memory.manifest import metadata
 from glimmer_ref.memory.prefetch import ahead
 from glimmer_ref.memory.store import Memory, bounds
-from glimmer_ref.ops import Listener, Ops, bind
+from glimmer_ref.ops import Instrument, Ops, bind
 from glimmer_ref.paper.glimmer import Read
 from glimmer_ref.paper.lumen import encode_passages
 from glimmer_ref.paper.systems import SYSTEMS
@@ -61,7 +61,7 @@ def cut(x: States, at: list[int]) -> Arriving:
 # ---- the same results
 
 
-class Rowwise(Listener):
+class Rowwise(Instrument):
     """Every row of a matrix product by itself, so that a row's bits do not depend on its neighbours."""
 
     def linear(self, x: Array, w: Array) -> Array:
@@ -91,12 +91,12 @@ def test_parts_give_the_same_bits(kind: str, at: list[int]) -> None:
         assert [s.tolist() for s in parts.selected] == [s.tolist() for s in whole.selected]
 
 
-@pytest.mark.parametrize("telling", ["numpy", "numba"])
+@pytest.mark.parametrize("backend", ["numpy", "numba"])
 @pytest.mark.parametrize(("dtype", "tolerance"), [("float64", 1e-13), ("float32", 2e-5)])
-def test_parts_give_the_same_numbers_where_a_product_sums_otherwise(telling: str, dtype: str, tolerance: float) -> None:
+def test_parts_give_the_same_numbers_where_a_product_sums_otherwise(backend: str, dtype: str, tolerance: float) -> None:
     for kind, settings in SETTINGS.items():
         system = "lumen" if kind == "lumen" else "glimmer"
-        whole, parts = (read(bind(telling), system, settings, dtype, a) for a in (None, [1, 2, 6]))
+        whole, parts = (read(bind(backend), system, settings, dtype, a) for a in (None, [1, 2, 6]))
         off = np.abs(parts.memory.states - whole.memory.states).max() / np.abs(whole.memory.states).max()
         assert off < tolerance
         assert [list(s) for s in parts.selected] == [list(s) for s in whole.selected]
@@ -105,7 +105,7 @@ def test_parts_give_the_same_numbers_where_a_product_sums_otherwise(telling: str
 # ---- only what is needed
 
 
-class AfterTheChoice(Listener):
+class AfterTheChoice(Instrument):
     """Makes all that was dropped unusable once the choice is made, and notes how many rows are moved from then on."""
 
     def __init__(self, ops: Ops, passages: list[States]) -> None:
@@ -113,7 +113,7 @@ class AfterTheChoice(Listener):
         self.choice: list[Ints] = []
         super().__init__(ops)
 
-    def hear(self, name: str, operation: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+    def observe(self, name: str, operation: Callable[..., Any], args: tuple[Any, ...]) -> Any:
         result = operation(*args)
         if self.choice:
             self.rows.append(len(result))
@@ -137,12 +137,12 @@ def test_after_the_choice_nothing_that_was_dropped_is_touched_or_copied() -> Non
     stored = encode_passages(NUMPY, w, PASSAGES)
     expected = SYSTEMS["glimmer"](NUMPY, w, QUESTION, stored, one, 2)
     parts = list(cut(stored, [3, 4, 8]).parts)
-    listener = AfterTheChoice(NUMPY, parts)
-    got = SYSTEMS["glimmer"](listener, w, QUESTION, Arriving(iter(parts), stored.lengths), one, 2)
-    assert len(listener.pairs) == len(PASSAGES) and np.isnan(listener.pairs[0]).all()
+    instrument = AfterTheChoice(NUMPY, parts)
+    got = SYSTEMS["glimmer"](instrument, w, QUESTION, Arriving(iter(parts), stored.lengths), one, 2)
+    assert len(instrument.pairs) == len(PASSAGES) and np.isnan(instrument.pairs[0]).all()
     np.testing.assert_allclose(got.memory.states, expected.memory.states, rtol=1e-12)
     read_by_decoder, longest = len(got.memory.states), 2 * int(got.memory.positions.max()) + 1
-    assert max(listener.rows) <= max(read_by_decoder, longest), "rows: what the decoder reads, or position biases"
+    assert max(instrument.rows) <= max(read_by_decoder, longest), "rows: what the decoder reads, or position biases"
 
 
 def test_only_the_rows_asked_for_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -199,7 +199,7 @@ def test_a_stream_is_the_same_as_a_look_up(
 def test_what_a_look_up_refuses_a_stream_refuses_at_once(tmp_path: Path, rows: Any, dtype: str) -> None:
     memory, said = Memory.open(stored_memory(tmp_path)), []
     for look_up in (memory.take, memory.stream):
-        with pytest.raises(Refused) as refusal:
+        with pytest.raises(InputError) as refusal:
             look_up(rows, dtype)
         said.append(str(refusal.value))
     assert said[0] == said[1]
@@ -250,11 +250,11 @@ def test_it_is_made_while_the_caller_works() -> None:
 
 def test_an_error_comes_out_where_its_result_would_have() -> None:
     def fail() -> int:
-        raise Refused("memory", "sound scales", "others")
+        raise InputError("memory", "sound scales", "others")
 
     results = ahead([lambda: 1, lambda: 2, fail, lambda: 4])
     assert [next(results), next(results)] == [1, 2]
-    with pytest.raises(Refused, match="memory: sound scales; got others"):
+    with pytest.raises(InputError, match="memory: sound scales; got others"):
         next(results)
     assert list(results) == []
 
@@ -331,9 +331,9 @@ def test_damage_in_a_later_part_is_refused_like_any_other(
 
 def test_a_question_that_is_refused_leaves_no_thread(reader: Any, tmp_path: Path) -> None:
     memory = Memory.open(int8_memory(reader, tmp_path))
-    with pytest.raises(Refused):
+    with pytest.raises(InputError):
         reader.ask_many([QUESTION_TEXT], memory, [np.array([0, 99])])
-    with pytest.raises(Refused):
+    with pytest.raises(InputError):
         reader.ask_many(["  "], memory, [np.arange(9)])
 
 
@@ -357,7 +357,7 @@ def test_a_clock_tells_how_long_was_waited(monkeypatch: pytest.MonkeyPatch) -> N
             yield i
         now[0] += 1
 
-    clock = Clock(NUMPY)
+    clock = Profiler(NUMPY)
     for _ in clock.waits("read", slow()):
         now[0] += 50
     assert clock.seconds == {"read": 3 * 2 + 1}, "not the time between"

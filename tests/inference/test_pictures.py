@@ -18,7 +18,7 @@ from paths import ROOT
 
 from glimmer_ref import pictures
 from glimmer_ref.disk.write import write_text
-from glimmer_ref.errors import Refused
+from glimmer_ref.errors import InputError
 from glimmer_ref.evaluation import sweep
 from glimmer_ref.training import loop
 from glimmer_ref.training.log import CURVES, LOG, draw_curves
@@ -71,7 +71,7 @@ def test_what_is_no_picture_is_refused(tmp_path: Path) -> None:
     }
     for name, said in cases.items():
         size = (3.0, 2.0) if name != "x.png" else (3.0, 1e6)
-        with pytest.raises(Refused, match=said), pictures.picture(tmp_path / name, 1, 1, size, 80):
+        with pytest.raises(InputError, match=said), pictures.picture(tmp_path / name, 1, 1, size, 80):
             pass
     assert list(tmp_path.iterdir()) == []
 
@@ -141,7 +141,7 @@ def test_nobody_else_asks_for_a_backend() -> None:
 
 def test_training_goes_on_without_its_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(folder: Path) -> None:
-        raise Refused(f"{folder}", "a place that can be written", "No space left on device")
+        raise InputError(f"{folder}", "a place that can be written", "No space left on device")
 
     monkeypatch.setattr(loop, "draw_curves", full)
     write_text(tmp_path / "recipe.toml", write_world(tmp_path))

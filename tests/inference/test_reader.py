@@ -7,7 +7,7 @@ import pytest
 from sailor import FACTS, QUESTION
 
 import glimmer_ref
-from glimmer_ref import Refused
+from glimmer_ref import InputError
 from glimmer_ref.inference.reader import Reader
 
 
@@ -74,7 +74,7 @@ def test_attention_is_a_share(reader: Reader) -> None:
     ],
 )
 def test_bad_input_is_refused_in_a_line(reader: Reader, arguments: dict, said: str) -> None:
-    with pytest.raises(Refused, match=said.replace("(", r"\(")) as caught:
+    with pytest.raises(InputError, match=said.replace("(", r"\(")) as caught:
         reader.ask(**{"question": QUESTION, "source": FACTS, **arguments})
     assert "\n" not in str(caught.value)
 
@@ -85,5 +85,5 @@ def test_unknown_words_are_named(reader: Reader) -> None:
 
 
 def test_an_unknown_telling_is_refused() -> None:
-    with pytest.raises(Refused, match="numpy, numba"):
+    with pytest.raises(InputError, match="numpy, numba"):
         glimmer_ref.load(ops="tpu")

@@ -1,4 +1,4 @@
-"""What may be made of a listener: subclasses at any depth, overrides that call super(), attributes, keywords."""
+"""What may be made of an instrument: subclasses at any depth, overrides that call super(), attributes, keywords."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ import numpy as np
 import pytest
 from models import NUMPY, PASSAGES, QUESTION, K
 
-from glimmer_ref.errors import Refused
+from glimmer_ref.errors import InputError
 from glimmer_ref.golden.generate.tolerances import Shuffled
-from glimmer_ref.instruments import Clock, Count, Dropout, Tape, Trace
-from glimmer_ref.ops import OTHER, Listener, Ops, Spans, bind
+from glimmer_ref.instruments import Dropout, MacCounter, Profiler, Tape, Trace
+from glimmer_ref.ops import OTHER, Instrument, Ops, SequenceLayout, bind
 from glimmer_ref.paper.fid import greedy
 from glimmer_ref.paper.glimmer import glimmer
 from glimmer_ref.paper.lumen import encode_passages
-from glimmer_ref.ragged import Array, places
+from glimmer_ref.ragged import Array, token_positions
 
-MAKE: dict[type[Listener], Callable[[type[Listener], Ops], Any]] = {
-    Clock: lambda kind, ops: kind(ops),
-    Count: lambda kind, ops: kind(ops),
+MAKE: dict[type[Instrument], Callable[[type[Instrument], Ops], Any]] = {
+    Profiler: lambda kind, ops: kind(ops),
+    MacCounter: lambda kind, ops: kind(ops),
     Dropout: lambda kind, ops: kind(ops, 0.5, np.random.default_rng(0)),  # type: ignore[call-arg]
     Tape: lambda kind, ops: kind(ops),
     Trace: lambda kind, ops: kind(ops),
     Shuffled: lambda kind, ops: kind(ops, 0),  # type: ignore[call-arg]
 }
-HEARD: dict[type[Listener], Callable[[Any], Any]] = {  # what must be the same, whoever heard it
-    Clock: lambda x: set(x.seconds),
-    Count: lambda x: x.macs,
+HEARD: dict[type[Instrument], Callable[[Any], Any]] = {  # what must be the same, whoever heard it
+    Profiler: lambda x: set(x.seconds),
+    MacCounter: lambda x: x.macs,
     Dropout: lambda x: x.rng.random(),
     Tape: lambda x: [r.operation for r in x.records],
     Trace: lambda x: {name: a.tobytes() for name, a in x.arrays.items()},
@@ -45,13 +45,13 @@ def run(ops: Ops, over: Ops = NUMPY, dtype: str = "float64") -> None:
 
 
 @kinds
-def test_a_subclass_hears_what_its_base_hears(kind: type[Listener]) -> None:
-    listeners = [
+def test_a_subclass_hears_what_its_base_hears(kind: type[Instrument]) -> None:
+    instruments = [
         MAKE[kind](k, NUMPY) for k in (kind, type("Mine", (kind,), {}), type("Ours", (type("A", (kind,), {}),), {}))
     ]
-    for listener in listeners:
-        run(listener)
-    first, *others = (HEARD[kind](listener) for listener in listeners)
+    for instrument in instruments:
+        run(instrument)
+    first, *others = (HEARD[kind](instrument) for instrument in instruments)
     assert first
     assert all(other == first for other in others)
 
@@ -77,36 +77,36 @@ def noting(kind: type[Any]) -> type[Any]:
 
 @kinds
 @pytest.mark.parametrize("backend", ["numpy", "numba"])
-def test_an_override_hears_and_its_super_too(kind: type[Listener], backend: str) -> None:
+def test_an_override_hears_and_its_super_too(kind: type[Instrument], backend: str) -> None:
     """On the fast backend as well, whose blocks run as a whole under a clock that overrides nothing."""
     ops = bind(backend)
     dtype = "float64" if kind is Shuffled else "float32"  # it takes weights apart, which are packed otherwise
-    plain, listener = MAKE[kind](kind, ops), MAKE[kind](noting(kind), ops)
-    for each in (plain, listener):
+    plain, instrument = MAKE[kind](kind, ops), MAKE[kind](noting(kind), ops)
+    for each in (plain, instrument):
         run(each, ops, dtype)
-    assert HEARD[kind](listener) == HEARD[kind](plain)
+    assert HEARD[kind](instrument) == HEARD[kind](plain)
     for place in ("memory.layer_1.attention.", "live_b.layer_2.feed_forward.", "step_0.layer_1.cross_attention."):
-        assert any(path.endswith(place) for path in listener.noted)
-    if kind is Clock and backend == "numba":
+        assert any(path.endswith(place) for path in instrument.noted)
+    if kind is Profiler and backend == "numba":
         assert plain.whole("attention_block") is not None
-        assert listener.whole("attention_block") is None
+        assert instrument.whole("attention_block") is None
 
 
 def test_a_listeners_own_attributes_count() -> None:
-    heard: list[str] = []
-    for listener in (Count(NUMPY), Clock(NUMPY), Tape(NUMPY)):
+    observed: list[str] = []
+    for instrument in (MacCounter(NUMPY), Profiler(NUMPY), Tape(NUMPY)):
 
         def relu(a: Array) -> Array:
-            heard.append("relu")
+            observed.append("relu")
             return NUMPY.relu(a)
 
-        listener.relu = relu  # type: ignore[method-assign]
-        listener.at("live").at("layer_0").relu(np.ones((1, 1)))
-    assert heard == ["relu"] * 3
+        instrument.relu = relu  # type: ignore[method-assign]
+        instrument.at("live").at("layer_0").relu(np.ones((1, 1)))
+    assert observed == ["relu"] * 3
 
 
 def test_what_is_heard_is_shared_by_all_places_or_refused() -> None:
-    class Calls(Count):
+    class Calls(MacCounter):
         def __init__(self, ops: Ops) -> None:
             super().__init__(ops)
             self.calls, self.all = 0, np.zeros(1, int)
@@ -123,25 +123,28 @@ def test_what_is_heard_is_shared_by_all_places_or_refused() -> None:
     calls.at("live").linear(np.ones((1, 2)), np.ones((2, 3)))
     assert calls.all == 1
     with pytest.raises(
-        Refused, match=r"Calls: attributes set only where it was made; got calls at 'live\.'; keep what"
+        InputError, match=r"Calls: attributes set only where it was made; got calls at 'live\.'; keep what"
     ):
         calls.at("live").relu(np.ones((1, 1)))
 
 
 def test_a_listener_takes_the_keywords_that_operations_take() -> None:
     n = np.array([3])
-    q, spans = np.random.default_rng(0).standard_normal((3, 4)), Spans(n, n, places(n), places(n))
-    expected = NUMPY.attention(q, q, q, None, spans, heads=2, causal=True)
+    q, layout = (
+        np.random.default_rng(0).standard_normal((3, 4)),
+        SequenceLayout(n, n, token_positions(n), token_positions(n)),
+    )
+    expected = NUMPY.attention(q, q, q, None, layout, heads=2, causal=True)
     for kind, make in MAKE.items():
         if kind not in (Dropout, Shuffled):
-            listener = make(kind, NUMPY)
+            instrument = make(kind, NUMPY)
             np.testing.assert_array_equal(
-                listener.attention(q, q, v=q, bias=None, spans=spans, heads=2, causal=True), expected
+                instrument.attention(q, q, v=q, bias=None, layout=layout, heads=2, causal=True), expected
             )
 
 
 def test_what_is_at_no_place_has_a_name() -> None:
-    clock, count = Clock(NUMPY), Count(NUMPY)
+    clock, count = Profiler(NUMPY), MacCounter(NUMPY)
     for ops in (clock, count):
         ops.linear(np.ones((1, 2)), np.ones((2, 3)))
     assert (set(clock.seconds), count.macs) == ({OTHER}, {OTHER: 6})
@@ -150,7 +153,7 @@ def test_what_is_at_no_place_has_a_name() -> None:
 def test_a_clock_gives_the_rest_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
     monkeypatch.setattr("glimmer_ref.instruments.profiler.time.perf_counter", lambda: now[0])
-    clock = Clock(NUMPY)
+    clock = Profiler(NUMPY)
     now[0] = 3
     with clock.during("live"):
         now[0] = 5

@@ -19,7 +19,7 @@ import pytest
 from paths import HELPERS
 
 import glimmer_ref
-from glimmer_ref.errors import Refused
+from glimmer_ref.errors import InputError
 from glimmer_ref.inference.reader import Reader, bundled
 from glimmer_ref.memory import workers as memory_workers
 from glimmer_ref.memory.build import build
@@ -179,23 +179,23 @@ def test_a_shard_that_fails_twice_is_made_the_third_time(reader: Reader, corpus:
 
 def test_a_shard_that_always_fails_is_left_out_and_told(reader: Reader, corpus: Path, tmp_path: Path) -> None:
     """The others are made; the memory does not open; a later run makes it whole."""
-    executor, folder = Now(failing({3}, 99, Refused("passage 'x'", "finite values", "nan"))), tmp_path / "many"
+    executor, folder = Now(failing({3}, 99, InputError("passage 'x'", "finite values", "nan"))), tmp_path / "many"
     workers = Workers(executor, 2, MODEL, "numpy")
-    with pytest.raises(Refused, match=r"1 shard: every shard after some tries; got shard-00003.* passage 'x'"):
+    with pytest.raises(InputError, match=r"1 shard: every shard after some tries; got shard-00003.* passage 'x'"):
         built(reader, corpus, folder, workers)
     told = json.loads((folder / QUARANTINE).read_text())
     assert told == {
         "shard-00003.safetensors": {"first": 12, "last": 15, "tries": 3, "error": "passage 'x': finite values; got nan"}
     }
     assert len(list(folder.glob("shard-*"))) == 7
-    with pytest.raises(Refused, match=r"an unfinished one of 7 shards; .*quarantine.json says what failed"):
+    with pytest.raises(InputError, match=r"an unfinished one of 7 shards; .*quarantine.json says what failed"):
         Memory.open(folder)
     assert built(reader, corpus, folder, threads()) == built(reader, corpus, tmp_path / "alone")
 
 
 def test_where_everything_fails_it_is_given_up_early(reader: Reader, corpus: Path, tmp_path: Path) -> None:
     executor = Now(failing(set(range(8)), 99, OSError(28, "No space left on device")))
-    with pytest.raises(Refused, match=r"[56] shards: .* No space left on device"):
+    with pytest.raises(InputError, match=r"[56] shards: .* No space left on device"):
         built(reader, corpus, tmp_path / "many", Workers(executor, 1, MODEL, "numpy"))
 
 
@@ -216,7 +216,9 @@ def test_only_the_shard_that_kills_its_worker_is_blamed(reader: Reader, corpus: 
     folder = tmp_path / "many"
     with (
         Deadly(2) as executor,
-        pytest.raises(Refused, match=r"1 shard: .*shard-00004.*its worker died of it, or was killed \(exit code -9\)"),
+        pytest.raises(
+            InputError, match=r"1 shard: .*shard-00004.*its worker died of it, or was killed \(exit code -9\)"
+        ),
     ):
         built(reader, corpus, folder, Workers(executor, 2, MODEL, "numpy"))
     assert len(list(folder.glob("shard-*"))) == 7
@@ -261,14 +263,14 @@ def test_another_file_or_model_at_a_worker_is_refused(reader: Reader, corpus: Pa
     part = next(parts(corpus, SIZE))
     facts = {"encoder": {"weights": "others"}, "dtype": "float32"}
     task = Task((MODEL, "numpy", "float32", "float32", None), str(corpus), part, str(tmp_path), facts)
-    with pytest.raises(Refused, match=r"worker's model .*weights=others"):
+    with pytest.raises(InputError, match=r"worker's model .*weights=others"):
         write(task)
     right = memory_workers._opened(*task.workers[:4])[3]
     corpus.write_bytes(corpus.read_bytes()[1:])
-    with pytest.raises(Refused, match="the file that the build began with; got another"):
+    with pytest.raises(InputError, match="the file that the build began with; got another"):
         write(task._replace(build={**facts, "encoder": right}))
     corpus.unlink()
-    with pytest.raises(Refused, match="a file that workers can read"):
+    with pytest.raises(InputError, match="a file that workers can read"):
         write(task._replace(build={**facts, "encoder": right}))
 
 
@@ -277,7 +279,7 @@ def test_a_source_that_changes_ends_the_build_at_once(reader: Reader, corpus: Pa
         if task.part.number == 2:
             corpus.write_text("\n".join(LINES[::-1]), "utf-8")
 
-    with pytest.raises(Refused, match="a file that stays as it is during the build"):
+    with pytest.raises(InputError, match="a file that stays as it is during the build"):
         built(reader, corpus, tmp_path / "many", Workers(Now(before), 1, MODEL, "numpy"))
     assert not (tmp_path / "many" / QUARANTINE).exists()
 

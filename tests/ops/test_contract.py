@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from glimmer_ref import ragged
-from glimmer_ref.errors import Refused
+from glimmer_ref.errors import InputError
 from glimmer_ref.ops import Ops, composite, interface, numpy_backend, shape_backend
 from glimmer_ref.ops.cpu import ops as cpu_ops
 from glimmer_ref.ops.interface import BACKWARD, COMPOSITES, FORWARD, HOOKS, OPERANDS
@@ -51,9 +51,9 @@ def test_the_fast_backend_gives_every_composite_and_hook() -> None:
         ("relu", lambda *a: a, r"no relu\(a\)"),
         ("relu", lambda *, a: a, r"no relu\(a\)"),
         ("scale", lambda x, factor=1.0: x, r"no scale\(x, factor\)"),
-        ("attention", lambda q, k, v, bias, spans, heads, causal, keep: q, r"no attention\(q, k, v, bias"),
+        ("attention", lambda q, k, v, bias, layout, heads, causal, keep: q, r"no attention\(q, k, v, bias"),
         ("relu_backward", lambda a, dy: (dy,), r"no relu_backward\(dy, a\)"),
-        ("attention_block", lambda t5, w, x, spans, bias: x, r"no attention_block\(t5, w, x, bias, spans\)"),
+        ("attention_block", lambda t5, w, x, layout, bias: x, r"no attention_block\(t5, w, x, bias, spans\)"),
         ("feed_forward_block", lambda t5, w, x: x, r"no feed_forward_block\(t5, w, x, lengths\)"),
         ("project", lambda t5, w, memory: memory, r"no project\(t5, w, memory, steps\)"),
         ("decoder_layers", lambda x: x, r"no decoder_layers\(t5, w, x, bias, spans, past, cross\)"),
@@ -63,7 +63,7 @@ def test_the_fast_backend_gives_every_composite_and_hook() -> None:
     ],
 )
 def test_what_takes_other_arguments_is_refused(name: str, function: Any, said: str) -> None:
-    with pytest.raises(Refused, match=f"mine: every operation of the contract; got {said}"):
+    with pytest.raises(InputError, match=f"mine: every operation of the op interface; got {said}"):
         Ops(backend(**{name: function}))
 
 
@@ -81,7 +81,7 @@ def test_what_takes_other_arguments_is_refused(name: str, function: Any, said: s
 def test_a_public_function_that_nobody_declared_is_refused(name: str, said: str) -> None:
     """A name spelt wrongly would otherwise never be called, and nobody would know."""
     for function in (lambda *args: None, len):  # written there, or brought in from elsewhere
-        with pytest.raises(Refused, match=f"mine: no public function beside the contract's; got {said}; begin"):
+        with pytest.raises(InputError, match=f"mine: no public function beside the op interface's; got {said}; begin"):
             Ops(backend(**{name: function}))
 
 
@@ -107,7 +107,7 @@ def test_a_composite_that_is_not_declared_is_refused() -> None:
         return x
 
     for function in (attention_blok, attention_block):
-        with pytest.raises(Refused, match=r"composite: a function that contract\.Composites declares"):
+        with pytest.raises(InputError, match=r"composite: a function that contract\.Composites declares"):
             composite(function)
 
 

@@ -1,4 +1,4 @@
-"""Who looks changes nothing: the same bits with and without listeners, in every precision.
+"""Who looks changes nothing: the same bits with and without instruments, in every precision.
 
 The light run asks a few of the bundled questions, GLIMMER_REF_LONG=1 asks 120 of them.
 """
@@ -18,24 +18,24 @@ from glimmer_ref.cli import main
 from glimmer_ref.config import GlimmerConfig, T5Config
 from glimmer_ref.data.inputs import passage_tokens, question_tokens, read_passages, read_questions
 from glimmer_ref.inference.reader import Reader, bundled
-from glimmer_ref.instruments import Clock, Count, Dropout, Tape, Trace
+from glimmer_ref.instruments import Dropout, MacCounter, Profiler, Tape, Trace
 from glimmer_ref.memory.store import Memory
-from glimmer_ref.ops import PRECISIONS, Listener, Ops, bind
+from glimmer_ref.ops import PRECISIONS, Instrument, Ops, bind
 from glimmer_ref.paper.t5 import cross_keys_values, decode
-from glimmer_ref.params.model import Model, lay_out, map_leaves, random
-from glimmer_ref.ragged import States, Tokens, places
+from glimmer_ref.params.model import Model, map_leaves, prepare_params, random
+from glimmer_ref.ragged import States, Tokens, token_positions
 
 LONG = bool(os.environ.get("GLIMMER_REF_LONG"))
 FAST = bind("numba")
 precisions = pytest.mark.parametrize("precision", PRECISIONS)
 OBSERVERS: dict[str, Callable[[Ops], Ops]] = {
-    "listener": Listener,
-    "count": Count,
+    "instrument": Instrument,
+    "count": MacCounter,
     "trace": Trace,
     "trace of probabilities": lambda ops: Trace(ops, only=r".*probs"),
-    "clock": Clock,
-    "trace around clock": lambda ops: Trace(Clock(ops)),
-    "clock around trace": lambda ops: Clock(Trace(ops)),
+    "clock": Profiler,
+    "trace around clock": lambda ops: Trace(Profiler(ops)),
+    "clock around trace": lambda ops: Profiler(Trace(ops)),
 }
 
 
@@ -106,14 +106,14 @@ def test_so_it_is_with_a_stored_memory(tmp_path: Path, store: str, precision: st
 def model(precision: str, d: int, d_kv: int, heads: int, f: int, proj: str) -> Model:
     t5 = T5Config(67, d, d_kv, f, 1, 2, heads, feed_forward_proj=proj)
     drawn = random(GlimmerConfig.from_proportions(t5, "1/1", "0"), 0, "float64")
-    return lay_out(FAST, map_leaves(lambda x: x.astype("float32"), drawn), precision)
+    return prepare_params(FAST, map_leaves(lambda x: x.astype("float32"), drawn), precision)
 
 
 def steps_of(ops: Ops, w: Model, steps: int) -> list[np.ndarray]:
     """Logits of two sequences' tokens: many at first, then a few."""
     rng, n = np.random.default_rng(0), np.array([40, 117])
     states = rng.standard_normal((n.sum(), w.config.t5.d_model)).astype(np.float32)
-    read = States(states, n, places(n).astype(np.int32))
+    read = States(states, n, token_positions(n).astype(np.int32))
     cross, past, found = cross_keys_values(ops, w.config.t5, w.decoder, read, steps), None, []
     for most in (20, 1, 3, 1):
         count = rng.integers(1, most + 1, 2)

@@ -1,4 +1,4 @@
-"""The tellings of the operations: each by the rules, the oracle by naive loops, the others by the oracle."""
+"""The backends of the operations: each by the rules, the reference by naive loops, the others by the reference."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from operands import SMALL, Case, arrays, differ, each, read_only, strided
 
-from glimmer_ref.errors import Refused
-from glimmer_ref.ops import Ops, Spans, bind, numpy_backend
+from glimmer_ref.errors import InputError
+from glimmer_ref.ops import Ops, SequenceLayout, bind, numpy_backend
 from glimmer_ref.ops.interface import DIRECTIONS, OPERATIONS
-from glimmer_ref.ragged import offsets, places
+from glimmer_ref.ragged import offsets, token_positions
 
 ORACLE, FAST = bind("numpy"), bind("numba")
 TOLERANCE = {"float32": 3e-6, "float64": 6e-15}  # largest difference in 1500 examples: 1.1e-6, 1.9e-15
@@ -43,7 +43,7 @@ def test_rules(ops: Ops, name: str, dtype: str) -> None:
     results = arrays(getattr(ops, name)(*args))
     assert all(r.dtype == (np.int64 if name == "argmax" else dtype) for r in results)
     for old, new in zip(before, args, strict=True):
-        for a, b in zip(old, new, strict=True) if isinstance(old, Spans) else ():
+        for a, b in zip(old, new, strict=True) if isinstance(old, SequenceLayout) else ():
             np.testing.assert_array_equal(a, b)
         if isinstance(old, np.ndarray):
             np.testing.assert_array_equal(old, new)
@@ -77,16 +77,18 @@ def test_the_fast_telling_is_the_oracle(case: Case, bias: bool, causal: bool, dt
         assert differ(getattr(FAST, name)(*args), getattr(ORACLE, name)(*args)) <= TOLERANCE[dtype], name
 
 
-def naive_probs(q: np.ndarray, k: np.ndarray, bias: Any, spans: Spans, heads: int, causal: bool) -> list[np.ndarray]:
+def naive_probs(
+    q: np.ndarray, k: np.ndarray, bias: Any, layout: SequenceLayout, heads: int, causal: bool
+) -> list[np.ndarray]:
     """softmax_j(sum_c q_ic k_jc + bias[D + position_j - position_i]), number by number."""
     result, c = [], q.shape[1] // heads
-    qs, ks = offsets(spans.query_lengths), offsets(spans.key_lengths)
-    for s in range(len(spans.query_lengths)):
-        probs = np.zeros((heads, spans.query_lengths[s], spans.key_lengths[s]))
+    qs, ks = offsets(layout.query_lengths), offsets(layout.key_lengths)
+    for s in range(len(layout.query_lengths)):
+        probs = np.zeros((heads, layout.query_lengths[s], layout.key_lengths[s]))
         for h, i in np.ndindex(*probs.shape[:2]):
             weights = []
             for j in range(probs.shape[2]):
-                distance = int(spans.key_positions[ks[s] + j]) - int(spans.query_positions[qs[s] + i])
+                distance = int(layout.key_positions[ks[s] + j]) - int(layout.query_positions[qs[s] + i])
                 score = math.fsum(q[qs[s] + i, h * c + e] * k[ks[s] + j, h * c + e] for e in range(c))
                 score += 0 if bias is None else bias[len(bias) // 2 + distance, h]
                 weights.append(0.0 if causal and distance > 0 else math.exp(score))
@@ -127,7 +129,7 @@ def test_what_is_kept_of_the_probabilities(ops: Ops, bias: bool, causal: bool, d
         place += probs.size
     assert differ(ops.attention(*args, keep), np.concatenate(mixed)) <= TOLERANCE[dtype]
     assert differ(ops.attention(*args, np.ones_like(keep)), ops.attention(*args)) <= TOLERANCE[dtype]
-    with pytest.raises(ValueError):  # the oracle's is NumPy's own
+    with pytest.raises(ValueError):  # the reference backend's is NumPy's own
         ops.attention(*args, keep[:-1])
 
 
@@ -189,9 +191,9 @@ def test_equal_rows_dot_to_equal_bits(ops: Ops, dtype: str) -> None:
 @dtypes
 def test_large_numbers_do_not_overflow(ops: Ops, dtype: str) -> None:
     """Softmax takes the largest off first; GELU far out is a or 0."""
-    q, k, v, _, spans, heads, _ = SMALL.attention(dtype)
+    q, k, v, _, layout, heads, _ = SMALL.attention(dtype)
     for name in ("attention", "log_likelihood"):
-        args = (1e4 * q, k, v, None, spans, heads, True) if name == "attention" else ()
+        args = (1e4 * q, k, v, None, layout, heads, True) if name == "attention" else ()
         args = args or (1e6 * q, np.zeros(len(q), np.int64), SMALL.n)
         assert np.isfinite(getattr(ops, name)(*args)).all()
     far = np.array([[-1e4, -200, -90, -5, 0, 5, 90, 200, 1e4]], dtype)
@@ -201,15 +203,15 @@ def test_large_numbers_do_not_overflow(ops: Ops, dtype: str) -> None:
     np.testing.assert_array_equal(probs[0], [[[1, 0, 0]]])
 
 
-FAR = Spans(np.array([1]), np.array([3]), np.zeros(1, np.int32), np.arange(3, dtype=np.int32))
+FAR = SequenceLayout(np.array([1]), np.array([3]), np.zeros(1, np.int32), np.arange(3, dtype=np.int32))
 
 
 @dtypes
 def test_softmax_is_exact_for_every_distance(ops: Ops, dtype: str) -> None:
     """Each number to a few units in its last place, which differences relative to the largest do not see."""
     below = np.linspace(-80, 0, 5001).astype(dtype)
-    spans = Spans(np.array([1]), np.array([5001]), np.zeros(1, np.int32), places(np.array([5001])))
-    (probs,) = ops.attention_probs(np.ones((1, 1), dtype), below[:, None], None, spans, 1, False)
+    layout = SequenceLayout(np.array([1]), np.array([5001]), np.zeros(1, np.int32), token_positions(np.array([5001])))
+    (probs,) = ops.attention_probs(np.ones((1, 1), dtype), below[:, None], None, layout, 1, False)
     np.testing.assert_allclose(probs[0, 0] / probs.max(), np.exp(below.astype("float64")), rtol=3 * np.finfo(dtype).eps)
 
 
@@ -224,21 +226,23 @@ def test_what_is_not_a_number_is_not_hidden(ops: Ops, bad: float, dtype: str) ->
         assert not np.isfinite(ops.log_likelihood(x, np.array([1, 1]), np.array([1, 1]))[1])
         assert not np.isfinite(ops.gated_gelu(x, x)[1, at])
         assert np.isnan(ops.rms_norm(x, x[0], 1e-6)[1]).any()
-        spans = Spans(np.array([2]), np.array([40]), places(np.array([2])), places(np.array([40])))
-        scores = ops.attention(x[:, :1] * 0 + 1, x[1][:, None], x[0][:, None], None, spans, 1, False)
+        layout = SequenceLayout(
+            np.array([2]), np.array([40]), token_positions(np.array([2])), token_positions(np.array([40]))
+        )
+        scores = ops.attention(x[:, :1] * 0 + 1, x[1][:, None], x[0][:, None], None, layout, 1, False)
         assert np.isnan(scores).all()
 
 
 def test_a_telling_must_be_whole() -> None:
-    telling = types.ModuleType("half")
+    backend = types.ModuleType("half")
     for name in OPERATIONS:
-        setattr(telling, name, getattr(numpy_backend, name))
-    Ops(telling)
-    telling.relu = lambda x: x
-    del telling.argmax
-    with pytest.raises(Refused, match=r"half: every operation of the contract; got no relu\(a\), argmax"):
-        Ops(telling)
-    with pytest.raises(Refused, match="one of numpy, numba, cuda; got 'jax'"):
+        setattr(backend, name, getattr(numpy_backend, name))
+    Ops(backend)
+    backend.relu = lambda x: x
+    del backend.argmax
+    with pytest.raises(InputError, match=r"half: every operation of the op interface; got no relu\(a\), argmax"):
+        Ops(backend)
+    with pytest.raises(InputError, match="one of numpy, numba, cuda; got 'jax'"):
         bind("jax")
 
 

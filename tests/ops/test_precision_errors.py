@@ -25,7 +25,7 @@ from glimmer_ref.ops import PRECISIONS, bind
 from glimmer_ref.paper import lumen
 from glimmer_ref.paper.systems import SYSTEMS
 from glimmer_ref.paper.t5 import cross_keys_values, decode
-from glimmer_ref.params.model import lay_out, map_leaves, random
+from glimmer_ref.params.model import map_leaves, prepare_params, random
 from glimmer_ref.ragged import Tokens, offsets
 
 LONG = bool(os.environ.get("GLIMMER_REF_LONG"))
@@ -47,11 +47,11 @@ BOUNDS = {
 }
 
 
-def stages(telling: str, precision: str, dtype: str, seed: int) -> dict[str, np.ndarray]:
+def stages(backend: str, precision: str, dtype: str, seed: int) -> dict[str, np.ndarray]:
     """The stages of one run over eight passages, those of live-B in the passages' own order."""
-    rng, ops = np.random.default_rng(seed), bind(telling)
+    rng, ops = np.random.default_rng(seed), bind(backend)
     question, *passages = (rng.integers(2, 512, n).tolist() for n in (11, 40, 3, 90, 25, 60, 17, 1, 33))
-    model = lay_out(ops, map_leaves(lambda x: x.astype(dtype), random(CONFIG, seed, "float64")), precision)
+    model = prepare_params(ops, map_leaves(lambda x: x.astype(dtype), random(CONFIG, seed, "float64")), precision)
     found = trace_ids(ops, model, question, passages, rng.integers(2, 512, 12).tolist(), "glimmer", len(passages))
     parts = [found["live_b.out"][a:b] for a, b in pairwise(offsets(found["live_b.out.lengths"]))]
     found["live_b.out"] = np.concatenate([parts[i] for i in np.argsort(found["selected"])])
@@ -73,7 +73,7 @@ def test_error_by_stage(precision: str) -> None:
             assert least < error < most, (stage, seed, error)
 
 
-# Other results, without a listener, so in kernels of whole blocks; of 12 seeds
+# Other results, without an instrument, so in kernels of whole blocks; of 12 seeds
 #              memory           scores           decoder.memory   logits, absorbed and projected
 # float32      5.7e-7  5.4e-7   3.6e-6  1.6e-7   8.1e-7  7.5e-7   6.7e-7  5.3e-7
 # bfloat16     5.8e-3  5.4e-3   4.5e-2  1.0e-3   8.4e-3  7.4e-3   7.0e-3  6.0e-3
@@ -85,12 +85,12 @@ UNHEARD = {
 }
 
 
-def unheard(telling: str, precision: str, dtype: str, seed: int) -> list[np.ndarray]:
+def unheard(backend: str, precision: str, dtype: str, seed: int) -> list[np.ndarray]:
     """Memory, scores, what LUMEN's decoder reads, and logits for a few steps and for many."""
-    rng, ops, t5 = np.random.default_rng(seed), bind(telling), CONFIG.t5
+    rng, ops, t5 = np.random.default_rng(seed), bind(backend), CONFIG.t5
     question, *passages = (rng.integers(2, 512, n).tolist() for n in (11, 40, 3, 90, 25, 60, 17, 1, 33))
     q, target, counts = Tokens.of([question]), Tokens.of([rng.integers(2, 512, 12)]), np.array([len(passages)])
-    model = lay_out(ops, map_leaves(lambda x: x.astype(dtype), random(CONFIG, seed, "float64")), precision)
+    model = prepare_params(ops, map_leaves(lambda x: x.astype(dtype), random(CONFIG, seed, "float64")), precision)
     memory = lumen.encode_passages(ops, model, Tokens.of(passages))
     scores = SYSTEMS["glimmer"](ops, model, q, memory, counts, len(passages)).scores
     read = SYSTEMS["lumen"](ops, model, q, memory, counts, 0).memory
@@ -131,7 +131,7 @@ def test_golden_cases_in_bfloat16(name: str) -> None:
     """Within what is allowed to others who compute in bfloat16, and not within float32's."""
     case, ops, named = CASES[name], bind("numba"), cases.inputs(CASES[name])
     trace = Trace(ops, rf"({'|'.join(case.holds)})$")
-    model = lay_out(ops, cases.model(case, cases.weights(case), "float32"), "bfloat16")
+    model = prepare_params(ops, cases.model(case, cases.weights(case), "float32"), "bfloat16")
     run_case.go(trace, case, model, named, run_case.Plan())
     report = check.check(name, decided(name, trace.arrays), "bfloat16")
     assert report.code == 0, "\n".join(report.lines())

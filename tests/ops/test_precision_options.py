@@ -11,10 +11,10 @@ import pytest
 from safetensors.numpy import load_file
 
 import glimmer_ref
-from glimmer_ref import Refused
+from glimmer_ref import InputError
 from glimmer_ref.cli import main
 from glimmer_ref.inference.reader import bundled
-from glimmer_ref.ops import Listener, bind
+from glimmer_ref.ops import Instrument, bind
 from glimmer_ref.ops.cpu import encoder_fused
 from glimmer_ref.ops.cpu.runtime import thread_pool
 
@@ -64,7 +64,7 @@ def test_the_limit_ends_with_its_block_even_by_an_error() -> None:
         assert numba.get_num_threads() == 1
         raise ZeroDivisionError
     assert numba.get_num_threads() == before
-    with Listener(bind("numba")).limited(1):
+    with Instrument(bind("numba")).limited(1):
         assert numba.get_num_threads() == 1
 
 
@@ -84,7 +84,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
 def test_what_is_impossible_is_refused_in_a_line(
     options: dict[str, Any], said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(InputError) as caught:
         glimmer_ref.load(**options)
     assert str(caught.value).startswith(said)
     words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
@@ -95,7 +95,7 @@ def test_what_is_impossible_is_refused_in_a_line(
 
 @pytest.mark.parametrize("bad", [True, 1.0, "1"])
 def test_a_number_of_threads_is_a_whole_number(bad: Any) -> None:
-    with pytest.raises(Refused, match=r"^threads: a whole number"):
+    with pytest.raises(InputError, match=r"^threads: a whole number"):
         glimmer_ref.load(threads=bad)
 
 

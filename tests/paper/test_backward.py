@@ -14,8 +14,8 @@ from models import NUMPY, config, model, tokens
 from operands import Case, each
 
 from glimmer_ref.config import GlimmerConfig, T5Config
-from glimmer_ref.errors import Refused
-from glimmer_ref.instruments import Count, Dropout, Tape, Trace
+from glimmer_ref.errors import InputError
+from glimmer_ref.instruments import Dropout, MacCounter, Tape, Trace
 from glimmer_ref.ops import Ops, bind, interface, numpy_backend
 from glimmer_ref.ops.cpu import ops as cpu_ops
 from glimmer_ref.ops.interface import OPERANDS
@@ -24,7 +24,7 @@ from glimmer_ref.paper.fid import fid, linear_term, log_likelihood
 from glimmer_ref.paper.glimmer import SHARED, rank
 from glimmer_ref.paper.lumen import encode_passages, lumen
 from glimmer_ref.paper.systems import FROM_TEXT, loss
-from glimmer_ref.params.model import Model, lay_out, leaves, random
+from glimmer_ref.params.model import Model, leaves, prepare_params, random
 from glimmer_ref.ragged import Ints, Tokens
 
 STEP = 1e-5
@@ -360,39 +360,42 @@ def test_seeds_add_up() -> None:
 
 def test_a_tape_refuses() -> None:
     x = np.ones((1, 2))
-    telling = types.ModuleType("half")
-    vars(telling).update({k: f for k, f in vars(numpy_backend).items() if k not in ("relu_backward", "dot_backward")})
-    with pytest.raises(Refused, match=r"a backward of every operation; got no dot_backward, relu_backward"):
-        Tape(Ops(telling))
-    telling.relu_backward = lambda a, dy: (dy,)
-    with pytest.raises(Refused, match=r"no relu_backward\(dy, a\)"):
-        Ops(telling)
-    for inner in (Dropout(NUMPY, 0.1, np.random.default_rng(0)), Count(Dropout(NUMPY, 0.1, np.random.default_rng(0)))):
-        with pytest.raises(Refused, match="Dropout around it; got Dropout inside"):
+    backend = types.ModuleType("half")
+    vars(backend).update({k: f for k, f in vars(numpy_backend).items() if k not in ("relu_backward", "dot_backward")})
+    with pytest.raises(InputError, match=r"a backward of every operation; got no dot_backward, relu_backward"):
+        Tape(Ops(backend))
+    backend.relu_backward = lambda a, dy: (dy,)
+    with pytest.raises(InputError, match=r"no relu_backward\(dy, a\)"):
+        Ops(backend)
+    for inner in (
+        Dropout(NUMPY, 0.1, np.random.default_rng(0)),
+        MacCounter(Dropout(NUMPY, 0.1, np.random.default_rng(0))),
+    ):
+        with pytest.raises(InputError, match="Dropout around it; got Dropout inside"):
             Tape(inner)
     tape = Tape(NUMPY)
     y = tape.relu(x)
-    with pytest.raises(Refused, match=r"seed 0: a cotangent of shape \[1, 2\]"):
+    with pytest.raises(InputError, match=r"seed 0: a cotangent of shape \[1, 2\]"):
         tape.gradients([(y, np.ones(2))], {"x": x})
-    with pytest.raises(Refused, match="seed 0: a result on the tape"):
+    with pytest.raises(InputError, match="seed 0: a result on the tape"):
         tape.gradients([(x, x)], {"x": x})
-    with pytest.raises(Refused, match="a and b are one"):
+    with pytest.raises(InputError, match="a and b are one"):
         tape.gradients([(y, x)], {"a": x, "b": x})
     tape.gradients([(y, x)], {"x": x})
-    with pytest.raises(Refused, match="replay once"):
+    with pytest.raises(InputError, match="replay once"):
         tape.gradients([(y, x)], {"x": x})
 
 
 def test_packed_weights_get_plain_gradients() -> None:
-    """The fast telling's forward with the oracle's backward: float32 weights in panels, by identity as all others."""
-    telling = types.ModuleType("mixed")
-    vars(telling).update(vars(cpu_ops))
+    """The fast backend's forward with the reference's backward: float32 weights in panels, by identity as others."""
+    backend = types.ModuleType("mixed")
+    vars(backend).update(vars(cpu_ops))
     for name in interface.BACKWARD:
-        setattr(telling, name, of_plain_weights(getattr(numpy_backend, name)))
+        setattr(backend, name, of_plain_weights(getattr(numpy_backend, name)))
     settings = tiny(t5=replace(TINY, scale_decoder_outputs=True))
     plain = random(settings, 0, "float32", tied=True)
     results = []
-    for ops, w in ((NUMPY, plain), (Ops(telling), lay_out(bind("numba"), plain))):
+    for ops, w in ((NUMPY, plain), (Ops(backend), prepare_params(bind("numba"), plain))):
         tape = Tape(ops)
         got = batch_loss(tape, w, how=FULL)
         results.append(tape.gradients(got.seeds, leaves(w)))
@@ -422,7 +425,7 @@ def test_the_same_generator_drops_the_same() -> None:
     assert batch_loss(Dropout(NUMPY, 0.0, rng), w).value == batch_loss(NUMPY, w).value
     assert rng.bit_generator.state == np.random.default_rng(1).bit_generator.state
     for rate in (-0.1, 1.0, float("nan")):
-        with pytest.raises(Refused, match="a rate from 0 to below 1"):
+        with pytest.raises(InputError, match="a rate from 0 to below 1"):
             Dropout(NUMPY, rate, rng)
 
 
@@ -498,11 +501,11 @@ def test_dropout_is_where_t5_has_it() -> None:
     ],
 )
 def test_distillation_refuses(change: dict[str, Any], said: str) -> None:
-    with pytest.raises(Refused, match=said):
+    with pytest.raises(InputError, match=said):
         Distillation(**change)
 
 
 def test_a_target_for_every_question() -> None:
     w = model(NUMPY, tiny())
-    with pytest.raises(Refused, match="one target for each of 2 questions; got 1"):
+    with pytest.raises(InputError, match="one target for each of 2 questions; got 1"):
         loss(NUMPY, w, "fid", QUESTION, PASSAGES, COUNTS, tokens([3], 1, 9), 2)

@@ -31,14 +31,14 @@ from glimmer_ref.costs.flops import (
     shape_macs,
 )
 from glimmer_ref.costs.modes import figure2, full, printed
-from glimmer_ref.errors import Refused
-from glimmer_ref.instruments import Count
+from glimmer_ref.errors import InputError
+from glimmer_ref.instruments import MacCounter
 from glimmer_ref.ops import Ops, bind
 from glimmer_ref.paper.fid import greedy, log_likelihood
 from glimmer_ref.paper.lumen import encode_passages
 from glimmer_ref.paper.systems import FROM_TEXT
 from glimmer_ref.paper.systems import SYSTEMS as READ
-from glimmer_ref.params.model import lay_out, random
+from glimmer_ref.params.model import prepare_params, random
 
 XXL = GlimmerConfig.from_proportions(SIZES["xxl"], "1/3", "1/4")
 
@@ -134,27 +134,27 @@ def counted_run(
     ops: Ops, settings: GlimmerConfig, system: str, m: int, tied: bool
 ) -> tuple[dict[str, int], list[int], int]:
     """What a run with numbers counts, which passages it selected, and its decoder steps."""
-    model = lay_out(ops, random(settings, 0, "float32", tied))
-    count, limit = Count(ops), 5
+    model = prepare_params(ops, random(settings, 0, "float32", tied))
+    count, limit = MacCounter(ops), 5
     passages = PASSAGES if system in FROM_TEXT else encode_passages(count, model, PASSAGES)
     read = READ[system](count, model, QUESTION, passages, np.array([len(PASSAGES)]), m)
     answer = greedy(count, model, read.memory, limit)[0]
     return count.macs, list(read.selected[0]), min(len(answer.ids) + 1, limit)
 
 
-@pytest.mark.parametrize("telling", ["numpy", "numba"])
+@pytest.mark.parametrize("backend", ["numpy", "numba"])
 @pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("system", SYSTEMS)
-def test_a_run_with_numbers_counts_the_same(telling: str, variant: str, system: str) -> None:
+def test_a_run_with_numbers_counts_the_same(backend: str, variant: str, system: str) -> None:
     settings = config(**{"alpha": "1/2", "beta": "1/3", **VARIANTS[variant]})
-    macs, selected, steps = counted_run(bind(telling), settings, system, 3, tied=variant == "tied")
+    macs, selected, steps = counted_run(bind(backend), settings, system, 3, tied=variant == "tied")
     assert macs == by_shapes(settings, system, 5, list(PASSAGES.lengths), steps, selected)
     assert system != "glimmer" or sorted(selected) != [0, 1, 2] or variant == "full memory"
 
 
 def test_a_forced_answer_costs_what_writing_it_does() -> None:
     ops, settings = bind("numpy"), config()
-    model, count = random(settings, 0, "float32"), Count(bind("numpy"))
+    model, count = random(settings, 0, "float32"), MacCounter(bind("numpy"))
     read = READ["lumen"](ops, model, QUESTION, encode_passages(ops, model, PASSAGES), np.array([7]), 0)
     log_likelihood(count, model, read.memory, tokens([6], seed=9))
     shapes = by_shapes(settings, "lumen", 5, list(PASSAGES.lengths), 6)
@@ -258,5 +258,5 @@ def test_lengths_add_up() -> None:
 
 
 def test_an_unknown_system_is_refused() -> None:
-    with pytest.raises(Refused, match=r"system: one of fid, lumen, glimmer; got 'rag'"):
+    with pytest.raises(InputError, match=r"system: one of fid, lumen, glimmer; got 'rag'"):
         by_shapes(XXL, "rag", 1, [1], 1)

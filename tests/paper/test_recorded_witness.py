@@ -1,4 +1,4 @@
-"""The oracle against recorded tensors of transformers' T5 (tests/fixtures/record_witness.py), torch not needed."""
+"""The reference against recorded tensors of transformers' T5 (tests/fixtures/record_witness.py), torch not needed."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from safetensors import safe_open
 from glimmer_ref.inference.tracing import trace_ids
 from glimmer_ref.ops import bind
 from glimmer_ref.params import checkpoint
-from glimmer_ref.params.model import lay_out
+from glimmer_ref.params.model import prepare_params
 from glimmer_ref.params.safetensors_io import map_tensors, write_tensors
 
 RECORDED = FIXTURES / "witness.safetensors"
 
 
-@pytest.mark.parametrize("telling", ["numpy", "numba"])
-def test_the_recorded_run(tmp_path: Path, telling: str) -> None:
+@pytest.mark.parametrize("backend", ["numpy", "numba"])
+def test_the_recorded_run(tmp_path: Path, backend: str) -> None:
     with safe_open(RECORDED, framework="numpy") as file:
         about = file.metadata()
     assert about["transformers"] and about["torch"]
@@ -28,8 +28,8 @@ def test_the_recorded_run(tmp_path: Path, telling: str) -> None:
     weights = {name.removeprefix("weights."): x for name, x in stored.items() if name.startswith("weights.")}
     write_tensors(tmp_path / "model.safetensors", weights)
     (tmp_path / "config.json").write_text(json.dumps(json.loads(about["config"])), "utf-8")
-    ops = bind(telling)
-    model = lay_out(ops, checkpoint.from_t5(tmp_path, "1/2", "1/2", seed=0, dtype="float64"))
+    ops = bind(backend)
+    model = prepare_params(ops, checkpoint.from_t5(tmp_path, "1/2", "1/2", seed=0, dtype="float64"))
     source, target = [int(i) for i in stored["source"]], [int(i) for i in stored["target"]]
     got = trace_ids(ops, model, source[:9], [source[9:]], target, system="fid")
     names = {"encoder": "decoder.memory", "logits": "decoder.logits", "encoder.layer_0": "encoder.memory.layer_0"}

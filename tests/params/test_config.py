@@ -12,7 +12,7 @@ import pytest
 from models import T5, config
 
 from glimmer_ref.config import SIZES, GlimmerConfig, T5Config
-from glimmer_ref.errors import Refused
+from glimmer_ref.errors import InputError
 from glimmer_ref.template import filled
 
 
@@ -41,7 +41,7 @@ def test_xxl_is_what_figure_2_needs() -> None:
     ],
 )
 def test_proportions_that_give_no_whole_layers(alpha: str, beta: str, said: str) -> None:
-    with pytest.raises(Refused, match=said):
+    with pytest.raises(InputError, match=said):
         config(alpha, beta)
 
 
@@ -63,7 +63,7 @@ def test_proportions_that_give_no_whole_layers(alpha: str, beta: str, said: str)
     ],
 )
 def test_t5_shapes_that_make_no_sense(change: dict[str, Any]) -> None:
-    with pytest.raises(Refused, match=next(iter(change))):
+    with pytest.raises(InputError, match=next(iter(change))):
         replace(T5, **change)
 
 
@@ -85,7 +85,7 @@ def test_t5_shapes_that_make_no_sense(change: dict[str, Any]) -> None:
     ],
 )
 def test_cuts_that_make_no_sense(change: dict[str, Any], said: str) -> None:
-    with pytest.raises(Refused, match=said):
+    with pytest.raises(InputError, match=said):
         replace(config(), **change)
 
 
@@ -98,7 +98,7 @@ def test_a_published_config_without_a_word_on_the_feed_forward_is_the_first_vers
     sizes = {"vocab_size": 32128, "d_model": 512, "d_kv": 64, "d_ff": 2048, "num_layers": 6, "num_heads": 8}
     read = T5Config.from_json({**sizes, "n_positions": 512, "task_specific_params": {}})
     assert (read.feed_forward_proj, read.num_decoder_layers) == ("relu", 6)
-    with pytest.raises(Refused, match="no num_heads"):
+    with pytest.raises(InputError, match="no num_heads"):
         T5Config.from_json({k: v for k, v in sizes.items() if k != "num_heads"})
 
 
@@ -125,14 +125,14 @@ def test_a_published_config_without_a_word_on_the_feed_forward_is_the_first_vers
 )
 def test_formats_that_do_more_than_put_together(form: Any, said: str) -> None:
     start = time.monotonic()
-    with pytest.raises(Refused, match=re.escape(said)) as error:
+    with pytest.raises(InputError, match=re.escape(said)) as error:
         GlimmerConfig.from_proportions(SIZES["base"], "1/3", "1/4", passage_format=form)
     assert time.monotonic() - start < 0.5 and len(str(error.value)) < 200
 
 
 @pytest.mark.parametrize("prefixes", [("x" * 1001,), ("",) * 1001, ("x",) * 100_000])
 def test_prefixes_are_bounded(prefixes: tuple[str, ...]) -> None:
-    with pytest.raises(Refused, match="question_prefixes: at most 1000"):
+    with pytest.raises(InputError, match="question_prefixes: at most 1000"):
         GlimmerConfig.from_proportions(SIZES["base"], "1/3", "1/4", question_prefixes=prefixes)
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from glimmer_ref.config import GlimmerConfig, T5Config
 from glimmer_ref.config_keys import ALIASES
-from glimmer_ref.errors import Refused
+from glimmer_ref.errors import InputError
 
 SIZES = {
     "model_type": "t5", "vocab_size": 61, "d_model": 20, "d_kv": 6, "d_ff": 28, "num_layers": 6,
@@ -47,7 +47,7 @@ def test_the_activation_is_heeded_or_refused(keys: dict[str, Any], ours: str | N
     if ours is not None:
         assert read(**keys).feed_forward_proj == ours
         return
-    with pytest.raises(Refused, match=r"feed_forward_proj=.*dense_act_fn=.*is_gated_act=.*another function"):
+    with pytest.raises(InputError, match=r"feed_forward_proj=.*dense_act_fn=.*is_gated_act=.*another function"):
         read(**keys)
 
 
@@ -73,7 +73,7 @@ def test_aliases_are_heeded_where_they_stand_alone() -> None:
         rest = {key: value for key, value in SIZES.items() if key != name}
         assert T5Config.from_json({**rest, alias: SIZES[name]}) == read()
         assert read(**{alias: SIZES[name]}) == read()
-        with pytest.raises(Refused, match=f"{alias}: the same as {name}={SIZES[name]}; got 5"):
+        with pytest.raises(InputError, match=f"{alias}: the same as {name}={SIZES[name]}; got 5"):
             read(**{alias: 5})
     alone = {key: value for key, value in SIZES.items() if key not in ("num_layers", "num_decoder_layers")}
     assert T5Config.from_json({**alone, "num_hidden_layers": 4}).num_decoder_layers == 4
@@ -112,7 +112,7 @@ def test_aliases_are_transformers() -> None:
     ],
 )  # fmt: skip
 def test_what_makes_another_model_is_refused(changes: dict[str, Any], said: str) -> None:
-    with pytest.raises(Refused, match=said):
+    with pytest.raises(InputError, match=said):
         read(**changes)
 
 
@@ -135,7 +135,7 @@ def test_offsets_are_bounded(offset: float) -> None:
     good = SIZES | {"glimmer": {**cut, "positions": 65_536}}
     assert GlimmerConfig.from_json(good).passage_offset == 65_536
     with pytest.raises(
-        Refused,
+        InputError,
         match=r"passage_offset: a whole number of at least 48 and at most 65536; got .*a row for every distance",
     ):
         GlimmerConfig.from_json(SIZES | {"glimmer": {**cut, "positions": offset}})

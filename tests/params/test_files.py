@@ -15,7 +15,7 @@ from published import fid, hugging_face, t5x, write_t5
 from test_names import one_encoder
 
 from glimmer_ref.disk.read import MOST_JSON_BYTES, read_json
-from glimmer_ref.errors import Refused
+from glimmer_ref.errors import InputError
 from glimmer_ref.params import checkpoint
 from glimmer_ref.params.checkpoint import convert, from_t5, load, open_checkpoint, read_checkpoint, save
 from glimmer_ref.params.model import Model, leaves, map_named, random
@@ -40,7 +40,7 @@ def same(got: Model, want: Model, but: tuple[str, ...] = ()) -> None:
 
 
 def refusal(folder: Path, **more: Any) -> str:
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(InputError) as caught:
         load(folder, **more)
     message = str(caught.value)
     assert "\n" not in message
@@ -110,19 +110,19 @@ def test_a_t5_is_cut(tmp_path: Path) -> None:
     assert 0.5 < got.score.weight.std() * 20**0.5 < 2 and got.score.weight.dtype == np.float32
     for style in (fid, t5x):
         same(from_t5(write_t5(tmp_path / style.__name__, style(hugging_face(MODEL)), T5_JSON), "1/2", "1/3", 7), got)
-    with pytest.raises(Refused, match="score layer"):
+    with pytest.raises(InputError, match="score layer"):
         load(write_t5(tmp_path / "t5", hugging_face(MODEL), T5_JSON | {"glimmer": CUT}))
 
 
 def test_a_cut_that_is_missing_or_double_is_refused(tmp_path: Path) -> None:
     folder = write_t5(tmp_path / "t5", hugging_face(MODEL), T5_JSON)
     for alpha, beta in ((None, None), ("1/2", None), (None, "1/3")):
-        with pytest.raises(Refused, match="both"):
+        with pytest.raises(InputError, match="both"):
             from_t5(folder, alpha, beta, 0)
-    with pytest.raises(Refused, match="whole number of 6 layers"):
+    with pytest.raises(InputError, match="whole number of 6 layers"):
         from_t5(folder, "1/4", "1/3", 0)
     with_cut = write_t5(tmp_path / "cut", hugging_face(MODEL, score=True), T5_JSON | {"glimmer": CUT})
-    with pytest.raises(Refused, match="section"):
+    with pytest.raises(InputError, match="section"):
         from_t5(with_cut, "1/2", "1/3", 0)
     got = from_t5(with_cut, None, None, 0, pool="mean")
     same(got, MODEL)
@@ -141,7 +141,7 @@ def test_convert_writes_what_load_reads(tmp_path: Path) -> None:
     assert got.config == made.config and (got.config.k, got.config.m) == (9, 2)
     (tmp_path / "d").mkdir()
     (tmp_path / "d/file").touch()
-    with pytest.raises(Refused, match="new or empty"):
+    with pytest.raises(InputError, match="new or empty"):
         convert(tmp_path / "absent", tmp_path / "d", "1/2", "1/3", 7)
 
 
@@ -152,7 +152,7 @@ def test_two_converts_at_once_are_refused(tmp_path: Path, monkeypatch: pytest.Mo
 
     def and_another(*args: Any, **more: Any) -> Any:
         monkeypatch.setattr(checkpoint, "from_t5", real)
-        with pytest.raises(Refused, match="out: one writer at a time; got another at work"):
+        with pytest.raises(InputError, match="out: one writer at a time; got another at work"):
             convert(folder, tmp_path / "out", "1/2", "1/3", 7)
         return real(*args, **more)
 
@@ -166,18 +166,18 @@ def test_saving_is_all_or_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     same(load(ours(tmp_path / "empty")), MODEL)
     (tmp_path / "file").touch()
     for taken in ("empty", "file"):
-        with pytest.raises(Refused, match="new or empty"):
+        with pytest.raises(InputError, match="new or empty"):
             ours(tmp_path / taken)
-    with pytest.raises(Refused, match="No such file"):
+    with pytest.raises(InputError, match="No such file"):
         ours(tmp_path / "nowhere" / "x")
-    with pytest.raises(Refused, match="surrogate"):
+    with pytest.raises(InputError, match="surrogate"):
         save(tmp_path / "x", MODEL, "\ud800")
 
     def full(*_: Any) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(checkpoint, "write_json", full)
-    with pytest.raises(Refused, match="No space left"):
+    with pytest.raises(InputError, match="No space left"):
         ours(tmp_path / "x")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["empty", "file"]
 
@@ -219,7 +219,7 @@ def test_a_config_of_another_model_is_refused(tmp_path: Path, change: dict[str, 
     (folder / "config.json").write_text(json.dumps(data))
     assert word in refusal(folder)
     theirs = write_t5(tmp_path / "t5", hugging_face(MODEL), T5_JSON | change)
-    with pytest.raises(Refused):
+    with pytest.raises(InputError):
         from_t5(theirs, "1/2", "1/3", 0)
 
 
@@ -231,15 +231,15 @@ def test_weights_that_are_not_weights_are_refused(tmp_path: Path) -> None:
         write_tensors(folder / "model.safetensors", arrays)
         assert refusal(folder) == f"{name}: finite weights in float32; got 1 that are not"
     named = hugging_face(MODEL) | {"shared.weight": np.full((61, 20), np.nan)}
-    with pytest.raises(Refused, match=r"shared\.weight: finite"):
+    with pytest.raises(InputError, match=r"shared\.weight: finite"):
         from_t5(write_t5(tmp_path / "t5", named, T5_JSON), "1/2", "1/3", 0)
     named["shared.weight"] = np.full((61, 20), 1e300)
     write_t5(tmp_path / "t5", named, T5_JSON)
-    with pytest.raises(Refused, match=r"shared\.weight: finite weights in float32"):
+    with pytest.raises(InputError, match=r"shared\.weight: finite weights in float32"):
         from_t5(tmp_path / "t5", "1/2", "1/3", 0)
     assert from_t5(tmp_path / "t5", "1/2", "1/3", 0, dtype="float64").embedding[0, 0] == 1e300
     named["shared.weight"] = np.zeros((61, 20), np.int64)
-    with pytest.raises(Refused, match=r"shared\.weight: weights as .*; got I64"):
+    with pytest.raises(InputError, match=r"shared\.weight: weights as .*; got I64"):
         from_t5(write_t5(tmp_path / "t5", named, T5_JSON), "1/2", "1/3", 0)
     assert "float16" in refusal(ours(tmp_path / "y"), dtype="float16")
 
@@ -311,7 +311,7 @@ def test_shards_are_joined(tmp_path: Path) -> None:
 )
 def test_bad_shards_are_refused(tmp_path: Path, places: dict[str, Any], word: str) -> None:
     folder, _ = sharded(tmp_path / "t5", places)
-    with pytest.raises(Refused, match=word):
+    with pytest.raises(InputError, match=word):
         read_checkpoint(folder)
 
 
@@ -319,14 +319,14 @@ def test_bad_indices_are_refused(tmp_path: Path) -> None:
     folder, shards = sharded(tmp_path / "t5")
     index = json.dumps({"weight_map": {name: shard for name, shard in shards.items() if name != "shared.weight"}})
     (folder / "model.safetensors.index.json").write_text(index)
-    with pytest.raises(Refused, match=r"shared\.weight: .*the shard alone"):
+    with pytest.raises(InputError, match=r"shared\.weight: .*the shard alone"):
         read_checkpoint(folder)
     for text in ("", "[]", "{}", '{"weight_map": {}}', '{"weight_map": []}'):
         (folder / "model.safetensors.index.json").write_text(text)
-        with pytest.raises(Refused, match=r"index\.json"):
+        with pytest.raises(InputError, match=r"index\.json"):
             read_checkpoint(folder)
     for empty in (tmp_path, tmp_path / "absent"):
-        with pytest.raises(Refused, match="neither"):
+        with pytest.raises(InputError, match="neither"):
             read_checkpoint(empty)
 
 

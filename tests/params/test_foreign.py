@@ -18,7 +18,7 @@ from published import hugging_face, write_t5
 from test_files import MODEL, T5_JSON, same
 
 from glimmer_ref.cli import main
-from glimmer_ref.errors import Refused
+from glimmer_ref.errors import InputError
 from glimmer_ref.params.checkpoint import from_t5, load, open_checkpoint
 from glimmer_ref.params.name_maps import plan
 from glimmer_ref.params.safetensors_io import Stored, map_tensors, write_tensors
@@ -58,22 +58,22 @@ def test_files_of_another_kind_are_named(tmp_path: Path, what: str) -> None:
     path = tmp_path / "x"
     path.write_bytes(content)
     for read in (map_tensors, read_torch):
-        with pytest.raises(Refused, match=f"got .*{what}.*; .*{do}"):
+        with pytest.raises(InputError, match=f"got .*{what}.*; .*{do}"):
             read(path)
-    with pytest.raises(Refused, match=f"the folder of a model; got .*{what}"):
+    with pytest.raises(InputError, match=f"the folder of a model; got .*{what}"):
         from_t5(path, "1/2", "1/3", 0)
 
 
 def test_either_format_under_the_others_name_is_named(tmp_path: Path) -> None:
     path = tmp_path / "x"
     write_tensors(path, {"a": np.ones(2)})
-    with pytest.raises(Refused, match=r"got a safetensors file; name it model\.safetensors"):
+    with pytest.raises(InputError, match=r"got a safetensors file; name it model\.safetensors"):
         read_torch(path)
     path.write_bytes((FIXTURES / "tiny_torch.bin").read_bytes())
-    with pytest.raises(Refused, match=r"got a PyTorch file, .*; name it pytorch_model\.bin"):
+    with pytest.raises(InputError, match=r"got a PyTorch file, .*; name it pytorch_model\.bin"):
         map_tensors(path)
     path.write_bytes(path.read_bytes()[:-9])
-    with pytest.raises(Refused, match=r"truncated\?"):
+    with pytest.raises(InputError, match=r"truncated\?"):
         read_torch(path)
 
 
@@ -99,7 +99,7 @@ def test_folders_of_another_form_are_named(tmp_path: Path, name: str, said: str,
     if configured:
         (tmp_path / "config.json").write_text(json.dumps(T5_JSON))
     for read in (load, open_checkpoint, lambda folder: from_t5(folder, "1/2", "1/3", 0)):
-        with pytest.raises(Refused, match=f"{name}: .*{said}" if "\\" not in said else said) as caught:
+        with pytest.raises(InputError, match=f"{name}: .*{said}" if "\\" not in said else said) as caught:
             read(tmp_path)
         assert "\n" not in str(caught.value)
 
@@ -116,7 +116,7 @@ def test_what_wrappers_put_before_names_is_left_out(tmp_path: Path, prefix: str)
     same(from_t5(write_t5(tmp_path / "t5", named, T5_JSON), "1/2", "1/3", 0), MODEL, but=("score.weight",))
     first = next(iter(named))
     named[first.removeprefix(prefix)] = named.pop(first)
-    with pytest.raises(Refused):
+    with pytest.raises(InputError):
         from_t5(write_t5(tmp_path / "t5", named, T5_JSON), "1/2", "1/3", 0)
 
 
@@ -132,7 +132,7 @@ def test_what_wrappers_put_before_names_is_left_out(tmp_path: Path, prefix: str)
 )
 def test_quantized_and_adapted_tensors_are_named(name: str, said: str) -> None:
     named: dict[str, Any] = hugging_face(MODEL) | {name: np.ones(2)}
-    with pytest.raises(Refused, match=f"{name}: plain weights of T5; got a tensor that is {said}"):
+    with pytest.raises(InputError, match=f"{name}: plain weights of T5; got a tensor that is {said}"):
         plan(config(), {key: Stored("F32", np.asarray(x)) for key, x in named.items()})
 
 
@@ -140,11 +140,11 @@ def test_weights_of_eight_bits_are_named(tmp_path: Path) -> None:
     named: dict[str, Any] = hugging_face(MODEL)
     name = "encoder.block.0.layer.0.SelfAttention.q.weight"
     folder = write_t5(tmp_path / "t5", named | {name: named[name].astype(np.int8)}, T5_JSON)
-    with pytest.raises(Refused, match=f"{name}: weights as .*; got I8; if it is quantized, dequantize it first"):
+    with pytest.raises(InputError, match=f"{name}: weights as .*; got I8; if it is quantized, dequantize it first"):
         from_t5(folder, "1/2", "1/3", 0)
     header = json.dumps({name: {"dtype": "F8_E4M3", "shape": [4], "data_offsets": [0, 4]}}).encode()
     (folder / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + bytes(4))
-    with pytest.raises(Refused, match=f"{name}: .*got type F8_E4M3; if it is quantized, dequantize it first"):
+    with pytest.raises(InputError, match=f"{name}: .*got type F8_E4M3; if it is quantized, dequantize it first"):
         from_t5(folder, "1/2", "1/3", 0)
 
 

@@ -14,7 +14,7 @@ from test_files import T5_JSON
 from test_names import one_encoder
 
 from glimmer_ref.cli import main
-from glimmer_ref.errors import Refused
+from glimmer_ref.errors import InputError
 from glimmer_ref.params.checkpoint import from_t5, load
 from glimmer_ref.params.head import Said, head
 from glimmer_ref.params.model import random
@@ -47,7 +47,7 @@ def test_as_transformers_or_refused(tie: Any, there: str, stated: Any) -> None:
     data, distinct = keys(tie, stated), there == "distinct"
     tied, scaled = RECORDED[tie, there]
     if stated == ABSENT and (tie, there) in SPLIT:
-        with pytest.raises(Refused, match=r"--tie yes.no or --scale-decoder-outputs yes.no"):
+        with pytest.raises(InputError, match=r"--tie yes.no or --scale-decoder-outputs yes.no"):
             head(data, distinct, Said())
     else:
         assert head(data, distinct, Said()) == (tied, scaled if stated == ABSENT else stated)
@@ -68,7 +68,7 @@ def test_as_transformers_or_refused(tie: Any, there: str, stated: Any) -> None:
     ],
 )
 def test_what_is_read_in_two_ways_is_refused(data: dict[str, Any], distinct: bool, said: str) -> None:
-    with pytest.raises(Refused, match=said):
+    with pytest.raises(InputError, match=said):
         head(data, distinct, Said())
 
 
@@ -95,7 +95,7 @@ def folder(path: Path, tie: Any, there: str, stated: Any) -> Path:
 def test_a_flag_decides_what_a_folder_becomes(tmp_path: Path) -> None:
     both = named("distinct")
     split = folder(tmp_path / "split", True, "distinct", ABSENT)
-    with pytest.raises(Refused, match=r"lm_head\.weight"):
+    with pytest.raises(InputError, match=r"lm_head\.weight"):
         from_t5(split, "1/2", "1/3", 0)
     tied = from_t5(split, "1/2", "1/3", 0, said=Said(tie=True))
     assert tied.decoder.lm_head is None and tied.config.t5.scale_decoder_outputs is True

@@ -21,7 +21,7 @@ from safetensors.numpy import load_file, save_file
 from glimmer_ref import load
 from glimmer_ref.cli import options
 from glimmer_ref.config import T5Config
-from glimmer_ref.errors import Refused
+from glimmer_ref.errors import InputError
 from glimmer_ref.inference.reader import bundled
 from glimmer_ref.params.hub import find
 from glimmer_ref.params.torch_checkpoint import read_torch
@@ -73,7 +73,7 @@ def in_shards(folder: Path) -> None:
 
 
 def refusal(*words: Any, **more: Any) -> str:
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(InputError) as caught:
         find(*words, **more)
     assert "\n" not in str(caught.value)
     return str(caught.value)
@@ -106,7 +106,7 @@ def test_convert_by_name(run: Run, server: Hub, cache: Path, t5: Path, tmp_path:
 
 def test_load_and_ask_by_name(run: Run, capsys: pytest.CaptureFixture[str], server: Hub, cache: Path) -> None:
     server.add("user/mini", bundled())
-    with pytest.raises(Refused, match="download=True"):
+    with pytest.raises(InputError, match="download=True"):
         load("user/mini", "numpy")
     reader = load("user/mini", "numpy", download=True)
     assert reader.folder is not None and reader.folder.name == COMMIT
@@ -161,7 +161,7 @@ def test_pytorch_file_where_there_is_no_other(server: Hub, cache: Path, t5: Path
     (t5 / "model.safetensors").unlink()
     server.add(NAME, t5)
     assert (find(NAME, download=True) / "pytorch_model.bin").read_bytes() == b"not to be read"
-    with pytest.raises(Refused):
+    with pytest.raises(InputError):
         read_torch(find(NAME) / "pytorch_model.bin")
 
 

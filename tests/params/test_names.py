@@ -12,7 +12,7 @@ from models import T5, config
 from published import Named, fid, hugging_face, t5x
 
 from glimmer_ref.config import GlimmerConfig
-from glimmer_ref.errors import Refused
+from glimmer_ref.errors import InputError
 from glimmer_ref.params.model import Model, leaves, random, shapes
 from glimmer_ref.params.name_maps import plan
 from glimmer_ref.params.safetensors_io import Stored
@@ -44,7 +44,7 @@ def one_encoder(model: Model) -> Model:
 
 
 def refusal(settings: GlimmerConfig, named: Named, style: str = "Hugging Face") -> str:
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(InputError) as caught:
         plan(settings, stored(named))
     return str(caught.value)
 

@@ -17,7 +17,7 @@ import safetensors.numpy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from glimmer_ref.errors import Refused
+from glimmer_ref.errors import InputError
 from glimmer_ref.params import safetensors_io
 from glimmer_ref.params.safetensors_io import TYPES, Stored, map_tensors, write_tensors
 from glimmer_ref.ragged import bfloat16
@@ -38,7 +38,7 @@ def pack(header: Any, data: bytes = b"") -> bytes:
 
 def refusal(path: Path, content: bytes) -> str:
     path.write_bytes(content)
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(InputError) as caught:
         map_tensors(path)
     message = str(caught.value)
     assert str(path) in message and "\n" not in message
@@ -110,9 +110,9 @@ def test_decode_is_a_fresh_copy(tmp_path: Path) -> None:
 
 
 def test_decode_refuses_whole_numbers_and_odd_types() -> None:
-    with pytest.raises(Refused, match="I64"):
+    with pytest.raises(InputError, match="I64"):
         Stored("I64", np.zeros(2, np.int64)).decode()
-    with pytest.raises(Refused, match="float16"):
+    with pytest.raises(InputError, match="float16"):
         Stored("F32", np.zeros(2, np.float32)).decode("float16")
 
 
@@ -153,7 +153,7 @@ def test_bfloat16_at_ties_and_ends() -> None:
     for nan in (quiet, loud):
         assert np.isnan((bfloat16(nan).astype(np.uint32) << 16).view(np.float32)).all()
     assert bfloat16(np.zeros((0, 2))).shape == (0, 2) and bfloat16(np.ones((2, 3)).T).shape == (3, 2)
-    with pytest.raises(Refused, match="int64"):
+    with pytest.raises(InputError, match="int64"):
         bfloat16(np.arange(3))
 
 
@@ -173,7 +173,7 @@ def test_writing_is_atomic_and_honours_umask(tmp_path: Path, monkeypatch: pytest
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(safetensors_io.os, "fsync", full)
-    with pytest.raises(Refused, match="No space left"):
+    with pytest.raises(InputError, match="No space left"):
         write_tensors(path, {"a": np.full(2, 7.0)})
     assert map_tensors(path)["a"].raw.tolist() == [0, 0]
     assert [p.name for p in tmp_path.iterdir()] == ["x"]
@@ -195,13 +195,13 @@ def test_writing_is_atomic_and_honours_umask(tmp_path: Path, monkeypatch: pytest
     ],
 )
 def test_what_cannot_be_written_is_refused(tmp_path: Path, arrays: Any, metadata: Any, word: str) -> None:
-    with pytest.raises(Refused, match=word):
+    with pytest.raises(InputError, match=word):
         write_tensors(tmp_path / "x", arrays, metadata)
     assert not list(tmp_path.iterdir())
 
 
 def test_no_place_to_write(tmp_path: Path) -> None:
-    with pytest.raises(Refused, match="No such file"):
+    with pytest.raises(InputError, match="No such file"):
         write_tensors(tmp_path / "nowhere" / "x", {"a": np.zeros(2)})
 
 
@@ -252,7 +252,7 @@ def test_a_million_empty_tensors_are_refused_before_the_library_sees_them(tmp_pa
 
 def test_folders_and_absent_files_are_refused(tmp_path: Path) -> None:
     for path, said in ((tmp_path, "a folder"), (tmp_path / "absent", "no such file")):
-        with pytest.raises(Refused, match=f"got {said}"):
+        with pytest.raises(InputError, match=f"got {said}"):
             map_tensors(path)
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from paths import FIXTURES
 
-from glimmer_ref.errors import Refused
+from glimmer_ref.errors import InputError
 from glimmer_ref.params.safetensors_io import TYPES
 from glimmer_ref.params.torch_checkpoint import read_torch
 from glimmer_ref.params.torch_pickle import STORAGES
@@ -97,7 +97,7 @@ def archive(
 
 
 def refusal(path: Path) -> str:
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(InputError) as caught:
         read_torch(path)
     message = str(caught.value)
     assert str(path) in message and "\n" not in message
@@ -323,7 +323,7 @@ def test_every_storages_bit_is_watched(tmp_path: Path) -> None:
         path.write_bytes(whole[:at] + bytes([whole[at] ^ 1 << rng.randrange(8)]) + whole[at + 1 :])
         try:
             got = read_torch(path)
-        except Refused:
+        except InputError:
             refused += 1
         else:
             assert {name: x.raw.tobytes() for name, x in got.items()} == want
@@ -343,7 +343,7 @@ def test_random_pickles_never_escape(tmp_path: Path) -> None:
         path = archive(tmp_path / "x", bytes(mutant), {f"data/{i}": bytes(96) for i in range(13)})
         try:
             read_torch(path)
-        except Refused as e:
+        except InputError as e:
             assert "\n" not in str(e)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from glimmer_ref.data.inputs import Passage
-from glimmer_ref.errors import Refused
+from glimmer_ref.errors import InputError
 from glimmer_ref.retrieval.bm25 import BM25
 
 
@@ -47,7 +47,7 @@ def test_ties_go_to_the_lower_row_and_few_passages_are_all_ranked() -> None:
 
 
 def test_bad_input_is_refused() -> None:
-    with pytest.raises(Refused, match="at least one passage"):
+    with pytest.raises(InputError, match="at least one passage"):
         BM25([])
-    with pytest.raises(Refused, match="k: at least 1"):
+    with pytest.raises(InputError, match="k: at least 1"):
         BM25([Passage("0", "", "x")]).rank("x", 0)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from gtr_folder import OUT, write_gtr
 
-from glimmer_ref.errors import Refused
+from glimmer_ref.errors import InputError
 from glimmer_ref.ops import bind
 from glimmer_ref.params.safetensors_io import map_tensors, write_tensors
 from glimmer_ref.retrieval.gtr import GTR, load
@@ -101,7 +101,7 @@ def broken(folder: Path, name: str, **changes: Any) -> None:
 )  # fmt: skip
 def test_other_models_are_refused(folder: Path, name: str, changes: dict[str, Any], said: str) -> None:
     broken(folder, name, **changes)
-    with pytest.raises(Refused, match=said) as error:
+    with pytest.raises(InputError, match=said) as error:
         load(folder, bind("numpy"))
     assert "\n" not in str(error.value)
 
@@ -111,10 +111,10 @@ def test_other_models_are_refused(folder: Path, name: str, changes: dict[str, An
 )
 def test_a_file_that_is_missing_or_damaged_is_named(folder: Path, name: str) -> None:
     (folder / name).write_bytes(b"\x00{")
-    with pytest.raises(Refused):
+    with pytest.raises(InputError):
         load(folder, bind("numpy"))
     (folder / name).unlink()
-    with pytest.raises(Refused, match=name.rpartition("/")[2].partition(".")[0]):
+    with pytest.raises(InputError, match=name.rpartition("/")[2].partition(".")[0]):
         load(folder, bind("numpy"))
 
 
@@ -137,25 +137,25 @@ def test_the_embedding_may_have_its_copys_name_alone(folder: Path) -> None:
     np.testing.assert_array_equal(load(folder, bind("numpy"))(TEXTS), whole)
     arrays["decoder.embed_tokens.weight"] = arrays["encoder.embed_tokens.weight"] + 1
     write_tensors(folder / "model.safetensors", arrays)
-    with pytest.raises(Refused, match=r"decoder\.embed_tokens\.weight: a copy of encoder\.embed_tokens\.weight"):
+    with pytest.raises(InputError, match=r"decoder\.embed_tokens\.weight: a copy of encoder\.embed_tokens\.weight"):
         load(folder, bind("numpy"))
 
 
 def test_copies_that_differ_and_prompts_are_refused(folder: Path) -> None:
     arrays = {name: x.raw.copy() for name, x in map_tensors(folder / "model.safetensors").items()}
     write_tensors(folder / "model.safetensors", {**arrays, "encoder.embed_tokens.weight": arrays["shared.weight"] + 1})
-    with pytest.raises(Refused, match=r"a copy of shared\.weight"):
+    with pytest.raises(InputError, match=r"a copy of shared\.weight"):
         load(folder, bind("numpy"))
     write_tensors(folder / "model.safetensors", arrays)
     (folder / "config_sentence_transformers.json").write_text('{"default_prompt_name": "query"}')
-    with pytest.raises(Refused, match="default_prompt_name=null"):
+    with pytest.raises(InputError, match="default_prompt_name=null"):
         load(folder, bind("numpy"))
 
 
 def test_texts_that_cannot_be_embedded_are_refused(folder: Path) -> None:
     gtr: GTR = load(folder, bind("numpy"))
     for text in ("", " \n", "\ud800"):
-        with pytest.raises(Refused, match="text"):
+        with pytest.raises(InputError, match="text"):
             gtr([text])
 
 

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from glimmer_ref.data.inputs import read_passages
 from glimmer_ref.disk.lock import held
-from glimmer_ref.errors import Refused
+from glimmer_ref.errors import InputError
 from glimmer_ref.inference.reader import bundled
 from glimmer_ref.ops import bind
 from glimmer_ref.retrieval import bm25_index, dense, gtr, index_files
@@ -94,7 +94,7 @@ def test_a_dense_index_finds_the_nearest(
         assert ids == [passages[i].id for i in right]
         np.testing.assert_allclose(scores, (e @ x)[right], atol=1e-6)
     for k in (0, 41):
-        with pytest.raises(Refused, match="at most the 40 passages"):
+        with pytest.raises(InputError, match="at most the 40 passages"):
             index.search(asked, k, quiet)
 
 
@@ -113,7 +113,7 @@ def test_a_stopped_build_goes_on_to_the_same_bytes(
     dense.build(corpus, whole, retriever, show=quiet)
     with pytest.raises(KeyboardInterrupt):
         dense.build(corpus, parts, retriever, show=stopped)
-    with pytest.raises(Refused, match="one whose build was stopped"):
+    with pytest.raises(InputError, match="one whose build was stopped"):
         dense.DenseIndex(parts, retriever)
     (parts / ".shard-00001.safetensors.1.new").write_bytes(b"half")
     first = (parts / "shard-00000.safetensors").stat().st_mtime_ns
@@ -128,22 +128,22 @@ def test_other_folders_corpora_and_models_are_refused(retriever: gtr.GTR, corpus
     folder = tmp_path / "index"
     dense.build(corpus, folder, retriever, show=quiet)
     other = gtr.load(write_gtr(tmp_path / "other", seed=1), bind("numpy"))
-    with pytest.raises(Refused, match="one of another model"):
+    with pytest.raises(InputError, match="one of another model"):
         dense.DenseIndex(folder, other)
-    with pytest.raises(Refused, match="an index with dtype=float16; got dtype=float32; name another folder"):
+    with pytest.raises(InputError, match="an index with dtype=float16; got dtype=float32; name another folder"):
         dense.build(corpus, folder, retriever, "float16", quiet)
     (tmp_path / "begun").mkdir()
     (tmp_path / "begun" / ".build.json.0.new").write_text("{")  # a kill at the very first write
     assert len(dense.build(corpus, tmp_path / "begun", retriever, show=quiet)) == 40
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "notes.txt").write_text("mine")
-    with pytest.raises(Refused, match=r"a folder of its own for the index; got notes\.txt"):
+    with pytest.raises(InputError, match=r"a folder of its own for the index; got notes\.txt"):
         dense.build(corpus, tmp_path / "mine", retriever, show=quiet)
-    with held(folder, bool), pytest.raises(Refused, match="another at work"):
+    with held(folder, bool), pytest.raises(InputError, match="another at work"):
         dense.build(corpus, folder, retriever, show=quiet)
-    with pytest.raises(Refused, match="one of embeddings"):
+    with pytest.raises(InputError, match="one of embeddings"):
         bm25_index.BM25Index(folder)
-    with pytest.raises(Refused, match="float32, float16"):
+    with pytest.raises(InputError, match="float32, float16"):
         dense.build(corpus, tmp_path / "new", retriever, "int8", quiet)
 
 
@@ -153,20 +153,20 @@ def test_damage_is_named(retriever: gtr.GTR, corpus: Path, tmp_path: Path) -> No
     shard = folder / "shard-00000.safetensors"
     whole = shard.read_bytes()
     shard.write_bytes(whole[:-1])
-    with pytest.raises(Refused, match="shard-00000"):
+    with pytest.raises(InputError, match="shard-00000"):
         dense.DenseIndex(folder, retriever)
     shard.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
-    with pytest.raises(Refused, match="SHA-256"):
+    with pytest.raises(InputError, match="SHA-256"):
         index_files.verify(folder, quiet)
-    with pytest.raises(Refused, match="SHA-256"):
+    with pytest.raises(InputError, match="SHA-256"):
         dense.build(corpus, folder, retriever, show=quiet)
     shard.unlink()
     dense.build(corpus, folder, retriever, show=quiet)
     assert shard.read_bytes() == whole
     (folder / "index.json").write_text("[]")
-    with pytest.raises(Refused, match="the words of an index"):
+    with pytest.raises(InputError, match="the words of an index"):
         dense.DenseIndex(folder, retriever)
-    with pytest.raises(Refused, match=r"an index, with index\.json"):
+    with pytest.raises(InputError, match=r"an index, with index\.json"):
         index_files.read_facts(tmp_path / "nowhere")
 
 
@@ -199,7 +199,7 @@ def test_a_full_disk_is_said_and_the_rest_made_later(
     def full(path: Path, *more: Any) -> None:
         raise OSError(28, "No space left on device", str(path))
 
-    with monkeypatch.context() as patch, pytest.raises(Refused, match="got No space left on device"):
+    with monkeypatch.context() as patch, pytest.raises(InputError, match="got No space left on device"):
         patch.setattr(dense, "write_tensors", full)
         dense.build(corpus, tmp_path / "index", retriever, show=quiet)
     assert len(dense.build(corpus, tmp_path / "index", retriever, show=quiet)) == 40
@@ -250,7 +250,7 @@ def test_an_index_with_words_of_another_rule_is_refused(tmp_path: Path, monkeypa
     path.write_text('{"text": "a word"}\n', "utf-8")
     bm25_index.build(path, tmp_path / "index", quiet)
     monkeypatch.undo()
-    with pytest.raises(Refused, match="an older one; build anew"):
+    with pytest.raises(InputError, match="an older one; build anew"):
         bm25_index.BM25Index(tmp_path / "index")
 
 
@@ -292,9 +292,9 @@ def test_every_build_of_words_gives_the_same_bytes_and_leaves_a_finished_one(cor
     assert {n: raw for n, (raw, _) in state(folder).items()} == {n: raw for n, (raw, _) in first.items()}
     flip = first["vocab.index.json"][0].replace(b'": 1,', b'": 2,')
     (folder / "vocab.index.json").write_bytes(flip)
-    with pytest.raises(Refused, match=r"vocab\.index\.json: SHA-256 .* got another; remove it"):
+    with pytest.raises(InputError, match=r"vocab\.index\.json: SHA-256 .* got another; remove it"):
         bm25_index.build(corpus, folder, quiet)
-    with pytest.raises(Refused, match=r"vocab\.index\.json: the file that was built; got another"):
+    with pytest.raises(InputError, match=r"vocab\.index\.json: the file that was built; got another"):
         bm25_index.BM25Index(folder)
 
 
@@ -307,7 +307,8 @@ def test_a_build_of_words_that_is_killed_anywhere(corpus: Path, tmp_path: Path) 
         folder = tmp_path / str(after)
         assert words_built(corpus, folder, after, KILLED.format(after)) == 9
         with pytest.raises(
-            Refused, match=r"a finished index; got one whose build was|an index, with index\.json; got another folder"
+            InputError,
+            match=r"a finished index; got one whose build was|an index, with index\.json; got another folder",
         ):
             bm25_index.BM25Index(folder)
         bm25_index.build(corpus, folder, quiet)
@@ -331,7 +332,7 @@ def test_a_finished_shard_of_an_unfinished_index_is_known_by_its_digest(
     shard = folder / "shard-00000.safetensors"
     raw = shard.read_bytes()
     shard.write_bytes(raw[:-1] + bytes([raw[-1] ^ 1]))
-    with pytest.raises(Refused, match=r"shard-00000\.safetensors: SHA-256 .* got another; remove it"):
+    with pytest.raises(InputError, match=r"shard-00000\.safetensors: SHA-256 .* got another; remove it"):
         dense.build(corpus, folder, retriever, show=quiet)
     shard.write_bytes(raw)
     (folder / "finished.jsonl").write_text('{"file": "shard-00000.safet')  # a kill as this line was written

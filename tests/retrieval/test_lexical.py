@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from glimmer_ref.data.inputs import Passage
-from glimmer_ref.errors import Refused
+from glimmer_ref.errors import InputError
 from glimmer_ref.retrieval.lexical import rank
 
 TEXTS = [
@@ -44,5 +44,5 @@ def test_ties_go_to_the_lower_row_and_few_passages_are_all_ranked() -> None:
 
 
 def test_k_below_one_is_refused() -> None:
-    with pytest.raises(Refused, match="rank: k: at least 1; got 0"):
+    with pytest.raises(InputError, match="rank: k: at least 1; got 0"):
         rank("cold", PASSAGES, 0)

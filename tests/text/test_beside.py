@@ -14,7 +14,7 @@ from test_sentencepiece import CONTROL, LETTERS, maker, piece
 
 from glimmer_ref.cli import main
 from glimmer_ref.config import GlimmerConfig
-from glimmer_ref.errors import Refused
+from glimmer_ref.errors import InputError
 from glimmer_ref.params.model import random
 from glimmer_ref.text.sentencepiece import find_tokenizer_json
 from glimmer_ref.text.tokenizer import Tokenizer
@@ -138,7 +138,7 @@ def test_transformers_places_them_alike(tmp_path: Path, name: str) -> None:
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_does_not_fit_is_refused(tmp_path: Path, name: str) -> None:
     files, said = REFUSED[name]
-    with pytest.raises(Refused, match=said):
+    with pytest.raises(InputError, match=said):
         find_tokenizer_json(write(tmp_path, files))
 
 
@@ -167,7 +167,7 @@ def test_a_tokenizer_json_holds_what_is_stated_beside_it(tmp_path: Path) -> None
     (tmp_path / CONFIG).write_text(json.dumps(stated(106, token("<extra_id_0>"))))
     assert find_tokenizer_json(tmp_path) == text
     (tmp_path / CONFIG).write_text(json.dumps(stated(107, token("[SEP]"))))
-    with pytest.raises(Refused, match=r"tokenizer.json: '\[SEP\]' with id 107, as beside it; got none"):
+    with pytest.raises(InputError, match=r"tokenizer.json: '\[SEP\]' with id 107, as beside it; got none"):
         find_tokenizer_json(tmp_path)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from glimmer_ref import Reader, Refused, load
+from glimmer_ref import InputError, Reader, load
 from glimmer_ref.cli import examples, main
 from glimmer_ref.inference.reader import bundled
 from glimmer_ref.memory.store import Memory
@@ -206,7 +206,7 @@ def test_a_worlds_own_file_is_read(tmp_path: Path, words: Tokenizer) -> None:
 def test_a_bad_file_is_refused_in_a_line(tmp_path: Path, words: Tokenizer, content: str, said: str) -> None:
     path = tmp_path / FILE
     path.write_text(content, "utf-8")
-    with pytest.raises(Refused, match=said) as caught:
+    with pytest.raises(InputError, match=said) as caught:
         read_groups(path, words)
     assert str(path) in str(caught.value) and "\n" not in str(caught.value)
 
@@ -214,7 +214,7 @@ def test_a_bad_file_is_refused_in_a_line(tmp_path: Path, words: Tokenizer, conte
 def test_load_holds_the_file_against_the_tokenizer(folder: Path, tmp_path: Path) -> None:
     path = Path(shutil.copytree(folder, tmp_path / "mini"))
     (path / FILE).write_text('{"groups": {"town": [5]}, "words": {"town": ["Paris"]}}', "utf-8")
-    with pytest.raises(Refused, match=r"the words of tokenizer\.json"):
+    with pytest.raises(InputError, match=r"the words of tokenizer\.json"):
         load(path, ops="numpy")
 
 
@@ -222,7 +222,7 @@ def test_a_tokenizer_that_knows_no_unknown_has_nothing_to_lend_for(words: Tokeni
     data = json.loads(words.json)
     data |= {"model": {"type": "BPE", "vocab": {"a": 0}, "merges": []}, "added_tokens": []}
     (tmp_path / "tokenizer.json").write_text(json.dumps(data), "utf-8")
-    with pytest.raises(Refused, match="unknown"):
+    with pytest.raises(InputError, match="unknown"):
         Lender(Tokenizer(tmp_path / "tokenizer.json"), {"town": [4]})
 
 

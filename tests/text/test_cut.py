@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from paths import FIXTURES
 
 from glimmer_ref.data.inputs import Passage, passage_tokens, question_tokens
-from glimmer_ref.errors import Refused
+from glimmer_ref.errors import InputError
 from glimmer_ref.inference.reader import bundled
 from glimmer_ref.params.checkpoint import load
 from glimmer_ref.text import cut
@@ -147,13 +147,15 @@ def test_what_cannot_be_cut_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cut, "MOST", 3000)
     assert cut.first_ids(KINDS["t5"], "a" * 3000, 5)[1] == "a" * 3000
     for text in ("a" * 3001, "文" * 3001, "a " + "\u0301" * 3000):
-        with pytest.raises(Refused, match=r"first 5000 tokens in the first 3,000 characters.*; cut it into passages"):
+        with pytest.raises(
+            InputError, match=r"first 5000 tokens in the first 3,000 characters.*; cut it into passages"
+        ):
             cut.first_ids(KINDS["t5"], text, 5000)
     assert len(cut.first_ids(KINDS["t5"], "ab a1 " * 1000, 5)[0]) == 5
 
 
 def test_what_is_not_read_is_valid_too() -> None:
-    with pytest.raises(Refused, match="valid Unicode"):
+    with pytest.raises(InputError, match="valid Unicode"):
         cut.first_ids(WORDS, "a b " * 10_000 + "\ud800", 3)
 
 

@@ -16,7 +16,7 @@ import pytest
 import tokenizers
 from paths import FIXTURES
 
-from glimmer_ref.errors import Refused
+from glimmer_ref.errors import InputError
 from glimmer_ref.text.sentencepiece import find_tokenizer_json, tokenizer_json
 from glimmer_ref.text.tokenizer import Tokenizer
 
@@ -43,7 +43,7 @@ def maker() -> ModuleType:
 
 def refusal(path: Path, content: bytes) -> str:
     path.write_bytes(content)
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(InputError) as caught:
         tokenizer_json(path)
     message = str(caught.value)
     assert str(path) in message and "\n" not in message
@@ -192,7 +192,7 @@ def test_truncation_never_escapes(tmp_path: Path) -> None:
         path.write_bytes(mutant)
         try:
             json.loads(tokenizer_json(path))
-        except Refused as e:
+        except InputError as e:
             refused += 1
             assert "\n" not in str(e)
     assert refused > len(whole) / 15
@@ -200,11 +200,11 @@ def test_truncation_never_escapes(tmp_path: Path) -> None:
 
 def test_absent_and_huge_files_are_refused(tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "absent"):
-        with pytest.raises(Refused, match=r"a regular file|readable"):
+        with pytest.raises(InputError, match=r"a regular file|readable"):
             tokenizer_json(path)
     with (tmp_path / "huge").open("wb") as file:
         file.truncate(2**27)
-    with pytest.raises(Refused, match="at most"):
+    with pytest.raises(InputError, match="at most"):
         tokenizer_json(tmp_path / "huge")
 
 
@@ -215,7 +215,7 @@ def test_a_folders_tokenizer_is_found(tmp_path: Path) -> None:
     (tmp_path / "tokenizer.json").write_text('{"ä": 1}', encoding="utf-8")
     assert find_tokenizer_json(tmp_path) == '{"ä": 1}'
     (tmp_path / "tokenizer.json").write_text("{")
-    with pytest.raises(Refused, match=r"tokenizer\.json: JSON"):
+    with pytest.raises(InputError, match=r"tokenizer\.json: JSON"):
         find_tokenizer_json(tmp_path)
 
 

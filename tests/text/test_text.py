@@ -16,7 +16,7 @@ from glimmer_ref.data.inputs import (
     question_tokens,
     read_questions,
 )
-from glimmer_ref.errors import Refused
+from glimmer_ref.errors import InputError
 from glimmer_ref.evaluation.metrics import exact_match, normalise
 from glimmer_ref.inference.reader import bundled
 from glimmer_ref.params.checkpoint import load
@@ -55,7 +55,7 @@ def test_a_word_and_its_full_stop_are_two_tokens() -> None:
 
 
 def test_a_tokenizer_larger_than_the_model_is_refused() -> None:
-    with pytest.raises(Refused, match="vocab_size=100"):
+    with pytest.raises(InputError, match="vocab_size=100"):
         Tokenizer(bundled() / "tokenizer.json", 100)
 
 
@@ -71,7 +71,7 @@ def test_a_tokenizer_larger_than_the_model_is_refused() -> None:
 )
 def test_a_broken_tokenizer_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "tokenizer.json").write_bytes(content)
-    with pytest.raises(Refused, match=r"tokenizer\.json"):
+    with pytest.raises(InputError, match=r"tokenizer\.json"):
         Tokenizer(tmp_path / "tokenizer.json")
 
 
@@ -93,7 +93,7 @@ def test_a_broken_tokenizer_is_refused(tmp_path: Path, content: bytes) -> None:
 )
 def test_broken_questions_are_named_by_line(tmp_path: Path, row: str, said: str) -> None:
     (tmp_path / "q.jsonl").write_text('{"input": "ok ?"}\n' + row, "utf-8")
-    with pytest.raises(Refused, match=f"line 2: .*{said}"):
+    with pytest.raises(InputError, match=f"line 2: .*{said}"):
         list(read_questions(tmp_path / "q.jsonl"))
 
 

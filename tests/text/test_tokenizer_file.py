@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from glimmer_ref.errors import Refused
+from glimmer_ref.errors import InputError
 from glimmer_ref.inference.reader import bundled
 from glimmer_ref.text import tokenizer_file
 from glimmer_ref.text.pattern import shortest
@@ -92,7 +92,7 @@ HOSTILE = {
 def test_hostile_files_end_in_one_line(capfd: pytest.CaptureFixture[str], name: str) -> None:
     content, said = HOSTILE[name]
     start = time.perf_counter()
-    with pytest.raises(Refused, match=said) as caught:
+    with pytest.raises(InputError, match=said) as caught:
         Tokenizer("file.json", 10, content)
     assert time.perf_counter() - start < 10
     assert str(caught.value).startswith("file.json") and len(str(caught.value)) < 400
@@ -147,7 +147,7 @@ def test_only_other_models_are_tried_in_a_process(monkeypatch: pytest.MonkeyPatc
 def test_a_trial_that_does_not_end_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tokenizer_file, "TRIAL", "while True: pass")
     monkeypatch.setattr(tokenizer_file, "TRIAL_SECONDS", 0.5)
-    with pytest.raises(Refused, match=r"file\.json: model: one that reads a line in 0.5 s; got more"):
+    with pytest.raises(InputError, match=r"file\.json: model: one that reads a line in 0.5 s; got more"):
         Tokenizer("file.json", text=PUBLISHED["of words and bytes"])
 
 
@@ -167,7 +167,7 @@ def test_a_panic_over_a_text_is_one_line(monkeypatch: pytest.MonkeyPatch) -> Non
     made = Tokenizer("file.json", text=text())
     monkeypatch.setattr(made, "_inner", Panicking())
     for act in (lambda: made.encode("a"), lambda: made.words("a"), lambda: made.decode([1])):
-        with pytest.raises(Refused, match=r"^text: a tokenizer that can read it; got range end index 9$"):
+        with pytest.raises(InputError, match=r"^text: a tokenizer that can read it; got range end index 9$"):
             act()
 
 

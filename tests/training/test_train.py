@@ -23,7 +23,7 @@ from published import hugging_face, write_t5
 
 from glimmer_ref.cli import main
 from glimmer_ref.config import T5Config
-from glimmer_ref.errors import Refused
+from glimmer_ref.errors import InputError
 from glimmer_ref.inference.reader import Reader
 from glimmer_ref.ops import bind
 from glimmer_ref.params import checkpoint as files
@@ -141,7 +141,7 @@ def test_a_broken_recipe_is_refused(recipe: Path, tmp_path: Path, old: str, new:
     assert old in text
     broken = tmp_path / "recipe.toml"
     broken.write_text(text.replace(old, new), "utf-8")
-    with pytest.raises(Refused) as error:
+    with pytest.raises(InputError) as error:
         run(broken, tmp_path / "out")
     assert said in str(error.value)
     assert not (tmp_path / "out" / "last").exists()
@@ -157,7 +157,7 @@ def test_values_are_set_over_the_files(recipe: Path) -> None:
         ("seed.x=1", "keys of tables"),
         ("nosuch=1", "keys among"),
     ]:
-        with pytest.raises(Refused, match=said):
+        with pytest.raises(InputError, match=said):
             read_recipe(recipe, [change])
 
 
@@ -169,10 +169,10 @@ def test_a_recipe_may_extend_another(recipe: Path, tmp_path: Path) -> None:
     assert read_recipe("table3_tau_5", ["extends=mini"]).stages[2].tau == 5.0
     for name in ("x" * 300, "x/" + "y" * 300, "a\0b"):  # no file can have it
         (tmp_path / "long.toml").write_text(f"extends = {json.dumps(name)}", "utf-8")
-        with pytest.raises(Refused, match="no such file"):
+        with pytest.raises(InputError, match="no such file"):
             read_recipe(tmp_path / "long.toml")
     (tmp_path / "circle.toml").write_text('extends = "circle.toml"', "utf-8")
-    with pytest.raises(Refused, match="in a circle"):
+    with pytest.raises(InputError, match="in a circle"):
         read_recipe(tmp_path / "circle.toml")
 
 
@@ -234,7 +234,7 @@ def test_blank_answers_are_not_learnt(root: Path, corpus: Corpus, tmp_path: Path
     for task, items in learnt.tasks.items():
         assert answers(items) == answers(corpus.tasks[task][: len(items)])
     only = changed(root, tmp_path / "b", lambda q: {**q, "output": [{"answer": ""}]})
-    with pytest.raises(Refused, match='an answer in "output"; got none'):
+    with pytest.raises(InputError, match='an answer in "output"; got none'):
         read_corpus(config, tokenizer, [only])
 
 
@@ -258,10 +258,12 @@ def test_dev_questions_are_checked_before_the_work(root: Path, tmp_path: Path) -
     recipe = read_recipe(root / "recipe.toml", ['data.dev="dev"', "evaluation.m=3"])
     for name in ("gold", "candidates"):
         other = changed(root, tmp_path / name / "dev", lambda q, name=name: {**q, name: ["nobody"]})
-        with pytest.raises(Refused, match="passages of its folder; got 'nobody'"):
+        with pytest.raises(InputError, match="passages of its folder; got 'nobody'"):
             read_dev(other.parent, recipe)
     few = changed(root, tmp_path / "few" / "dev", lambda q: {**q, "candidates": q["candidates"][:2]})
-    with pytest.raises(Refused, match=r"evaluation\.m: at most the candidates of each question .*; got 2 of question"):
+    with pytest.raises(
+        InputError, match=r"evaluation\.m: at most the candidates of each question .*; got 2 of question"
+    ):
         read_dev(few.parent, recipe)
 
 
@@ -341,9 +343,9 @@ def test_renaming_is_a_bijection_inside_groups(groups: Groups) -> None:
 
 
 def test_groups_that_overlap_are_refused() -> None:
-    with pytest.raises(Refused, match="each token in one group; got 1 in several"):
+    with pytest.raises(InputError, match="each token in one group; got 1 in several"):
         Groups([[1, 2], [2, 3]], 9)
-    with pytest.raises(Refused, match="token ids below 3; got 3"):
+    with pytest.raises(InputError, match="token ids below 3; got 3"):
         Groups([[1, 3]], 3)
 
 
@@ -400,7 +402,7 @@ def test_tables_1_and_3_start_from_t5(tmp_path: Path, from_ours: bool) -> None:
     scratch = leaves(first_model(ModelTable(init=str(folder), glimmer=owners, reranker_init="scratch", **more), 0, 61))
     different = {name for name in copied if not np.array_equal(copied[name], scratch[name])}
     assert different == {name for name in copied if name.startswith("reranker.")}
-    with pytest.raises(Refused, match='reranker = "separate" beside it'):
+    with pytest.raises(InputError, match='reranker = "separate" beside it'):
         first_model(ModelTable(init=str(folder), reranker_init="scratch", **more), 0, 61)
 
 
@@ -553,7 +555,7 @@ def test_two_runs_at_once_are_refused(recipe: Path, tmp_path: Path, monkeypatch:
     def and_another(self: loop.Run, *args: Any) -> Any:
         monkeypatch.setattr(loop.Run, "step", step)
         for resume in (True, False):
-            with pytest.raises(Refused) as told:
+            with pytest.raises(InputError) as told:
                 run(recipe, out, resume=resume)
             refused.append(str(told.value))
         return step(self, *args)
@@ -571,7 +573,7 @@ def test_two_runs_at_once_are_refused(recipe: Path, tmp_path: Path, monkeypatch:
 @pytest.mark.parametrize("line", ["{}", "[" * 9999, '{"step": 1, "lm": []}', '{"step": 1, "exact_match": 2}', "\u00ff"])
 def test_a_log_of_other_lines_is_refused(recipe: Path, tmp_path: Path, line: str) -> None:
     (tmp_path / "log.jsonl").write_text(line + "\n", "latin-1")
-    with pytest.raises(Refused, match=r"log\.jsonl"):
+    with pytest.raises(InputError, match=r"log\.jsonl"):
         report.read_log(tmp_path / "log.jsonl")
     (tmp_path / "log.jsonl").write_text('{"step": 1, "lm": 2.5}\n{"step": 2, "l')
     assert report.read_log(tmp_path / "log.jsonl") == [{"step": 1, "lm": 2.5}]
@@ -621,7 +623,9 @@ def test_a_full_disk_keeps_the_last_good_checkpoint(
 
     kept: dict[str, bytes] = {}
     monkeypatch.setattr(loop.Run, "step", full_from_the_third)
-    with pytest.raises(Refused, match=r"last: a place where .*No space left on device; make room; .* the one before"):
+    with pytest.raises(
+        InputError, match=r"last: a place where .*No space left on device; make room; .* the one before"
+    ):
         run(recipe, out)
     assert content(out / "last") == kept
     assert not list(out.glob(".*"))
@@ -659,7 +663,7 @@ def test_a_number_that_is_not_finite_stops_it(
         return got
 
     monkeypatch.setattr(Learner, "outcome", broken)
-    with pytest.raises(Refused, match=said) as error:
+    with pytest.raises(InputError, match=said) as error:
         run(recipe, tmp_path / "out")
     assert "last is the last good checkpoint" in str(error.value)
     assert json.loads((tmp_path / "out/last/position.json").read_text())["step"] == 3
@@ -668,7 +672,7 @@ def test_a_number_that_is_not_finite_stops_it(
 
 @pytest.mark.usefixtures("no_curves")
 def test_a_rate_that_is_far_too_high_stops_it(recipe: Path, tmp_path: Path) -> None:
-    with pytest.raises(Refused, match=r"step [2-6] .*last good checkpoint"):
+    with pytest.raises(InputError, match=r"step [2-6] .*last good checkpoint"):
         run(recipe, tmp_path / "out", "every_stage.rate=1e25")
     files.load(tmp_path / "out/last")
 
@@ -693,10 +697,10 @@ def test_a_kill_may_be_gentle(recipe: Path, tmp_path: Path, monkeypatch: pytest.
 
 @pytest.mark.usefixtures("no_curves")
 def test_another_recipe_does_not_go_on(recipe: Path, tmp_path: Path) -> None:
-    with pytest.raises(Refused, match="a checkpoint of an earlier run"):
+    with pytest.raises(InputError, match="a checkpoint of an earlier run"):
         run(recipe, tmp_path / "out", resume=True)
     run(recipe, tmp_path / "out")
-    with pytest.raises(Refused, match=r"recipe.stages.1.rate: 0.01, as the run began; got 0.02"):
+    with pytest.raises(InputError, match=r"recipe.stages.1.rate: 0.01, as the run began; got 0.02"):
         run(recipe, tmp_path / "out", "stages.1.rate=0.02", resume=True)
     assert run(recipe, tmp_path / "out", resume=True).step == 6
 
@@ -715,7 +719,7 @@ def test_a_damaged_checkpoint_is_refused(recipe: Path, tmp_path: Path, file: str
     run(recipe, tmp_path / "out")
     path = tmp_path / "out/last" / file
     path.write_bytes(path.read_bytes()[:-40])
-    with pytest.raises(Refused, match=file):
+    with pytest.raises(InputError, match=file):
         run(recipe, tmp_path / "out", resume=True)
 
 

@@ -16,7 +16,7 @@ from paths import ROOT
 from glimmer_ref.cli import main
 from glimmer_ref.costs.published.values import EXHIBITS as PUBLISHED
 from glimmer_ref.costs.published.values import values
-from glimmer_ref.errors import Refused
+from glimmer_ref.errors import InputError
 from glimmer_ref.training.loop import facts
 from glimmer_ref.training.recipe_file import read_recipe
 
@@ -197,16 +197,16 @@ def test_candidates_go_on_as_the_world_ranks_them(tmp_path: Path, capsys: pytest
         assert len(set(after["candidates"])) == 40
         assert after["candidates"][:25] == before.pop("candidates")
         assert {name: after[name] for name in before} == before
-    with pytest.raises(Refused, match="at least k=401 passages"):
+    with pytest.raises(InputError, match="at least k=401 passages"):
         runs.test_file(tmp_path / "world", tmp_path, 401)
     other = own.read_text("utf-8").replace('"candidates": ["', '"candidates": ["test-0", "', 1)
     own.write_text(other, "utf-8")
-    with pytest.raises(Refused, match="BM25's candidates"):
+    with pytest.raises(InputError, match="BM25's candidates"):
         runs.test_file(tmp_path / "world", tmp_path, 40)
     about = tmp_path / "world" / "world.json"
     runs.hold_to_one_world(tmp_path / "world", tmp_path / "out")
     about.write_text(about.read_text("utf-8").replace('"seed": 0', '"seed": 1'), "utf-8")
-    with pytest.raises(Refused, match="another --out"):
+    with pytest.raises(InputError, match="another --out"):
         runs.hold_to_one_world(tmp_path / "world", tmp_path / "out")
 
 
@@ -240,7 +240,7 @@ def test_what_is_finished_and_how_long_the_rest_takes(tmp_path: Path) -> None:
     assert not base.finished("numba")  # its last evaluation is missing
     placed(base, base.recipe.steps, base.recipe.steps)
     assert base.finished("numba")
-    with pytest.raises(Refused, match="another --out"):
+    with pytest.raises(InputError, match="another --out"):
         base._replace(recipe=points.recipe_of(points.GLIMMER, "mini", 0, 0.5)).finished("numba")
 
 

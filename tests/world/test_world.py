@@ -16,7 +16,7 @@ import pytest
 
 from glimmer_ref.cli import main
 from glimmer_ref.data.inputs import read_passages, read_questions
-from glimmer_ref.errors import Refused
+from glimmer_ref.errors import InputError
 from glimmer_ref.text.tokenizer import Tokenizer
 from glimmer_ref.training.dataset import Groups
 from glimmer_ref.world import generate as worlds
@@ -373,20 +373,20 @@ def test_only_what_we_wrote_is_replaced(tmp_path: Path) -> None:
     assert first["sha256"]["dev/questions.jsonl"] != second["sha256"]["dev/questions.jsonl"]
     assert (out / "train-1").is_dir()
     (out / "dev" / "mine.txt").write_text("x")
-    with pytest.raises(Refused, match=r"dev/mine\.txt in it"):
+    with pytest.raises(InputError, match=r"dev/mine\.txt in it"):
         worlds.write(out, 0, 1, "small", show=silent)
     (out / "dev" / "mine.txt").unlink()
     with open(out / "dev" / "passages.jsonl", "a") as file:
         file.write("\n")
-    with pytest.raises(Refused, match=r"passages\.jsonl: the file as it was written"):
+    with pytest.raises(InputError, match=r"passages\.jsonl: the file as it was written"):
         worlds.write(out, 0, 1, "small", show=silent)
     assert (out / "train-1").is_dir()
     (tmp_path / "file").write_text("x")
-    with pytest.raises(Refused, match="a folder"):
+    with pytest.raises(InputError, match="a folder"):
         worlds.write(tmp_path / "file", show=silent)
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "world.json").write_text("{}")
-    with pytest.raises(Refused, match=r"world\.json in it"):
+    with pytest.raises(InputError, match=r"world\.json in it"):
         worlds.write(tmp_path / "other", show=silent)
 
 
@@ -395,10 +395,10 @@ def test_a_large_folder_is_refused_at_its_first_file(tmp_path: Path, monkeypatch
     (tmp_path / "later").mkdir()
     seen, walk = [], os.walk
     monkeypatch.setattr(os, "walk", lambda *a, **k: (seen.append(x) or x for x in walk(*a, **k)))
-    with pytest.raises(Refused, match="first in it; nothing was changed"):
+    with pytest.raises(InputError, match="first in it; nothing was changed"):
         worlds.write(tmp_path, size="small")
     assert len(seen) == 1
-    with pytest.raises(Refused, match="first/worlds: a place that can be written; got "):
+    with pytest.raises(InputError, match="first/worlds: a place that can be written; got "):
         worlds.write(tmp_path / "first" / "worlds", size="small")
 
 
@@ -442,7 +442,7 @@ def test_bad_arguments_are_one_line(
     ],
 )
 def test_worlds_that_cannot_be_are_refused(split: str, change: dict[str, int], said: str) -> None:
-    with pytest.raises(Refused, match=said):
+    with pytest.raises(InputError, match=said):
         make(0, split, 0, SMALL._replace(**change))
 
 

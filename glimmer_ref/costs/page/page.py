@@ -58,7 +58,7 @@ def write_page(path: str | Path) -> int:
     """Write the page and return its bytes.
 
     Raises:
-        Refused: as `disk.write.written`.
+        InputError: as `disk.write.written`.
     """
     text = page()
     write_text(path, text)

@@ -29,7 +29,7 @@ def sheet(path: str, shape: tuple[int, int], size: tuple[float, float], draw: Ca
     """A figure with a grid of axes, one legend for all below them.
 
     Raises:
-        Refused: as `pictures.picture`.
+        InputError: as `pictures.picture`.
     """
     with picture(path, *shape, size, dpi=120) as (figure, axes):
         draw(figure, axes)

@@ -10,18 +10,18 @@ from typing import Any
 
 import numpy as np
 
-from ...ops import Listener, Ops, Spans
+from ...ops import Instrument, Ops, SequenceLayout
 from ...paper import fid, glimmer, lumen
 from ...paper.t5 import encode, relative_buckets
 from ...params.model import Model
-from ...ragged import Array, Ints, States, Tokens, offsets, places
+from ...ragged import Array, Ints, States, Tokens, offsets, token_positions
 from ..case import Case
 from .run_case import Arrays
 
 Wrong = dict[str, Callable[..., Any]]
 
 
-class Instead(Listener):
+class Instead(Instrument):
     """Some operations told wrongly: `wrong[name](here, *its arguments)` in place of the operation."""
 
     elementary = True
@@ -30,11 +30,11 @@ class Instead(Listener):
         self.case, self.model, self.named, self.wrong = case, model, named, wrong
         super().__init__(ops)
 
-    def hear(self, name: str, operation: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+    def observe(self, name: str, operation: Callable[..., Any], args: tuple[Any, ...]) -> Any:
         return self.wrong[name](self, *args) if name in self.wrong else operation(*args)
 
     def mark(self, name: str, x: Array, lengths: Ints | None = None) -> Array:
-        return self.hear("mark", self.ops.mark, (name, x, lengths))
+        return self.observe("mark", self.ops.mark, (name, x, lengths))
 
     @property
     def backward(self) -> dict[str, Callable[..., Any]]:
@@ -64,47 +64,65 @@ def bias_in_first_layers(here: Instead, q: Array, k: Array, v: Array, bias: Arra
     return here.ops.attention(q, k, v, None if re.search(r"layer_[1-9]", here.path) else bias, *rest)
 
 
-def bias_across(here: Instead, q: Array, k: Array, v: Array, bias: Array | None, spans: Spans, *rest: Any) -> Array:
+def bias_across(
+    here: Instead, q: Array, k: Array, v: Array, bias: Array | None, layout: SequenceLayout, *rest: Any
+) -> Array:
     if bias is None and "cross_attention" in here.path:
-        reach = int(max(spans.query_positions.max(), spans.key_positions.max()))
+        reach = int(max(layout.query_positions.max(), layout.key_positions.max()))
         bias = here.model.decoder.relative_attention_bias[here.buckets(reach, False)]
-    return here.ops.attention(q, k, v, bias, spans, *rest)
+    return here.ops.attention(q, k, v, bias, layout, *rest)
 
 
 def not_causal(
-    here: Instead, q: Array, k: Array, v: Array, bias: Array | None, spans: Spans, heads: int, causal: bool, *_: Any
+    here: Instead,
+    q: Array,
+    k: Array,
+    v: Array,
+    bias: Array | None,
+    layout: SequenceLayout,
+    heads: int,
+    causal: bool,
+    *_: Any,
 ) -> Array:
-    return here.ops.attention(q, k, v, bias, spans, heads, causal=False)
+    return here.ops.attention(q, k, v, bias, layout, heads, causal=False)
 
 
 def with_padding(
-    here: Instead, q: Array, k: Array, v: Array, bias: Array | None, spans: Spans, heads: int, causal: bool, *_: Any
+    here: Instead,
+    q: Array,
+    k: Array,
+    v: Array,
+    bias: Array | None,
+    layout: SequenceLayout,
+    heads: int,
+    causal: bool,
+    *_: Any,
 ) -> Array:
     """Keys and values padded with zeros to the longest sequence, and no mask."""
     if causal:
-        return here.ops.attention(q, k, v, bias, spans, heads, causal)
-    longest, far = int(spans.key_lengths.max()), int(spans.key_positions.max())
+        return here.ops.attention(q, k, v, bias, layout, heads, causal)
+    longest, far = int(layout.key_lengths.max()), int(layout.key_positions.max())
 
     def padded(x: Array, beyond: Callable[[Array, int], Array]) -> Array:
-        parts = np.split(x, offsets(spans.key_lengths)[1:-1])
+        parts = np.split(x, offsets(layout.key_lengths)[1:-1])
         return np.concatenate([part for x in parts for part in (x, beyond(x, longest - len(x)))])
 
     def zeros(x: Array, n: int) -> Array:
         return np.zeros((n, x.shape[1]), x.dtype)
 
-    at = padded(spans.key_positions, lambda x, n: np.minimum(x[-1] + 1 + np.arange(n), far))
-    wide = spans._replace(key_lengths=np.full_like(spans.key_lengths, longest), key_positions=at)
+    at = padded(layout.key_positions, lambda x, n: np.minimum(x[-1] + 1 + np.arange(n), far))
+    wide = layout._replace(key_lengths=np.full_like(layout.key_lengths, longest), key_positions=at)
     return here.ops.attention(q, padded(k, zeros), padded(v, zeros), bias, wide, heads, causal)
 
 
 def places_restarted(
-    here: Instead, q: Array, k: Array, v: Array, bias: Array | None, spans: Spans, *rest: Any
+    here: Instead, q: Array, k: Array, v: Array, bias: Array | None, layout: SequenceLayout, *rest: Any
 ) -> Array:
     if re.match(r"live|reranker|encoder\.", here.path):
         begin = here.case.config.passage_offset or here.case.question
-        at = np.where(spans.key_positions >= begin, spans.key_positions - begin, spans.key_positions)
-        spans = spans._replace(query_positions=at, key_positions=at)
-    return here.ops.attention(q, k, v, bias, spans, *rest)
+        at = np.where(layout.key_positions >= begin, layout.key_positions - begin, layout.key_positions)
+        layout = layout._replace(query_positions=at, key_positions=at)
+    return here.ops.attention(q, k, v, bias, layout, *rest)
 
 
 # The other operations of a layer.
@@ -237,7 +255,7 @@ def passage_before_question(here: Instead, x: Array, x_lengths: Ints, y: Array, 
 
 def normed_memory(ops: Ops, model: Model, question: Tokens, passages: Tokens) -> States:
     here = ops.at("memory")
-    x = States(ops.embed(model.embedding, passages.ids), passages.lengths, places(passages.lengths))
+    x = States(ops.embed(model.embedding, passages.ids), passages.lengths, token_positions(passages.lengths))
     x = fid.final_norm(here, model, encode(here, model.config.t5, model.memory, x))
     here.mark("out", x.states, x.lengths)
     return x
@@ -251,7 +269,7 @@ def memory_of_pairs(ops: Ops, model: Model, question: Tokens, passages: Tokens) 
     begins = offsets(both.lengths)[:-1] + question.lengths[0] - offsets(passages.lengths)[:-1]
     states = x.states[np.arange(len(passages.ids)) + np.repeat(begins, passages.lengths)]
     here.mark("out", states, passages.lengths)
-    return States(states, passages.lengths, places(passages.lengths))
+    return States(states, passages.lengths, token_positions(passages.lengths))
 
 
 def no_question(ops: Ops, model: Model, question: Tokens, passages: Any, counts: Ints, m: int) -> Any:

@@ -1,4 +1,4 @@
-"""Makes the golden cases: expected tensors from the float64 oracle, tolerances from measured drift."""
+"""Makes the golden cases: expected tensors from the float64 reference backend, tolerances from measured drift."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import numpy as np
 
 from ... import __version__
 from ...disk.write import write_text
-from ...errors import Refused
+from ...errors import InputError
 from ...ops import bind
 from ...params.safetensors_io import Stored, write_tensors
 from ...ragged import bfloat16
@@ -97,7 +97,7 @@ def ties(case: Case) -> bool:
 def insist(case: Case, true: bool, expected: str, got: Any) -> None:
     """Refuses a case that could not tell right from wrong."""
     if not true:
-        raise Refused(f"golden case {case.name}", expected, str(got), "another seed or other sizes")
+        raise InputError(f"golden case {case.name}", expected, str(got), "another seed or other sizes")
 
 
 def judge(case: Case, truth: Arrays) -> None:
@@ -122,7 +122,7 @@ def measure(case: Case, weights: Arrays, named: Arrays, truth: Arrays) -> dict[s
     A coarser precision is never held to less than a finer one.
 
     Raises:
-        Refused: an honest run chooses another passage or token.
+        InputError: an honest run chooses another passage or token.
     """
     floats = [name for name in names_of(truth) if truth[name].dtype.kind == "f"]
     worst = {name: (0.0, 0.0) for name in floats}
@@ -153,7 +153,7 @@ def margins(case: Case, truth: Arrays, tolerances: Mapping[str, Any]) -> dict[st
     """How far what is chosen lies from what is not, by tensor.
 
     Raises:
-        Refused: not over 100 tolerances of float32.
+        InputError: not over 100 tolerances of float32.
     """
     result = {}
     if "selected" in truth and not ties(case):
@@ -261,7 +261,7 @@ def build(case: Case, folder: Path) -> None:
     """Write one case, or refuse it.
 
     Raises:
-        Refused: a case that could not tell right from wrong, or one that honest runs fail.
+        InputError: a case that could not tell right from wrong, or one that honest runs fail.
     """
     weights, named = cases.weights(case), cases.inputs(case)
     everything = run_case.run(
@@ -295,11 +295,11 @@ def make(names: Sequence[str], folder: Path, show: Callable[[str], Any] = say) -
     """Write the cases of these names, or all, each into a folder of its name.
 
     Raises:
-        Refused: an unknown name, or a case that could not tell right from wrong.
+        InputError: an unknown name, or a case that could not tell right from wrong.
     """
     unknown = [name for name in names if name not in CASES]
     if unknown:
-        raise Refused("golden case", f"one of {', '.join(CASES)}", ", ".join(unknown))
+        raise InputError("golden case", f"one of {', '.join(CASES)}", ", ".join(unknown))
     for name in names or CASES:
         build(CASES[name], Path(folder) / name)
         size = sum(path.stat().st_size for path in (Path(folder) / name).iterdir())

@@ -9,7 +9,7 @@ from typing import Any
 
 from ...ops import Ops
 from ...paper.distillation import Distillation
-from ...params.model import Model, lay_out
+from ...params.model import Model, prepare_params
 from ..case import Case
 from . import faulty_ops, run_case
 from .run_case import Arrays, Plan
@@ -99,9 +99,9 @@ class Mutant:
 
     def run(self, ops: Ops, case: Case, model: Model, named: Arrays) -> Arrays:
         """Every tensor that the case holds, as this model computes them."""
-        model = lay_out(ops, self.change(model) if self.change else model)
-        telling = faulty_ops.Instead(ops, case, model, named, self.wrong) if self.wrong else ops
-        return run_case.run(telling, case, model, named, self.plan)
+        model = prepare_params(ops, self.change(model) if self.change else model)
+        backend = faulty_ops.Instead(ops, case, model, named, self.wrong) if self.wrong else ops
+        return run_case.run(backend, case, model, named, self.plan)
 
     def first(self, everything: Iterable[str], held: Iterable[str]) -> str | None:
         """Where it must show: the first tensor held, from the first of `everything` that it changes; None if hidden."""

@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ...config import T5Config
-from ...ops import Ops, Spans
+from ...ops import Ops, SequenceLayout
 from ...paper.glimmer import select
 from ...paper.t5 import position_bias, relative_buckets
-from ...ragged import Array, places
+from ...ragged import Array, token_positions
 from . import rng
 
 
@@ -148,12 +148,12 @@ def go(ops: Ops, t5: T5Config, named: Mapping[str, np.ndarray], dtype: str) -> N
 def attentions(ops: Ops, t5: T5Config, x: Mapping[str, Array]) -> None:
     """Attention as an encoder, a decoder and its cross-attention use it."""
     lengths, keys = np.array(LENGTHS), np.array(KEYS)
-    own = Spans(lengths, lengths, places(lengths), places(lengths))
+    own = SequenceLayout(lengths, lengths, token_positions(lengths), token_positions(lengths))
     q, k, v = x["attention.q"], x["attention.k"], x["attention.v"]
     for name, both in (("encoder", True), ("decoder", False)):
         bias = position_bias(ops.at(name), t5, x["attention.table"], own, both)
         out = ops.at(name).attention(q, k, v, bias, own, HEADS, not both)
         ops.mark(f"{name}_attention.out", out, lengths)
-    across = Spans(lengths, keys, places(lengths), places(keys))
+    across = SequenceLayout(lengths, keys, token_positions(lengths), token_positions(keys))
     out = ops.at("cross").attention(q, x["cross_attention.k"], x["cross_attention.v"], None, across, HEADS, False)
     ops.mark("cross_attention.out", out, lengths)

@@ -14,8 +14,8 @@ from ...ops.interface import OPERANDS
 from ...paper import fid, lumen
 from ...paper.distillation import Distillation
 from ...paper.systems import FROM_TEXT, SYSTEMS, loss
-from ...params.model import Model, lay_out, leaves
-from ...ragged import States, Tokens, places
+from ...params.model import Model, leaves, prepare_params
+from ...ragged import States, Tokens, token_positions
 from .. import case as cases
 from ..case import Case
 from . import operations
@@ -50,7 +50,7 @@ def decoder_reads(ops: Ops, case: Case, model: Model, named: Mapping[str, np.nda
     """Everything before the decoder; None where there is no decoder."""
     if case.system == "decoder":
         lengths = named["memory.lengths"]
-        return States(ops.put(named["memory"].astype(model.embedding.dtype)), lengths, places(lengths))
+        return States(ops.put(named["memory"].astype(model.embedding.dtype)), lengths, token_positions(lengths))
     passages = cases.tokens(named, "passages")
     if case.system == "encoder":
         x = fid.final_norm(ops.at("encoder"), model, lumen.encode_passages(ops, model, passages))
@@ -73,7 +73,7 @@ def learn(ops: Ops, case: Case, model: Model, named: Mapping[str, np.ndarray], p
 
 
 def can_run(ops: Ops, case: Case) -> bool:
-    """Gradients need a telling with a backward of every operation."""
+    """Gradients need a backend with a backward of every operation."""
     return not case.learns or set(OPERANDS) <= set(ops.backward)
 
 
@@ -108,5 +108,5 @@ def run(
         only: regular expression of other names to hold.
     """
     trace = Trace(ops, rf"({only or '|'.join(case.holds)})$")
-    go(trace, case, lay_out(ops, model), named, plan or Plan())
+    go(trace, case, prepare_params(ops, model), named, plan or Plan())
     return forward_order(trace.arrays)

@@ -1,4 +1,4 @@
-"""How far right implementations drift from the oracle: honest runs in each precision, from which tolerances follow.
+"""How far right implementations drift from the reference: honest runs in each precision, from which tolerances follow.
 
 Another library sums in another order, fuses other operations, and rounds in other places. Each run here does one
 of these on purpose; what it moves a tensor by is what nobody may be blamed for.
@@ -12,16 +12,16 @@ from typing import Any
 
 import numpy as np
 
-from ...ops import Listener, Ops, Spans, bind
+from ...ops import Instrument, Ops, SequenceLayout, bind
 from ...ops.interface import Factors
 from ...ragged import Array, bfloat16, offsets
 
 Round = Callable[[np.ndarray], np.ndarray]
 UNIT = {"float64": 2.0**-53, "float32": 2.0**-24, "tf32": 2.0**-11, "bfloat16": 2.0**-8}
-# Others may be so many times as far from the oracle as the farthest of the runs below: a GPU's own exponential,
+# Others may be so many times as far from the reference as the farthest of the runs below: a GPU's own exponential,
 # a fused kernel, a product in another blocking. NMSE, being a square, gets the square.
 MARGIN = 5.0
-PRODUCTS = ("linear", "unembed", "dot")
+PRODUCTS = ("linear", "lm_head_logits", "dot")
 ROUNDING = (*PRODUCTS, "embed", "add", "scale", "rms_norm", "gated_gelu", "relu", "mean", "attention")
 
 
@@ -45,7 +45,7 @@ def as_it_is(x: np.ndarray) -> np.ndarray:
     return x
 
 
-class Narrow(Listener):
+class Narrow(Instrument):
     """Rounds what goes into operations and what comes out of them.
 
     Args:
@@ -61,7 +61,7 @@ class Narrow(Listener):
         self.before, self.after, self.inside = before, after, inside
         super().__init__(ops)
 
-    def hear(self, name: str, operation: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+    def observe(self, name: str, operation: Callable[..., Any], args: tuple[Any, ...]) -> Any:
         if name not in ROUNDING:
             return operation(*args)
         narrow = self._attention if name == "attention" and self.inside else operation
@@ -94,18 +94,18 @@ class Narrow(Listener):
         k: Array,
         v: Array,
         bias: Array | None,
-        spans: Spans,
+        layout: SequenceLayout,
         heads: int,
         causal: bool,
         keep: None = None,
         precision: str | None = None,
     ) -> Array:
-        out, queries, keys = np.empty_like(q), offsets(spans.query_lengths), offsets(spans.key_lengths)
-        for s in range(len(spans.query_lengths)):
+        out, queries, keys = np.empty_like(q), offsets(layout.query_lengths), offsets(layout.key_lengths)
+        for s in range(len(layout.query_lengths)):
             i, j = slice(queries[s], queries[s + 1]), slice(keys[s], keys[s + 1])
             qs, ks, vs = (x.reshape(len(x), heads, -1) for x in (q[i], k[j], v[j]))
             scores = self.after(np.einsum("ihc,jhc->hij", qs, ks))
-            distance = spans.key_positions[j][None, :] - spans.query_positions[i][:, None]
+            distance = layout.key_positions[j][None, :] - layout.query_positions[i][:, None]
             if bias is not None:
                 scores = self.after(scores + bias[distance + len(bias) // 2].transpose(2, 0, 1))
             if causal:
@@ -116,7 +116,7 @@ class Narrow(Listener):
         return out
 
 
-class Shuffled(Listener):
+class Shuffled(Instrument):
     """Makes every sum in another order: the same formula, other roundings."""
 
     elementary = True
@@ -130,9 +130,9 @@ class Shuffled(Listener):
         parts = np.array_split(order, 3)
         return sum((self.ops.linear(x[:, p], w[p]) for p in parts[1:]), self.ops.linear(x[:, parts[0]], w[parts[0]]))
 
-    def unembed(self, table: Array, x: Array) -> Array:
+    def lm_head_logits(self, table: Array, x: Array) -> Array:
         order = self.rng.permutation(x.shape[1])
-        return self.ops.unembed(table[:, order], x[:, order])
+        return self.ops.lm_head_logits(table[:, order], x[:, order])
 
     def dot(self, x: Array, w: Array) -> Array:
         order = self.rng.permutation(len(w))
@@ -148,18 +148,20 @@ class Shuffled(Listener):
         k: Array,
         v: Array,
         bias: Array | None,
-        spans: Spans,
+        layout: SequenceLayout,
         heads: int,
         causal: bool,
         keep: Factors | None = None,
         precision: str | None = None,
     ) -> Array:
         assert keep is None, "a golden run drops nothing"
-        starts = offsets(spans.key_lengths)[:-1]
-        rows = np.concatenate([a + self.rng.permutation(n) for a, n in zip(starts, spans.key_lengths, strict=True)])
+        starts = offsets(layout.key_lengths)[:-1]
+        rows = np.concatenate([a + self.rng.permutation(n) for a, n in zip(starts, layout.key_lengths, strict=True)])
         columns = self.rng.permutation(q.shape[1] // heads)
         order = (np.arange(heads)[:, None] * len(columns) + columns).ravel()
-        moved = Spans(spans.query_lengths, spans.key_lengths, spans.query_positions, spans.key_positions[rows])
+        moved = SequenceLayout(
+            layout.query_lengths, layout.key_lengths, layout.query_positions, layout.key_positions[rows]
+        )
         out = self.ops.attention(
             q[:, order], k[rows][:, order], v[rows][:, order], bias, moved, heads, causal, None, precision
         )

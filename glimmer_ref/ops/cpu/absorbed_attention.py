@@ -1,6 +1,6 @@
 """Cross-attention in its absorbed form, see `cross_attention`: to the memory itself, its keys and values never made.
 
-The phases are a decoder step's; `attend_memory` runs them alone, where a listener hears each operation.
+The phases are a decoder step's; `attend_memory` runs them alone, where an instrument hears each operation.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import numpy as np
 from numba.extending import register_jitable
 
 from ...ragged import Array
-from ..interface import Spans
+from ..interface import SequenceLayout
 from .cross_attention import Prepared
 from .encoder_fused import between, cost, facts, plain, ready_phase
 from .kernels.attention import mix_panels, row_of, score_panels, weigh_row
@@ -139,7 +139,7 @@ def absorbed_room(rows: int, heads: int, longest: int, values: Packed) -> dict[s
     }
 
 
-def attend_memory(t5: Any, w: Any, q: Array, cross: Any, layer: int, spans: Spans) -> Any:
+def attend_memory(t5: Any, w: Any, q: Array, cross: Any, layer: int, layout: SequenceLayout) -> Any:
     """softmax(q (m W_k)^T) (m W_v) as an absorbed step makes it: [N hc] -> [N hc].
 
     Projected keys and values need nothing of their own: `attention` rounds as a step does.
@@ -148,7 +148,7 @@ def attend_memory(t5: Any, w: Any, q: Array, cross: Any, layer: int, spans: Span
     if not isinstance(ready, Prepared) or not ready.absorbed:
         return NotImplemented
     q, heads, out, longest = plain(q), t5.num_heads, aligned(*q.shape), int(cross.lengths.max())
-    owner = np.repeat(np.arange(len(cross.lengths)), spans.query_lengths)
+    owner = np.repeat(np.arange(len(cross.lengths)), layout.query_lengths)
     run(
         absorbed_kernel, 6, cost(len(q), w.k, w.v) + longest * q.size // 4, attended_in(w.k.precision)[0],
         facts(w.k, w.v), q, ready.keys[0], ready.values[0], plain(cross.lengths, np.int64), owner, heads,

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from ...errors import Refused
+from ...errors import InputError
 from ...ragged import Array, Ints, check, offsets
 from ..checks import fits
-from ..interface import PRECISIONS, Factors, Spans
+from ..interface import PRECISIONS, Factors, SequenceLayout
 from . import attention_unfused as singles
 from .encoder_fused import bounds, by_head, plain
 from .kernels import attention_backward as learning
@@ -22,10 +22,10 @@ from .runtime.allocator import aligned
 from .runtime.thread_pool import run, spread
 
 
-def _blocks(spans: Spans, heads: int) -> Ints:
+def _blocks(layout: SequenceLayout, heads: int) -> Ints:
     """What the kernel calls blocks: at most ROWS queries of one sequence each, about equally many, [B 6]."""
     rows, i0, j0, place = [], 0, 0, 0
-    for i, j in zip(spans.query_lengths.tolist(), spans.key_lengths.tolist(), strict=True):
+    for i, j in zip(layout.query_lengths.tolist(), layout.key_lengths.tolist(), strict=True):
         parts = -(-i // kernels.ROWS)
         for n in range(parts):
             start, stop = i * n // parts, i * (n + 1) // parts
@@ -35,56 +35,64 @@ def _blocks(spans: Spans, heads: int) -> Ints:
 
 
 def _attend(
-    q: Array, k: Array, v: Array, bias: Array | None, spans: Spans, heads: int, causal: bool, out: Array, probs: Array
+    q: Array,
+    k: Array,
+    v: Array,
+    bias: Array | None,
+    layout: SequenceLayout,
+    heads: int,
+    causal: bool,
+    out: Array,
+    probs: Array,
 ) -> None:
     """Runs the kernel on its own layout: heads an axis, the bias by head, positions in int64."""
-    blocks, dtype, (n, columns) = _blocks(spans, heads), q.dtype, q.shape
+    blocks, dtype, (n, columns) = _blocks(layout, heads), q.dtype, q.shape
     operands = [plain(x, dtype).reshape(len(x), heads, columns // heads) for x in (q, k, v)]
     table = np.empty((heads, 0), dtype) if bias is None else plain(bias.T, dtype)
-    at = [plain(x, np.int64) for x in (spans.query_positions, spans.key_positions)]
+    at = [plain(x, np.int64) for x in (layout.query_positions, layout.key_positions)]
     if n:
-        area = int((spans.query_lengths * spans.key_lengths).sum())  # pairs of query and key
+        area = int((layout.query_lengths * layout.key_lengths).sum())  # pairs of query and key
         cost = (area * (2 * columns + 30 * heads) + 20 * k.size) // (heads * len(blocks))
         spread(kernels.attention, heads * len(blocks), cost, *operands, table, blocks, *at, bool(causal), out, probs)
 
 
 def _attend_kept(
-    q: Array, k: Array, v: Array, bias: Array | None, spans: Spans, heads: int, causal: bool, keep: Array
+    q: Array, k: Array, v: Array, bias: Array | None, layout: SequenceLayout, heads: int, causal: bool, keep: Array
 ) -> Array:
     """The same with `keep`, in float32, for a kernel that makes scores some queries at a time."""
-    out, at = aligned(*q.shape), [plain(x, np.int64) for x in (spans.query_positions, spans.key_positions)]
+    out, at = aligned(*q.shape), [plain(x, np.int64) for x in (layout.query_positions, layout.key_positions)]
     if len(q):
         run(
-            learning.kept_attention_kernel, 1, _cost(spans, heads, q, 2), tile_address("float32"), q, k, v,
-            by_head(bias, heads), _heads(spans, heads, q), *at, q.shape[1] // heads, bool(causal), keep, out,
+            learning.kept_attention_kernel, 1, _cost(layout, heads, q, 2), tile_address("float32"), q, k, v,
+            by_head(bias, heads), _heads(layout, heads, q), *at, q.shape[1] // heads, bool(causal), keep, out,
         )  # fmt: skip
     return out
 
 
 def _known(precision: str | None) -> None:
     if precision not in (None, *PRECISIONS):
-        raise Refused("attention", f"a precision of {', '.join(PRECISIONS)}", repr(precision))
+        raise InputError("attention", f"a precision of {', '.join(PRECISIONS)}", repr(precision))
 
 
-def _cost(spans: Spans, heads: int, q: Array, products: int) -> int:
+def _cost(layout: SequenceLayout, heads: int, q: Array, products: int) -> int:
     """About how many additions' time so many products of queries and keys take, with their softmax."""
-    area = int((spans.query_lengths * spans.key_lengths).sum())
+    area = int((layout.query_lengths * layout.key_lengths).sum())
     return area * (products * q.shape[1] + 16 * heads) // LANES
 
 
-def _heads(spans: Spans, heads: int, q: Array) -> Ints:
+def _heads(layout: SequenceLayout, heads: int, q: Array) -> Ints:
     """What each head of each sequence is, as the kernels want it: [b h 6]."""
-    each = np.empty((len(spans.query_lengths), heads, 6), np.int64)
-    each[:, :, :4] = bounds(spans)[:, None]
+    each = np.empty((len(layout.query_lengths), heads, 6), np.int64)
+    each[:, :, :4] = bounds(layout)[:, None]
     each[:, :, learning.COLUMN] = np.arange(heads) * (q.shape[1] // heads)
-    areas = spans.query_lengths * spans.key_lengths
+    areas = layout.query_lengths * layout.key_lengths
     each[:, :, learning.PLACE] = heads * offsets(areas)[:-1, None] + np.arange(heads) * areas[:, None]
     return each
 
 
-def _mixed(probs: list[Array], keep: Factors, v: Array, spans: Spans) -> Array:
+def _mixed(probs: list[Array], keep: Factors, v: Array, layout: SequenceLayout) -> Array:
     """keep * probs times v for every sequence and head: b arrays [h i j], [sum of h*i*j], [Nk hc] -> [Nq hc]."""
-    out, i0, j0, place = np.empty((int(spans.query_lengths.sum()), v.shape[1]), v.dtype), 0, 0, 0
+    out, i0, j0, place = np.empty((int(layout.query_lengths.sum()), v.shape[1]), v.dtype), 0, 0, 0
     for p in probs:
         heads, i, j = p.shape
         weights = p * keep[place : place + p.size].reshape(p.shape)
@@ -99,7 +107,7 @@ def attention(
     k: Array,
     v: Array,
     bias: Array | None,
-    spans: Spans,
+    layout: SequenceLayout,
     heads: int,
     causal: bool,
     keep: Factors | None = None,
@@ -110,19 +118,19 @@ def attention(
     Below float32 its products are bfloat16's, but where there is `keep`, or a decoder looks back on its own few tokens.
 
     Raises:
-        Refused: shapes, spans and bias that do not fit each other; an unknown precision.
+        InputError: shapes, spans and bias that do not fit each other; an unknown precision.
     """
-    fits(q, k, v, bias, spans, heads)
+    fits(q, k, v, bias, layout, heads)
     _known(precision)
     if keep is not None:
-        check(keep, "hij", "attention keep", hij=heads * int((spans.query_lengths * spans.key_lengths).sum()))
+        check(keep, "hij", "attention keep", hij=heads * int((layout.query_lengths * layout.key_lengths).sum()))
         if q.dtype == np.float32:
-            return _attend_kept(plain(q), plain(k), plain(v), bias, spans, heads, causal, plain(keep))
-        return _mixed(attention_probs(q, k, bias, spans, heads, causal), keep, v, spans)
+            return _attend_kept(plain(q), plain(k), plain(v), bias, layout, heads, causal, plain(keep))
+        return _mixed(attention_probs(q, k, bias, layout, heads, causal), keep, v, layout)
     if q.dtype == np.float32:
-        return singles.attention(q, k, v, bias, spans, heads, causal, precision)
+        return singles.attention(q, k, v, bias, layout, heads, causal, precision)
     out = np.empty((len(q), heads, q.shape[1] // heads), q.dtype)
-    _attend(q, k, v, bias, spans, heads, causal, out, out[:0].reshape(-1))
+    _attend(q, k, v, bias, layout, heads, causal, out, out[:0].reshape(-1))
     return out.reshape(q.shape)
 
 
@@ -132,7 +140,7 @@ def attention_backward(
     k: Array,
     v: Array,
     bias: Array | None,
-    spans: Spans,
+    layout: SequenceLayout,
     heads: int,
     causal: bool,
     keep: Factors | None = None,
@@ -141,26 +149,26 @@ def attention_backward(
     """Parallel over heads and runs of sequences, whose dbias are added up in order. In float64, products are BLAS.
 
     Raises:
-        Refused: as `attention`.
+        InputError: as `attention`.
     """
-    fits(q, k, v, bias, spans, heads)
+    fits(q, k, v, bias, layout, heads)
     check(dy, "Nq hc", "attention dy", Nq=q.shape[0], hc=q.shape[1])
     if keep is not None:
-        check(keep, "hij", "attention keep", hij=heads * int((spans.query_lengths * spans.key_lengths).sum()))
+        check(keep, "hij", "attention keep", hij=heads * int((layout.query_lengths * layout.key_lengths).sum()))
     dy, q, k, v = (plain(x, q.dtype) for x in (dy, q, k, v))
     if q.dtype != np.float32:
-        return _backward64(dy, q, k, v, bias, spans, heads, causal, keep)
+        return _backward64(dy, q, k, v, bias, layout, heads, causal, keep)
     dq, dk, dv = aligned(*q.shape), aligned(*k.shape), aligned(*v.shape)
-    if spans.query_lengths.min(initial=1) < 1:  # nobody looks at such a sequence's keys
+    if layout.query_lengths.min(initial=1) < 1:  # nobody looks at such a sequence's keys
         dk[:], dv[:] = 0, 0
-    runs = min(learning.SUMS, len(spans.query_lengths))
-    starts = np.arange(runs + 1) * len(spans.query_lengths) // max(runs, 1)
+    runs = min(learning.SUMS, len(layout.query_lengths))
+    starts = np.arange(runs + 1) * len(layout.query_lengths) // max(runs, 1)
     dbias = np.empty((runs, heads, 0 if bias is None else len(bias)), np.float32)
-    at = [plain(x, np.int64) for x in (spans.query_positions, spans.key_positions)]
+    at = [plain(x, np.int64) for x in (layout.query_positions, layout.key_positions)]
     if len(q):
         run(
-            learning.attention_backward_kernel, 1, _cost(spans, heads, q, 5), tile_address("float32"), dy, q, k, v,
-            by_head(bias, heads), _heads(spans, heads, q), starts, *at, q.shape[1] // heads, bool(causal),
+            learning.attention_backward_kernel, 1, _cost(layout, heads, q, 5), tile_address("float32"), dy, q, k, v,
+            by_head(bias, heads), _heads(layout, heads, q), starts, *at, q.shape[1] // heads, bool(causal),
             q[0, :0] if keep is None else plain(keep), dq, dk, dv, dbias,
         )  # fmt: skip
     else:
@@ -169,12 +177,20 @@ def attention_backward(
 
 
 def _backward64(
-    dy: Array, q: Array, k: Array, v: Array, bias: Array | None, spans: Spans, heads: int, causal: bool, keep: Any
+    dy: Array,
+    q: Array,
+    k: Array,
+    v: Array,
+    bias: Array | None,
+    layout: SequenceLayout,
+    heads: int,
+    causal: bool,
+    keep: Any,
 ) -> tuple[Array, Array, Array, Array | None]:
     """The formulas one after the other, in float64: what gradients are tested in."""
     dq, dk, dv, place = np.empty_like(q), np.empty_like(k), np.empty_like(v), 0
-    dbias, ends = None if bias is None else np.zeros_like(bias), bounds(spans)
-    for (i0, i1, j0, j1), p in zip(ends, attention_probs(q, k, bias, spans, heads, causal), strict=True):
+    dbias, ends = None if bias is None else np.zeros_like(bias), bounds(layout)
+    for (i0, i1, j0, j1), p in zip(ends, attention_probs(q, k, bias, layout, heads, causal), strict=True):
         dys, qs, ks, vs = (
             x[a:b].reshape(b - a, heads, q.shape[1] // heads).transpose(1, 0, 2)
             for x, a, b in ((dy, i0, i1), (q, i0, i1), (k, j0, j1), (v, j0, j1))
@@ -186,7 +202,7 @@ def _backward64(
         for out, a, b, y in products:
             out[a:b] = y.transpose(1, 0, 2).reshape(b - a, q.shape[1])
         if dbias is not None:
-            distance = spans.key_positions[j0:j1] - spans.query_positions[i0:i1, None]
+            distance = layout.key_positions[j0:j1] - layout.query_positions[i0:i1, None]
             np.add.at(dbias, distance + len(dbias) // 2, ds.transpose(1, 2, 0))
         place += p.size
     return dq, dk, dv, dbias
@@ -197,26 +213,32 @@ def _turned(x: Array) -> Array:
 
 
 def attention_probs(
-    q: Array, k: Array, bias: Array | None, spans: Spans, heads: int, causal: bool, precision: str | None = None
+    q: Array,
+    k: Array,
+    bias: Array | None,
+    layout: SequenceLayout,
+    heads: int,
+    causal: bool,
+    precision: str | None = None,
 ) -> list[Array]:
     """Without a precision from a kernel that is exact far below the top; with one as blocks make them, before v.
 
     Raises:
-        Refused: as `attention`.
+        InputError: as `attention`.
     """
-    fits(q, k, k, bias, spans, heads)
+    fits(q, k, k, bias, layout, heads)
     _known(precision)
-    shapes = [(heads, int(i), int(j)) for i, j in zip(spans.query_lengths, spans.key_lengths, strict=True)]
+    shapes = [(heads, int(i), int(j)) for i, j in zip(layout.query_lengths, layout.key_lengths, strict=True)]
     ends = offsets(np.array([math.prod(shape) for shape in shapes], np.int64))
     probs = np.zeros(ends[-1], q.dtype)
     if precision is None or q.dtype != np.float32:
         none = np.empty((0, heads, q.shape[1] // heads), q.dtype)
-        _attend(q, k, none, bias, spans, heads, causal, none, probs)
+        _attend(q, k, none, bias, layout, heads, causal, none, probs)
     elif len(q):
-        kind = None if singles.looks_back(bias, spans, causal) else precision
-        at = [plain(x, np.int64) for x in (spans.query_positions, spans.key_positions)]
+        kind = None if singles.looks_back(bias, layout, causal) else precision
+        at = [plain(x, np.int64) for x in (layout.query_positions, layout.key_positions)]
         run(
-            singles.probs_kernel, 1, _cost(spans, heads, q, 1), *attended_in(kind), plain(q), plain(k),
-            by_head(bias, heads), _heads(spans, heads, q), *at, q.shape[1] // heads, bool(causal), probs,
+            singles.probs_kernel, 1, _cost(layout, heads, q, 1), *attended_in(kind), plain(q), plain(k),
+            by_head(bias, heads), _heads(layout, heads, q), *at, q.shape[1] // heads, bool(causal), probs,
         )  # fmt: skip
     return [probs[a:b].reshape(shape) for shape, (a, b) in zip(shapes, pairwise(ends), strict=True)]

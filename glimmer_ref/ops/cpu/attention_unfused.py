@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from ...ragged import Array, places
-from ..interface import Spans
+from ...ragged import Array, token_positions
+from ..interface import SequenceLayout
 from .encoder_fused import (
     attention_block_kernel,
     bounds,
@@ -82,51 +82,58 @@ def gated_gelu(a: Array, b: Array) -> Array:
 
 
 def attention(
-    q: Array, k: Array, v: Array, bias: Array | None, spans: Spans, heads: int, causal: bool, precision: str | None
+    q: Array,
+    k: Array,
+    v: Array,
+    bias: Array | None,
+    layout: SequenceLayout,
+    heads: int,
+    causal: bool,
+    precision: str | None,
 ) -> Array:
     """softmax(q k^T + bias) v per sequence and head: [Nq hc], [Nk hc] -> [Nq hc]."""
-    if precision is not None and looks_back(bias, spans, causal):
-        return _look_back(plain(q), plain(k), plain(v), bias, spans, heads)
+    if precision is not None and looks_back(bias, layout, causal):
+        return _look_back(plain(q), plain(k), plain(v), bias, layout, heads)
     out = aligned(*q.shape)
-    area = int((spans.query_lengths * spans.key_lengths).sum())
-    at = [plain(x, np.int64) for x in (spans.query_positions, spans.key_positions)]
+    area = int((layout.query_lengths * layout.key_lengths).sum())
+    at = [plain(x, np.int64) for x in (layout.query_positions, layout.key_positions)]
     q, k, v = plain(q), plain(k), plain(v)
     run(
         attention_block_kernel, 3, area * (2 * q.shape[1] + 16 * heads) // LANES, *attended_in(precision), q, NO_GAIN,
         0.0, np.zeros((0, 8), np.int64), NOTHING, NO_GAIN, q[np.newaxis, :0], q, k, v, by_head(bias, heads),
-        bounds(spans), *at, heads, bool(causal), out, NOTHING, out,
+        bounds(layout), *at, heads, bool(causal), out, NOTHING, out,
     )  # fmt: skip
     return out
 
 
-def looks_back(bias: Array | None, spans: Spans, causal: bool) -> bool:
+def looks_back(bias: Array | None, layout: SequenceLayout, causal: bool) -> bool:
     """Is it a decoder's self-attention: each sequence's last tokens among all of its own, from its start on?
 
     It is in float32 whatever the precision.
     """
-    ends = spans.key_lengths - spans.query_lengths
+    ends = layout.key_lengths - layout.query_lengths
     return bool(
         causal
         and bias is not None
         and (ends >= 0).all()
-        and np.array_equal(spans.key_positions, places(spans.key_lengths))
-        and np.array_equal(spans.query_positions, places(spans.query_lengths, start=ends))
+        and np.array_equal(layout.key_positions, token_positions(layout.key_lengths))
+        and np.array_equal(layout.query_positions, token_positions(layout.query_lengths, start=ends))
     )
 
 
 @Kernel
 def look_back_kernel(
-    counters: Any, threads: int, q: Any, k: Any, v: Any, bias: Any, spans: Any, heads: int, out: Any
+    counters: Any, threads: int, q: Any, k: Any, v: Any, bias: Any, layout: Any, heads: int, out: Any
 ) -> None:
     """A task is a head of a sequence; spans as in `bounds`."""
     longest, c, row, reach = 0, q.shape[1] // heads, 4 * q.shape[1], (bias.shape[1] - LANES - 1) // 2
-    for s in range(len(spans)):
-        longest = max(longest, spans[s, 3] - spans[s, 2])
+    for s in range(len(layout)):
+        longest = max(longest, layout[s, 3] - layout[s, 2])
     scores = scratch(row_of(longest))
-    tasks = heads * len(spans)
+    tasks = heads * len(layout)
     task = take(counters, 0)
     while task < tasks:
-        head, span = task % heads, spans[task // heads]
+        head, span = task % heads, layout[task // heads]
         here, keys = 4 * (task % heads) * c, span[2] * row
         for i in range(span[0], span[1]):
             count = span[3] - span[2] - (span[1] - span[0]) + i - span[0] + 1
@@ -139,10 +146,10 @@ def look_back_kernel(
     wait(counters, 0, tasks)
 
 
-def _look_back(q: Array, k: Array, v: Array, bias: Any, spans: Spans, heads: int) -> Array:
+def _look_back(q: Array, k: Array, v: Array, bias: Any, layout: SequenceLayout, heads: int) -> Array:
     """Attention of a decoder's tokens to themselves and those before, as its step makes it."""
-    out, area = aligned(*q.shape), int((spans.query_lengths * spans.key_lengths).sum())
-    run(look_back_kernel, 1, area * q.shape[1] // 4, q, k, v, by_head(bias, heads), bounds(spans), heads, out)
+    out, area = aligned(*q.shape), int((layout.query_lengths * layout.key_lengths).sum())
+    run(look_back_kernel, 1, area * q.shape[1] // 4, q, k, v, by_head(bias, heads), bounds(layout), heads, out)
     return out
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from numba.extending import register_jitable
 
 from ...ragged import Array, Ints, States, offsets
-from ..interface import Spans
+from ..interface import SequenceLayout
 from .absorbed_attention import absorb_phase, absorbed_phases, absorbed_room, value_phase
 from .cross_attention import (  # fmt: skip
     CROSS_K,
@@ -43,7 +43,7 @@ PHASES = 20  # of a layer, at most
 GROWTH = 32  # tokens by which the past's room grows at least
 
 
-class Room:
+class KVBuffer:
     """The past's keys and values [layers 2 b capacity hc]; `read` tokens of each sequence are in it.
 
     A step writes behind what was read. Whoever steps again from an older past gets a copy first.
@@ -171,29 +171,29 @@ def _work(t5: Any, rows: int, weights: Any, prepared_for: Prepared, longest: int
     }
 
 
-def decoder_layers(t5: Any, w: Any, x: Array, bias: Array, spans: Spans, past: Any, cross: Any) -> Any:
+def decoder_layers(t5: Any, w: Any, x: Array, bias: Array, layout: SequenceLayout, past: Any, cross: Any) -> Any:
     """All layers over new tokens, in packed weights: [N d] -> [N d], and the room with their keys and values."""
-    ready, lengths = cross.ready, spans.key_lengths
-    if not isinstance(ready, Prepared) or not (past is None or isinstance(past.keys, Room)):
+    ready, lengths = cross.ready, layout.key_lengths
+    if not isinstance(ready, Prepared) or not (past is None or isinstance(past.keys, KVBuffer)):
         return NotImplemented
-    first, before, longest = w.layers[0], lengths - spans.query_lengths, int(cross.lengths.max())
+    first, before, longest = w.layers[0], lengths - layout.query_lengths, int(cross.lengths.max())
     hc, heads, rows = first.self_attention.q.columns, t5.num_heads, len(x)
-    empty = Room(np.zeros((len(w.layers), 2, len(lengths), 0, hc), np.float32), before)
+    empty = KVBuffer(np.zeros((len(w.layers), 2, len(lengths), 0, hc), np.float32), before)
     room = (past.keys if past is not None else empty).behind(before, int(lengths.max()))
     xs = aligned(4, *x.shape)
     xs[0] = x
-    owner = np.repeat(np.arange(len(lengths)), spans.query_lengths)
+    owner = np.repeat(np.arange(len(lengths)), layout.query_lengths)
     ff, own = first.feed_forward, first.self_attention
     products = [own.q, own.k, own.v, own.o, own.q, own.o, ff.wi_0, ff.wo] + ([ff.wi_1] if ff.wi_1 is not None else [])
     work = len(w.layers) * (cost(rows, *products) + int((longest * rows * hc) // 4))
     run(
         decoder_kernel, PHASES * len(w.layers), work, attended_in(own.q.precision)[0], ready.absorbed,
         RELU if ff.wi_1 is None else GATE, ready.weights, ready.gains, float(t5.layer_norm_epsilon), room,
-        by_head(bias, heads), plain(spans.query_positions, np.int64), owner, offsets(spans.query_lengths), ready.keys,
+        by_head(bias, heads), plain(layout.query_positions, np.int64), owner, offsets(layout.query_lengths), ready.keys,
         ready.values, plain(cross.lengths, np.int64), heads, hc // heads, xs,
         *_work(t5, rows, first, ready, longest).values(),
     )  # fmt: skip
-    after = Room(room, lengths)
+    after = KVBuffer(room, lengths)
     return xs[3], after, after
 
 
@@ -208,4 +208,4 @@ def warm_up() -> None:
     t5 = SimpleNamespace(num_heads=1, layer_norm_epsilon=1e-6)
     for steps in (1, 1 + PAIR):  # absorbed, and projected
         cross = SimpleNamespace(ready=project(t5, decoder, States(x, one, start), steps), lengths=one)
-        decoder_layers(t5, decoder, x, x[:, :1], Spans(one, one, start, start), None, cross)
+        decoder_layers(t5, decoder, x, x[:, :1], SequenceLayout(one, one, start, start), None, cross)

@@ -13,7 +13,7 @@ import numpy as np
 from numba.extending import register_jitable
 
 from ...ragged import Array, Ints, check, offsets
-from ..interface import Spans
+from ..interface import SequenceLayout
 from .kernels.attention import attend_head, room
 from .kernels.gemm import (
     BLOCK_BYTES,
@@ -84,23 +84,23 @@ def product_phase(
 
 @register_jitable
 def attention_phase(
-    counters: Any, phase: int, threads: int, tile: int, terms: int, q: Any, k: Any, v: Any, bias: Any, spans: Any,
+    counters: Any, phase: int, threads: int, tile: int, terms: int, q: Any, k: Any, v: Any, bias: Any, layout: Any,
     q_at: Any, k_at: Any, heads: int, c: int, causal: bool, out: Any,
 ) -> Any:  # fmt: skip
     """A task is a head of a sequence. spans [b 4]: first query, end, first key, end; bias [h 2D+1+16]."""
     longest = 0
-    for s in range(len(spans)):
-        longest = max(longest, spans[s, 3] - spans[s, 2])
+    for s in range(len(layout)):
+        longest = max(longest, layout[s, 3] - layout[s, 2])
     sizes = room(longest, c)
     packed, scores, biases = scratch(sizes[0]), scratch(sizes[1]), scratch(sizes[2])
     mixed, totals = scratch(ROWS * PAIR).reshape(ROWS, PAIR), scratch(ROWS)
     reach = (bias.shape[1] - LANES - 1) // 2 if bias.shape[1] else -1
-    tasks = heads * len(spans)
+    tasks = heads * len(layout)
     task = take(counters, phase)
     while task < tasks:
         head = task % heads
         attend_head(
-            tile, terms, q, k, v, bias[head], reach, q_at, k_at, spans[task // heads], head * c,
+            tile, terms, q, k, v, bias[head], reach, q_at, k_at, layout[task // heads], head * c,
             (head + threads) % heads * c, c, causal, packed, scores, biases, mixed, totals, out,
         )  # fmt: skip
         done(counters, phase)
@@ -120,7 +120,7 @@ def ready_phase(counters: Any, phase: int, terms: int, x: Any, again: Any, scale
 @Kernel
 def attention_block_kernel(
     counters: Any, threads: int, tile: int, halves: int, x: Any, gain: Any, eps: float, ws: Any, prepared: Any,
-    scales: Any, qkv: Any, q: Any, k: Any, v: Any, bias: Any, spans: Any, q_at: Any, k_at: Any, heads: int,
+    scales: Any, qkv: Any, q: Any, k: Any, v: Any, bias: Any, layout: Any, q_at: Any, k_at: Any, heads: int,
     causal: bool, mixed: Any, again: Any, out: Any,
 ) -> None:  # fmt: skip
     """out = x + o(attention(q n, k n, v n)), n = norm(x); or mixed = attention(q, k, v) alone, without weights.
@@ -137,7 +137,7 @@ def attention_block_kernel(
         prepare_phase(counters, 0, x, gain, eps, terms, prepared, scales)
         product_phase(counters, 1, threads, STORE, ws[:3], a, a_row, scales, len(x), x, qkv)
     c = q.shape[1] // heads
-    attention_phase(counters, 2, threads, tile, halves, q, k, v, bias, spans, q_at, k_at, heads, c, causal, mixed)
+    attention_phase(counters, 2, threads, tile, halves, q, k, v, bias, layout, q_at, k_at, heads, c, causal, mixed)
     if len(ws) == 0:
         return
     if terms == 1:
@@ -193,9 +193,9 @@ def facts(*ws: Packed) -> Ints:
     return np.stack([w.facts for w in ws])
 
 
-def bounds(spans: Spans) -> Ints:
+def bounds(layout: SequenceLayout) -> Ints:
     """First query, end, first key and end of each sequence: [b 4]."""
-    queries, keys = offsets(spans.query_lengths), offsets(spans.key_lengths)
+    queries, keys = offsets(layout.query_lengths), offsets(layout.key_lengths)
     return np.stack([queries[:-1], queries[1:], keys[:-1], keys[1:]], axis=1)
 
 
@@ -216,21 +216,21 @@ def cost(rows: int, *ws: Packed) -> int:
     return sum(max(rows, 8 // w.group) * w.shape[0] * w.shape[1] for w in ws) // LANES
 
 
-def attention_block(t5: Any, w: Any, x: Array, bias: Array, spans: Spans) -> Any:
+def attention_block(t5: Any, w: Any, x: Array, bias: Array, layout: SequenceLayout) -> Any:
     """x + o(attention(q n, k n, v n)), n = norm(x), in packed weights: [N d] -> [N d]."""
     if not isinstance(w.q, Packed):
         return NotImplemented
-    check(x, "N d", "attention_block x", N=int(spans.query_lengths.sum()), d=w.q.shape[0])
+    check(x, "N d", "attention_block x", N=int(layout.query_lengths.sum()), d=w.q.shape[0])
     x, heads, columns = plain(x), t5.num_heads, w.q.columns
     rows, scales = prepared(x, x.shape[1], w.q)
     mixed, again = between(len(x), columns, w.o)
     qkv, out = aligned(3, len(x), columns), aligned(len(x), w.o.columns)
-    area = int((spans.query_lengths * spans.key_lengths).sum())
-    at = plain(spans.query_positions, np.int64)
+    area = int((layout.query_lengths * layout.key_lengths).sum())
+    at = plain(layout.query_positions, np.int64)
     work = cost(len(x), w.q, w.k, w.v, w.o) + area * (2 * columns + 16 * heads) // LANES
     run(
         attention_block_kernel, 5, work, *attended_in(w.q.precision), x, plain(w.norm), float(t5.layer_norm_epsilon),
-        facts(w.q, w.k, w.v, w.o), rows, scales, qkv, *qkv, by_head(bias, heads), bounds(spans), at, at, heads, False,
+        facts(w.q, w.k, w.v, w.o), rows, scales, qkv, *qkv, by_head(bias, heads), bounds(layout), at, at, heads, False,
         mixed, again, out,
     )  # fmt: skip
     return out
@@ -258,5 +258,5 @@ def warm_up() -> None:
     w = pack(x, "float32")
     weights = SimpleNamespace(norm=x[0], q=w, k=w, v=w, o=w, wi_0=w, wi_1=w, wo=w)
     t5 = SimpleNamespace(num_heads=1, layer_norm_epsilon=1e-6)
-    attention_block(t5, weights, x, x, Spans(one, one, one, one))
+    attention_block(t5, weights, x, x, SequenceLayout(one, one, one, one))
     feed_forward_block(t5, weights, x, one)

@@ -1,4 +1,4 @@
-"""The second telling: the same operations in fused, compiled loops, for float32 and float64.
+"""The second backend: the same operations in fused, compiled loops, for float32 and float64.
 
 Read it beside `numpy_backend`: same functions, same order. Its loops are in `kernels.elementwise`; `spread`
 gives each thread its own tasks, so the number of threads changes no bit. Float32 weights are packed for
@@ -15,9 +15,9 @@ from itertools import pairwise
 
 import numpy as np
 
-from ...errors import Refused
+from ...errors import InputError
 from ...ragged import Array, Ints, check, offsets
-from ..interface import Factors, Spans
+from ..interface import Factors, SequenceLayout
 from . import absorbed_attention, cross_attention, decoder_fused
 from . import attention_unfused as singles
 from . import encoder_fused as blocks
@@ -52,11 +52,11 @@ def put(x: Array) -> Array:
     """x in contiguous writable memory: itself if it lies so already.
 
     Raises:
-        Refused: neither float32 nor float64.
+        InputError: neither float32 nor float64.
     """
     x = np.asarray(x)
     if x.dtype not in (np.float32, np.float64):
-        raise Refused("put", "float32 or float64", str(x.dtype), "convert it first")
+        raise InputError("put", "float32 or float64", str(x.dtype), "convert it first")
     return _plain(x, x.dtype)
 
 
@@ -68,13 +68,13 @@ def pack(w: Array, precision: str) -> Array | Packed:
     """A float32 weight in panels, see `cpu.kernels.gemm`; one in float64 as it is.
 
     Raises:
-        Refused: neither float32 nor float64; an unknown precision, or a lower one for float64.
+        InputError: neither float32 nor float64; an unknown precision, or a lower one for float64.
     """
     if w.dtype == np.float32:
         return gemm.pack(w, precision)
     w = put(w)
     if precision != "float32":
-        raise Refused("precision", "float64 weights computed with as they are", repr(precision), "use dtype float32")
+        raise InputError("precision", "float64 weights computed with as they are", repr(precision), "use dtype float32")
     return w
 
 
@@ -82,7 +82,7 @@ def pack_table(table: Array, precision: str) -> Array | Packed:
     """A float32 table in panels, its rows kept for `embed`; one in float64 as it is.
 
     Raises:
-        Refused: as `pack`.
+        InputError: as `pack`.
     """
     packed = pack(table.T, precision)
     return gemm.as_table(packed, table) if isinstance(packed, Packed) else put(table)
@@ -96,7 +96,7 @@ def embed_backward(dy: Array, table: Array, ids: Ints) -> tuple[Array]:
     """Parallel over ids: whose rows come more than once, they are added up in order.
 
     Raises:
-        Refused: a row for another number of ids, or of another width.
+        InputError: a row for another number of ids, or of another width.
     """
     check(dy, "N d", "embed dy", N=ids.size, d=table.shape[1])
     ids = np.arange(len(table))[ids]  # NumPy refuses an id outside the table
@@ -108,20 +108,20 @@ def embed_backward(dy: Array, table: Array, ids: Ints) -> tuple[Array]:
     return (dtable,)
 
 
-def unembed(table: Array, x: Array) -> Array:
+def lm_head_logits(table: Array, x: Array) -> Array:
     return singles.linear(x, table) if isinstance(table, Packed) else x @ table.T
 
 
-def unembed_backward(dy: Array, table: Array, x: Array) -> tuple[Array, Array]:
+def lm_head_logits_backward(dy: Array, table: Array, x: Array) -> tuple[Array, Array]:
     """See `cpu.kernels.gemm_backward`; in float64 NumPy's BLAS."""
-    return products.unembed_backward(dy, table, x) if x.dtype == np.float32 else (dy.T @ x, dy @ get(table))
+    return products.lm_head_logits_backward(dy, table, x) if x.dtype == np.float32 else (dy.T @ x, dy @ get(table))
 
 
 def linear(x: Array, w: Array) -> Array:
     """Rows are shared out, and columns where rows are few. Each sum is made from its first term to its last.
 
     Raises:
-        Refused: shapes that do not fit.
+        InputError: shapes that do not fit.
     """
     if not isinstance(w, Packed):
         return x @ w
@@ -171,7 +171,7 @@ def rms_norm(x: Array, gain: Array, eps: float, precision: str | None = None) ->
     """Parallel over rows. The mean of squares is made in float64, or in float32 as blocks do it for their products.
 
     Raises:
-        Refused: shapes that do not fit.
+        InputError: shapes that do not fit.
     """
     check(gain, "d", "rms_norm gain", d=check(x, "N d", "rms_norm x")["d"])
     if precision is not None and x.dtype == np.float32:
@@ -187,7 +187,7 @@ def rms_norm_backward(
     """Parallel over runs of rows, whose dgains are added up in order. Sums in the dtype of x.
 
     Raises:
-        Refused: shapes that do not fit.
+        InputError: shapes that do not fit.
     """
     sizes = check(x, "N d", "rms_norm x")
     check(gain, "d", "rms_norm gain", d=sizes["d"])
@@ -203,7 +203,7 @@ def gated_gelu(a: Array, b: Array) -> Array:
     """Parallel over rows, one pass over a and b.
 
     Raises:
-        Refused: shapes that do not fit.
+        InputError: shapes that do not fit.
     """
     check(b, "N f", "gated_gelu b", **check(a, "N f", "gated_gelu a"))
     if a.dtype == np.float32:
@@ -217,7 +217,7 @@ def gated_gelu_backward(dy: Array, a: Array, b: Array) -> tuple[Array, Array]:
     """Parallel over rows, one pass over dy, a and b.
 
     Raises:
-        Refused: shapes that do not fit.
+        InputError: shapes that do not fit.
     """
     sizes = check(a, "N f", "gated_gelu a")
     check(b, "N f", "gated_gelu b", **sizes)
@@ -252,7 +252,7 @@ def log_likelihood_backward(dy: Array, logits: Array, targets: Ints, lengths: In
     """Parallel over rows, each in its own place: what is returned is the only array of the size of the logits.
 
     Raises:
-        Refused: shapes that do not fit.
+        InputError: shapes that do not fit.
     """
     check(logits, "N v", "log_likelihood logits", N=targets.size)
     check(dy, "b", "log_likelihood dy", b=len(lengths))
@@ -300,7 +300,7 @@ def warm_up() -> None:
     def run() -> None:
         rms_norm(x, x[0], 1e-6)
         gated_gelu(x, x)
-        attention(x, x, x, x, Spans(one, one, one, one), heads=1, causal=False)
+        attention(x, x, x, x, SequenceLayout(one, one, one, one), heads=1, causal=False)
         log_likelihood(x, one - 1, one)
         linear(x, pack(x, "float32"))
         blocks.warm_up()

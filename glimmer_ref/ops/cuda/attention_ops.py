@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import numpy as np
 
-from ...errors import Refused
+from ...errors import InputError
 from ...ragged import Array, Ints, check, offsets
 from ..checks import fits
-from ..interface import Factors, Spans
+from ..interface import Factors, SequenceLayout
 from .kernels.attention import WIDTHS, smaller
 from .matmul_ops import here
 from .runtime.device import device
 
 
-def _tiles(spans: Spans, heads: int, queries: int) -> Ints:
+def _tiles(layout: SequenceLayout, heads: int, queries: int) -> Ints:
     """What `attention`'s blocks are: at most so many queries of one sequence each, [B 6]."""
     rows, i0, j0, place = [], 0, 0, 0
-    for i, j in zip(spans.query_lengths.tolist(), spans.key_lengths.tolist(), strict=True):
+    for i, j in zip(layout.query_lengths.tolist(), layout.key_lengths.tolist(), strict=True):
         rows += [
             (i0 + start, min(queries, i - start), j0, j, place + start * j, i * j) for start in range(0, i, queries)
         ]
@@ -24,11 +24,11 @@ def _tiles(spans: Spans, heads: int, queries: int) -> Ints:
     return np.array(rows, np.int64).reshape(-1, 6)
 
 
-def _operands(q: Array, k: Array, v: Array, bias: Array | None, spans: Spans, heads: int) -> Array:
+def _operands(q: Array, k: Array, v: Array, bias: Array | None, layout: SequenceLayout, heads: int) -> Array:
     """The bias, or one of no rows, when all that the kernels read has been looked at."""
     for x, name in ((q, "q"), (k, "k"), (v, "v")):
         here(x, f"attention {name}")
-    fits(q, k, v, bias if bias is None else here(bias, "attention bias"), spans, heads)
+    fits(q, k, v, bias if bias is None else here(bias, "attention bias"), layout, heads)
     return device().empty((0, heads), q.dtype) if bias is None else bias
 
 
@@ -37,7 +37,7 @@ def attention(
     k: Array,
     v: Array,
     bias: Array | None,
-    spans: Spans,
+    layout: SequenceLayout,
     heads: int,
     causal: bool,
     keep: Factors | None = None,
@@ -46,21 +46,21 @@ def attention(
     """Online softmax over tiles of keys. Sums, and products whatever the precision, in the dtype of the operands.
 
     Raises:
-        Refused: shapes, spans and bias that do not fit each other; heads of over 128 columns.
+        InputError: shapes, spans and bias that do not fit each other; heads of over 128 columns.
     """
-    bias = _operands(q, k, v, bias, spans, heads)
+    bias = _operands(q, k, v, bias, layout, heads)
     c = q.shape[1] // heads
     width = next((w for w in WIDTHS if c <= w), None)
     if width is None:
-        raise Refused("attention", f"heads of at most {max(WIDTHS)} columns with ops=cuda", str(c))
-    if keep is None and c <= device().sizes[q.dtype.name].one and (np.asarray(spans.query_lengths) == 1).all():
-        return _one_each(q, k, v, bias, spans, heads, causal)
+        raise InputError("attention", f"heads of at most {max(WIDTHS)} columns with ops=cuda", str(c))
+    if keep is None and c <= device().sizes[q.dtype.name].one and (np.asarray(layout.query_lengths) == 1).all():
+        return _one_each(q, k, v, bias, layout, heads, causal)
     suffix, factors = ("", q.reshape(q.size)) if keep is None else ("_kept", here(keep, "attention keep"))
     if keep is not None:
-        check(keep, "hij", "attention keep", hij=heads * int((spans.query_lengths * spans.key_lengths).sum()))
+        check(keep, "hij", "attention keep", hij=heads * int((layout.query_lengths * layout.key_lengths).sum()))
     out, sizes = device().empty(q.shape, q.dtype), smaller(device().sizes[q.dtype.name], width)
-    table = _tiles(spans, heads, sizes.queries)
-    at = [device().table(x) for x in (spans.query_positions, spans.key_positions)]
+    table = _tiles(layout, heads, sizes.queries)
+    at = [device().table(x) for x in (layout.query_positions, layout.key_positions)]
     device().run(
         q.dtype, f"attention_{width}{suffix}", (len(table), heads), q, k, v, bias, *at,
         device().table(table), heads, int(causal), factors, out,
@@ -68,12 +68,12 @@ def attention(
     return out
 
 
-def _one_each(q: Array, k: Array, v: Array, bias: Array, spans: Spans, heads: int, causal: bool) -> Array:
+def _one_each(q: Array, k: Array, v: Array, bias: Array, layout: SequenceLayout, heads: int, causal: bool) -> Array:
     """One query a sequence: its keys in runs that many blocks go through at once."""
     sizes, c = device().sizes[q.dtype.name], q.shape[1] // heads
-    runs = max(1, min(sizes.splits, -(-int(spans.key_lengths.max(initial=1)) // sizes.one)))
+    runs = max(1, min(sizes.splits, -(-int(layout.key_lengths.max(initial=1)) // sizes.one)))
     parts, out = device().empty((q.shape[0] * heads * runs, c + 2), q.dtype), device().empty(q.shape, q.dtype)
-    tables = [device().table(x) for x in (spans.query_positions, spans.key_positions, offsets(spans.key_lengths))]
+    tables = [device().table(x) for x in (layout.query_positions, layout.key_positions, offsets(layout.key_lengths))]
     grid = (q.shape[0], heads, runs)
     device().run(q.dtype, "attend_one", grid, q, k, v, bias, *tables, heads, int(causal), parts)
     device().run(q.dtype, "merge", (q.shape[0], heads), parts, heads, runs, out)
@@ -81,17 +81,23 @@ def _one_each(q: Array, k: Array, v: Array, bias: Array, spans: Spans, heads: in
 
 
 def attention_probs(
-    q: Array, k: Array, bias: Array | None, spans: Spans, heads: int, causal: bool, precision: str | None = None
+    q: Array,
+    k: Array,
+    bias: Array | None,
+    layout: SequenceLayout,
+    heads: int,
+    causal: bool,
+    precision: str | None = None,
 ) -> list[Array]:
     """A kernel of its own, a launch a sequence: for traces and lessons.
 
     Raises:
-        Refused: as `attention`.
+        InputError: as `attention`.
     """
-    bias = _operands(q, k, k, bias, spans, heads)
-    at = [device().table(x) for x in (spans.query_positions, spans.key_positions)]
-    result, starts, key_starts = [], offsets(spans.query_lengths), offsets(spans.key_lengths)
-    for s, (i, j) in enumerate(zip(spans.query_lengths.tolist(), spans.key_lengths.tolist(), strict=True)):
+    bias = _operands(q, k, k, bias, layout, heads)
+    at = [device().table(x) for x in (layout.query_positions, layout.key_positions)]
+    result, starts, key_starts = [], offsets(layout.query_lengths), offsets(layout.key_lengths)
+    for s, (i, j) in enumerate(zip(layout.query_lengths.tolist(), layout.key_lengths.tolist(), strict=True)):
         out = device().empty((heads * i, j), q.dtype)
         first = int(starts[s]), int(key_starts[s])
         device().run(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ...ragged import Array, Ints
-from ..interface import Spans
+from ..interface import SequenceLayout
 from .attention_ops import attention
 from .matmul_ops import FEW, Halves, gated, in_fours, product
 
@@ -16,11 +16,11 @@ def _norm(x: Array, gain: Array, eps: float) -> Array:
     return rms_norm(x, gain, eps)
 
 
-def attention_block(t5: Any, w: Any, x: Array, bias: Array, spans: Spans) -> Array:
+def attention_block(t5: Any, w: Any, x: Array, bias: Array, layout: SequenceLayout) -> Array:
     """x + o(attention(q n, k n, v n)), n = norm(x): the last product adds x."""
     n = _norm(x, w.norm, t5.layer_norm_epsilon)
     q, k, v = product(n, w.q), product(n, w.k), product(n, w.v)
-    return product(attention(q, k, v, bias, spans, t5.num_heads, False), w.o, residual=x)
+    return product(attention(q, k, v, bias, layout, t5.num_heads, False), w.o, residual=x)
 
 
 def feed_forward_block(t5: Any, w: Any, x: Array, lengths: Ints) -> Array:

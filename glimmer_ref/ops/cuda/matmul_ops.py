@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ...errors import Refused
+from ...errors import InputError
 from ...ragged import Array, bfloat16
 from .kernels.tensor_core import STEP
 from .runtime.device import device
@@ -18,10 +18,10 @@ def here(x: Any, what: str) -> Array:
     """x itself, which must lie on the GPU: nothing is copied there without a word.
 
     Raises:
-        Refused: an array of the host.
+        InputError: an array of the host.
     """
     if not hasattr(x, "copy_to_host"):
-        raise Refused(what, "an array on the GPU", f"{type(x).__name__} on the host", "put it first")
+        raise InputError(what, "an array on the GPU", f"{type(x).__name__} on the host", "put it first")
     return x
 
 
@@ -52,10 +52,10 @@ def halves(turned: np.ndarray, source: Array | None) -> Halves:
     """[o a] on the host, rounded, to pairs on the GPU, every row filled up with zeros to whole steps of the kernel.
 
     Raises:
-        Refused: float64, which is never rounded.
+        InputError: float64, which is never rounded.
     """
     if turned.dtype != np.float32:
-        raise Refused("precision", f"{turned.dtype} weights computed with as they are", "'bfloat16'", "use float32")
+        raise InputError("precision", f"{turned.dtype} weights computed with as they are", "'bfloat16'", "use float32")
     o, a = turned.shape
     words = -(-a // (2 * STEP)) * STEP
     bits = np.zeros((o, 2 * words), np.uint16)
@@ -74,7 +74,7 @@ def product(x: Array, w: Array | Halves, turned: bool = False, residual: Array |
     if isinstance(w, Halves):
         return _tensor(x, w, residual)
     if here(w, "weights").dtype != x.dtype:
-        raise Refused("linear", f"weights in {x.dtype}", str(w.dtype), "convert them first")
+        raise InputError("linear", f"weights in {x.dtype}", str(w.dtype), "convert them first")
     n, a, o = x.shape[0], x.shape[1], w.shape[0 if turned else 1]
     out, sizes, run = device().empty((n, o), x.dtype), device().sizes[x.dtype.name], device().run
     add, tail = ("_add", (residual,)) if residual is not None else ("", (x,))
@@ -97,7 +97,7 @@ def product(x: Array, w: Array | Halves, turned: bool = False, residual: Array |
 def _tensor(x: Array, w: Halves, residual: Array | None) -> Array:
     """The product with both operands rounded to bfloat16 and float32 sums, on tensor cores where rows are many."""
     if x.dtype != np.float32:
-        raise Refused("linear", "float32 states with weights in bfloat16", str(x.dtype))
+        raise InputError("linear", "float32 states with weights in bfloat16", str(x.dtype))
     n, o = x.shape[0], w.pairs.shape[0]
     out, sizes = device().empty((n, o), x.dtype), device().sizes["float32"]
     if n <= FEW:

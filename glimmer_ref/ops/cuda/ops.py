@@ -1,4 +1,4 @@
-"""The third telling: the same operations as kernels on a GPU, forward only, for float32 and float64.
+"""The third backend: the same operations as kernels on a GPU, forward only, for float32 and float64.
 
 Read it beside `numpy_backend`: same functions and order. What `put` made stays on the GPU, results too; to the host
 come only `get`'s arrays and `argmax`'s places. Its kernels are in `kernels.rowwise`, `kernels.matmul` and
@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager, nullcontext
 
 import numpy as np
 
-from ...errors import Refused
+from ...errors import InputError
 from ...ragged import Array, Ints, check, offsets
 from ..interface import Factors
 from .attention_ops import attention as attention
@@ -32,13 +32,13 @@ def put(x: Array) -> Array:
     """x copied to the GPU; what is there already, as it is.
 
     Raises:
-        Refused: neither float32 nor float64, or no room.
+        InputError: neither float32 nor float64, or no room.
     """
     if not isinstance(x, np.ndarray) and hasattr(x, "copy_to_host"):
         return x
     x = np.asarray(x)
     if x.dtype not in (np.float32, np.float64):
-        raise Refused("put", "float32 or float64", str(x.dtype), "convert it first")
+        raise InputError("put", "float32 or float64", str(x.dtype), "convert it first")
     return _device().put(x)
 
 
@@ -52,12 +52,12 @@ def pack(w: Array, precision: str) -> Array | Halves:
     """A weight on the GPU, with "bfloat16" as pairs of them for the tensor cores.
 
     Raises:
-        Refused: another precision, a lower one for float64, or no room.
+        InputError: another precision, a lower one for float64, or no room.
     """
     if precision == "float32":
         return put(w)
     if precision != "bfloat16":
-        raise Refused("precision", TAKEN, repr(precision))
+        raise InputError("precision", TAKEN, repr(precision))
     return _halves(np.asarray(w).T, None)
 
 
@@ -65,12 +65,12 @@ def pack_table(table: Array, precision: str) -> Array | Halves:
     """A table on the GPU, with "bfloat16" also as pairs of them; `embed` reads it as it was.
 
     Raises:
-        Refused: as `pack`.
+        InputError: as `pack`.
     """
     if precision == "float32":
         return put(table)
     if precision != "bfloat16":
-        raise Refused("precision", TAKEN, repr(precision))
+        raise InputError("precision", TAKEN, repr(precision))
     return _halves(table, put(table))
 
 
@@ -78,7 +78,7 @@ def _whole(numbers: Ints, below: int, what: str) -> Ints:
     """Whole numbers that a kernel may use as places: it would not notice leaving its arrays."""
     numbers = np.asarray(numbers)
     if numbers.size and not 0 <= numbers.min() <= numbers.max() < below:
-        raise Refused(what, f"whole numbers from 0 to {below - 1}", str(sorted({numbers.min(), numbers.max()})))
+        raise InputError(what, f"whole numbers from 0 to {below - 1}", str(sorted({numbers.min(), numbers.max()})))
     return numbers
 
 
@@ -87,7 +87,7 @@ def _flat(name: str, x: Array, *others: Array | float) -> Array:
     _here(x, name)
     for other in others:
         if not isinstance(other, float) and _here(other, name).shape != x.shape:
-            raise Refused(name, f"shape {list(x.shape)}", f"{list(other.shape)}")
+            raise InputError(name, f"shape {list(x.shape)}", f"{list(other.shape)}")
     out = _device().empty(x.shape, x.dtype)
     threads = _device().sizes[x.dtype.name].threads
     blocks = min(-(-x.size // (4 * threads)), 1 << 16)
@@ -110,15 +110,15 @@ def _by_row(name: str, x: Array, *args: Array) -> None:
 def embed(table: Array | Halves, ids: Ints) -> Array:
     """
     Raises:
-        Refused: an id outside the table.
+        InputError: an id outside the table.
     """
     source = _here(table.source if isinstance(table, Halves) else table, "embed table")
     return _rows(source, source, _whole(ids, source.shape[0], "embed ids"))
 
 
-def unembed(table: Array | Halves, x: Array) -> Array:
+def lm_head_logits(table: Array | Halves, x: Array) -> Array:
     """See `linear`; the table lies the other way."""
-    check(_here(x, "unembed x"), "N d", "unembed x", d=table.shape[1])
+    check(_here(x, "lm_head_logits x"), "N d", "lm_head_logits x", d=table.shape[1])
     return _product(x, table, turned=True)
 
 
@@ -126,7 +126,7 @@ def linear(x: Array, w: Array | Halves) -> Array:
     """Register tiles in float32, a kernel of its own for few rows; tensor cores for weights packed in bfloat16.
 
     Raises:
-        Refused: shapes that do not fit, or an array of the host.
+        InputError: shapes that do not fit, or an array of the host.
     """
     check(_here(x, "linear x"), "N a", "linear x", a=w.shape[0])
     return _product(x, w)
@@ -156,7 +156,7 @@ def rms_norm(x: Array, gain: Array, eps: float, precision: str | None = None) ->
     """A block is a row. The mean of squares is made in the dtype of x.
 
     Raises:
-        Refused: shapes that do not fit.
+        InputError: shapes that do not fit.
     """
     check(_here(gain, "rms_norm gain"), "d", "rms_norm gain", d=check(_here(x, "rms_norm x"), "N d", "rms_norm x")["d"])
     out = _device().empty(x.shape, x.dtype)
@@ -175,7 +175,7 @@ def relu(a: Array) -> Array:
 def join(x: Array, x_lengths: Ints, y: Array, y_lengths: Ints) -> Array:
     """
     Raises:
-        Refused: lengths that do not fit.
+        InputError: lengths that do not fit.
     """
     check(_here(x, "join x"), "Nx d", "join x", Nx=int(np.sum(x_lengths)))
     check(_here(y, "join y"), "Ny d", "join y", Ny=int(np.sum(y_lengths)), d=x.shape[1])
@@ -188,7 +188,7 @@ def join(x: Array, x_lengths: Ints, y: Array, y_lengths: Ints) -> Array:
 def take(x: Array, lengths: Ints, index: Ints) -> Array:
     """
     Raises:
-        Refused: an index without a sequence.
+        InputError: an index without a sequence.
     """
     check(_here(x, "take x"), "N d", "take x", N=int(np.sum(lengths)))
     starts = offsets(lengths)
@@ -221,7 +221,7 @@ def log_likelihood(logits: Array, targets: Ints, lengths: Ints) -> Array:
     """A block is a row of logits, a thread then a sequence.
 
     Raises:
-        Refused: a target outside the vocabulary, or another number of them.
+        InputError: a target outside the vocabulary, or another number of them.
     """
     check(_here(logits, "log_likelihood logits"), "N v", "log_likelihood logits", N=int(np.sum(lengths)))
     check(_whole(targets, logits.shape[1], "log_likelihood targets"), "N", "log_likelihood targets", N=logits.shape[0])
@@ -251,10 +251,10 @@ def limit(threads: int | None) -> AbstractContextManager[None]:
     """Nothing to limit.
 
     Raises:
-        Refused: a number of threads.
+        InputError: a number of threads.
     """
     if threads is not None:
-        raise Refused("threads", "none with ops=cuda, whose threads are the GPU's", str(threads))
+        raise InputError("threads", "none with ops=cuda, whose threads are the GPU's", str(threads))
     return nullcontext()
 
 
@@ -262,6 +262,6 @@ def warm_up() -> None:
     """Opens the GPU, or says in one line why there is none.
 
     Raises:
-        Refused: see `device`.
+        InputError: see `device`.
     """
     _device()

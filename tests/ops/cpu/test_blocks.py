@@ -11,14 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from glimmer_ref.config import T5Config
-from glimmer_ref.ops import PRECISIONS, Listener, Ops, Spans, bind
+from glimmer_ref.ops import PRECISIONS, Instrument, Ops, SequenceLayout, bind
 from glimmer_ref.ops.cpu.runtime import thread_pool
 from glimmer_ref.paper.t5 import attention_block, feed_forward_block, position_bias
 from glimmer_ref.params.model import Attention, FeedForward, draw
-from glimmer_ref.ragged import places
+from glimmer_ref.ragged import token_positions
 
 FAST, ORACLE = bind("numba"), bind("numpy")
-HEARD = Listener(FAST)  # hears, so gets, the elementary operations
+HEARD = Instrument(FAST)  # hears, so gets, the elementary operations
 # Largest difference, relative to the largest number, measured in 1,500 examples of `blocks`: 1.1e-6.
 TOLERANCE = 4e-6
 few = settings(max_examples=40)
@@ -41,12 +41,12 @@ class Block:
         self.precision = precision
         self.t5 = T5Config(9, d, d_kv, f, 1, 1, heads, feed_forward_proj=proj)
         n = np.array(lengths, np.int64)
-        at = places(n)
+        at = token_positions(n)
         at = (at + np.where(at >= 5, gap, 0)).astype(np.int32)
-        self.spans = Spans(n, n, at, at)
+        self.layout = SequenceLayout(n, n, at, at)
         self.x = rng.standard_normal((n.sum(), d)).astype(np.float32)
         table = rng.standard_normal((self.t5.relative_attention_num_buckets, heads)).astype(np.float32)
-        self.bias = position_bias(FAST, self.t5, table, self.spans, bidirectional=True)
+        self.bias = position_bias(FAST, self.t5, table, self.layout, bidirectional=True)
 
         def leaf(name: str, *shape: int) -> np.ndarray:
             return draw(rng, name, shape, d_kv).astype(np.float32)
@@ -68,8 +68,8 @@ class Block:
         """What attention and feed-forward make of x."""
         attention, feed_forward = weights or self.packed
         return [
-            attention_block(ops, self.t5, attention, self.x, self.bias, self.spans),
-            feed_forward_block(ops, self.t5, feed_forward, self.x, self.spans.query_lengths),
+            attention_block(ops, self.t5, attention, self.x, self.bias, self.layout),
+            feed_forward_block(ops, self.t5, feed_forward, self.x, self.layout.query_lengths),
         ]
 
 
@@ -97,8 +97,8 @@ blocks = st.builds(
 def test_fused_blocks_are_their_operations(block: Block) -> None:
     """To the bit in every precision: who listens changes nothing."""
     exact = block.both(ORACLE, block.laid_out(ORACLE, "float32"))
-    for fused, heard, right in zip(block.both(FAST), block.both(HEARD), exact, strict=True):
-        assert fused.tobytes() == heard.tobytes()
+    for fused, observed, right in zip(block.both(FAST), block.both(HEARD), exact, strict=True):
+        assert fused.tobytes() == observed.tobytes()
         assert block.precision != "float32" or differ(fused, right) < TOLERANCE
 
 
@@ -114,8 +114,8 @@ def test_fused_blocks_are_the_oracle(gap: int, proj: str) -> None:
 @precisions
 def test_a_lower_precision_is_another_result(precision: str) -> None:
     block, exact = Block([40, 1, 90], precision=precision, d=64, f=96), Block([40, 1, 90], d=64, f=96).both(FAST)
-    for fused, heard, right in zip(block.both(FAST), block.both(HEARD), exact, strict=True):
-        assert fused.tobytes() == heard.tobytes()
+    for fused, observed, right in zip(block.both(FAST), block.both(HEARD), exact, strict=True):
+        assert fused.tobytes() == observed.tobytes()
         off = differ(fused, right)  # measured: 1.6e-3 to 4.0e-3, 4.4e-3 to 1.8e-2
         assert off < {"float32": TOLERANCE, "bfloat16": 7e-3, "int8": 3e-2}[precision]
         assert precision == "float32" or off > 5e-4
@@ -188,11 +188,11 @@ def test_a_weight_that_is_no_number_comes_out(name: str, precision: str) -> None
 def test_positions_are_data(positions: str) -> None:
     """Not the shortcut of rising ones: biases are looked up one by one."""
     block = Block([40, 7])
-    at = {"descending": 60 - block.spans.query_positions, "equal": np.zeros(47, np.int32)}
-    at["far"] = 9 * block.spans.query_positions
-    block.spans = block.spans._replace(query_positions=at[positions], key_positions=at[positions])
+    at = {"descending": 60 - block.layout.query_positions, "equal": np.zeros(47, np.int32)}
+    at["far"] = 9 * block.layout.query_positions
+    block.layout = block.layout._replace(query_positions=at[positions], key_positions=at[positions])
     rng = np.random.default_rng(0)
     table = rng.standard_normal((block.t5.relative_attention_num_buckets, 3)).astype(np.float32)
-    block.bias = position_bias(FAST, block.t5, table, block.spans, bidirectional=True)
-    fused, heard = block.both(FAST)[0], block.both(ORACLE, block.laid_out(ORACLE, "float32"))[0]
-    assert differ(fused, heard) < TOLERANCE
+    block.bias = position_bias(FAST, block.t5, table, block.layout, bidirectional=True)
+    fused, observed = block.both(FAST)[0], block.both(ORACLE, block.laid_out(ORACLE, "float32"))[0]
+    assert differ(fused, observed) < TOLERANCE

@@ -1,4 +1,4 @@
-"""The fast telling's backward against the oracle's: shapes of every kind, threads, inputs, and a whole model's tape."""
+"""The fast backend's backward against the reference's: shapes, threads, inputs, and a whole model's tape."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ import pytest
 from models import T5, config, tokens
 from operands import Case, each, read_only, strided
 
-from glimmer_ref.errors import Refused
+from glimmer_ref.errors import InputError
 from glimmer_ref.instruments import Dropout, Tape
-from glimmer_ref.ops import Ops, Spans, numpy_backend
+from glimmer_ref.ops import Ops, SequenceLayout, numpy_backend
 from glimmer_ref.ops.cpu import ops as cpu_ops
 from glimmer_ref.ops.cpu.kernels import attention_backward, elementwise_backward, gemm_backward
 from glimmer_ref.ops.cpu.runtime import thread_pool
@@ -23,8 +23,8 @@ from glimmer_ref.ops.interface import OPERANDS
 from glimmer_ref.paper.distillation import Distillation
 from glimmer_ref.paper.lumen import encode_passages
 from glimmer_ref.paper.systems import loss
-from glimmer_ref.params.model import lay_out, leaves, random
-from glimmer_ref.ragged import places
+from glimmer_ref.params.model import leaves, prepare_params, random
+from glimmer_ref.ragged import token_positions
 
 SLOW, FAST = Ops(numpy_backend), Ops(cpu_ops)  # not bound: only the kernels that are called are compiled
 dtypes = pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -49,7 +49,7 @@ def arguments(case: Case, name: str, dtype: str, bias: bool, causal: bool, keep:
 
 
 def hold(name: str, args: tuple[Any, ...], dtype: str) -> None:
-    """Forward and backward against the oracle's in float64, what went in as it was before."""
+    """Forward and backward against the reference backend's in float64, what went in as it was before."""
     exact = tuple(each(lambda x: x.astype("float64") if x.dtype == dtype else x, args))
     expected_y = getattr(SLOW, name)(*exact)
     dy = np.random.default_rng(1).standard_normal(expected_y.shape).astype(dtype)
@@ -84,11 +84,11 @@ def test_attention(case: str, dtype: str) -> None:
 def test_positions_in_any_order(dtype: str) -> None:
     """Distances that do not rise by one from key to key are found one by one."""
     case = CASES["many"]
-    q, k, v, _, spans, heads, _ = case.attention(dtype)
-    far = Spans(*spans[:2], case.rng.integers(0, 60, len(q)), case.rng.integers(0, 60, len(k)))
+    q, k, v, _, layout, heads, _ = case.attention(dtype)
+    far = SequenceLayout(*layout[:2], case.rng.integers(0, 60, len(q)), case.rng.integers(0, 60, len(k)))
     bias = case.array(121, heads, dtype=dtype)
     for causal in (False, True):
-        far.key_positions[spans.key_lengths.cumsum() - 1] = 0  # each query sees one key at least
+        far.key_positions[layout.key_lengths.cumsum() - 1] = 0  # each query sees one key at least
         hold("attention", (q, k, v, bias, far, heads, causal), dtype)
 
 
@@ -99,9 +99,12 @@ def test_nothing_at_all(dtype: str) -> None:
     hold("rms_norm", (none, np.ones(6, dtype), 1e-6), dtype)
     hold("gated_gelu", (none, none), dtype)
     hold("embed", (np.ones((3, 2), dtype), lengths), dtype)
-    k, spans = np.ones((5, 6), dtype), Spans(np.zeros(2, int), np.array([2, 3]), lengths, places(np.array([2, 3])))
+    k, layout = (
+        np.ones((5, 6), dtype),
+        SequenceLayout(np.zeros(2, int), np.array([2, 3]), lengths, token_positions(np.array([2, 3]))),
+    )
     for bias in (None, np.ones((11, 2), dtype)):
-        got = FAST.backward["attention"](none, none, k, k, bias, spans, 2, False)
+        got = FAST.backward["attention"](none, none, k, k, bias, layout, 2, False)
         assert [None if g is None else (g.shape, g.any()) for g in got] == [
             ((0, 6), False), ((5, 6), False), ((5, 6), False), None if bias is None else ((11, 2), False)
         ]  # fmt: skip
@@ -110,13 +113,13 @@ def test_nothing_at_all(dtype: str) -> None:
 @dtypes
 def test_keys_that_nobody_looks_at(dtype: str) -> None:
     """Their cotangents are 0, and the others' those without them."""
-    q, k, v, bias, spans, heads, causal = Case([(4, 9), (3, 7)]).attention(dtype)
+    q, k, v, bias, layout, heads, causal = Case([(4, 9), (3, 7)]).attention(dtype)
     lengths, among = np.array([4, 0, 3]), np.r_[0:9, 0:2, 9:16]
-    more = spans._replace(
-        query_lengths=lengths, key_lengths=np.array([9, 2, 7]), key_positions=spans.key_positions[among]
+    more = layout._replace(
+        query_lengths=lengths, key_lengths=np.array([9, 2, 7]), key_positions=layout.key_positions[among]
     )
     got = FAST.backward["attention"](q, q, k[among], v[among], bias, more, heads, causal)
-    expected = FAST.backward["attention"](q, q, k, v, bias, spans, heads, causal)
+    expected = FAST.backward["attention"](q, q, k, v, bias, layout, heads, causal)
     for x, right in zip(got, expected, strict=True):
         np.testing.assert_allclose(np.delete(x, [9, 10], axis=0) if len(x) == 18 else x, right, rtol=1e-6, atol=1e-7)
     assert not got[1][9:11].any() and not got[2][9:11].any()
@@ -124,7 +127,7 @@ def test_keys_that_nobody_looks_at(dtype: str) -> None:
 
 @dtypes
 def test_ids_that_come_often(dtype: str) -> None:
-    """Rows are added in their order, as the oracle does it: to the last bit."""
+    """Rows are added in their order, as the reference backend does it: to the last bit."""
     rng = np.random.default_rng(0)
     table, ids = np.ones((50, 33), dtype), rng.integers(0, 50, 4000) // 3
     dy = rng.standard_normal((4000, 33)).astype(dtype)
@@ -143,7 +146,7 @@ def test_products(n: int, a: int, o: int, precision: str | None) -> None:
     packed = w if precision is None else cpu_ops.pack(w, precision)
     table = w.T if precision is None else cpu_ops.pack_table(w.T, precision)
     before = each(np.copy, (dy, x, w))
-    got = (*FAST.backward["linear"](dy, x, packed), *FAST.backward["unembed"](dy, table, x))
+    got = (*FAST.backward["linear"](dy, x, packed), *FAST.backward["lm_head_logits"](dy, table, x))
     dx, dw = dy.astype(float) @ w.T.astype(float), x.T.astype(float) @ dy.astype(float)
     for y, right in zip(got, (dx, dw, dw.T, dx), strict=True):
         assert y.dtype == "float32" and y.shape == right.shape
@@ -152,7 +155,7 @@ def test_products(n: int, a: int, o: int, precision: str | None) -> None:
         np.testing.assert_array_equal(old, new)
 
 
-@pytest.mark.parametrize("name", ["linear", "unembed"])
+@pytest.mark.parametrize("name", ["linear", "lm_head_logits"])
 def test_products_of_no_rows(name: str) -> None:
     x, w, dy = np.ones((0, 5), "float32"), np.ones((5, 7), "float32"), np.ones((0, 7), "float32")
     args = (dy, x, w) if name == "linear" else (dy, w.T, x)
@@ -192,7 +195,7 @@ def test_threads_change_no_bit_of_products(monkeypatch: pytest.MonkeyPatch, n: i
     x, w, dy = (rng.standard_normal(shape).astype("float32") for shape in ((n, a), (a, o), (n, o)))
     for count in (1, 2, 2):
         numba.set_num_threads(count)
-        got = (*cpu_ops.linear_backward(dy, x, w), *cpu_ops.unembed_backward(dy, w.T, x))
+        got = (*cpu_ops.linear_backward(dy, x, w), *cpu_ops.lm_head_logits_backward(dy, w.T, x))
         results.append([r.tobytes() for r in got])
     assert results[0] == results[1] == results[2]
 
@@ -205,13 +208,13 @@ def test_one_signature_a_dtype_serves_every_layout(dtype: str) -> None:
         elementwise_backward.log_likelihood_backward, attention_backward.attention_backward_kernel,
         attention_backward.kept_attention_kernel, gemm_backward.products_backward_kernel,
     )  # fmt: skip
-    names = ("rms_norm", "gated_gelu", "embed", "log_likelihood", "attention", "linear", "unembed")
+    names = ("rms_norm", "gated_gelu", "embed", "log_likelihood", "attention", "linear", "lm_head_logits")
     for change, name in product((strided, read_only), names):
         args = arguments(CASES["small"], name, dtype, True, False, True)
         y = getattr(FAST, name)(*each(change, args))
         got = FAST.backward[name](change(y), *each(change, args))
         # our own kernels give the same bits; in float64 products are BLAS's, which may sum a strided matrix otherwise
-        room = 1e-12 if dtype == "float64" and name in ("linear", "unembed") else 0
+        room = 1e-12 if dtype == "float64" and name in ("linear", "lm_head_logits") else 0
         for x, right in zip(got, FAST.backward[name](y, *args), strict=True):
             np.testing.assert_allclose(x, right, rtol=room, atol=room)
     assert all(len(k.run.signatures) <= 2 for k in kernels)
@@ -219,14 +222,14 @@ def test_one_signature_a_dtype_serves_every_layout(dtype: str) -> None:
 
 def test_a_cotangent_that_does_not_fit_is_refused() -> None:
     """Before a kernel could read behind its end."""
-    for name in ("embed", "rms_norm", "gated_gelu", "log_likelihood", "attention", "linear", "unembed"):
+    for name in ("embed", "rms_norm", "gated_gelu", "log_likelihood", "attention", "linear", "lm_head_logits"):
         args = arguments(CASES["small"], name, "float32", True, False, True)
         dy = getattr(FAST, name)(*args)
-        with pytest.raises(Refused, match=name):
+        with pytest.raises(InputError, match=name):
             FAST.backward[name](dy[1:], *args)
     *attention, keep = arguments(CASES["small"], "attention", "float32", True, False, True)
     for call in (FAST.attention, lambda *a: FAST.backward["attention"](attention[0], *a)):
-        with pytest.raises(Refused, match="attention keep"):
+        with pytest.raises(InputError, match="attention keep"):
             call(*attention, keep[1:])
     table, ids = np.ones((3, 2), "float32"), np.array([0, 3])
     with pytest.raises(IndexError):
@@ -241,7 +244,7 @@ COUNTS, TARGET = np.array([4, 3]), tokens([2, 4], 9)
 def gradients(ops: Ops, dtype: str, packed: bool, rate: float) -> dict[str, np.ndarray]:
     """Of every weight of a whole GLIMMER that ranks, reads and distils."""
     plain = random(SETTINGS, 0, dtype)
-    w, tape = lay_out(ops, plain) if packed else plain, Tape(ops)
+    w, tape = prepare_params(ops, plain) if packed else plain, Tape(ops)
     outer = Dropout(tape, rate, np.random.default_rng(4))
     passages = encode_passages(outer, w, PASSAGES)
     got = loss(outer, w, "glimmer", QUESTION, passages, COUNTS, TARGET, 2, Distillation(gradient=True))

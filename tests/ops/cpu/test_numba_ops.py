@@ -1,4 +1,4 @@
-"""What the numba telling promises beyond the contract: threads, layouts, and refusals before a kernel runs."""
+"""What the numba backend promises beyond the op interface: threads, layouts, and refusals before a kernel runs."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from operands import SMALL, Case, arrays, each, read_only, strided
 
-from glimmer_ref.errors import Refused
-from glimmer_ref.ops import Spans, bind
+from glimmer_ref.errors import InputError
+from glimmer_ref.ops import SequenceLayout, bind
 from glimmer_ref.ops.cpu import ops as cpu_ops
 from glimmer_ref.ops.cpu.kernels import elementwise
 from glimmer_ref.ops.cpu.runtime import thread_pool
@@ -71,7 +71,7 @@ def test_a_failure_in_any_thread_comes_out() -> None:
 
 @pytest.mark.parametrize("dtype", ["float16", "int32", "complex64", ">f4"])
 def test_put_refuses(dtype: str) -> None:
-    with pytest.raises(Refused, match=r"put: float32 or float64; got .*; convert it first"):
+    with pytest.raises(InputError, match=r"put: float32 or float64; got .*; convert it first"):
         FAST.put(np.ones((2, 2), dtype))
 
 
@@ -84,19 +84,21 @@ def test_put_lays_out(change: Callable[..., Any], dtype: str) -> None:
     np.testing.assert_array_equal(FAST.get(put), x)
 
 
-def broken(q: Any, k: Any, v: Any, bias: Any, spans: Spans, heads: int, causal: bool) -> dict[str, tuple[Any, ...]]:
+def broken(
+    q: Any, k: Any, v: Any, bias: Any, layout: SequenceLayout, heads: int, causal: bool
+) -> dict[str, tuple[Any, ...]]:
     """Calls of attention that a kernel must not be given, by what is said of them."""
-    far = spans._replace(key_positions=spans.key_positions + 100)
-    none = spans._replace(key_lengths=np.array([0, 10, 7]))
+    far = layout._replace(key_positions=layout.key_positions + 100)
+    none = layout._replace(key_lengths=np.array([0, 10, 7]))
     return {
-        "attention q": (q[1:], k, v, bias, spans, heads, causal),
-        "attention k": (q, k[:, 1:], v, bias, spans, heads, causal),
-        "attention v": (q, k, v[1:], bias, spans, heads, causal),
-        "query positions": (q, k, v, bias, spans._replace(query_positions=np.zeros(1, int)), heads, causal),
-        "key positions": (q, k, v, bias, spans._replace(key_positions=np.zeros(1, int)), heads, causal),
-        "attention: columns": (q, k, v, None, spans, 4, causal),
+        "attention q": (q[1:], k, v, bias, layout, heads, causal),
+        "attention k": (q, k[:, 1:], v, bias, layout, heads, causal),
+        "attention v": (q, k, v[1:], bias, layout, heads, causal),
+        "query positions": (q, k, v, bias, layout._replace(query_positions=np.zeros(1, int)), heads, causal),
+        "key positions": (q, k, v, bias, layout._replace(key_positions=np.zeros(1, int)), heads, causal),
+        "attention: columns": (q, k, v, None, layout, 4, causal),
         "attention: at least one key": (q, k, v, None, none, heads, causal),
-        "attention bias: shape": (q, k, v, bias[:, :2], spans, heads, causal),
+        "attention bias: shape": (q, k, v, bias[:, :2], layout, heads, causal),
         "attention bias: a row": (q, k, v, bias, far, heads, causal),
     }
 
@@ -104,18 +106,18 @@ def broken(q: Any, k: Any, v: Any, bias: Any, spans: Spans, heads: int, causal: 
 @pytest.mark.parametrize("said", broken(*SMALL.attention("float64")))
 def test_attention_refuses(said: str) -> None:
     args = broken(*SMALL.attention("float64"))[said]
-    with pytest.raises(Refused, match=f"^{said}"):
+    with pytest.raises(InputError, match=f"^{said}"):
         FAST.attention(*args)
     if " v" not in said:
-        with pytest.raises(Refused, match=f"^{said}"):
+        with pytest.raises(InputError, match=f"^{said}"):
             FAST.attention_probs(*args[:2], *args[3:])
 
 
 def test_rows_that_do_not_fit_are_refused() -> None:
     x = np.ones((3, 4))
-    with pytest.raises(Refused, match=r"^rms_norm gain"):
+    with pytest.raises(InputError, match=r"^rms_norm gain"):
         FAST.rms_norm(x, np.ones(5), 1e-6)
-    with pytest.raises(Refused, match=r"^gated_gelu b"):
+    with pytest.raises(InputError, match=r"^gated_gelu b"):
         FAST.gated_gelu(x, np.ones((3, 5)))
     with pytest.raises(IndexError):
         FAST.log_likelihood(x, np.array([0, 4, 0]), np.array([3]))

@@ -55,8 +55,8 @@ for precision in ("float32", "bfloat16", "int8"):
         reader.ask("Who wrote The Crooked Sailor?", facts, system)
     reader.ask("Who wrote The Crooked Sailor?", reader.memorize(facts), attention=True)
 more = [k.loop.__name__ for k in kernels if len(k.run.signatures) > known[k.loop.__name__]]
-heard = {"norm_kernel", "look_back_kernel", "absorbed_kernel", "probs_kernel"}  # only who listens asks for those
-assert not set(more) - heard, more
+observed = {"norm_kernel", "look_back_kernel", "absorbed_kernel", "probs_kernel"}  # only who listens asks for those
+assert not set(more) - observed, more
 """
 
 

@@ -10,7 +10,7 @@ import numba
 import numpy as np
 import pytest
 
-from glimmer_ref.errors import Refused
+from glimmer_ref.errors import InputError
 from glimmer_ref.ops.cpu import encoder_fused as blocks
 from glimmer_ref.ops.cpu import ops as FAST  # not bound: only the kernels that are called are compiled
 from glimmer_ref.ops.cpu.kernels.gemm import Packed, apart, as_table, pack, prepare, tile_address
@@ -153,7 +153,7 @@ def test_products_of_every_size(precision: str, shape: tuple[int, int]) -> None:
     x = x.astype(np.float32)
     np.testing.assert_array_equal(FAST.linear(x, pack(w, precision)), x.astype(np.float64) @ w)
     table = as_table(pack(w.T.copy().T, precision), w.T.copy())
-    np.testing.assert_array_equal(FAST.unembed(table, x), x.astype(np.float64) @ w)
+    np.testing.assert_array_equal(FAST.lm_head_logits(table, x), x.astype(np.float64) @ w)
     np.testing.assert_array_equal(FAST.embed(table, np.array([0, shape[1] - 1])), w.T[[0, -1]])
 
 
@@ -171,7 +171,7 @@ def test_int8_columns_and_rows_of_zeros() -> None:
 def test_int8_refuses_weights_that_are_no_numbers(bad: float) -> None:
     w = np.ones((5, 7), np.float32)
     w[2, 3] = bad
-    with pytest.raises(Refused, match=r"int8 weights: finite numbers; got inf or nan; use float32 or bfloat16"):
+    with pytest.raises(InputError, match=r"int8 weights: finite numbers; got inf or nan; use float32 or bfloat16"):
         pack(w, "int8")
     for precision in ("float32", "bfloat16"):  # these can say it
         got = FAST.linear(np.ones((1, 5), np.float32), pack(w, precision))[0]
@@ -179,7 +179,7 @@ def test_int8_refuses_weights_that_are_no_numbers(bad: float) -> None:
 
 
 def test_an_unknown_precision_is_refused() -> None:
-    with pytest.raises(Refused, match=r"precision: one of float32, bfloat16, int8; got 'int4'"):
+    with pytest.raises(InputError, match=r"precision: one of float32, bfloat16, int8; got 'int4'"):
         pack(np.ones((2, 2), np.float32), "int4")
 
 

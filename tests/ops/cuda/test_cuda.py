@@ -1,4 +1,4 @@
-"""The CUDA telling without a GPU: refused in one line, simulated in a process of its own, compiled for what may come.
+"""The CUDA backend without a GPU: refused in one line, simulated in a process of its own, compiled for what may come.
 
 Tests marked `cuda` need a GPU, and are skipped where there is none.
 """
@@ -19,7 +19,7 @@ import pytest
 from paths import FIXTURES, ROOT
 
 from glimmer_ref.cli import main
-from glimmer_ref.errors import Refused
+from glimmer_ref.errors import InputError
 from glimmer_ref.golden import case as cases
 from glimmer_ref.golden import check
 from glimmer_ref.golden.cases import CASES
@@ -41,7 +41,7 @@ def unopened() -> Any:
 def test_without_numba_cuda_it_says_what_to_install(unopened: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(device, "find_spec", lambda name: None)
     with pytest.raises(
-        Refused, match=r"^ops=cuda: the package numba-cuda; got none; pip install 'glimmer_ref\[cuda12\]'"
+        InputError, match=r"^ops=cuda: the package numba-cuda; got none; pip install 'glimmer_ref\[cuda12\]'"
     ):
         bind("cuda")
 
@@ -70,7 +70,7 @@ def test_without_a_driver_or_a_gpu_it_says_so(
     unopened: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: str, said: str
 ) -> None:
     fake(monkeypatch, False, error)
-    with pytest.raises(Refused, match=rf"^ops=cuda: an NVIDIA GPU and its driver; got .*{said}; or use ops=numba$"):
+    with pytest.raises(InputError, match=rf"^ops=cuda: an NVIDIA GPU and its driver; got .*{said}; or use ops=numba$"):
         bind("cuda")
     assert main(["ask", "who?", "--ops", "cuda"]) != 0
     told = capsys.readouterr().err.strip()
@@ -155,7 +155,7 @@ def test_on_a_gpu() -> None:
 
     try:
         bind("cuda")
-    except Refused as refused:
+    except InputError as refused:
         pytest.skip(str(refused))
     report = selftest.run("cuda")
     assert all(line.ok for line in report), "\n".join(map(str, report))
@@ -168,7 +168,7 @@ def test_on_a_gpu() -> None:
 def test_the_golden_cases_on_a_gpu(name: str, dtype: str) -> None:
     try:
         ops, case = bind("cuda"), CASES[name]
-    except Refused as refused:
+    except InputError as refused:
         pytest.skip(str(refused))
     arrays = run_case.run(ops, case, cases.model(case, cases.weights(case), dtype), cases.inputs(case))
     report = check.check(name, arrays, dtype)

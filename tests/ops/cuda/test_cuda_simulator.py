@@ -1,4 +1,4 @@
-"""The CUDA telling in numba's simulator, made strict by `cudasim`: by the oracle, operation by operation and whole.
+"""The CUDA backend in numba's simulator, made strict by `cudasim`: by the reference, operation by operation and whole.
 
 NUMBA_ENABLE_CUDASIM is read when numba is imported, so these run in a process of their own, which
 `test_cuda.py` starts.
@@ -20,14 +20,14 @@ if os.environ.get("NUMBA_ENABLE_CUDASIM") != "1":
 
 import cudasim
 
-from glimmer_ref.errors import Refused
+from glimmer_ref.errors import InputError
 from glimmer_ref.golden import case as cases
 from glimmer_ref.golden import check
 from glimmer_ref.golden.cases import CASES
 from glimmer_ref.golden.generate import run_case
 from glimmer_ref.inference.tracing import trace_ids
 from glimmer_ref.instruments import Tape
-from glimmer_ref.ops import Listener, Spans, bind
+from glimmer_ref.ops import Instrument, SequenceLayout, bind
 from glimmer_ref.ops.cuda.kernels.spec import EVERYONE
 from glimmer_ref.ops.cuda.matmul_ops import gated, product
 from glimmer_ref.ops.cuda.runtime import device
@@ -36,8 +36,8 @@ from glimmer_ref.paper.fid import greedy
 from glimmer_ref.paper.glimmer import glimmer
 from glimmer_ref.paper.lumen import encode_passages
 from glimmer_ref.paper.t5 import attention_block, feed_forward_block
-from glimmer_ref.params.model import computed_in, lay_out
-from glimmer_ref.ragged import bfloat16, places
+from glimmer_ref.params.model import computed_in, prepare_params
+from glimmer_ref.ragged import bfloat16, token_positions
 
 NAMESPACE = cudasim.Namespace()
 device.open_gpu = lambda: cudasim.device(NAMESPACE)
@@ -128,7 +128,7 @@ def test_tensor_cores_multiply_what_was_rounded(n: int, a: int, o: int) -> None:
     assert launched(begin) == ({"few_pairs"} if n <= 16 else {"tensor"})
     assert np.abs(got - right).max() < 1e-6 * np.abs(right).max()
     assert 1e-4 < np.abs(got - x.astype(float) @ w).max() / np.abs(right).max() < 1e-2, "another precision"
-    np.testing.assert_array_equal(back(OPS.unembed(table, OPS.put(x))), got)
+    np.testing.assert_array_equal(back(OPS.lm_head_logits(table, OPS.put(x))), got)
     added = back(product(OPS.put(x), packed, residual=OPS.put(y)))
     assert np.abs(added - (right + y)).max() < 1e-6 * np.abs(right).max()
     assert packed.shape == (a, o) and table.shape == (o, a) and packed.precision == "bfloat16"
@@ -151,14 +151,14 @@ def test_what_is_kept_of_the_probabilities(dtype: str) -> None:
     args = case.attention(dtype, True, True)
     keep = ((case.rng.random(2 * (9 + 1 + 500)) >= 0.4) / 0.6).astype(dtype)
     assert differ(run("attention", (*args, keep)), NUMPY.attention(*args, keep)) <= TOLERANCE[dtype]
-    with pytest.raises(Refused, match="keep"):
+    with pytest.raises(InputError, match="keep"):
         run("attention", (*args, keep[:-1]))
 
 
 @dtypes
 def test_large_numbers_do_not_overflow(dtype: str) -> None:
-    q, k, v, _, spans, heads, _ = SMALL.attention(dtype)
-    assert np.isfinite(run("attention", (1e4 * q, k, v, None, spans, heads, True))).all()
+    q, k, v, _, layout, heads, _ = SMALL.attention(dtype)
+    assert np.isfinite(run("attention", (1e4 * q, k, v, None, layout, heads, True))).all()
     assert np.isfinite(run("log_likelihood", (1e6 * q, np.zeros(len(q), np.int64), SMALL.n))).all()
     far = np.array([[-1e4, -200, -90, -5, 0, 5, 90, 200, 1e4]], dtype)
     np.testing.assert_allclose(run("gated_gelu", (far, np.ones_like(far))), np.maximum(far, 0), rtol=2e-7, atol=2e-6)
@@ -175,8 +175,10 @@ def test_what_is_not_a_number_is_not_hidden(bad: float, dtype: str) -> None:
         assert np.isnan(run("relu", (np.where(np.isinf(x), np.nan, x),))[1, at])
         assert np.isnan(run("rms_norm", (x, x[0], 1e-6))[1]).any()
         for n in (2, 1):  # tiles, and one query alone
-            spans = Spans(np.array([n]), np.array([40]), places(np.array([n])), places(np.array([40])))
-            scores = run("attention", (np.ones((n, 1), dtype), x[1][:, None], x[0][:, None], None, spans, 1, False))
+            layout = SequenceLayout(
+                np.array([n]), np.array([40]), token_positions(np.array([n])), token_positions(np.array([40]))
+            )
+            scores = run("attention", (np.ones((n, 1), dtype), x[1][:, None], x[0][:, None], None, layout, 1, False))
             assert np.isnan(scores).all()
 
 
@@ -215,22 +217,22 @@ REFUSED = {
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_would_leave_an_array_is_refused(name: str) -> None:
     args, said = REFUSED[name]
-    with pytest.raises(Refused, match=said):
+    with pytest.raises(InputError, match=said):
         run(name, args)
 
 
 def test_what_lies_on_the_host_is_refused_and_not_sent_there() -> None:
     for name, args in SMALL.all("float32").items():
-        with pytest.raises(Refused, match="an array on the GPU; got ndarray on the host; put it first"):
+        with pytest.raises(InputError, match="an array on the GPU; got ndarray on the host; put it first"):
             getattr(OPS, name)(*args)
 
 
 def test_arrays_that_a_kernel_would_misread_are_refused() -> None:
     x = OPS.put(SMALL.array(5, 8, dtype="float32"))
-    with pytest.raises(Refused, match="rms_norm: all arrays in float32; got float64"):
+    with pytest.raises(InputError, match="rms_norm: all arrays in float32; got float64"):
         OPS.rms_norm(x, OPS.put(SMALL.array(8)), 1e-6)
     part = OPS.put(SMALL.array(9, dtype="float32"))[1:]
-    with pytest.raises(Refused, match="add: an array that begins at sixteen bytes; got a part of another"):
+    with pytest.raises(InputError, match="add: an array that begins at sixteen bytes; got a part of another"):
         OPS.add(part, part)
     np.testing.assert_array_equal(back(OPS.add(x[1:], x[1:])), 2 * back(x)[1:])
     seen_often = np.broadcast_to(np.float32(3), (1, 8))
@@ -240,13 +242,13 @@ def test_arrays_that_a_kernel_would_misread_are_refused() -> None:
 def test_precisions_that_there_are_not() -> None:
     w = SMALL.array(4, 4, dtype="float32")
     for pack in (OPS.pack, OPS.pack_table):
-        with pytest.raises(Refused, match="float32 or bfloat16 with ops=cuda; got 'int8'"):
+        with pytest.raises(InputError, match="float32 or bfloat16 with ops=cuda; got 'int8'"):
             pack(w, "int8")
-        with pytest.raises(Refused, match="float64 weights computed with as they are; got 'bfloat16'"):
+        with pytest.raises(InputError, match="float64 weights computed with as they are; got 'bfloat16'"):
             pack(w.astype("float64"), "bfloat16")
-    with pytest.raises(Refused, match="backward of every operation"):
+    with pytest.raises(InputError, match="backward of every operation"):
         Tape(OPS)
-    with pytest.raises(Refused, match="threads: none with ops=cuda, whose threads are the GPU's; got 2"):
+    with pytest.raises(InputError, match="threads: none with ops=cuda, whose threads are the GPU's; got 2"):
         OPS.limited(2)
 
 
@@ -258,16 +260,16 @@ def test_memory_that_runs_out_says_what_would_fit(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(gpu.bytes, "kept", 7 * 10**9)
     monkeypatch.setattr(gpu.bytes, "passing", 2 * 10**9)
     monkeypatch.setattr(NAMESPACE, "device_array", full, raising=False)
-    with pytest.raises(Refused, match=r"36.04 MB for an array \[8800 1024\] of float32; got") as e:
+    with pytest.raises(InputError, match=r"36.04 MB for an array \[8800 1024\] of float32; got") as e:
         gpu.empty((8800, 1024), "float32")
     assert "what is free lies in smaller pieces" in str(e.value) and "\n" not in str(e.value)
     with pytest.raises(
-        Refused,
+        InputError,
         match=r"0.50 GB free of 10.00 GB, 7.00 GB of it weights and memory; about 3688 of 8800 rows fit, 42%: lower k",
     ):
         gpu.empty((8800, 1024 * 110), "float32")
     monkeypatch.setattr(NAMESPACE, "to_device", full)
-    with pytest.raises(Refused, match="precision='bfloat16', or take a smaller model"):
+    with pytest.raises(InputError, match="precision='bfloat16', or take a smaller model"):
         OPS.put(np.ones((4, 4), np.float32))
 
 
@@ -291,13 +293,13 @@ def test_blocks_are_their_operations(t5: Any, proj: str) -> None:
     settings = config(t5=replace(t5, feed_forward_proj=proj))
     w = model(OPS, settings, dtype="float32")
     n = np.array([20, 3])
-    spans = Spans(n, n, places(n), places(n))
+    layout = SequenceLayout(n, n, token_positions(n), token_positions(n))
     rng = np.random.default_rng(0)
     x, bias = on_gpu([rng.standard_normal(shape).astype("float32") for shape in ((23, 20), (39, t5.num_heads))])
     layer, counts, blocks = w.memory.layers[0], [], []
-    for ops in (OPS, Listener(OPS)):
+    for ops in (OPS, Instrument(OPS)):
         begin = len(NAMESPACE.launches)
-        got = attention_block(ops, settings.t5, layer.attention, x, bias, spans)
+        got = attention_block(ops, settings.t5, layer.attention, x, bias, layout)
         got = [got, feed_forward_block(ops, settings.t5, layer.feed_forward, x, n)]
         counts.append(len(NAMESPACE.launches) - begin)
         blocks.append(got)
@@ -319,16 +321,16 @@ def test_the_systems_are_the_oracle(t5: Any, proj: str, pool: str, system: str) 
     for ops in (NUMPY, OPS):
         w, ids = model(ops, settings, dtype="float32"), [list(QUESTION.ids), [list(p) for p in TEXTS]]
         found.append(trace_ids(ops, w, *ids, [7, 8, 9, 1], m=2, system=system))
-    oracle, got = found
-    assert list(oracle) == list(got)
-    for name, expected in oracle.items():
+    reference, got = found
+    assert list(reference) == list(got)
+    for name, expected in reference.items():
         assert got[name].dtype == expected.dtype, name
         off = np.abs(got[name] - expected).max(initial=0)
         assert off <= 1e-5 * np.abs(expected).max(initial=1), name
 
 
 def test_a_decoded_token_is_all_that_comes_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of b questions b whole numbers a step, and in the end their log probabilities; the answers are the oracle's."""
+    """Of b questions b whole numbers a step, then their log probabilities; the answers are the reference's."""
     settings, answers, fetched = config(t5=FOURS), [], []
     for ops in (NUMPY, OPS):
         w = model(ops, settings, dtype="float32")
@@ -349,7 +351,7 @@ def test_bfloat16_is_stated_and_close() -> None:
     settings, found = config(t5=FOURS), {}
     plain = model(NUMPY, settings, dtype="float32")
     for precision in ("float32", "bfloat16"):
-        w = lay_out(OPS, plain, precision)
+        w = prepare_params(OPS, plain, precision)
         assert computed_in(w) == precision
         got = trace_ids(OPS, w, list(QUESTION.ids), [list(p) for p in TEXTS][:2], [7, 1], system="lumen")
         found[precision] = got["decoder.memory"]

@@ -18,7 +18,7 @@ from llvmlite import ir
 from numba.core import types
 from numba.extending import intrinsic, register_jitable
 
-from ....errors import Refused
+from ....errors import InputError
 from ....ragged import Array, Ints, bfloat16
 from ...interface import PRECISIONS
 from ..runtime.allocator import aligned, settled
@@ -60,7 +60,7 @@ def apart(terms: int, group: int) -> int:
 
 
 class Packed:
-    """A weight [a o] of `linear` in panels, or a table [v d] of `embed` and `unembed`.
+    """A weight [a o] of `linear` in panels, or a table [v d] of `embed` and `lm_head_logits`.
 
     Args:
         shape: of the weight or table.
@@ -97,7 +97,7 @@ class Packed:
 def _column_scales(w: Array, columns: int) -> Array:
     """What int8's columns are divided by: their largest number becomes 127."""
     if not np.isfinite(w).all():
-        raise Refused("int8 weights", "finite numbers", "inf or nan", "use float32 or bfloat16")
+        raise InputError("int8 weights", "finite numbers", "inf or nan", "use float32 or bfloat16")
     scales = aligned(columns)
     scales[:] = 0
     scales[: w.shape[1]] = np.abs(w).max(axis=0, initial=0) / np.float32(127)
@@ -108,10 +108,10 @@ def pack(w: Array, precision: str) -> Packed:
     """Panels of a float32 matrix [a o], a column of a weight being summed over.
 
     Raises:
-        Refused: an unknown precision, or int8 of numbers that are not finite.
+        InputError: an unknown precision, or int8 of numbers that are not finite.
     """
     if precision not in PRECISIONS:
-        raise Refused("precision", f"one of {', '.join(PRECISIONS)}", repr(precision))
+        raise InputError("precision", f"one of {', '.join(PRECISIONS)}", repr(precision))
     (a, o), group = w.shape, GROUP[precision]
     count, steps = 2 * -(-o // PAIR), -(-a // group)
     panels = settled(count, steps, LANES, group, dtype={1: np.float32, 2: np.uint16, 4: np.int8}[group])

@@ -1,4 +1,4 @@
-"""The two products behind `linear` and `unembed` in float32: dx = dy w^T and dw = x^T dy, on tiles and threads of ours.
+"""The two products behind `linear` and `lm_head_logits` in float32: dx = dy w^T and dw = x^T dy, on tiles and threads.
 
 One kernel makes both. The weight is packed once a call, the other way round than for the forward; of x and dy,
 TERMS rows at a time are packed, so that all that is taken beside the results is as large as the weight.
@@ -228,7 +228,7 @@ def linear_backward(dy: Array, x: Array, w: Array | Packed) -> tuple[Array, Arra
     """dx = dy w^T, dw = x^T dy, in float32.
 
     Raises:
-        Refused: shapes that do not fit.
+        InputError: shapes that do not fit.
     """
     a, o = w.shape
     check(x, "N a", "linear x", a=a)
@@ -236,14 +236,14 @@ def linear_backward(dy: Array, x: Array, w: Array | Packed) -> tuple[Array, Arra
     return _both(dy, x, _source(w), False)
 
 
-def unembed_backward(dy: Array, table: Array | Packed, x: Array) -> tuple[Array, Array]:
+def lm_head_logits_backward(dy: Array, table: Array | Packed, x: Array) -> tuple[Array, Array]:
     """dtable = dy^T x, dx = dy table, in float32.
 
     Raises:
-        Refused: shapes that do not fit.
+        InputError: shapes that do not fit.
     """
     v, d = table.shape
-    check(x, "N d", "unembed x", d=d)
-    check(dy, "N v", "unembed dy", N=len(x), v=v)
+    check(x, "N d", "lm_head_logits x", d=d)
+    check(dy, "N v", "lm_head_logits dy", N=len(x), v=v)
     dx, dtable = _both(dy, x, _source(table), True)
     return dtable, dx

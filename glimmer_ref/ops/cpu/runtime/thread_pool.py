@@ -30,7 +30,7 @@ from llvmlite import ir
 from numba.core import types
 from numba.extending import intrinsic, register_jitable
 
-from ....errors import Refused
+from ....errors import InputError
 from ..kernels.llvm_ir import FEATURES, I64, VOID, function
 
 APART = 8  # counters in cache lines of their own
@@ -55,11 +55,11 @@ def limit(threads: int | None) -> Iterator[None]:
     """Kernels called in here, by this Python thread, use at most so many threads; None changes nothing.
 
     Raises:
-        Refused: not a whole number from 1 to NUMBA_NUM_THREADS.
+        InputError: not a whole number from 1 to NUMBA_NUM_THREADS.
     """
     most = int(settings.NUMBA_NUM_THREADS)
     if threads is not None and not (type(threads) is int and 1 <= threads <= most):
-        raise Refused("threads", f"a whole number from 1 to {most}", repr(threads), "set NUMBA_NUM_THREADS for more")
+        raise InputError("threads", f"a whole number from 1 to {most}", repr(threads), "set NUMBA_NUM_THREADS for more")
     before = numba.get_num_threads()
     numba.set_num_threads(threads or before)
     try:

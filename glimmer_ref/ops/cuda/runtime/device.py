@@ -1,4 +1,4 @@
-"""The GPU as the CUDA telling sees it: arrays, kernels compiled when first run, and what it says when there is none."""
+"""The GPU as the CUDA backend sees it: arrays, kernels compiled when first run, and what it says when there is none."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ....errors import Refused
+from ....errors import InputError
 from ....ragged import Array, Ints
 from ..kernels.registry import build, signature
 from ..kernels.spec import Body, Sizes
@@ -44,7 +44,7 @@ class Device:
         """A host array's copy on the device, kept until nobody has it any more.
 
         Raises:
-            Refused: no room.
+            InputError: no room.
         """
         x = np.ascontiguousarray(x)
         x = x.copy() if 0 in x.strides else x  # one row that was seen many times
@@ -54,7 +54,7 @@ class Device:
         """Room for a result.
 
         Raises:
-            Refused: there is none.
+            InputError: there is none.
         """
         return self._counted(shape, np.dtype(dtype), "passing", lambda: self.cuda.device_array(shape, dtype))
 
@@ -70,15 +70,15 @@ class Device:
         """Launch a kernel of that dtype on `grid` of its blocks; nothing if there are none.
 
         Raises:
-            Refused: an array of another dtype, or one that does not begin at a multiple of sixteen bytes, as a part
+            InputError: an array of another dtype, or one that does not begin at a multiple of sixteen bytes, as a part
                 of another may.
         """
         kernel, body = self.kernel(np.dtype(dtype).name, name)
         for arg, letter in zip(args, body.takes, strict=True):
             if letter in "xv" and arg.dtype != dtype:
-                raise Refused(name, f"all arrays in {dtype}", str(arg.dtype), "convert it first")
+                raise InputError(name, f"all arrays in {dtype}", str(arg.dtype), "convert it first")
             if letter in "xv" and arg.size and self.address(arg) % 16:
-                raise Refused(name, "an array that begins at sixteen bytes", "a part of another", "copy it")
+                raise InputError(name, "an array that begins at sixteen bytes", "a part of another", "copy it")
         if math.prod(grid) if isinstance(grid, tuple) else grid:
             kernel[grid, body.block](*args)
 
@@ -103,7 +103,7 @@ class Device:
     def _gone(self, kind: str, size: int) -> None:
         setattr(self.bytes, kind, getattr(self.bytes, kind) - size)
 
-    def _no_room(self, shape: tuple[int, ...], dtype: Any, kind: str, size: int) -> Refused:
+    def _no_room(self, shape: tuple[int, ...], dtype: Any, kind: str, size: int) -> InputError:
         """What was needed, what there is, and what would fit: all that is made on the way grows with the tokens."""
         memory, passing = self.cuda.current_context().get_memory_info(), self.bytes.passing
         share = (memory.free + passing) / (passing + size)
@@ -115,7 +115,7 @@ class Device:
             do += ", or dtype float32" if dtype == np.float64 else ""
         got = f"{_size(memory.free)} free of {_size(memory.total)}, {_size(self.bytes.kept)} of it weights and memory"
         words = " ".join(map(str, shape))
-        return Refused("GPU memory", f"{_size(size)} for an array [{words}] of {dtype}", got, do)
+        return InputError("GPU memory", f"{_size(size)} for an array [{words}] of {dtype}", got, do)
 
 
 def _size(count: int) -> str:
@@ -126,16 +126,16 @@ def open_gpu() -> Device:
     """The GPU that numba finds first, when a first kernel has run on it.
 
     Raises:
-        Refused: no numba-cuda, no driver, no GPU, or one on which nothing runs. There is no fallback.
+        InputError: no numba-cuda, no driver, no GPU, or one on which nothing runs. There is no fallback.
     """
     if find_spec("numba_cuda") is None:
-        raise Refused("ops=cuda", "the package numba-cuda", "none", "pip install 'glimmer_ref[cuda12]', or cuda13")
+        raise InputError("ops=cuda", "the package numba-cuda", "none", "pip install 'glimmer_ref[cuda12]', or cuda13")
     from numba import cuda
 
     if cuda.config.ENABLE_CUDASIM:
-        raise Refused("ops=cuda", "a GPU", "numba's simulator", "unset NUMBA_ENABLE_CUDASIM")
+        raise InputError("ops=cuda", "a GPU", "numba's simulator", "unset NUMBA_ENABLE_CUDASIM")
     if not cuda.is_available():
-        raise Refused("ops=cuda", "an NVIDIA GPU and its driver", _first_line(cuda.cuda_error()), "or use ops=numba")
+        raise InputError("ops=cuda", "an NVIDIA GPU and its driver", _first_line(cuda.cuda_error()), "or use ops=numba")
     from ..kernels import intrinsics
     from . import memory_pool
 
@@ -146,11 +146,11 @@ def open_gpu() -> Device:
         x = opened.put(np.ones(4, np.float32))
         opened.run("float32", "add", 1, x, x, x)
         cuda.synchronize()
-    except Refused:
+    except InputError:
         raise
     except Exception as error:  # a toolkit that is missing or newer than the driver: many classes, one meaning
         expected = "a GPU, driver and toolkit that fit each other"
-        raise Refused(
+        raise InputError(
             "ops=cuda", expected, _first_line(error), "try the other of glimmer_ref[cuda12], [cuda13]"
         ) from None
     return opened
