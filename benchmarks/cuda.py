@@ -97,7 +97,7 @@ def jobs(size: str, k: int, rng: np.random.Generator) -> Iterator[Job]:
 
 def prepared(ops: Ops, job: Job) -> Callable[[], Any]:
     """The operation with its operands on the GPU."""
-    args = [ops.put(a) if isinstance(a, np.ndarray) and a.dtype.kind == "f" else a for a in job.args]
+    args = [ops.to_device(a) if isinstance(a, np.ndarray) and a.dtype.kind == "f" else a for a in job.args]
     if job.precision:
         args[1] = ops.pack(job.args[1], job.precision)
     operation = getattr(ops, job.operation)

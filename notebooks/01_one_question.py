@@ -316,7 +316,7 @@ plt.show()
 
 # %%
 # Picture: the first tokens of all pairs, a row a pair: before live-A all rows are alike, after it they differ.
-before, after = ops.first(H.states, H.lengths), ops.first(A.states, A.lengths)
+before, after = ops.first_token(H.states, H.lengths), ops.first_token(A.states, A.lengths)
 figure, panels = plt.subplots(1, 2, figsize=(9, 3.6), sharey=True)
 for axes, rows, title in zip(panels, (before, after), ("before live-A: all alike", "after live-A"), strict=True):
     axes.imshow(rows, aspect="auto", cmap="RdBu", vmin=-reach, vmax=reach)

@@ -326,7 +326,7 @@ for start in range(0, len(sample), BATCH):
     glimmer.rank(trace, deep, q, memory.take(rows), np.full(len(some), k))
     for layer, found in enumerate(firsts):
         name = f"live_a.layer_{layer}.feed_forward.out"
-        x = numpy_backend.first(trace.arrays[name], trace.arrays[f"{name}.lengths"])
+        x = numpy_backend.first_token(trace.arrays[name], trace.arrays[f"{name}.lengths"])
         found.append(numpy_backend.rms_norm(x, np.ones(x.shape[1], np.float32), config.t5.layer_norm_epsilon))
 
 

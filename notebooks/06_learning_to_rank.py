@@ -442,7 +442,7 @@ def first_tokens(laid_out):
         rows = np.concatenate([memory_of_all.rows(one.candidates) for one in some])
         tokens = question_tokens(config, tokenizer, [one.text for one in some])
         got = glimmer.rank(fast, laid_out, tokens, memory_of_all.stream(rows), np.full(len(some), k))
-        found += [fast.first(part.states, part.lengths) for part in got.pairs]
+        found += [fast.first_token(part.states, part.lengths) for part in got.pairs]
     return np.concatenate(found)
 
 

@@ -370,7 +370,7 @@ def listening(self, mask, value, apart):
 
 row, gain = normal(1, 128), 1 + normal(128) / 5
 cudasim.Namespace.shfl_xor_sync = listening
-out = ops.get(ops.rms_norm(ops.put(row), ops.put(gain), 1e-6))
+out = ops.to_host(ops.rms_norm(ops.to_device(row), ops.to_device(gain), 1e-6))
 cudasim.Namespace.shfl_xor_sync = plain_shuffle
 aparts = list(dict.fromkeys(apart for apart, _, _ in rounds))
 held = np.zeros((len(aparts) + 1, 32))
@@ -437,7 +437,7 @@ def wait(self):
 
 
 cudasim.Namespace.local, cudasim.Namespace.syncthreads = SimpleNamespace(array=local_array), wait
-out = ops.get(ops.attention(ops.put(q), ops.put(k), ops.put(v), None, layout, 1, False))
+out = ops.to_host(ops.attention(ops.to_device(q), ops.to_device(k), ops.to_device(v), None, layout, 1, False))
 cudasim.Namespace.local, cudasim.Namespace.syncthreads = plain_local, plain_wait
 right = numpy_backend.attention(q, k, v, None, layout, 1, False)
 scores = q[query] @ k.T

@@ -21,24 +21,24 @@ torch.set_grad_enabled(False)
 torch.backends.cuda.matmul.allow_tf32 = False
 
 
-def put(x: Any) -> Array:
+def to_device(x: Any) -> Array:
     return torch.from_numpy(np.ascontiguousarray(x)).to(DEVICE)
 
 
-def get(x: Array) -> Any:
+def to_host(x: Array) -> Any:
     return x if isinstance(x, np.ndarray) else x.cpu().numpy()
 
 
 def pack(w: Array, precision: str) -> Array:
-    return put(w).to(getattr(torch, precision))
+    return to_device(w).to(getattr(torch, precision))
 
 
 def pack_table(table: Array, precision: str) -> Array:
-    return put(table)
+    return to_device(table)
 
 
 def _index(ids: Ints) -> Array:
-    return put(np.asarray(ids, np.int64))
+    return to_device(np.asarray(ids, np.int64))
 
 
 def embed(table: Array, ids: Ints) -> Array:
@@ -137,19 +137,19 @@ def attention_probs(
     raise NotImplementedError("for traces, which this does not make")
 
 
-def join(x: Array, x_lengths: Ints, y: Array, y_lengths: Ints) -> Array:
+def interleave_concat(x: Array, x_lengths: Ints, y: Array, y_lengths: Ints) -> Array:
     xs, ys, parts = offsets(x_lengths), offsets(y_lengths), []
     for i in range(len(x_lengths)):
         parts += [x[xs[i] : xs[i + 1]], y[ys[i] : ys[i + 1]]]
     return torch.cat(parts)
 
 
-def take(x: Array, lengths: Ints, index: Ints) -> Array:
+def gather_sequences(x: Array, lengths: Ints, index: Ints) -> Array:
     starts = offsets(lengths)
     return torch.cat([x[:0], *(x[starts[i] : starts[i + 1]] for i in index)])
 
 
-def first(x: Array, lengths: Ints) -> Array:
+def first_token(x: Array, lengths: Ints) -> Array:
     return x[_index(offsets(lengths)[:-1])]
 
 
@@ -158,7 +158,7 @@ def mean(x: Array, lengths: Ints) -> Array:
 
 
 def argmax(x: Array) -> Ints:
-    return get(x.argmax(-1))
+    return to_host(x.argmax(-1))
 
 
 def log_likelihood(logits: Array, targets: Ints, lengths: Ints) -> Array:

@@ -69,9 +69,11 @@ def checked(ops: Ops, model: Any) -> dict[str, np.ndarray]:
     pairs = encode_pairs(ops, model, q, p, np.array([CHECKED.k]))
     n = int(pairs.lengths[0])
     both = States(pairs.states, pairs.lengths.sum(keepdims=True), pairs.positions)
-    first = States(ops.take(pairs.states, pairs.lengths, np.array([0])), pairs.lengths[:1], pairs.positions[:n])
+    first = States(
+        ops.gather_sequences(pairs.states, pairs.lengths, np.array([0])), pairs.lengths[:1], pairs.positions[:n]
+    )
     return {
-        "encoder": np.array(ops.get(pairs.states)),
+        "encoder": np.array(ops.to_host(pairs.states)),
         "ids": np.array(greedy(ops, model, both, CHECKED.steps)[0].ids),
         "first_ids": np.array(greedy(ops, model, first, CHECKED.steps)[0].ids),
     }

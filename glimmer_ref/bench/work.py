@@ -137,7 +137,7 @@ def drawn_states(rows: int, columns: int) -> np.ndarray:
 
 
 def _states(ops: Ops, rows: int, columns: int) -> Array:
-    return ops.put(drawn_states(rows, columns))
+    return ops.to_device(drawn_states(rows, columns))
 
 
 def _encoder(work: Work, ops: Ops, model: Model) -> Runs:

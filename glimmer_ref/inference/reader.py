@@ -251,7 +251,7 @@ class Reader:
         """Passages in the form that the system starts from: tokens, or memory, arriving or made now."""
         if system not in FROM_TEXT and isinstance(source, Memory):
             stored = source.stream(rows, dtype=self.model.embedding.dtype.name)
-            parts = (replace(p, states=self.ops.put(p.states)) for p in clock.waits("read", stored.parts))
+            parts = (replace(p, states=self.ops.to_device(p.states)) for p in clock.waits("read", stored.parts))
             return Arriving(parts, stored.lengths)
         with clock.during("text"):
             tokens = Tokens.end_to_end(

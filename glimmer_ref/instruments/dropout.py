@@ -39,7 +39,7 @@ class Dropout(Instrument):
 
     def _factors(self, shape: tuple[int, ...], dtype: Any) -> Factors:
         kept = self.rng.random(shape, np.float32) >= self.rate
-        return self.ops.put(kept.astype(dtype) * (1 / (1 - self.rate)))
+        return self.ops.to_device(kept.astype(dtype) * (1 / (1 - self.rate)))
 
     def dropout(self, x: Array) -> Array:
         return self.ops.multiply(x, self._factors(x.shape, x.dtype)) if self.rate else x

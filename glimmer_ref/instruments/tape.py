@@ -88,7 +88,7 @@ class Tape(Instrument):
 
         self._check(seeds)
         for result, cotangent in seeds:
-            add(result, self.ops.put(cotangent))
+            add(result, self.ops.to_device(cotangent))
         while self.records:
             record = self.records.pop()
             dy = (sums.get if id(record.result) in wanted else sums.pop)(id(record.result), None)
@@ -97,7 +97,7 @@ class Tape(Instrument):
                 for x, cotangent in zip(record.operands(), cotangents, strict=True):
                     if cotangent is not None and id(x) in reached:
                         add(x, cotangent)
-        get = self.ops.get
+        get = self.ops.to_host
         return {name: get(sums[id(x)]) if id(x) in sums else np.zeros_like(get(x)) for name, x in of.items()}
 
     def _reached(self, of: Mapping[str, Array]) -> set[int]:

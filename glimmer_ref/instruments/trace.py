@@ -33,7 +33,7 @@ class Trace(Instrument):
     def mark(self, name: str, x: Array, lengths: Ints | None = None) -> Array:
         full = self.path + name
         if self._wants(full):
-            self.arrays[full] = np.array(self.ops.get(x))
+            self.arrays[full] = np.array(self.ops.to_host(x))
             if lengths is not None:
                 self.arrays[full + ".lengths"] = np.array(lengths)
         return self.ops.mark(name, x, lengths)
@@ -52,5 +52,5 @@ class Trace(Instrument):
     ) -> Any:
         if self._wants_probs and self._wants(f"{self.path}probs.0"):
             for s, probs in enumerate(self.ops.attention_probs(q, k, bias, layout, heads, causal, precision)):
-                self.arrays[f"{self.path}probs.{s}"] = np.array(self.ops.get(probs))
+                self.arrays[f"{self.path}probs.{s}"] = np.array(self.ops.to_host(probs))
         return self.ops.attention(q, k, v, bias, layout, heads, causal, keep, precision)

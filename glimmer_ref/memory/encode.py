@@ -75,7 +75,7 @@ def encode_shard(
     lengths: list[np.ndarray] = []
     for batch, tokens in _batches(model.config, tokenizer, passages):
         with np.errstate(over="ignore", invalid="ignore"):  # told below, with the passage's name
-            states: Array = ops.get(encode_passages(ops, model, tokens).states)
+            states: Array = ops.to_host(encode_passages(ops, model, tokens).states)
         kind = dtype or str(states.dtype)
         parts.append(Rows.of(states, kind))
         _check_finite(parts[-1], kind, batch, tokens.lengths)

@@ -41,7 +41,7 @@ def weights_digest(ops: Ops, weights: Mapping[str, Array]) -> str:
     """SHA-256 of named weights as float32, in whatever dtype and layout they are."""
     digest = hashlib.sha256()
     for name, leaf in weights.items():
-        x = np.asarray(ops.get(leaf)).astype("<f4", order="C")
+        x = np.asarray(ops.to_host(leaf)).astype("<f4", order="C")
         digest.update(f"{name} {list(x.shape)}\n".encode())
         digest.update(x.reshape(-1).data)
     return digest.hexdigest()

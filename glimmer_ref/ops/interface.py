@@ -6,8 +6,8 @@ flow into. And it may give what is optional: parts of the model as a whole, `Com
 no other public function, so that a name spelt wrongly is refused, not silently left unused; see `bound.Ops`.
 
 Rules of every backend: dtype out = dtype in; inputs are never written to; an op never returns its
-own argument (`put`, `get`, `mark` excepted); ids, lengths, positions and indices are NumPy arrays on
-the host, everything else is what `put` returns; no fallback to another backend, ever.
+own argument (`to_device`, `to_host`, `mark` excepted); ids, lengths, positions and indices are NumPy arrays on
+the host, everything else is what `to_device` returns; no fallback to another backend, ever.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from ..ragged import Array, Ints, States
 
-Factors = Any  # what `put` makes of an array of constants: no gradient flows into it
+Factors = Any  # what `to_device` makes of an array of constants: no gradient flows into it
 
 
 class SequenceLayout(NamedTuple):
@@ -40,10 +40,10 @@ class SequenceLayout(NamedTuple):
 class Operations:
     """The operations, which every backend gives. Shapes in square brackets, in the words of `arrays`."""
 
-    def put(self, x: Any) -> Array:
+    def to_device(self, x: Any) -> Array:
         """Host array to the backend's own, laid out as it likes best; done once per weight."""
 
-    def get(self, x: Array) -> Any:
+    def to_host(self, x: Array) -> Any:
         """The backend's array back as NumPy."""
 
     def pack(self, w: Array, precision: str) -> Array:
@@ -120,13 +120,13 @@ class Operations:
     ) -> list[Array]:
         """The same stopped before v, for traces and lessons: b arrays [h i j]."""
 
-    def join(self, x: Array, x_lengths: Ints, y: Array, y_lengths: Ints) -> Array:
+    def interleave_concat(self, x: Array, x_lengths: Ints, y: Array, y_lengths: Ints) -> Array:
         """[x_i; y_i] for every sequence i: [Nx d], [Ny d] -> [Nx+Ny d]."""
 
-    def take(self, x: Array, lengths: Ints, index: Ints) -> Array:
+    def gather_sequences(self, x: Array, lengths: Ints, index: Ints) -> Array:
         """The sequences `index`, in that order, repeats allowed: [N d] -> [N' d]."""
 
-    def first(self, x: Array, lengths: Ints) -> Array:
+    def first_token(self, x: Array, lengths: Ints) -> Array:
         """First row of each sequence: [N d] -> [b d]."""
 
     def mean(self, x: Array, lengths: Ints) -> Array:
@@ -230,15 +230,17 @@ class Backward:
         """
 
     @cotangents("x", "y")
-    def join_backward(self, dy: Array, x: Array, x_lengths: Ints, y: Array, y_lengths: Ints) -> tuple[Array, Array]:
+    def interleave_concat_backward(
+        self, dy: Array, x: Array, x_lengths: Ints, y: Array, y_lengths: Ints
+    ) -> tuple[Array, Array]:
         """The rows of dy that came from x, and those from y."""
 
     @cotangents("x")
-    def take_backward(self, dy: Array, x: Array, lengths: Ints, index: Ints) -> tuple[Array]:
+    def gather_sequences_backward(self, dy: Array, x: Array, lengths: Ints, index: Ints) -> tuple[Array]:
         """Each sequence's dy back to where it was taken from, added up where that was more than once."""
 
     @cotangents("x")
-    def first_backward(self, dy: Array, x: Array, lengths: Ints) -> tuple[Array]:
+    def first_token_backward(self, dy: Array, x: Array, lengths: Ints) -> tuple[Array]:
         """dy in each sequence's first row, 0 in the others."""
 
     @cotangents("x")

@@ -15,11 +15,11 @@ from ..ragged import Array, Ints, offsets
 from .interface import Factors, SequenceLayout
 
 
-def put(x: Array) -> Array:
+def to_device(x: Array) -> Array:
     return np.ascontiguousarray(x)
 
 
-def get(x: Array) -> Array:
+def to_host(x: Array) -> Array:
     return np.asarray(x)
 
 
@@ -31,7 +31,7 @@ def pack(w: Array, precision: str) -> Array:
     """
     if precision != "float32":
         raise InputError("precision", "the weights' own dtype with ops=numpy", repr(precision), "use ops=numba")
-    return put(w)
+    return to_device(w)
 
 
 def pack_table(table: Array, precision: str) -> Array:
@@ -209,35 +209,35 @@ def attention_backward(
     return dq, dk, dv, dbias
 
 
-def join(x: Array, x_lengths: Ints, y: Array, y_lengths: Ints) -> Array:
+def interleave_concat(x: Array, x_lengths: Ints, y: Array, y_lengths: Ints) -> Array:
     parts = []
     for xi, yi in zip(np.split(x, offsets(x_lengths)[1:-1]), np.split(y, offsets(y_lengths)[1:-1]), strict=True):
         parts += [xi, yi]
     return np.concatenate(parts)
 
 
-def join_backward(dy: Array, x: Array, x_lengths: Ints, y: Array, y_lengths: Ints) -> tuple[Array, Array]:
+def interleave_concat_backward(dy: Array, x: Array, x_lengths: Ints, y: Array, y_lengths: Ints) -> tuple[Array, Array]:
     from_x = np.repeat(np.tile([True, False], len(x_lengths)), np.stack([x_lengths, y_lengths], axis=1).ravel())
     return dy[from_x], dy[~from_x]
 
 
-def take(x: Array, lengths: Ints, index: Ints) -> Array:
+def gather_sequences(x: Array, lengths: Ints, index: Ints) -> Array:
     starts = offsets(lengths)
     return np.concatenate([x[:0], *(x[starts[i] : starts[i + 1]] for i in index)])
 
 
-def take_backward(dy: Array, x: Array, lengths: Ints, index: Ints) -> tuple[Array]:
+def gather_sequences_backward(dy: Array, x: Array, lengths: Ints, index: Ints) -> tuple[Array]:
     dx, starts = np.zeros_like(x), offsets(lengths)
     for i, part in zip(index, np.split(dy, offsets(lengths[index])[1:-1]), strict=False):
         dx[starts[i] : starts[i + 1]] += part
     return (dx,)
 
 
-def first(x: Array, lengths: Ints) -> Array:
+def first_token(x: Array, lengths: Ints) -> Array:
     return x[offsets(lengths)[:-1]]
 
 
-def first_backward(dy: Array, x: Array, lengths: Ints) -> tuple[Array]:
+def first_token_backward(dy: Array, x: Array, lengths: Ints) -> tuple[Array]:
     dx = np.zeros_like(x)
     dx[offsets(lengths)[:-1]] = dy
     return (dx,)

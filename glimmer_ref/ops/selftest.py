@@ -86,9 +86,9 @@ def cases(size: Size, dtype: str, seed: int = 0) -> Iterator[tuple[str, str, tup
     yield "gated_gelu", "gated_gelu", (wide, draw(rows, size.f))
     yield "relu", "relu", (wide,)
     yield from _attentions(size, n, hc, draw)
-    yield "join", "join", (x, n, y, n)
-    yield "take", "take", (x, n, np.array([2, 0, 2]))
-    yield "first", "first", (x, n)
+    yield "interleave_concat", "interleave_concat", (x, n, y, n)
+    yield "gather_sequences", "gather_sequences", (x, n, np.array([2, 0, 2]))
+    yield "first_token", "first_token", (x, n)
     yield "mean", "mean", (x, n)
     logits = draw(rows, size.v, scale=3)
     yield "argmax", "argmax", (logits,)
@@ -115,7 +115,9 @@ def _attentions(
 
 def poison(ops: Ops, size: Size) -> None:
     """NaN where results will come to lie, in as many pieces."""
-    filled = [ops.put(np.full((sum(size.lengths), width), np.nan, np.float32)) for width in (size.f, size.d, size.d)]
+    filled = [
+        ops.to_device(np.full((sum(size.lengths), width), np.nan, np.float32)) for width in (size.f, size.d, size.d)
+    ]
     del filled
 
 
@@ -138,12 +140,12 @@ def run(backend: str, size: Size = REAL, dtypes: tuple[str, ...] = ("float32",),
 
 
 def _held(ops: Ops, reference: Ops, title: str, name: str, args: Any, dtype: str, precision: str) -> Line:
-    given = [ops.put(a) if isinstance(a, np.ndarray) and a.dtype.kind == "f" else a for a in args]
+    given = [ops.to_device(a) if isinstance(a, np.ndarray) and a.dtype.kind == "f" else a for a in args]
     if precision:
         given[1] = ops.pack(args[1], precision)
     start = time.perf_counter()
     got = getattr(ops, name)(*given)
-    got = [a if isinstance(a, np.ndarray) else ops.get(a) for a in (got if isinstance(got, list) else [got])]
+    got = [a if isinstance(a, np.ndarray) else ops.to_host(a) for a in (got if isinstance(got, list) else [got])]
     seconds = time.perf_counter() - start
     exact = [a.astype(np.float64) if isinstance(a, np.ndarray) and a.dtype.kind == "f" else a for a in args]
     right = getattr(reference, name)(*exact)

@@ -14,20 +14,20 @@ from ..ragged import Array, Ints, zeros
 from .interface import Factors, SequenceLayout
 
 
-def put(x: Any) -> Array:
+def to_device(x: Any) -> Array:
     return zeros(*x.shape)
 
 
-def get(x: Array) -> Any:
+def to_host(x: Array) -> Any:
     return x
 
 
 def pack(w: Array, precision: str) -> Array:
-    return put(w)
+    return to_device(w)
 
 
 def pack_table(table: Array, precision: str) -> Array:
-    return put(table)
+    return to_device(table)
 
 
 def embed(table: Array, ids: Ints) -> Array:
@@ -96,15 +96,15 @@ def attention_probs(
     return [zeros(heads, i, j) for i, j in zip(layout.query_lengths, layout.key_lengths, strict=True)]
 
 
-def join(x: Array, x_lengths: Ints, y: Array, y_lengths: Ints) -> Array:
+def interleave_concat(x: Array, x_lengths: Ints, y: Array, y_lengths: Ints) -> Array:
     return zeros(x.shape[0] + y.shape[0], x.shape[1])
 
 
-def take(x: Array, lengths: Ints, index: Ints) -> Array:
+def gather_sequences(x: Array, lengths: Ints, index: Ints) -> Array:
     return zeros(int(lengths[index].sum()), x.shape[1])
 
 
-def first(x: Array, lengths: Ints) -> Array:
+def first_token(x: Array, lengths: Ints) -> Array:
     return zeros(len(lengths), x.shape[1])
 
 

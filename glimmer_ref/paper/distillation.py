@@ -84,7 +84,7 @@ def log_p_lm(
     answers = Tokens(np.concatenate([target[i] for i in owner]), target.lengths[owner])
     log_p = log_likelihood(ops, model, memory, answers)
     if likelihood == "mean":
-        log_p = ops.multiply(log_p, ops.put((1 / answers.lengths).astype(log_p.dtype)))
+        log_p = ops.multiply(log_p, ops.to_device((1 / answers.lengths).astype(log_p.dtype)))
     return log_p
 
 

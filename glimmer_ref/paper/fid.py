@@ -110,7 +110,7 @@ def greedy(ops: Ops, model: Model, memory: States, limit: int) -> list[Answer]:
         if done.all():
             break
     for step_log_p, before in told:
-        log_p += np.where(before, 0, ops.get(step_log_p))
+        log_p += np.where(before, 0, ops.to_host(step_log_p))
     return [Answer(answer, float(p)) for answer, p in zip(answers, log_p, strict=True)]
 
 
@@ -147,7 +147,7 @@ class LossTerm(NamedTuple):
 
 def linear_term(ops: Ops, result: Array, cotangent: np.ndarray) -> LossTerm:
     """sum(result * cotangent): [b], [b]."""
-    host = ops.get(result)
+    host = ops.to_host(result)
     return LossTerm(float((host.astype(np.float64) * cotangent).sum()), result, cotangent.astype(host.dtype))
 
 

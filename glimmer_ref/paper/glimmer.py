@@ -46,7 +46,7 @@ def score(ops: Ops, model: Model, pairs: States) -> Array:
 
     Paper: 3.1 Score
     """
-    pool = {"first": ops.first, "mean": ops.mean}[model.config.pool]
+    pool = {"first": ops.first_token, "mean": ops.mean}[model.config.pool]
     x = pool(pairs.states, pairs.lengths)
     if model.score.norm is not None:
         x = ops.rms_norm(x, model.score.norm, model.config.t5.layer_norm_epsilon)
@@ -79,7 +79,7 @@ def top_m(scores: np.ndarray, m: int) -> Ints:
 
 def select(ops: Ops, scores: Sequence[Array], m: int, counts: Ints) -> tuple[np.ndarray, list[Ints]]:
     """The scores of all parts on the host [K], and each question's m best passages."""
-    host = ops.mark("scores", np.concatenate([ops.get(part) for part in scores]))
+    host = ops.mark("scores", np.concatenate([ops.to_host(part) for part in scores]))
     starts = offsets(counts)
     selected = [top_m(host[a:b], m) for a, b in pairwise(starts)]
     ops.mark("selected", np.concatenate(selected), np.full(len(counts), m))
@@ -90,7 +90,7 @@ def pick(ops: Ops, pairs: States, index: Ints) -> States:
     """Some of the pairs, in the order asked for."""
     starts = offsets(pairs.lengths)
     positions = np.concatenate([pairs.positions[starts[i] : starts[i + 1]] for i in index])
-    return States(ops.take(pairs.states, pairs.lengths, index), pairs.lengths[index], positions)
+    return States(ops.gather_sequences(pairs.states, pairs.lengths, index), pairs.lengths[index], positions)
 
 
 def take(ops: Ops, pairs: Sequence[States], selected: list[Ints], counts: Ints) -> States:

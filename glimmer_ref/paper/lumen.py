@@ -52,8 +52,8 @@ def join(ops: Ops, model: Model, question: States, passages: States, counts: Int
     Paper: 2.2 H_i
     """
     owner = owners(counts)
-    repeated, lengths = ops.take(question.states, question.lengths, owner), question.lengths[owner]
-    states = ops.join(repeated, lengths, passages.states, passages.lengths)
+    repeated, lengths = ops.gather_sequences(question.states, question.lengths, owner), question.lengths[owner]
+    states = ops.interleave_concat(repeated, lengths, passages.states, passages.lengths)
     pairs = States(states, lengths + passages.lengths, pair_positions(model, lengths, passages.lengths))
     ops.mark("pairs", pairs.states, pairs.lengths)
     return pairs
@@ -84,7 +84,7 @@ def _behind(ops: Ops, x: States, y: States | None = None) -> States:
         return x
     nx, ny = (np.array([p.lengths.sum()]) for p in (x, y))
     lengths, positions = np.concatenate([x.lengths, y.lengths]), np.concatenate([x.positions, y.positions])
-    return States(ops.join(x.states, nx, y.states, ny), lengths, positions)
+    return States(ops.interleave_concat(x.states, nx, y.states, ny), lengths, positions)
 
 
 def live_encode(ops: Ops, model: Model, pairs: States) -> States:
@@ -102,7 +102,7 @@ def decoder_memory(ops: Ops, model: Model, question: States, pairs: States, coun
     memory = fuse(pairs, counts)
     if model.config.decoder_question:
         q = final_norm(ops.at("question"), model, question)
-        states = ops.join(q.states, q.lengths, memory.states, memory.lengths)
+        states = ops.interleave_concat(q.states, q.lengths, memory.states, memory.lengths)
         lengths = q.lengths + memory.lengths
         memory = States(states, lengths, token_positions(lengths))
     ops.mark("decoder.memory", memory.states, memory.lengths)

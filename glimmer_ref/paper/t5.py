@@ -183,8 +183,8 @@ def causal_attention_block(
     k, v = ops.linear(n, w.k), ops.linear(n, w.v)
     if past is not None:
         read = layout.key_lengths - layout.query_lengths
-        k = ops.join(past[0], read, k, layout.query_lengths)
-        v = ops.join(past[1], read, v, layout.query_lengths)
+        k = ops.interleave_concat(past[0], read, k, layout.query_lengths)
+        v = ops.interleave_concat(past[1], read, v, layout.query_lengths)
     ops.mark("k", k, layout.key_lengths)
     ops.mark("v", v, layout.key_lengths)
     return attend(ops, t5, w, x, n, k, v, bias, layout, causal=True), k, v

@@ -233,7 +233,7 @@ def prepare_params(ops: Ops, model: Model, precision: str = "float32") -> Model:
     def leaf(name: str, x: Array) -> Array:
         if name.rsplit(".", 1)[-1] in PRODUCTS:
             return ops.pack(x, precision)
-        return ops.pack_table(x, precision) if name == head else ops.put(x)
+        return ops.pack_table(x, precision) if name == head else ops.to_device(x)
 
     return map_named(leaf, model)
 

@@ -108,7 +108,7 @@ def embed(ops: Ops, t5: T5Config, w: Weights, texts: Tokens) -> np.ndarray:
     """
     x = States(ops.embed(w.embedding, texts.ids), texts.lengths, token_positions(texts.lengths))
     states = ops.rms_norm(encode(ops, t5, w.encoder, x).states, w.final_norm, t5.layer_norm_epsilon)
-    u = np.asarray(ops.get(ops.linear(ops.mean(states, texts.lengths), w.dense)))
+    u = np.asarray(ops.to_host(ops.linear(ops.mean(states, texts.lengths), w.dense)))
     return u / np.maximum(np.sqrt((u * u).sum(axis=1, keepdims=True)), NO_LENGTH)
 
 
@@ -242,7 +242,7 @@ def _dense(folder: Path, d: int, dtype: str) -> Array:
 
 def _laid_out(ops: Ops, name: str, x: Array) -> Array:
     """A weight as a backend wants it: `linear`'s are packed."""
-    return ops.pack(x, "float32") if name.rsplit(".", 1)[-1] in (*PRODUCTS, "dense") else ops.put(x)
+    return ops.pack(x, "float32") if name.rsplit(".", 1)[-1] in (*PRODUCTS, "dense") else ops.to_device(x)
 
 
 def load(folder: str | Path, ops: Ops, dtype: str = "float32") -> GTR:

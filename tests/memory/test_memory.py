@@ -238,7 +238,7 @@ def is_mapped(x: Any) -> bool:
 
 def test_a_look_up_reads_only_its_rows(tmp_path: Path, tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = models.config("1", passage_tokens=40)  # no memory layers: embedding 10,000 passages takes no time
-    model, d = map_leaves(NUMPY.put, models.random(settings, 0, "float32")), settings.t5.d_model
+    model, d = map_leaves(NUMPY.to_device, models.random(settings, 0, "float32")), settings.t5.d_model
     corpus = write_passages(tmp_path / "many.jsonl", (Passage(f"n{i}", "", "a b c d e f " * 6) for i in range(10_000)))
     build(NUMPY, model, tokenizer, corpus, tmp_path / "memory", show=quiet)
     asked: dict[str, list[int]] = {}

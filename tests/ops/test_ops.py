@@ -31,7 +31,7 @@ def ops(request: pytest.FixtureRequest) -> Ops:
 
 
 def test_the_cases_are_all_operations() -> None:
-    assert {*SMALL.all("float64"), "put", "get", "pack", "pack_table"} == set(OPERATIONS)
+    assert {*SMALL.all("float64"), "to_device", "to_host", "pack", "pack_table"} == set(OPERATIONS)
 
 
 @dtypes
@@ -171,10 +171,12 @@ def test_eps_and_the_tanh_form_count(ops: Ops) -> None:
 def test_ragged_moves(ops: Ops) -> None:
     x, y = np.arange(12.0).reshape(6, 2), -np.arange(6.0).reshape(3, 2)
     n = np.array([1, 3, 2])
-    np.testing.assert_array_equal(ops.join(x, n, y, np.array([1, 1, 1]))[:, 0], [0, 0, 2, 4, 6, -2, 8, 10, -4])
-    np.testing.assert_array_equal(ops.take(x, n, np.array([2, 0, 2]))[:, 0], [8, 10, 0, 8, 10])
-    assert ops.take(x, n, np.array([], np.int64)).shape == (0, 2)
-    np.testing.assert_array_equal(ops.first(x, n)[:, 0], [0, 2, 8])
+    np.testing.assert_array_equal(
+        ops.interleave_concat(x, n, y, np.array([1, 1, 1]))[:, 0], [0, 0, 2, 4, 6, -2, 8, 10, -4]
+    )
+    np.testing.assert_array_equal(ops.gather_sequences(x, n, np.array([2, 0, 2]))[:, 0], [8, 10, 0, 8, 10])
+    assert ops.gather_sequences(x, n, np.array([], np.int64)).shape == (0, 2)
+    np.testing.assert_array_equal(ops.first_token(x, n)[:, 0], [0, 2, 8])
     np.testing.assert_array_equal(ops.mean(x, n)[:, 0], [0, 4, 9])
 
 

@@ -114,7 +114,7 @@ def test_a_backward_takes_its_forwards_arguments() -> None:
     for name in OPERANDS:
         backward = interface.BACKWARD[f"{name}_backward"].parameters
         assert list(backward) == ["dy", *interface.FORWARD[name].parameters]
-    without = {"put", "get", "pack", "pack_table", "attention_probs", "argmax"}
+    without = {"to_device", "to_host", "pack", "pack_table", "attention_probs", "argmax"}
     assert set(interface.OPERATIONS) - set(OPERANDS) == without
     assert len(interface.BACKWARD) == len(OPERANDS)
 
@@ -336,7 +336,7 @@ def test_gradients_of_some_arrays_only() -> None:
     memory = encode_passages(tape, w, PASSAGES)
     got = loss(tape, w, "glimmer", QUESTION, memory, COUNTS, TARGET, 2, FULL)
     some = {"decoder.final_norm": w.decoder.final_norm, "memory": memory.states}
-    tape.ops = types.SimpleNamespace(put=NUMPY.put, get=NUMPY.get, add=NUMPY.add, backward={
+    tape.ops = types.SimpleNamespace(put=NUMPY.to_device, get=NUMPY.to_host, add=NUMPY.add, backward={
         name: lambda *a, f=f, name=name: (replayed.append(name), f(*a))[1] for name, f in NUMPY.backward.items()
     })  # fmt: skip
     of = tape.gradients(got.seeds, some)
@@ -409,7 +409,7 @@ def of_plain_weights(backward: Any) -> Any:
 
     @wraps(backward)
     def call(*args: Any) -> Any:
-        return backward(*(cpu_ops.get(x) if isinstance(x, cpu_ops.Packed) else x for x in args))
+        return backward(*(cpu_ops.to_host(x) if isinstance(x, cpu_ops.Packed) else x for x in args))
 
     return call
 

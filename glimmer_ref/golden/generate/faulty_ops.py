@@ -212,8 +212,8 @@ def mean(here: Instead, x: Array, lengths: Ints) -> Array:
     return here.ops.mean(x, lengths)
 
 
-def first(here: Instead, x: Array, lengths: Ints) -> Array:
-    return here.ops.first(x, lengths)
+def first_token(here: Instead, x: Array, lengths: Ints) -> Array:
+    return here.ops.first_token(x, lengths)
 
 
 def ranked(order_of: Callable[[np.ndarray, int], np.ndarray]) -> Wrong:
@@ -249,8 +249,8 @@ def ties_to_the_higher(scores: np.ndarray, m: int) -> np.ndarray:
 
 def passage_before_question(here: Instead, x: Array, x_lengths: Ints, y: Array, y_lengths: Ints) -> Array:
     if here.path or len(x_lengths) == 1:  # a decoder's cache, and the decoder's own question
-        return here.ops.join(x, x_lengths, y, y_lengths)
-    return here.ops.join(y, y_lengths, x, x_lengths)
+        return here.ops.interleave_concat(x, x_lengths, y, y_lengths)
+    return here.ops.interleave_concat(y, y_lengths, x, x_lengths)
 
 
 def normed_memory(ops: Ops, model: Model, question: Tokens, passages: Tokens) -> States:

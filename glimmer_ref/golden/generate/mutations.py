@@ -299,7 +299,7 @@ TABLE = (
         "the score reads the pair's first token; this model's reads the mean (pool, D5)",
         r"scores",
         lambda case: ranks(case) and case.config.pool == "mean",
-        mean=faulty_ops.first,
+        mean=faulty_ops.first_token,
     ),
     Mutant(
         "score_norm_missing",

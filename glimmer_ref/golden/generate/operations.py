@@ -128,7 +128,7 @@ def inputs(seed: int) -> dict[str, np.ndarray]:
 
 def go(ops: Ops, t5: T5Config, named: Mapping[str, np.ndarray], dtype: str) -> None:
     """Every operation once, in the order of the table, marking what it gives."""
-    x = {name: ops.put(a.astype(dtype)) if a.dtype.kind == "f" else a for name, a in named.items()}
+    x = {name: ops.to_device(a.astype(dtype)) if a.dtype.kind == "f" else a for name, a in named.items()}
     for name, both in (("encoder", True), ("decoder", False)):
         ops.mark(f"relative_buckets.{name}", relative_buckets(named["distances"], both, 32, 128))
     ops.mark("rms_norm.out", ops.rms_norm(x["rms_norm.x"], x["rms_norm.gain"], EPS))
@@ -137,7 +137,7 @@ def go(ops: Ops, t5: T5Config, named: Mapping[str, np.ndarray], dtype: str) -> N
     ops.mark("linear.out", ops.linear(x["linear.x"], x["linear.w"]))
     attentions(ops, t5, x)
     three = np.array([4, 1, 7])
-    ops.mark("first.out", ops.first(x["rms_norm.x"], three))
+    ops.mark("first.out", ops.first_token(x["rms_norm.x"], three))
     ops.mark("mean.out", ops.mean(x["rms_norm.x"], three))
     select(ops.at("top_m"), [x["top_m.scores"]], M, np.array([7]))
     ops.mark("argmax.out", ops.argmax(x["argmax.logits"]))

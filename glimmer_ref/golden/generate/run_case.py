@@ -50,7 +50,7 @@ def decoder_reads(ops: Ops, case: Case, model: Model, named: Mapping[str, np.nda
     """Everything before the decoder; None where there is no decoder."""
     if case.system == "decoder":
         lengths = named["memory.lengths"]
-        return States(ops.put(named["memory"].astype(model.embedding.dtype)), lengths, token_positions(lengths))
+        return States(ops.to_device(named["memory"].astype(model.embedding.dtype)), lengths, token_positions(lengths))
     passages = cases.tokens(named, "passages")
     if case.system == "encoder":
         x = fid.final_norm(ops.at("encoder"), model, lumen.encode_passages(ops, model, passages))

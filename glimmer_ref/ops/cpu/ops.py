@@ -31,14 +31,14 @@ from .kernels import elementwise_backward as learning
 from .kernels import gemm
 from .kernels import gemm_backward as products
 from .kernels.gemm import Packed
-from .ragged_ops import first as first
-from .ragged_ops import first_backward as first_backward
-from .ragged_ops import join as join
-from .ragged_ops import join_backward as join_backward
+from .ragged_ops import first_token as first_token
+from .ragged_ops import first_token_backward as first_token_backward
+from .ragged_ops import gather_sequences as gather_sequences
+from .ragged_ops import gather_sequences_backward as gather_sequences_backward
+from .ragged_ops import interleave_concat as interleave_concat
+from .ragged_ops import interleave_concat_backward as interleave_concat_backward
 from .ragged_ops import mean as mean
 from .ragged_ops import mean_backward as mean_backward
-from .ragged_ops import take as take
-from .ragged_ops import take_backward as take_backward
 from .runtime.compile_cache import ready as _ready
 from .runtime.thread_pool import limit as limit
 from .runtime.thread_pool import spread as _spread
@@ -48,7 +48,7 @@ project, decoder_layers = cross_attention.project, decoder_fused.decoder_layers
 attend_memory = absorbed_attention.attend_memory
 
 
-def put(x: Array) -> Array:
+def to_device(x: Array) -> Array:
     """x in contiguous writable memory: itself if it lies so already.
 
     Raises:
@@ -56,11 +56,11 @@ def put(x: Array) -> Array:
     """
     x = np.asarray(x)
     if x.dtype not in (np.float32, np.float64):
-        raise InputError("put", "float32 or float64", str(x.dtype), "convert it first")
+        raise InputError("to_device", "float32 or float64", str(x.dtype), "convert it first")
     return _plain(x, x.dtype)
 
 
-def get(x: Array | Packed) -> Array:
+def to_host(x: Array | Packed) -> Array:
     return x.source if isinstance(x, Packed) else np.asarray(x)
 
 
@@ -72,7 +72,7 @@ def pack(w: Array, precision: str) -> Array | Packed:
     """
     if w.dtype == np.float32:
         return gemm.pack(w, precision)
-    w = put(w)
+    w = to_device(w)
     if precision != "float32":
         raise InputError("precision", "float64 weights computed with as they are", repr(precision), "use dtype float32")
     return w
@@ -85,7 +85,7 @@ def pack_table(table: Array, precision: str) -> Array | Packed:
         InputError: as `pack`.
     """
     packed = pack(table.T, precision)
-    return gemm.as_table(packed, table) if isinstance(packed, Packed) else put(table)
+    return gemm.as_table(packed, table) if isinstance(packed, Packed) else to_device(table)
 
 
 def embed(table: Array, ids: Ints) -> Array:
@@ -114,7 +114,7 @@ def lm_head_logits(table: Array, x: Array) -> Array:
 
 def lm_head_logits_backward(dy: Array, table: Array, x: Array) -> tuple[Array, Array]:
     """See `cpu.kernels.gemm_backward`; in float64 NumPy's BLAS."""
-    return products.lm_head_logits_backward(dy, table, x) if x.dtype == np.float32 else (dy.T @ x, dy @ get(table))
+    return products.lm_head_logits_backward(dy, table, x) if x.dtype == np.float32 else (dy.T @ x, dy @ to_host(table))
 
 
 def linear(x: Array, w: Array) -> Array:
@@ -131,7 +131,7 @@ def linear(x: Array, w: Array) -> Array:
 
 def linear_backward(dy: Array, x: Array, w: Array) -> tuple[Array, Array]:
     """See `cpu.kernels.gemm_backward`; in float64 NumPy's BLAS."""
-    return products.linear_backward(dy, x, w) if x.dtype == np.float32 else (dy @ get(w).T, x.T @ dy)
+    return products.linear_backward(dy, x, w) if x.dtype == np.float32 else (dy @ to_host(w).T, x.T @ dy)
 
 
 def dot(x: Array, w: Array) -> Array:

@@ -1,7 +1,7 @@
 """The third backend: the same operations as kernels on a GPU, forward only, for float32 and float64.
 
-Read it beside `numpy_backend`: same functions and order. What `put` made stays on the GPU, results too; to the host
-come only `get`'s arrays and `argmax`'s places. Its kernels are in `kernels.rowwise`, `kernels.matmul` and
+Read it beside `numpy_backend`: same functions and order. What `to_device` made stays on the GPU, results too; to the
+host come only `to_host`'s arrays and `argmax`'s places. Its kernels are in `kernels.rowwise`, `kernels.matmul` and
 `kernels.attention`; each is compiled when first run. Sums are in the dtype of the operands. Attention and whole blocks
 are told in `attention_ops` and `fused`.
 """
@@ -28,7 +28,7 @@ from .runtime.device import device as _device
 TAKEN = "float32 or bfloat16 with ops=cuda"
 
 
-def put(x: Array) -> Array:
+def to_device(x: Array) -> Array:
     """x copied to the GPU; what is there already, as it is.
 
     Raises:
@@ -38,11 +38,11 @@ def put(x: Array) -> Array:
         return x
     x = np.asarray(x)
     if x.dtype not in (np.float32, np.float64):
-        raise InputError("put", "float32 or float64", str(x.dtype), "convert it first")
+        raise InputError("to_device", "float32 or float64", str(x.dtype), "convert it first")
     return _device().put(x)
 
 
-def get(x: Array | Halves) -> Array:
+def to_host(x: Array | Halves) -> Array:
     if isinstance(x, Halves):
         return x.get()
     return x if isinstance(x, np.ndarray) else x.copy_to_host()
@@ -55,7 +55,7 @@ def pack(w: Array, precision: str) -> Array | Halves:
         InputError: another precision, a lower one for float64, or no room.
     """
     if precision == "float32":
-        return put(w)
+        return to_device(w)
     if precision != "bfloat16":
         raise InputError("precision", TAKEN, repr(precision))
     return _halves(np.asarray(w).T, None)
@@ -68,10 +68,10 @@ def pack_table(table: Array, precision: str) -> Array | Halves:
         InputError: as `pack`.
     """
     if precision == "float32":
-        return put(table)
+        return to_device(table)
     if precision != "bfloat16":
         raise InputError("precision", TAKEN, repr(precision))
-    return _halves(table, put(table))
+    return _halves(table, to_device(table))
 
 
 def _whole(numbers: Ints, below: int, what: str) -> Ints:
@@ -172,7 +172,7 @@ def relu(a: Array) -> Array:
     return _flat("relu", a, 0.0)
 
 
-def join(x: Array, x_lengths: Ints, y: Array, y_lengths: Ints) -> Array:
+def interleave_concat(x: Array, x_lengths: Ints, y: Array, y_lengths: Ints) -> Array:
     """
     Raises:
         InputError: lengths that do not fit.
@@ -185,7 +185,7 @@ def join(x: Array, x_lengths: Ints, y: Array, y_lengths: Ints) -> Array:
     return _rows(x, y, np.concatenate(index))
 
 
-def take(x: Array, lengths: Ints, index: Ints) -> Array:
+def gather_sequences(x: Array, lengths: Ints, index: Ints) -> Array:
     """
     Raises:
         InputError: an index without a sequence.
@@ -196,7 +196,7 @@ def take(x: Array, lengths: Ints, index: Ints) -> Array:
     return _rows(x, x, np.concatenate([starts[:0], *parts]))
 
 
-def first(x: Array, lengths: Ints) -> Array:
+def first_token(x: Array, lengths: Ints) -> Array:
     check(_here(x, "first x"), "N d", "first x", N=int(np.sum(lengths)))
     return _rows(x, x, offsets(lengths)[:-1])
 

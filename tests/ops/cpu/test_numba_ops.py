@@ -72,16 +72,16 @@ def test_a_failure_in_any_thread_comes_out() -> None:
 @pytest.mark.parametrize("dtype", ["float16", "int32", "complex64", ">f4"])
 def test_put_refuses(dtype: str) -> None:
     with pytest.raises(InputError, match=r"put: float32 or float64; got .*; convert it first"):
-        FAST.put(np.ones((2, 2), dtype))
+        FAST.to_device(np.ones((2, 2), dtype))
 
 
 @dtypes
 @pytest.mark.parametrize("change", [strided, read_only, np.asfortranarray, np.copy])
 def test_put_lays_out(change: Callable[..., Any], dtype: str) -> None:
     x = SMALL.array(3, 4, dtype=dtype)
-    put = FAST.put(change(x))
+    put = FAST.to_device(change(x))
     assert put.flags.carray and put.dtype == dtype
-    np.testing.assert_array_equal(FAST.get(put), x)
+    np.testing.assert_array_equal(FAST.to_host(put), x)
 
 
 def broken(

@@ -54,11 +54,11 @@ CASES_OF_ALL = {
 
 
 def on_gpu(args: Any) -> list[Any]:
-    return [OPS.put(a) if isinstance(a, np.ndarray) and a.dtype.kind == "f" else a for a in args]
+    return [OPS.to_device(a) if isinstance(a, np.ndarray) and a.dtype.kind == "f" else a for a in args]
 
 
 def back(x: Any) -> Any:
-    return [back(a) for a in x] if isinstance(x, list) else x if isinstance(x, np.ndarray) else OPS.get(x)
+    return [back(a) for a in x] if isinstance(x, list) else x if isinstance(x, np.ndarray) else OPS.to_host(x)
 
 
 def run(name: str, args: Any) -> Any:
@@ -74,7 +74,7 @@ def launched(begin: int = 0) -> set[str]:
 @pytest.mark.parametrize("case", CASES_OF_ALL)
 def test_every_operation_is_the_oracle(case: str, bias: bool, causal: bool, dtype: str) -> None:
     args = CASES_OF_ALL[case].all(dtype, bias, causal)
-    assert {*args, "put", "get", "pack", "pack_table"} == set(OPERATIONS)
+    assert {*args, "to_device", "to_host", "pack", "pack_table"} == set(OPERATIONS)
     for name, each_of in args.items():
         assert differ(run(name, each_of), getattr(NUMPY, name)(*each_of)) <= TOLERANCE[dtype], name
 
@@ -105,9 +105,9 @@ def test_every_rung_of_linear_is_the_product(n: int, a: int, o: int) -> None:
     here, right = on_gpu([x, w, y, v]), x.astype(float) @ w
     scale = np.abs(right).max()
     begin = len(NAMESPACE.launches)
-    got = [product(here[0], here[1]), product(here[0], OPS.put(w.T), turned=True)]
+    got = [product(here[0], here[1]), product(here[0], OPS.to_device(w.T), turned=True)]
     assert launched(begin) == ({"few_rows", "few_turned"} if n <= 16 else {"linear"})
-    lowest = OPS.put(np.full((n, o), np.nan, np.float32))
+    lowest = OPS.to_device(np.full((n, o), np.nan, np.float32))
     device.device().run("float32", "naive", (-(-o // 4), -(-n // 4)), here[0], here[1], lowest)
     for x_w in (*got, lowest):
         assert np.abs(back(x_w) - right).max() < 1e-6 * scale
@@ -124,12 +124,12 @@ def test_tensor_cores_multiply_what_was_rounded(n: int, a: int, o: int) -> None:
     rounded = [(bfloat16(m).astype(np.uint32) << 16).view(np.float32).astype(float) for m in (x, w)]
     right, begin = rounded[0] @ rounded[1], len(NAMESPACE.launches)
     packed, table = OPS.pack(w, "bfloat16"), OPS.pack_table(np.ascontiguousarray(w.T), "bfloat16")
-    got = back(OPS.linear(OPS.put(x), packed))
+    got = back(OPS.linear(OPS.to_device(x), packed))
     assert launched(begin) == ({"few_pairs"} if n <= 16 else {"tensor"})
     assert np.abs(got - right).max() < 1e-6 * np.abs(right).max()
     assert 1e-4 < np.abs(got - x.astype(float) @ w).max() / np.abs(right).max() < 1e-2, "another precision"
-    np.testing.assert_array_equal(back(OPS.lm_head_logits(table, OPS.put(x))), got)
-    added = back(product(OPS.put(x), packed, residual=OPS.put(y)))
+    np.testing.assert_array_equal(back(OPS.lm_head_logits(table, OPS.to_device(x))), got)
+    added = back(product(OPS.to_device(x), packed, residual=OPS.to_device(y)))
     assert np.abs(added - (right + y)).max() < 1e-6 * np.abs(right).max()
     assert packed.shape == (a, o) and table.shape == (o, a) and packed.precision == "bfloat16"
     np.testing.assert_array_equal(back(packed), rounded[1])
@@ -199,7 +199,7 @@ def test_equal_rows_dot_to_equal_bits(dtype: str) -> None:
 
 def test_no_array_of_no_rows_stops_anything() -> None:
     x = np.ones((6, 4), np.float32)
-    assert run("take", (x, np.array([1, 3, 2]), np.array([], np.int64))).shape == (0, 4)
+    assert run("gather_sequences", (x, np.array([1, 3, 2]), np.array([], np.int64))).shape == (0, 4)
     assert run("linear", (x[:0], x.T)).shape == (0, 6)
 
 
@@ -228,15 +228,15 @@ def test_what_lies_on_the_host_is_refused_and_not_sent_there() -> None:
 
 
 def test_arrays_that_a_kernel_would_misread_are_refused() -> None:
-    x = OPS.put(SMALL.array(5, 8, dtype="float32"))
+    x = OPS.to_device(SMALL.array(5, 8, dtype="float32"))
     with pytest.raises(InputError, match="rms_norm: all arrays in float32; got float64"):
-        OPS.rms_norm(x, OPS.put(SMALL.array(8)), 1e-6)
-    part = OPS.put(SMALL.array(9, dtype="float32"))[1:]
+        OPS.rms_norm(x, OPS.to_device(SMALL.array(8)), 1e-6)
+    part = OPS.to_device(SMALL.array(9, dtype="float32"))[1:]
     with pytest.raises(InputError, match="add: an array that begins at sixteen bytes; got a part of another"):
         OPS.add(part, part)
     np.testing.assert_array_equal(back(OPS.add(x[1:], x[1:])), 2 * back(x)[1:])
     seen_often = np.broadcast_to(np.float32(3), (1, 8))
-    np.testing.assert_array_equal(back(OPS.scale(OPS.put(seen_often), 2)), np.full((1, 8), 6, "float32"))
+    np.testing.assert_array_equal(back(OPS.scale(OPS.to_device(seen_often), 2)), np.full((1, 8), 6, "float32"))
 
 
 def test_precisions_that_there_are_not() -> None:
@@ -270,13 +270,13 @@ def test_memory_that_runs_out_says_what_would_fit(monkeypatch: pytest.MonkeyPatc
         gpu.empty((8800, 1024 * 110), "float32")
     monkeypatch.setattr(NAMESPACE, "to_device", full)
     with pytest.raises(InputError, match="precision='bfloat16', or take a smaller model"):
-        OPS.put(np.ones((4, 4), np.float32))
+        OPS.to_device(np.ones((4, 4), np.float32))
 
 
 def test_arrays_are_counted_and_let_go() -> None:
     gpu = device.device()
     before = vars(gpu.bytes).copy()
-    x = OPS.put(np.ones((10, 10), np.float32))
+    x = OPS.to_device(np.ones((10, 10), np.float32))
     y = OPS.add(x, x)
     assert gpu.bytes.kept == before["kept"] + 400 and gpu.bytes.passing == before["passing"] + 400
     del x, y
@@ -335,7 +335,7 @@ def test_a_decoded_token_is_all_that_comes_back(monkeypatch: pytest.MonkeyPatch)
     for ops in (NUMPY, OPS):
         w = model(ops, settings, dtype="float32")
         got = glimmer(ops, w, QUESTION, encode_passages(ops, w, TEXTS), np.array([len(TEXTS)]), 2)
-        array = type(OPS.put(np.ones(1, np.float32)))
+        array = type(OPS.to_device(np.ones(1, np.float32)))
         copy = array.copy_to_host
         monkeypatch.setattr(array, "copy_to_host", lambda self, copy=copy: fetched.append(self.nbytes) or copy(self))
         answers.append(greedy(ops, w, got.memory, 6)[0])
