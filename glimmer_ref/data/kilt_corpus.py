@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..disk.folder import replacing
+from ..disk.folder import check_free, replacing
 from ..disk.read import open_regular
 from ..errors import InputError
 from ..progress import Show, progress
@@ -126,7 +126,7 @@ def write_folder(
         InputError: a folder that is there or is being made, a broken file, no page with text, words below 1, or a
             threshold that is not above 0 and at most 1.
     """
-    _check_new(Path(folder))
+    check_free(folder, _check_new)
     names = _names(folder, tasks)
     if threshold is not None:  # before the work, not after it
         check_threshold(threshold)

@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ..errors import InputError
-from .lock import LOCK, WINDOWS, locked
+from .lock import LOCK, WINDOWS, drop, locked
 from .read import reason_of
 from .write import NEW
 
@@ -74,6 +74,20 @@ def replaced(folder: Path) -> Iterator[Path]:
         recover(folder)
 
 
+def check_free(folder: str | os.PathLike[str], check: Callable[[Path], object]) -> None:
+    """What `replacing` does first, for work that comes before it. A lock that a kill left is none.
+
+    Raises:
+        InputError: as `check`.
+    """
+    place = Path(folder).absolute()
+    try:
+        check(place)
+    except InputError:
+        drop(_beside(place, LOCK))
+        raise
+
+
 @contextmanager
 def replacing(folder: str | os.PathLike[str], check: Callable[[Path], object], parents: bool = False) -> Iterator[Path]:
     """`replaced`, of a folder that nobody else writes meanwhile: the lock is a file beside it.
@@ -87,7 +101,7 @@ def replacing(folder: str | os.PathLike[str], check: Callable[[Path], object], p
     """
     place = Path(folder).absolute()
     try:
-        check(place)
+        check_free(place, check)
         if parents:
             place.parent.mkdir(parents=True, exist_ok=True)
         with locked(_beside(place, LOCK), place):

@@ -57,6 +57,22 @@ def take(path: Path) -> tuple[int, bool] | None:
             return None
 
 
+def _give_back(path: Path, descriptor: int) -> None:
+    if WINDOWS:  # where an open file cannot be removed
+        os.close(descriptor)
+    with suppress(OSError):  # somebody has removed it, or on Windows opened it
+        path.unlink()
+    if not WINDOWS:
+        os.close(descriptor)
+
+
+def drop(path: Path) -> None:
+    """Remove a lock file that nobody holds: a process that was killed has left it."""
+    with suppress(OSError):
+        if path.is_file() and (taken := take(path)) is not None:
+            _give_back(path, taken[0])
+
+
 @contextmanager
 def locked(path: Path, folder: Path) -> Iterator[None]:
     """Hold a lock file, which is there only meanwhile.
@@ -74,12 +90,7 @@ def locked(path: Path, folder: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        if WINDOWS:  # where an open file cannot be removed
-            os.close(taken[0])
-        with suppress(OSError):  # somebody has removed it, or on Windows opened it
-            path.unlink()
-        if not WINDOWS:
-            os.close(taken[0])
+        _give_back(path, taken[0])
 
 
 @contextmanager

@@ -81,7 +81,8 @@ class Command:
 
     def next_argv(self, out: Path) -> list[str]:
         """The words for a folder that was begun: a training goes on only from a checkpoint."""
-        return [*self.argv(out), *(self.again if (out / "last").exists() else [])]
+        saved = any((out / name).exists() for name in ("last", ".last.before"))  # killed between two renames
+        return [*self.argv(out), *(self.again if saved else [])]
 
 
 def commands(place: Path) -> list[Command]:

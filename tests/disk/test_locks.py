@@ -86,6 +86,18 @@ def test_a_lock_that_its_holder_removed_counts_for_nothing(tmp_path: Path, monke
             pass
 
 
+def test_the_lock_of_one_that_was_killed_goes_even_where_nothing_is_left_to_do(tmp_path: Path) -> None:
+    def occupied(path: Path) -> None:
+        if path.exists():
+            raise InputError(f"{path}", "a new folder", "one that is there")
+
+    (tmp_path / "out").mkdir()
+    (tmp_path / ".out.lock").touch()
+    with pytest.raises(InputError, match="one that is there"), replacing(tmp_path / "out", occupied):
+        pass
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["out"]
+
+
 def test_writers_at_once_do_not_meet_and_a_killed_ones_file_is_taken_over(tmp_path: Path) -> None:
     target = tmp_path / "file.txt"
     with process(WRITING, target), process(WRITING, target):
