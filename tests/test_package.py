@@ -13,10 +13,10 @@ from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
 import pytest
+from paths import ROOT
 
 import glimmer_ref
 
-ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = Path(glimmer_ref.__file__).parent
 CASES_LICENCE = "glimmer_ref/golden/cases/LICENSE"
 needs_mypy = pytest.mark.skipif(importlib.util.find_spec("mypy") is None, reason="needs mypy, from the dev extra")
