@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import re
 import subprocess
 import sys
 import tomllib
@@ -114,3 +115,9 @@ def test_what_is_installed_has_its_licences() -> None:
 
 def test_the_citation_is_of_this_version() -> None:
     assert f"\nversion: {glimmer_ref.__version__}\n" in (ROOT / "CITATION.cff").read_text("utf-8")
+
+
+def test_contributing_names_files_that_are_there() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text("utf-8")
+    named = set(re.findall(r"\]\(([^)]+)\)", text)) | set(re.findall(r"\b(?:tests|glimmer_ref)/[\w/.]*\w", text))
+    assert len(named) > 10 and [name for name in named if not (ROOT / name).exists()] == []
