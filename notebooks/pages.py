@@ -55,6 +55,7 @@ def places(groups: dict[str, list[Page]]) -> dict[Path, str]:
     found = {page.source.resolve(): page.name for group in groups.values() for page in group}
     found |= {page.source.with_suffix(".py").resolve(): page.name for page in groups["Notebooks"]}
     for folder, files in reference.modules(PACKAGE).items():
+        found[ROOT.joinpath(*folder.split("."), "__init__.py")] = reference.page_name(folder)
         for name in {module.name for module in files} - {folder}:
             found[ROOT.joinpath(*name.split(".")).with_suffix(".py")] = f"{reference.page_name(folder)}#{name}"
     return found

@@ -122,12 +122,12 @@ def module_parts(module: Module) -> Iterator[str]:
         yield code("\n".join(constants))
     for node in module.tree.body:
         if isinstance(node, Definition) and public(node.name):
-            yield from definition(node, f"{module.name}.{node.name}", 3)
+            yield from definition(node, f"{module.name}.{node.name}", node.name)
 
 
-def definition(node: Definition, name: str, level: int) -> Iterator[str]:
+def definition(node: Definition, name: str, shown: str) -> Iterator[str]:
     """A function or class with its signature and docstring; then the public methods of a class."""
-    yield heading(level, name, node.name)
+    yield heading(3 + shown.count("."), name, shown)
     decorators = [f"@{ast.unparse(x)}" for x in node.decorator_list]
     if not isinstance(node, ast.ClassDef):
         yield code("\n".join([*decorators, signature(node)]))
@@ -142,7 +142,7 @@ def definition(node: Definition, name: str, level: int) -> Iterator[str]:
     yield prose(ast.get_docstring(node) or "")
     for method in methods:
         if public(method.name):
-            yield from definition(method, f"{name}.{method.name}", level + 1)
+            yield from definition(method, f"{name}.{method.name}", f"{shown}.{method.name}")
 
 
 def signature(node: ast.FunctionDef | ast.AsyncFunctionDef, indent: str = "") -> str:

@@ -90,7 +90,7 @@ Two of \\[b\\] things, x\\_1 \\* x\\_2 \\< 3; see [`Pair.swap`](api.package.html
 
 - `ValueError`: never.
 
-<h4 id="package.below.Pair.swap"><code>swap</code></h4>
+<h4 id="package.below.Pair.swap"><code>Pair.swap</code></h4>
 
 ```python
 @property
