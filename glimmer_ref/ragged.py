@@ -12,11 +12,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from .errors import InputError
 
 Array = Any  # a NumPy array, or what a backend's `put` makes of one
-Ints = np.ndarray  # ids, lengths, positions and indices always stay on the host
+Ints = npt.NDArray[np.integer[Any]]  # ids, lengths, positions and indices always stay on the host
+Floats = npt.NDArray[np.floating[Any]]  # real numbers on the host
 
 
 def offsets(lengths: Ints) -> Ints:

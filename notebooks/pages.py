@@ -1,4 +1,4 @@
-"""Notebooks and docs as static pages that work offline: python notebooks/pages.py OUT."""
+"""Notebooks, docs and the API reference as static pages that work offline: python notebooks/pages.py OUT."""
 
 from __future__ import annotations
 
@@ -11,34 +11,54 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import reference
 from check import joined, read, said, tags_of
 from make import HERE
 
 ROOT = HERE.parent
-DOCS = ("README.md", "glimmer_ref/PAPER.md", "docs/*.md", "benchmarks/README.md")
+PACKAGE = ROOT / "glimmer_ref"
+DOCS = ("README.md", "glimmer_ref/PAPER.md", "docs/*.md", "benchmarks/README.md", "CONTRIBUTING.md", "CHANGELOG.md")
 SLIDERS = "what-if.html"
+TITLE = "GLIMMER, LUMEN and FiD"
 FORMAT = "gfm+tex_math_dollars"
 LINK = re.compile(r'<a\s+href="(?![a-z+]+:|#)([^"#]*)(#[^"]*)?"[^>]*>(.*?)</a>', re.DOTALL)
 
 
 class Page(NamedTuple):
-    """A file of the repository, and what its page is called."""
+    """A file of the repository, or a folder of the package, and what its page is called."""
 
     source: Path
     name: str
+    text: str
 
 
 def pages() -> dict[str, list[Page]]:
     """All pages by the start page's headings; the sliders' is apart, for it is made from no file."""
-    notebooks = [Page(path, f"{path.stem}.html") for path in sorted(HERE.glob("[0-9][0-9]_*.ipynb"))]
-    docs = [path for pattern in DOCS for path in sorted(ROOT.glob(pattern))]
     names = {"README.md": "overview.html", "benchmarks/README.md": "benchmarks.html"}
-    return {
-        "Notebooks": notebooks,
-        "Reference": [
-            Page(path, names.get(path.relative_to(ROOT).as_posix(), f"{path.stem.lower()}.html")) for path in docs
-        ],
-    }
+    notebooks = [
+        Page(path, f"{path.stem}.html", as_markdown(read(path))) for path in sorted(HERE.glob("[0-9][0-9]_*.ipynb"))
+    ]
+    docs = [
+        Page(path, names.get(path.relative_to(ROOT).as_posix(), f"{path.stem.lower()}.html"), path.read_text("utf-8"))
+        for pattern in DOCS
+        for path in sorted(ROOT.glob(pattern))
+    ]
+    api = [
+        Page(ROOT.joinpath(*folder.split(".")), reference.page_name(folder), text)
+        for folder, text in reference.pages(PACKAGE).items()
+    ]
+    return {"Notebooks": notebooks, "Docs": docs, "API reference": api}
+
+
+def places(groups: dict[str, list[Page]]) -> dict[Path, str]:
+    """Where on the pages each file and folder of the repository is told of."""
+    found = {page.source.resolve(): page.name for group in groups.values() for page in group}
+    found |= {page.source.with_suffix(".py").resolve(): page.name for page in groups["Notebooks"]}
+    for folder, files in reference.modules(PACKAGE).items():
+        found[ROOT.joinpath(*folder.split("."), "__init__.py")] = reference.page_name(folder)
+        for name in {module.name for module in files} - {folder}:
+            found[ROOT.joinpath(*name.split(".")).with_suffix(".py")] = f"{reference.page_name(folder)}#{name}"
+    return found
 
 
 def as_markdown(cells: Sequence[Any]) -> str:
@@ -100,21 +120,26 @@ def title_of(text: str) -> str:
 
 
 def about(text: str) -> str:
-    """The first sentence after the first heading, without marks."""
-    body = re.sub(r"```.*?```|<!--.*?-->", "", text.partition("\n# ")[2] or text, flags=re.DOTALL)
-    paragraph = next((p for p in re.split(r"\n\s*\n", body) if not p.lstrip().startswith(("#", "*", "|", "-"))), "")
-    plain = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", re.sub(r"[`*]", "", " ".join(paragraph.split())))
-    return re.split(r"(?<=[.!?:])(?<! al.) (?=[A-Z])", plain)[0].rstrip(":")
+    """The first paragraph after the first heading, without marks."""
+    body = re.split(r"^# .*$", text, maxsplit=1, flags=re.MULTILINE)[-1]  # a later "# " may be a comment in code
+    body = re.sub(r"```.*?```|<!--.*?-->", "", body, flags=re.DOTALL)
+    blocks = (block.strip() for block in re.split(r"\n\s*\n", body))
+    paragraph = next((x for x in blocks if x and not x.startswith(("#", "*", "|", "- ", "<"))), "")
+    plain = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", re.sub(r"(?<!\\)[`*]", "", " ".join(paragraph.split())))
+    return re.sub(r"\\(.)", r"\1", plain).rstrip(":")
 
 
 def relinked(page: str, source: Path, names: dict[Path, str]) -> str:
     """Links to files that are pages here lead to these; of those to other files only the words stay."""
-    own = {*names.values(), SLIDERS, "index.html"}
+    own = {*(name.partition("#")[0] for name in names.values()), SLIDERS, "index.html"}
 
     def link(found: re.Match[str]) -> str:
         target, anchor, words = found.groups()
         name = target if target in own else names.get((source.parent / target).resolve())
-        return f'<a href="{name}{anchor or ""}">{words}</a>' if name else words
+        if name is None:
+            return words
+        there = name if "#" in name else f"{name}{anchor or ''}"
+        return f'<a href="{there}">{words}</a>'
 
     return LINK.sub(link, page)
 
@@ -142,16 +167,16 @@ def rendered(text: str, title: str, ways: str, folder: Path) -> str:
     return str(pypandoc.convert_text(text, "html5", format=FORMAT, extra_args=words))
 
 
-def start_page(texts: dict[str, list[tuple[str, str]]]) -> str:
+def start_page(groups: dict[str, list[Page]]) -> str:
     """The start page's Markdown: each page's title, and what it is about."""
     parts = [
-        "# GLIMMER, LUMEN and FiD",
+        f"# {TITLE}",
         "Retrieval-augmented reading with late interaction and a reranker inside (de Jong et al. 2023), as a reference "
-        "implementation: teaching notebooks with their outputs, and the reference.",
+        "implementation: teaching notebooks with their outputs, the docs, and the reference of the Python package.",
     ]
-    for heading, rows in texts.items():
+    for heading, group in groups.items():
         parts.append(f"## {heading}")
-        parts += [f"- [{title_of(text)}]({name})  \n  {about(text)}" for name, text in rows]
+        parts += [f"- [{title_of(page.text)}]({page.name})  \n  {reference.plain(about(page.text))}" for page in group]
         if heading == "Notebooks":
             parts.append(f"- [What if?]({SLIDERS})  \n  Sliders: k, m, alpha, beta, lengths, size, storage, hardware.")
     return "\n\n".join(parts)
@@ -163,17 +188,12 @@ def write(folder: Path) -> int:
 
     groups = pages()
     order = [page for group in groups.values() for page in group]
-    names = {page.source.resolve(): page.name for page in order}
-    names |= {page.source.with_suffix(".py").resolve(): page.name for page in groups["Notebooks"]}
-    texts = {
-        page.name: as_markdown(read(page.source)) if page.source.suffix == ".ipynb" else page.source.read_text("utf-8")
-        for page in order
-    }
+    names = places(groups)
     for page in order:
-        made = rendered(texts[page.name], title_of(texts[page.name]), navigation(page.name, order), page.source.parent)
+        beside = page.source if page.source.is_dir() else page.source.parent
+        made = rendered(page.text, title_of(page.text), navigation(page.name, order), beside)
         (folder / page.name).write_text(relinked(made, page.source, names), encoding="utf-8")
-    start = start_page({heading: [(p.name, texts[p.name]) for p in group] for heading, group in groups.items()})
-    (folder / "index.html").write_text(rendered(start, "GLIMMER, LUMEN and FiD", "", HERE), encoding="utf-8")
+    (folder / "index.html").write_text(rendered(start_page(groups), TITLE, "", HERE), encoding="utf-8")
     write_page(folder / SLIDERS)
     return len(order) + 2
 

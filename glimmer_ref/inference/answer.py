@@ -14,7 +14,7 @@ from ..data.inputs import Passage
 from ..ops import Ops
 from ..paper.glimmer import Read
 from ..params.model import Decoder, Model
-from ..ragged import Ints
+from ..ragged import Floats, Ints
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Answer:
     system: str
     passages: list[Passage]
     retrieval: str
-    scores: np.ndarray | None
+    scores: Floats | None
     selected: list[int]
     macs: dict[str, int] = field(repr=False)
     macs_done: dict[str, int] = field(repr=False)
@@ -63,7 +63,7 @@ class Answer:
     batch: int
     question_tokens: int = field(repr=False)
     passage_tokens: list[int] = field(repr=False)
-    attention: np.ndarray | None = field(default=None, repr=False)
+    attention: Floats | None = field(default=None, repr=False)
     precision: str = "float32"
     borrowed: dict[str, str] = field(default_factory=dict, repr=False)
     unknown: list[str] = field(default_factory=list, repr=False)

@@ -200,7 +200,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @needs_pandoc
 def test_the_pages_are_whole_and_need_nothing_from_outside(site: Path) -> None:
     names = {path.name for path in site.iterdir()}
-    assert {"index.html", "overview.html", "paper.html", "what-if.html"} <= names
+    assert {"index.html", "overview.html", "paper.html", "what-if.html", "api.glimmer_ref.paper.html"} <= names
     assert {f"{source.stem}.html" for source in SOURCES} <= names
     for path in site.iterdir():
         text = path.read_text("utf-8")
@@ -217,6 +217,49 @@ def test_the_pages_are_whole_and_need_nothing_from_outside(site: Path) -> None:
         and re.findall(r"<summary>(Sol.*?)</", layer) == [f"Solution {i}" for i in (1, 2, 3)]
     )
     assert all(words for words in re.findall(r'alt="([^"]*)"', layer))
+
+
+@needs_pandoc
+def test_links_lead_to_places_that_are_there(site: Path) -> None:
+    """Those into the API reference, from its own pages and from the docs."""
+    texts = {path.name: path.read_text("utf-8") for path in site.iterdir()}
+    places = {name: set(re.findall(r'\bid="([^"]+)"', text)) for name, text in texts.items()}
+    links = {
+        (name, target or name, anchor)
+        for name, text in texts.items()
+        for target, anchor in re.findall(r'<a\s[^>]*?href="(api\.[^"#]*|)#([^"]+)"', text)
+    }
+    assert [link for link in links if link[2] not in places[link[1]]] == []
+    assert len(links) > 500 and any(name == "overview.html" for name, _, _ in links)
+
+
+def test_the_start_page_says_what_each_page_is_about() -> None:
+    """In prose: a notebook's first lines, never its code; and a folder's docstring."""
+    groups = pages.pages()
+    assert [page.name for page in groups["Notebooks"]] == [f"{source.stem}.html" for source in SOURCES]
+    for source, page in zip(SOURCES, groups["Notebooks"], strict=True):
+        _, paragraph, *_ = check.joined(check.read(source.with_suffix(".ipynb"))[0]["source"]).split("\n\n")
+        words = re.sub(r"\[(.*?)\]\(.*?\)", r"\1", paragraph).translate({ord("`"): None, ord("*"): None})
+        assert pages.about(page.text) == " ".join(words.split())
+    said = {page.name: pages.about(page.text) for group in groups.values() for page in group}
+    for name, words in said.items():
+        assert len(words) > 20 and not re.search(r"[\\`]|\b(def|class|import) \w+[(:]|<\w+", words), (name, words)
+    assert said["api.glimmer_ref.html"].startswith("glimmer_ref: the reference implementation")
+    start = pages.start_page(groups)
+    assert all(f"]({name})  \n  {pages.reference.plain(words)}" in start for name, words in said.items())
+
+
+@pytest.mark.parametrize(
+    ("text", "about"),
+    [
+        ("# Title\n\nSome `code`, *words* and a\n[link](there.md).\n\nMore.", "Some code, words and a link."),
+        ("# Title\n\n<!-- note -->\n\n```sh\n# comment\n```\n\n| a |\n\nWords\\_:\n", "Words_"),
+        ("# Title\n\nWords.\n\n```python\n# Picture: a line.\nplt.show()\n```", "Words."),
+        ("# Title", ""),
+    ],
+)
+def test_about_is_the_first_paragraph(text: str, about: str) -> None:
+    assert pages.about(text) == about
 
 
 @needs_pandoc
