@@ -1,5 +1,9 @@
-"""What holds for all tests."""
+"""What holds for all tests.
 
+`pytest -n auto` runs them in several processes, `pytest -m slow` the slow ones alone, `pytest -m ""` all.
+"""
+
+import os
 from typing import Any
 
 import pytest
@@ -9,6 +13,22 @@ from glimmer_ref.cli import main
 
 settings.register_profile("here", deadline=None)  # a busy machine is no failure
 settings.load_profile("here")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """How many processes `-n auto` starts: one a processor, but no more than 4, as each compiles kernels at first."""
+    return min(4, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Each process begins with files of its own, whose fixtures are made once, and then takes from another's end."""
+    if config.getvalue("dist") != "load":  # what somebody asked for
+        return None
+    from xdist.scheduler import WorkStealingScheduling
+
+    return WorkStealingScheduling(config, log)
 
 
 @pytest.fixture

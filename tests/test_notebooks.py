@@ -8,7 +8,6 @@ import html
 import importlib.util
 import io
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -31,7 +30,6 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shuti
 QUIET = ["--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
 QUIET += ["--disable-component-update", "--disable-sync", "--allow-file-access-from-files"]
 QUIET += ["--virtual-time-budget=60000", "--dump-dom"]
-LONG = bool(os.environ.get("GLIMMER_REF_LONG"))
 needs_pandoc = pytest.mark.skipif(importlib.util.find_spec("pypandoc") is None, reason="needs the notebooks extra")
 SOURCES = make.sources()
 SMALL = """# %% [markdown]
@@ -165,7 +163,8 @@ def test_a_name_that_is_of_no_notebook() -> None:
         make.sources(["99"])
 
 
-@pytest.mark.skipif(not LONG or importlib.util.find_spec("jupytext") is None, reason="needs jupyter; .ci/run has it")
+@pytest.mark.slow
+@pytest.mark.skipif(importlib.util.find_spec("jupytext") is None, reason="needs jupyter; .ci/run has it")
 def test_an_output_that_is_no_longer_true_fails(tmp_path: Path) -> None:
     """A small notebook is made and holds; then a number, and then the code, is changed."""
     import nbformat
