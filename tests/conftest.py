@@ -1,5 +1,11 @@
-"""What holds for all tests."""
+"""What holds for all tests.
 
+`pytest -n auto` runs them in several processes, `pytest -m slow` the slow ones alone, `pytest -m ""` all.
+"""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,6 +15,37 @@ from glimmer_ref.cli import main
 
 settings.register_profile("here", deadline=None)  # a busy machine is no failure
 settings.load_profile("here")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
+    """How many processes `-n auto` starts: one a processor, but no more than 4, as each compiles kernels at first."""
+    if "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ:
+        return None
+    return min(4, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Each process begins with files of its own, whose fixtures are made once, and then takes from another's end."""
+    if config.getvalue("dist") != "load":  # what somebody asked for
+        return None
+    from xdist.scheduler import WorkStealingScheduling
+
+    return WorkStealingScheduling(config, log)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """All work in an empty folder.
+
+    So a process that a test starts imports the installed package, as the test does, and not the tree of sources: it
+    finds the kernels that are compiled already.
+    """
+    before = Path.cwd()
+    os.chdir(tmp_path_factory.mktemp("elsewhere"))
+    yield
+    os.chdir(before)
 
 
 @pytest.fixture

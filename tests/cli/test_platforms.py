@@ -83,7 +83,7 @@ def test_every_module_and_the_commands_without_posix(played, tmp_path: Path) -> 
         assert b"\r" not in (tmp_path / name).read_bytes()
 
 
-@pytest.mark.skipif(os.environ.get("GLIMMER_REF_LONG") != "1", reason="starts processes; set GLIMMER_REF_LONG=1")
+@pytest.mark.slow
 def test_processes_are_spawned_without_posix(played) -> None:
     played("workers")
 

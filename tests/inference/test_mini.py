@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import json
-import os
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -19,8 +18,7 @@ from glimmer_ref.evaluation.evaluate import evaluate, summary
 from glimmer_ref.inference.reader import bundled
 from glimmer_ref.memory.build import build
 
-LONG = bool(os.environ.get("GLIMMER_REF_LONG"))
-STEP = 1 if LONG else 10  # a tenth of the recorded ones in the light run, all where the longer suites run
+STEPS = pytest.mark.parametrize("step", [10, pytest.param(1, marks=pytest.mark.slow)], ids=["a tenth", "all"])
 
 
 @cache
@@ -30,7 +28,7 @@ def recorded() -> dict[str, dict[str, Any]]:
 
 
 QUESTIONS = list(read_questions(bundled() / "questions.jsonl"))
-RECORDED = [q for q in QUESTIONS if q.id in recorded()][::STEP]
+RECORDED = [q for q in QUESTIONS if q.id in recorded()]
 
 
 def answered(reader: Any, questions: list[Any], memory: Any = None) -> tuple[dict[str, Any], list[dict[str, Any]]]:
@@ -38,10 +36,11 @@ def answered(reader: Any, questions: list[Any], memory: Any = None) -> tuple[dic
     return evaluate(reader, questions, memory, "glimmer", 25, 5, lambda batches, *_: batches)
 
 
+@STEPS
 @pytest.mark.parametrize("ops", ["numpy", "numba"])
-def test_answers_selections_and_scores_agree(ops: str) -> None:
-    _, rows = answered(glimmer_ref.load(ops=ops), RECORDED)
-    assert len(rows) == len(recorded()) // STEP
+def test_answers_selections_and_scores_agree(ops: str, step: int) -> None:
+    _, rows = answered(glimmer_ref.load(ops=ops), RECORDED[::step])
+    assert len(rows) == len(recorded()) // step
     expected = [recorded()[r["id"]] for r in rows]
     same = [
         r["prediction_ids"] == e["prediction_ids"] and r["selected"] == e["selected"]
@@ -52,7 +51,7 @@ def test_answers_selections_and_scores_agree(ops: str) -> None:
     assert off.max() < 1e-4
 
 
-@pytest.mark.skipif(not LONG, reason="all 2,400 questions: where GLIMMER_REF_LONG is set")
+@pytest.mark.slow
 def test_it_is_as_good_as_its_card_says_and_as_was_wanted() -> None:
     """Wanted: what the feasibility study's model had reached, 91.7 and 89.6, and 10 points of recall over BM25."""
     result, rows = answered(glimmer_ref.load(), QUESTIONS)
@@ -66,12 +65,13 @@ def test_it_is_as_good_as_its_card_says_and_as_was_wanted() -> None:
     assert set(result["tasks"]) == {"nq", "tqa", "hotpot", "fever", "zsre", "trex"}
 
 
+@STEPS
 @pytest.mark.parametrize("dtype", ["bfloat16", "int8"])
-def test_a_narrow_memory_costs_less_than_a_point(tmp_path: Path, dtype: str) -> None:
+def test_a_narrow_memory_costs_less_than_a_point(tmp_path: Path, dtype: str, step: int) -> None:
     reader, found = glimmer_ref.load(), {}
     for stored in ("float32", dtype):
         built = build(
             reader.ops, reader.model, reader.tokenizer, bundled() / "passages.jsonl", tmp_path / stored, stored
         )
-        found[stored] = answered(reader, RECORDED, built.memory)[0]
+        found[stored] = answered(reader, RECORDED[::step], built.memory)[0]
     assert abs(found[dtype]["exact_match"] - found["float32"]["exact_match"]) < 1

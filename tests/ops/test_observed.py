@@ -1,11 +1,10 @@
 """Who looks changes nothing: the same bits with and without instruments, in every precision.
 
-The light run asks a few of the bundled questions, GLIMMER_REF_LONG=1 asks 120 of them.
+A few of the bundled questions are asked, and 120 of them in the slow tests.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -25,7 +24,7 @@ from glimmer_ref.paper.t5 import cross_keys_values, decode
 from glimmer_ref.params.model import Model, map_leaves, prepare_params, random
 from glimmer_ref.ragged import States, Tokens, token_positions
 
-LONG = bool(os.environ.get("GLIMMER_REF_LONG"))
+SLOW = pytest.mark.slow
 FAST = bind("numba")
 precisions = pytest.mark.parametrize("precision", PRECISIONS)
 OBSERVERS: dict[str, Callable[[Ops], Ops]] = {
@@ -61,26 +60,29 @@ def same(a: glimmer_ref.Answer, b: glimmer_ref.Answer) -> None:
     assert a.scores is None or a.scores.tobytes() == b.scores.tobytes()
 
 
+@pytest.mark.parametrize("count", [8, pytest.param(120, marks=SLOW)])
 @precisions
-def test_asking_with_a_plot_is_asking(precision: str) -> None:
+def test_asking_with_a_plot_is_asking(precision: str, count: int) -> None:
     r, stored = reader(precision), memory(precision)
-    for question in questions(120 if LONG else 8):
+    for question in questions(count):
         same(r.ask(question, stored), r.ask(question, stored, attention=True))
 
 
+@pytest.mark.parametrize("count", [2, pytest.param(20, marks=SLOW)])
 @precisions
 @pytest.mark.parametrize("system", ["lumen", "fid"])
-def test_so_it_is_in_every_system(precision: str, system: str) -> None:
+def test_so_it_is_in_every_system(precision: str, system: str, count: int) -> None:
     r, passages = reader(precision), list(read_passages(bundled() / "passages.jsonl"))[:5]
-    for question in questions(20 if LONG else 2):
+    for question in questions(count):
         same(r.ask(question, passages, system), r.ask(question, passages, system, attention=True))
 
 
+@pytest.mark.parametrize("count", [4, pytest.param(120, marks=SLOW)])
 @precisions
-def test_a_trace_is_of_the_answer(precision: str) -> None:
+def test_a_trace_is_of_the_answer(precision: str, count: int) -> None:
     """Its scores, selection and tokens are those of `ask`, from the same ids."""
     r, passages = reader(precision), list(read_passages(bundled() / "passages.jsonl"))
-    for i, question in enumerate(questions(120 if LONG else 4)):
+    for i, question in enumerate(questions(count)):
         some = passages[10 * i : 10 * i + 12]
         answer = r.ask(question, some)
         if answer.borrowed:
@@ -93,13 +95,15 @@ def test_a_trace_is_of_the_answer(precision: str) -> None:
 
 
 @pytest.mark.parametrize("store", ["float32", "bfloat16", "float16", "int8"])
-@pytest.mark.parametrize("precision", PRECISIONS if LONG else ("int8",))
-def test_so_it_is_with_a_stored_memory(tmp_path: Path, store: str, precision: str) -> None:
-    lines = (bundled() / "passages.jsonl").read_text("utf-8").splitlines()[: 500 if LONG else 60]
+@pytest.mark.parametrize(
+    ("precision", "passages", "count"), [("int8", 60, 2), *(pytest.param(p, 500, 30, marks=SLOW) for p in PRECISIONS)]
+)
+def test_so_it_is_with_a_stored_memory(tmp_path: Path, store: str, precision: str, passages: int, count: int) -> None:
+    lines = (bundled() / "passages.jsonl").read_text("utf-8").splitlines()[:passages]
     (tmp_path / "p.jsonl").write_text("\n".join(lines), "utf-8")
     assert main(["memory", "build", str(tmp_path / "p.jsonl"), str(tmp_path / "m"), "--store", store]) == 0
     stored = Memory.open(tmp_path / "m")
-    for question in questions(30 if LONG else 2):
+    for question in questions(count):
         same(reader(precision).ask(question, stored), reader(precision).ask(question, stored, attention=True))
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +17,6 @@ from glimmer_ref.evaluation.evaluate import evaluate
 from glimmer_ref.inference.reader import bundled
 
 pytest.importorskip("bm25s", reason="needs the extra bm25; .ci/run installs it")
-LONG = bool(os.environ.get("GLIMMER_REF_LONG"))
 
 
 def quiet(items: Iterable[Any], *more: Any) -> Iterable[Any]:
@@ -54,7 +52,7 @@ def test_a_small_world(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
     assert [json.loads(line)["id"] for line in predictions] == [q.id for q in questions]
 
 
-@pytest.mark.skipif(not LONG, reason="half a minute: where GLIMMER_REF_LONG is set")
+@pytest.mark.slow
 def test_the_bundled_world(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Its pages give the scores of the bundled questions."""
     assert main(["world", str(tmp_path / "worlds"), "--train-worlds", "1"]) == 0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import time
@@ -29,7 +28,6 @@ import trends_words as words  # noqa: E402
 
 sys.path.remove(str(BENCHMARKS))
 
-LONG = bool(os.environ.get("GLIMMER_REF_LONG"))
 SHAPE = points.Shape.of(read_recipe("mini"))
 EXHIBITS = {name: make(SHAPE) for name, make in points.EXHIBITS.items()}
 TRAININGS = {p.training.name: p.training for e in EXHIBITS.values() for p in e.points()}
@@ -265,7 +263,7 @@ def test_a_plan_starts_nothing(tmp_path: Path) -> None:
     assert wrong.stderr.startswith("benchmarks/trends.py: error: --figures: some of 3,4,5,7")
 
 
-@pytest.mark.skipif(not LONG, reason="a minute: where GLIMMER_REF_LONG is set")
+@pytest.mark.slow
 def test_everything_at_toy_size_and_again(tmp_path: Path) -> None:
     quick = [sys.executable, str(BENCHMARKS / "trends.py"), "train", "--quick", "--out", str(tmp_path)]
     with subprocess.Popen(quick, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as stopped:

@@ -1,8 +1,7 @@
 """Processors without AVX-512, or its bfloat16 or int8: the same tests pass, and the sums of a tile stay in registers.
 
 A process of its own plays each one: NUMBA_CPU_NAME alone removes no features, so NUMBA_CPU_FEATURES says which.
-Where GLIMMER_REF_LONG is set, all that is in these files is tested; else what needs no kernel but tiles, which
-are quickly compiled.
+The slow tests play all that is in these files; the others what needs no kernel but tiles, which are quickly compiled.
 """
 
 from __future__ import annotations
@@ -12,18 +11,20 @@ import platform
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
-from paths import HELPERS
+from paths import ROOT
 
 from glimmer_ref.ops.cpu.kernels.llvm_ir import FEATURES
 
-LONG = bool(os.environ.get("GLIMMER_REF_LONG"))
 AVX2 = "+sse2,+sse3,+ssse3,+sse4.1,+sse4.2,+popcnt,+avx,+avx2,+fma,+f16c,+bmi,+bmi2"
 AVX512 = f"{AVX2},+avx512f,+avx512bw,+avx512cd,+avx512dq,+avx512vl"
 PROCESSORS = {"avx2": AVX2, "sse2": "+sse2", "avx512": AVX512, "avx512vnni": f"{AVX512},+avx512vnni"}
 ROWS = {"avx2": 6, "sse2": 2}
-FILES = ("test_vectors.py", "test_tiles.py", *(("test_blocks.py",) if LONG else ()))
+HERE = Path(__file__).parent
+TILES = (HERE / "test_vectors.py", HERE / "test_tiles.py")
+QUICK = "power or softmax or gelu or epilogue or a_tile or int8_at or row_has_the_same or packing"
 
 x86 = pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="not an x86 processor")
 processors = pytest.mark.parametrize("processor", PROCESSORS)
@@ -41,13 +42,13 @@ for precision in tiles.GROUP:
 """
 
 
-def play(processor: str, *command: str) -> str:
+def play(processor: str, *command: str | Path) -> str:
     """What a process prints that takes this processor for such a one; it must end well."""
-    env = {k: v for k, v in os.environ.items() if not k.startswith("NUMBA_") and k != "GLIMMER_REF_LONG"}
+    env = {k: v for k, v in os.environ.items() if not k.startswith("NUMBA_")}
     if processor != "this":
         env |= {"NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": PROCESSORS[processor]}
     got = subprocess.run(
-        [sys.executable, *command], env=env, cwd=HELPERS, timeout=300, capture_output=True, text=True, encoding="utf-8"
+        [sys.executable, *command], env=env, cwd=ROOT, timeout=300, capture_output=True, text=True, encoding="utf-8"
     )
     assert got.returncode == 0, got.stdout + got.stderr
     return got.stdout
@@ -60,17 +61,17 @@ def able(processor: str) -> None:
 
 
 @x86
+@pytest.mark.parametrize(
+    ("chosen", "files", "least"),
+    [(QUICK, TILES, 60), pytest.param("", (*TILES, HERE / "test_blocks.py"), 150, marks=pytest.mark.slow)],
+    ids=["tiles", "all"],
+)
 @processors
-def test_the_same_tests_pass(processor: str) -> None:
+def test_the_same_tests_pass(processor: str, chosen: str, files: tuple[Path, ...], least: int) -> None:
     able(processor)
-    chosen = "" if LONG else "power or softmax or gelu or epilogue or a_tile or int8_at or row_has_the_same or packing"
     options = ("-q", "-p", "no:cacheprovider", "-k", chosen)
-    out = play(processor, "-m", "pytest", *options, *FILES)
-    assert (
-        int(re.findall(r"(\d+) passed", out)[-1]) > (150 if LONG else 60)
-        and "failed" not in out
-        and "skipped" not in out
-    )
+    out = play(processor, "-m", "pytest", *options, *files)
+    assert int(re.findall(r"(\d+) passed", out)[-1]) > least and "failed" not in out and "skipped" not in out
 
 
 def loops(text: str) -> list[str]:

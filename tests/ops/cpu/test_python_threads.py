@@ -15,8 +15,8 @@ import pytest
 BEGIN = """
 import os, sys, threading, warnings
 import glimmer_ref
-from glimmer_ref.ops import threads
-threads.WORTH_A_THREAD = 1
+from glimmer_ref.ops.cpu.runtime import thread_pool
+thread_pool.WORTH_A_THREAD = 1
 QUESTION = "Who wrote The Crooked Sailor?"
 TEXT = "{} was written by Jorian Nettleworth . he earned a living as a tailor ."
 FACTS = [{"title": "The Crooked Sailor", "text": TEXT.format("The Crooked Sailor") * n} for n in (1, 3)]

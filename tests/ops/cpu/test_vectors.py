@@ -1,13 +1,12 @@
 """Vectorised 2^x, softmax and GELU over all float32 exponents, against float64, to the bounds that they state.
 
 They hold for every float32 there is, as a run of all took ten minutes to show; here every exponent is tried with
-some two thousand mantissas, and with half a million where GLIMMER_REF_LONG is set.
+some two thousand mantissas, and with half a million in the slow tests.
 """
 
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -22,7 +21,6 @@ from glimmer_ref.ops.cpu.kernels import simd as vectors
 from glimmer_ref.ops.cpu.kernels.llvm_ir import BYTES, FEATURES, FLOATS, I64, LANES, POINTER, Code
 from glimmer_ref.ops.cpu.runtime.allocator import aligned
 
-LONG = bool(os.environ.get("GLIMMER_REF_LONG"))
 FUSED = not {"fma", "avx512f"}.isdisjoint(FEATURES)  # x y + z is rounded once
 POWER, GELU_OF_Y, ULP = 1.72e-7 if FUSED else 1.94e-7, 1.3e-7, 2.0**-23  # as their docstrings state
 LARGEST, TINY = float(np.finfo("float32").max), float(np.finfo("float32").smallest_normal)
@@ -95,12 +93,20 @@ def gelu64(y: np.ndarray) -> np.ndarray:
         return y / (1 + np.exp(-2 * math.sqrt(2 / math.pi) * (y + 0.044715 * y**3)))
 
 
-def of_every_exponent(sign: int) -> Iterator[np.ndarray]:
-    """Numbers of one sign: of each of the 255 finite exponents, from the subnormals up, many mantissas."""
+densities = pytest.mark.parametrize("every", [0, pytest.param(15, marks=pytest.mark.slow)], ids=["some", "every 15th"])
+
+
+def of_every_exponent(sign: int, every: int) -> Iterator[np.ndarray]:
+    """Numbers of one sign: of each of the 255 finite exponents, from the subnormals up, many mantissas.
+
+    Args:
+        sign: 1 or -1.
+        every: the distance from one mantissa to the next; 0 for the first, middle and last ones and 2,040 others.
+    """
     rng = np.random.default_rng(0)
     for exponent in range(255):
-        if LONG:
-            mantissas = np.arange(0, 2**23, 15, dtype=np.uint32)
+        if every:
+            mantissas = np.arange(0, 2**23, every, dtype=np.uint32)
         else:
             ends = np.array([0, 1, 2, 2**22 - 1, 2**22, 2**22 + 1, 2**23 - 2, 2**23 - 1])
             mantissas = np.concatenate([ends, rng.integers(0, 2**23, 2040)]).astype(np.uint32)
@@ -108,9 +114,10 @@ def of_every_exponent(sign: int) -> Iterator[np.ndarray]:
         yield bits.view(np.float32)
 
 
+@densities
 @pytest.mark.parametrize("sign", [1, -1])
-def test_powers_keep_their_bound_at_every_exponent(sign: int) -> None:
-    for x in of_every_exponent(sign):
+def test_powers_keep_their_bound_at_every_exponent(sign: int, every: int) -> None:
+    for x in of_every_exponent(sign, every):
         x = x[x < 128]
         result, inside = power(x), x >= -126
         exact = np.exp2(x[inside].astype(np.float64))
@@ -148,9 +155,10 @@ def softmax(rows: np.ndarray, bias: np.ndarray) -> tuple[np.ndarray, np.ndarray]
     return wide, sums
 
 
-def test_softmax_sees_every_number_below_the_top() -> None:
+@densities
+def test_softmax_sees_every_number_below_the_top(every: int) -> None:
     """Rows of 0 and 31 negative numbers, so that each of these is a distance from the top."""
-    for x in of_every_exponent(-1):
+    for x in of_every_exponent(-1, every):
         rows = np.zeros((-(-x.size // 31), 32), np.float32)
         rows[:, 1:].flat[: x.size] = x
         weights, sums = softmax(rows, np.zeros(32, np.float32))
@@ -184,9 +192,10 @@ def test_softmax_shows_what_is_not_a_number() -> None:
             assert np.isnan(softmax(rows, np.zeros(count, np.float32))[1][1])
 
 
+@densities
 @pytest.mark.parametrize("sign", [1, -1])
-def test_gelu_keeps_its_bounds_at_every_exponent(sign: int) -> None:
-    for y in of_every_exponent(sign):
+def test_gelu_keeps_its_bounds_at_every_exponent(sign: int, every: int) -> None:
+    for y in of_every_exponent(sign, every):
         result, exact = gelu(y).astype(np.float64), gelu64(y)
         error = np.abs(result - exact)
         assert (error <= GELU_OF_Y * np.abs(y).astype(np.float64) + 2.0**-149).all()

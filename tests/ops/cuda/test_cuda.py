@@ -28,7 +28,7 @@ from glimmer_ref.ops import bind
 from glimmer_ref.ops.cuda.runtime import device
 
 needs_extra = pytest.mark.skipif(find_spec("numba_cuda") is None, reason="needs the extra cuda12 or cuda13")
-LONG = bool(os.environ.get("GLIMMER_REF_LONG"))
+SLOW = pytest.mark.slow
 
 
 @pytest.fixture
@@ -89,18 +89,12 @@ def test_numbas_simulator_is_no_gpu() -> None:
 
 
 @pytest.mark.skipif(find_spec("greenlet") is None, reason="needs the extra cuda-test; .ci/run installs it")
-def test_everything_in_the_simulator() -> None:
+@pytest.mark.parametrize("chosen", ["not slow", pytest.param("slow", marks=SLOW)])
+def test_everything_in_the_simulator(chosen: str) -> None:
     """`test_cuda_simulator.py` in a process whose numba is the simulator."""
     environment = {**os.environ, "NUMBA_ENABLE_CUDASIM": "1", "NUMBA_NUM_THREADS": "1"}
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-q",
-        "-p",
-        "no:cacheprovider",
-        Path(__file__).with_name("test_cuda_simulator.py"),
-    ]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", chosen]
+    command += [Path(__file__).with_name("test_cuda_simulator.py")]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=ROOT, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     print(done.stdout.strip().splitlines()[-1])
@@ -115,15 +109,17 @@ SOME = {"add", "rms_norm", "linear", "attend_one", "few_pairs"}
 
 
 @needs_extra
-@pytest.mark.parametrize("architecture", [(8, 0), (9, 0), (10, 0)] if LONG else [(9, 0)])
-def test_every_kernel_compiles_and_spills_nothing(architecture: tuple[int, int]) -> None:
+@pytest.mark.parametrize(
+    ("architecture", "only"), [((9, 0), SOME), *(pytest.param((n, 0), None, marks=SLOW) for n in (8, 9, 10))]
+)
+def test_every_kernel_compiles_and_spills_nothing(architecture: tuple[int, int], only: set[str] | None) -> None:
     from cubins import compiled, versions
 
     kept = json.loads((FIXTURES / "cuda_kernels.json").read_text())
     recorded = {(row["name"], row["architecture"]): row for row in kept["kernels"]}
     names = {name for name, _ in recorded}
-    found = list(compiled("float32", [architecture], None if LONG else SOME))
-    assert {k.name for k in found} == (names if LONG else SOME)
+    found = list(compiled("float32", [architecture], only))
+    assert {k.name for k in found} == (only or names)
     for k in found:
         assert (k.stack, k.spilled) == (0, 0), k.name
         assert k.shared <= MOST_SHARED, k.name
@@ -139,7 +135,7 @@ def test_every_kernel_compiles_and_spills_nothing(architecture: tuple[int, int])
 
 
 @needs_extra
-@pytest.mark.skipif(not LONG, reason="GLIMMER_REF_LONG")
+@SLOW
 def test_float64_compiles_too() -> None:
     from cubins import compiled
 

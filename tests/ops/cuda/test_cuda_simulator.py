@@ -43,7 +43,6 @@ NAMESPACE = cudasim.Namespace()
 device.open_gpu = lambda: cudasim.device(NAMESPACE)
 OPS = bind("cuda")
 TOLERANCE = {"float32": 1e-6, "float64": 2e-15}  # the largest difference of what is tested here: 2.7e-7, 4.5e-16
-long = pytest.mark.skipif(not os.environ.get("GLIMMER_REF_LONG"), reason="GLIMMER_REF_LONG")
 dtypes = pytest.mark.parametrize("dtype", ["float32", "float64"])
 CASES_OF_ALL = {
     "odd": Case([(4, 4), (1, 6), (3, 7)]),
@@ -309,7 +308,7 @@ def test_blocks_are_their_operations(t5: Any, proj: str) -> None:
         assert differ(back(a), back(b)) < 1e-6
 
 
-@long
+@pytest.mark.slow
 @pytest.mark.parametrize("system", ["glimmer", "lumen", "fid"])
 @pytest.mark.parametrize(
     ("t5", "proj", "pool"), [(T5, "relu", "mean"), (FOURS, "gated-gelu", "first")], ids=["odd", "in fours"]
@@ -346,7 +345,7 @@ def test_a_decoded_token_is_all_that_comes_back(monkeypatch: pytest.MonkeyPatch)
     assert fetched == [8] * steps + [4] * steps, "an int64 a step, then a float32 a step"
 
 
-@long
+@pytest.mark.slow
 def test_bfloat16_is_stated_and_close() -> None:
     settings, found = config(t5=FOURS), {}
     plain = model(NUMPY, settings, dtype="float32")
@@ -359,7 +358,7 @@ def test_bfloat16_is_stated_and_close() -> None:
     assert 1e-4 < off < 2e-2
 
 
-@long
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(n for n, c in CASES.items() if n != "refusals" and not c.learns))
 def test_the_golden_cases(name: str) -> None:
     case = CASES[name]
