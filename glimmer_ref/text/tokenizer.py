@@ -61,7 +61,7 @@ class Tokenizer:
         # A file that spiece.model was turned into is read as SentencePiece would.
         self._exact = Unigram(data) if charsmap_of(data) is not None else None
         self._names: dict[str, int] = {}
-        self._lent: dict[int, str] = {}
+        self._substituted: dict[int, str] = {}
         self.json = text
         self.digest = hashlib.sha256(text.encode()).hexdigest()
         unknown = getattr(self._inner.model, "unk_token", None)
@@ -79,7 +79,7 @@ class Tokenizer:
         """
         other = copy.copy(self)
         other._names = dict(names)
-        other._lent = {i: word for word, i in names.items() if i != self.unknown_id}
+        other._substituted = {i: word for word, i in names.items() if i != self.unknown_id}
         return other
 
     def _of_library(self, made: Callable[[], T]) -> T:
@@ -140,12 +140,12 @@ class Tokenizer:
             InputError: ids that the tokenizer cannot write.
         """
         text = str(self._of_library(lambda: self._inner.decode(ids, skip_special_tokens=True)))
-        lent = {str(self._inner.id_to_token(i)): self._lent[i] for i in ids if i in self._lent}
-        if not lent:
+        words = {str(self._inner.id_to_token(i)): self._substituted[i] for i in ids if i in self._substituted}
+        if not words:
             return text
-        names = "|".join(re.escape(name) for name in lent)
-        return re.sub(rf"\b(?:{names})\b", lambda found: lent[found[0]], text)
+        names = "|".join(re.escape(name) for name in words)
+        return re.sub(rf"\b(?:{names})\b", lambda found: words[found[0]], text)
 
     def pieces(self, ids: list[int]) -> list[str]:
-        """Each id as the string that stands for it in the vocabulary, or the word that it was lent to."""
-        return [self._lent.get(i) or self._inner.id_to_token(i) or f"<{i}>" for i in ids]
+        """Each id as the string that stands for it in the vocabulary, or the word that it substitutes."""
+        return [self._substituted.get(i) or self._inner.id_to_token(i) or f"<{i}>" for i in ids]
