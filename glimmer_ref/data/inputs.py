@@ -11,8 +11,8 @@ from ..config import GlimmerConfig
 from ..errors import InputError, brief
 from ..ragged import Tokens
 from ..template import filled
-from ..text.cut import first_ids
 from ..text.tokenizer import Tokenizer
+from ..text.truncate import first_ids
 from . import fields
 from .json_lines import read_jsonl
 

@@ -21,8 +21,8 @@ from ..params.model import Model, computed_in, prepare_params
 from ..ragged import Arriving, Ints, States, Tokens
 from ..retrieval import lexical
 from ..text.adapter import Reading, TextAdapter, Unchanged
-from ..text.cut import beginning
 from ..text.tokenizer import Tokenizer
+from ..text.truncate import beginning
 from ..world.name_substitution import name_substituter
 from .answer import Answer, compare, cost_of
 from .tracing import attention_shares, trace_ids

@@ -13,8 +13,8 @@ from ..data.inputs import Passage, Question, passage_tokens, question_tokens, re
 from ..disk.read import read_json
 from ..errors import InputError, brief
 from ..ragged import Ints
-from ..text.cut import first_ids
 from ..text.tokenizer import Tokenizer
+from ..text.truncate import first_ids
 
 
 @dataclass(frozen=True, eq=False)

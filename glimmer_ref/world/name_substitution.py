@@ -102,7 +102,7 @@ class SubstitutedPassages:
     @property
     def tokenizer(self) -> Tokenizer:
         """The tokenizer under these substitutions."""
-        return self.substituter.tokenizer.reading(self.substitutions.names)
+        return self.substituter.tokenizer.substituting(self.substitutions.names)
 
     def question(self, text: str) -> Reading:
         """How a question is read: names of the passages as there, each other unknown name as a name not yet used."""
@@ -152,7 +152,7 @@ class NameSubstituter:
 
     def read(self, texts: Iterable[str], substitutions: Substitutions) -> Reading:
         """The tokenizer with these substitutions, and which words of some texts it substitutes or does not know."""
-        tokenizer = self.tokenizer.reading(substitutions.names)
+        tokenizer = self.tokenizer.substituting(substitutions.names)
         words = {word: i for text in texts for i, word in tokenizer.words(text)}
         unknown = [word for word, i in words.items() if i == self._unknown]
         substituted = [word for word in words if word in substitutions.names and word not in unknown]

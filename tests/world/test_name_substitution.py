@@ -133,7 +133,7 @@ def test_question_and_passage_read_one_name(substituter: NameSubstituter, words:
     passages = substituter.substitute(["Zaphod Beeblebrox plays the banjo."])
     substitutions = substituter.substitute(["What does Zaphod Beeblebrox play for Trillian?"], passages)
     assert {w: substitutions.names[w] for w in passages.names} == passages.names
-    reading = words.reading(substitutions.names)
+    reading = words.substituting(substitutions.names)
     passage, question = reading.encode("Zaphod Beeblebrox plays"), reading.encode("does Zaphod Beeblebrox play")
     assert passage[:2] == question[1:3] == [passages.names["Zaphod"], passages.names["Beeblebrox"]]
     assert words.unknown_id not in reading.encode("What does Zaphod Beeblebrox play for Trillian?")
@@ -152,7 +152,7 @@ def test_a_known_name_that_stands_for_another_is_substituted_itself(
     assert substitutions.names[owner] in group_ids()["given name"]
     assert substitutions.names[owner] != substitutions.names["Zaphod"]
     assert (
-        words.reading(substitutions.names).decode([substitutions.names[owner], substitutions.names["Zaphod"]])
+        words.substituting(substitutions.names).decode([substitutions.names[owner], substitutions.names["Zaphod"]])
         == f"{owner} Zaphod"
     )
 
@@ -173,7 +173,7 @@ def test_names_beyond_the_last_token_stay_unknown_and_are_reported(words: Tokeni
 
 def test_answers_give_words_back(words: Tokenizer) -> None:
     ids = token_ids()
-    reading = words.reading({"O'Zaphod": ids["Alamond"], "Beeble-Brox": ids["Hazelwood"]})
+    reading = words.substituting({"O'Zaphod": ids["Alamond"], "Beeble-Brox": ids["Hazelwood"]})
     text = [ids[w] for w in ("Alamond", "Hazelwood", ",", "14", "71", "Alamond", "Elymer")]
     assert reading.decode(text) == "O'Zaphod Beeble-Brox , 1471 O'Zaphod Elymer"
     assert reading.pieces(text) == ["O'Zaphod", "Beeble-Brox", ",", "14", "71", "O'Zaphod", "Elymer"]
