@@ -69,7 +69,7 @@ def force_gold(batch: Batch) -> Choose:
     The best other passages fill what m leaves.
     """
 
-    def choose(scores: np.ndarray, selected: list[Ints]) -> list[Ints]:
+    def override(scores: np.ndarray, selected: list[Ints]) -> list[Ints]:
         starts, result = offsets(batch.counts), []
         for i, best in enumerate(selected):
             if batch.forced[i]:
@@ -79,7 +79,7 @@ def force_gold(batch: Batch) -> Choose:
             result.append(best)
         return result
 
-    return choose
+    return override
 
 
 def _with_dropout(tape: Tape, rate: float, rng: np.random.Generator) -> Any:
@@ -135,13 +135,13 @@ class StepContext(NamedTuple):
         if self.system not in FROM_TEXT:
             passages = encode_passages(ops.frozen() if self.memory_is_constant else ops, model, passages)
 
-        def choose(scores: np.ndarray, selected: list[Ints]) -> list[Ints]:
+        def override(scores: np.ndarray, selected: list[Ints]) -> list[Ints]:
             own.extend(selected)
             return force_gold(batch)(scores, selected)
 
         got = loss(
             ops, model, self.system, batch.question, passages, batch.counts, batch.target, stage.m,
-            stage.distillation(), choose,
+            stage.distillation(), override,
         )  # fmt: skip
         return got, own or got.selected
 
