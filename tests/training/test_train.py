@@ -554,9 +554,9 @@ def test_two_runs_at_once_are_refused(recipe: Path, tmp_path: Path, monkeypatch:
     def and_another(self: loop.Run, *args: Any) -> Any:
         monkeypatch.setattr(loop.Run, "step", step)
         for resume in (True, False):
-            with pytest.raises(InputError) as told:
+            with pytest.raises(InputError) as error:
                 run(recipe, out, resume=resume)
-            refused.append(str(told.value))
+            refused.append(str(error.value))
         return step(self, *args)
 
     monkeypatch.setattr(loop.Run, "step", and_another)

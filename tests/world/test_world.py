@@ -1,4 +1,4 @@
-"""Generated worlds: the same bytes for a seed, nothing of dev or test in training, and every question sound."""
+"""Generated worlds: the same bytes for a seed, no name of dev or test in training, and every question is answerable."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from glimmer_ref.world.rng import PortableRng
 from glimmer_ref.world.vocabulary import first_words, fixed_words, group_ids, token_ids, tokenizer_json
 
 SMALL = SIZES["small"]
-RECORDED_DRAWS = [881, 289, 871, 125, 176, 317]
+RECORDED_NUMBERS = [881, 289, 871, 125, 176, 317]
 RECORDED_SHA256 = "b77de48e418cd3a05228205625637dafc96467d32e3d92708faebfa637de75fc"
 Record = dict[str, Any]
 
@@ -56,12 +56,12 @@ def texts(split: str) -> list[str]:
     return passages + [r["input"] for r in records] + [r["output"][0]["answer"] for r in records]
 
 
-# Draws and bytes.
+# Random numbers and bytes.
 
 
-def test_draws_are_what_they_were_when_first_recorded() -> None:
+def test_random_numbers_are_the_recorded_ones() -> None:
     rng = PortableRng(0, 1, 2)
-    assert [rng.below(1000) for _ in range(6)] == RECORDED_DRAWS
+    assert [rng.below(1000) for _ in range(6)] == RECORDED_NUMBERS
     assert sorted(rng.shuffled(range(50))) == list(range(50))
     assert len(set(rng.sample(range(50), 20))) == 20 and len(rng.sample(range(3), 20)) == 3
     counts = Counter(rng.below(5) for _ in range(5000))
@@ -111,8 +111,8 @@ def test_names_are_different(split: str, size: str) -> None:
 def test_every_fact_is_stated_once_and_only_on_its_page() -> None:
     world, _ = small("train")
     assert set(world.passage_of) == set(world.facts) and len(set(world.facts)) == len(world.facts)
-    told = Counter(world.passage_of.values())
-    assert set(told.values()) <= {1, 2, 3} and sum(n > 1 for n in told.values()) > 0.95 * len(told)
+    stated = Counter(world.passage_of.values())
+    assert set(stated.values()) <= {1, 2, 3} and sum(n > 1 for n in stated.values()) > 0.95 * len(stated)
     for fact, row in world.passage_of.items():
         passage = world.passages[row]
         assert passage.title == fact.subject.name and row in world.pages[passage.title]
@@ -124,7 +124,7 @@ def test_every_fact_is_stated_once_and_only_on_its_page() -> None:
         )
         assert any(form in passage.text for form in forms), (fact, passage)
     for row, passage in enumerate(world.passages):
-        assert passage.text.count(".") == (told[row] or 2)
+        assert passage.text.count(".") == (stated[row] or 2)
 
 
 def test_filler_names_its_page_and_states_no_fact() -> None:
@@ -198,10 +198,10 @@ def test_two_passages_are_needed_where_the_task_says_so() -> None:
 
 
 def test_hints_share_no_word_of_weight_with_any_passage() -> None:
-    told = set(re.findall(r"\w+", " ".join(t for r in RELATIONS for t in r.statements)))
+    stated = set(re.findall(r"\w+", " ".join(t for r in RELATIONS for t in r.statements)))
     for relation in RELATIONS:
         content = {w for w in re.findall(r"\w+", re.sub(r"\{\w+\}", "", relation.hint)) if len(w) > 3}
-        assert not content & told - {"with"}, relation.name
+        assert not content & stated - {"with"}, relation.name
         assert bool(relation.hint) == (relation.objects in ("few", "some"))
 
 
@@ -223,26 +223,26 @@ def test_false_claims_are_contradicted_by_their_passage() -> None:
 def test_corrections_are_claims_answered_with_what_the_passage_says() -> None:
     """So that all but the last bit of a claim is learnt like any other question."""
     world, records = small("train")
-    told = [r for r in records if r["task"] == "correct"]
+    corrections = [r for r in records if r["task"] == "correct"]
     objects = {f.object for f in world.facts}
-    for r in told:
+    for r in corrections:
         claim, end, rest = r["input"].partition(" What is true?")
         assert (end, rest) == (" What is true?", "") and claim.endswith(".")
         assert r["output"][0]["answer"] in objects
-    wrong = [r for r in told if r["output"][0]["answer"] not in r["input"]]
-    assert 0.3 * len(told) < len(wrong) < 0.7 * len(told)
+    wrong = [r for r in corrections if r["output"][0]["answer"] not in r["input"]]
+    assert 0.3 * len(corrections) < len(wrong) < 0.7 * len(corrections)
     assert all(r["task"] in TASKS for split in ("dev", "test") for r in small(split)[1])
 
 
 def test_hard_negatives_state_the_same_relation_of_others() -> None:
     world, records = small("train")
-    tells: dict[str, set[str]] = {}
+    relations: dict[str, set[str]] = {}
     for fact, row in world.passage_of.items():
-        tells.setdefault(world.passages[row].id, set()).add(fact.relation.name)
+        relations.setdefault(world.passages[row].id, set()).add(fact.relation.name)
     for r in records:
         assert 1 <= len(set(r["hard_negatives"])) == len(r["hard_negatives"]) <= HARD_NEGATIVES
         assert not set(r["hard_negatives"]) & set(r["gold"])
-        assert all(tells[i] & set(r["meta"]["relations"]) for i in r["hard_negatives"])
+        assert all(relations[i] & set(r["meta"]["relations"]) for i in r["hard_negatives"])
 
 
 def test_retrieval_leaves_a_reranker_room_and_two_passages_within_reach() -> None:
