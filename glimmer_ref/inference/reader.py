@@ -29,7 +29,7 @@ from .tracing import attention_shares, trace_ids
 
 BUNDLED = "mini"
 
-Source = Memory | Iterable["Passage | str | Mapping[str, str]"]
+PassageSource = Memory | Iterable["Passage | str | Mapping[str, str]"]
 
 
 class Reader:
@@ -83,7 +83,7 @@ class Reader:
     def ask(
         self,
         question: str,
-        source: Source,
+        source: PassageSource,
         system: str = "glimmer",
         k: int | None = None,
         m: int | None = None,
