@@ -29,7 +29,7 @@ from trends_words import RULE, file_of, rows, sentences
 from glimmer_ref.bench.machine import cores
 from glimmer_ref.cli.columns import grid
 from glimmer_ref.errors import InputError
-from glimmer_ref.training.loop import facts
+from glimmer_ref.training.loop import run_settings
 from glimmer_ref.training.recipe_file import RECIPES, read_recipe
 
 BASE = Path(__file__).resolve().with_name("trends.toml")
@@ -144,7 +144,7 @@ def document_of(exhibit: Exhibit, args: argparse.Namespace, wanted: Sequence[Tas
     used = {p.training for p in exhibit.points()}
     used |= {t.begins for t in used if t.begins is not None}
     mine = [task for task in wanted if task.training in used]
-    document["recipe"], document["recipes"], document["trainings"] = facts(base, args.ops), {}, []
+    document["recipe"], document["recipes"], document["trainings"] = run_settings(base, args.ops), {}, []
     for task in mine:
         t, begins = task.training, "" if task.training.begins is None else task.training.begins.name
         plain = recipe_of(t, args.base, base.top.seed, 1.0, begins)

@@ -15,7 +15,7 @@ from glimmer_ref.config import whole_layers
 from glimmer_ref.costs.published import values
 from glimmer_ref.training.recipe import OTHERS, Recipe, Stage
 from glimmer_ref.training.recipe_file import read_recipe
-from glimmer_ref.world.questions import LESSONS, TASKS
+from glimmer_ref.world.questions import TASKS, TRAINING_TASKS
 
 TASK = "nq"  # what Figure 7 trains and is judged on, as in the paper
 ALL = "exact_match"
@@ -275,7 +275,7 @@ def _one_task(stage: Stage, training: Training) -> Stage:
     """The stage with one task alone; where wanted, as short as that task's part of it."""
     if not training.task:
         return stage
-    weights = {task: stage.tasks.get(task, stage.tasks.get(OTHERS, 1.0)) for task in TASKS | LESSONS}
+    weights = {task: stage.tasks.get(task, stage.tasks.get(OTHERS, 1.0)) for task in TASKS | TRAINING_TASKS}
     share = weights[training.task] / sum(weights.values()) if training.same_questions else 1.0
     return replace(_scaled(stage, share), tasks={training.task: 1.0, OTHERS: 0.0})
 

@@ -16,9 +16,9 @@ from glimmer_ref.disk.read import read_json
 from glimmer_ref.errors import InputError
 from glimmer_ref.training.checkpoint import POSITION
 from glimmer_ref.training.log import LOG, read_log
-from glimmer_ref.training.loop import LAST, facts
+from glimmer_ref.training.loop import LAST, run_settings
 from glimmer_ref.training.recipe import Recipe
-from glimmer_ref.training.schema import spelled
+from glimmer_ref.training.schema import key_of
 
 Key = tuple[str, int, int, int]  # of a stage: the system, and batch, k, m
 
@@ -36,7 +36,7 @@ def written(recipe: Recipe) -> str:
     """A recipe as a TOML file that says everything."""
 
     def table(part: Any) -> str:
-        return "".join(f"{json.dumps(spelled(f))} = {_toml(getattr(part, f.name))}\n" for f in fields(part))
+        return "".join(f"{json.dumps(key_of(f))} = {_toml(getattr(part, f.name))}\n" for f in fields(part))
 
     parts = [table(recipe.top)]
     parts += [f"[{name}]\n{table(getattr(recipe, name))}" for name in ("model", "data", "optimizer", "evaluation")]
@@ -66,7 +66,7 @@ class Task(NamedTuple):
         position = self.position()
         if position is None:
             return False
-        if position["recipe"] != json.loads(json.dumps(facts(self.recipe, ops))):
+        if position["recipe"] != json.loads(json.dumps(run_settings(self.recipe, ops))):
             raise InputError(
                 f"{self.folder}", "a run of this recipe", "one of another", "another --out, or move it away"
             )

@@ -117,7 +117,7 @@ def worth_telling(question, answer):
     """Two passages are needed, one of them found late; both are kept, and the answer is right and stands in one."""
     kept = {answer.passages[i].id for i in answer.selected}
     late = set(question.gold) - set(question.candidates[: config.m])
-    known = not answer.unknown and not answer.borrowed and tokenizer.unknown_id not in all_ids(answer.passages)
+    known = not answer.unknown and not answer.substituted and tokenizer.unknown_id not in all_ids(answer.passages)
     told = any(answer.text in memory_of_all.passage(int(i)).text for i in memory_of_all.rows(question.gold))
     return set(question.gold) <= kept and late and known and told and exact_match(answer.text, question.answers)
 

@@ -60,7 +60,6 @@ passages = list(read_passages(bundled() / "passages.jsonl"))
 memory = reader.memorize(passages)
 questions = list(read_questions(bundled() / "questions.jsonl"))
 sample = questions[:: len(questions) // 400]  # questions of all kinds, few enough for a notebook
-lent = None if reader.lender is None else reader.lender.groups
 print(f"{len(passages)} passages, {len(sample)} of {len(questions)} questions")
 
 # %% [markdown]
@@ -463,7 +462,7 @@ def with_live(layers_):
     t5 = replace(config.t5, num_layers=config.num_memory_layers + layers_)
     shape = replace(config, t5=t5, num_live_layers=layers_, num_rerank_layers=min(layers_, config.num_rerank_layers))
     shorter = replace(model, config=shape, live=replace(model.live, layers=model.live.layers[:layers_]))
-    return Reader(shorter, tokenizer, groups=lent)
+    return Reader(shorter, tokenizer, adapter=reader.adapter)
 
 
 as_lumen = [

@@ -498,8 +498,7 @@ print(
 # Solution 2. Score and layers were trained for the first token, and nobody looked at the mean. Yet live-A writes what
 # it finds into all tokens of a pair, so part of the order, or all of it, may survive.
 host = checkpoint.load(bundled(), "float32")
-lent = None if reader.lender is None else reader.lender.groups
-pooled = Reader(replace(host, config=replace(config, pool="mean")), reader.tokenizer, groups=lent)
+pooled = Reader(replace(host, config=replace(config, pool="mean")), reader.tokenizer, adapter=reader.adapter)
 _, rows = ask(config.k, config.m, who=pooled)
 mean_recall = 100 * np.mean([r["recall_at_m"] for r in rows if r["recall_at_m"] is not None])
 own_recall = 100 * np.mean([r["recall_at_m"] for r in by_m[config.m][1] if r["recall_at_m"] is not None])

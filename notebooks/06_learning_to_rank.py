@@ -42,10 +42,10 @@ from glimmer_ref.params.model import draw as draw_weight
 from glimmer_ref.params.model import from_arrays, leaves, prepare_params
 from glimmer_ref.ragged import States, Tokens, offsets, token_positions
 from glimmer_ref.training.adafactor import Adafactor
-from glimmer_ref.training.batches import draw, task_shares
+from glimmer_ref.training.batches import sample_batch, task_shares
 from glimmer_ref.training.dataset import Groups, answer_ids, read_corpus
 from glimmer_ref.training.recipe import Stage
-from glimmer_ref.training.step import Learner, frozen_names, learn
+from glimmer_ref.training.step import StepContext, frozen_names, train_step
 from glimmer_ref.world import generate
 
 plt.style.use("style.mplstyle")
@@ -409,8 +409,8 @@ plt.show()
 # Now we let it learn. The training data is another made-up world, written by the package on the spot, of which the
 # bundled model has seen nothing; in each example names and things are swapped at random besides. A step draws 8
 # questions, gives each 8 passages, computes the losses, plays the tape, and lets Adafactor move the weights. All
-# weights are *frozen* but the score layer's. It is the package's own step, `train.step.learn`; what follows is the loop
-# around it.
+# weights are *frozen* but the score layer's. It is the package's own step, `training.step.train_step`; the loop
+# around it follows.
 
 # %%
 quiet = {"show": lambda items, *_: items}
@@ -459,15 +459,15 @@ def recall(named, states):
 def train(named, stage_, learnt=("score",), watch=lambda named: None):
     """The loop: losses of each step, what `watch` says before each and after the last, and the weights."""
     stage_ = replace(stage_, frozen=tuple(name for name in named if not name.startswith(learnt)))
-    learner = Learner(fast, config, "glimmer", stage_, frozenset(frozen_names(named, stage_.frozen, "stage")))
+    context = StepContext(fast, config, "glimmer", stage_, frozenset(frozen_names(named, stage_.frozen, "stage")))
     optimizer = Adafactor()
     moments, losses, seen = optimizer.start(named), [], [watch(named)]
     for step in range(stage_.steps):
-        batch = draw(corpus, stage_, shares, groups, np.random.default_rng([0, step]))
-        named, moments, outcome = learn(
-            learner, optimizer, named, moments, batch, np.random.default_rng(0), stage_.rate_at(step)
+        batch = sample_batch(corpus, stage_, shares, groups, np.random.default_rng([0, step]))
+        named, moments, result = train_step(
+            context, optimizer, named, moments, batch, np.random.default_rng(0), stage_.rate_at(step)
         )
-        losses.append(outcome.losses["pdist"])
+        losses.append(result.losses["pdist"])
         seen.append(watch(named))
     return losses, seen, named
 

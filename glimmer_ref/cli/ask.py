@@ -51,7 +51,7 @@ def run(args: argparse.Namespace) -> None:
 def print_notes(answer: Any) -> None:
     """On stderr, words that the vocabulary does not hold, and what became of them; and scores that say nothing."""
     for words, what in (
-        (answer.borrowed, "not in the vocabulary, borrowed a name for"),
+        (answer.substituted, "not in the vocabulary, so other names stand for"),
         (answer.unknown, "the model's vocabulary does not hold"),
     ):
         if words:
@@ -73,7 +73,7 @@ def document(answer: Any, question: str) -> dict[str, Any]:
         "k": len(answer.passages),
         "m": len(answer.selected),
         "retrieval": answer.retrieval,
-        "borrowed": answer.borrowed,
+        "borrowed": answer.substituted,
         "unknown": answer.unknown,
         "passages": [
             {

@@ -82,7 +82,7 @@ def choose(args: argparse.Namespace) -> list[Question]:
         InputError: no questions beside the weights, or a number below 1, or a seed below 0.
     """
     from ..data.inputs import read_questions
-    from ..world.rng import Draw
+    from ..world.rng import PortableRng
 
     if args.examples < 1:
         raise InputError("--examples", "at least 1 of each task", str(args.examples))
@@ -98,5 +98,5 @@ def choose(args: argparse.Namespace) -> list[Question]:
         tasks.setdefault(question.task, []).append(question)
     if not tasks:
         raise InputError(str(path), "at least one question", "none")
-    draw = Draw(args.seed)
-    return [question for some in tasks.values() for question in draw.some(some, args.examples)]
+    rng = PortableRng(args.seed)
+    return [question for some in tasks.values() for question in rng.sample(some, args.examples)]

@@ -1,1 +1,1 @@
-"""Files of passages and questions: read line by line, KILT's own, chunks, which passage is relevant."""
+"""Files of passages and questions: JSON lines, KILT's files, chunks of pages, the relevance filter."""

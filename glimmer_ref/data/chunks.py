@@ -1,14 +1,14 @@
 """Pages cut into chunks of at most 200 words, and the way back: from chunks to pages, from provenance to chunks.
 
-A word is what stands between white space. A chunk holds whole paragraphs of one section, as many as fit.
-A longer paragraph is cut behind a sentence in the second half of what fits, else behind the last word
-that fits. The title and the headings are not read, and neither are blank paragraphs; a chunk keeps
-those in front of it, and a page's last chunk those behind it, so that nothing of the page is lost. A
-page without any text but these has no chunk.
+A word is a row of characters without white space. A chunk has whole paragraphs of one section, as many as fit. A
+paragraph that is too long is cut behind a sentence in the second half of the words that fit, else behind the last word
+that fits. The title, the headings and blank paragraphs are "silent": they are not part of a chunk's text. A chunk keeps
+the silent paragraphs before it, and a page's last chunk those behind it, so that nothing of the page is lost. A page
+without other text has no chunk.
 
-Source: section 4.1 says up to 200 words, and no more. That a chunk stays within a section, the word for
-the part before the first heading, and that headings are not read, are those of KILT's own script for
-chunks of 100 words.
+Source: section 4.1 of the paper says "up to 200 words" and nothing else. KILT's script for chunks of 100 words is the
+source of three rules: a chunk stays within a section, headings are not read, and the part before the first heading is
+called Abstract.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Span(NamedTuple):
 
 
 class Silent(NamedTuple):
-    """A paragraph that is kept but not read."""
+    """A paragraph that is kept, but is not part of the text."""
 
     paragraph: int
     text: str
@@ -48,16 +48,16 @@ class Silent(NamedTuple):
 
 @dataclass(frozen=True)
 class Chunk:
-    """A passage that knows where on its page it is from.
+    """A passage with its place on its page.
 
     Args:
-        id: the page's id, a colon, and the chunk's number on the page: it hangs on that page alone.
+        id: the page's id, a colon, and the chunk's number on the page. It depends on this page alone.
         title: of the page.
-        text: the spans' characters; a space goes between two where the first does not end in white space.
+        text: the spans' characters, with a space between two if the first does not end in white space.
         page: id of its page.
         section: its heading, as in the page.
-        spans: what the text is made of, in order.
-        silent: paragraphs that go with it.
+        spans: the parts of the page that make the text, in order.
+        silent: the silent paragraphs that belong to the chunk.
     """
 
     id: str
@@ -74,7 +74,7 @@ class Chunk:
         return texts | {"spans": self.spans, "silent": self.silent}
 
     def provenance(self) -> dict[str, Any]:
-        """Its place as KILT tells it, for predictions."""
+        """Its place in the form of KILT's predictions."""
         first, last = self.spans[0], self.spans[-1]
         return {
             "wikipedia_id": self.page,
@@ -88,7 +88,7 @@ class Chunk:
 
 
 def _pieces(text: str, words: int) -> Iterator[tuple[int, int, int]]:
-    """A paragraph in pieces of at most so many words: start, end, and how many."""
+    """A paragraph in pieces of at most so many words: start, end, and number of words of each."""
     if (count := len(text.split())) <= words:
         yield 0, len(text), count
         return
@@ -134,7 +134,7 @@ def _filled(page: Page, silent: Iterable[Silent], words: int, fill: bool) -> Ite
 
 
 def _joined(pieces: Iterable[str]) -> str:
-    """Pieces end to end, apart."""
+    """Pieces joined by spaces, where they do not end in white space."""
     text = ""
     for piece in pieces:
         text += piece if not text or text[-1].isspace() else f" {piece}"
@@ -145,8 +145,8 @@ def cut(page: Page, words: int = WORDS, fill: bool = True) -> list[Chunk]:
     """A page in chunks, in its order.
 
     Args:
-        words: at most so many a chunk, at least 1.
-        fill: put paragraphs together as far as they fit; else each is a chunk of its own, or several.
+        words: maximum number of words of a chunk, at least 1.
+        fill: put paragraphs into one chunk as long as they fit. Otherwise each paragraph is a chunk, or several.
 
     Raises:
         InputError: words below 1.
@@ -166,7 +166,7 @@ def cut(page: Page, words: int = WORDS, fill: bool = True) -> list[Chunk]:
     return chunks
 
 
-def _told_apart(chunk: Chunk) -> list[tuple[Span, str]]:
+def _pieces_of(chunk: Chunk) -> list[tuple[Span, str]]:
     """The spans of a chunk's text, each with its characters: the inverse of `_joined`."""
     pieces, at = list[tuple[Span, str]](), 0
     for span in chunk.spans:
@@ -183,14 +183,13 @@ def recover(chunks: Iterable[Chunk]) -> tuple[str, ...]:
     """The paragraphs of a page, from all of its chunks in any order.
 
     Raises:
-        InputError: a chunk before the last is missing, one is of another page, or its text or spans are not
-            as they were cut.
+        InputError: a chunk before the last is missing, a chunk is of another page, or its text or spans were changed.
     """
     chunks = sorted(chunks, key=lambda chunk: chunk.spans[0])
     if [c.id for c in chunks] != [f"{chunks[0].page}:{number}" for number in range(len(chunks))]:
         raise InputError("recover", "the chunks of one page, each once", ", ".join(c.id for c in chunks)[:60])
     pieces = [(Span(s.paragraph, 0, len(s.text)), s.text) for chunk in chunks for s in chunk.silent]
-    pieces += [piece for chunk in chunks for piece in _told_apart(chunk)]
+    pieces += [piece for chunk in chunks for piece in _pieces_of(chunk)]
     paragraphs: list[str] = []
     for span, piece in sorted(pieces):
         if span.paragraph == len(paragraphs):
@@ -202,10 +201,10 @@ def recover(chunks: Iterable[Chunk]) -> tuple[str, ...]:
 
 
 def page_of(id: str) -> str:
-    """The id of a chunk's page, from the chunk's own.
+    """The id of the page of a chunk, from the chunk's id.
 
     Raises:
-        InputError: an id that `cut` does not give.
+        InputError: an id of another form than those of `cut`.
     """
     page, colon, number = id.rpartition(":")
     if not page or not colon or not number.isdecimal():
@@ -214,13 +213,13 @@ def page_of(id: str) -> str:
 
 
 def holding(provenance: Provenance, chunks: Iterable[Chunk]) -> tuple[str, ...]:
-    """Ids of those chunks that hold any character of a place; none where its paragraph is not known.
+    """The ids of the chunks that have any character of a place; empty if the place has no paragraph.
 
-    A place without characters is its paragraphs as a whole. One that has only what is not read, such as
-    the title, is in the chunks that keep it.
+    A place without character positions means its whole paragraphs. A place that has only silent paragraphs, such as the
+    title, is in the chunks that keep them.
 
     Args:
-        chunks: of its page, or of more.
+        chunks: of the place's page; chunks of other pages are ignored.
     """
     p = provenance
     if p.start_paragraph_id is None:
@@ -228,7 +227,7 @@ def holding(provenance: Provenance, chunks: Iterable[Chunk]) -> tuple[str, ...]:
     last = p.start_paragraph_id if p.end_paragraph_id is None else p.end_paragraph_id
     first = (p.start_paragraph_id, p.start_character or 0)
     behind = (last + 1, 0) if p.end_character is None else (last, p.end_character)
-    behind = max(behind, (first[0], first[1] + 1))  # an empty place is where it begins
+    behind = max(behind, (first[0], first[1] + 1))  # an empty place is the character where it begins
 
     of_page = [chunk for chunk in chunks if chunk.page == p.wikipedia_id]
     read = [c.id for c in of_page if any(first < (s[0], s.end) and s[:2] < behind for s in c.spans)]
@@ -237,10 +236,10 @@ def holding(provenance: Provenance, chunks: Iterable[Chunk]) -> tuple[str, ...]:
 
 
 def gold(datapoint: Datapoint, chunks: Mapping[str, Sequence[Chunk]]) -> tuple[str, ...]:
-    """Ids of the chunks that prove any of a datapoint's outputs, each once, in the order of its provenance.
+    """The ids of the chunks that prove any of a datapoint's outputs, each once, in the order of the provenance.
 
     Args:
-        chunks: by id of their page.
+        chunks: id of a page -> its chunks.
     """
     places = (p for output in datapoint.outputs for p in output.provenance or ())
     found = (id for p in places for id in holding(p, chunks.get(p.wikipedia_id or "", ())))

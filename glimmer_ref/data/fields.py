@@ -1,4 +1,4 @@
-"""What the fields of a line may hold, the same in every file: null is as if the key were not there."""
+"""The fields of a JSON line, read and checked in one way for all files. null counts as a missing key."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ Record = Mapping[str, Any]
 
 
 def given(value: object) -> str:
-    """A value for an error."""
+    """A value as error messages show it."""
     return "none" if value is None else brief(value)
 
 
 def valid(place: str, key: str, value: str) -> str:
-    """A string, as it is.
+    """The string itself, checked.
 
     Raises:
-        InputError: one that no UTF-8 file can hold.
+        InputError: a string that is not valid Unicode.
     """
     try:
         value.isascii() or value.encode()
@@ -32,7 +32,7 @@ def string(place: str, record: Record, key: str, default: str | None = None) -> 
     """A field that is a string.
 
     Raises:
-        InputError: something else, or nothing where there is no default.
+        InputError: another type, or no value and no default.
     """
     value = default if record.get(key) is None else record[key]
     if not isinstance(value, str):
@@ -41,7 +41,7 @@ def string(place: str, record: Record, key: str, default: str | None = None) -> 
 
 
 def _as_id(value: object) -> str | None:
-    """A string, or the digits of a whole number, which some files have; None of anything else."""
+    """A string, or the digits of a whole number, which some files have; None for anything else."""
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
     return value if isinstance(value, str) else None
@@ -51,7 +51,7 @@ def identity(place: str, record: Record, key: str, default: str | None = None) -
     """An id, a string or a whole number.
 
     Raises:
-        InputError: something else, a blank one, or none where there is no default.
+        InputError: another type, a blank id, or no value and no default.
     """
     value = default if record.get(key) is None else record[key]
     id = _as_id(value)
@@ -61,10 +61,10 @@ def identity(place: str, record: Record, key: str, default: str | None = None) -
 
 
 def identities(place: str, record: Record, key: str) -> tuple[str, ...]:
-    """A list of ids, each a string or a whole number; empty where there is none.
+    """A list of ids, each a string or a whole number; empty if the field is missing.
 
     Raises:
-        InputError: something else.
+        InputError: another type.
     """
     value = [] if record.get(key) is None else record[key]
     ids = [_as_id(v) for v in value] if isinstance(value, list) else [None]
@@ -75,10 +75,10 @@ def identities(place: str, record: Record, key: str) -> tuple[str, ...]:
 
 
 def objects(place: str, record: Record, key: str) -> list[Record] | None:
-    """A list of objects.
+    """A list of objects; None if the field is missing.
 
     Raises:
-        InputError: something else.
+        InputError: another type.
     """
     value = record.get(key)
     if value is None:
@@ -89,15 +89,15 @@ def objects(place: str, record: Record, key: str) -> list[Record] | None:
 
 
 def accepted(answers: Iterable[str]) -> tuple[str, ...]:
-    """The answers among some strings: without the space around them, each once. A blank one is no answer."""
+    """The answers among some strings: without white space around them, each once, blank ones left out."""
     return tuple(dict.fromkeys(answer.strip() for answer in answers if answer.strip()))
 
 
 def answers(place: str, record: Record, key: str = "answer") -> tuple[str, ...]:
-    """The answers of a field: a string, or a list of strings that are accepted alike.
+    """The answers of a field, which has a string or a list of strings.
 
     Raises:
-        InputError: something else.
+        InputError: another type.
     """
     value = record.get(key)
     some = [value] if isinstance(value, str) else [] if value is None else value

@@ -1,4 +1,4 @@
-"""Questions and passages as a model reads them: prefixes, titles, end of sequence, length limits."""
+"""Questions and passages: their files, and their tokens with prefix, title, end of sequence and length limit."""
 
 from __future__ import annotations
 
@@ -11,15 +11,20 @@ from ..config import GlimmerConfig
 from ..errors import InputError, brief
 from ..ragged import Tokens
 from ..template import filled
-from ..text.cut import first_ids
 from ..text.tokenizer import Tokenizer
+from ..text.truncate import first_ids
 from . import fields
 from .json_lines import read_jsonl
 
 
 @dataclass(frozen=True)
 class Passage:
-    """One passage: a name that is unique in its file, its page's title (may be empty), its text."""
+    """One passage.
+
+    Args:
+        id: unique in its file.
+        title: of its page; may be empty.
+    """
 
     id: str
     title: str
@@ -31,10 +36,10 @@ class Question:
     """One line of a questions file.
 
     Args:
-        answers: accepted answers, blank ones left out; empty where they are withheld.
-        gold: ids of passages that hold the answer.
-        candidates: ids of retrieved passages, best first; empty where none were retrieved yet.
-        hard_negatives: ids of passages that are easily taken for gold, to learn from.
+        answers: accepted answers, blank ones left out; empty if they are withheld.
+        gold: ids of the passages that prove the answer.
+        candidates: ids of retrieved passages, best first; empty before retrieval.
+        hard_negatives: ids of passages that are easily mistaken for gold, for training.
     """
 
     id: str
@@ -47,7 +52,7 @@ class Question:
 
 
 def _answers(place: str, record: fields.Record) -> tuple[str, ...]:
-    """The accepted answers of "output": strings, or KILT's objects, of which some have only a provenance."""
+    """The accepted answers of "output": strings, or KILT's objects, some of which have a provenance alone."""
     value = [] if record.get("output") is None else record["output"]
     if not isinstance(value, list) or not all(isinstance(v, str | dict) for v in value):
         raise InputError(place, 'a list of strings "output", or of objects with "answer"', fields.given(value))
@@ -56,7 +61,7 @@ def _answers(place: str, record: fields.Record) -> tuple[str, ...]:
 
 
 class HasId(Protocol):
-    """A passage, a page, a question."""
+    """Anything with an id: a passage, a page, a question."""
 
     @property
     def id(self) -> str:
@@ -68,10 +73,13 @@ T = TypeVar("T", bound=HasId)
 
 
 def each_once(items: Iterable[tuple[str, T]]) -> Iterator[T]:
-    """Items, each with its place, whose ids occur once.
+    """The items, checked: no id may occur twice.
+
+    Args:
+        items: each with its place for error messages.
 
     Raises:
-        InputError: an id that came before, by both places.
+        InputError: an id that occurred before. The message names both places.
     """
     seen: dict[str, str] = {}
     for place, item in items:
@@ -96,7 +104,7 @@ def passages_of(records: Iterable[tuple[str, dict[str, Any]]], first: int = 0) -
     """Passages from objects with "text", and perhaps "id" (else their count from `first`) and "title".
 
     Raises:
-        InputError: an empty text, or an id that came before, by its place.
+        InputError: an empty text, or an id that occurred before. The message names the place.
     """
     return each_once(_passage(place, record, str(first + i)) for i, (place, record) in enumerate(records))
 
@@ -105,7 +113,7 @@ def read_passages(path: str | Path) -> Iterator[Passage]:
     """`passages_of` a JSON-lines file.
 
     Raises:
-        InputError: a broken line, an empty text, or an id that came before, by line number.
+        InputError: a broken line, an empty text, or an id that occurred before. The message names the line.
     """
     return passages_of(read_jsonl(path))
 
@@ -121,25 +129,28 @@ def _question(place: str, record: fields.Record, count: int, task: str) -> tuple
 
 
 def read_questions(path: str | Path, task: str = "all") -> Iterator[Question]:
-    """Questions of a JSON-lines file: "input", and perhaps "id", "task", "output" and lists of passages.
+    """Questions of a JSON-lines file.
 
-    These are "gold", "candidates" and "hard_negatives". The answers in "output" are strings, or objects with "answer"
-    as KILT has them.
+    A line has "input", and perhaps "id", "task", "output", and the lists "gold", "candidates" and "hard_negatives" of
+    ids of passages. The answers in "output" are strings, or KILT's objects with "answer".
 
     Args:
         task: of lines that name none.
 
     Raises:
-        InputError: a broken line, or an id that came before, by line number.
+        InputError: a broken line, or an id that occurred before. The message names the line.
     """
     return each_once(_question(place, record, i, task) for i, (place, record) in enumerate(read_jsonl(path)))
 
 
 def as_passages(source: Iterable[Passage | str | Mapping[str, str]]) -> list[Passage]:
-    """Passages from strings, from {"title": .., "text": ..}, or as they are.
+    """A list of passages.
+
+    Args:
+        source: strings, objects {"title": .., "text": ..}, or passages.
 
     Raises:
-        InputError: something else among them.
+        InputError: an item of another type.
     """
     result = []
     for i, item in enumerate(source):
@@ -154,12 +165,12 @@ def as_passages(source: Iterable[Passage | str | Mapping[str, str]]) -> list[Pas
 
 
 def _close(ids: list[int], limit: int, eos: int | None) -> list[int]:
-    """Cut from the right to `limit` tokens, the end of sequence, if any, among them (D13)."""
+    """The first `limit` tokens; if there is an end of sequence, it is the last of them (D13)."""
     return ids[:limit] if eos is None else [*ids[: limit - 1], eos]
 
 
 def question_text(config: GlimmerConfig, text: str) -> str:
-    """The question behind its task's prefix: the model's first, unless it comes with one."""
+    """The question with a task prefix: the model's first, unless the question begins with one of its prefixes."""
     prefixes = config.question_prefixes
     return text if not prefixes or text.lstrip().startswith(prefixes) else f"{prefixes[0]} {text.strip()}"
 
@@ -172,7 +183,7 @@ def passage_text(config: GlimmerConfig, passage: Passage) -> str:
 
 
 def question_tokens(config: GlimmerConfig, tokenizer: Tokenizer, texts: Iterable[str]) -> Tokens:
-    """Questions as ids, closed by EOS, at most `question_tokens` each.
+    """The tokens of questions, at most `question_tokens` each, EOS included if the model closes questions with it.
 
     Raises:
         InputError: an empty question (D17).
@@ -188,10 +199,10 @@ def question_tokens(config: GlimmerConfig, tokenizer: Tokenizer, texts: Iterable
 
 
 def passage_tokens(config: GlimmerConfig, tokenizer: Tokenizer, passages: Iterable[Passage]) -> Tokens:
-    """Passages as ids, at most `passage_tokens` each.
+    """The tokens of passages, at most `passage_tokens` each, EOS included if the model closes passages with it.
 
     Raises:
-        InputError: an empty passage, by id (D17).
+        InputError: an empty passage (D17). The message names its id.
     """
     eos = config.t5.eos_token_id if config.passage_eos else None
     rows = []

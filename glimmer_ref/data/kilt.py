@@ -1,8 +1,8 @@
 """KILT's files, line by line: the knowledge source, the tasks' datapoints, and predictions.
 
-What a line says beyond what is read here stays in its `record`, so that a file read and written again
-holds the same JSON. A title or an answer that no UTF-8 file can hold, an id that is missing or there
-twice, and a value of another type are refused with file and line; the ids seen are held in RAM.
+All keys of a line stay in its `record`, so that a file that is read and written again has the same JSON. Text that is
+not valid Unicode, an id that is missing or occurs twice, and a value of another type are errors that name file and
+line. The ids seen so far are held in RAM.
 
 Source: the keys of facebookresearch/KILT's README and the checks of its `kilt_utils`.
 """
@@ -31,8 +31,8 @@ class Page:
     """One page of the knowledge source.
 
     Args:
-        id: "wikipedia_id".
-        paragraphs: "text": the title first, then headings, paragraphs and list items, as they stand there.
+        id: the value of "wikipedia_id".
+        paragraphs: the values of "text": the title first, then headings, paragraphs and list items in their order.
         record: the whole line.
     """
 
@@ -44,15 +44,15 @@ class Page:
 
 @dataclass(frozen=True)
 class Provenance:
-    """Where the knowledge source proves an output: characters of some paragraphs of a page.
+    """A place in the knowledge source that proves an output: characters of some paragraphs of a page.
 
     Args:
-        wikipedia_id: the page; empty where the file has null, None where it has no such key: KILT's evaluation does
-            not count such a place.
-        start_paragraph_id, end_paragraph_id: the first and the last paragraph; None where not known.
-        start_character, end_character: the first in the first paragraph and the one behind the last in
-            the last; None where not known.
-        bleu_score: how near the place comes to the original task's evidence, 0 to 1; None where not told.
+        wikipedia_id: id of the page; "" if the file has null. None: the key is missing; KILT's evaluation does not
+            count such a place.
+        start_paragraph_id, end_paragraph_id: the first and the last paragraph; None: not known.
+        start_character: the first character, in the first paragraph; None: not known.
+        end_character: the character behind the last one, in the last paragraph; None: not known.
+        bleu_score: similarity of the place to the evidence of the original task, 0 to 1; None: the key is missing.
     """
 
     wikipedia_id: str | None
@@ -66,11 +66,11 @@ class Provenance:
 
 @dataclass(frozen=True)
 class Output:
-    """One right output: an answer, what proves it, or both.
+    """One accepted output: an answer, its provenance, or both.
 
     Args:
-        answers: that count as right; empty where there is none but blank ones. KILT has one, exports of TriviaQA more.
-        provenance: None where the line has no such key.
+        answers: the accepted answers, blank ones left out. KILT has one, exports of TriviaQA have more.
+        provenance: None: the line has no such key.
     """
 
     answers: tuple[str, ...]
@@ -99,13 +99,13 @@ class Datapoint:
 
     @property
     def evidence(self) -> tuple[frozenset[str], ...]:
-        """For each output that names its provenance, its pages: what `metrics` judges found pages by."""
+        """The ids of the pages of each output that has a provenance: the targets of `evaluation.metrics`."""
         named = (o.provenance for o in self.outputs if o.provenance is not None)
         return tuple(frozenset(p.wikipedia_id for p in some if p.wikipedia_id is not None) for some in named)
 
 
 def _number(place: str, record: Record, key: str) -> int | None:
-    """A place in a text; KILT has numbers, numbers as strings, and -1 where it is not known."""
+    """A position. KILT has numbers, numbers as strings, and -1 for an unknown one."""
     value = record.get(key)
     if value is None:
         return None
@@ -117,7 +117,7 @@ def _number(place: str, record: Record, key: str) -> int | None:
 
 
 def _score(place: str, record: Record) -> float | None:
-    """A BLEU; KILT's scripts have -1 where nothing was found."""
+    """A BLEU score. KILT's scripts write -1 where nothing was found."""
     value = record.get("bleu_score")
     if value is None:
         return None
@@ -159,7 +159,7 @@ def read_knowledge(path: str | Path) -> Iterator[Page]:
     """The pages of a knowledge source, one at a time.
 
     Raises:
-        InputError: no such file, or a line that is no page, by number.
+        InputError: no such file, or a line that is no page. The message has its number.
     """
     return each_once(_page(place, record) for place, record in read_jsonl(path))
 
@@ -168,20 +168,23 @@ def read_task(path: str | Path) -> Iterator[Datapoint]:
     """The datapoints of a task's file, one at a time.
 
     Raises:
-        InputError: no such file, or a line that is no datapoint, by number.
+        InputError: no such file, or a line that is no datapoint. The message has its number.
     """
     return each_once(_datapoint(place, record) for place, record in read_jsonl(path))
 
 
 def write_lines(path: str | Path, records: Iterable[Record]) -> int:
-    """Write a JSON-lines file that is there whole or not at all; says how many lines it has.
+    """Write a JSON-lines file, completely or not at all.
 
-    All characters beyond ASCII are escaped, as in KILT's own files: its scripts read with the encoding
-    of the machine's locale.
+    All characters beyond ASCII are escaped, as in KILT's own files, because its scripts read with the encoding of the
+    machine's locale.
+
+    Returns:
+        The number of lines.
 
     Raises:
-        InputError: a place that cannot be written, or is full, or values nested too deeply to write; what was
-            there before still is then.
+        InputError: a place that cannot be written, a full disk, or values nested too deeply to write. A file that was
+            there before is unchanged then.
     """
     lines = 0
     try:
@@ -198,22 +201,22 @@ def prediction(id: str, answer: str, provenance: Iterable[Record]) -> Record:
     """A line of predictions.
 
     Args:
-        answer: may be empty; then it is wrong.
-        provenance: places as KILT has them, best first; "wikipedia_id" is what its evaluation looks at.
+        answer: may be empty, which counts as wrong.
+        provenance: places in KILT's form, best first. KILT's evaluation reads their "wikipedia_id".
     """
     return {"id": id, "output": [{"answer": answer, "provenance": list(provenance)}]}
 
 
 def write_predictions(path: str | Path, predictions: Iterable[Record], ids: Collection[str]) -> int:
-    """Write predictions that KILT's evaluation takes for a task: each of its ids once, and no other.
+    """Write predictions as KILT's evaluation expects them for a task: each of its ids once, and no other id.
 
     Args:
         predictions: from `prediction`, in any order.
         ids: of the task's datapoints.
 
     Raises:
-        InputError: an id that the task has not, or twice, or none for a datapoint; a place that cannot be
-            written. Nothing is written then.
+        InputError: an unknown id, an id that occurs twice or is missing, or a place that cannot be written. Nothing is
+            written then.
     """
     missing = set(ids)
 

@@ -1,4 +1,4 @@
-"""From KILT's files to a folder that the other commands read: passages.jsonl, and questions that know their gold."""
+"""KILT's files converted into a folder for the other commands: passages.jsonl, and questions with gold passages."""
 
 from __future__ import annotations
 
@@ -16,31 +16,32 @@ from .kilt import Datapoint, read_knowledge, read_task, write_lines
 from .relevance import check_threshold, relevant
 
 PASSAGES = "passages.jsonl"
-ELSEWHERE = ("candidates", "hard_negatives")  # of a world's questions: passages that were cut otherwise
+# Keys that a line loses, because they name passages of another division of the pages.
+DROPPED = ("candidates", "hard_negatives")
 
 
 def _lines(path: str | Path) -> int:
-    """How many lines a file has, for the progress bar."""
+    """The number of lines of a file, for the progress bar."""
     with open_regular(path) as file:
         return sum(block.count(b"\n") for block in iter(lambda: file.read(1 << 22), b""))
 
 
 def task_name(path: str | Path) -> str:
-    """The task that a file of KILT is named after: nq of nq-train-kilt.jsonl."""
+    """The task in the name of a file of KILT: nq of nq-train-kilt.jsonl."""
     return Path(path).name.split(".")[0].split("-")[0]
 
 
 def question(datapoint: Datapoint, task: str, chunks: Mapping[str, Sequence[Chunk]]) -> dict[str, Any]:
-    """A datapoint as a line of questions: what it was, with its task, and its gold passages.
+    """A datapoint as a line of a questions file: its own keys, its task and its gold passages.
 
     Args:
-        task: its name, where the line does not have one.
-        chunks: by id of their page.
+        task: name of the task, if the line has none.
+        chunks: id of a page -> its chunks.
     """
     read = zip(datapoint.record.get("output") or (), datapoint.outputs, strict=True)
     outputs = [o if output.answers else {k: v for k, v in o.items() if k != "answer"} for o, output in read]
     own = {"id": datapoint.id, "output": outputs, "gold": gold(datapoint, chunks)}
-    return {"task": task, **{k: v for k, v in datapoint.record.items() if k not in ELSEWHERE}, **own}
+    return {"task": task, **{k: v for k, v in datapoint.record.items() if k not in DROPPED}, **own}
 
 
 def _pages_named(tasks: Iterable[str | Path]) -> set[str]:
@@ -49,10 +50,10 @@ def _pages_named(tasks: Iterable[str | Path]) -> set[str]:
 
 
 class _Cutting:
-    """Cuts a knowledge source, counting, and keeps the chunks of the pages that questions name.
+    """Cuts a knowledge source into chunks, counts them, and keeps those of some pages.
 
     Args:
-        named: ids of these pages.
+        named: ids of the pages that questions name, whose chunks are kept.
     """
 
     def __init__(self, named: set[str], words: int, fill: bool) -> None:
@@ -72,7 +73,7 @@ class _Cutting:
             yield from (chunk.record() for chunk in chunks)
 
     def questions(self, path: str | Path, threshold: float | None, counts: dict[str, int]) -> Iterator[dict[str, Any]]:
-        """The lines of one task's questions; what is dropped or has no gold is counted."""
+        """The lines of one task's questions. Counts those that are dropped, and those without gold passages."""
         for datapoint in read_task(path):
             if threshold is not None and not relevant(datapoint, threshold):
                 counts["dropped"] += 1
@@ -88,7 +89,7 @@ def _check_new(folder: Path) -> None:
 
 
 def _names(folder: str | Path, tasks: Sequence[str | Path]) -> list[str]:
-    """The names of the questions' files."""
+    """The names of the questions files."""
     stems = [Path(path).name.removesuffix(".jsonl") for path in tasks]
     names = [f"{stem}.jsonl" if "questions" in stem else f"{stem}.questions.jsonl" for stem in stems]
     twice = [name for name in names if names.count(name) > 1]
@@ -106,37 +107,37 @@ def write_folder(
     threshold: float | None = None,
     show: Show = progress,
 ) -> dict[str, Any]:
-    """Cut a knowledge source into passages, and name the gold passages of some tasks' datapoints.
+    """Cut a knowledge source into passages, and find the gold passages of the datapoints of some tasks.
 
-    All is written beside the folder, which is then there whole or not at all. Pages are read one at a
-    time; the chunks of pages that a task names are held in RAM.
+    The folder is written completely or not at all. Pages are read one at a time. The chunks of pages that a task names
+    are held in RAM.
 
     Args:
-        folder: a new one: passages.jsonl, and for nq-dev-kilt.jsonl nq-dev-kilt.questions.jsonl.
-        pages: the knowledge source.
+        folder: a new folder. It gets passages.jsonl, and for a task nq-dev-kilt.jsonl nq-dev-kilt.questions.jsonl.
+        pages: file of the knowledge source.
         tasks: files of tasks.
-        words, fill: see `cut`.
-        threshold: drop datapoints that are not `relevant`; None: keep all.
+        words, fill: see `chunks.cut`.
+        threshold: drop the datapoints that are not `relevant` by it; None: keep all.
 
     Returns:
-        Counts: "pages", "pages_without_text", "passages", and in "tasks", for each file, "questions",
-        "dropped", and "without_gold" (their provenance is missing, or names no place in these pages).
+        Counts: "pages", "pages_without_text", "passages", and in "tasks", for each file, "questions", "dropped" and
+        "without_gold" (the provenance is missing, or names no place in these pages).
 
     Raises:
-        InputError: a folder that is there or is being made, a broken file, no page with text, words below 1, or a
-            threshold that is not above 0 and at most 1.
+        InputError: a folder that exists or that another process is writing, a broken file, no page with text, words
+            below 1, or a threshold that is not above 0 and at most 1.
     """
     check_free(folder, _check_new)
     names = _names(folder, tasks)
     if threshold is not None:  # before the work, not after it
         check_threshold(threshold)
     cutting = _Cutting(_pages_named(tasks), words, fill)
-    told: dict[str, dict[str, int]] = {}
+    task_counts: dict[str, dict[str, int]] = {}
     with replacing(folder, _check_new, parents=True) as new:
         write_lines(new / PASSAGES, cutting.passages(show(read_knowledge(pages), _lines(pages), "chunks")))
         if not cutting.counts["passages"]:
             raise InputError(str(pages), "a page with text", f"{cutting.counts['pages']} without")
         for name, path in zip(names, tasks, strict=True):
-            counts = told[name] = {"questions": 0, "dropped": 0, "without_gold": 0}
+            counts = task_counts[name] = {"questions": 0, "dropped": 0, "without_gold": 0}
             counts["questions"] = write_lines(new / name, cutting.questions(path, threshold, counts))
-    return {**cutting.counts, "tasks": told}
+    return {**cutting.counts, "tasks": task_counts}

@@ -1,4 +1,4 @@
-"""A file of passages that is read twice: checked line by line before the work, and held to what it was after it."""
+"""A file of passages that is read twice: every line is checked before the work, and the file must not change in it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,12 @@ from .inputs import read_passages
 
 
 class Source(NamedTuple):
-    """A passages file that was read once: how many passages, its SHA-256, and what tells that it changed."""
+    """A passages file that was read and checked once.
+
+    Args:
+        passages: number of passages.
+        stamp: inode, size and time of change, by which `check` notices a change.
+    """
 
     path: str | Path
     passages: int
@@ -21,10 +26,10 @@ class Source(NamedTuple):
     stamp: tuple[int, ...]
 
     def check(self) -> None:
-        """Hold the file against what it was.
+        """Check that the file is still the same.
 
         Raises:
-            InputError: it was changed meanwhile.
+            InputError: the file was changed.
         """
         if _stamp(self.path) != self.stamp:
             do = "run the same command again once nobody writes to it"
@@ -40,10 +45,10 @@ def _stamp(path: str | Path) -> tuple[int, ...]:
 
 
 def read_source(path: str | Path) -> Source:
-    """The first of two readings: every line is checked before anything is encoded.
+    """Read a passages file the first time: check every line before the work begins.
 
     Raises:
-        InputError: no regular file, a broken line, a string that no file can hold, or no passage at all.
+        InputError: no regular file, a broken line, text that is not valid Unicode, or no passage at all.
     """
     stamp = _stamp(path)
     if not Path(path).is_file():

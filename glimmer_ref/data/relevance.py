@@ -1,14 +1,13 @@
-"""Which datapoints are worth learning from: those whose answers the knowledge source can be seen to prove.
+"""The relevance filter: training uses only datapoints whose answers the knowledge source proves.
 
-Section 4.1 takes the relevance filter of Hofstätter et al. 2022 (Multi-Task Retrieval-Augmented Text
-Generation with Relevance Sampling): a pair of question and answer is learnt from only where the
-confidence that the knowledge base holds its proof reaches a threshold. In KILT that confidence is the
-BLEU between a task's own evidence and the place that KILT mapped it to.
+Section 4.1 of the paper takes the relevance filter of Hofstätter et al. 2022 (Multi-Task Retrieval-Augmented Text
+Generation with Relevance Sampling). A pair of question and answer is used for training only if the confidence that the
+knowledge base proves it reaches a threshold. In KILT, this confidence is the BLEU score between the evidence of the
+original task and the place that KILT mapped it to.
 
-The paper does not say which threshold, and we know of no place that does. Ours is 0.5: below it KILT
-drops an output from its dev and test sets, and keeps it in training (Petroni et al. 2021, section 2),
-so that what is learnt from is what is judged. A stricter reading, that retrieval must have found the
-proof too, is `retrieved`.
+Neither the paper nor any other publication that we know states the threshold. Ours is 0.5: KILT drops outputs below it
+from its dev and test sets, but keeps them in its training sets (Petroni et al. 2021, section 2). So training and
+evaluation use the same kind of datapoints. `retrieved` is a stricter filter: retrieval must also have found the proof.
 """
 
 from __future__ import annotations
@@ -22,31 +21,31 @@ THRESHOLD = 0.5
 
 
 def _certain(output: Output) -> float:
-    """The least BLEU of an output's places, all of which are needed; 0 where there is none."""
+    """The minimum BLEU score of an output's places, all of which are needed; 0 if there are none."""
     return min((1.0 if p.bleu_score is None else p.bleu_score for p in output.provenance or ()), default=0.0)
 
 
 def confidence(datapoint: Datapoint) -> float:
-    """How sure it is that the knowledge source proves one of a datapoint's outputs, 0 to 1.
+    """The confidence that the knowledge source proves one of a datapoint's outputs, 0 to 1.
 
-    That of the output that is surest; an output is as sure as the least of its places. A place without
-    a score was given, not mapped, and is certain. Without any provenance nothing is sure.
+    It is the maximum over the outputs of the minimum over the places of an output. A place without a score was given by
+    the task, not mapped by KILT, and counts 1. A datapoint without any provenance counts 0.
     """
     return max(map(_certain, datapoint.outputs), default=0.0)
 
 
 def check_threshold(threshold: float) -> None:
-    """Hold a threshold against what a confidence can be.
+    """Check a threshold.
 
     Raises:
-        InputError: it is not above 0 and at most 1.
+        InputError: a threshold that is not above 0 and at most 1.
     """
     if not 0 < threshold <= 1:
         raise InputError("relevance: threshold", "above 0 and at most 1", str(threshold))
 
 
 def relevant(datapoint: Datapoint, threshold: float = THRESHOLD) -> bool:
-    """Is it sure enough that the knowledge source proves this? Without any provenance it never is.
+    """Does the confidence of a datapoint reach the threshold?
 
     Raises:
         InputError: as `check_threshold`.
@@ -58,7 +57,7 @@ def relevant(datapoint: Datapoint, threshold: float = THRESHOLD) -> bool:
 
 
 def retrieved(gold: Iterable[str], candidates: Sequence[str], k: int) -> bool:
-    """Is one of the passages that prove the answer among the first k that were retrieved?
+    """Is a gold passage among the first k candidates?
 
     Raises:
         InputError: k below 1.

@@ -42,9 +42,10 @@ class Answer:
         attention: [t 1+m] how much each answer token (and the end) attended to the question and to
             each selected pair, mean over layers and heads; None unless asked for.
         precision: what matrix products were computed in: "float32", "bfloat16", "int8" or "float64".
-        borrowed: words of the question, and of passages that came as text, which the vocabulary does not hold, each
-            with the name that stood for it; `ids` are that name's, `text` and `tokens` give the word back.
-        unknown: those that stayed unknown. Of passages they are told only where the model's names can be lent.
+        substituted: words of the question, and of passages that came as text, that a text adapter read as another word
+            of the vocabulary, with that word. `ids` are those of the other word, `text` and `tokens` have the word
+            itself.
+        unknown: words that were read as unknown. Those of passages are listed only where there is a text adapter.
     """
 
     text: str
@@ -65,7 +66,7 @@ class Answer:
     passage_tokens: list[int] = field(repr=False)
     attention: Floats | None = field(default=None, repr=False)
     precision: str = "float32"
-    borrowed: dict[str, str] = field(default_factory=dict, repr=False)
+    substituted: dict[str, str] = field(default_factory=dict, repr=False)
     unknown: list[str] = field(default_factory=list, repr=False)
 
     @property

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
@@ -20,15 +20,16 @@ from ..params import checkpoint, hub
 from ..params.model import Model, computed_in, prepare_params
 from ..ragged import Arriving, Ints, States, Tokens
 from ..retrieval import lexical
-from ..text.borrowed import FILE, Groups, Lender, Reading, read_groups
-from ..text.cut import beginning
+from ..text.adapter import Reading, TextAdapter, Unchanged
 from ..text.tokenizer import Tokenizer
+from ..text.truncate import beginning
+from ..world.name_substitution import name_substituter
 from .answer import Answer, compare, cost_of
 from .tracing import attention_shares, trace_ids
 
 BUNDLED = "mini"
 
-Source = Memory | Iterable["Passage | str | Mapping[str, str]"]
+PassageSource = Memory | Iterable["Passage | str | Mapping[str, str]"]
 
 
 class Reader:
@@ -41,6 +42,7 @@ class Reader:
         precision: what matrix products are computed with in: "float32", "bfloat16" or "int8", which "cuda" has not.
         threads: that an answer may use; all that there are if not given. In float64, and with "numpy", products
             are NumPy's BLAS, which has threads of its own.
+        adapter: how strings are read where not every word is read as the tokenizer reads it.
 
     Raises:
         InputError: unknown operations or precision, one that they or the weights cannot be computed in, more threads
@@ -54,11 +56,11 @@ class Reader:
         ops: str = "numba",
         precision: str = "float32",
         threads: int | None = None,
-        groups: Groups | None = None,
+        adapter: TextAdapter | None = None,
     ) -> None:
         self.threads = threads
         self.folder: Path | None = None  # that `load` has read
-        self.lender = None if groups is None else Lender(tokenizer, groups)
+        self.adapter: TextAdapter = Unchanged(tokenizer) if adapter is None else adapter
         self.config, self.tokenizer = model.config, tokenizer
         self.ops = bind(ops)
         with self.limited():  # refused before the weights are laid out
@@ -74,14 +76,14 @@ class Reader:
     def memorize(self, passages: Iterable[Passage | str | Mapping[str, str]]) -> Memory:
         """MemEnc of passages, held in main memory, for any number of questions."""
         known = as_passages(passages)
-        loans = None if self.lender is None else self.lender.lend(self._texts(known))
+        reading = self.adapter.passages(self._texts(known))
         with self.limited():
-            return memorize(self.ops, self.model, self.tokenizer, known, loans)
+            return memorize(self.ops, self.model, self.tokenizer, known, reading)
 
     def ask(
         self,
         question: str,
-        source: Source,
+        source: PassageSource,
         system: str = "glimmer",
         k: int | None = None,
         m: int | None = None,
@@ -183,9 +185,10 @@ class Reader:
             Answer(
                 words.decode(a.ids), a.ids, words.pieces(a.ids), a.log_probability, system,
                 c, retrieval, s, sel.tolist(), **cost, seconds=clock.seconds, question_tokens=int(n),
-                passage_tokens=p.tolist(), attention=at, precision=self.precision, borrowed=borrowed, unknown=unknown,
+                passage_tokens=p.tolist(), attention=at, precision=self.precision, substituted=substituted,
+                unknown=unknown,
             )
-            for (words, borrowed, unknown), a, c, s, sel, n, p, at in zip(
+            for (words, substituted, unknown), a, c, s, sel, n, p, at in zip(
                 read, answers, chosen, scores, got.selected, q.lengths, lengths, attended, strict=True
             )
         ]  # fmt: skip
@@ -213,26 +216,21 @@ class Reader:
     def _passages(self, source: Memory | Sequence[Passage], rows: Ints) -> list[Passage]:
         return [source.passage(int(r)) if isinstance(source, Memory) else source[int(r)] for r in rows]
 
-    def _texts(self, passages: Iterable[Passage]) -> list[str]:
+    def _texts(self, passages: Iterable[Passage]) -> Iterator[str]:
         """What of some passages is read, and a little more of long ones."""
         limit = self.config.passage_tokens
-        return [beginning(self.tokenizer, passage_text(self.config, passage), limit) for passage in passages]
+        return (beginning(self.tokenizer, passage_text(self.config, passage), limit) for passage in passages)
 
     def _question_text(self, question: str) -> str:
         return beginning(self.tokenizer, question_text(self.config, question), self.config.question_tokens)
 
     def _reading(self, question: str, passages: list[Passage], source: Memory | Sequence[Passage]) -> Reading:
-        """How a question and its passages are read; what was stored long ago stays as it was read then."""
-        text = self._question_text(question)
-        told, loans = [], None
+        """How a question and its passages are read; passages of a memory stay as they were read when it was made."""
         if isinstance(source, Memory):
-            loans = source.loans
-        elif self.lender is not None:
-            told = self._texts(passages)
-            loans = self.lender.lend(told)
-        if self.lender is None or loans is None:
-            return Reading(self.tokenizer, {}, self.tokenizer.unknown_words(text))
-        return self.lender.read([text, *told], self.lender.lend([text], loans))
+            known = source.reading or Unchanged(self.tokenizer)
+        else:
+            known = self.adapter.passages(self._texts(passages), report=True)
+        return known.question(self._question_text(question))
 
     def _questions(self, questions: Sequence[str], read: list[Reading]) -> Tokens:
         texts = zip(questions, read, strict=True)
@@ -307,8 +305,8 @@ def load(
     """A reader from a model folder; the bundled one if none is given.
 
     Args:
-        folder: config.json, model.safetensors and tokenizer.json; perhaps groups.json, whose names can be lent. Or the
-            name of a model in Hugging Face's cache, such as "user/model".
+        folder: config.json, model.safetensors and tokenizer.json; perhaps groups.json, whose names stand for unknown
+            ones. Or the name of a model in Hugging Face's cache, such as "user/model".
         ops: "numba", "numpy", the reference backend, or "cuda", an NVIDIA GPU's.
         dtype: "float32" or "float64".
         precision, threads: see `Reader`.
@@ -320,7 +318,6 @@ def load(
     folder = hub.find(bundled() if folder is None else folder, download, revision)
     model = checkpoint.load(folder, dtype)
     tokenizer = Tokenizer(folder / "tokenizer.json", model.config.t5.vocab_size)
-    groups = read_groups(folder / FILE, tokenizer) if (folder / FILE).exists() else None
-    reader = Reader(model, tokenizer, ops, precision, threads, groups)
+    reader = Reader(model, tokenizer, ops, precision, threads, name_substituter(folder, tokenizer))
     reader.folder = folder
     return reader

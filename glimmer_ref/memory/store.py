@@ -21,7 +21,7 @@ from ..ops import Ops
 from ..params.model import Model
 from ..progress import Show, progress
 from ..ragged import Arriving, Ints, States, offsets, token_positions
-from ..text.borrowed import Loans
+from ..text.adapter import PassageReading
 from ..text.tokenizer import Tokenizer
 from .encode import encode_shard
 from .manifest import (
@@ -89,13 +89,19 @@ class Memory:
         name: the folder as the user gave it, for errors.
         load: the i-th shard.
         index: from ids to rows.
-        loans: which words of the passages borrowed a name; None where that is not known: on disk.
+        reading: how the passages were read, and questions about them are; None for a memory on disk, whose passages
+            were read as the tokenizer reads them.
     """
 
     def __init__(
-        self, name: str, manifest: Manifest, load: Callable[[int], Shard], index: Index, loans: Loans | None = None
+        self,
+        name: str,
+        manifest: Manifest,
+        load: Callable[[int], Shard],
+        index: Index,
+        reading: PassageReading | None = None,
     ) -> None:
-        self.name, self.manifest, self.loans = name, manifest, loans
+        self.name, self.manifest, self.reading = name, manifest, reading
         self._shard, self._index = lru_cache(maxsize=maps())(load), index
 
     @classmethod
@@ -272,17 +278,17 @@ class Memory:
 
 
 def memorize(
-    ops: Ops, model: Model, tokenizer: Tokenizer, passages: Iterable[Passage], loans: Loans | None = None
+    ops: Ops, model: Model, tokenizer: Tokenizer, passages: Iterable[Passage], reading: PassageReading | None = None
 ) -> Memory:
     """MemEnc of a few passages in RAM, in the dtype of the model.
 
     Args:
-        loans: words that are to be read as the names that they borrowed.
+        reading: how the passages are read; as the tokenizer reads them if not given.
 
     Raises:
         InputError: no passages, an id that occurs twice, an empty text, or values that are not finite.
     """
-    shard = encode_shard(ops, model, tokenizer if loans is None else tokenizer.reading(loans.names), passages)
+    shard = encode_shard(ops, model, tokenizer if reading is None else reading.tokenizer, passages)
     index = Index.of(iter([shard]))
     twice = [id for id, count in Counter(shard.ids()).items() if count > 1]
     if twice:
@@ -294,4 +300,4 @@ def memorize(
         "passages": len(shard),
         "shard_passages": len(shard),
     }
-    return Memory("in RAM", Manifest(build, len(shard.tokens), {}), lambda _: shard, index, loans)
+    return Memory("in RAM", Manifest(build, len(shard.tokens), {}), lambda _: shard, index, reading)

@@ -28,9 +28,9 @@ from ..params.model import PRODUCTS, Stack, assemble_stack, leaves, map_named
 from ..params.name_maps import HUGGING_FACE, lines, one_embedding
 from ..params.safetensors_io import Stored
 from ..ragged import Array, States, Tokens, token_positions
-from ..text.cut import first_ids
 from ..text.sentencepiece import find_tokenizer_json
 from ..text.tokenizer import Tokenizer
+from ..text.truncate import first_ids
 
 INDEX, STATED = "modules.json", "config_sentence_transformers.json"
 MODULES = ("Transformer", "Pooling", "Dense", "Normalize")

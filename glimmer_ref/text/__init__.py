@@ -1,1 +1,1 @@
-"""Strings: to token ids and back, how questions and passages are written, and how answers are judged."""
+"""Strings to token ids and back, and the words that rankings compare."""

@@ -1,9 +1,9 @@
-"""SentencePiece's character map: what a text is rewritten as before it is cut into pieces.
+"""SentencePiece's character map: the rules by which a text is rewritten before it is split into pieces.
 
-The map is a tree of bytes laid out in 32-bit units (a "double array"), and a pool of strings that its leaves point to.
-SentencePiece takes the longest entry that fits, at every place of a text, and so does this file. The tokenizers
-library applies the map to a letter with all its marks at once and takes the first entry that fits: "½" with a mark
-loses the mark there.
+The map is a trie of bytes in 32-bit units (a "double array"), and a pool of strings that its leaves point to. At every
+position of a text, SentencePiece applies the longest entry that matches, and so does this file. The tokenizers library
+applies the map to a letter with all its marks at once, and takes the first entry that matches: there "½" with a mark
+loses the mark.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from functools import lru_cache
 ROOT = bytes(4)
 NOTHING = b"\x04\0\0\0" + ROOT  # a map whose root has no children
 MOST_BYTES = 1 << 22
-MOST_CHARACTERS = 1 << 17  # that begin an entry, or are its second; Unicode's own rules have 12,286
+MOST_CHARACTERS = 1 << 17  # at the first, or the second, place of entries; Unicode's own rules have 12,286
 MOST_KEY = 128  # characters of an entry; Unicode's own rules have 4
-MOST_GROWTH = 64  # characters written for one; Unicode's own rules write 18
+MOST_GROWTH = 64  # characters that one may become; 18 in Unicode's own rules
 
 _LEAF, _LABEL, _ENDS = 1 << 31, 1 << 31 | 255, 256  # bits of a unit
-# Bytes of a character, by the five high bits of its first.
+# Number of bytes of a character, by the five high bits of its first byte.
 WIDTHS = {i: 1 for i in range(16)} | {i: 2 for i in range(24, 28)} | {28: 3, 29: 3, 30: 4}
 
 Change = tuple[int, int, str]
@@ -52,11 +52,11 @@ class _Tree:
                 self._children.setdefault(place ^ unit & 255, []).append(place)
 
     def value(self, place: int) -> int:
-        """What the leaf of a unit that ends an entry holds."""
+        """The value of the leaf below a unit that ends an entry."""
         return self.units[self.bases[place]] & (_LEAF - 1)
 
     def leaves(self) -> set[int]:
-        """The values of all leaves. Branches that share their ends are looked at once, so that circles end.
+        """The values of all leaves. Every branch is visited once, so that a cycle does not run forever.
 
         Raises:
             ValueError: a branch that leads past the end.
@@ -75,10 +75,10 @@ class _Tree:
         return values
 
     def characters(self, base: int) -> dict[str, int]:
-        """The characters that go on from a base, each with its last unit.
+        """The characters that may follow at a base, each with its last unit.
 
         Raises:
-            ValueError: more than any rules need.
+            ValueError: more characters than any rules need.
         """
         todo, found = [(b"", base)], dict[str, int]()
         while todo:
@@ -86,7 +86,7 @@ class _Tree:
             for place in self._children.get(base, ()):
                 word = start + bytes((self.units[place] & 255,))
                 width = WIDTHS.get(word[0] >> 3, 0)
-                if start and word[-1] >> 6 != 2:  # no text goes on like this
+                if start and word[-1] >> 6 != 2:  # no valid UTF-8 has this
                     continue
                 if len(word) == width:
                     found[word.decode("utf-8")] = place
@@ -98,7 +98,7 @@ class _Tree:
 
 
 def _one_of(characters: Iterable[str]) -> str:
-    """A pattern for one of some characters, in as few ranges as can be."""
+    """A pattern for one of some characters, in as few ranges as possible."""
     codes = sorted(set(map(ord, characters)))
     if not codes:
         return "(?!)"
@@ -108,7 +108,7 @@ def _one_of(characters: Iterable[str]) -> str:
 
 
 def _beginning(alone: set[str], begin: set[str], follow: set[str]) -> re.Pattern[str]:
-    """A pattern for where an entry begins: a character alone, or one that is followed by an entry's second."""
+    """A pattern for where an entry may begin: an entry of one character, or the first two of a longer one."""
     longer = f"|{_one_of(begin)}(?={_one_of(follow)})" if begin and follow else ""
     return re.compile(_one_of(alone) + longer)
 
@@ -126,18 +126,18 @@ def _target(value: int, pool: bytes) -> str:
 
 
 class Charsmap:
-    """Rewrites texts as a "precompiled_charsmap" says.
+    """Rewrites texts by a "precompiled_charsmap".
 
     Args:
-        data: the map; nothing is rewritten where it is empty.
+        data: the map; empty: nothing is rewritten.
 
     Attributes:
-        growth: the most characters that are written for one.
+        growth: the maximum number of characters that one may become.
 
     Raises:
-        ValueError: a map that is damaged or hostile.
+        ValueError: a damaged or hostile map.
 
-    Source: sentencepiece's own normalizer, on every Unicode character and on 1,000,000 strings of marks.
+    Source: sentencepiece's own normalizer gives the same on every Unicode character and on 1,000,000 strings of marks.
     """
 
     def __init__(self, data: bytes) -> None:
@@ -148,15 +148,15 @@ class Charsmap:
         if size % 4 or not 4 <= size <= len(data) - 4:
             raise ValueError(f"{len(data)} bytes for a tree of {size}")
         self._tree, pool = _Tree(data[4 : 4 + size]), data[4 + size :]
-        pool.decode("utf-8")  # what other readers of a map need
+        pool.decode("utf-8")  # other readers of a map need valid UTF-8
         self._targets = {value: _target(value, pool) for value in self._tree.leaves()}
         self.growth = max(map(len, self._targets.values()), default=1)
         self._find_starts()
 
     def _find_starts(self) -> None:
-        """Make patterns for where an entry can begin, so that most texts need no look into the tree.
+        """Make the patterns of where an entry may begin, so that most texts need no search in the tree.
 
-        Entries of one character that begin no other are kept in a table.
+        Entries of one character that begin no other entry are in a table.
         """
         tree = self._tree
         first = tree.characters(tree.root)
@@ -174,7 +174,7 @@ class Charsmap:
         self._any = _beginning(alone, begin, follow)
 
     def _longest(self, text: str, start: int) -> Change | None:
-        """The longest entry that fits at a place."""
+        """The longest entry that matches at a position."""
         units, bases, base, found = self._tree.units, self._tree.bases, self._tree.root, None
         for end in range(start, min(len(text), start + MOST_KEY)):
             place = 0
@@ -188,7 +188,7 @@ class Charsmap:
         return found
 
     def _changes(self, text: str) -> Iterator[Change]:
-        """From where to where a text is rewritten, and as what."""
+        """The start and the end of every part that is rewritten, and its new text."""
         at = 0
         for match in (self._ascii if text.isascii() else self._any).finditer(text):
             start = match.start()
@@ -209,7 +209,7 @@ class Charsmap:
         return "".join([*parts, text[at:]]) if parts else text
 
     def spans(self, text: str) -> list[Span]:
-        """For each character of the text rewritten: from where to where that stood in the text."""
+        """For each character of the rewritten text, the start and the end of what it was made from."""
         spans, at = list[Span](), 0
         for start, end, target in self._changes(text):
             spans += [(i, i + 1) for i in range(at, start)] + [(start, end)] * len(target)
@@ -219,7 +219,7 @@ class Charsmap:
 
 @lru_cache(maxsize=2)  # 50 ms for T5's
 def read_charsmap(data: bytes) -> Charsmap:
-    """`Charsmap`, once for each map.
+    """`Charsmap`, cached.
 
     Raises:
         ValueError: as `Charsmap`.

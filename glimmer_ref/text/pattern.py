@@ -1,8 +1,8 @@
-"""Patterns of a tokenizer.json that cannot run away, and the fewest characters that each fits.
+"""Checks that the regular expressions of a tokenizer.json cannot run without bound.
 
-The tokenizers library hands patterns to Oniguruma, which backtracks and ends with a panic after 10,000,000 steps.
-Let through are alternatives of characters and classes, one after another, of which one may repeat without bound.
-Lookarounds hold characters and classes alone. There are no other groups.
+The tokenizers library uses Oniguruma, which backtracks, and panics after 10,000,000 steps. A pattern is accepted if it
+consists of alternatives, each a sequence of characters and classes of which one may repeat without bound. Lookarounds
+may contain characters and classes only. Other groups are refused.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ PART = re.compile(
 
 
 def _times(said: str | None) -> tuple[int, int | None]:
-    """How often a part repeats at least and at most."""
+    """The minimum and the maximum number of repetitions of a part; None: no maximum."""
     if said is None:
         return 1, 1
     if said in "*+?":
@@ -49,15 +49,15 @@ def _alternative(pattern: str) -> int:
 
 
 def shortest(pattern: str) -> int:
-    """The fewest characters that a pattern fits.
+    """The minimum number of characters that a pattern matches.
 
     Raises:
-        ValueError: a pattern that is not of the kind that is let through.
+        ValueError: a pattern that is not accepted.
     """
     if len(pattern) > MOST_CHARACTERS:
         raise ValueError(f"at most {MOST_CHARACTERS} characters long")
     alternatives, at = [""], 0
-    while at < len(pattern):  # cut at "|" that stands for itself in no class and behind no backslash
+    while at < len(pattern):  # split at each "|" that is in no class and behind no backslash
         part = PART.match(pattern, at)
         step = part.end() if part else at + 1
         if pattern[at] == "|":

@@ -1,7 +1,7 @@
-"""T5's spiece.model turned into a tokenizer.json, without the sentencepiece library.
+"""T5's spiece.model converted into a tokenizer.json, without the sentencepiece library.
 
-`Tokenizer` reads such a file as SentencePiece reads the model, with two of transformers' rules: special tokens, those
-beside the model and pieces that users defined are looked for first, and what follows one begins like a text.
+`Tokenizer` reads such a file as SentencePiece reads the model, with two rules of transformers: special tokens, tokens
+listed beside the model, and user-defined pieces are looked for first, and the text behind one begins anew.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from typing import Any
 
 from ..disk.read import parse_json, read_bytes, read_text
 from ..errors import InputError
-from .beside import Beside, Token, added_token, place, read_beside, stated_tokens
 from .charsmap import read_charsmap
+from .t5_tokens import ListedTokens, Token, added_token, assign_ids, read_listed_tokens, tokens_with_ids
 from .unigram import SPACE, SPACES
 
 MOST_BYTES = 64 * 2**20
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED = 1, 2, 3, 4
 UNIGRAM = 1
-ALONE = Beside()
+NO_TOKENS = ListedTokens()
 
 Message = dict[int, list[int | bytes]]
 
@@ -40,7 +40,7 @@ def _varint(data: bytes, at: int) -> tuple[int, int]:
 
 
 def _message(data: bytes) -> Message:
-    """A protocol buffer message: all values of each field number; four and eight bytes stay bytes."""
+    """A protocol buffer message: field number -> all values. Values of four or eight bytes stay bytes."""
     fields: Message = {}
     at = 0
     while at < len(data):
@@ -86,7 +86,7 @@ def _piece(message: Message) -> tuple[str, float, int]:
 
 
 def _pieces(path: Path, model: Message) -> tuple[list[tuple[str, float]], dict[int, Token], int]:
-    """Pieces with their scores, those that are looked for before a text is cut, and the id of the unknown piece."""
+    """Pieces with their scores, the tokens among them that are looked for first, and the id of the unknown piece."""
     pieces = [_piece(_message(value)) for value in model.get(1, []) if isinstance(value, bytes)]
     for i, (name, score, kind) in enumerate(pieces):
         if kind not in (NORMAL, UNKNOWN, CONTROL, USER_DEFINED):
@@ -102,7 +102,7 @@ def _pieces(path: Path, model: Message) -> tuple[list[tuple[str, float]], dict[i
 
 
 def _check_settings(path: Path, trainer: Message, normalizer: Message) -> None:
-    """The settings that T5 was trained with; others would need another tokenizer.json."""
+    """Check the settings that T5 was trained with. Others would need another tokenizer.json."""
     kind = _number(trainer, 3, UNIGRAM)
     if kind != UNIGRAM:
         kinds = {2: "BPE", 3: "words", 4: "characters"}
@@ -114,20 +114,20 @@ def _check_settings(path: Path, trainer: Message, normalizer: Message) -> None:
         "remove_extra_whitespaces": (normalizer, 4, 1),
         "escape_whitespaces": (normalizer, 5, 1),
     }
-    for name, (message, field, wanted) in settings.items():
-        if _number(message, field, wanted) != wanted:
-            raise InputError(f"{path}: {name}", f"{bool(wanted)}, as T5 has it", f"{not wanted}")
+    for name, (message, field, expected) in settings.items():
+        if _number(message, field, expected) != expected:
+            raise InputError(f"{path}: {name}", f"{bool(expected)}, as T5 has it", f"{not expected}")
 
 
 def _normalizers(path: Path, normalizer: Message) -> list[dict[str, Any]]:
-    """Character map, no spaces at the ends, one mark for spaces in between, and a mark in front."""
+    """The character map; then no spaces at the ends, one mark for each row of spaces, and a mark in front."""
     charsmap = _bytes(normalizer, 2)
     try:
         read_charsmap(charsmap)
     except ValueError as e:
         raise InputError(f"{path}", "a whole character map", str(e)[:80], "damaged?") from None
-    # Only for other readers of the file; `unigram.py` follows the map itself. The tokenizers library applies it to a
-    # letter with all its marks at once, and loses the fewest of them in composed text.
+    # This is for other readers of the file; `unigram.py` applies the map itself. The tokenizers library applies the map
+    # to a letter with all its marks at once, and loses the fewest of them in composed text.
     composed = b"nfkc" in _bytes(normalizer, 1)
     return [
         *([{"type": "NFC"}] if composed else []),
@@ -136,12 +136,12 @@ def _normalizers(path: Path, normalizer: Message) -> list[dict[str, Any]]:
     ]
 
 
-def _convert(path: Path, model: Message, beside: Beside) -> dict[str, Any]:
+def _convert(path: Path, model: Message, listed: ListedTokens) -> dict[str, Any]:
     trainer, normalizer = _message(_bytes(model, 2)), _message(_bytes(model, 3))
     _check_settings(path, trainer, normalizer)
     pieces, whole, unknown = _pieces(path, model)
-    sentinels, tokens = place([name for name, _ in pieces], beside)
-    # Cut at spaces, words are looked up in a cache; where a piece reaches across, the whole text must be one.
+    sentinels, tokens = assign_ids([name for name, _ in pieces], listed)
+    # The library caches words, so that splitting at spaces is faster. A piece that contains a space forbids it.
     whole_words = not any(SPACE in name[1:] for name, _ in pieces) and SPACE in dict(pieces)
     mark = {"type": "Metaspace", "replacement": SPACE, "split": True}
     return {
@@ -162,18 +162,18 @@ def _convert(path: Path, model: Message, beside: Beside) -> dict[str, Any]:
     }
 
 
-def tokenizer_json(path: str | os.PathLike[str], beside: Beside = ALONE) -> str:
+def tokenizer_json(path: str | os.PathLike[str], listed: ListedTokens = NO_TOKENS) -> str:
     """The tokenizer.json that encodes as a T5's spiece.model does.
 
-    Pieces keep their ids; T5's 100 sentinels follow, <extra_id_99> first, or what stands beside the model says.
-    No end-of-sequence is added. Other readers of the file may lose marks where a letter bears several.
+    Pieces keep their ids. T5's 100 sentinels follow, <extra_id_99> first, or the tokens that are listed beside the
+    model. No end of sequence is added. Other readers of the file may lose marks of a letter that has several.
 
     Args:
-        beside: the tokens that the model's folder states.
+        listed: the tokens that the model's folder lists.
 
     Raises:
-        InputError: no such file, garbage, or a model that is no T5's: BPE or words, bytes as a last resort,
-            other settings of spaces; tokens whose ids do not fit.
+        InputError: no such file, a broken one, a model that no T5 has (BPE or words, byte fallback, other settings of
+            spaces), or tokens whose ids do not fit.
 
     Source: field numbers are those of sentencepiece_model.proto; the sentinels' order and the special
         tokens those of transformers' T5 conversion.
@@ -181,7 +181,7 @@ def tokenizer_json(path: str | os.PathLike[str], beside: Beside = ALONE) -> str:
     path = Path(path)
     content = read_bytes(path, MOST_BYTES)
     try:
-        result = _convert(path, _message(content), beside)
+        result = _convert(path, _message(content), listed)
     except InputError:
         raise
     except (ValueError, IndexError, struct.error) as e:
@@ -190,7 +190,7 @@ def tokenizer_json(path: str | os.PathLike[str], beside: Beside = ALONE) -> str:
 
 
 def _ids(data: Any) -> dict[str, int]:
-    """The tokens of a tokenizer.json with their ids, as far as it is one."""
+    """The tokens of a tokenizer.json with their ids; empty if it is none."""
     match data:
         case {"added_tokens": list(added), "model": {"vocab": dict() | list() as vocab}}:
             words = vocab if isinstance(vocab, dict) else {piece[0]: i for i, piece in enumerate(vocab) if piece}
@@ -199,25 +199,25 @@ def _ids(data: Any) -> dict[str, int]:
 
 
 def _ready(folder: Path, path: Path) -> str:
-    """A tokenizer.json, which must hold the tokens that are stated beside it."""
+    """A tokenizer.json, which must have the tokens that are listed beside it."""
     text = read_text(path)
-    data, stated = parse_json(text, f"{path}"), stated_tokens(folder)
-    ids = _ids(data) if stated else {}
-    for i, token in stated.items():
+    data, with_ids = parse_json(text, f"{path}"), tokens_with_ids(folder)
+    ids = _ids(data) if with_ids else {}
+    for i, token in with_ids.items():
         if ids.get(token.content) != i:
-            expected = f"{token.content!r} with id {i}, as beside it"
+            expected = f"{token.content!r} with id {i}, as the files beside it"
             raise InputError(f"{path}", expected, str(ids.get(token.content, "none")), "save the tokenizer again")
     return text
 
 
 def find_tokenizer_json(folder: str | os.PathLike[str]) -> str | None:
-    """A T5 folder's tokenizer: its tokenizer.json, else its spiece.model turned into one, else None.
+    """A T5 folder's tokenizer: its tokenizer.json, else its spiece.model converted into one, else None.
 
     Raises:
-        InputError: a file that is there and cannot be used, or tokens beside it that do not fit.
+        InputError: a file that cannot be used, or tokens listed beside it that do not fit.
     """
     folder = Path(folder)
     ready, model = folder / "tokenizer.json", folder / "spiece.model"
     if ready.exists():
         return _ready(folder, ready)
-    return tokenizer_json(model, read_beside(folder)) if model.exists() else None
+    return tokenizer_json(model, read_listed_tokens(folder)) if model.exists() else None

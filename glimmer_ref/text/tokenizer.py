@@ -18,7 +18,10 @@ T = TypeVar("T")
 
 
 def _reraise_interrupt(error: BaseException) -> None:
-    """The library raises bare Exception, and for a bad regex or map a PanicException, which is none."""
+    """Raise an interrupt again, and nothing else.
+
+    The library raises bare Exception, and for a bad regex or map a PanicException, which is no Exception.
+    """
     if isinstance(error, KeyboardInterrupt | SystemExit):
         raise error
 
@@ -31,19 +34,21 @@ def _check_text(text: str) -> None:
 
 
 class Tokenizer:
-    """A tokenizer.json: one that spiece.model was turned into as SentencePiece, any other as the tokenizers library.
+    """The tokenizer of a tokenizer.json.
+
+    A file that was converted from spiece.model gives SentencePiece's ids, any other those of the tokenizers library.
 
     Args:
         path: the file.
-        vocab_size: ids must be below it, where it is given.
-        text: what the file says, where it need not be read.
+        vocab_size: all ids must be below it; None: not checked.
+        text: the content of the file; None: it is read.
 
     Raises:
         InputError: no such file, one that the library cannot read, or ids past the model's vocabulary.
     """
 
     def __init__(self, path: str | Path, vocab_size: int | None = None, text: str | None = None) -> None:
-        import tokenizers  # 40 ms that who only brings token ids need not wait for
+        import tokenizers  # takes 40 ms, which a user of token ids alone does not need
 
         text = read_text(path) if text is None else text
         data, highest = read_tokenizer(str(path), text)
@@ -58,10 +63,10 @@ class Tokenizer:
                 raise InputError(f"{path}: {token['content']}", f"id {token['id']}, as the file says", f"{given}")
         self._inner.no_truncation()
         self._inner.no_padding()
-        # A file that spiece.model was turned into is read as SentencePiece would.
+        # A file that was converted from spiece.model is read as SentencePiece would.
         self._exact = Unigram(data) if charsmap_of(data) is not None else None
         self._names: dict[str, int] = {}
-        self._lent: dict[int, str] = {}
+        self._substituted: dict[int, str] = {}
         self.json = text
         self.digest = hashlib.sha256(text.encode()).hexdigest()
         unknown = getattr(self._inner.model, "unk_token", None)
@@ -71,19 +76,19 @@ class Tokenizer:
             got = f"{self.size}, with ids up to {highest}"
             raise InputError(str(path), f"at most the model's vocab_size={vocab_size} tokens", got)
 
-    def reading(self, names: Mapping[str, int]) -> Tokenizer:
-        """This tokenizer, but reading some words as other tokens, and giving the words back for these.
+    def substituting(self, names: Mapping[str, int]) -> Tokenizer:
+        """A copy of this tokenizer that encodes some words as other tokens, and decodes these tokens as the words.
 
         Args:
-            names: word -> id of a whole word, that no other has, or of the unknown token.
+            names: word -> id of the token: of a whole word, and for this word only, or the unknown token.
         """
         other = copy.copy(self)
         other._names = dict(names)
-        other._lent = {i: word for word, i in names.items() if i != self.unknown_id}
+        other._substituted = {i: word for word, i in names.items() if i != self.unknown_id}
         return other
 
     def _of_library(self, made: Callable[[], T]) -> T:
-        """What the library makes; its errors, whatever their kind, are about the text."""
+        """Call the library. An error of any kind means that it cannot read the text."""
         try:
             return made()
         except BaseException as error:
@@ -91,7 +96,7 @@ class Tokenizer:
             raise InputError("text", "a tokenizer that can read it", str(error).split("\n")[0]) from None
 
     def _pieces(self, text: str) -> list[Piece]:
-        """Ids of a string, each with where its piece stands."""
+        """Ids of a string, each with the start and the end of its piece."""
         if self._exact is not None:
             return self._exact.pieces(text)
         encoded = self._inner.encode(text, add_special_tokens=False)
@@ -106,7 +111,7 @@ class Tokenizer:
         """Ids of a string, without end-of-sequence.
 
         Raises:
-            InputError: a string that is no valid Unicode, or that the tokenizer cannot read.
+            InputError: a string that is not valid Unicode, or that the tokenizer cannot read.
         """
         if self._names:
             return [i for i, _ in self.words(text)]
@@ -134,18 +139,18 @@ class Tokenizer:
         return [piece for i, piece in self.words(text) if i == self.unknown_id]
 
     def decode(self, ids: list[int]) -> str:
-        """The string of some ids, special tokens left out.
+        """The string of some ids, without special tokens.
 
         Raises:
-            InputError: ids that the tokenizer cannot write.
+            InputError: ids that the tokenizer cannot decode.
         """
         text = str(self._of_library(lambda: self._inner.decode(ids, skip_special_tokens=True)))
-        lent = {str(self._inner.id_to_token(i)): self._lent[i] for i in ids if i in self._lent}
-        if not lent:
+        words = {str(self._inner.id_to_token(i)): self._substituted[i] for i in ids if i in self._substituted}
+        if not words:
             return text
-        names = "|".join(re.escape(name) for name in lent)
-        return re.sub(rf"\b(?:{names})\b", lambda found: lent[found[0]], text)
+        names = "|".join(re.escape(name) for name in words)
+        return re.sub(rf"\b(?:{names})\b", lambda found: words[found[0]], text)
 
     def pieces(self, ids: list[int]) -> list[str]:
-        """Each id as the string that stands for it in the vocabulary, or the word that it was lent to."""
-        return [self._lent.get(i) or self._inner.id_to_token(i) or f"<{i}>" for i in ids]
+        """For each id its string in the vocabulary, or the word that it substitutes."""
+        return [self._substituted.get(i) or self._inner.id_to_token(i) or f"<{i}>" for i in ids]

@@ -1,8 +1,8 @@
-"""What a tokenizer.json may hold: the tokenizers library runs whatever one says, and a hostile one ends the process.
+"""Checks of a tokenizer.json: the tokenizers library does whatever it says, and a hostile one ends the process.
 
-Only kinds of parts are let through whose work is bounded: each multiplies the length of a text by so much at most,
-and patterns cannot backtrack far. Models that are more than a list of words or pieces are tried in a process of
-their own first.
+Only parts whose work is bounded are accepted: each part may multiply the length of a text by a known factor at most,
+and patterns cannot backtrack far. A model that is more than a list of words or pieces is tried in another process
+first.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from ..errors import InputError, brief
 from .charsmap import read_charsmap
 from .pattern import shortest
 
-MOST_PARTS = 1024  # of a file; the bundled model has 36
+MOST_PARTS = 1024  # of a file; that of the bundled model has 36
 MOST_DEPTH = 4
-MOST_GROWTH = 512  # characters written for one of the text
+MOST_GROWTH = 512  # characters that one character of the text may become
 MOST_TOKENS = 1 << 22
 MOST_SCORE = 1e6
 MOST_NAME = 4096  # characters of a token
@@ -43,7 +43,7 @@ def _refused(what: str, expected: str, got: object) -> InputError:
 
 
 def _pattern(where: str, part: Part) -> float:
-    """The most characters that a replacement, or a split, writes for one."""
+    """The maximum number of characters that a replacement or a split makes of one."""
     pattern, content = part.get("pattern"), part.get("content", "")
     if not isinstance(content, str) or not isinstance(pattern, dict) or len(pattern) != 1:
         raise _refused(where, "a pattern and what replaces it", part)
@@ -80,7 +80,7 @@ def _strip(where: str, part: Part) -> float:
     return 1.0
 
 
-# The most characters that each kind of part writes for one, by the key of a sequence of such parts.
+# The maximum number of characters that each kind of part makes of one, by the key of a sequence of such parts.
 UNICODE = {"NFC": 3.0, "NFD": 4.0, "NFKC": 18.0, "NFKD": 18.0, "Lowercase": 3.0, "BertNormalizer": 36.0}
 NORMALIZERS = UNICODE | dict.fromkeys(("Nmt", "Strip", "StripAccents"), 1.0) | {"ByteLevel": 4.0}
 SPLITS = ("Whitespace", "WhitespaceSplit", "Punctuation", "Digits", "BertPreTokenizer", "CharDelimiterSplit")
@@ -98,7 +98,7 @@ KEYS |= {"post_processor": "processors"}
 
 
 def _parts(where: str, part: Any, inner: str, depth: int = MOST_DEPTH) -> list[Part]:
-    """A part, or the parts of a sequence in their order."""
+    """The parts of a sequence in their order, or a part alone."""
     if not isinstance(part, dict) or not depth:
         raise _refused(where, f"an object, at most {MOST_DEPTH} deep", part)
     if part.get("type") != "Sequence":
@@ -158,7 +158,7 @@ def _added(where: str, tokens: Any) -> int:
 
 
 def _try(where: str, text: str) -> None:
-    """Let another process make the tokenizer and use it."""
+    """Build and use the tokenizer in another process."""
     command = [sys.executable, "-P", "-c", TRIAL]
     try:
         done = subprocess.run(command, input=text.encode(), capture_output=True, timeout=TRIAL_SECONDS)
@@ -170,14 +170,14 @@ def _try(where: str, text: str) -> None:
 
 
 def read_tokenizer(where: str, text: str) -> tuple[dict[str, Any], int]:
-    """What a tokenizer.json says, and its highest id.
+    """The parsed content of a tokenizer.json, and its highest id.
 
     Args:
         where: the file, for messages.
         text: its content.
 
     Raises:
-        InputError: no JSON, or a part that is unknown, or may grow or run without bound.
+        InputError: no JSON, an unknown part, or a part whose output or run time has no bound.
     """
     data = parse_json(text, where, "a tokenizer.json", once=True)
     if not isinstance(data, dict):

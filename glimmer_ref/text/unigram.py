@@ -1,7 +1,7 @@
-"""A T5's text into ids exactly as SentencePiece does, from the tokenizer.json that spiece.model is turned into.
+"""The ids of a T5's text exactly as SentencePiece gives them, from the tokenizer.json made of spiece.model.
 
-The tokenizers library only finds the likeliest pieces. What it is handed is rewritten here, because its own
-normalizer differs from SentencePiece on stacked marks (`charsmap.py`).
+The tokenizers library only finds the most probable pieces. The text is normalised here, because the library's own
+normaliser differs from SentencePiece on stacked marks (`charsmap.py`).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from .charsmap import Span, read_charsmap
 
 SPACE = "\u2581"  # the mark that stands for a space inside pieces
 
-# What every tokenizer.json that is made from spiece.model ends its normalizers with, and how such a file is known.
+# The last normalizers of every tokenizer.json that is made of spiece.model. Such a file is recognised by them.
 SPACES: list[dict[str, Any]] = [
     {"type": "Replace", "pattern": {"Regex": r"\A +"}, "content": ""},
     {"type": "Replace", "pattern": {"Regex": " +"}, "content": SPACE},
@@ -29,7 +29,7 @@ Piece = tuple[int, Span]
 
 
 def charsmap_of(data: Mapping[str, Any]) -> bytes | None:
-    """The character map of a tokenizer.json that was made from spiece.model; None for any other."""
+    """The character map of a tokenizer.json that was made of spiece.model; None for any other file."""
     normalizers = (data.get("normalizer") or {}).get("normalizers") or []
     if data["model"].get("type") != "Unigram" or normalizers[-len(SPACES) :] != SPACES:
         return None
@@ -48,13 +48,13 @@ def _tokenizer(data: Mapping[str, Any]) -> Any:
 
 
 class Unigram:
-    """Encodes as SentencePiece does, added tokens apart.
+    """Encodes as SentencePiece does; added tokens are found first.
 
     Args:
-        data: what a tokenizer.json says that `charsmap_of` knows.
+        data: the parsed content of a tokenizer.json for which `charsmap_of` is not None.
 
     Raises:
-        ValueError: a character map that is damaged.
+        ValueError: a damaged character map.
     """
 
     def __init__(self, data: Mapping[str, Any]) -> None:
@@ -66,7 +66,7 @@ class Unigram:
 
     @cached_property
     def _pieces(self) -> Any:
-        """The model alone. No text can spell a control piece: none is handed to it with a space."""
+        """The model alone. No text can match a control piece, for these get a space, which no normalised text has."""
         special = {token["id"] for token in self._added if token.get("special")}
         pieces = enumerate(self._data["model"]["vocab"])
         hidden = [(f" {name}" if i in special and not score else name, score) for i, (name, score) in pieces]
@@ -75,13 +75,13 @@ class Unigram:
 
     @cached_property
     def _splitter(self) -> Any:
-        """Finds added tokens; anything between them is one unknown word."""
+        """Finds added tokens. Any text between them is one unknown word."""
         model = {"type": "WordLevel", "vocab": {"": 0}, "unk_token": ""}
         kept = {"version": "1.0", "added_tokens": self._added}
         return _tokenizer({**dict.fromkeys(self._data), **kept, "model": model})
 
     def _parts(self, text: str) -> Iterator[tuple[str | None, Span]]:
-        """The text cut at added tokens: the name of each, or None for what is none, and where it stands."""
+        """The text split at added tokens: the name of each, or None for other text, with start and end."""
         if not self._token.search(text):
             yield None, (0, len(text))
             return
@@ -90,17 +90,17 @@ class Unigram:
             yield self._splitter.id_to_token(i) or None, span
 
     def _marked(self, text: str) -> str:
-        """SentencePiece's normal form: rewritten, with a mark for the start and for spaces, and none at the end."""
+        """SentencePiece's normal form: rewritten, a mark at the start and for each row of spaces, none at the end."""
         words = [word for word in self._rewritten(text).split(" ") if word]
         return (SPACE + SPACE.join(words)).rstrip(SPACE)
 
     def _spans(self, text: str) -> list[Span]:
-        """For each character of `_marked`, where it stood in the text."""
+        """For each character of `_marked`, the start and the end of what it was made from."""
         rewritten, spans = self._rewritten(text), self._rewritten.spans(text)
         result: list[Span] = []
         for word in re.finditer("[^ ]+", rewritten):
             start = spans[word.start()][0]
-            # A mark stands where the last space before the word did, and in front of the text where nothing is.
+            # A mark has the place of the last space before the word; the first mark has an empty place.
             result += [spans[word.start() - 1] if result else (start, start), *spans[word.start() : word.end()]]
         return result
 
@@ -115,7 +115,7 @@ class Unigram:
         return ids
 
     def pieces(self, text: str) -> list[Piece]:
-        """Ids of a string, each with where its piece stands."""
+        """Ids of a string, each with the start and the end of its piece."""
         result: list[Piece] = []
         for token, (start, end) in self._parts(text):
             if token is not None:

@@ -1,16 +1,16 @@
-"""Words, as every ranking by shared words reads them: one rule for questions and passages.
+"""The words of a text, by one rule for all rankings by words, for questions and passages.
 
 1. Case and spelling: compatibility composition (NFKC) around case folding, so that composed and decomposed letters,
-   full and half width, STRASSE and straße are one. Characters that are not seen (soft hyphens, joiners, variation
-   selectors) are left out; a zero-width space stays, and parts words.
-2. A word is a row of letters, digits and underscores. Marks on a letter belong to it: vowel signs, viramas, accents.
-3. Scripts that are written without spaces (Chinese, Japanese, Thai, Lao, Khmer, Burmese and the Tai scripts) give each
-   two neighbouring characters, a lone character itself. A character is a letter with its marks.
+   full and half width, STRASSE and straße are one. Invisible characters (soft hyphens, joiners, variation
+   selectors) are removed, except a zero-width space, which separates words.
+2. A word is a row of letters, digits and underscores. Marks (vowel signs, viramas, accents) belong to their letter.
+3. In scripts without spaces (Chinese, Japanese, Thai, Lao, Khmer, Burmese and the Tai scripts), each pair of
+   neighbouring characters is a word; a single character is one itself. A character is a letter with its marks.
 
-Text in ASCII gives what it always gave: the case-folded matches of \\w+.
+The words of ASCII text are the lower-case matches of \\w+.
 
-Source: 1 is Unicode's caseless matching of identifiers (section 3.13, D147), but for the zero-width space; 3 is what
-Lucene's analyser does for Chinese, Japanese and Korean, of which Korean has spaces and is left as it is here.
+Source: rule 1 is Unicode's caseless matching of identifiers (section 3.13, D147), except for the zero-width space. Rule
+3 is that of Lucene's analyser for Chinese, Japanese and Korean; here it does not apply to Korean, which has spaces.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from functools import cache
 from itertools import pairwise
 from typing import NamedTuple
 
-RULE = 2  # what an index of words was made by; 1 cut words at every mark and knew one spelling
+RULE = 2  # version, which an index of words records; version 1 split words at every mark and folded no spellings
 
 _WORD = re.compile(r"\w+")
 # Characters without a shape (Default_Ignorable_Code_Point) but the zero-width space.
@@ -30,7 +30,7 @@ _UNSEEN = re.compile(
     "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200c-\u200f\u202a-\u202e\u2060-\u206f\u3164\ufe00-\ufe0f"
     "\ufeff\uffa0\ufff0-\ufff8\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
 )
-_MARKS = range(0x300, 0x1F000)  # no mark is elsewhere, but variation selectors, which are not seen
+_MARKS = range(0x300, 0x1F000)  # all marks are here, except variation selectors, which are removed before
 _WITHOUT_SPACES = (
     "\u3005-\u3007\u3021-\u3029\u3031-\u3035\u3038-\u303c\u3041-\u309f\u30a1-\u30fa\u30fc-\u312f\u31a0-\u31bf"
     "\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U0001aff0-\U0001b16f\U00020000-\U0003ffff"  # Han, kana
@@ -39,7 +39,13 @@ _WITHOUT_SPACES = (
 
 
 class _Patterns(NamedTuple):
-    r"""What a text has where \w+ is not the rule; a word, or in group 1 a row without spaces; a character of a row."""
+    r"""Regular expressions of the rules 2 and 3.
+
+    Args:
+        special: any character for which \w+ is not enough.
+        word: a word, or in group 1 a row of characters of a script without spaces.
+        character: a character of such a row.
+    """
 
     special: re.Pattern[str]
     word: re.Pattern[str]
@@ -57,7 +63,7 @@ def _patterns() -> _Patterns:
 
 
 def _folded(text: str) -> str:
-    """A text in the one spelling that words are compared in."""
+    """A text in the spelling in which words are compared (rule 1)."""
     text = _UNSEEN.sub("", unicodedata.normalize("NFD", text))
     for _ in range(2):
         text = unicodedata.normalize("NFKC", text.casefold())
@@ -65,7 +71,7 @@ def _folded(text: str) -> str:
 
 
 def _pairs(row: str) -> Iterable[str]:
-    """Each two neighbouring characters; a lone one itself."""
+    """Each pair of neighbouring characters; a single character itself."""
     characters = _patterns().character.findall(row)
     return characters if len(characters) == 1 else map("".join, pairwise(characters))
 

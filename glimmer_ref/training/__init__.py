@@ -1,1 +1,1 @@
-"""Learning: worlds to learn from, and how."""
+"""Training: recipes, batches, Adafactor, evaluation on dev questions, checkpoints."""

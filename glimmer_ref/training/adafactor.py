@@ -1,4 +1,4 @@
-"""Adafactor (Shazeer and Stern 2018), the optimizer of T5 and of the paper's section 4.1, as t5x sets it."""
+"""Adafactor (Shazeer and Stern 2018), the optimizer of T5 and of the paper's section 4.1, with the settings of t5x."""
 
 from __future__ import annotations
 
@@ -11,20 +11,21 @@ import numpy as np
 from ..errors import InputError
 
 Weights = dict[str, np.ndarray]
-STEP = "step"  # the name under which the state counts its updates; no weight has it
+STEP = "step"  # the state's number of updates; no weight has this name
 
 
 @dataclass(frozen=True)
 class Adafactor:
-    """The settings; weights and state are passed in and handed back.
+    """The settings of the optimizer. Its methods take the weights and the state, and return new ones.
 
     Args:
-        decay: the second moments' decay is 1 - t^-decay at update t = 1, 2 ..
-        clip: an update whose root mean square is above it is scaled down to it.
-        parameter_scale: the rate is multiplied with the weight's root mean square.
-        least_scale: which counts as this at least, so that a weight of zeros can move.
-        momentum: decay of the first moment; 0 keeps none.
-        factor_from: a matrix with this many rows and columns keeps means of its rows and columns only.
+        decay: the decay of the second moments is 1 - t^-decay at update t = 1, 2 ..
+        clip: an update of a larger root mean square is scaled down to this one.
+        parameter_scale: multiply the rate by the weight's root mean square.
+        least_scale: lower bound of that root mean square, so that a weight of zeros can move.
+        momentum: decay of the first moment; 0: there is none.
+        factor_from: of a matrix with at least so many rows and columns, the state keeps the means of rows and columns
+            only.
         tiny: added to each squared gradient.
 
     Source: defaults are those of t5x's Adafactor for T5: factored from 128, decay 0.8, clipping at 1,
@@ -40,7 +41,7 @@ class Adafactor:
     tiny: float = 1e-30
 
     def start(self, weights: Mapping[str, np.ndarray]) -> Weights:
-        """The state before the first update: per weight its moments, and the number of updates, 0."""
+        """The state before the first update: zero moments of each weight, and the number of updates, 0."""
         state = {STEP: np.zeros(1, np.int64)}
         for name, w in weights.items():
             for kind, shape in self._moments(w.shape).items():
@@ -48,14 +49,14 @@ class Adafactor:
         return state
 
     def check(self, weights: Mapping[str, np.ndarray], state: Mapping[str, np.ndarray]) -> None:
-        """Hold a state that was read against the weights that it is for.
+        """Check that a state that was read from a file fits the weights.
 
         Raises:
-            InputError: an array missing, left over, or of another shape or type, by name.
+            InputError: an array that is missing, unknown, or of another shape or type. The message names it.
         """
-        wanted = self.start(weights)
-        for name in sorted(wanted.keys() | state.keys()):
-            forms = [f"{x[name].dtype}{list(x[name].shape)}" if name in x else "none" for x in (wanted, state)]
+        expected = self.start(weights)
+        for name in sorted(expected.keys() | state.keys()):
+            forms = [f"{x[name].dtype}{list(x[name].shape)}" if name in x else "none" for x in (expected, state)]
             if forms[0] != forms[1]:
                 raise InputError(f"optimizer state: {name}", forms[0], forms[1], "it is another recipe's, or damaged")
 
@@ -65,12 +66,12 @@ class Adafactor:
         """W_t = W_t-1 - rate max(least_scale, RMS(W)) U / max(1, RMS(U) / clip), U = G / sqrt(V).
 
         Args:
-            weights: by name; those without a gradient stay the arrays that they are, with their moments.
-            gradients: of some of them.
-            rate: the learning rate at this update.
+            weights: by name. A weight without a gradient stays the same array, and so do its moments.
+            gradients: of some of the weights, by name.
+            rate: the learning rate of this update.
 
         Returns:
-            All weights and the whole state after the update, the old ones being left as they were.
+            All weights and the whole state after the update. The arrays that were given are not changed.
 
         Paper: 4.1 Adafactor
         """
@@ -90,20 +91,20 @@ class Adafactor:
         return weights, state
 
     def _moments(self, shape: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
-        """What the state holds of a weight: name and shape of each array."""
+        """The arrays that the state holds for a weight: name -> shape."""
         factored = len(shape) == 2 and min(shape) >= self.factor_from
         second = {"rows": shape[:1], "columns": shape[1:]} if factored else {"squares": shape}
         return second | ({"first": shape} if self.momentum else {})
 
     def _normalised(self, name: str, g: np.ndarray, state: Weights, keep: float) -> np.ndarray:
-        """G / sqrt(V), a fresh array, with the second moments in `state` brought up to date."""
+        """G / sqrt(V) as a new array. Updates the second moments in `state`."""
         squares = np.square(g)
         squares += self.tiny
         if f"{name}.squares" in state:
-            v = _towards(state, f"{name}.squares", squares, keep)
+            v = _moving_average(state, f"{name}.squares", squares, keep)
             return g / np.sqrt(v)
-        rows = _towards(state, f"{name}.rows", squares.mean(axis=1), keep)
-        columns = _towards(state, f"{name}.columns", squares.mean(axis=0), keep)
+        rows = _moving_average(state, f"{name}.rows", squares.mean(axis=1), keep)
+        columns = _moving_average(state, f"{name}.columns", squares.mean(axis=0), keep)
         # V = rows columns / mean(rows); both factors are inverted before they meet, since a product of two small
         # squares may be below the smallest float.
         u = g * (1 / np.sqrt(rows / rows.mean()))[:, None]
@@ -111,8 +112,8 @@ class Adafactor:
         return u
 
 
-def _towards(state: Weights, name: str, value: np.ndarray, keep: float) -> np.ndarray:
-    """The moving average keep * old + (1 - keep) * value, put in the old one's place."""
+def _moving_average(state: Weights, name: str, value: np.ndarray, keep: float) -> np.ndarray:
+    """The moving average keep * old + (1 - keep) * value, which replaces the old one in the state."""
     moved = state[name] * keep
     value *= 1 - keep
     moved += value

@@ -1,4 +1,4 @@
-"""Batches of examples, each drawn from (seed, stage, step) alone, so that any step can be made again."""
+"""Batches of examples. Each depends on (seed, stage, step) alone, so that any step can be repeated."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ import numpy as np
 
 from ..errors import InputError
 from ..ragged import Ints, Tokens
-from .dataset import Corpus, Groups, Item
+from .dataset import Corpus, CorpusQuestion, Groups
 from .recipe import OTHERS, SOURCES, Stage
 
 
 class Example(NamedTuple):
-    """One question as it is learnt once.
+    """One question as one batch has it.
 
     Args:
         question, target: ids; the target closes with EOS.
         passages: ids of its k passages, in random order.
         gold: which of them hold the answer.
-        forced: the gold ones go to the decoder whatever their scores.
+        forced: the decoder reads the gold passages whatever their scores are.
     """
 
     question: Ints
@@ -34,7 +34,7 @@ class Example(NamedTuple):
 
 @dataclass(frozen=True)
 class Batch:
-    """Some examples end to end, as a system reads them: see `Example` and `paper.systems.loss`."""
+    """Some examples, concatenated as `paper.systems.loss` takes them; see `Example`."""
 
     question: Tokens
     passages: Tokens
@@ -45,7 +45,7 @@ class Batch:
 
     @classmethod
     def of(cls, examples: Sequence[Example]) -> Batch:
-        """All of their tokens, unpadded."""
+        """The batch of some examples: their tokens concatenated, without padding."""
         return cls(
             _tokens([e.question for e in examples]),
             _tokens([p for e in examples for p in e.passages]),
@@ -61,7 +61,7 @@ def _tokens(rows: list[Ints]) -> Tokens:
 
 
 def task_shares(corpus: Corpus, weights: Mapping[str, float], place: str) -> np.ndarray:
-    """How often each task of the corpus is drawn: uniformly, but for the weights that are stated.
+    """The probability of each task of the corpus: equal ones, but for the weights that are stated.
 
     Raises:
         InputError: a task that the corpus has not, or weights that leave none.
@@ -76,35 +76,37 @@ def task_shares(corpus: Corpus, weights: Mapping[str, float], place: str) -> np.
 
 
 def check_folders(corpus: Corpus, stage: Stage, place: str) -> None:
-    """Hold k against the passages that the smallest folder has.
+    """Check that the smallest folder has k passages.
 
     Raises:
         InputError: fewer than k.
     """
-    bounds = {item.folder for items in corpus.tasks.values() for item in items}
+    bounds = {question.folder for questions in corpus.tasks.values() for question in questions}
     least = min(last - first for first, last in bounds)
     if stage.k > least:
         raise InputError(f"{place}.k", f"at most the {least} passages of the smallest folder", str(stage.k))
 
 
-def draw(corpus: Corpus, stage: Stage, shares: np.ndarray, groups: Groups | None, rng: np.random.Generator) -> Batch:
-    """The examples of one step.
+def sample_batch(
+    corpus: Corpus, stage: Stage, shares: np.ndarray, groups: Groups | None, rng: np.random.Generator
+) -> Batch:
+    """A random batch for one step.
 
     Args:
         shares: of the tasks, from `task_shares`.
-        groups: tokens to swap, where the stage renames.
-        rng: of this step; the same state gives the same batch.
+        groups: tokens that are swapped at random if the stage renames.
+        rng: of this step. The same state gives the same batch.
     """
     tasks = list(corpus.tasks.values())
-    items = [tasks[t][rng.integers(len(tasks[t]))] for t in rng.choice(len(tasks), stage.batch, p=shares)]
-    examples = [_example(corpus, item, stage, rng) for item in items]
+    questions = [tasks[t][rng.integers(len(tasks[t]))] for t in rng.choice(len(tasks), stage.batch, p=shares)]
+    examples = [_example(corpus, question, stage, rng) for question in questions]
     if stage.rename and groups is not None:
         tables = groups.tables(rng, len(examples))
         examples = [_renamed(example, table) for example, table in zip(examples, tables, strict=True)]
     return Batch.of(examples)
 
 
-def parts(batch: Batch, n: int) -> list[Batch]:
+def microbatches(batch: Batch, n: int) -> list[Batch]:
     """The batch in n parts of about equal numbers of questions, to be computed one after the other."""
     if n == 1:
         return [batch]
@@ -123,39 +125,39 @@ def parts(batch: Batch, n: int) -> list[Batch]:
     return [Batch.of(examples[a:b]) for a, b in pairwise(bounds)]
 
 
-def _example(corpus: Corpus, item: Item, stage: Stage, rng: np.random.Generator) -> Example:
-    rows = rng.permutation(_passages(item, stage, rng)).tolist()
-    gold = [i for i, row in enumerate(rows) if row in item.gold]
-    answer = item.answers[0 if len(item.answers) == 1 else rng.integers(len(item.answers))]
+def _example(corpus: Corpus, question: CorpusQuestion, stage: Stage, rng: np.random.Generator) -> Example:
+    rows = rng.permutation(_passages(question, stage, rng)).tolist()
+    gold = [i for i, row in enumerate(rows) if row in question.gold]
+    answer = question.answers[0 if len(question.answers) == 1 else rng.integers(len(question.answers))]
     forced = bool(rng.random() < stage.force_gold)
-    return Example(item.question, [corpus.passages[row] for row in rows], answer, gold, forced)
+    return Example(question.ids, [corpus.passages[row] for row in rows], answer, gold, forced)
 
 
-def _passages(item: Item, stage: Stage, rng: np.random.Generator) -> list[int]:
-    """k rows: gold ones as often as the stage says, the others from its mix, none twice."""
-    taken = dict.fromkeys(item.gold if rng.random() < stage.gold else ())
-    need = stage.k - len(taken)
+def _passages(question: CorpusQuestion, stage: Stage, rng: np.random.Generator) -> list[int]:
+    """k different rows: the gold ones with the probability that the stage states, the others from its mix."""
+    chosen = dict.fromkeys(question.gold if rng.random() < stage.gold else ())
+    need = stage.k - len(chosen)
     if need > 0:
         shares = np.array([stage.negatives.get(source, 0.0) for source in SOURCES])
-        wanted = rng.multinomial(need, shares / shares.sum()).tolist()
-        for pool, n in zip((item.candidates, item.hard), wanted, strict=False):
-            _take(taken, rng.permutation(pool).tolist() if n else [], n)
-    while len(taken) < stage.k:
-        taken.setdefault(int(rng.integers(*item.folder)))
-    return list(taken)
+        numbers = rng.multinomial(need, shares / shares.sum()).tolist()
+        for pool, n in zip((question.candidates, question.hard), numbers, strict=False):
+            _add_first(chosen, rng.permutation(pool).tolist() if n else [], n)
+    while len(chosen) < stage.k:
+        chosen.setdefault(int(rng.integers(*question.folder)))
+    return list(chosen)
 
 
-def _take(taken: dict[int, None], pool: list[int], n: int) -> None:
-    """Add the first n of the pool that are not there yet."""
-    enough = len(taken) + n
+def _add_first(chosen: dict[int, None], pool: list[int], n: int) -> None:
+    """Add the first n rows of the pool that are not chosen yet."""
+    enough = len(chosen) + n
     for row in pool:
-        if len(taken) == enough:
+        if len(chosen) == enough:
             return
-        taken.setdefault(row)
+        chosen.setdefault(row)
 
 
 def _renamed(example: Example, table: Ints) -> Example:
-    """Every token as what it has become."""
+    """The example with every token replaced as the table says."""
     return example._replace(
         question=table[example.question],
         passages=[table[p] for p in example.passages],

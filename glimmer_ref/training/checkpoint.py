@@ -1,4 +1,4 @@
-"""Checkpoints: a model folder with the optimizer's state and the position, there whole or not at all."""
+"""Checkpoints: a model folder with the optimizer's state and the position in the run, complete or not there at all."""
 
 from __future__ import annotations
 
@@ -19,14 +19,15 @@ from ..params import checkpoint
 from ..params.model import from_arrays, leaves
 from ..params.safetensors_io import map_tensors, write_tensors
 from .adafactor import Weights
-from .log import is_judged
+from .log import is_evaluation
 
 MOMENTS, POSITION = "optimizer.safetensors", "position.json"
-TOLD = ("step", "judged", "best", "seconds")  # of a state, in its position
+# What position.json holds of a state: key -> attribute.
+KEYS = {"step": "step", "judged": "evaluated", "best": "best", "seconds": "seconds"}
 KINDS: dict[str, Callable[[Any], bool]] = {
     "step": lambda x: type(x) is int and x >= 0,
     "judged": lambda x: type(x) is int and x >= -1,
-    "best": lambda x: x is None or is_judged(x),
+    "best": lambda x: x is None or is_evaluation(x),
     "seconds": lambda x: type(x) in (int, float) and x >= 0,
     "recipe": lambda x: isinstance(x, dict),
 }
@@ -34,45 +35,45 @@ KINDS: dict[str, Callable[[Any], bool]] = {
 
 @dataclass(frozen=True, eq=False)
 class State:
-    """All that the next step depends on, and what is told of the steps before.
+    """All that the next step depends on, and a summary of the steps so far.
 
     Args:
         config: of the model.
-        weights, moments: by name; the optimizer's state holds the number of its updates.
-        step: steps done, of all stages.
-        judged: after how many of them it was evaluated last.
-        best: the best evaluation so far, as it stands in the log; none: not evaluated yet.
-        seconds: spent so far, in all runs together.
+        weights, moments: by name. The moments are the optimizer's state, with the number of its updates.
+        step: number of steps done, of all stages together.
+        evaluated: number of steps before the last evaluation; -1: not evaluated yet.
+        best: the log's record of the best evaluation so far; None: not evaluated yet.
+        seconds: time spent so far, in all runs together.
     """
 
     config: GlimmerConfig
     weights: Weights
     moments: Weights
     step: int = 0
-    judged: int = -1
+    evaluated: int = -1
     best: dict[str, Any] | None = None
     seconds: float = 0.0
 
-    def moved(self, **changes: Any) -> State:
-        """The same with some parts new."""
+    def changed(self, **changes: Any) -> State:
+        """The same state with other values of some attributes."""
         return replace(self, **changes)
 
 
-def save(folder: Path, state: State, tokenizer_json: str, recipe: Mapping[str, Any], whole: bool = True) -> None:
-    """Write a checkpoint in place of the one before, in a folder that the caller holds.
+def save(folder: Path, state: State, tokenizer_json: str, settings: Mapping[str, Any], resumable: bool = True) -> None:
+    """Write a checkpoint in place of the one before. The caller holds the lock of the folder around it.
 
     Args:
-        recipe: the facts of the recipe that it belongs to.
-        whole: with what is needed to go on; else the model alone, with what it scored.
+        settings: those of the run, from `loop.run_settings`.
+        resumable: also write the optimizer's state; else the model and its evaluation alone.
 
     Raises:
-        InputError: the place cannot be written, or is full; the one before is still there then.
+        InputError: the place cannot be written, or is full. The checkpoint before is still there then.
     """
-    position = {name: getattr(state, name) for name in TOLD} | {"recipe": dict(recipe)}
+    position = {key: getattr(state, name) for key, name in KEYS.items()} | {"recipe": dict(settings)}
     try:
         with replaced(folder) as new:
             checkpoint.write_model(new, from_arrays(state.config, state.weights), tokenizer_json)
-            if whole:
+            if resumable:
                 write_tensors(new / MOMENTS, state.moments)
             write_json(new / POSITION, position)
     except (OSError, InputError) as error:
@@ -82,14 +83,14 @@ def save(folder: Path, state: State, tokenizer_json: str, recipe: Mapping[str, A
         ) from None
 
 
-def open_checkpoint(folder: Path, recipe: Mapping[str, Any]) -> State:
-    """A checkpoint that was written whole.
+def open_checkpoint(folder: Path, settings: Mapping[str, Any]) -> State:
+    """Read a resumable checkpoint.
 
     Args:
-        recipe: the facts that it must have been written under.
+        settings: those that the run must have begun with, from `loop.run_settings`.
 
     Raises:
-        InputError: none there, damaged, or of another recipe, by the first key that differs.
+        InputError: no checkpoint, a damaged one, or one of other settings. The message names the first that differs.
     """
     recover(folder)
     if not (folder / POSITION).is_file():
@@ -97,19 +98,19 @@ def open_checkpoint(folder: Path, recipe: Mapping[str, Any]) -> State:
     position = read_json(folder / POSITION)
     if not isinstance(position, dict) or not all(is_right(position.get(name)) for name, is_right in KINDS.items()):
         raise InputError(f"{folder / POSITION}", "the position of an earlier run", "something else", "damaged?")
-    _same(position["recipe"], json.loads(json.dumps(dict(recipe))), f"{folder}: recipe")
+    _check_check_same(position["recipe"], json.loads(json.dumps(dict(settings))), f"{folder}: recipe")
     model = checkpoint.load(folder)
     moments = {name: np.array(x.raw) for name, x in map_tensors(folder / MOMENTS).items()}
-    return State(model.config, leaves(model), moments, **{name: position[name] for name in TOLD})
+    return State(model.config, leaves(model), moments, **{name: position[key] for key, name in KEYS.items()})
 
 
-def _same(then: Any, now: Any, place: str) -> None:
+def _check_check_same(then: Any, now: Any, place: str) -> None:
     if isinstance(then, dict) and isinstance(now, dict):
         for name in sorted(then.keys() | now.keys()):
-            _same(then.get(name), now.get(name), f"{place}.{name}")
+            _check_check_same(then.get(name), now.get(name), f"{place}.{name}")
     elif isinstance(then, list) and isinstance(now, list) and len(then) == len(now):
         for i, (a, b) in enumerate(zip(then, now, strict=True)):
-            _same(a, b, f"{place}.{i}")
+            _check_check_same(a, b, f"{place}.{i}")
     elif then != now:
         raise InputError(
             place, f"{json.dumps(then)}, as the run began", json.dumps(now), "another recipe: another --out"

@@ -1,4 +1,4 @@
-"""What is learnt from: passages and questions of some folders, encoded once."""
+"""Training data: passages and questions of some folders, encoded once."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from ..data.inputs import Passage, Question, passage_tokens, question_tokens, re
 from ..disk.read import read_json
 from ..errors import InputError, brief
 from ..ragged import Ints
-from ..text.cut import first_ids
 from ..text.tokenizer import Tokenizer
+from ..text.truncate import first_ids
 
 
 @dataclass(frozen=True, eq=False)
-class Item:
-    """One question with its passages as rows of the corpus.
+class CorpusQuestion:
+    """One question, encoded; its passages are rows of the corpus.
 
     Args:
-        question: its ids.
+        ids: its tokens.
         answers: ids of each accepted answer, EOS included.
         gold, candidates, hard: rows of passages.
-        folder: first row of its folder's passages, and the first behind them.
+        folder: the passages of its folder are the rows folder[0] .. folder[1] - 1.
     """
 
-    question: Ints
+    ids: Ints
     answers: tuple[Ints, ...]
     gold: tuple[int, ...]
     candidates: Ints
@@ -38,20 +38,20 @@ class Item:
 
 @dataclass(frozen=True, eq=False)
 class Corpus:
-    """All passages' ids by row, and the questions of each task."""
+    """The tokens of all passages, by row, and the questions of each task."""
 
     passages: list[Ints]
-    tasks: dict[str, list[Item]]
+    tasks: dict[str, list[CorpusQuestion]]
 
     def __len__(self) -> int:
-        return sum(len(items) for items in self.tasks.values())
+        return sum(len(questions) for questions in self.tasks.values())
 
 
 def folders(root: str | Path, patterns: Iterable[str]) -> list[Path]:
-    """The folders in `root` that some patterns name, in order.
+    """The folders in `root` that match some patterns, in the order of the patterns.
 
     Raises:
-        InputError: a pattern that names none.
+        InputError: a pattern that no folder matches.
     """
     found: list[Path] = []
     for pattern in patterns:
@@ -80,7 +80,7 @@ def read_folder(folder: Path) -> tuple[list[Passage], list[Question]]:
 
 
 def answer_ids(config: GlimmerConfig, tokenizer: Tokenizer, answer: str) -> Ints:
-    """An answer as the decoder is to write it: cut to the model's limit, EOS last."""
+    """An answer as the decoder shall write it: cut to the model's limit, EOS last: [n]."""
     ids, _ = first_ids(tokenizer, answer, config.answer_tokens - 1)
     return np.array([*ids, config.t5.eos_token_id], np.int32)
 
@@ -89,10 +89,10 @@ def read_corpus(config: GlimmerConfig, tokenizer: Tokenizer, places: Sequence[Pa
     """Passages and questions of some folders.
 
     Raises:
-        InputError: a broken file, or a question without an answer or with a passage that its folder has not.
+        InputError: a broken file, or a question without an answer, or with a passage that its folder does not have.
     """
     passages: list[Ints] = []
-    tasks: dict[str, list[Item]] = {}
+    tasks: dict[str, list[CorpusQuestion]] = {}
     answers: dict[str, Ints] = {}
 
     def encoded(answer: str) -> Ints:
@@ -113,7 +113,7 @@ def read_corpus(config: GlimmerConfig, tokenizer: Tokenizer, places: Sequence[Pa
                 np.array([row_of(folder, question, rows, id) for id in some], np.int64)
                 for some in (question.gold, question.candidates, question.hard_negatives)
             )
-            item = Item(
+            item = CorpusQuestion(
                 ids, tuple(map(encoded, question.answers)), tuple(gold.tolist()), near, hard, (first, len(passages))
             )
             tasks.setdefault(question.task, []).append(item)
@@ -132,10 +132,10 @@ def row_of(folder: Path, question: Question, rows: Mapping[str, int], id: str) -
 
 
 class Groups:
-    """Tokens that may take each other's places: names, professions, years ..
+    """Groups of interchangeable tokens: names, professions, years ..
 
     Args:
-        groups: lists of ids, no id in two.
+        groups: lists of ids. No id is in two of them.
         size: of the vocabulary.
 
     Raises:
@@ -156,7 +156,7 @@ class Groups:
 
     @classmethod
     def read(cls, path: Path, size: int) -> Groups:
-        """From a JSON file: lists of ids, or a table of them by name, on their own or as "groups"."""
+        """Groups from a JSON file: a list of lists of ids or an object of them, alone or under the key "groups"."""
         data = read_json(path)
         data = data.get("groups", data) if isinstance(data, dict) else data
         lists = list(data.values()) if isinstance(data, dict) else data
@@ -165,7 +165,7 @@ class Groups:
         return cls(lists, size, str(path))
 
     def tables(self, rng: np.random.Generator, b: int) -> Ints:
-        """For each of b examples, what every token becomes: a random bijection inside each group: [b v]."""
+        """For each of b examples, a random permutation of each group: token -> the token that replaces it: [b v]."""
         tables = np.tile(np.arange(self.size, dtype=np.int32), (b, 1))
         # Sorted by group first and a random number second, each group's tokens come out in random order.
         order = np.argsort(self.group + rng.random((b, self.tokens.size)), axis=1)

@@ -1,4 +1,4 @@
-"""How good a model is while it learns: dev questions from what was retrieved, and from their gold passages alone."""
+"""Evaluation while a model is trained: dev questions with retrieved passages, and with their gold passages alone."""
 
 from __future__ import annotations
 
@@ -19,18 +19,19 @@ from .recipe import Recipe
 
 
 @dataclass(frozen=True, eq=False)
-class Dev:
-    """What the model is judged on while it learns."""
+class DevSet:
+    """The passages and questions that the model is evaluated on while it is trained."""
 
     passages: list[Passage]
     questions: list[Question]
 
 
-def read_dev(root: Path, recipe: Recipe) -> Dev:
-    """The dev folder's passages, and as many of its questions as the recipe wants, evenly from the file.
+def read_dev(root: Path, recipe: Recipe) -> DevSet:
+    """The dev folder's passages, and as many of its questions as the recipe states, evenly spaced in the file.
 
     Raises:
-        InputError: no such folder, a broken file, passages that it does not have, or fewer candidates than m.
+        InputError: no such folder, a broken file, a question whose passages the folder does not have, or which has
+            fewer candidates than m.
     """
     folder = folders(root, [recipe.data.dev])[0]
     passages, questions = read_folder(folder)
@@ -41,16 +42,17 @@ def read_dev(root: Path, recipe: Recipe) -> Dev:
         if question.candidates and len(question.candidates) < recipe.evaluation.m:
             got = f"{len(question.candidates)} of question {question.id!r}"
             raise InputError("evaluation.m", f"at most the candidates of each question of {folder}", got)
-    wanted = min(recipe.evaluation.questions or len(questions), len(questions))
-    return Dev(passages, [questions[i * len(questions) // wanted] for i in range(wanted)])
+    count = min(recipe.evaluation.questions or len(questions), len(questions))
+    return DevSet(passages, [questions[i * len(questions) // count] for i in range(count)])
 
 
-def judge(reader: Reader, dev: Dev, recipe: Recipe) -> dict[str, Any]:
-    """Percentages over the dev questions, as a line of the log has them.
+def evaluate_dev(reader: Reader, dev: DevSet, recipe: Recipe) -> dict[str, Any]:
+    """Evaluate a model on the dev questions: the percentages of a log line.
 
     Returns:
-        "exact_match" (mean of tasks, and each in "tasks"), "recall_at_m" of the model's choice and of retrieval's
-        first m, and "exact_match_of_gold", where the gold passages alone are read.
+        "exact_match" (mean of tasks, and each in "tasks"), "recall_at_m" of the passages that the model
+        selected, "recall_at_m_of_retrieval" of the first m that retrieval found, and "exact_match_of_gold", where the
+        model reads the gold passages alone.
     """
     memory = reader.memorize(dev.passages)
     table, config, system = recipe.evaluation, reader.config, recipe.top.system
@@ -68,8 +70,11 @@ def _quietly(items: Iterable[Any], total: int, what: str) -> Iterable[Any]:
 
 
 def _of_gold(reader: Reader, questions: Sequence[Question], memory: Memory, system: str) -> float | None:
-    """Exact match, mean of tasks, of the questions with answers and gold passages, all of which are read."""
-    right: dict[str, list[bool]] = {}
+    """Exact match, as a mean of tasks, when the model reads the gold passages alone and selects all of them.
+
+    Questions without answers or without gold passages do not count.
+    """
+    hits: dict[str, list[bool]] = {}
     by_number: dict[int, list[Question]] = {}
     for question in (q for q in questions if q.answers):
         by_number.setdefault(len(question.gold), []).append(question)
@@ -80,6 +85,6 @@ def _of_gold(reader: Reader, questions: Sequence[Question], memory: Memory, syst
             m = number if system == "glimmer" else None
             answers = reader.ask_many([q.text for q in batch], memory, rows, system, m)
             for question, answer in zip(batch, answers, strict=True):
-                right.setdefault(question.task, []).append(exact_match(answer.text, question.answers))
-    shares = [100 * sum(hits) / len(hits) for hits in right.values()]
+                hits.setdefault(question.task, []).append(exact_match(answer.text, question.answers))
+    shares = [100 * sum(some) / len(some) for some in hits.values()]
     return fmean(shares) if shares else None

@@ -1,4 +1,4 @@
-"""The weights before the first step: drawn, cut from a T5 folder, or those of a folder of ours."""
+"""The weights before the first step: random ones, those of a T5 folder, or those of a folder of this package."""
 
 from __future__ import annotations
 
@@ -16,11 +16,12 @@ from ..params import checkpoint
 from ..params.model import Model, assemble, draw, from_arrays, leaves, shapes
 from .recipe import ModelTable
 
-SCORE_SPREAD = 0.25  # of a drawn score behind an RMSNorm: with parameter scaling, one near zero hardly moves
+# Standard deviation of a random score layer behind an RMSNorm. With parameter scaling, one near zero hardly moves.
+SCORE_SPREAD = 0.25
 
 
 def fresh_leaf(rng: np.random.Generator, config: GlimmerConfig, name: str, shape: tuple[int, ...]) -> np.ndarray:
-    """One weight before it has learnt anything: gains 1, the score N(0, 0.25^2) behind a norm, else T5's scales."""
+    """One random weight: norms are 1, a score layer behind a norm is N(0, 0.25^2), all others have T5's scales."""
     kind = name.rsplit(".", 1)[-1]
     if kind.endswith("norm"):
         return np.ones(shape, np.float32)
@@ -30,13 +31,13 @@ def fresh_leaf(rng: np.random.Generator, config: GlimmerConfig, name: str, shape
 
 
 def fresh(config: GlimmerConfig, seed: int, tied: bool = False) -> Model:
-    """A model to be trained from nothing.
+    """A model with random weights.
 
-    An untied head starts as the embedding times d^-0.5, so that a token that was read can be written. A separate
-    question encoder starts as the memory encoder, a separate reranker as live-A.
+    An untied logits head starts as the embedding times d^-0.5, so that the decoder can copy tokens from the start. A
+    separate question encoder starts as a copy of the memory encoder, a separate reranker as a copy of live-A.
 
     Args:
-        tied: the head is the embedding.
+        tied: the logits head is the embedding.
     """
     rng = np.random.default_rng(seed)
     arrays: dict[str, np.ndarray] = {}
@@ -55,14 +56,14 @@ def fresh(config: GlimmerConfig, seed: int, tied: bool = False) -> Model:
 
 
 def copied_from(name: str) -> str | None:
-    """Which weight a separate question encoder's or reranker's starts as."""
+    """The weight that one of a separate question encoder or reranker starts as a copy of; None for all others."""
     part, dot, rest = name.partition(".")
     origin = {"question": "memory", "reranker": "live"}.get(part)
     return f"{origin}.{rest}" if dot and origin else None
 
 
 def extended(model: Model, changes: Mapping[str, Any]) -> Model:
-    """A model under other settings, with the encoders of its own that these ask for, as copies."""
+    """A model with other settings. Encoders that these add start as copies."""
     config = replace(model.config, **changes)
     tied = model.decoder.lm_head is None
     arrays = leaves(model)
@@ -78,7 +79,7 @@ def extended(model: Model, changes: Mapping[str, Any]) -> Model:
 
 
 def _from_folder(table: ModelTable, changes: dict[str, Any], seed: int) -> Model:
-    """A T5 folder is cut, one of ours taken as it is."""
+    """The model of a folder. The encoder of a T5 is cut."""
     folder = Path(table.init)
     config = read_json(folder / "config.json")
     if isinstance(config, dict) and "glimmer" in config:
@@ -92,7 +93,7 @@ def first_model(table: ModelTable, seed: int, vocab_size: int) -> Model:
     """The model of a recipe's table [model], in float32.
 
     Args:
-        vocab_size: the tokenizer's, for a model to be drawn.
+        vocab_size: the tokenizer's, for a model with random weights.
 
     Raises:
         InputError: settings that do not fit each other or the folder.
@@ -110,7 +111,7 @@ def first_model(table: ModelTable, seed: int, vocab_size: int) -> Model:
 
 
 def _reranker_from_scratch(model: Model, seed: int) -> Model:
-    """Its separate reranker drawn anew (Table 1)."""
+    """The model with random weights for its separate reranker (Table 1)."""
     if model.reranker is None:
         raise InputError("model.reranker_init", 'glimmer.reranker = "separate" beside it', "a shared one")
     rng = np.random.default_rng([seed, 1])

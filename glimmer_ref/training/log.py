@@ -1,4 +1,4 @@
-"""What a run tells: a line a step in log.jsonl, one line on the terminal, and curves as a picture."""
+"""What a run reports: a line for each step in log.jsonl, one line on the terminal, and curves as a picture."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from ..terminal import watched
 LOG, CURVES = "log.jsonl", "curves.png"
 MOST_LOG_BYTES = 2**32
 SHARES = ("exact_match", "exact_match_of_gold", "recall_at_m", "recall_at_m_of_retrieval")
-SMOOTH = 50  # steps that a curve's point is the mean of
+SMOOTH = 50  # a point of a curve is the mean of so many steps
 
 
 def _is_number(x: Any) -> bool:
     return type(x) in (int, float)
 
 
-def is_judged(record: Any) -> bool:
-    """Is it what an evaluation told?"""
+def is_evaluation(record: Any) -> bool:
+    """Is it the record of an evaluation?"""
     if not isinstance(record, dict) or not isinstance(record.get("tasks"), dict):
         return False
     shares = [record.get(name, "") for name in SHARES] + list(record["tasks"].values())
@@ -37,17 +37,17 @@ def is_judged(record: Any) -> bool:
 
 
 def _is_record(record: Any) -> bool:
-    """Is it a line of a log: of a step, or of an evaluation?"""
+    """Is it the record of a step or of an evaluation?"""
     if isinstance(record, dict) and "exact_match" in record:
-        return is_judged(record)
+        return is_evaluation(record)
     return isinstance(record, dict) and type(record.get("step")) is int and all(map(_is_number, record.values()))
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
-    """The whole lines of a log; a last one that a kill cut in two is left out.
+    """The complete lines of a log. A last line that a kill cut off is left out.
 
     Raises:
-        InputError: another line that is not one of a log.
+        InputError: another line that is no record of a log.
     """
     records: list[dict[str, Any]] = []
     text = read_text(path, MOST_LOG_BYTES) if path.exists() else ""
@@ -62,19 +62,20 @@ def read_log(path: Path) -> list[dict[str, Any]]:
 
 
 class Log:
-    """Appends lines to log.jsonl; on going on, those behind the checkpoint are taken back first.
+    """Appends lines to log.jsonl. A resumed run first removes the lines that are newer than its checkpoint.
 
     Args:
-        done: steps that the checkpoint has; `judged`, after how many of them it was evaluated last.
+        done: number of steps of the checkpoint.
+        evaluated: number of steps before its last evaluation.
 
     Raises:
         InputError: a place that cannot be written.
     """
 
-    def __init__(self, folder: Path, done: int = 0, judged: int = -1) -> None:
+    def __init__(self, folder: Path, done: int = 0, evaluated: int = -1) -> None:
         self.path = folder / LOG
         lines = read_log(self.path)
-        kept = [line for line in lines if line["step"] <= (judged if "exact_match" in line else done)]
+        kept = [line for line in lines if line["step"] <= (evaluated if "exact_match" in line else done)]
         write_text(self.path, "".join(json.dumps(r, allow_nan=False) + "\n" for r in kept))
         try:
             self._file: TextIO = self.path.open("a", encoding="utf-8", newline="\n")
@@ -82,7 +83,7 @@ class Log:
             raise InputError(f"{self.path}", "a file that can be written", reason_of(error)) from None
 
     def write(self, record: dict[str, Any]) -> None:
-        """One line, there for whoever looks."""
+        """Append one line. Other processes can read it at once."""
         try:
             self._file.write(json.dumps(record, allow_nan=False) + "\n")
             self._file.flush()
@@ -90,39 +91,40 @@ class Log:
             raise InputError(f"{self.path}", "room for a line", reason_of(error), "make room") from None
 
     def close(self) -> None:
-        """No more lines."""
-        with suppress(OSError):  # what could not be written was told by `write`
+        """Close the file."""
+        with suppress(OSError):  # `write` has reported what could not be written
             self._file.close()
 
 
-class Line:
-    """One line on a terminal that is drawn again and again; nothing where stderr is none.
+class StatusLine:
+    """One line on the terminal that is updated step by step. Nothing is written if stderr is no terminal.
 
     Args:
-        steps: of the whole recipe; `done` of them before this run.
+        steps: number of steps of the whole recipe.
+        done: number of steps before this run.
     """
 
     def __init__(self, steps: int, done: int) -> None:
         self.steps, self.done = steps, done
-        self.begin, self.drawn, self.shown = time.monotonic(), 0.0, watched()
-        self.judged = ""
+        self.begin, self.updated, self.shown = time.monotonic(), 0.0, watched()
+        self.evaluation = ""
 
-    def draw(self, record: dict[str, Any], stage: str) -> None:
-        """After a step: its numbers, those of the last evaluation, and the time left at this pace."""
+    def update(self, record: dict[str, Any], stage: str) -> None:
+        """Show the numbers of a step, those of the last evaluation, and the time left at this pace."""
         now = time.monotonic()
-        if not self.shown or (now - self.drawn < 0.2 and record["step"] < self.steps):
+        if not self.shown or (now - self.updated < 0.2 and record["step"] < self.steps):
             return
-        self.drawn = now
+        self.updated = now
         rate = (record["step"] - self.done) / max(now - self.begin, 1e-9)
         parts = " ".join(f"{name} {record[name]:.3f}" for name in ("lm", "pdist", "recall") if name in record)
         left = (self.steps - record["step"]) / rate
-        text = f"{stage} {record['step']}/{self.steps}  loss {record['loss']:.3f} ({parts}){self.judged}"
+        text = f"{stage} {record['step']}/{self.steps}  loss {record['loss']:.3f} ({parts}){self.evaluation}"
         text = f"{text}  {rate:.1f} steps/s  {_time(left)} left"
         sys.stderr.write(f"\r\x1b[K{text[: shutil.get_terminal_size().columns - 1]}")
         sys.stderr.flush()
 
     def clear(self) -> None:
-        """Make place for a line that stays."""
+        """Remove the line, so that another one can be printed in its place."""
         if self.shown:
             sys.stderr.write("\r\x1b[K")
             sys.stderr.flush()
@@ -133,8 +135,8 @@ def _time(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 90 else f"{minutes} min" if minutes < 100 else f"{minutes / 60:.1f} h"
 
 
-def evaluated(record: dict[str, Any]) -> str:
-    """An evaluation as words."""
+def describe(record: dict[str, Any]) -> str:
+    """An evaluation in one line for people."""
     parts = []
     if record["exact_match"] is not None:
         gold = record["exact_match_of_gold"]
@@ -145,13 +147,13 @@ def evaluated(record: dict[str, Any]) -> str:
 
 
 def _smoothed(records: list[dict[str, Any]], name: str) -> tuple[list[float], list[float]]:
-    """Means of runs of steps: where the runs end, and the means."""
+    """Means over `SMOOTH` steps each: the last step of each mean, and the means."""
     some = [r for r in records if name in r and "exact_match" not in r]
     runs = [some[i : i + SMOOTH] for i in range(0, len(some), SMOOTH)]
     return [run[-1]["step"] for run in runs], [fmean(r[name] for r in run) for run in runs]
 
 
-def draw_curves(folder: Path) -> None:
+def plot_curves(folder: Path) -> None:
     """Write curves.png from log.jsonl: losses, exact match by task, recall of the reranker and of retrieval.
 
     Raises:
@@ -162,14 +164,14 @@ def draw_curves(folder: Path) -> None:
         _curves(row, records, [r for r in records if "exact_match" in r])
 
 
-def _curves(row: Iterable[Any], records: list[dict[str, Any]], judged: list[dict[str, Any]]) -> None:
+def _curves(row: Iterable[Any], records: list[dict[str, Any]], evaluations: list[dict[str, Any]]) -> None:
     left, middle, right = row
     for name in ("lm", "pdist"):
         left.plot(*_smoothed(records, name), label=name)
     left.set_title("losses of training")
-    _tasks(middle, judged)
+    _tasks(middle, evaluations)
     for name, label in (("recall_at_m", "the model's m best"), ("recall_at_m_of_retrieval", "retrieval's first m")):
-        right.plot([r["step"] for r in judged], [r[name] for r in judged], marker=".", label=label)
+        right.plot([r["step"] for r in evaluations], [r[name] for r in evaluations], marker=".", label=label)
     right.set_title("gold passages found, dev, percent")
     for axes in (left, middle, right):
         axes.set_xlabel("step")
@@ -177,13 +179,13 @@ def _curves(row: Iterable[Any], records: list[dict[str, Any]], judged: list[dict
             axes.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
 
 
-def _tasks(axes: Any, judged: Iterable[dict[str, Any]]) -> None:
-    """Exact match: a thin line a task, a thick one for their mean."""
-    judged = list(judged)
-    steps = [r["step"] for r in judged]
-    for task in judged[-1]["tasks"] if judged else ():
-        axes.plot(steps, [r["tasks"].get(task) for r in judged], linewidth=0.8, label=shown(task))
-    axes.plot(steps, [r["exact_match"] for r in judged], linewidth=2.2, color="black", label="mean of tasks")
-    of_gold = [r["exact_match_of_gold"] for r in judged]
+def _tasks(axes: Any, evaluations: Iterable[dict[str, Any]]) -> None:
+    """Exact match: a thin line for each task, a thick one for their mean."""
+    evaluations = list(evaluations)
+    steps = [r["step"] for r in evaluations]
+    for task in evaluations[-1]["tasks"] if evaluations else ():
+        axes.plot(steps, [r["tasks"].get(task) for r in evaluations], linewidth=0.8, label=shown(task))
+    axes.plot(steps, [r["exact_match"] for r in evaluations], linewidth=2.2, color="black", label="mean of tasks")
+    of_gold = [r["exact_match_of_gold"] for r in evaluations]
     axes.plot(steps, of_gold, linewidth=2.2, color="black", linestyle=":", label="of gold passages alone")
     axes.set_title("exact match, dev, percent")

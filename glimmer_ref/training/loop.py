@@ -1,4 +1,4 @@
-"""The loop: steps through the stages of a recipe, evaluations, checkpoints, and going on after a stop."""
+"""The training loop: steps through the stages of a recipe, evaluations, checkpoints, and resuming after a stop."""
 
 from __future__ import annotations
 
@@ -25,26 +25,27 @@ from ..terminal import say
 from ..text.sentencepiece import find_tokenizer_json
 from ..text.tokenizer import Tokenizer
 from .adafactor import Adafactor
-from .batches import check_folders, draw, task_shares
+from .batches import check_folders, sample_batch, task_shares
 from .checkpoint import State, open_checkpoint, save
 from .dataset import Corpus, Groups, folders, read_corpus
-from .dev_eval import Dev, judge, read_dev
+from .dev_eval import DevSet, evaluate_dev, read_dev
 from .init import first_model
-from .log import Line, Log, draw_curves, evaluated
+from .log import Log, StatusLine, describe, plot_curves
 from .recipe import Recipe
-from .step import Learner, Outcome, frozen_names, learn
+from .step import StepContext, StepResult, frozen_names, train_step
 
 LAST, BEST = "last", "best"
-BATCHES, NOISE = 0, 1  # what a step's generators are for
+BATCH, DROPOUT = 0, 1  # each step has one random generator for either
 
 
 @dataclass(eq=False)
 class Run:
-    """One run of a recipe: all that it was told and has read; only `state` changes.
+    """One run of a recipe: its settings, and the data that it has read. Only `state` changes.
 
     Args:
         out: the folder that everything is written to.
-        name: of the operations; `threads` as `Reader` takes them.
+        name: of the backend.
+        threads: as `Reader` takes them.
     """
 
     recipe: Recipe
@@ -55,32 +56,32 @@ class Run:
     tokenizer: Tokenizer
     corpus: Corpus
     groups: Groups | None
-    dev: Dev
+    dev: DevSet
     optimizer: Adafactor
     state: State
     say: Callable[[str], None]
 
-    def learners(self) -> list[tuple[Learner, np.ndarray]]:
-        """For each stage what its steps share, and how often each task is drawn; all held against the data."""
+    def contexts(self) -> list[tuple[StepContext, np.ndarray]]:
+        """For each stage what its steps share, and the probability of each task. All is checked against the data."""
         result = []
         for i, stage in enumerate(self.recipe.stages):
             place = f"stages.{i}"
             frozen = frozen_names(self.state.weights, stage.frozen, place)
             shares = task_shares(self.corpus, stage.tasks, f"{place}.tasks")
             check_folders(self.corpus, stage, place)
-            learner = Learner(self.ops, self.state.config, self.recipe.top.system, stage, frozenset(frozen))
-            result.append((learner, shares))
+            context = StepContext(self.ops, self.state.config, self.recipe.top.system, stage, frozenset(frozen))
+            result.append((context, shares))
         return result
 
-    def step(self, learner: Learner, shares: np.ndarray) -> Outcome:
-        """The next step; its batch and its dropout are drawn from (seed, stage, step) alone."""
+    def step(self, context: StepContext, shares: np.ndarray) -> StepResult:
+        """The next step. Its batch and its dropout depend on (seed, stage, step) alone."""
         stage, i = self.recipe.place(self.state.step)
-        batches, noise = (np.random.default_rng([self.recipe.top.seed, stage, i, use]) for use in (BATCHES, NOISE))
-        batch = draw(self.corpus, learner.stage, shares, self.groups, batches)
-        rate = learner.stage.rate_at(i)
+        batches, dropout = (np.random.default_rng([self.recipe.top.seed, stage, i, use]) for use in (BATCH, DROPOUT))
+        batch = sample_batch(self.corpus, context.stage, shares, self.groups, batches)
+        rate = context.stage.rate_at(i)
         try:
-            weights, moments, outcome = learn(
-                learner, self.optimizer, self.state.weights, self.state.moments, batch, noise, rate
+            weights, moments, result = train_step(
+                context, self.optimizer, self.state.weights, self.state.moments, batch, dropout, rate
             )
         except InputError as error:
             raise InputError(
@@ -89,31 +90,33 @@ class Run:
                 str(error),
                 f"{self.out / LAST} is the last good checkpoint",
             ) from None
-        self.state = self.state.moved(weights=weights, moments=moments, step=self.state.step + 1)
-        return outcome
+        self.state = self.state.changed(weights=weights, moments=moments, step=self.state.step + 1)
+        return result
 
     def save(self) -> None:
-        """The last checkpoint, in place of the one before."""
-        save(self.out / LAST, self.state, self.tokenizer.json, facts(self.recipe, self.name))
+        """Write the last checkpoint in place of the one before."""
+        save(self.out / LAST, self.state, self.tokenizer.json, run_settings(self.recipe, self.name))
 
-    def judge(self) -> dict[str, Any]:
-        """Evaluate, as a line of the log; a best one is kept apart."""
+    def evaluate(self) -> dict[str, Any]:
+        """Evaluate the model, and write a checkpoint `best` if it is the best one so far: a record of the log."""
         model = from_arrays(self.state.config, self.state.weights)
         reader = Reader(model, self.tokenizer, self.name, threads=self.threads)
-        record = {"step": self.state.step, **judge(reader, self.dev, self.recipe)}
+        record = {"step": self.state.step, **evaluate_dev(reader, self.dev, self.recipe)}
         best = self.state.best
-        self.state = self.state.moved(judged=self.state.step)
+        self.state = self.state.changed(evaluated=self.state.step)
         if best is None or (record["exact_match"] or 0) > (best["exact_match"] or 0):
-            self.state = self.state.moved(best=record)
-            save(self.out / BEST, self.state, self.tokenizer.json, facts(self.recipe, self.name), whole=False)
+            self.state = self.state.changed(best=record)
+            save(
+                self.out / BEST, self.state, self.tokenizer.json, run_settings(self.recipe, self.name), resumable=False
+            )
         return record
 
 
-def facts(recipe: Recipe, ops: str) -> dict[str, Any]:
-    """What decides every bit of a run: all of the recipe but where the data lies and how often it is judged."""
-    facts = asdict(recipe)
-    del facts["evaluation"], facts["data"]["root"]
-    return {**facts, "ops": ops}
+def run_settings(recipe: Recipe, ops: str) -> dict[str, Any]:
+    """All settings that the weights depend on: the recipe, but for the evaluation and the folder of the data."""
+    settings = asdict(recipe)
+    del settings["evaluation"], settings["data"]["root"]
+    return {**settings, "ops": ops}
 
 
 def stage_name(recipe: Recipe, i: int) -> str:
@@ -122,7 +125,7 @@ def stage_name(recipe: Recipe, i: int) -> str:
 
 
 def _tokenizer(recipe: Recipe, root: Path) -> Tokenizer:
-    """The recipe's own, or that of the folder that it begins from, a T5's spiece.model included."""
+    """The tokenizer that the recipe names, or that of the folder in model.init, which may have a spiece.model."""
     if recipe.data.tokenizer:
         path = root / recipe.data.tokenizer
         if not path.is_file():
@@ -148,14 +151,18 @@ def _check_out(out: Path, resume: bool) -> None:
 
 
 def _tidy(out: Path) -> None:
-    """What a kill has left goes, once the folder is held."""
+    """Remove what a killed run has left. The caller holds the lock of the folder."""
     recover(out / LAST)
     recover(out / BEST)
     sweep(out)
 
 
-def _learning(name: str, threads: int | None) -> Ops:
-    """The operations, refused where they cannot learn or not with so many threads: before anything is written."""
+def _trainable(name: str, threads: int | None) -> Ops:
+    """The operations of a backend, before anything is written.
+
+    Raises:
+        InputError: a backend without gradients, or one that cannot use so many threads.
+    """
     ops = bind(name)
     with ops.limited(threads):
         Tape(ops)
@@ -163,16 +170,18 @@ def _learning(name: str, threads: int | None) -> Ops:
 
 
 def prepare(recipe: Recipe, out: Path, ops: str, threads: int | None, resume: bool, say: Callable[[str], None]) -> Run:
-    """Read and check everything that a run needs, and write its first checkpoint into a folder that is held.
+    """Read and check everything that a run needs, and write its first checkpoint.
+
+    The caller holds the lock of the folder `out`.
 
     Raises:
         InputError: data, weights or a checkpoint that are missing, broken or do not fit the recipe.
     """
-    bound = _learning(ops, threads)
+    bound = _trainable(ops, threads)
     _tidy(out)
     root, optimizer = Path(recipe.data.root), recipe.optimizer.settings()
     if resume:
-        state = open_checkpoint(out / LAST, facts(recipe, ops))
+        state = open_checkpoint(out / LAST, run_settings(recipe, ops))
         optimizer.check(state.weights, state.moments)
         tokenizer = Tokenizer(out / LAST / "tokenizer.json")
     else:
@@ -188,61 +197,61 @@ def prepare(recipe: Recipe, out: Path, ops: str, threads: int | None, resume: bo
     run = Run(
         recipe, out, ops, threads, bound, tokenizer, corpus, groups, read_dev(root, recipe), optimizer, state, say
     )  # fmt: skip
-    run.learners()
+    run.contexts()
     if not resume:
         run.save()
     return run
 
 
 def _is_due(run: Run) -> bool:
-    """Is an evaluation to be made now: every so many steps, and after the last one of a stage?"""
+    """Is an evaluation due: after every `evaluation.every` steps, and after the last step of a stage?"""
     stage, i = run.recipe.place(run.state.step - 1)
     due = run.state.step % run.recipe.evaluation.every == 0 or i + 1 == run.recipe.stages[stage].steps
-    return due and run.state.judged < run.state.step
+    return due and run.state.evaluated < run.state.step
 
 
-def _judge(run: Run, log: Log, line: Line) -> None:
-    """Evaluate, tell, and keep: the log's line first, so that a checkpoint is never ahead of its log."""
+def _evaluate(run: Run, log: Log, line: StatusLine) -> None:
+    """Evaluate, write the log, and save. The log comes first, so that a checkpoint is never ahead of its log."""
     start = time.monotonic()
-    record = run.judge()
-    run.state = run.state.moved(seconds=run.state.seconds + time.monotonic() - start)
+    record = run.evaluate()
+    run.state = run.state.changed(seconds=run.state.seconds + time.monotonic() - start)
     log.write({**record, "seconds": round(run.state.seconds, 1)})
     run.save()
     line.clear()
     try:
-        draw_curves(run.out)
-    except InputError as error:  # what was learnt is not given up for a picture
+        plot_curves(run.out)
+    except InputError as error:  # training goes on without the picture
         run.say(f"no curves: {error}")
-    words = evaluated(record)
-    line.judged = f"  dev: {words}"
+    words = describe(record)
+    line.evaluation = f"  dev: {words}"
     run.say(f"step {run.state.step}  {words}  {run.state.seconds:.0f} s")
 
 
 def _steps(run: Run, log: Log) -> None:
-    learners = run.learners()
-    line = Line(run.recipe.steps, run.state.step)
+    contexts = run.contexts()
+    line = StatusLine(run.recipe.steps, run.state.step)
     if run.state.step and _is_due(run):  # stopped between a step and its evaluation
-        _judge(run, log, line)
+        _evaluate(run, log, line)
     while run.state.step < run.recipe.steps:
         start = time.monotonic()
         stage, i = run.recipe.place(run.state.step)
-        learner, shares = learners[stage]
-        outcome = run.step(learner, shares)
-        losses = {"loss": fsum(outcome.losses.values()), **outcome.losses}
-        found = {} if outcome.recall is None else {"recall": outcome.recall}
-        record = {"step": run.state.step, "stage": stage, **losses, **found, "rate": learner.stage.rate_at(i)}
+        context, shares = contexts[stage]
+        result = run.step(context, shares)
+        losses = {"loss": fsum(result.losses.values()), **result.losses}
+        recall = {} if result.recall is None else {"recall": result.recall}
+        record = {"step": run.state.step, "stage": stage, **losses, **recall, "rate": context.stage.rate_at(i)}
         log.write(record)
-        line.draw(record, stage_name(run.recipe, stage))
-        run.state = run.state.moved(seconds=run.state.seconds + time.monotonic() - start)
+        line.update(record, stage_name(run.recipe, stage))
+        run.state = run.state.changed(seconds=run.state.seconds + time.monotonic() - start)
         if _is_due(run):
-            _judge(run, log, line)
+            _evaluate(run, log, line)
         elif run.state.step % run.recipe.evaluation.save == 0:
             run.save()
     line.clear()
 
 
-def _go(run: Run) -> None:
-    log = Log(run.out, run.state.step, run.state.judged)
+def _run(run: Run) -> None:
+    log = Log(run.out, run.state.step, run.state.evaluated)
     try:
         with run.ops.limited(run.threads):
             _steps(run, log)
@@ -261,21 +270,21 @@ def train(
     resume: bool = False,
     say: Callable[[str], None] = say,
 ) -> State:
-    """Train as a recipe says, writing checkpoints `last` and `best`, log.jsonl and curves.png into `out`.
+    """Train a model by a recipe. The folder `out` gets the checkpoints `last` and `best`, log.jsonl and curves.png.
 
     Args:
-        ops: the operations' name.
-        threads: see `Reader`; with "numba" all that a step computes keeps to them, since nothing of it is BLAS.
-        resume: go on from `out`'s last checkpoint, to the numbers that an uninterrupted run gives, bit for bit (on
+        ops: name of the backend.
+        threads: see `Reader`. With "numba" a whole step uses no more than these, for none of its products is BLAS.
+        resume: go on from the last checkpoint in `out`. The result is that of an uninterrupted run, bit for bit (on
             the same machine; with "numpy", with as many threads of its BLAS).
-        say: takes lines for people.
+        say: prints a line for people.
 
     Returns:
         The state after the last step.
 
     Raises:
-        InputError: whatever in recipe, data or folder is missing, broken or does not fit; a step that gave a number
-            that is not finite; a place that is full. The last good checkpoint is kept.
+        InputError: anything in the recipe, the data or the folder that is missing, broken or does not fit; a step that
+            gave a number that is not finite; a full disk. The last good checkpoint is kept.
         KeyboardInterrupt: after a checkpoint was written.
     """
     with held(out, partial(_check_out, resume=resume)):
@@ -285,5 +294,5 @@ def train(
             f"{len(run.corpus):,} questions, {len(run.corpus.passages):,} passages, {weights:,} weights; "
             f"{run.state.step} of {recipe.steps} steps done"
         )
-        _go(run)
+        _run(run)
     return run.state

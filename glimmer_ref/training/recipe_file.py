@@ -1,4 +1,4 @@
-"""Recipes from TOML: files that extend each other, values set over them, all checked before anything is done."""
+"""Recipes from TOML files. A file may extend another, and the command line may change values. All is checked first."""
 
 from __future__ import annotations
 
@@ -14,28 +14,32 @@ from ..config import GlimmerConfig, T5Config
 from ..disk.read import read_text
 from ..errors import InputError, brief
 from .recipe import SOURCES, DataTable, EvaluationTable, ModelTable, OptimizerTable, Recipe, Stage, Top
-from .schema import check_known, read, spelled
+from .schema import check_known, key_of, read
 
 MOST_BYTES = 2**20
 RECIPES = Path(__file__).resolve().parent / "recipes"
-SHAPES = tuple(f.name for f in fields(T5Config) if f.name != "vocab_size")
+SIZES = tuple(f.name for f in fields(T5Config) if f.name != "vocab_size")
 SETTINGS = tuple(f.name for f in fields(GlimmerConfig) if f.name != "t5" and not f.name.startswith("num_"))
 TABLES = {"model": ModelTable, "data": DataTable, "optimizer": OptimizerTable, "evaluation": EvaluationTable}
-WORDS = tuple(spelled(f) for f in fields(Top))
-KEYS = ("extends", *WORDS, *TABLES, "every_stage", "stages")
+TOP_KEYS = tuple(key_of(f) for f in fields(Top))
+KEYS = ("extends", *TOP_KEYS, *TABLES, "every_stage", "stages")
 
 
 def find(recipe: str | Path, beside: Path | None = None) -> Path:
-    """The file of a recipe: a path, or the name of one that comes with the package.
+    """The file of a recipe.
+
+    Args:
+        recipe: a path, or the name of a recipe that comes with the package.
+        beside: a file; paths are relative to its folder.
 
     Raises:
-        InputError: neither.
+        InputError: no such file and no such name.
     """
     bundled = RECIPES / f"{recipe}.toml"
     if str(recipe) == Path(recipe).name and os.path.isfile(bundled):
         return bundled
     path = Path(recipe) if beside is None else beside.parent / recipe
-    if os.path.exists(path):  # a name that no file can have is none, too
+    if os.path.exists(path):  # False also for names that no file can have
         return path
     names = sorted(p.stem for p in RECIPES.glob("*.toml"))
     raise InputError(f"recipe {recipe}", f"a TOML file, or one of {', '.join(names)}", "no such file")
@@ -49,7 +53,7 @@ def _toml(path: Path) -> dict[str, Any]:
 
 
 def _laid_over(below: Any, above: Any) -> Any:
-    """Tables key by key, anything else as a whole; shares too, for a mix is one thing."""
+    """Values laid over others: tables key by key, anything else as a whole, and so the tables of shares."""
     if isinstance(below, Mapping) and isinstance(above, Mapping):
         whole = ("negatives", "tasks")
         return {**below, **{n: v if n in whole else _laid_over(below.get(n), v) for n, v in above.items()}}
@@ -72,7 +76,7 @@ def _merged(path: Path, extends: str | None = None, depth: int = 0) -> dict[str,
 
 
 def _change(data: dict[str, Any], dotted: str, value: Any) -> None:
-    """Put one value where words like stages.0.rate say."""
+    """Set the value of a key such as stages.0.rate."""
     at: Any = data
     words = dotted.split(".")
     for i, word in enumerate(words):
@@ -90,7 +94,7 @@ def _change(data: dict[str, Any], dotted: str, value: Any) -> None:
 
 
 def _value(text: str) -> Any:
-    """A value as TOML writes it; what is no TOML is a string."""
+    """A value in TOML's syntax. Any other text is a string."""
     try:
         return tomllib.loads(f"value = {text}")["value"]
     except (tomllib.TOMLDecodeError, KeyError):
@@ -98,14 +102,14 @@ def _value(text: str) -> Any:
 
 
 def read_recipe(recipe: str | Path, changes: Sequence[str] = ()) -> Recipe:
-    """A recipe from a file or the name of a bundled one.
+    """A recipe from a file, or a bundled one by name.
 
     Args:
-        changes: words like "seed=3" or "stages.0.rate=0.001", laid over the file's values.
+        changes: such as "seed=3" or "stages.0.rate=0.001"; they replace values of the file.
 
     Raises:
-        InputError: no such file, no TOML, a key unknown or missing, a value of another type or out of range,
-            values that do not go together; each by file and key.
+        InputError: no such file, no TOML, a key unknown or missing, a value of another type or out of range, or values
+            that contradict each other. The message names file and key.
     """
     pairs = {}
     for change in changes:
@@ -122,7 +126,7 @@ def read_recipe(recipe: str | Path, changes: Sequence[str] = ()) -> Recipe:
 
 def _checked(path: str, data: dict[str, Any]) -> Recipe:
     check_known(path, data, KEYS)
-    top = read(Top, {word: data[word] for word in WORDS if word in data}, path)
+    top = read(Top, {word: data[word] for word in TOP_KEYS if word in data}, path)
     tables: Any = {name: read(cls, data.get(name, {}), f"{path}: {name}") for name, cls in TABLES.items()}
     stages, shared = data.get("stages", []), data.get("every_stage", {})
     if not isinstance(stages, list) or not stages:
@@ -146,9 +150,9 @@ def _stage(place: str, data: Any) -> Stage:
 
 
 def _check_together(path: str, recipe: Recipe) -> None:
-    """What one table means for another."""
+    """Check what one table requires of another."""
     model = recipe.model
-    check_known(f"{path}: model.t5", model.t5, SHAPES)
+    check_known(f"{path}: model.t5", model.t5, SIZES)
     check_known(f"{path}: model.glimmer", model.glimmer, SETTINGS)
     if model.init and (model.t5 or model.tied):
         raise InputError(f"{path}: model", "init, or sizes of a model to draw", "both")

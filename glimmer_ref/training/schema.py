@@ -1,4 +1,4 @@
-"""A table of a TOML file as a dataclass: every key known, every value of its type and in its range."""
+"""The schema of a TOML file: its tables become dataclasses, with every key known and every value checked."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ class Rule:
     """What one key may hold.
 
     Args:
-        kind: "whole", "number", "flag", "text", "texts" (a list), "shares" (names with numbers) or "table".
-        least, most: the range of a number, of each share.
-        open: the range leaves out `least` ("below"), `most` ("above") or neither ("").
-        choices: of a text.
+        kind: "whole" (number), "number", "flag", "text", "texts" (a list), "shares" (names with numbers) or "table".
+        at_least, above, at_most, below: the range of a number, or of each share.
+        choices: the texts that are allowed; empty: any text.
     """
 
     kind: str
-    least: float = -math.inf
-    most: float = math.inf
-    open: str = ""
+    at_least: float = -math.inf
+    above: float = -math.inf
+    at_most: float = math.inf
+    below: float = math.inf
     choices: tuple[str, ...] = ()
 
     def read(self, place: str, value: Any) -> Any:
@@ -37,7 +37,7 @@ class Rule:
             InputError: another type, or out of range.
         """
         if not self._fits(value):
-            raise InputError(place, self.wanted, brief(value))
+            raise InputError(place, self.expected, brief(value))
         if self.kind == "number":
             return float(value)
         if self.kind == "shares":
@@ -58,16 +58,15 @@ class Rule:
     def _in_range(self, value: Any) -> bool:
         if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
             return False
-        above = value > self.least if self.open == "below" else value >= self.least
-        return above and (value < self.most if self.open == "above" else value <= self.most)
+        return self.at_least <= value <= self.at_most and self.above < value < self.below
 
     @property
-    def wanted(self) -> str:
+    def expected(self) -> str:
         """The rule in words."""
         if self.choices:
             return f"one of {', '.join(self.choices)}"
-        low = "" if self.least == -math.inf else f" {'above' if self.open == 'below' else 'from'} {self.least:g}"
-        high = "" if self.most == math.inf else f" {'below' if self.open == 'above' else 'up to'} {self.most:g}"
+        bounds = {"from": self.at_least, "above": self.above, "up to": self.at_most, "below": self.below}
+        limits = "".join(f" {word} {bound:g}" for word, bound in bounds.items() if math.isfinite(bound))
         words = {
             "whole": "a whole number",
             "number": "a number",
@@ -77,29 +76,29 @@ class Rule:
             "shares": "a table of numbers",
             "table": "a table",
         }
-        return words[self.kind] + low + high
+        return words[self.kind] + limits
 
 
 def rule(kind: str, **more: Any) -> dict[str, Rule]:
-    """The metadata of a dataclass's field that `read` fills."""
+    """The metadata of a dataclass field that `read` fills."""
     return {"rule": Rule(kind, **more)}
 
 
 def key(kind: str, default: Any = MISSING, **more: Any) -> Any:
-    """A field that `read` fills; without a default the key must be there."""
+    """A dataclass field that `read` fills. The key is required if there is no default."""
     return field(default=default, metadata=rule(kind, **more))
 
 
-def spelled(f: Field[Any]) -> str:
-    """The key of a field: its name, without the underscore that keeps it apart from Python's words."""
+def key_of(f: Field[Any]) -> str:
+    """The key of a field: its name, without the final underscore of a name that is a keyword of Python."""
     return f.name.rstrip("_")
 
 
 def check_known(place: str, got: Iterable[str], known: Iterable[str]) -> None:
-    """Hold keys against those that there are.
+    """Check that all keys are known.
 
     Raises:
-        InputError: an unknown one, with the known one that is most like it.
+        InputError: an unknown key. The message suggests the known key that is most similar.
     """
     known = list(known)
     for name in got:
@@ -109,7 +108,7 @@ def check_known(place: str, got: Iterable[str], known: Iterable[str]) -> None:
 
 
 def read(cls: type[T], data: Any, place: str) -> T:
-    """The dataclass from a table.
+    """A dataclass filled from a table.
 
     Args:
         cls: a dataclass whose fields were made by `key`.
@@ -120,10 +119,10 @@ def read(cls: type[T], data: Any, place: str) -> T:
     """
     if not isinstance(data, Mapping):
         raise InputError(place, "a table", brief(data))
-    known = {spelled(f): f for f in fields(cls)}  # type: ignore[arg-type]
+    known = {key_of(f): f for f in fields(cls)}  # type: ignore[arg-type]
     check_known(place, data, known)
     for name, f in known.items():
         if name not in data and f.default is MISSING and f.default_factory is MISSING:
-            raise InputError(place, f'a key "{name}", {f.metadata["rule"].wanted}', "none")
+            raise InputError(place, f'a key "{name}", {f.metadata["rule"].expected}', "none")
     rules = {name: known[name].metadata["rule"] for name in data}
     return cls(**{known[name].name: one.read(f"{place}.{name}", data[name]) for name, one in rules.items()})

@@ -19,15 +19,15 @@ from ..paper.systems import FROM_TEXT, loss
 from ..params.model import from_arrays, leaves, prepare_params, shapes
 from ..ragged import Array, Ints, offsets
 from .adafactor import Adafactor, Weights
-from .batches import Batch, parts
+from .batches import Batch, microbatches
 from .recipe import Stage
 
 
-class Outcome(NamedTuple):
-    """What a step's batch said.
+class StepResult(NamedTuple):
+    """What one step computed from its batch.
 
     Args:
-        losses: "lm", and "pdist" with its lambda, of the whole batch.
+        losses: "lm", and "pdist" times its lambda, of the whole batch.
         gradients: of the weights that are not frozen, by name.
         recall: share of the gold passages among the m best scores; None where nothing is ranked.
     """
@@ -38,10 +38,10 @@ class Outcome(NamedTuple):
 
 
 def frozen_names(names: Iterable[str], patterns: Iterable[str], place: str) -> set[str]:
-    """Which weights stay as they are.
+    """The names of the weights that a stage freezes: they stay as they are.
 
     Args:
-        patterns: names, their first words, or either with *.
+        patterns: names, beginnings of names up to a dot, or either with *.
 
     Raises:
         InputError: a pattern that names no weight, or patterns that leave none to learn.
@@ -58,15 +58,18 @@ def frozen_names(names: Iterable[str], patterns: Iterable[str], place: str) -> s
 
 
 def gold_in(batch: Batch, selected: list[Ints]) -> float:
-    """Share of the gold passages that were selected, the mean over the questions that have one."""
+    """The share of a question's gold passages that was selected, as a mean over the questions that have any."""
     shares = [len(set(g) & set(s.tolist())) / len(g) for g, s in zip(batch.gold, selected, strict=True) if g]
     return fmean(shares) if shares else 0.0
 
 
-def force(batch: Batch) -> Choose:
-    """Where an example is forced, all of its gold passages are read, and of the best others as many as m leaves."""
+def force_gold(batch: Batch) -> Choose:
+    """An override of the selection: the decoder of a forced example reads all gold passages.
 
-    def choose(scores: np.ndarray, selected: list[Ints]) -> list[Ints]:
+    The best other passages fill what m leaves.
+    """
+
+    def override(scores: np.ndarray, selected: list[Ints]) -> list[Ints]:
         starts, result = offsets(batch.counts), []
         for i, best in enumerate(selected):
             if batch.forced[i]:
@@ -76,19 +79,19 @@ def force(batch: Batch) -> Choose:
             result.append(best)
         return result
 
-    return choose
+    return override
 
 
-def _listening(tape: Tape, rate: float, rng: np.random.Generator) -> Any:
+def _with_dropout(tape: Tape, rate: float, rng: np.random.Generator) -> Any:
     return Dropout(tape, rate, rng) if rate else tape
 
 
-class Learner(NamedTuple):
-    """What stays the same from step to step of a stage.
+class StepContext(NamedTuple):
+    """What all steps of a stage share.
 
     Args:
-        ops: bound operations with a backward.
-        frozen: names of weights that stay as they are.
+        ops: operations of a backend that has their gradients.
+        frozen: names of the weights that stay as they are.
     """
 
     ops: Ops
@@ -97,54 +100,54 @@ class Learner(NamedTuple):
     stage: Stage
     frozen: frozenset[str]
 
-    def outcome(self, weights: Weights, batch: Batch, rng: np.random.Generator) -> Outcome:
-        """Losses and gradients of a batch, computed in as many parts as the stage says.
+    def loss_and_gradients(self, weights: Weights, batch: Batch, rng: np.random.Generator) -> StepResult:
+        """Losses and gradients of a batch, computed in as many microbatches as the stage says.
 
-        The parts are weighted by their tokens and questions, so that they add up to the whole batch's.
+        Each microbatch is weighted by its share of the answers' tokens (lm) or of the questions (pdist), so that the
+        sums are those of the whole batch.
 
         Args:
             rng: for dropout.
         """
         model = prepare_params(self.ops, from_arrays(self.config, weights))
-        wanted = {name: x for name, x in leaves(model).items() if name not in self.frozen}
+        learnt = {name: x for name, x in leaves(model).items() if name not in self.frozen}
         losses: dict[str, float] = {}
-        sums: Weights = {}
-        found = 0.0
-        pieces = parts(batch, self.stage.accumulate)
-        for piece in pieces:
+        gradients: Weights = {}
+        recall = 0.0
+        for piece in microbatches(batch, self.stage.accumulate):
             tape = Tape(self.ops)
-            got, own = self._loss(_listening(tape, self.stage.dropout, rng), model, piece)
+            got, own = self._loss(_with_dropout(tape, self.stage.dropout, rng), model, piece)
             shares = {
                 "lm": piece.target.ids.size / batch.target.ids.size,
                 "pdist": len(piece.question) / len(batch.question),
             }
             for name, term in got.terms.items():
                 losses[name] = losses.get(name, 0.0) + shares[name] * term.value
-            seeds = [(t.result, t.cotangent * shares[name]) for name, t in got.terms.items()]
-            _add(sums, tape.gradients(seeds, wanted))
-            found += gold_in(piece, own) * shares["pdist"]
-        return Outcome(losses, sums, None if got.scores is None else found)
+            output_grads = [(t.result, t.cotangent * shares[name]) for name, t in got.terms.items()]
+            _add(gradients, tape.gradients(output_grads, learnt))
+            recall += gold_in(piece, own) * shares["pdist"]
+        return StepResult(losses, gradients, None if got.scores is None else recall)
 
     def _loss(self, ops: Any, model: Any, batch: Batch) -> tuple[Loss, list[Ints]]:
-        """The loss of some examples, and which passages the scores alone would have selected."""
+        """The loss of a microbatch, and the passages that the scores alone would have selected."""
         stage, own = self.stage, []
         passages: Any = batch.passages
         if self.system not in FROM_TEXT:
-            passages = encode_passages(ops.frozen() if self.memory_is_data else ops, model, passages)
+            passages = encode_passages(ops.frozen() if self.memory_is_constant else ops, model, passages)
 
-        def choose(scores: np.ndarray, selected: list[Ints]) -> list[Ints]:
+        def override(scores: np.ndarray, selected: list[Ints]) -> list[Ints]:
             own.extend(selected)
-            return force(batch)(scores, selected)
+            return force_gold(batch)(scores, selected)
 
         got = loss(
             ops, model, self.system, batch.question, passages, batch.counts, batch.target, stage.m,
-            stage.distillation(), choose,
+            stage.distillation(), override,
         )  # fmt: skip
         return got, own or got.selected
 
     @property
-    def memory_is_data(self) -> bool:
-        """No weight that a passage's memory is made of is learnt."""
+    def memory_is_constant(self) -> bool:
+        """Are all weights that make the memory of a passage frozen?"""
         makers = (name for name in shapes(self.config) if name == "embedding" or name.startswith("memory."))
         return all(name in self.frozen for name in makers)
 
@@ -159,32 +162,39 @@ def first_not_finite(arrays: Mapping[str, np.ndarray]) -> str | None:
     return next((name for name, x in arrays.items() if not np.isfinite(x).all()), None)
 
 
-def learn(
-    learner: Learner,
+def train_step(
+    context: StepContext,
     optimizer: Adafactor,
     weights: Weights,
     moments: Weights,
     batch: Batch,
     rng: np.random.Generator,
     rate: float,
-) -> tuple[Weights, Weights, Outcome]:
-    """One update.
+) -> tuple[Weights, Weights, StepResult]:
+    """One update of the weights.
+
+    Args:
+        moments: the optimizer's state.
+        rng: for dropout.
+        rate: the learning rate.
 
     Returns:
-        The weights and the optimizer's state after it, and what the batch said.
+        The weights and the optimizer's state after the update, and the losses and gradients that it was made from.
 
     Raises:
-        InputError: a loss, a gradient or a weight that is not finite, by name.
+        InputError: a loss, a gradient or a weight that is not finite. The message names it.
     """
-    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # told below, by name
-        outcome = learner.outcome(weights, batch, rng)
-        bad = first_not_finite(outcome.gradients)
-        if bad is not None or not np.isfinite(list(outcome.losses.values())).all():
-            losses = ", ".join(f"{name} {value:g}" for name, value in outcome.losses.items())
+    with np.errstate(
+        over="ignore", invalid="ignore", divide="ignore"
+    ):  # numbers that are not finite are reported below
+        result = context.loss_and_gradients(weights, batch, rng)
+        bad = first_not_finite(result.gradients)
+        if bad is not None or not np.isfinite(list(result.losses.values())).all():
+            losses = ", ".join(f"{name} {value:g}" for name, value in result.losses.items())
             where = f"in the gradient of {bad}" if bad else "in a loss"
             raise InputError("loss and gradients", "finite numbers", f"inf or nan {where} ({losses})", "lower the rate")
-        weights, moments = optimizer.update(weights, outcome.gradients, moments, rate)
-        bad = first_not_finite({name: weights[name] for name in outcome.gradients})
+        weights, moments = optimizer.update(weights, result.gradients, moments, rate)
+        bad = first_not_finite({name: weights[name] for name in result.gradients})
     if bad is not None:
         raise InputError(f"weights after the update: {bad}", "finite numbers", "inf or nan", "lower the rate")
-    return weights, moments, outcome
+    return weights, moments, result

@@ -1,1 +1,1 @@
-"""The fictional encyclopedias that the bundled model is trained and tested on."""
+"""The fictional encyclopedias that the bundled model is trained and tested on, and its text adapter."""

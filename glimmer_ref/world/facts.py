@@ -1,4 +1,4 @@
-"""A world: its entities, what is true of them, and the passages that tell it."""
+"""A world: its entities, the facts about them, and the passages that state the facts."""
 
 from __future__ import annotations
 
@@ -9,21 +9,22 @@ from typing import NamedTuple
 from ..data.inputs import Passage
 from ..errors import InputError
 from .names import NAMES, SPLITS, VALUES, YEARS
-from .relations.all import IDLE, RELATIONS
+from .relations.all import FILLER, RELATIONS
 from .relations.relation import Relation
-from .rng import Draw
+from .rng import PortableRng
 
 KINDS = ("person", "town", "company", "book")
 PRONOUNS = {"he": "his", "she": "her", "it": "its"}
-TITLE_SHARE = 0.35  # of the sentences that name their subject; the others have a pronoun
-THIRD_FACT = 0.3  # of the passages that tell three facts, not two
+TITLE_SHARE = 0.35  # share of the sentences that name their subject; the others have a pronoun
+THIRD_FACT = 0.3  # share of the passages that state three facts instead of two
 
 
 class Size(NamedTuple):
-    """How many of each a world has.
+    """How many entities of each kind, passages and questions a world has.
 
     Args:
-        questions: of each task, for training. held_out: likewise, for dev and for test.
+        questions: of each task, in a training world.
+        held_out: of each task, in the dev and the test world.
     """
 
     person: int
@@ -36,8 +37,8 @@ class Size(NamedTuple):
 
 
 SIZES = {"full": Size(200, 80, 90, 100, 2000, 1200, 400), "small": Size(40, 20, 20, 24, 400, 40, 20)}
-LEAST = Size(8, 8, 8, 8, 1, 1, 1)
-MOST = Size(1000, 80, 180, 200, 100_000, 100_000, 100_000)
+MIN_SIZE = Size(8, 8, 8, 8, 1, 1, 1)
+MAX_SIZE = Size(1000, 80, 180, 200, 100_000, 100_000, 100_000)
 
 
 class Entity(NamedTuple):
@@ -61,9 +62,9 @@ class World:
     """Entities, facts, and passages in the order of their pages.
 
     Args:
-        seed: what its draws began with.
-        place: the row of the passage that tells a fact.
-        pages: rows of each entity's passages.
+        seed: of the world's random numbers.
+        passage_of: fact -> row of the passage that states it.
+        pages: name of an entity -> rows of its passages.
     """
 
     name: str
@@ -71,7 +72,7 @@ class World:
     entities: list[Entity]
     facts: list[Fact]
     passages: list[Passage] = field(default_factory=list)
-    place: dict[Fact, int] = field(default_factory=dict)
+    passage_of: dict[Fact, int] = field(default_factory=dict)
     pages: dict[str, list[int]] = field(default_factory=dict)
 
     def named(self, kind: str) -> list[str]:
@@ -80,42 +81,42 @@ class World:
 
 
 def sentence(text: str, end: str = ".") -> str:
-    """A text with a capital letter and an end."""
+    """A text with a capital letter at its beginning and a mark at its end."""
     return text[0].upper() + text[1:] + end
 
 
-def _pairs(draw: Draw, split: int, first: str, second: str, n: int) -> list[str]:
-    """n different names of two words, each of the first words about equally often."""
-    firsts, seconds = draw.shuffled(NAMES[first][split]), NAMES[second][split]
+def _pairs(rng: PortableRng, split: int, first: str, second: str, n: int) -> list[str]:
+    """n different names of two words. All first words are about equally frequent."""
+    firsts, seconds = rng.shuffled(NAMES[first][split]), NAMES[second][split]
     made: dict[str, None] = {}
     while len(made) < n:
-        made[f"{firsts[len(made) % len(firsts)]} {draw.pick(seconds)}"] = None
+        made[f"{firsts[len(made) % len(firsts)]} {rng.pick(seconds)}"] = None
     return list(made)
 
 
-def _companies(draw: Draw, split: int, n: int) -> list[str]:
-    """Two companies of a name differ in the second word."""
+def _companies(rng: PortableRng, split: int, n: int) -> list[str]:
+    """n names of companies. Two that share the first word differ in the second."""
     kinds = VALUES["company kind"]
-    names = draw.shuffled(NAMES["company"][split])
+    names = rng.shuffled(NAMES["company"][split])
     return [f"{names[i % len(names)]} {kinds[(i + i // len(names)) % len(kinds)]}" for i in range(n)]
 
 
-def _entities(draw: Draw, split: int, size: Size) -> list[Entity]:
+def _entities(rng: PortableRng, split: int, size: Size) -> list[Entity]:
     names = {
-        "person": _pairs(draw, split, "given name", "surname", size.person),
-        "town": draw.some(NAMES["town"][split], size.town),
-        "company": _companies(draw, split, size.company),
-        "book": [f"The {name}" for name in _pairs(draw, split, "title adjective", "title noun", size.book)],
+        "person": _pairs(rng, split, "given name", "surname", size.person),
+        "town": rng.sample(NAMES["town"][split], size.town),
+        "company": _companies(rng, split, size.company),
+        "book": [f"The {name}" for name in _pairs(rng, split, "title adjective", "title noun", size.book)],
     }
     return [
-        Entity(kind, name, draw.pick(("he", "she")) if kind == "person" else "it")
+        Entity(kind, name, rng.pick(("he", "she")) if kind == "person" else "it")
         for kind in KINDS
         for name in names[kind]
     ]
 
 
 def _objects(world: World, split: int, kind: str) -> list[str]:
-    """All that can stand as object of this kind."""
+    """All possible objects of this kind."""
     if kind == "year":
         return [str(year) for year in range(*YEARS)]
     if kind == "river":
@@ -127,102 +128,104 @@ def _objects(world: World, split: int, kind: str) -> list[str]:
     return list(VALUES[kind]) if kind in VALUES else list(NAMES[kind][split])
 
 
-def _assigned(draw: Draw, objects: list[str], n: int, how: str) -> list[str]:
-    """n objects, shared by as many subjects as `Relation.objects` says."""
-    if how == "some":
-        return [draw.pick(objects) for _ in range(n)]
-    if how == "one":
-        return draw.some(objects, n)
+def _assigned(rng: PortableRng, objects: list[str], n: int, sharing: str) -> list[str]:
+    """n objects, each for as many subjects as `Relation.objects` allows."""
+    if sharing == "some":
+        return [rng.pick(objects) for _ in range(n)]
+    if sharing == "one":
+        return rng.sample(objects, n)
     uses: list[str] = []
-    for name in draw.shuffled(objects):
-        uses += [name] * (2 + draw.below(2))
-    while len(uses) < n:  # too few of them for two or three each
-        uses.append(draw.pick(objects))
-    return draw.shuffled(uses[:n])
+    for name in rng.shuffled(objects):
+        uses += [name] * (2 + rng.below(2))
+    while len(uses) < n:  # there are too few objects for two or three subjects each
+        uses.append(rng.pick(objects))
+    return rng.shuffled(uses[:n])
 
 
-def _facts_of(draw: Draw, world: World, split: int, relation: Relation) -> list[Fact]:
-    entities = draw.shuffled([e for e in world.entities if e.kind == relation.kind])
+def _facts_of(rng: PortableRng, world: World, split: int, relation: Relation) -> list[Fact]:
+    entities = rng.shuffled([e for e in world.entities if e.kind == relation.kind])
     some = entities[: round(relation.share * len(entities))]
     if relation.objects == "pairs":
         half = len(some) // 2
         return [Fact(a, relation, b.name) for a, b in zip(some[:half], some[half : 2 * half], strict=True)]
-    objects = _assigned(draw, _objects(world, split, relation.object), len(some), relation.objects)
+    objects = _assigned(rng, _objects(world, split, relation.object), len(some), relation.objects)
     return [Fact(e, relation, o) for e, o in zip(some, objects, strict=True)]
 
 
-def _tell(draw: Draw, entity: Entity, template: str, **names: str) -> str:
-    subject = entity.name if draw.chance(TITLE_SHARE) else entity.pronoun
+def _fact_sentence(rng: PortableRng, entity: Entity, template: str, **names: str) -> str:
+    subject = entity.name if rng.chance(TITLE_SHARE) else entity.pronoun
     return sentence(template.format(s=subject, his=PRONOUNS[entity.pronoun], **names))
 
 
-def _told(draw: Draw, facts: Sequence[Fact]) -> list[tuple[str, list[Fact]]]:
-    """One entity's facts as texts of two or three sentences each; a single fact stays alone."""
-    order, texts = draw.shuffled(facts), []
+def _fact_texts(rng: PortableRng, facts: Sequence[Fact]) -> list[tuple[str, list[Fact]]]:
+    """One entity's facts as texts of two or three sentences each. A single fact is a text of its own."""
+    order, texts = rng.shuffled(facts), []
     while order:
-        n = 3 if len(order) == 3 or (len(order) > 4 and draw.chance(THIRD_FACT)) else 2
+        n = 3 if len(order) == 3 or (len(order) > 4 and rng.chance(THIRD_FACT)) else 2
         some, order = order[:n], order[n:]
-        texts.append((" ".join(_tell(draw, f.subject, draw.pick(f.relation.told), o=f.object) for f in some), some))
+        texts.append(
+            (" ".join(_fact_sentence(rng, f.subject, rng.pick(f.relation.statements), o=f.object) for f in some), some)
+        )
     return texts
 
 
-def _idle(draw: Draw, entity: Entity, names: dict[str, list[str]]) -> str:
-    """Two sentences that name the entity, and hold no fact."""
-    templates = draw.some(IDLE, 2)
+def _filler_text(rng: PortableRng, entity: Entity, names: dict[str, list[str]]) -> str:
+    """Two sentences that name the entity and state no fact."""
+    templates = rng.sample(FILLER, 2)
     return " ".join(
-        sentence(t.format(s=entity.name, **{kind: draw.pick(some) for kind, some in names.items()})) for t in templates
+        sentence(t.format(s=entity.name, **{kind: rng.pick(some) for kind, some in names.items()})) for t in templates
     )
 
 
-def _texts(draw: Draw, world: World, count: int) -> dict[str, list[tuple[str, list[Fact]]]]:
-    """For each entity, its passages with the facts that they tell: `count` of them with the filler."""
+def _texts(rng: PortableRng, world: World, count: int) -> dict[str, list[tuple[str, list[Fact]]]]:
+    """For each entity, its passages with the facts that they state. Filler makes them `count` passages in all."""
     facts: dict[str, list[Fact]] = {e.name: [] for e in world.entities}
     for fact in world.facts:
         facts[fact.subject.name].append(fact)
-    told = {name: _told(draw, some) for name, some in facts.items()}
-    missing = count - sum(map(len, told.values()))
+    texts = {name: _fact_texts(rng, some) for name, some in facts.items()}
+    missing = count - sum(map(len, texts.values()))
     if missing < 0:
-        raise InputError("world: passages", f"at least {count - missing}, to tell all facts", str(count))
+        raise InputError("world: passages", f"at least {count - missing}, to state all facts", str(count))
     names = {kind: world.named(kind) for kind in KINDS}
-    order = draw.shuffled(world.entities)
+    order = rng.shuffled(world.entities)
     for i in range(missing):
         entity = order[i % len(order)]
-        told[entity.name].append((_idle(draw, entity, names), []))
-    return {name: draw.shuffled(texts) for name, texts in told.items()}
+        texts[entity.name].append((_filler_text(rng, entity, names), []))
+    return {name: rng.shuffled(some) for name, some in texts.items()}
 
 
 def _write(world: World, texts: dict[str, list[tuple[str, list[Fact]]]]) -> None:
-    """Put the passages into the world, page by page."""
+    """Add the passages to the world, page by page."""
     for title, some in texts.items():
         world.pages[title] = list(range(len(world.passages), len(world.passages) + len(some)))
         for text, facts in some:
-            world.place.update(dict.fromkeys(facts, len(world.passages)))
+            world.passage_of.update(dict.fromkeys(facts, len(world.passages)))
             world.passages.append(Passage(f"{world.name}-{len(world.passages)}", title, text))
 
 
 def _check(split: str, size: Size) -> None:
     if split not in SPLITS:
         raise InputError("world: split", f"one of {', '.join(SPLITS)}", repr(split))
-    for name, n, least, most in zip(Size._fields, size, LEAST, MOST, strict=True):
+    for name, n, least, most in zip(Size._fields, size, MIN_SIZE, MAX_SIZE, strict=True):
         if not least <= n <= most:
             raise InputError(f"world: size: {name}", f"{least} to {most}", str(n))
     if size.person < max(size[:4]):
         raise InputError("world: size: person", "a mayor, a founder and an author for each", str(size.person))
 
 
-def make(seed: int, split: str, number: int, size: Size) -> World:
+def make_world(seed: int, split: str, number: int, size: Size) -> World:
     """The world of a seed, a split and a number.
 
     Raises:
-        InputError: a split or a size that there is not, or too few passages for the facts.
+        InputError: an unknown split, a size out of range, or too few passages for the facts.
     """
     _check(split, size)
-    place = SPLITS.index(split)
-    begin = (seed, place, number)
-    draw = Draw(*begin)
+    part = SPLITS.index(split)
+    seeds = (seed, part, number)
+    rng = PortableRng(*seeds)
     name = f"{split}-{number}" if split == "train" else split
-    world = World(name, begin, _entities(draw, place, size), [])
+    world = World(name, seeds, _entities(rng, part, size), [])
     for relation in RELATIONS:
-        world.facts += _facts_of(draw, world, place, relation)
-    _write(world, _texts(draw, world, size.passages))
+        world.facts += _facts_of(rng, world, part, relation)
+    _write(world, _texts(rng, world, size.passages))
     return world

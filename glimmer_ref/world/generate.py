@@ -1,4 +1,4 @@
-"""Fictional encyclopedias to learn from, in KILT's format: one seed, one set of folders, the same bytes everywhere."""
+"""Fictional encyclopedias for training and tests, in KILT's format. A seed gives the same bytes on every machine."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from ..disk.write import json_text, sha256
 from ..errors import InputError
 from ..progress import Show, progress
 from ..text.tokenizer import Tokenizer
-from .facts import SIZES, Size, World, make
+from .facts import SIZES, Size, World, make_world
 from .names import groups
-from .questions import ask, page_id
+from .questions import page_id, questions_of
 from .vocabulary import group_ids, tokenizer_json
 
 ABOUT = "world.json"
@@ -36,7 +36,7 @@ def _lines(records: Iterable[dict[str, Any]]) -> bytes:
 
 
 def _pages(world: World) -> Iterator[dict[str, Any]]:
-    """KILT's knowledge source: a page a line, its title as paragraph 0."""
+    """The lines of KILT's knowledge source: one page each, with the title as paragraph 0."""
     for title, rows in world.pages.items():
         name = page_id(world, title)
         text = [f"{title}\n", *(world.passages[row].text for row in rows)]
@@ -48,14 +48,14 @@ def files_of(seed: int, split: str, number: int, size: Size) -> dict[str, bytes]
 
     Args:
         split: "train", "dev" or "test".
-        number: which of the split's worlds.
+        number: of the world in its split.
 
     Raises:
-        InputError: an unknown split, or fewer passages than the facts take.
+        InputError: an unknown split, or too few passages for the facts.
     """
-    world = make(seed, split, number, size)
-    learning = split == "train"
-    questions = ask(world, size.questions if learning else size.held_out, learning)
+    world = make_world(seed, split, number, size)
+    training = split == "train"
+    questions = questions_of(world, size.questions if training else size.held_out, training)
     passages = ({"id": p.id, "title": p.title, "text": p.text} for p in world.passages)
     return {
         f"{world.name}/{KNOWLEDGE}": _lines(_pages(world)),
@@ -83,7 +83,7 @@ def _check(seed: int, train_worlds: int, size: str) -> None:
 
 
 def _about(folder: Path) -> dict[str, Any]:
-    """What an earlier run wrote of itself; empty where there is nothing of the kind."""
+    """The world.json of an earlier run; empty if there is none."""
     try:
         about = read_json(folder / ABOUT)
     except InputError:
@@ -97,7 +97,7 @@ def _refuse(error: OSError) -> None:
 
 
 def _files(folder: Path) -> Iterator[Path]:
-    """All that is in a folder and folders in it, one at a time: of a large one not all is wanted."""
+    """All files in a folder and in its folders, one at a time, because the caller may stop at the first."""
     for place, folders, files in os.walk(folder, onerror=_refuse):
         folders.sort()
         yield from (Path(place, name) for name in sorted([*files, *folders]) if not _is_folder(Path(place, name)))
@@ -108,7 +108,7 @@ def _is_folder(path: Path) -> bool:
 
 
 def _check_free(folder: Path) -> None:
-    """Refuse a place that holds anything that would be lost: only our own files, as we wrote them, may go."""
+    """Check that nothing is lost if the folder is replaced: it may only hold files of an earlier run, unchanged."""
     do = "nothing was changed; name another folder, or a new one"
     if not os.path.lexists(folder):
         return
@@ -136,13 +136,14 @@ def write(
 ) -> dict[str, Any]:
     """Write worlds for training, one for dev, one for test, their tokenizer and their groups.
 
-    Everything is written beside the folder and renamed: it is there whole or not at all.
+    Everything is written to another folder, which is renamed at the end. So the folder is complete or not there.
 
     Returns:
-        What world.json says: the seed, the sizes and each file's SHA-256.
+        The content of world.json: the seed, the sizes and each file's SHA-256.
 
     Raises:
-        InputError: a bad argument, a folder with anything in it but an earlier run's files, or another at work on it.
+        InputError: a bad argument, a folder with anything but the files of an earlier run, or one that another process
+            is writing.
     """
     _check(seed, train_worlds, size)
     about = {"made_by": MADE_BY, "version": __version__, "seed": seed, "train_worlds": train_worlds, "size": size}
@@ -160,7 +161,7 @@ def _mean(values: Iterable[float]) -> float:
 
 
 def _task(tokenizer: Tokenizer, questions: list[Question]) -> dict[str, Any]:
-    """Counts, lengths in tokens, and in which share all gold passages are among the first candidates."""
+    """Counts, mean lengths in tokens, and recall of the gold passages among the first candidates."""
     answers = [q.answers[0] for q in questions if q.answers]
     found = {n: [set(q.gold) <= set(q.candidates[:n]) for q in questions] for n in CUTS}
     return {
@@ -172,9 +173,9 @@ def _task(tokenizer: Tokenizer, questions: list[Question]) -> dict[str, Any]:
 
 
 def statistics(folder: str | Path, tokenizer: Tokenizer) -> dict[str, Any]:
-    """Counts of one world's folder, lengths in tokens, and how well its candidates hold the gold passages.
+    """Counts of one world's folder, mean lengths in tokens, and recall of its candidates.
 
-    Recall at n: the share of the questions all of whose gold passages are among the first n candidates.
+    Recall at n: the share of the questions whose gold passages are all among the first n candidates.
 
     Raises:
         InputError: missing or broken files.

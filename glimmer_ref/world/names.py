@@ -1,16 +1,16 @@
-"""The words of all worlds: invented names, split so that dev and test share none with training, and plain values."""
+"""The words of all worlds: invented names, of which train, dev and test share none, and ordinary words."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
-from .rng import Draw
+from .rng import PortableRng
 
 SPLITS = ("train", "dev", "test")
 
 
 class Names(NamedTuple):
-    """The name words of one group, by split: no word is in two."""
+    """The name words of one group, by split. No word is in two splits."""
 
     train: tuple[str, ...]
     dev: tuple[str, ...]
@@ -26,8 +26,8 @@ def _compound(starts: str, ends: str) -> tuple[str, ...]:
 
 
 def _split(words: tuple[str, ...], train: int, held_out: int) -> Names:
-    """Words in an order that is the same for every seed, cut in three."""
-    order = tuple(Draw(6, len(words)).shuffled(words))
+    """Words in a random order, which is the same for every seed, cut in three."""
+    order = tuple(PortableRng(6, len(words)).shuffled(words))
     return Names(order[:train], order[train : train + held_out], order[train + held_out : train + 2 * held_out])
 
 

@@ -1,6 +1,6 @@
 """The six tasks of a world: questions with answers, passages that prove them, hard negatives and candidates.
 
-A seventh, for training alone, is the way to one of them: see `_corrections`.
+Training worlds have a seventh task, which prepares for one of the six: see `_correction_task`.
 """
 
 from __future__ import annotations
@@ -11,115 +11,124 @@ from typing import Any, NamedTuple
 
 from ..retrieval.bm25 import BM25
 from .facts import Fact, World, sentence
-from .relations.all import SEVERAL, TRIVIA
-from .rng import Draw
+from .relations.all import ONE_PASSAGE, TWO_PASSAGES
+from .rng import PortableRng
 
 CANDIDATES = 25
 HARD_NEGATIVES = 8
-MOST_SUSPECTS = 5  # entities that fit one of two clues, counted once for each
+MOST_SUSPECTS = 5  # entities that fit the first clue, plus those that fit the second, at most
 
 
-class Item(NamedTuple):
-    """A question before retrieval: its words, its answer, and the facts that prove it."""
+class Draft(NamedTuple):
+    """A question before retrieval: its text, its answer, and the facts that prove it."""
 
     text: str
     answer: str
     facts: tuple[Fact, ...]
 
 
-class Known(NamedTuple):
-    """The facts of a world, by what they have in common."""
+class FactIndex(NamedTuple):
+    """The facts of a world, by what they have in common.
 
-    same_relation: dict[str, list[Fact]]
-    same_object: dict[tuple[str, str], set[str]]
-    of: dict[str, list[Fact]]
+    Args:
+        by_relation: name of a relation -> its facts.
+        subjects: name of a relation and an object -> the names of the subjects.
+        by_subject: name of a subject -> its facts.
+    """
+
+    by_relation: dict[str, list[Fact]]
+    subjects: dict[tuple[str, str], set[str]]
+    by_subject: dict[str, list[Fact]]
 
 
-def _known(world: World) -> Known:
-    known = Known({}, {}, {})
+def index_facts(world: World) -> FactIndex:
+    """The index of a world's facts."""
+    index = FactIndex({}, {}, {})
     for fact in world.facts:
-        known.same_relation.setdefault(fact.relation.name, []).append(fact)
-        known.same_object.setdefault((fact.relation.name, fact.object), set()).add(fact.subject.name)
-        known.of.setdefault(fact.subject.name, []).append(fact)
-    return known
+        index.by_relation.setdefault(fact.relation.name, []).append(fact)
+        index.subjects.setdefault((fact.relation.name, fact.object), set()).add(fact.subject.name)
+        index.by_subject.setdefault(fact.subject.name, []).append(fact)
+    return index
 
 
-def _fits(known: Known, fact: Fact) -> set[str]:
-    return known.same_object[fact.relation.name, fact.object]
+def _fitting(index: FactIndex, fact: Fact) -> set[str]:
+    """The names of all entities that have the relation and the object of a fact."""
+    return index.subjects[fact.relation.name, fact.object]
 
 
-def _plain(world: World, known: Known, draw: Draw) -> Iterator[Item]:
-    """Where was X born?"""
+def _plain(world: World, index: FactIndex, rng: PortableRng) -> Iterator[Draft]:
+    """Plain questions, such as: where was X born?"""
     for f in world.facts:
-        for template in f.relation.asked:
-            yield Item(sentence(template.format(s=f.subject.name), "?"), f.object, (f,))
-        for template in f.relation.inverse_asked:
-            yield Item(sentence(template.format(o=f.object), "?"), f.subject.name, (f,))
+        for template in f.relation.questions:
+            yield Draft(sentence(template.format(s=f.subject.name), "?"), f.object, (f,))
+        for template in f.relation.inverse_questions:
+            yield Draft(sentence(template.format(o=f.object), "?"), f.subject.name, (f,))
 
 
-def _two_clues(world: World, known: Known) -> Iterator[tuple[Fact, Fact]]:
-    """Two facts, both ways round, that together fit one entity only."""
-    for facts in known.of.values():
+def _two_clues(world: World, index: FactIndex) -> Iterator[tuple[Fact, Fact]]:
+    """All pairs of facts, in both orders, that together fit only one entity."""
+    for facts in index.by_subject.values():
         for a, b in permutations(facts, 2):
-            if len(_fits(known, a) & _fits(known, b)) == 1:
+            if len(_fitting(index, a) & _fitting(index, b)) == 1:
                 yield a, b
 
 
-def _clued(template: str, a: Fact, b: Fact, clue_a: str, clue_b: str) -> Item:
+def _clued(template: str, a: Fact, b: Fact, clue_a: str, clue_b: str) -> Draft:
     clues = {"a": clue_a.format(o=a.object), "b": clue_b.format(o=b.object)}
-    return Item(sentence(template.format(kind=a.subject.kind, **clues), ""), a.subject.name, (a, b))
+    return Draft(sentence(template.format(kind=a.subject.kind, **clues), ""), a.subject.name, (a, b))
 
 
-def _one_passage(world: World, known: Known, draw: Draw) -> Iterator[Item]:
-    """Which person was born in X and plays the Y? One passage says both."""
-    for a, b in _two_clues(world, known):
-        if world.place[a] == world.place[b]:
-            yield _clued(draw.pick(TRIVIA), a, b, draw.pick(a.relation.clue), draw.pick(b.relation.clue))
+def _one_passage(world: World, index: FactIndex, rng: PortableRng) -> Iterator[Draft]:
+    """Questions with two clues, such as: which person was born in X and plays the Y? One passage states both."""
+    for a, b in _two_clues(world, index):
+        if world.passage_of[a] == world.passage_of[b]:
+            yield _clued(rng.pick(ONE_PASSAGE), a, b, rng.pick(a.relation.clues), rng.pick(b.relation.clues))
 
 
-def _two_passages(world: World, known: Known, draw: Draw) -> Iterator[Item]:
-    """The same where two passages say it, and neither clue alone gives the answer."""
-    for a, b in _two_clues(world, known):
-        fit = len(_fits(known, a)), len(_fits(known, b))
+def _two_passages(world: World, index: FactIndex, rng: PortableRng) -> Iterator[Draft]:
+    """Questions with two clues that two passages state, and of which neither alone gives the answer."""
+    for a, b in _two_clues(world, index):
+        fit = len(_fitting(index, a)), len(_fitting(index, b))
         hints = a.relation.hint and b.relation.hint
-        if hints and world.place[a] != world.place[b] and min(fit) >= 2 and sum(fit) <= MOST_SUSPECTS:
-            yield _clued(draw.pick(SEVERAL), a, b, a.relation.hint, b.relation.hint)
+        if hints and world.passage_of[a] != world.passage_of[b] and min(fit) >= 2 and sum(fit) <= MOST_SUSPECTS:
+            yield _clued(rng.pick(TWO_PASSAGES), a, b, a.relation.hint, b.relation.hint)
 
 
-def _claims(world: World, known: Known, draw: Draw) -> Iterator[Item]:
-    """A fact, or a fact with the object of another: then the passage contradicts it."""
+def _claims(world: World, index: FactIndex, rng: PortableRng) -> Iterator[Draft]:
+    """A fact, or a fact with a wrong object, which the passage contradicts."""
     for f in world.facts:
-        others = sorted({g.object for g in known.same_relation[f.relation.name]} - {f.object, f.subject.name})
+        others = sorted({g.object for g in index.by_relation[f.relation.name]} - {f.object, f.subject.name})
         for template in f.relation.claims:
-            yield Item(sentence(template.format(s=f.subject.name, o=f.object)), "true", (f,))
-            yield Item(sentence(template.format(s=f.subject.name, o=draw.pick(others))), "false", (f,))
+            yield Draft(sentence(template.format(s=f.subject.name, o=f.object)), "true", (f,))
+            yield Draft(sentence(template.format(s=f.subject.name, o=rng.pick(others))), "false", (f,))
 
 
-def _corrections(world: World, known: Known, draw: Draw) -> Iterator[Item]:
-    """A claim, and what is true: an answer's words instead of one bit.
+def _correction_task(world: World, index: FactIndex, rng: PortableRng) -> Iterator[Draft]:
+    """A claim whose answer is the true object instead of "true" or "false".
 
-    True or false alone teaches nothing before the passage is found and its object compared, and is not learnt in
-    thousands of steps. The object is learnt like any other answer, ranking with it; then the bit within a hundred.
+    A model learns nothing from one bit before it finds the passage and compares the object: claims alone are not
+    learnt in thousands of steps. The object is learnt like any other answer, and the ranking with it. Afterwards the
+    model learns "true" and "false" within a hundred steps.
     """
-    for item in _claims(world, known, draw):
-        yield Item(f"{item.text} What is true?", item.facts[0].object, item.facts)
+    for draft in _claims(world, index, rng):
+        yield Draft(f"{draft.text} What is true?", draft.facts[0].object, draft.facts)
 
 
-def _slots(world: World, known: Known, draw: Draw) -> Iterator[Item]:
-    """X [SEP] place of birth."""
+def _slots(world: World, index: FactIndex, rng: PortableRng) -> Iterator[Draft]:
+    """Slot filling, such as: X [SEP] place of birth."""
     for f in world.facts:
         for slot in f.relation.slots:
-            yield Item(f"{f.subject.name} [SEP] {slot}", f.object, (f,))
+            yield Draft(f"{f.subject.name} [SEP] {slot}", f.object, (f,))
 
 
-def _inverse_slots(world: World, known: Known, draw: Draw) -> Iterator[Item]:
-    """X [SEP] author of: the passage is on the page of the answer."""
+def _inverse_slots(world: World, index: FactIndex, rng: PortableRng) -> Iterator[Draft]:
+    """Slot filling for the subject, such as: X [SEP] author of. The passage is on the page of the answer."""
     for f in world.facts:
         for slot in f.relation.inverse_slots:
-            yield Item(f"{f.object} [SEP] {slot}", f.subject.name, (f,))
+            yield Draft(f"{f.object} [SEP] {slot}", f.subject.name, (f,))
 
 
-TASKS: dict[str, Callable[[World, Known, Draw], Iterator[Item]]] = {
+TASKS: dict[str, Callable[[World, FactIndex, PortableRng], Iterator[Draft]]] = {
     "nq": _plain,
     "tqa": _one_passage,
     "hotpot": _two_passages,
@@ -127,24 +136,24 @@ TASKS: dict[str, Callable[[World, Known, Draw], Iterator[Item]]] = {
     "zsre": _slots,
     "trex": _inverse_slots,
 }
-LESSONS = {"correct": _corrections}  # of training worlds alone, behind the others
+TRAINING_TASKS = {"correct": _correction_task}  # behind the others, in training worlds alone
 
 
-def _chosen(task: str, items: list[Item], n: int, draw: Draw) -> list[Item]:
-    """n different questions; claims half true, half false."""
+def _chosen(task: str, drafts: list[Draft], n: int, rng: PortableRng) -> list[Draft]:
+    """n different questions. Half of the claims are true, half are false."""
     if task != "fever":
-        return draw.some(items, n)
-    true, false = ([i for i in items if i.answer == answer] for answer in ("true", "false"))
-    return draw.shuffled(draw.some(true, n // 2) + draw.some(false, n - n // 2))
+        return rng.sample(drafts, n)
+    true, false = ([i for i in drafts if i.answer == answer] for answer in ("true", "false"))
+    return rng.shuffled(rng.sample(true, n // 2) + rng.sample(false, n - n // 2))
 
 
-def _hard_negatives(world: World, known: Known, item: Item, draw: Draw) -> list[int]:
-    """Passages that tell the same relation of others, and fit no part of the question."""
-    fitting = {world.place[f] for f in item.facts}
-    for f in item.facts:
-        fitting.update(world.place[g] for g in known.same_relation[f.relation.name] if g.object == f.object)
-    others = [g for f in item.facts for g in known.same_relation[f.relation.name]]
-    rows = dict.fromkeys(world.place[g] for g in draw.some(others, 4 * HARD_NEGATIVES))
+def _hard_negatives(world: World, index: FactIndex, draft: Draft, rng: PortableRng) -> list[int]:
+    """Rows of passages that state the same relation of others, and that fit no part of the question."""
+    fitting = {world.passage_of[f] for f in draft.facts}
+    for f in draft.facts:
+        fitting.update(world.passage_of[g] for g in index.by_relation[f.relation.name] if g.object == f.object)
+    others = [g for f in draft.facts for g in index.by_relation[f.relation.name]]
+    rows = dict.fromkeys(world.passage_of[g] for g in rng.sample(others, 4 * HARD_NEGATIVES))
     return [row for row in rows if row not in fitting][:HARD_NEGATIVES]
 
 
@@ -160,13 +169,15 @@ def _provenance(world: World, row: int) -> dict[str, Any]:
 
 
 def page_id(world: World, title: str) -> str:
-    """The knowledge source's name of a page."""
+    """The id of a page in the knowledge source."""
     return f"{world.name}-page-{world.pages[title][0]}"
 
 
-def _record(world: World, known: Known, task: str, number: int, item: Item, rows: Any, draw: Draw) -> dict[str, Any]:
-    """One line of a questions file: KILT's keys, and this repository's."""
-    gold = list(dict.fromkeys(world.place[f] for f in item.facts))
+def _record(
+    world: World, index: FactIndex, task: str, number: int, draft: Draft, rows: Any, rng: PortableRng
+) -> dict[str, Any]:
+    """One line of a questions file, with the keys of KILT and those of this package."""
+    gold = list(dict.fromkeys(world.passage_of[f] for f in draft.facts))
 
     def ids(some: Any) -> list[str]:
         return [world.passages[row].id for row in some]
@@ -174,24 +185,24 @@ def _record(world: World, known: Known, task: str, number: int, item: Item, rows
     return {
         "id": f"{world.name}-{task}-{number}",
         "task": task,
-        "input": item.text,
-        "output": [{"answer": item.answer, "provenance": [_provenance(world, row) for row in gold]}],
-        "meta": {"relations": [f.relation.name for f in item.facts]},
+        "input": draft.text,
+        "output": [{"answer": draft.answer, "provenance": [_provenance(world, row) for row in gold]}],
+        "meta": {"relations": [f.relation.name for f in draft.facts]},
         "gold": ids(gold),
         "candidates": ids(rows),
-        "hard_negatives": ids(_hard_negatives(world, known, item, draw)),
+        "hard_negatives": ids(_hard_negatives(world, index, draft, rng)),
     }
 
 
-def ask(world: World, n: int, lessons: bool = False) -> Iterator[dict[str, Any]]:
+def questions_of(world: World, n: int, training: bool = False) -> Iterator[dict[str, Any]]:
     """The lines of a world's questions, task by task.
 
     Args:
-        n: questions of each task; fewer where the world does not have as many different ones.
-        lessons: behind the six tasks, those that are there to learn from.
+        n: questions of each task; fewer if the world does not have so many different ones.
+        training: append the tasks that only training worlds have.
     """
-    known, found, draw = _known(world), BM25(world.passages), Draw(*world.seed, 1)
-    for task, pool in (TASKS | LESSONS if lessons else TASKS).items():
-        items = list(dict.fromkeys(pool(world, known, draw)))
-        for number, item in enumerate(_chosen(task, items, n, draw)):
-            yield _record(world, known, task, number, item, found.rank(item.text, CANDIDATES), draw)
+    index, bm25, rng = index_facts(world), BM25(world.passages), PortableRng(*world.seed, 1)
+    for task, pool in (TASKS | TRAINING_TASKS if training else TASKS).items():
+        drafts = list(dict.fromkeys(pool(world, index, rng)))
+        for number, draft in enumerate(_chosen(task, drafts, n, rng)):
+            yield _record(world, index, task, number, draft, bm25.rank(draft.text, CANDIDATES), rng)

@@ -1,4 +1,4 @@
-"""Random draws that are the same bytes on every machine and with every version of NumPy."""
+"""Random numbers that are the same on every machine and with every version of NumPy."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import numpy as np
 T = TypeVar("T")
 
 
-class Draw:
-    """Draws from the raw 64-bit words of PCG64.
+class PortableRng:
+    """Random numbers from the raw 64-bit words of PCG64.
 
-    NumPy promises that these words never change, but not what `Generator` makes of them.
+    NumPy promises that these words never change. It does not promise that for the methods of `Generator`.
 
     Args:
-        seed: whole numbers from 0 on; other numbers, other draws.
+        seed: whole numbers from 0 on.
     """
 
     def __init__(self, *seed: int) -> None:
@@ -27,7 +27,7 @@ class Draw:
         return int(self._words.random_raw()) * n >> 64
 
     def chance(self, share: float) -> bool:
-        """True in this share of the cases, to a millionth."""
+        """True with this probability, to a millionth."""
         return self.below(1_000_000) < round(1_000_000 * share)
 
     def pick(self, items: Sequence[T]) -> T:
@@ -42,8 +42,8 @@ class Draw:
             rest[i], rest[j] = rest[j], rest[i]
         return rest
 
-    def some(self, items: Sequence[T], n: int) -> list[T]:
-        """n different ones of the items, or all of them where there are fewer, in random order."""
+    def sample(self, items: Sequence[T], n: int) -> list[T]:
+        """n different ones of the items in random order; all of them if there are fewer."""
         rest, n = list(items), min(n, len(items))
         for i in range(n):
             j = i + self.below(len(rest) - i)

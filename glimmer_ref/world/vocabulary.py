@@ -1,7 +1,7 @@
-"""One vocabulary of whole words for the worlds of every seed, and which of its tokens may stand for each other.
+"""One vocabulary of whole words for the worlds of every seed, and the groups of its interchangeable tokens.
 
-A name beyond it becomes <unk>, like any other: facts of one's own take their names from the lists in groups.json,
-which hold more than one world uses.
+A word that the vocabulary does not hold becomes <unk>. groups.json lists more names than one world uses; unknown names
+of one's own texts are substituted by these (`name_substitution.py`).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 from .facts import KINDS, PRONOUNS
 from .names import groups
-from .relations.all import IDLE, RELATIONS, SEVERAL, TRIVIA
+from .relations.all import FILLER, ONE_PASSAGE, RELATIONS, TWO_PASSAGES
 
 SPECIAL = ("<pad>", "</s>", "<unk>", "[SEP]")
 MARKS = (".", "?", ":", ",", "!", ";")
@@ -23,18 +23,25 @@ FIELD = re.compile(r"\{\w+\}")
 
 
 def sentences() -> list[str]:
-    """All texts with gaps that begin a sentence."""
-    return list(chain(*((*r.told, *r.asked, *r.claims, *r.inverse_asked) for r in RELATIONS), IDLE, TRIVIA, SEVERAL))
+    """All templates that begin a sentence."""
+    return list(
+        chain(
+            *((*r.statements, *r.questions, *r.claims, *r.inverse_questions) for r in RELATIONS),
+            FILLER,
+            ONE_PASSAGE,
+            TWO_PASSAGES,
+        )
+    )
 
 
 def phrases() -> list[str]:
-    """The others: parts of sentences, and names of relations."""
-    return list(chain(*((*r.clue, r.hint, *r.slots, *r.inverse_slots) for r in RELATIONS)))
+    """All other templates: parts of sentences, and names of relations."""
+    return list(chain(*((*r.clues, r.hint, *r.slots, *r.inverse_slots) for r in RELATIONS)))
 
 
 @cache
-def plain_words() -> tuple[str, ...]:
-    """Words and marks that mean the same in every world: nothing may stand for them."""
+def fixed_words() -> tuple[str, ...]:
+    """Words and punctuation marks with one meaning in every world: they are never interchanged."""
     fixed = (*MARKS, "The", "true", "false", "Prize", "River", *KINDS, *PRONOUNS, *PRONOUNS.values())
     return tuple(
         dict.fromkeys([*fixed, *(w for t in sentences() + phrases() for w in PIECES.findall(FIELD.sub(" ", t)))])
@@ -42,10 +49,10 @@ def plain_words() -> tuple[str, ...]:
 
 
 @cache
-def openers() -> tuple[str, ...]:
-    """Words that a sentence may begin with: they are read as if they had no capital letter.
+def first_words() -> tuple[str, ...]:
+    """Words that a sentence may begin with. The tokenizer reads them as if they had no capital letter.
 
-    "The" is not among them, for a book's title has it anywhere.
+    "The" is not among them, because titles of books have it anywhere in a sentence.
     """
     first = (t.split()[0] for t in sentences() if t[0] != "{")
     return tuple(dict.fromkeys(w for w in (*first, *PRONOUNS, *PRONOUNS.values()) if w != "the"))
@@ -54,15 +61,15 @@ def openers() -> tuple[str, ...]:
 @cache
 def token_ids() -> dict[str, int]:
     """Every token and its id."""
-    words = dict.fromkeys(chain(SPECIAL, plain_words(), *groups().values()))
+    words = dict.fromkeys(chain(SPECIAL, fixed_words(), *groups().values()))
     return {word: i for i, word in enumerate(words)}
 
 
 def group_ids() -> dict[str, list[int]]:
     """For each group, the ids of its tokens.
 
-    One random bijection inside each group, applied to question, passages and answer alike, gives another
-    example that is as true as the first: its words of training worlds then are those of dev and test too.
+    A random permutation of each group, applied to question, passages and answer alike, turns an example into another
+    one that is as true. So training also reaches the names of dev and test as tokens, though never their texts.
     """
     ids = token_ids()
     return {name: [ids[word] for word in words] for name, words in groups().items()}
@@ -82,8 +89,8 @@ def _special(word: str, i: int) -> dict[str, Any]:
 
 
 def tokenizer_json() -> str:
-    """The file that the tokenizers library reads: whole words, marks apart, years as two times two digits."""
-    first = [_replace(rf"\b{word[0].upper()}{word[1:]}\b", word) for word in openers()]
+    """The file that the tokenizers library reads. Tokens are whole words, punctuation marks, and pairs of digits."""
+    first = [_replace(rf"\b{word[0].upper()}{word[1:]}\b", word) for word in first_words()]
     split = [{"type": "WhitespaceSplit"}, _isolated(f"[{''.join(MARKS)}]"), _isolated(r"\d{2}")]
     strip = {"type": "Strip", "content": " ", "start": 1, "stop": 0}
     join = [_replace("^", " "), {"type": "Fuse"}, _replace(r"(?<=\d\d) (?=\d\d)", ""), strip]

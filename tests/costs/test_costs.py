@@ -91,11 +91,11 @@ def test_compare_asks_for_as_much_as_glimmer_would_read(reader: Reader) -> None:
     assert by_lumen["glimmer"] == by_stage(counted(reader, "glimmer", [QUESTION], [[0, 1, 2]], m))
 
 
-def test_borrowed_names_are_counted_as_they_were_read() -> None:
+def test_substituted_names_are_counted_as_they_were_read() -> None:
     reader = glimmer_ref.load(ops="numpy")
     facts = [{"title": "Zaphod Beeblebrox", "text": "Zaphod Beeblebrox was born in Betelgeuse."}]
     answer = reader.ask("where was Zaphod Beeblebrox born?", facts, m=1)
-    assert answer.borrowed
+    assert answer.substituted
     assert reader.compare(answer)["glimmer"] == by_stage(answer.macs)
 
 

@@ -1,4 +1,4 @@
-"""A very small world to learn from: who lives where and does what, in words of a tokenizer made for it."""
+"""A very small world to train on: who lives where and does what, in words of a tokenizer made for it."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def folder(place: Path, shift: int) -> None:
 
 
 def write_world(root: Path) -> str:
-    """Two folders to learn from and one to be judged on; returns a recipe for them."""
+    """Two folders of training data and one for the evaluation; returns a recipe for them."""
     for name, shift in (("train-0", 0), ("train-1", 3), ("dev", 5)):
         folder(root / name, shift)
     (root / "tokenizer.json").write_text(tokenizer_json(), "utf-8")

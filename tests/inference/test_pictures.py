@@ -21,7 +21,7 @@ from glimmer_ref.disk.write import write_text
 from glimmer_ref.errors import InputError
 from glimmer_ref.evaluation import sweep
 from glimmer_ref.training import loop
-from glimmer_ref.training.log import CURVES, LOG, draw_curves
+from glimmer_ref.training.log import CURVES, LOG, plot_curves
 from glimmer_ref.training.recipe_file import read_recipe
 
 TEXTS = ["Ba$$in", "$_$", r"$\foo$", "$1$", "$", "東京 राजधानी \U0001f600", "\x1b[31m\0", "_hidden", "a\nb", r"\frac{"]
@@ -143,7 +143,7 @@ def test_training_goes_on_without_its_picture(tmp_path: Path, monkeypatch: pytes
     def full(folder: Path) -> None:
         raise InputError(f"{folder}", "a place that can be written", "No space left on device")
 
-    monkeypatch.setattr(loop, "draw_curves", full)
+    monkeypatch.setattr(loop, "plot_curves", full)
     write_text(tmp_path / "recipe.toml", write_world(tmp_path))
     changes = ["stages.0.steps=1", "stages.1.steps=1"]
     said: list[str] = []
@@ -157,7 +157,7 @@ def test_curves_of_training_and_of_a_sweep(tmp_path: Path) -> None:
     judged = {"step": 2, "exact_match": 1.0, "exact_match_of_gold": None, "recall_at_m": 2.0}
     record = judged | {"recall_at_m_of_retrieval": 3.0, "tasks": dict.fromkeys(TEXTS, 50.0)}
     write_text(tmp_path / LOG, "".join(json.dumps(r) + "\n" for r in ({"step": 1, "lm": 2.0, "loss": 2.0}, record)))
-    draw_curves(tmp_path)
+    plot_curves(tmp_path)
     assert (tmp_path / CURVES).read_bytes().startswith(b"\x89PNG")
     results = [{"k": k, "m": m, "score": 50.0 + k, "samples_per_tflop": 9.0 * k} for k in (5, 10) for m in (1, 2)]
     sweep.draw(results, "glimmer", tmp_path / "sweep.svg")

@@ -85,7 +85,7 @@ def test_a_trace_is_of_the_answer(precision: str, count: int) -> None:
     for i, question in enumerate(questions(count)):
         some = passages[10 * i : 10 * i + 12]
         answer = r.ask(question, some)
-        if answer.borrowed:
+        if answer.substituted:
             continue
         q, p = question_tokens(r.config, r.tokenizer, [question]), passage_tokens(r.config, r.tokenizer, some)
         arrays = r.trace(q.ids.tolist(), [x.tolist() for x in np.split(p.ids, np.cumsum(p.lengths)[:-1])])

@@ -1,4 +1,4 @@
-"""Training: recipes, what is drawn, the step, and that nothing is lost whatever happens."""
+"""Training: recipes, batches, the step, and that nothing is lost whatever happens."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ from glimmer_ref.params.model import leaves, random
 from glimmer_ref.text.tokenizer import Tokenizer
 from glimmer_ref.training import checkpoint, loop
 from glimmer_ref.training import log as report
-from glimmer_ref.training.batches import Batch, draw, task_shares
-from glimmer_ref.training.dataset import Corpus, Groups, Item, folders, read_corpus
-from glimmer_ref.training.dev_eval import judge, read_dev
+from glimmer_ref.training.batches import Batch, sample_batch, task_shares
+from glimmer_ref.training.dataset import Corpus, CorpusQuestion, Groups, folders, read_corpus
+from glimmer_ref.training.dev_eval import evaluate_dev, read_dev
 from glimmer_ref.training.init import first_model
 from glimmer_ref.training.recipe import ModelTable, Stage
 from glimmer_ref.training.recipe_file import RECIPES, read_recipe
-from glimmer_ref.training.step import Learner, force, frozen_names
+from glimmer_ref.training.step import StepContext, force_gold, frozen_names
 
 NUMPY = bind("numpy")
 
@@ -52,7 +52,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def no_curves(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pictures take longer than the steps of these runs."""
-    monkeypatch.setattr(loop, "draw_curves", lambda out: None)
+    monkeypatch.setattr(loop, "plot_curves", lambda out: None)
 
 
 @pytest.fixture
@@ -183,7 +183,7 @@ def test_rates_warm_up_and_decay() -> None:
     )
 
 
-# What is drawn
+# Batches
 
 
 @pytest.fixture(scope="module")
@@ -203,7 +203,7 @@ def stage(**changes: Any) -> Stage:
 
 
 def drawn(corpus: Corpus, how: Stage, groups: Groups | None = None, seed: int = 0) -> Batch:
-    return draw(corpus, how, task_shares(corpus, how.tasks, "tasks"), groups, np.random.default_rng(seed))
+    return sample_batch(corpus, how, task_shares(corpus, how.tasks, "tasks"), groups, np.random.default_rng(seed))
 
 
 def rows(batch: Batch) -> list[list[bytes]]:
@@ -226,7 +226,7 @@ def test_blank_answers_are_not_learnt(root: Path, corpus: Corpus, tmp_path: Path
     tokenizer = Tokenizer(root / "tokenizer.json")
     config = first_model(read_recipe(root / "recipe.toml").model, 0, tokenizer.size).config
 
-    def answers(items: Iterable[Item]) -> list[list[list[int]]]:
+    def answers(items: Iterable[CorpusQuestion]) -> list[list[list[int]]]:
         return [[answer.tolist() for answer in item.answers] for item in items]
 
     beside = changed(root, tmp_path / "a", lambda q: {**q, "output": ["", *q["output"], {"answer": " "}]})
@@ -238,20 +238,19 @@ def test_blank_answers_are_not_learnt(root: Path, corpus: Corpus, tmp_path: Path
         read_corpus(config, tokenizer, [only])
 
 
-def test_questions_whose_answers_are_withheld_are_not_judged(
+def test_questions_whose_answers_are_withheld_do_not_count(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Neither with their candidates nor with their gold passages alone; everything said is right here."""
-    for module in ("judge", "evaluate"):
-        where = f"glimmer_ref.{'train.' if module == 'judge' else ''}{module}.exact_match"
-        monkeypatch.setattr(where, lambda said, accepted: bool(accepted))
+    for module in ("training.dev_eval", "evaluation.evaluate"):
+        monkeypatch.setattr(f"glimmer_ref.{module}.exact_match", lambda said, accepted: bool(accepted))
     recipe = read_recipe(root / "recipe.toml", ['data.dev="dev"'])
     tokenizer = Tokenizer(root / "tokenizer.json")
     reader = Reader(first_model(recipe.model, 0, tokenizer.size), tokenizer, "numpy")
     half = {q.id for q in read_dev(root, recipe).questions[::2]}
     folder = changed(root, tmp_path / "dev", lambda q: {**q, "output": [""]} if q["id"] in half else q)
-    told = judge(reader, read_dev(folder.parent, recipe), recipe)
-    assert told["exact_match"] == told["exact_match_of_gold"] == 100
+    result = evaluate_dev(reader, read_dev(folder.parent, recipe), recipe)
+    assert result["exact_match"] == result["exact_match_of_gold"] == 100
 
 
 def test_dev_questions_are_checked_before_the_work(root: Path, tmp_path: Path) -> None:
@@ -284,7 +283,7 @@ def test_gold_is_there_as_often_as_stated(corpus: Corpus) -> None:
 
 def test_negatives_are_mixed_as_stated(corpus: Corpus) -> None:
     items = [item for some in corpus.tasks.values() for item in some]
-    by_question = {item.question.tobytes() + bytes(item.folder): item for item in items}
+    by_question = {item.ids.tobytes() + bytes(item.folder): item for item in items}
     assert len(by_question) == len(items)
     hard = {corpus.passages[r].tobytes(): item for item in items for r in item.hard}
     assert hard
@@ -295,7 +294,7 @@ def test_negatives_are_mixed_as_stated(corpus: Corpus) -> None:
             pools = [
                 {corpus.passages[r].tobytes() for r in getattr(item, kind)}
                 for item in items
-                if item.question.tobytes() == question
+                if item.ids.tobytes() == question
             ]
             others = {p for j, p in enumerate(some) if j not in batch.gold[i]}
             assert any(others <= pool for pool in pools)
@@ -305,7 +304,7 @@ def test_tasks_are_drawn_as_stated(corpus: Corpus) -> None:
     np.testing.assert_allclose(task_shares(corpus, {}, ""), [0.5, 0.5])
     np.testing.assert_allclose(task_shares(corpus, {"town": 3.0}, ""), [0.25, 0.75])
     np.testing.assert_allclose(task_shares(corpus, {"*": 0.0, "job": 1.0}, ""), [1, 0])
-    towns = {item.question.tobytes() for item in corpus.tasks["town"]}
+    towns = {item.ids.tobytes() for item in corpus.tasks["town"]}
     batch = drawn(corpus, stage(tasks={"town": 3.0}))
     share = np.mean([batch.question[i].tobytes() in towns for i in range(400)])
     assert abs(share - 0.75) < 0.11  # five standard deviations
@@ -354,7 +353,7 @@ def test_more_gold_than_k_is_all_taken(corpus: Corpus) -> None:
     two = Corpus(corpus.passages, {"job": [type(item)(**{**item.__dict__, "gold": (0, 3)})]})
     batch = drawn(two, stage(batch=3, k=1, m=1, force_gold=1.0))
     assert batch.counts.tolist() == [2, 2, 2]
-    chosen = force(batch)(np.arange(6.0), [np.array([1])] * 3)
+    chosen = force_gold(batch)(np.arange(6.0), [np.array([1])] * 3)
     assert [c.tolist() for c in chosen] == [[1, 0]] * 3
 
 
@@ -362,7 +361,7 @@ def test_forced_gold_takes_the_last_places(corpus: Corpus) -> None:
     batch = drawn(corpus, stage(batch=2, k=4, m=2, force_gold=1.0))
     batch = Batch(**{**batch.__dict__, "gold": [[3], [0]], "forced": [True, False]})
     scores = np.array([9.0, 8.0, 7.0, 1.0, 1.0, 5.0, 4.0, 3.0])
-    chosen = force(batch)(scores, [np.array([0, 1]), np.array([1, 2])])
+    chosen = force_gold(batch)(scores, [np.array([0, 1]), np.array([1, 2])])
     assert [c.tolist() for c in chosen] == [[0, 3], [1, 2]]
 
 
@@ -409,18 +408,18 @@ def test_tables_1_and_3_start_from_t5(tmp_path: Path, from_ours: bool) -> None:
 # The step
 
 
-def outcome(root: Path, corpus: Corpus, how: Stage, system: str = "glimmer") -> Any:
+def step_result(root: Path, corpus: Corpus, how: Stage, system: str = "glimmer") -> Any:
     recipe = read_recipe(root / "recipe.toml")
     model = first_model(recipe.model, 0, Tokenizer(root / "tokenizer.json").size)
     frozen = frozenset(frozen_names(leaves(model), how.frozen, "stage"))
-    learner = Learner(NUMPY, model.config, system, how, frozen)
+    context = StepContext(NUMPY, model.config, system, how, frozen)
     weights = {name: x.astype(np.float64) for name, x in leaves(model).items()}
-    return learner.outcome(weights, drawn(corpus, how), np.random.default_rng(0))
+    return context.loss_and_gradients(weights, drawn(corpus, how), np.random.default_rng(0))
 
 
 @pytest.mark.parametrize("system", ["glimmer", "lumen", "fid"])
 def test_accumulation_equals_the_big_batch(root: Path, corpus: Corpus, system: str) -> None:
-    whole, split = (outcome(root, corpus, stage(batch=7, accumulate=n, force_gold=0.5), system) for n in (1, 3))
+    whole, split = (step_result(root, corpus, stage(batch=7, accumulate=n, force_gold=0.5), system) for n in (1, 3))
     assert whole.losses == pytest.approx(split.losses, rel=1e-12)
     assert whole.recall == pytest.approx(split.recall)
     for name, x in whole.gradients.items():
@@ -428,7 +427,7 @@ def test_accumulation_equals_the_big_batch(root: Path, corpus: Corpus, system: s
 
 
 def test_frozen_memory_is_data_and_gives_the_others_the_same_gradients(root: Path, corpus: Corpus) -> None:
-    free, frozen = (outcome(root, corpus, stage(batch=3, frozen=f)) for f in ((), ("memory", "embedding")))
+    free, frozen = (step_result(root, corpus, stage(batch=3, frozen=f)) for f in ((), ("memory", "embedding")))
     gone = free.gradients.keys() - frozen.gradients.keys()
     assert gone == {n for n in free.gradients if n == "embedding" or n.startswith("memory.")}
     assert free.losses == frozen.losses
@@ -522,7 +521,7 @@ def test_stopped_between_a_step_and_its_evaluation(
 ) -> None:
     run(recipe, tmp_path / "straight")
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(loop.Run, "judge", lambda self: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(loop.Run, "evaluate", lambda self: (_ for _ in ()).throw(KeyboardInterrupt))
         run(recipe, tmp_path / "stopped")
     run(recipe, tmp_path / "stopped", resume=True)
     assert content(tmp_path / "stopped/last") == content(tmp_path / "straight/last")
@@ -555,9 +554,9 @@ def test_two_runs_at_once_are_refused(recipe: Path, tmp_path: Path, monkeypatch:
     def and_another(self: loop.Run, *args: Any) -> Any:
         monkeypatch.setattr(loop.Run, "step", step)
         for resume in (True, False):
-            with pytest.raises(InputError) as told:
+            with pytest.raises(InputError) as error:
                 run(recipe, out, resume=resume)
-            refused.append(str(told.value))
+            refused.append(str(error.value))
         return step(self, *args)
 
     monkeypatch.setattr(loop.Run, "step", and_another)
@@ -630,7 +629,7 @@ def test_a_full_disk_keeps_the_last_good_checkpoint(
     assert content(out / "last") == kept
     assert not list(out.glob(".*"))
     monkeypatch.undo()
-    monkeypatch.setattr(loop, "draw_curves", lambda out: None)
+    monkeypatch.setattr(loop, "plot_curves", lambda out: None)
     run(recipe, out, resume=True)
     run(recipe, tmp_path / "straight")
     assert content(out / "last") == content(tmp_path / "straight/last")
@@ -648,9 +647,9 @@ def test_a_full_disk_keeps_the_last_good_checkpoint(
 def test_a_number_that_is_not_finite_stops_it(
     recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str, said: str
 ) -> None:
-    good = Learner.outcome
+    good = StepContext.loss_and_gradients
 
-    def broken(self: Learner, weights: Any, batch: Batch, rng: Any) -> Any:
+    def broken(self: StepContext, weights: Any, batch: Batch, rng: Any) -> Any:
         got = good(self, weights, batch, rng)
         if json.loads((tmp_path / "out/last/position.json").read_text())["step"] < 3:
             return got
@@ -662,7 +661,7 @@ def test_a_number_that_is_not_finite_stops_it(
             got.gradients["decoder.final_norm"][0] = np.nan
         return got
 
-    monkeypatch.setattr(Learner, "outcome", broken)
+    monkeypatch.setattr(StepContext, "loss_and_gradients", broken)
     with pytest.raises(InputError, match=said) as error:
         run(recipe, tmp_path / "out")
     assert "last is the last good checkpoint" in str(error.value)

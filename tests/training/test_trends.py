@@ -16,7 +16,7 @@ from glimmer_ref.cli import main
 from glimmer_ref.costs.published.values import EXHIBITS as PUBLISHED
 from glimmer_ref.costs.published.values import values
 from glimmer_ref.errors import InputError
-from glimmer_ref.training.loop import facts
+from glimmer_ref.training.loop import run_settings
 from glimmer_ref.training.recipe_file import read_recipe
 
 BENCHMARKS = ROOT / "benchmarks"
@@ -98,7 +98,9 @@ def test_one_task_as_long_or_with_as_many_of_its_questions() -> None:
     )  # fmt: skip
     assert long.steps == base.steps
     for stage, mine in zip(base.stages, short.stages, strict=True):
-        weights = {task: stage.tasks.get(task, stage.tasks.get("*", 1.0)) for task in points.TASKS | points.LESSONS}
+        weights = {
+            task: stage.tasks.get(task, stage.tasks.get("*", 1.0)) for task in points.TASKS | points.TRAINING_TASKS
+        }
         assert mine.steps == max(1, round(stage.steps * weights["nq"] / sum(weights.values())))
         assert mine.tasks == {"nq": 1.0, "*": 0.0}
 
@@ -211,7 +213,7 @@ def test_candidates_go_on_as_the_world_ranks_them(tmp_path: Path, capsys: pytest
 def placed(task: tasks.Task, step: int, judged: int) -> None:
     """A checkpoint's position, as the trainer leaves it."""
     (task.folder / "last").mkdir(parents=True, exist_ok=True)
-    position = {"step": step, "judged": judged, "recipe": facts(task.recipe, "numba"), "seconds": 1.0}
+    position = {"step": step, "judged": judged, "recipe": run_settings(task.recipe, "numba"), "seconds": 1.0}
     (task.folder / "last" / "position.json").write_text(json.dumps(position), "utf-8")
 
 

@@ -1,4 +1,4 @@
-"""Generated worlds: the same bytes for a seed, nothing of dev or test in training, and every question sound."""
+"""Generated worlds: the same bytes for a seed, no name of dev or test in training, and every question is answerable."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ from glimmer_ref.errors import InputError
 from glimmer_ref.text.tokenizer import Tokenizer
 from glimmer_ref.training.dataset import Groups
 from glimmer_ref.world import generate as worlds
-from glimmer_ref.world.facts import PRONOUNS, SIZES, Fact, Size, World, make, sentence
+from glimmer_ref.world.facts import PRONOUNS, SIZES, Fact, Size, World, make_world, sentence
 from glimmer_ref.world.names import NAMES, SPLITS, groups
-from glimmer_ref.world.questions import HARD_NEGATIVES, LESSONS, TASKS, _known, ask
-from glimmer_ref.world.relations.all import IDLE, RELATIONS
-from glimmer_ref.world.rng import Draw
-from glimmer_ref.world.vocabulary import group_ids, openers, plain_words, token_ids, tokenizer_json
+from glimmer_ref.world.questions import HARD_NEGATIVES, TASKS, TRAINING_TASKS, index_facts, questions_of
+from glimmer_ref.world.relations.all import FILLER, RELATIONS
+from glimmer_ref.world.rng import PortableRng
+from glimmer_ref.world.vocabulary import first_words, fixed_words, group_ids, token_ids, tokenizer_json
 
 SMALL = SIZES["small"]
-RECORDED_DRAWS = [881, 289, 871, 125, 176, 317]
+RECORDED_NUMBERS = [881, 289, 871, 125, 176, 317]
 RECORDED_SHA256 = "b77de48e418cd3a05228205625637dafc96467d32e3d92708faebfa637de75fc"
 Record = dict[str, Any]
 
 
 @cache
 def small(split: str, seed: int = 0) -> tuple[World, list[Record]]:
-    world = make(seed, split, 0, SMALL)
-    return world, list(ask(world, SMALL.questions, split == "train"))
+    world = make_world(seed, split, 0, SMALL)
+    return world, list(questions_of(world, SMALL.questions, split == "train"))
 
 
 @pytest.fixture(scope="module")
@@ -56,17 +56,17 @@ def texts(split: str) -> list[str]:
     return passages + [r["input"] for r in records] + [r["output"][0]["answer"] for r in records]
 
 
-# Draws and bytes.
+# Random numbers and bytes.
 
 
-def test_draws_are_what_they_were_when_first_recorded() -> None:
-    draw = Draw(0, 1, 2)
-    assert [draw.below(1000) for _ in range(6)] == RECORDED_DRAWS
-    assert sorted(draw.shuffled(range(50))) == list(range(50))
-    assert len(set(draw.some(range(50), 20))) == 20 and len(draw.some(range(3), 20)) == 3
-    counts = Counter(draw.below(5) for _ in range(5000))
+def test_random_numbers_are_the_recorded_ones() -> None:
+    rng = PortableRng(0, 1, 2)
+    assert [rng.below(1000) for _ in range(6)] == RECORDED_NUMBERS
+    assert sorted(rng.shuffled(range(50))) == list(range(50))
+    assert len(set(rng.sample(range(50), 20))) == 20 and len(rng.sample(range(3), 20)) == 3
+    counts = Counter(rng.below(5) for _ in range(5000))
     assert set(counts) == set(range(5)) and min(counts.values()) > 850
-    assert 200 < sum(draw.chance(0.25) for _ in range(1000)) < 300
+    assert 200 < sum(rng.chance(0.25) for _ in range(1000)) < 300
 
 
 def test_one_seed_gives_the_same_bytes_everywhere() -> None:
@@ -99,7 +99,7 @@ def test_no_name_of_dev_or_test_occurs_in_training() -> None:
 @pytest.mark.parametrize("split", SPLITS)
 @pytest.mark.parametrize("size", SIZES)
 def test_names_are_different(split: str, size: str) -> None:
-    world = make(3, split, 0, SIZES[size])
+    world = make_world(3, split, 0, SIZES[size])
     names = [e.name for e in world.entities]
     assert len(set(names)) == len(names) == sum(SIZES[size][:4])
     assert len(world.passages) == SIZES[size].passages == len({p.id for p in world.passages})
@@ -108,33 +108,33 @@ def test_names_are_different(split: str, size: str) -> None:
 # Passages.
 
 
-def test_every_fact_is_told_once_and_only_on_its_page() -> None:
+def test_every_fact_is_stated_once_and_only_on_its_page() -> None:
     world, _ = small("train")
-    assert set(world.place) == set(world.facts) and len(set(world.facts)) == len(world.facts)
-    told = Counter(world.place.values())
-    assert set(told.values()) <= {1, 2, 3} and sum(n > 1 for n in told.values()) > 0.95 * len(told)
-    for fact, row in world.place.items():
+    assert set(world.passage_of) == set(world.facts) and len(set(world.facts)) == len(world.facts)
+    stated = Counter(world.passage_of.values())
+    assert set(stated.values()) <= {1, 2, 3} and sum(n > 1 for n in stated.values()) > 0.95 * len(stated)
+    for fact, row in world.passage_of.items():
         passage = world.passages[row]
         assert passage.title == fact.subject.name and row in world.pages[passage.title]
         names = {"o": fact.object, "his": PRONOUNS[fact.subject.pronoun]}
         forms = (
             sentence(template.format(s=subject, **names))
-            for template in fact.relation.told
+            for template in fact.relation.statements
             for subject in (fact.subject.name, fact.subject.pronoun)
         )
         assert any(form in passage.text for form in forms), (fact, passage)
     for row, passage in enumerate(world.passages):
-        assert passage.text.count(".") == (told[row] or 2)
+        assert passage.text.count(".") == (stated[row] or 2)
 
 
-def test_filler_names_its_page_and_tells_no_fact() -> None:
+def test_filler_names_its_page_and_states_no_fact() -> None:
     world, _ = small("dev")
-    filler = [p for row, p in enumerate(world.passages) if row not in set(world.place.values())]
+    filler = [p for row, p in enumerate(world.passages) if row not in set(world.passage_of.values())]
     assert len(filler) > 50
     for passage in filler:
         assert passage.text.count(passage.title) >= 2
-    starts = {re.split(r"\{\w+\}", t)[1].strip() for r in RELATIONS for t in r.told if t.startswith("{s}")}
-    assert not [t for t in IDLE for start in starts if start and start in t]
+    starts = {re.split(r"\{\w+\}", t)[1].strip() for r in RELATIONS for t in r.statements if t.startswith("{s}")}
+    assert not [t for t in FILLER for start in starts if start and start in t]
 
 
 def test_passages_name_their_subject_by_title_or_pronoun() -> None:
@@ -153,7 +153,7 @@ def test_passages_name_their_subject_by_title_or_pronoun() -> None:
 def test_tasks_are_balanced_and_questions_differ() -> None:
     for split in SPLITS:
         records = small(split)[1]
-        tasks = TASKS | LESSONS if split == "train" else TASKS
+        tasks = TASKS | TRAINING_TASKS if split == "train" else TASKS
         assert Counter(r["task"] for r in records) == dict.fromkeys(tasks, SMALL.questions)
         assert len({r["id"] for r in records}) == len(records)
         answers: dict[str, set[str]] = {}
@@ -179,43 +179,43 @@ def test_gold_passages_hold_the_answer() -> None:
 
 def test_two_passages_are_needed_where_the_task_says_so() -> None:
     world, _ = small("train")
-    known, draw = _known(world), Draw(1)
-    items = list(TASKS["hotpot"](world, known, draw))
-    assert len(items) > SMALL.questions
+    index, rng = index_facts(world), PortableRng(1)
+    drafts = list(TASKS["hotpot"](world, index, rng))
+    assert len(drafts) > SMALL.questions
 
     def fits(fact: Fact) -> set[str]:
         same = (g for g in world.facts if (g.relation.name, g.object) == (fact.relation.name, fact.object))
         return {g.subject.name for g in same}
 
-    for item in items:
-        a, b = item.facts
-        assert world.place[a] != world.place[b]
-        assert fits(a) & fits(b) == {item.answer} and min(len(fits(a)), len(fits(b))) > 1
-        assert a.object in item.text and b.object in item.text
-    for item in TASKS["tqa"](world, known, draw):
-        a, b = item.facts
-        assert world.place[a] == world.place[b] and fits(a) & fits(b) == {item.answer}
+    for draft in drafts:
+        a, b = draft.facts
+        assert world.passage_of[a] != world.passage_of[b]
+        assert fits(a) & fits(b) == {draft.answer} and min(len(fits(a)), len(fits(b))) > 1
+        assert a.object in draft.text and b.object in draft.text
+    for draft in TASKS["tqa"](world, index, rng):
+        a, b = draft.facts
+        assert world.passage_of[a] == world.passage_of[b] and fits(a) & fits(b) == {draft.answer}
 
 
 def test_hints_share_no_word_of_weight_with_any_passage() -> None:
-    told = set(re.findall(r"\w+", " ".join(t for r in RELATIONS for t in r.told)))
+    stated = set(re.findall(r"\w+", " ".join(t for r in RELATIONS for t in r.statements)))
     for relation in RELATIONS:
         content = {w for w in re.findall(r"\w+", re.sub(r"\{\w+\}", "", relation.hint)) if len(w) > 3}
-        assert not content & told - {"with"}, relation.name
+        assert not content & stated - {"with"}, relation.name
         assert bool(relation.hint) == (relation.objects in ("few", "some"))
 
 
 def test_false_claims_are_contradicted_by_their_passage() -> None:
     world, _ = small("test")
-    items = list(TASKS["fever"](world, _known(world), Draw(5)))
-    true = {i.text for i in items if i.answer == "true"}
-    false = [i for i in items if i.answer == "false"]
-    assert len(false) == len(items) // 2
-    for item in false:
-        (fact,) = item.facts
-        assert item.text not in true and fact.object not in item.text.replace(fact.subject.name, "")
-        assert fact.object in world.passages[world.place[fact]].text
-        assert any(g.object in item.text for g in world.facts if g.relation == fact.relation)
+    drafts = list(TASKS["fever"](world, index_facts(world), PortableRng(5)))
+    true = {i.text for i in drafts if i.answer == "true"}
+    false = [i for i in drafts if i.answer == "false"]
+    assert len(false) == len(drafts) // 2
+    for draft in false:
+        (fact,) = draft.facts
+        assert draft.text not in true and fact.object not in draft.text.replace(fact.subject.name, "")
+        assert fact.object in world.passages[world.passage_of[fact]].text
+        assert any(g.object in draft.text for g in world.facts if g.relation == fact.relation)
     chosen = Counter(r["output"][0]["answer"] for r in small("test")[1] if r["task"] == "fever")
     assert chosen["true"] == chosen["false"] == SMALL.questions // 2
 
@@ -223,32 +223,32 @@ def test_false_claims_are_contradicted_by_their_passage() -> None:
 def test_corrections_are_claims_answered_with_what_the_passage_says() -> None:
     """So that all but the last bit of a claim is learnt like any other question."""
     world, records = small("train")
-    told = [r for r in records if r["task"] == "correct"]
+    corrections = [r for r in records if r["task"] == "correct"]
     objects = {f.object for f in world.facts}
-    for r in told:
+    for r in corrections:
         claim, end, rest = r["input"].partition(" What is true?")
         assert (end, rest) == (" What is true?", "") and claim.endswith(".")
         assert r["output"][0]["answer"] in objects
-    wrong = [r for r in told if r["output"][0]["answer"] not in r["input"]]
-    assert 0.3 * len(told) < len(wrong) < 0.7 * len(told)
+    wrong = [r for r in corrections if r["output"][0]["answer"] not in r["input"]]
+    assert 0.3 * len(corrections) < len(wrong) < 0.7 * len(corrections)
     assert all(r["task"] in TASKS for split in ("dev", "test") for r in small(split)[1])
 
 
-def test_hard_negatives_tell_the_same_relation_of_others() -> None:
+def test_hard_negatives_state_the_same_relation_of_others() -> None:
     world, records = small("train")
-    tells: dict[str, set[str]] = {}
-    for fact, row in world.place.items():
-        tells.setdefault(world.passages[row].id, set()).add(fact.relation.name)
+    relations: dict[str, set[str]] = {}
+    for fact, row in world.passage_of.items():
+        relations.setdefault(world.passages[row].id, set()).add(fact.relation.name)
     for r in records:
         assert 1 <= len(set(r["hard_negatives"])) == len(r["hard_negatives"]) <= HARD_NEGATIVES
         assert not set(r["hard_negatives"]) & set(r["gold"])
-        assert all(tells[i] & set(r["meta"]["relations"]) for i in r["hard_negatives"])
+        assert all(relations[i] & set(r["meta"]["relations"]) for i in r["hard_negatives"])
 
 
 def test_retrieval_leaves_a_reranker_room_and_two_passages_within_reach() -> None:
-    world = make(0, "dev", 0, SIZES["full"])
+    world = make_world(0, "dev", 0, SIZES["full"])
     found: dict[str, list[tuple[bool, bool]]] = {}
-    for r in ask(world, 200):
+    for r in questions_of(world, 200):
         assert len(set(r["candidates"])) == 25
         hits = tuple(set(r["gold"]) <= set(r["candidates"][:n]) for n in (5, 25))
         found.setdefault(r["task"], []).append(hits)
@@ -263,8 +263,8 @@ def test_retrieval_leaves_a_reranker_room_and_two_passages_within_reach() -> Non
 def test_groups_are_apart_and_hold_no_word_with_a_meaning_of_its_own() -> None:
     every = [word for some in groups().values() for word in some]
     assert len(set(every)) == len(every), [w for w, n in Counter(every).items() if n > 1]
-    assert not set(every) & set(plain_words())
-    assert not {w[0].upper() + w[1:] for w in openers()} & set(every)
+    assert not set(every) & set(fixed_words())
+    assert not {w[0].upper() + w[1:] for w in first_words()} & set(every)
     ids = sorted(i for some in group_ids().values() for i in some)
     assert len(set(ids)) == len(ids) and max(ids) == len(token_ids()) - 1
     assert 1500 <= len(token_ids()) <= 2500
@@ -319,7 +319,7 @@ def test_renaming_keeps_answers_in_their_passages_and_reaches_all_names(words: T
         else:
             assert words.decode(answer) == r["output"][0]["answer"]
     assert len(reached & held_out) > 100, "names of dev and test are learnt as tokens, never as text"
-    fixed = [token_ids()[w] for w in plain_words()]
+    fixed = [token_ids()[w] for w in fixed_words()]
     assert (table[fixed] == fixed).all()
 
 
@@ -443,13 +443,13 @@ def test_bad_arguments_are_one_line(
 )
 def test_worlds_that_cannot_be_are_refused(split: str, change: dict[str, int], said: str) -> None:
     with pytest.raises(InputError, match=said):
-        make(0, split, 0, SMALL._replace(**change))
+        make_world(0, split, 0, SMALL._replace(**change))
 
 
 def test_the_smallest_and_the_largest_world_can_be_made() -> None:
     least = Size(8, 8, 8, 8, 400, 3, 3)
-    assert len(list(ask(make(0, "dev", 0, least), 3))) > 12
-    most = make(0, "test", 0, Size(1000, 80, 180, 200, 8000, 1, 1))
+    assert len(list(questions_of(make_world(0, "dev", 0, least), 3))) > 12
+    most = make_world(0, "test", 0, Size(1000, 80, 180, 200, 8000, 1, 1))
     assert len({e.name for e in most.entities}) == 1460
 
 

@@ -1,1 +1,1 @@
-"""What can be true in a world, relation by relation."""
+"""The relations of a world, with the sentences that state them or ask for them."""

@@ -1,4 +1,4 @@
-"""All that can be true in a world, and sentences that say nothing."""
+"""All relations of a world, filler sentences, and the templates of questions with two clues."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from .people_towns import PEOPLE, TOWNS
 
 RELATIONS = PEOPLE + TOWNS + COMPANIES + BOOKS
 
-# Sentences that say nothing of use: {s} is the page's subject, the others are entities of these kinds.
-IDLE = (
+# Filler sentences, which state no fact: {s} is the page's subject, the others are entities of these kinds.
+FILLER = (
     "{s} was the topic of a long talk",
     "visitors speak well of {s}",
     "{person} once dreamt of {s}",
@@ -25,6 +25,6 @@ IDLE = (
     "much ink was wasted on {s}",
 )
 
-# Two clues about one thing: {kind}, and clues a and b.
-TRIVIA = ("which {kind} {a} and {b}?", "name the {kind} that {a} and {b}.")
-SEVERAL = ("which {kind} {a} and also {b}?", "find the {kind} that {a} and also {b}.")
+# Questions with the clues a and b about one thing of a kind: both are in one passage, or in two.
+ONE_PASSAGE = ("which {kind} {a} and {b}?", "name the {kind} that {a} and {b}.")
+TWO_PASSAGES = ("which {kind} {a} and also {b}?", "find the {kind} that {a} and also {b}.")

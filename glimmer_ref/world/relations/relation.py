@@ -1,4 +1,4 @@
-"""The form of a relation between two things, and of the sentences that tell it or ask for it."""
+"""The form of a relation between two things, with the sentences that state it or ask for it."""
 
 from __future__ import annotations
 
@@ -13,15 +13,18 @@ class Relation(NamedTuple):
     Args:
         kind: of the subject: person, town, company or book.
         object: the kind of the object's entity, or its group of values, or "year".
-        share: of the subjects that have it.
-        objects: "some": any subject, any object; "few": two or three subjects share each object;
-            "one": no two subjects share one; "pairs": goes both ways, and is told of one of the two.
-        told: sentences of passages. asked: plain questions. clue: what follows "which person".
-        hint: the same in words that no passage has, for questions that take two passages: only the
-            object then speaks for a passage. Otherwise those with the words of both clues, and neither
-            object, would come first. Empty where one passage is enough.
-        claims: to verify. slots: names of the relation in slot filling.
-        inverse: the same, asked of the object; only where it has one answer.
+        share: share of the subjects that have the relation.
+        objects: how subjects share objects. "some": at random; "few": two or three subjects have the same object;
+            "one": no two subjects have the same; "pairs": the relation is symmetric, and stated of one of the two.
+        statements: sentences of passages.
+        questions: plain questions for the object.
+        clues: what follows "which person" in a question of two clues.
+        hint: a clue in words that no passage has, for questions that need two passages. With the words of `clues`,
+            retrieval would put passages with both relations and neither object first. Empty if the relation is in no
+            such question.
+        claims: sentences to verify.
+        slots: names of the relation in slot filling.
+        inverse_questions, inverse_slots: the same, for the subject; only where it is the only one.
     """
 
     name: str
@@ -29,11 +32,11 @@ class Relation(NamedTuple):
     object: str
     share: float
     objects: str
-    told: tuple[str, ...]
-    asked: tuple[str, ...]
-    clue: tuple[str, ...]
+    statements: tuple[str, ...]
+    questions: tuple[str, ...]
+    clues: tuple[str, ...]
     hint: str
     claims: tuple[str, ...]
     slots: tuple[str, ...]
-    inverse_asked: tuple[str, ...] = ()
+    inverse_questions: tuple[str, ...] = ()
     inverse_slots: tuple[str, ...] = ()

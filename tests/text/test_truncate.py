@@ -16,7 +16,7 @@ from glimmer_ref.data.inputs import Passage, passage_tokens, question_tokens
 from glimmer_ref.errors import InputError
 from glimmer_ref.inference.reader import bundled
 from glimmer_ref.params.checkpoint import load
-from glimmer_ref.text import cut
+from glimmer_ref.text import truncate
 from glimmer_ref.text.sentencepiece import tokenizer_json
 from glimmer_ref.text.tokenizer import Tokenizer
 
@@ -88,18 +88,18 @@ PLACES = st.sampled_from(
 )
 def test_the_first_ids_are_those_of_the_whole_text(text: str, tokens: int, kind: str, each: int) -> None:
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(cut, "EACH", each)
-        patched.setattr(cut, "LEAST", 1)
-        ids, part = cut.first_ids(KINDS[kind], text, tokens)
+        patched.setattr(truncate, "CHARACTERS_A_TOKEN", each)
+        patched.setattr(truncate, "MIN_TOKENS", 1)
+        ids, part = truncate.first_ids(KINDS[kind], text, tokens)
     assert ids == KINDS[kind].encode(text)[:tokens]
     assert text.startswith(part) and len(KINDS[kind].encode(part)) >= len(ids)
 
 
 @pytest.mark.parametrize("kind", sorted(KINDS))
 def test_little_of_a_long_text_is_read(kind: str) -> None:
-    assert cut._word_by_word(KINDS[kind].json)
-    ids, part = cut.first_ids(KINDS[kind], "ab a1 " * 100_000, 304)
-    assert len(ids) == 304 and len(part) <= 304 * cut.EACH and part.endswith(("ab", "a1"))
+    assert truncate._word_by_word(KINDS[kind].json)
+    ids, part = truncate.first_ids(KINDS[kind], "ab a1 " * 100_000, 304)
+    assert len(ids) == 304 and len(part) <= 304 * truncate.CHARACTERS_A_TOKEN and part.endswith(("ab", "a1"))
 
 
 def _of(tokenizer: Tokenizer, **changed: Any) -> str:
@@ -129,7 +129,7 @@ def _of(tokenizer: Tokenizer, **changed: Any) -> str:
     ],
 )
 def test_a_tokenizer_that_may_look_further_reads_everything(changed: dict[str, Any]) -> None:
-    assert not cut._word_by_word(_of(KINDS["t5"], **changed))
+    assert not truncate._word_by_word(_of(KINDS["t5"], **changed))
 
 
 def test_twenty_megabytes_are_a_moment() -> None:
@@ -144,21 +144,21 @@ def test_twenty_megabytes_are_a_moment() -> None:
 
 
 def test_what_cannot_be_cut_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cut, "MOST", 3000)
-    assert cut.first_ids(KINDS["t5"], "a" * 3000, 5)[1] == "a" * 3000
+    monkeypatch.setattr(truncate, "MAX_CHARACTERS", 3000)
+    assert truncate.first_ids(KINDS["t5"], "a" * 3000, 5)[1] == "a" * 3000
     for text in ("a" * 3001, "文" * 3001, "a " + "\u0301" * 3000):
         with pytest.raises(
             InputError, match=r"first 5000 tokens in the first 3,000 characters.*; cut it into passages"
         ):
-            cut.first_ids(KINDS["t5"], text, 5000)
-    assert len(cut.first_ids(KINDS["t5"], "ab a1 " * 1000, 5)[0]) == 5
+            truncate.first_ids(KINDS["t5"], text, 5000)
+    assert len(truncate.first_ids(KINDS["t5"], "ab a1 " * 1000, 5)[0]) == 5
 
 
 def test_what_is_not_read_is_valid_too() -> None:
     with pytest.raises(InputError, match="valid Unicode"):
-        cut.first_ids(WORDS, "a b " * 10_000 + "\ud800", 3)
+        truncate.first_ids(WORDS, "a b " * 10_000 + "\ud800", 3)
 
 
 def test_a_short_text_is_its_own_beginning() -> None:
-    assert cut.beginning(WORDS, "a b " * 10, 5) == "a b " * 10
-    assert len(cut.beginning(WORDS, "a b " * 10_000, 5)) <= cut.EACH * cut.LEAST
+    assert truncate.beginning(WORDS, "a b " * 10, 5) == "a b " * 10
+    assert len(truncate.beginning(WORDS, "a b " * 10_000, 5)) <= truncate.CHARACTERS_A_TOKEN * truncate.MIN_TOKENS

@@ -1,14 +1,14 @@
-"""The first tokens of a text, without reading all of it: a prefix gives them, where the tokenizer reads word by word.
+"""The first tokens of a long text from a prefix of it, if the tokenizer reads word by word.
 
-A text may be cut before a space between two letters or digits of ASCII, if the tokenizer
-- splits there before it looks at pieces, so that no piece and no best path reaches across;
+A text may be cut before a space that stands between two ASCII letters or digits, if the tokenizer
+- splits the text there before it looks for pieces, so that no piece and no best path reaches across;
 - has only normalisers and splitters that look at one character, at what composes with it, or at a word;
-- has no added token with white space in it.
-What comes behind the cut then changes nothing before it: the ids of the prefix are the first ids of the text.
-Which tokenizers these are is told by their tokenizer.json: T5's are, and so is the bundled model's. Another one
+- has no added token that contains white space.
+Then the text behind the cut changes nothing before it: the ids of the prefix are the first ids of the text.
+tokenizer.json says whether a tokenizer is of this kind. T5's are, and so is the bundled model's. Any other tokenizer
 reads the whole text.
 
-No more than `MOST` characters are ever read; a text whose first tokens need more is refused.
+No more than `MAX_CHARACTERS` characters are read. A text whose first tokens need more is refused.
 """
 
 from __future__ import annotations
@@ -22,23 +22,29 @@ from typing import Any
 from ..errors import InputError
 from .tokenizer import Tokenizer
 
-MOST = 1_000_000
-EACH = 16  # characters a token to begin with: more than most languages need
-LEAST = 64  # tokens to begin with
+MAX_CHARACTERS = 1_000_000
+CHARACTERS_A_TOKEN = 16  # of the first prefix: more than most languages need
+MIN_TOKENS = 64  # of the first prefix
 _SPACES = re.compile(r"[\s\u2581]+")
 _NORMALIZERS = {
     "NFC", "NFD", "NFKC", "NFKD", "Nmt", "Precompiled", "Lowercase", "StripAccents", "BertNormalizer", "Strip",
     "Prepend",
 }  # fmt: skip
-_SPLITTERS = {"Whitespace", "WhitespaceSplit", "BertPreTokenizer", "Metaspace", "ByteLevel"}  # at a space, too
+_SPLITTERS = {
+    "Whitespace",
+    "WhitespaceSplit",
+    "BertPreTokenizer",
+    "Metaspace",
+    "ByteLevel",
+}  # at spaces and elsewhere
 _INSIDE = {"Punctuation", "Digits"}
 _REGEXES = re.compile(  # of a word, a sign or digits, without white space; of white space alone
     r"(\\b)?[A-Za-z]+(\\b)?|\[[^\]\\^\s\u2581-]+\]|\\d(\{\d\})?|(\\A)?( |\\s|\u2581)(\+|\{2,\})?(\\z)?"
 )
 
 
-def _whole(pattern: Mapping[str, Any]) -> bool:
-    """Does a pattern match inside a word, or inside white space, but never across both?"""
+def _stays_inside(pattern: Mapping[str, Any]) -> bool:
+    """Is every match of a pattern inside a word or inside white space, and never across both?"""
     if (regex := pattern.get("Regex")) is not None:
         return _REGEXES.fullmatch(regex) is not None
     text = pattern.get("String", "")
@@ -46,9 +52,9 @@ def _whole(pattern: Mapping[str, Any]) -> bool:
 
 
 def _replaces(part: Mapping[str, Any]) -> bool:
-    """Does a replacement leave words words, and white space white space, or at the text's ends nothing?"""
+    """Does a replacement turn words into words, and white space into white space (or nothing, at the text's ends)?"""
     pattern, content = part["pattern"], part["content"]
-    if not _whole(pattern):
+    if not _stays_inside(pattern):
         return False
     (text,) = pattern.values()
     if not (_SPACES.search(text) or r"\s" in text):
@@ -66,10 +72,10 @@ def _normalizer_fits(part: Mapping[str, Any] | None) -> bool:
 
 
 def _splits(part: Mapping[str, Any]) -> bool | None:
-    """Does a splitter cut at spaces: yes; no, but inside of words alone; None: it may do something else."""
+    """Does a splitter cut at spaces? False: only inside words. None: it may cut anywhere."""
     if part["type"] in _SPLITTERS:
         return True if part.get("split", True) and part.get("use_regex", True) else None
-    if part["type"] in _INSIDE or (part["type"] == "Split" and _whole(part["pattern"])):
+    if part["type"] in _INSIDE or (part["type"] == "Split" and _stays_inside(part["pattern"])):
         return False
     return None
 
@@ -82,7 +88,7 @@ def _cut_at_spaces(part: Mapping[str, Any] | None) -> bool:
 
 @lru_cache(maxsize=16)
 def _word_by_word(tokenizer_json: str) -> bool:
-    """Does a tokenizer.json say that its tokenizer may be given a text's beginning?"""
+    """Does a prefix of a text give the first tokens, by what tokenizer.json says?"""
     try:
         data = json.loads(tokenizer_json)
         added = [token["content"] for token in data.get("added_tokens") or ()]
@@ -101,7 +107,7 @@ def _alone(c: str) -> bool:
 
 
 def _boundary(text: str, end: int) -> int:
-    """The last place to cut at or before `end`; 0 where there is none."""
+    """The last place to cut at or before `end`; 0 if there is none."""
     at = text.rfind(" ", 0, end + 1)
     while at > 0 and not (_alone(text[at - 1]) and _alone(text[at + 1 : at + 2])):
         at = text.rfind(" ", 0, at)
@@ -109,7 +115,11 @@ def _boundary(text: str, end: int) -> int:
 
 
 def _check_unicode(text: str) -> None:
-    """What is not read must be as valid as what is."""
+    """Check the whole text, of which a part may not be read.
+
+    Raises:
+        InputError: a lone surrogate.
+    """
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -117,28 +127,28 @@ def _check_unicode(text: str) -> None:
 
 
 def _beginnings(tokenizer: Tokenizer, text: str, tokens: int) -> Iterator[str]:
-    """Longer and longer beginnings of a text, the text itself last."""
-    size = EACH * max(tokens, LEAST)
+    """Longer and longer prefixes of a text, the text itself last."""
+    size = CHARACTERS_A_TOKEN * max(tokens, MIN_TOKENS)
     if size < len(text):
         _check_unicode(text)
-        while size < min(len(text), MOST) and _word_by_word(tokenizer.json):
+        while size < min(len(text), MAX_CHARACTERS) and _word_by_word(tokenizer.json):
             if at := _boundary(text, size):
                 yield text[:at]
             size *= 4
-    if len(text) > MOST:
-        wanted = f"its first {tokens} tokens in the first {MOST:,} characters, cut where spaces are"
-        raise InputError(f"text {text[:20]!r} ..", wanted, f"too few in {len(text):,}", "cut it into passages")
+    if len(text) > MAX_CHARACTERS:
+        expected = f"its first {tokens} tokens in the first {MAX_CHARACTERS:,} characters, cut where spaces are"
+        raise InputError(f"text {text[:20]!r} ..", expected, f"too few in {len(text):,}", "cut it into passages")
     yield text
 
 
 def first_ids(tokenizer: Tokenizer, text: str, tokens: int) -> tuple[list[int], str]:
-    """The first ids of a text, and a beginning of the text that holds them.
+    """The first ids of a text, and a prefix of the text that has them.
 
     Args:
-        tokens: how many, fewer where the text has fewer.
+        tokens: number of ids; fewer if the text has fewer.
 
     Raises:
-        InputError: a string that is no valid Unicode, or one that is too long to find them.
+        InputError: a string that is not valid Unicode, or one that is too long to find them.
     """
     ids, part = list[int](), ""
     for part in _beginnings(tokenizer, text, tokens):
@@ -149,9 +159,9 @@ def first_ids(tokenizer: Tokenizer, text: str, tokens: int) -> tuple[list[int], 
 
 
 def beginning(tokenizer: Tokenizer, text: str, tokens: int) -> str:
-    """A beginning of a text that holds its first tokens: a short text itself.
+    """A prefix of a text that has its first tokens. Of a short text, that is the text itself.
 
     Raises:
         InputError: as `first_ids`.
     """
-    return text if len(text) <= EACH * max(tokens, LEAST) else first_ids(tokenizer, text, tokens)[1]
+    return text if len(text) <= CHARACTERS_A_TOKEN * max(tokens, MIN_TOKENS) else first_ids(tokenizer, text, tokens)[1]

@@ -1,7 +1,8 @@
-"""Tokens that a T5 folder states beside its spiece.model: in tokenizer_config.json and its older companions.
+"""The tokens that a T5 folder lists beside its spiece.model: in tokenizer_config.json and the older files of the kind.
 
-They are looked for in a text as it is typed: "[SEP]" in full-width letters is none, though T5's rules rewrite it so.
-Where transformers 4 and 5 differ, ids that a file states are right, and sentinels are special in any case.
+They are looked for in the text as it is typed. "[SEP]" in full-width letters is not such a token, though T5's
+normaliser turns it into one. Where transformers 4 and 5 differ, the ids that a file has are right, and sentinels are
+special in any case.
 """
 
 from __future__ import annotations
@@ -28,9 +29,10 @@ class Token:
     """A token that is looked for in a text before the text is cut into pieces.
 
     Args:
-        single_word: only where no letters touch it.
-        lstrip, rstrip: it takes the blanks before, behind it along.
-        special: left out when ids are written as text.
+        single_word: it is found only where no letter touches it.
+        lstrip: it includes the white space before it.
+        rstrip: it includes the white space behind it.
+        special: it is left out when ids are decoded.
     """
 
     content: str
@@ -41,27 +43,27 @@ class Token:
 
 
 @dataclass(frozen=True)
-class Beside:
-    """What stands beside a spiece.model.
+class ListedTokens:
+    """The tokens that are listed beside a spiece.model.
 
     Args:
         where: the file or folder, for messages.
-        extra_ids: how many sentinels there are, where that is said.
-        stated: id -> token.
+        extra_ids: number of sentinels, if a file has it.
+        with_ids: id -> token.
         special: tokens without an id, in their order.
-        vocab_size: how many ids the model has, where that is known.
+        vocab_size: number of ids of the model, if known.
     """
 
     where: str = "spiece.model"
     extra_ids: int | None = None
-    stated: Mapping[int, Token] = field(default_factory=dict)
+    with_ids: Mapping[int, Token] = field(default_factory=dict)
     special: Sequence[Token] = ()
     vocab_size: int | None = None
 
 
-def _token(where: str, said: Any, **default: bool) -> Token:
+def _token(where: str, value: Any, **default: bool) -> Token:
     """A token from its name, or from an object with its flags."""
-    values = dict(said) if isinstance(said, Mapping) else {"content": said}
+    values = dict(value) if isinstance(value, Mapping) else {"content": value}
     content = values.get("content")
     if not isinstance(content, str) or not content:
         raise InputError(where, "a token's text", brief(content))
@@ -72,10 +74,10 @@ def _token(where: str, said: Any, **default: bool) -> Token:
     return Token(content, **known)
 
 
-def _tokens(where: str, said: Any) -> list[Token]:
-    some = list(said.values()) if isinstance(said, Mapping) else said
+def _tokens(where: str, value: Any) -> list[Token]:
+    some = list(value.values()) if isinstance(value, Mapping) else value
     if not isinstance(some, list) or len(some) > MOST_TOKENS:
-        raise InputError(where, f"a list of at most {MOST_TOKENS} tokens", type(said).__name__)
+        raise InputError(where, f"a list of at most {MOST_TOKENS} tokens", type(value).__name__)
     return [_token(where, token) for token in some]
 
 
@@ -92,8 +94,8 @@ def _number(where: str, value: Any, most: int) -> int:
     return value
 
 
-def _stated(folder: Path, config: Mapping[str, Any]) -> dict[int, Token]:
-    """Tokens with their ids: the newer form in tokenizer_config.json, else the older file."""
+def _with_ids(folder: Path, config: Mapping[str, Any]) -> dict[int, Token]:
+    """The tokens with ids: those of tokenizer_config.json, which is the newer form, else those of the older file."""
     decoder = config.get("added_tokens_decoder")
     if decoder is not None:
         where = f"{folder / CONFIG}: added_tokens_decoder"
@@ -109,17 +111,17 @@ def _stated(folder: Path, config: Mapping[str, Any]) -> dict[int, Token]:
     return result
 
 
-def stated_tokens(folder: Path) -> dict[int, Token]:
-    """The tokens that a folder states with their ids.
+def tokens_with_ids(folder: Path) -> dict[int, Token]:
+    """The tokens that a folder lists with their ids: id -> token.
 
     Raises:
-        InputError: a file that is there and is malformed.
+        InputError: a malformed file.
     """
-    return _stated(folder, _object(folder / CONFIG))
+    return _with_ids(folder, _object(folder / CONFIG))
 
 
 def _check(folder: Path, config: Mapping[str, Any]) -> None:
-    """Settings that would cut texts in another way than T5's tokenizer does."""
+    """Check that no setting asks for another tokenizer than T5's."""
     kind = config.get("tokenizer_class") or "T5Tokenizer"
     if "T5" not in str(kind) and kind not in GENERIC:
         raise InputError(f"{folder / CONFIG}: tokenizer_class", "T5's tokenizer", brief(kind))
@@ -131,18 +133,18 @@ def _check(folder: Path, config: Mapping[str, Any]) -> None:
             raise InputError(f"{folder / CONFIG}: {name}", "false, as T5 has it", brief(config[name]))
 
 
-def read_beside(folder: Path) -> Beside:
-    """What a T5 folder says about tokens beside spiece.model.
+def read_listed_tokens(folder: Path) -> ListedTokens:
+    """The tokens that a T5 folder lists beside spiece.model.
 
     Raises:
-        InputError: a file that is there and is malformed, or a setting that is not T5's.
+        InputError: a malformed file, or a setting that is not T5's.
 
-    Source: which file is heeded when is transformers' rule: `added_tokens_decoder` in tokenizer_config.json replaces
-        added_tokens.json and special_tokens_map.json.
+    Source: the precedence of the files is that of transformers. `added_tokens_decoder` in tokenizer_config.json
+        replaces added_tokens.json and special_tokens_map.json.
     """
     config = _object(folder / CONFIG)
     _check(folder, config)
-    stated = _stated(folder, config)
+    with_ids = _with_ids(folder, config)
     if config.get("added_tokens_decoder") is None:
         config = config | _object(folder / SPECIAL)
     names = [*NAMED, *(key for key in config if key.endswith("_token") and key not in NAMED)]
@@ -154,55 +156,58 @@ def read_beside(folder: Path) -> Beside:
     if extra_ids is not None:
         extra_ids = _number(f"{where}: extra_ids", extra_ids, MOST_TOKENS)
     size = _object(folder / "config.json").get("vocab_size")
-    return Beside(where, extra_ids, stated, tuple(special), size if isinstance(size, int) else None)
+    return ListedTokens(where, extra_ids, with_ids, tuple(special), size if isinstance(size, int) else None)
 
 
-def _sentinels(names: Sequence[str], beside: Beside) -> int:
-    """How many sentinels follow the pieces, where no `extra_ids` says so."""
-    stated = {t.content for i, t in beside.stated.items() if i >= len(names) and SENTINEL.fullmatch(t.content)}
-    if stated:
-        return len(stated)
+def _sentinels(names: Sequence[str], listed: ListedTokens) -> int:
+    """The number of sentinels behind the pieces, if no file has `extra_ids`."""
+    numbered = {t.content for i, t in listed.with_ids.items() if i >= len(names) and SENTINEL.fullmatch(t.content)}
+    if numbered:
+        return len(numbered)
     if any(SENTINEL.fullmatch(name.removeprefix("\u2581")) for name in names):
         return 0
-    listed = {t.content for t in beside.special if SENTINEL.fullmatch(t.content)}
-    if listed and len(listed) != EXTRA_IDS:
-        raise InputError(beside.where, f"extra_ids, since {len(listed)} sentinels are listed", "none")
+    unnumbered = {t.content for t in listed.special if SENTINEL.fullmatch(t.content)}
+    if unnumbered and len(unnumbered) != EXTRA_IDS:
+        raise InputError(listed.where, f"extra_ids, since {len(unnumbered)} sentinels are listed", "none")
     # A model without room for T5's sentinels has none.
-    return 0 if beside.vocab_size is not None and len(names) + EXTRA_IDS > beside.vocab_size else EXTRA_IDS
+    return 0 if listed.vocab_size is not None and len(names) + EXTRA_IDS > listed.vocab_size else EXTRA_IDS
 
 
-def _place(vocabulary: dict[str, int], beside: Beside) -> Iterable[tuple[int, Token]]:
-    """Every token with its id; one that the vocabulary lacks gets the next."""
-    for i, token in sorted(beside.stated.items()):
+def _assign_ids(vocabulary: dict[str, int], listed: ListedTokens) -> Iterable[tuple[int, Token]]:
+    """Every token with its id. A token that is not in the vocabulary gets the next id."""
+    for i, token in sorted(listed.with_ids.items()):
         if vocabulary.setdefault(token.content, len(vocabulary)) != i:
             got = f"id {i} for {token.content!r}"
-            raise InputError(beside.where, f"id {vocabulary[token.content]}, by the order of tokens", got)
+            raise InputError(listed.where, f"id {vocabulary[token.content]}, by the order of tokens", got)
         yield i, token
-    for token in beside.special:
+    for token in listed.special:
         yield vocabulary.setdefault(token.content, len(vocabulary)), token
 
 
-def place(names: Sequence[str], beside: Beside) -> tuple[list[str], dict[int, Token]]:
-    """The sentinels that follow some pieces, and by id all tokens beside the pieces.
+def assign_ids(names: Sequence[str], listed: ListedTokens) -> tuple[list[str], dict[int, Token]]:
+    """The ids of all tokens that are not pieces.
 
-    Sentinels come first, the highest number in front; then tokens with ids, then those without.
+    Sentinels come first, the highest number in front, then tokens with ids, then those without.
 
     Args:
         names: the pieces.
 
+    Returns:
+        The names of the sentinels, and id -> token for all tokens.
+
     Raises:
-        InputError: an id that the order of tokens does not give, or sentinels that nobody counted.
+        InputError: an id that contradicts this order, or sentinels of an unknown number.
 
     Source: the order is that of transformers' T5Tokenizer, whose vocabulary is the same for all that is accepted here.
     """
-    count = _sentinels(names, beside) if beside.extra_ids is None else beside.extra_ids
+    count = _sentinels(names, listed) if listed.extra_ids is None else listed.extra_ids
     vocabulary = {name: i for i, name in enumerate(names)}
     tokens = dict[int, Token]()
     for n in reversed(range(count)):
         name = f"<extra_id_{n}>"
         tokens[vocabulary.setdefault(name, len(vocabulary))] = Token(name)
     sentinels = list(vocabulary)[len(names) :]
-    for i, token in _place(vocabulary, beside):
+    for i, token in _assign_ids(vocabulary, listed):
         before = tokens.get(i, token)
         chosen = before if token == Token(token.content) else token  # a bare name changes no flags
         tokens[i] = replace(chosen, special=before.special or token.special)
@@ -210,5 +215,5 @@ def place(names: Sequence[str], beside: Beside) -> tuple[list[str], dict[int, To
 
 
 def added_token(i: int, token: Token) -> dict[str, Any]:
-    """A token as tokenizer.json lists it: looked for in the text as it is typed."""
+    """A token as tokenizer.json lists it. "normalized" false: it is looked for in the text as it is typed."""
     return {"id": i, **asdict(token), "normalized": False}

@@ -1,4 +1,4 @@
-"""Tokens beside spiece.model: placed as transformers places them, refused where the ids do not fit."""
+"""Tokens listed beside spiece.model: their ids are those of transformers, and ids that do not fit are refused."""
 
 from __future__ import annotations
 
@@ -160,14 +160,14 @@ def test_pieces_that_users_defined_are_looked_for_first(tmp_path: Path) -> None:
         assert read(tmp_path).encode(text) == theirs(text, add_special_tokens=False)["input_ids"]
 
 
-def test_a_tokenizer_json_holds_what_is_stated_beside_it(tmp_path: Path) -> None:
+def test_a_tokenizer_json_has_the_tokens_listed_beside_it(tmp_path: Path) -> None:
     text = find_tokenizer_json(write(tmp_path, {CONFIG: {}}))
     (tmp_path / "tokenizer.json").write_text(str(text))
     assert find_tokenizer_json(tmp_path) == text
     (tmp_path / CONFIG).write_text(json.dumps(stated(106, token("<extra_id_0>"))))
     assert find_tokenizer_json(tmp_path) == text
     (tmp_path / CONFIG).write_text(json.dumps(stated(107, token("[SEP]"))))
-    with pytest.raises(InputError, match=r"tokenizer.json: '\[SEP\]' with id 107, as beside it; got none"):
+    with pytest.raises(InputError, match=r"tokenizer.json: '\[SEP\]' with id 107, as the files beside it; got none"):
         find_tokenizer_json(tmp_path)
 
 

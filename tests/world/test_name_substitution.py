@@ -1,4 +1,4 @@
-"""Names that the vocabulary does not hold: which they borrow, and that they come back."""
+"""Names that the vocabulary does not hold: which names stand for them, and that they come back in answers."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from glimmer_ref import InputError, Reader, load
 from glimmer_ref.cli import examples, main
 from glimmer_ref.inference.reader import bundled
 from glimmer_ref.memory.store import Memory
-from glimmer_ref.text.borrowed import FILE, NO_LOANS, Lender, read_groups
+from glimmer_ref.text.adapter import Unchanged
 from glimmer_ref.text.tokenizer import Tokenizer
+from glimmer_ref.world.name_substitution import FILE, NONE, NameSubstituter, read_groups
 from glimmer_ref.world.names import groups
 from glimmer_ref.world.vocabulary import group_ids, token_ids, tokenizer_json
 
@@ -35,8 +36,8 @@ def words(tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
 
 
 @pytest.fixture(scope="module")
-def lender(words: Tokenizer) -> Lender:
-    return Lender(words, group_ids())
+def substituter(words: Tokenizer) -> NameSubstituter:
+    return NameSubstituter(words, group_ids())
 
 
 def of_titles(folder: Path) -> dict[str, list[str]]:
@@ -76,7 +77,7 @@ def plain(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Reader:
     return load(path, ops="numpy")
 
 
-# Which name a word borrows.
+# Which name stands for a word.
 
 
 @pytest.mark.parametrize(
@@ -100,70 +101,79 @@ def plain(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Reader:
         ("Zaphod was born in Ashford. Zaphod is old. Mind Zaphod Beeblebrox", "Zaphod", "surname"),
     ],
 )
-def test_the_neighbours_of_a_name_tell_its_group(lender: Lender, text: str, word: str, group: str) -> None:
-    assert lender.lend([text]).names[word] in group_ids()[group]
+def test_the_neighbours_of_a_name_suggest_its_group(
+    substituter: NameSubstituter, text: str, word: str, group: str
+) -> None:
+    assert substituter.substitute([text]).names[word] in group_ids()[group]
 
 
-def test_only_capital_letters_borrow(lender: Lender) -> None:
+def test_only_capitalised_words_are_substituted(substituter: NameSubstituter) -> None:
     text = "Alamond Hazelwood plays the theremin since 7 or 150."
-    read = lender.read([text], lender.lend([text]))
-    assert read.borrowed == {}
+    read = substituter.read([text], substituter.substitute([text]))
+    assert read.substituted == {}
     assert read.unknown == ["theremin", "since", "7", "or", "0"]
 
 
 def test_a_word_without_a_group_in_the_file_stays_unknown(words: Tokenizer) -> None:
-    few = Lender(words, {"surname": SURNAMES})
+    few = NameSubstituter(words, {"surname": SURNAMES})
     text = "Zaphod Beeblebrox"
-    read = few.read([text], few.lend([text]))
-    assert (list(read.borrowed), read.unknown) == (["Beeblebrox"], ["Zaphod"])
+    read = few.read([text], few.substitute([text]))
+    assert (list(read.substituted), read.unknown) == (["Beeblebrox"], ["Zaphod"])
 
 
-def test_a_borrowed_name_is_in_no_text_at_hand(lender: Lender, words: Tokenizer) -> None:
-    first = lender.lend(["Zaphod Beeblebrox"]).names["Zaphod"]
+def test_a_name_that_stands_for_another_is_in_no_text_at_hand(substituter: NameSubstituter, words: Tokenizer) -> None:
+    first = substituter.substitute(["Zaphod Beeblebrox"]).names["Zaphod"]
     taken = words.pieces([first])[0]
-    names = lender.lend(["Zaphod Beeblebrox", f"{taken} Hazelwood"]).names
+    names = substituter.substitute(["Zaphod Beeblebrox", f"{taken} Hazelwood"]).names
     assert names["Zaphod"] not in {first, *words.encode(f"{taken} Hazelwood")}
     assert len(set(names.values())) == 2
 
 
-def test_question_and_passage_read_one_name(lender: Lender, words: Tokenizer) -> None:
-    told = lender.lend(["Zaphod Beeblebrox plays the banjo."])
-    loans = lender.lend(["What does Zaphod Beeblebrox play for Trillian?"], told)
-    assert {w: loans.names[w] for w in told.names} == told.names
-    reading = words.reading(loans.names)
+def test_question_and_passage_read_one_name(substituter: NameSubstituter, words: Tokenizer) -> None:
+    passages = substituter.substitute(["Zaphod Beeblebrox plays the banjo."])
+    substitutions = substituter.substitute(["What does Zaphod Beeblebrox play for Trillian?"], passages)
+    assert {w: substitutions.names[w] for w in passages.names} == passages.names
+    reading = words.substituting(substitutions.names)
     passage, question = reading.encode("Zaphod Beeblebrox plays"), reading.encode("does Zaphod Beeblebrox play")
-    assert passage[:2] == question[1:3] == [told.names["Zaphod"], told.names["Beeblebrox"]]
+    assert passage[:2] == question[1:3] == [passages.names["Zaphod"], passages.names["Beeblebrox"]]
     assert words.unknown_id not in reading.encode("What does Zaphod Beeblebrox play for Trillian?")
-    assert loans == lender.lend(["What does Zaphod Beeblebrox play for Trillian?"], told), "the same again"
+    assert substitutions == substituter.substitute(["What does Zaphod Beeblebrox play for Trillian?"], passages), (
+        "the same again"
+    )
     assert words.unknown_words("Zaphod") == ["Zaphod"], "the tokenizer itself has not changed"
 
 
-def test_a_known_name_that_was_lent_borrows_another(lender: Lender, words: Tokenizer) -> None:
-    told = lender.lend(["Zaphod Beeblebrox"])
-    owner = words.pieces([told.names["Zaphod"]])[0]
-    loans = lender.lend([f"who is {owner}?"], told)
-    assert loans.names[owner] in group_ids()["given name"]
-    assert loans.names[owner] != loans.names["Zaphod"]
-    assert words.reading(loans.names).decode([loans.names[owner], loans.names["Zaphod"]]) == f"{owner} Zaphod"
+def test_a_known_name_that_stands_for_another_is_substituted_itself(
+    substituter: NameSubstituter, words: Tokenizer
+) -> None:
+    passages = substituter.substitute(["Zaphod Beeblebrox"])
+    owner = words.pieces([passages.names["Zaphod"]])[0]
+    substitutions = substituter.substitute([f"who is {owner}?"], passages)
+    assert substitutions.names[owner] in group_ids()["given name"]
+    assert substitutions.names[owner] != substitutions.names["Zaphod"]
+    assert (
+        words.substituting(substitutions.names).decode([substitutions.names[owner], substitutions.names["Zaphod"]])
+        == f"{owner} Zaphod"
+    )
 
 
-def test_names_beyond_the_last_token_stay_unknown_and_are_told(words: Tokenizer) -> None:
-    few = Lender(words, {"given name": group_ids()["given name"][:2], "surname": SURNAMES[:1]})
-    told = few.lend(["Zaphod Beeblebrox", "Arthur Dent"])
-    read = few.read(["Zaphod Beeblebrox", "Arthur Dent"], told)
-    assert (list(read.borrowed), read.unknown) == (["Zaphod", "Beeblebrox", "Arthur"], ["Dent"])
+def test_names_beyond_the_last_token_stay_unknown_and_are_reported(words: Tokenizer) -> None:
+    few = NameSubstituter(words, {"given name": group_ids()["given name"][:2], "surname": SURNAMES[:1]})
+    passages = few.substitute(["Zaphod Beeblebrox", "Arthur Dent"])
+    read = few.read(["Zaphod Beeblebrox", "Arthur Dent"], passages)
+    assert (list(read.substituted), read.unknown) == (["Zaphod", "Beeblebrox", "Arthur"], ["Dent"])
     assert read.tokenizer.encode("Dent") == [words.unknown_id]
-    assert read.tokenizer.decode([words.unknown_id, told.names["Arthur"]]) == "Arthur"
+    assert read.tokenizer.decode([words.unknown_id, passages.names["Arthur"]]) == "Arthur"
     owner = words.pieces([SURNAMES[0]])[0]
-    asked = few.read([owner], few.lend([owner], told))
+    asked = few.read([owner], few.substitute([owner], passages))
     assert asked.unknown == [owner], "its token means Beeblebrox now"
-    more = few.lend(["does Trillian know the theremin"], told)
-    assert set(more.names) - set(told.names) == {"Trillian"}
+    more = few.substitute(["does Trillian know the theremin"], passages)
+    assert set(more.names) - set(passages.names) == {"Trillian"}
 
 
 def test_answers_give_words_back(words: Tokenizer) -> None:
     ids = token_ids()
-    reading = words.reading({"O'Zaphod": ids["Alamond"], "Beeble-Brox": ids["Hazelwood"]})
+    reading = words.substituting({"O'Zaphod": ids["Alamond"], "Beeble-Brox": ids["Hazelwood"]})
     text = [ids[w] for w in ("Alamond", "Hazelwood", ",", "14", "71", "Alamond", "Elymer")]
     assert reading.decode(text) == "O'Zaphod Beeble-Brox , 1471 O'Zaphod Elymer"
     assert reading.pieces(text) == ["O'Zaphod", "Beeble-Brox", ",", "14", "71", "O'Zaphod", "Elymer"]
@@ -171,11 +181,13 @@ def test_answers_give_words_back(words: Tokenizer) -> None:
     assert words.decode(text) == "Alamond Hazelwood , 1471 Alamond Elymer"
 
 
-def test_the_facts_that_examples_show_are_read_whole(lender: Lender) -> None:
+def test_the_facts_that_examples_show_are_read_whole(substituter: NameSubstituter) -> None:
     texts = [f"{fact['title']} : {fact['text']}" for fact in examples.FACTS]
-    read = lender.read([*texts, examples.ABOUT_FACTS], lender.lend([examples.ABOUT_FACTS], lender.lend(texts)))
+    read = substituter.read(
+        [*texts, examples.ABOUT_FACTS], substituter.substitute([examples.ABOUT_FACTS], substituter.substitute(texts))
+    )
     assert read.unknown == []
-    assert list(read.borrowed) == ["Zaphod", "Beeblebrox", "Betelgeuse", "Gargle", "Tricia", "McMillan"]
+    assert list(read.substituted) == ["Zaphod", "Beeblebrox", "Betelgeuse", "Gargle", "Tricia", "McMillan"]
 
 
 # The file.
@@ -218,12 +230,12 @@ def test_load_holds_the_file_against_the_tokenizer(folder: Path, tmp_path: Path)
         load(path, ops="numpy")
 
 
-def test_a_tokenizer_that_knows_no_unknown_has_nothing_to_lend_for(words: Tokenizer, tmp_path: Path) -> None:
+def test_a_tokenizer_without_an_unknown_token_is_refused(words: Tokenizer, tmp_path: Path) -> None:
     data = json.loads(words.json)
     data |= {"model": {"type": "BPE", "vocab": {"a": 0}, "merges": []}, "added_tokens": []}
     (tmp_path / "tokenizer.json").write_text(json.dumps(data), "utf-8")
     with pytest.raises(InputError, match="unknown"):
-        Lender(Tokenizer(tmp_path / "tokenizer.json"), {"town": [4]})
+        NameSubstituter(Tokenizer(tmp_path / "tokenizer.json"), {"town": [4]})
 
 
 # The reader.
@@ -236,12 +248,12 @@ def test_facts_of_ones_own_are_answered(reader: Reader, system: str) -> None:
         assert (answer.text, answer.tokens, answer.unknown) == ("Betelgeuse", ["Betelgeuse"], [])
     assert now.ids == kept.ids
     assert now.log_probability == pytest.approx(kept.log_probability, rel=1e-5)
-    assert list(now.borrowed) == ["Zaphod", "Beeblebrox", "Betelgeuse", "Arthur", "Dent", "Islington"]
-    assert list(kept.borrowed) == ["Zaphod", "Beeblebrox"]
-    assert reader.tokenizer.decode(now.ids) == now.borrowed["Betelgeuse"]
+    assert list(now.substituted) == ["Zaphod", "Beeblebrox", "Betelgeuse", "Arthur", "Dent", "Islington"]
+    assert list(kept.substituted) == ["Zaphod", "Beeblebrox"]
+    assert reader.tokenizer.decode(now.ids) == now.substituted["Betelgeuse"]
 
 
-def test_each_question_of_a_batch_borrows_for_itself(reader: Reader) -> None:
+def test_each_question_of_a_batch_has_its_own_substitutions(reader: Reader) -> None:
     passages = reader.ask(QUESTION, FACTS).passages
     asked = [QUESTION, "where was Arthur Dent born ?"]
     rows = [np.array([0, 1]), np.array([1])]
@@ -249,20 +261,20 @@ def test_each_question_of_a_batch_borrows_for_itself(reader: Reader) -> None:
         together = reader.ask_many(asked, source, rows)
         assert [a.text for a in together] == ["Betelgeuse", "Islington"]
         alone = [reader.ask_many([q], source, [r])[0] for q, r in zip(asked, rows, strict=True)]
-        assert [(a.ids, a.borrowed) for a in alone] == [(a.ids, a.borrowed) for a in together]
+        assert [(a.ids, a.substituted) for a in alone] == [(a.ids, a.substituted) for a in together]
 
 
-def test_nothing_changes_where_nothing_is_borrowed(reader: Reader, plain: Reader) -> None:
+def test_nothing_changes_where_nothing_is_substituted(reader: Reader, plain: Reader) -> None:
     question = json.loads((bundled() / "questions.jsonl").read_text("utf-8").splitlines()[0])
     passages = [json.loads(line) for line in (bundled() / "passages.jsonl").read_text("utf-8").splitlines()[520:540]]
     for system in ("glimmer", "fid"):
         a, b = (r.ask(question["input"], passages, system) for r in (reader, plain))
         assert (a.ids, a.text, a.log_probability, a.selected) == (b.ids, b.text, b.log_probability, b.selected)
         assert a.scores is b.scores is None or np.array_equal(a.scores, b.scores)
-        assert (a.borrowed, a.unknown) == ({}, [])
-    assert plain.ask(QUESTION, FACTS).borrowed == {}
+        assert (a.substituted, a.unknown) == ({}, [])
+    assert plain.ask(QUESTION, FACTS).substituted == {}
     assert plain.ask(QUESTION, FACTS).unknown == ["Zaphod", "Beeblebrox"]
-    assert plain.memorize(FACTS).loans is None
+    assert plain.memorize(FACTS).reading == Unchanged(plain.tokenizer)
 
 
 # The command line.
@@ -279,10 +291,10 @@ def ask(folder: Path, *more: str) -> list[str]:
     return ["ask", QUESTION, "--weights", str(folder), "--ops", "numpy", *more]
 
 
-def test_ask_says_what_borrowed(folder: Path, facts: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_ask_reports_what_is_substituted(folder: Path, facts: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(ask(folder, "--passages", facts)) == 0
     names = "Zaphod, Beeblebrox, Betelgeuse, Arthur, Dent, Islington"
-    said = f"glimmer-ref: note: not in the vocabulary, borrowed a name for: {names}\n"
+    said = f"glimmer-ref: note: not in the vocabulary, so other names stand for: {names}\n"
     assert capsys.readouterr() == ("Betelgeuse\n", said)
     Path(facts).write_text(json.dumps({"text": "Arthur plays the theremin ."}) + "\n", "utf-8")
     assert main(ask(folder, "--passages", facts, "--json")) == 0
@@ -292,17 +304,17 @@ def test_ask_says_what_borrowed(folder: Path, facts: str, capsys: pytest.Capture
     assert (list(data["borrowed"]), data["unknown"]) == (["Zaphod", "Beeblebrox", "Arthur"], ["theremin"])
 
 
-def test_a_memory_on_disk_lends_nothing(
+def test_a_memory_on_disk_has_no_substitutions(
     folder: Path, facts: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     memory = str(tmp_path / "memory")
     assert main(["memory", "build", facts, memory, "--weights", str(folder), "--ops", "numpy"]) == 0
-    assert Memory.open(memory).loans is None
+    assert Memory.open(memory).reading is None
     capsys.readouterr()
     assert main(ask(folder, "--memory", memory)) == 0
     said = "glimmer-ref: note: the model's vocabulary does not hold: Zaphod, Beeblebrox\n"
     assert capsys.readouterr().err == said
 
 
-def test_no_loans_are_no_loans(lender: Lender) -> None:
-    assert lender.lend([]) == NO_LOANS
+def test_no_texts_give_no_substitutions(substituter: NameSubstituter) -> None:
+    assert substituter.substitute([]) == NONE
