@@ -15,7 +15,7 @@ import numpy as np
 
 from .errors import InputError
 
-Array = Any  # a NumPy array, or what a backend's `put` makes of one
+Array = Any  # a NumPy array, or what a backend's `to_device` makes of one
 Ints = np.ndarray  # ids, lengths, positions and indices always stay on the host
 
 
@@ -64,7 +64,7 @@ class Tokens:
         return cls(ids.astype(np.int32), np.array([r.size for r in rows], np.int64))
 
     @classmethod
-    def end_to_end(cls, parts: Sequence[Tokens]) -> Tokens:
+    def concatenate(cls, parts: Sequence[Tokens]) -> Tokens:
         """The sequences of all parts, in order; at least one part."""
         return cls(np.concatenate([p.ids for p in parts]), np.concatenate([p.lengths for p in parts]))
 
@@ -83,7 +83,7 @@ class States:
     Args:
         states: [N d], in a backend's own kind of array.
         lengths: [b] int64.
-        positions: [N] int32, the tokens' places for the relative position bias.
+        positions: [N] int32, the tokens' positions, by which the relative position bias is chosen.
     """
 
     states: Array
@@ -96,27 +96,6 @@ class States:
     def __getitem__(self, i: int) -> Array:
         starts = offsets(self.lengths)
         return self.states[starts[i] : starts[i + 1]]
-
-    @property
-    def parts(self) -> Iterable[States]:
-        """All of it at once, as the only part."""
-        return (self,)
-
-
-@dataclass(frozen=True)
-class Arriving:
-    """Token representations of b sequences that come a few sequences at a time, in order.
-
-    Args:
-        parts: whole sequences each; they can be gone through once.
-        lengths: [b] int64 of all of them, known before they come.
-    """
-
-    parts: Iterable[States]
-    lengths: Ints
-
-    def __len__(self) -> int:
-        return len(self.lengths)
 
 
 def check(x: Any, shape: str, what: str, **sizes: int) -> dict[str, int]:

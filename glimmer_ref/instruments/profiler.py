@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any
 
 from ..ops import OTHER, Instrument, Ops
-
-T = TypeVar("T")
 
 
 class Profiler(Instrument):
@@ -34,15 +32,6 @@ class Profiler(Instrument):
             yield
         finally:
             self._add(component, start)
-
-    def waits(self, component: str, items: Iterable[T]) -> Iterator[T]:
-        """The items, and as a component the time that was spent waiting for them."""
-        start = time.perf_counter()
-        for item in items:
-            self._add(component, start)
-            yield item
-            start = time.perf_counter()
-        self._add(component, start)
 
     def rest(self) -> None:
         """Calls `OTHER` all the time since the clock was made that no component has: `seconds` add up to it."""

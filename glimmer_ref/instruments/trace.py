@@ -15,7 +15,7 @@ from ..ragged import Array, Ints
 class Trace(Instrument):
     """Records what the model marks: `arrays["live_a.layer_0.attention.out"]`.
 
-    A name that is marked again, as where memory arrives in parts, keeps its last array.
+    A name that is marked again keeps its last array.
     An array whose rows are ragged has its sequences' lengths beside it, as `<name>.lengths`.
     Attention probabilities, `<place>.probs.<sequence>` [h i j], are computed only when asked for.
 

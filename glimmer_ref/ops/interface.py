@@ -271,8 +271,11 @@ class Composites:
     def feed_forward_block(self, t5: Any, w: Any, x: Array, lengths: Ints) -> Array:
         """x + wo(gelu(wi_0 n) * (wi_1 n)), n = norm(x): [N d] -> [N d]."""
 
-    def project(self, t5: Any, w: Any, memory: States, steps: int) -> Any:
-        """What `decoder_layers` attends to instead of keys and values, in about `steps` steps."""
+    def project(self, t5: Any, w: Any, memory: States, cache: Any) -> Any:
+        """What `decoder_layers` attends to instead of keys and values.
+
+        The decoder takes about `cache.capacity` steps, which may decide the form.
+        """
 
     def attend_memory(self, t5: Any, w: Any, q: Array, cross: Any, layer: int, layout: SequenceLayout) -> Any:
         """A layer's attention to what `project` made, where that is not its keys and values: [N hc] -> [N hc]."""
@@ -298,7 +301,7 @@ class Hooks:
         Args:
             t5, w: as `project` gets them.
             read: [b] tokens that each sequence's decoder attends to.
-            limit: steps that `project` was told to expect; steps: those that were made, of one token each.
+            limit: capacity of the cache that `project` was given; steps: those that were made, of one token each.
 
         Returns:
             By component as `MacCounter` has them, `cross`, `decoder`, `decoder.attention`; NotImplemented where the

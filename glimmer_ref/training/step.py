@@ -13,7 +13,7 @@ from ..config import GlimmerConfig
 from ..errors import InputError
 from ..instruments import Dropout, Tape
 from ..ops import Ops
-from ..paper.distillation import Choose, Loss
+from ..paper.distillation import Loss, SelectionOverride
 from ..paper.lumen import encode_passages
 from ..paper.systems import FROM_TEXT, loss
 from ..params.model import from_arrays, leaves, prepare_params, shapes
@@ -63,10 +63,10 @@ def gold_in(batch: Batch, selected: list[Ints]) -> float:
     return fmean(shares) if shares else 0.0
 
 
-def force(batch: Batch) -> Choose:
+def force(batch: Batch) -> SelectionOverride:
     """Where an example is forced, all of its gold passages are read, and of the best others as many as m leaves."""
 
-    def choose(scores: np.ndarray, selected: list[Ints]) -> list[Ints]:
+    def override(scores: np.ndarray, selected: list[Ints]) -> list[Ints]:
         starts, result = offsets(batch.counts), []
         for i, best in enumerate(selected):
             if batch.forced[i]:
@@ -76,7 +76,7 @@ def force(batch: Batch) -> Choose:
             result.append(best)
         return result
 
-    return choose
+    return override
 
 
 def _listening(tape: Tape, rate: float, rng: np.random.Generator) -> Any:
@@ -120,8 +120,8 @@ class Learner(NamedTuple):
             }
             for name, term in got.terms.items():
                 losses[name] = losses.get(name, 0.0) + shares[name] * term.value
-            seeds = [(t.result, t.cotangent * shares[name]) for name, t in got.terms.items()]
-            _add(sums, tape.gradients(seeds, wanted))
+            output_grads = [(t.result, t.cotangent * shares[name]) for name, t in got.terms.items()]
+            _add(sums, tape.gradients(output_grads, wanted))
             found += gold_in(piece, own) * shares["pdist"]
         return Outcome(losses, sums, None if got.scores is None else found)
 
@@ -132,13 +132,13 @@ class Learner(NamedTuple):
         if self.system not in FROM_TEXT:
             passages = encode_passages(ops.frozen() if self.memory_is_data else ops, model, passages)
 
-        def choose(scores: np.ndarray, selected: list[Ints]) -> list[Ints]:
+        def override(scores: np.ndarray, selected: list[Ints]) -> list[Ints]:
             own.extend(selected)
             return force(batch)(scores, selected)
 
         got = loss(
             ops, model, self.system, batch.question, passages, batch.counts, batch.target, stage.m,
-            stage.distillation(), choose,
+            stage.distillation(), override,
         )  # fmt: skip
         return got, own or got.selected
 

@@ -55,7 +55,7 @@ def test_the_fast_backend_gives_every_composite_and_hook() -> None:
         ("relu_backward", lambda a, dy: (dy,), r"no relu_backward\(dy, a\)"),
         ("attention_block", lambda t5, w, x, layout, bias: x, r"no attention_block\(t5, w, x, bias, spans\)"),
         ("feed_forward_block", lambda t5, w, x: x, r"no feed_forward_block\(t5, w, x, lengths\)"),
-        ("project", lambda t5, w, memory: memory, r"no project\(t5, w, memory, steps\)"),
+        ("project", lambda t5, w, memory: memory, r"no project\(t5, w, memory, cache\)"),
         ("decoder_layers", lambda x: x, r"no decoder_layers\(t5, w, x, bias, spans, past, cross\)"),
         ("limit", lambda: None, r"no limit\(threads\)"),
         ("warm_up", lambda dtype="float32": None, r"no warm_up\(\)"),

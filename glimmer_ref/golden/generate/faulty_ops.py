@@ -277,7 +277,7 @@ def no_question(ops: Ops, model: Model, question: Tokens, passages: Any, counts:
     none = np.zeros(len(counts), np.int64)
     if isinstance(passages, Tokens):
         memory = fid.fid(ops, model, Tokens(question.ids[:0], none), passages, counts)
-        return glimmer.Read(memory, None, [])
+        return glimmer.DecoderInput(memory, None, [])
     q = lumen.encode_question(ops, model, question)
     pairs = lumen.join(ops, model, States(q.states[:0], none, q.positions[:0]), passages, counts)
     return ranked_pairs(ops, model, q, pairs, pairs, counts, m)
@@ -292,10 +292,10 @@ def live_b_on_pairs(ops: Ops, model: Model, question: Tokens, passages: States, 
 
 def ranked_pairs(
     ops: Ops, model: Model, q: States, pairs: States, ranked: States | None, counts: Ints, m: int
-) -> glimmer.Read:
+) -> glimmer.DecoderInput:
     """GLIMMER from its pairs on; without `ranked`, live-B reads what live-A read."""
     after = glimmer.live_a(ops.at("live_a"), model, pairs)
-    scores, selected = glimmer.select(ops, [glimmer.score(ops.at("score"), model, after)], m, counts)
-    going_on = glimmer.take(ops, [pairs if ranked is None else after], selected, counts)
-    best = glimmer.live_b(ops.at("live_b"), model, going_on)
-    return glimmer.Read(lumen.decoder_memory(ops, model, q, best, np.full(len(counts), m)), scores, selected)
+    scores, selected = glimmer.select(ops, glimmer.score(ops.at("score"), model, after), m, counts)
+    index = np.concatenate([s + first for s, first in zip(selected, offsets(counts), strict=False)])
+    best = glimmer.live_b(ops.at("live_b"), model, glimmer.gather(ops, pairs if ranked is None else after, index))
+    return glimmer.DecoderInput(lumen.decoder_memory(ops, model, q, best, np.full(len(counts), m)), scores, selected)

@@ -139,7 +139,7 @@ def go(ops: Ops, t5: T5Config, named: Mapping[str, np.ndarray], dtype: str) -> N
     three = np.array([4, 1, 7])
     ops.mark("first.out", ops.first_token(x["rms_norm.x"], three))
     ops.mark("mean.out", ops.mean(x["rms_norm.x"], three))
-    select(ops.at("top_m"), [x["top_m.scores"]], M, np.array([7]))
+    select(ops.at("top_m"), x["top_m.scores"], M, np.array([7]))
     ops.mark("argmax.out", ops.argmax(x["argmax.logits"]))
     targets, lengths = named["log_likelihood.targets"], np.array([24, 3])
     ops.mark("log_likelihood.out", ops.log_likelihood(x["log_likelihood.logits"], targets, lengths))

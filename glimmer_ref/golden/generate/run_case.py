@@ -11,7 +11,7 @@ import numpy as np
 from ...instruments import Tape, Trace
 from ...ops import Ops
 from ...ops.interface import OPERANDS
-from ...paper import fid, lumen
+from ...paper import decoding, fid, lumen
 from ...paper.distillation import Distillation
 from ...paper.systems import FROM_TEXT, SYSTEMS, loss
 from ...params.model import Model, leaves, prepare_params
@@ -37,13 +37,13 @@ class Plan:
         memory: how passages are encoded for those systems that read a memory.
         system: the system; None takes the case's own.
         greedy: also let the decoder write its own answer.
-        how: perplexity distillation.
+        distillation: how perplexity distillation is done.
     """
 
     memory: Callable[[Ops, Model, Tokens, Tokens], States] = stored_memory
     system: System | None = None
     greedy: bool = True
-    how: Distillation = field(default_factory=Distillation)
+    distillation: Distillation = field(default_factory=Distillation)
 
 
 def decoder_reads(ops: Ops, case: Case, model: Model, named: Mapping[str, np.ndarray], plan: Plan) -> States | None:
@@ -65,10 +65,10 @@ def learn(ops: Ops, case: Case, model: Model, named: Mapping[str, np.ndarray], p
     """The training loss of the case, and the gradient of every weight."""
     tape, question, target = Tape(ops), cases.tokens(named, "question"), cases.tokens(named, "target")
     memory = plan.memory(tape, model, question, cases.tokens(named, "passages"))
-    got = loss(tape, model, case.system, question, memory, np.array([case.k]), target, case.m, plan.how)
+    got = loss(tape, model, case.system, question, memory, np.array([case.k]), target, case.m, plan.distillation)
     for name, term in got.terms.items():
         ops.mark(f"loss.{name}", np.array([term.value]))
-    for name, x in tape.gradients(got.seeds, leaves(model)).items():
+    for name, x in tape.gradients(got.output_grads, leaves(model)).items():
         ops.mark(f"gradient.{name}", x)
 
 
@@ -86,10 +86,10 @@ def go(ops: Ops, case: Case, model: Model, named: Mapping[str, np.ndarray], plan
     memory = decoder_reads(ops, case, model, named, plan)
     if memory is None or not case.decodes:
         return
-    log_p = fid.log_likelihood(ops, model, memory, cases.tokens(named, "target"))
+    log_p = decoding.log_likelihood(ops, model, memory, cases.tokens(named, "target"))
     ops.mark("decoder.log_likelihood", log_p)
     if plan.greedy:
-        answers = [np.array(a.ids, np.int64) for a in fid.greedy(ops, model, memory, case.config.answer_tokens)]
+        answers = [np.array(a.ids, np.int64) for a in decoding.greedy(ops, model, memory, case.config.answer_tokens)]
         ops.mark("decoder.ids", np.concatenate(answers), np.array([len(a) for a in answers]))
 
 

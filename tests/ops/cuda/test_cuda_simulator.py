@@ -32,7 +32,7 @@ from glimmer_ref.ops.cuda.kernels.spec import EVERYONE
 from glimmer_ref.ops.cuda.matmul_ops import gated, product
 from glimmer_ref.ops.cuda.runtime import device
 from glimmer_ref.ops.interface import OPERATIONS
-from glimmer_ref.paper.fid import greedy
+from glimmer_ref.paper.decoding import greedy
 from glimmer_ref.paper.glimmer import glimmer
 from glimmer_ref.paper.lumen import encode_passages
 from glimmer_ref.paper.t5 import attention_block, feed_forward_block
