@@ -1,8 +1,8 @@
 """Ragged batches: sequences of different length stored end to end, so that nothing is padded.
 
 Shape words used everywhere: b sequences, N tokens of all of them, n_i tokens of one, i queries,
-j keys, h heads, c = d_kv, d = d_model, f = d_ff, v vocabulary, k retrieved, m selected,
-t target tokens.
+j keys, h heads, c = d_kv, d = d_model, f = d_ff, v vocabulary, k passages retrieved for a question,
+K those of all b questions together, m selected, t target tokens.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def offsets(lengths: Ints) -> Ints:
 
 
 def zeros(*shape: int) -> Array:
-    """An array of that shape which takes no memory: one zero, seen many times."""
+    """An array of zeros that takes no memory: one zero, broadcast to the shape."""
     return np.broadcast_to(np.float32(0), shape)
 
 
@@ -99,7 +99,7 @@ class States:
 
 
 def check(x: Any, shape: str, what: str, **sizes: int) -> dict[str, int]:
-    """Hold an array against shape words, as in check(x, "N d", "memory", d=512); returns the sizes.
+    """Check an array against shape words, as in check(x, "N d", "memory", d=512), and return the sizes.
 
     Raises:
         InputError: another number of axes, or a size that differs from the one given.
@@ -126,7 +126,8 @@ def bfloat16(x: np.ndarray) -> np.ndarray:
         narrow = x.astype(np.float32, order="C")
     bits = narrow.view(np.uint32)
     if x.dtype == np.float64:
-        # Rounding twice would miss ties: cut towards zero instead, and let the last bit say "and a little more".
+        # Rounding to float32 and then to bfloat16 could round a near tie twice. So cut towards zero instead, and set
+        # the last bit where something was cut off, which the second rounding then takes into account.
         bits -= np.abs(narrow.astype(np.float64)) > np.abs(x)
         bits |= narrow != x
     nan = np.isnan(x)

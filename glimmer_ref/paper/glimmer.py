@@ -122,19 +122,6 @@ def live_b(ops: Ops, model: Model, selected: States) -> States:
     return x
 
 
-def rank(ops: Ops, model: Model, question: Tokens, passages: States, passages_per_question: Ints) -> ScoredPairs:
-    """H'_i and Score(H'_i) of every passage of every question.
-
-    Part of: 3.1 G
-    """
-    q = encode_question(ops, model, question)
-    pairs = join(ops, model, q, passages, passages_per_question)
-    if model.reranker is not None:
-        return ScoredPairs(q, pairs, separate_scores(ops, model, pairs))
-    pairs = live_a(ops.at("live_a"), model, pairs)
-    return ScoredPairs(q, pairs, score(ops.at("score"), model, pairs))
-
-
 def separate_scores(ops: Ops, model: Model, pairs: States) -> Array:
     """Score(Reranker(H_i)), by layers that do nothing but rank: [N d] -> [K].
 
@@ -145,6 +132,19 @@ def separate_scores(ops: Ops, model: Model, pairs: States) -> Array:
     """
     assert model.reranker is not None
     return score(ops.at("score"), model, encode(ops.at("reranker"), model.config.t5, model.reranker, pairs))
+
+
+def rank(ops: Ops, model: Model, question: Tokens, passages: States, passages_per_question: Ints) -> ScoredPairs:
+    """H'_i and Score(H'_i) of every passage of every question.
+
+    Part of: 3.1 G
+    """
+    q = encode_question(ops, model, question)
+    pairs = join(ops, model, q, passages, passages_per_question)
+    if model.reranker is not None:
+        return ScoredPairs(q, pairs, separate_scores(ops, model, pairs))
+    after_live_a = live_a(ops.at("live_a"), model, pairs)
+    return ScoredPairs(q, after_live_a, score(ops.at("score"), model, after_live_a))
 
 
 def finish(ops: Ops, model: Model, pairs: States) -> States:
@@ -182,6 +182,7 @@ def glimmer(
 
     Paper: 3.1 G
     """
-    ranked = rank(ops, model, question, passages, passages_per_question)
-    scores, selected = select(ops, ranked.scores, m, passages_per_question)
-    return DecoderInput(read_selected(ops, model, ranked, selected, passages_per_question), scores, selected)
+    ranked = rank(ops, model, question, passages, passages_per_question)  # H'_i and Score(H'_i)
+    scores, selected = select(ops, ranked.scores, m, passages_per_question)  # which H'_i are R_1 .. R_m
+    memory = read_selected(ops, model, ranked, selected, passages_per_question)  # [Q; LiveEncB(R_1); ..]
+    return DecoderInput(memory, scores, selected)
