@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from ..config import T5Config
-from ..ops import Ops, SequenceLayout, composite, precision_of
+from ..ops import Ops, SequenceLayout, fusable, precision_of
 from ..params.model import Attention, Decoder, EncoderLayer, FeedForward, Stack
 from ..ragged import Array, Ints, States, Tokens, token_positions
 
@@ -81,7 +81,7 @@ def leave(ops: Ops, w: Attention, x: Array, mixed: Array, layout: SequenceLayout
     return ops.mark("out", ops.add(x, ops.dropout(ops.linear(mixed, w.o))), rows)
 
 
-@composite
+@fusable
 def attention_block(ops: Ops, t5: T5Config, w: Attention, x: Array, bias: Array, layout: SequenceLayout) -> Array:
     """Self-attention of an encoder, n = norm(x) being queries, keys and values: [N d] -> [N d]."""
     n = ops.rms_norm(x, w.norm, t5.layer_norm_epsilon, precision_of(w.q))
@@ -90,7 +90,7 @@ def attention_block(ops: Ops, t5: T5Config, w: Attention, x: Array, bias: Array,
     return attend(ops, t5, w, x, n, k, v, bias, layout, causal=False)
 
 
-@composite
+@fusable
 def feed_forward_block(ops: Ops, t5: T5Config, w: FeedForward, x: Array, lengths: Ints) -> Array:
     """x + wo(gelu(wi_0 n) * (wi_1 n)), or x + wo(relu(wi_0 n)) in T5 1.0, n = norm(x): [N d] -> [N d]."""
     n = ops.rms_norm(x, w.norm, t5.layer_norm_epsilon, precision_of(w.wi_0))
@@ -149,7 +149,7 @@ class KVCache:
     lengths: Ints
 
 
-@composite
+@fusable
 def project(ops: Ops, t5: T5Config, w: Decoder, memory: States, steps: int) -> Any:
     """What a backend likes to attend to instead of keys and values, in about `steps` steps: None of itself."""
     return None
@@ -190,7 +190,7 @@ def causal_attention_block(
     return attend(ops, t5, w, x, n, k, v, bias, layout, causal=True), k, v
 
 
-@composite
+@fusable
 def attend_memory(
     ops: Ops, t5: T5Config, w: Attention, q: Array, cross: EncoderKV, layer: int, layout: SequenceLayout
 ) -> Any:
@@ -213,7 +213,7 @@ def cross_attention_block(
     return leave(ops, w, x, observed if own is None else own, layout)
 
 
-@composite
+@fusable
 def decoder_layers(
     ops: Ops,
     t5: T5Config,

@@ -6,7 +6,7 @@ import numpy as np
 
 from ...errors import InputError
 from ...ragged import Array, Ints, check, offsets
-from ..checks import fits
+from ..checks import check_attention
 from ..interface import Factors, SequenceLayout
 from .kernels.attention import WIDTHS, smaller
 from .matmul_ops import here
@@ -28,7 +28,7 @@ def _operands(q: Array, k: Array, v: Array, bias: Array | None, layout: Sequence
     """The bias, or one of no rows, when all that the kernels read has been looked at."""
     for x, name in ((q, "q"), (k, "k"), (v, "v")):
         here(x, f"attention {name}")
-    fits(q, k, v, bias if bias is None else here(bias, "attention bias"), layout, heads)
+    check_attention(q, k, v, bias if bias is None else here(bias, "attention bias"), layout, heads)
     return device().empty((0, heads), q.dtype) if bias is None else bias
 
 
