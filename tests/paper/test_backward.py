@@ -336,7 +336,7 @@ def test_gradients_of_some_arrays_only() -> None:
     memory = encode_passages(tape, w, PASSAGES)
     got = loss(tape, w, "glimmer", QUESTION, memory, COUNTS, TARGET, 2, FULL)
     some = {"decoder.final_norm": w.decoder.final_norm, "memory": memory.states}
-    tape.ops = types.SimpleNamespace(put=NUMPY.to_device, get=NUMPY.to_host, add=NUMPY.add, backward={
+    tape.ops = types.SimpleNamespace(to_device=NUMPY.to_device, to_host=NUMPY.to_host, add=NUMPY.add, backward={
         name: lambda *a, f=f, name=name: (replayed.append(name), f(*a))[1] for name, f in NUMPY.backward.items()
     })  # fmt: skip
     of = tape.gradients(got.seeds, some)
