@@ -299,7 +299,7 @@ def layer_and_loss(backend, which, x, start=last):
 
 tape = Tape(ops)
 loss = layer_and_loss(tape, fresh, before)
-records = list(tape.records)
+records = list(tape.calls)
 results = {f"{i}": record.result for i, record in enumerate(records)}
 cotangents = tape.gradients([(loss, np.ones(1, np.float32))], results)
 print(f"{'':3}{'operation':13}{'takes':34}{'gives':10}  backward: root mean square")
@@ -319,7 +319,7 @@ for i, record in enumerate(records):
 stages = {"before the layer": before.states}
 tape = Tape(ops)
 loss = layer_and_loss(tape, fresh, before)
-adds = [record.result for record in tape.records if record.operation == "add"]
+adds = [record.result for record in tape.calls if record.operation == "add"]
 stages |= {"after attention": adds[0], "after feed-forward": adds[1]}
 flow = tape.gradients([(loss, np.ones(1, np.float32))], stages)
 for name, g in flow.items():

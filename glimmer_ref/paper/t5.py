@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..config import T5Config
-from ..ops import Ops, SequenceLayout, composite, precision_of
+from ..ops import Ops, SequenceLayout, fusable, precision_of
 from ..params.model import Attention, Decoder, EncoderLayer, FeedForward, Stack
 from ..ragged import Array, Ints, States, Tokens, token_positions
 
@@ -99,7 +99,7 @@ def attention_output(ops: Ops, w: Attention, x: Array, context: Array, layout: S
     return ops.mark("out", ops.add(x, ops.dropout(ops.linear(context, w.o))), rows)
 
 
-@composite
+@fusable
 def attention_block(ops: Ops, t5: T5Config, w: Attention, x: Array, bias: Array, layout: SequenceLayout) -> Array:
     """x + attend(n W_q, n W_k, n W_v) W_o of an encoder, n = norm(x): [N d] -> [N d]."""
     n = ops.rms_norm(x, w.norm, t5.layer_norm_epsilon, precision_of(w.q))
@@ -110,7 +110,7 @@ def attention_block(ops: Ops, t5: T5Config, w: Attention, x: Array, bias: Array,
     return attention_output(ops, w, x, context, layout)
 
 
-@composite
+@fusable
 def feed_forward_block(ops: Ops, t5: T5Config, w: FeedForward, x: Array, lengths: Ints) -> Array:
     """x + wo(gelu(wi_0 n) * (wi_1 n)), or x + wo(relu(wi_0 n)) in T5 1.0, n = norm(x): [N d] -> [N d]."""
     n = ops.rms_norm(x, w.norm, t5.layer_norm_epsilon, precision_of(w.wi_0))
@@ -177,7 +177,7 @@ class EncoderKV:
     positions: Ints
 
 
-@composite
+@fusable
 def project(ops: Ops, t5: T5Config, w: Decoder, memory: States, cache: KVCache) -> Any:
     """A backend's own form of all layers' encoder keys and values; None, as the model itself has no other."""
     return None
@@ -218,7 +218,7 @@ def causal_attention_block(
     return attention_output(ops, w, x, context, layout), kv
 
 
-@composite
+@fusable
 def attend_memory(
     ops: Ops, t5: T5Config, w: Attention, q: Array, cross: EncoderKV, layer: int, layout: SequenceLayout
 ) -> Any:
@@ -240,7 +240,7 @@ def cross_attention_block(
     return attention_output(ops, w, x, context if own is None else own, layout)
 
 
-@composite
+@fusable
 def decoder_layers(
     ops: Ops,
     t5: T5Config,

@@ -113,7 +113,7 @@ def test_another_cut_is_the_same_encoder(reference: Ours) -> None:
 def test_stages_do_not_keep_composites_from_running(reference: Ours) -> None:
     assert measure.Stages(reference.ops).at("encoder") is reference.ops
     fast = bind("numba")
-    assert measure.Stages(fast).whole("attention_block") is fast.whole("attention_block") is not None
+    assert measure.Stages(fast).fused("attention_block") is fast.fused("attention_block") is not None
 
 
 def test_stages_add_up(reference: Ours) -> None:

@@ -81,7 +81,7 @@ def test_rows_of_csv_are_lines(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_nothing_prints_past_it() -> None:
     """No file of the package but two, which can be run alone, prints by itself."""
-    alone = {"terminal.py", "check.py", "skeleton.py", "process.py"}
+    alone = {"terminal.py", "check.py", "template.py", "process.py"}
     for path in PACKAGE.rglob("*.py"):
         if path.name not in alone:
             assert " print(" not in path.read_text("utf-8"), path
