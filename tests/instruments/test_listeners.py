@@ -14,7 +14,7 @@ from glimmer_ref.errors import InputError
 from glimmer_ref.golden.generate.tolerances import Shuffled
 from glimmer_ref.instruments import Dropout, MacCounter, Profiler, Tape, Trace
 from glimmer_ref.ops import OTHER, Instrument, Ops, SequenceLayout, bind
-from glimmer_ref.paper.fid import greedy
+from glimmer_ref.paper.decoding import greedy
 from glimmer_ref.paper.glimmer import glimmer
 from glimmer_ref.paper.lumen import encode_passages
 from glimmer_ref.ragged import Array, token_positions
