@@ -25,14 +25,14 @@ SelectionOverride = Callable[[np.ndarray, list[Ints]], list[Ints]]  # scores [K]
 
 @dataclass(frozen=True)
 class Distillation:
-    """What of perplexity distillation can be chosen.
+    """The configuration of perplexity distillation.
 
     Args:
         weight: lambda, of L_pdist in the loss; 0 leaves it out (D11, Table 3).
         tau: temperature of both distributions (D11, Table 3).
         direction: "printed" is KL(p_rank || p_LM), "reverse" KL(p_LM || p_rank), as Atlas trains (D7).
         likelihood: log p_LM is the "sum" over the answer's tokens, or their "mean", as in Atlas (D8).
-        gradient: p_LM carries a gradient too; else it is data, made without dropout behind the selection (D9).
+        gradient: p_LM carries a gradient too; else it is data, computed without dropout beyond live-A (D9).
 
     Raises:
         InputError: a value outside its choices.
