@@ -1,8 +1,8 @@
 """Ragged batches: sequences of different length stored end to end, so that nothing is padded.
 
 Shape words used everywhere: b sequences, N tokens of all of them, n_i tokens of one, i queries,
-j keys, h heads, c = d_kv, d = d_model, f = d_ff, v vocabulary, k retrieved, m selected,
-t target tokens.
+j keys, h heads, c = d_kv, d = d_model, f = d_ff, v vocabulary, k passages retrieved for a question,
+K those of all b questions together, m selected, t target tokens.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from .errors import InputError
 
-Array = Any  # a NumPy array, or what a backend's `put` makes of one
+Array = Any  # a NumPy array, or what a backend's `to_device` makes of one
 Ints = npt.NDArray[np.integer[Any]]  # ids, lengths, positions and indices always stay on the host
 Floats = npt.NDArray[np.floating[Any]]  # real numbers on the host
 
@@ -27,7 +27,7 @@ def offsets(lengths: Ints) -> Ints:
 
 
 def zeros(*shape: int) -> Array:
-    """An array of that shape which takes no memory: one zero, seen many times."""
+    """An array of zeros that takes no memory: one zero, broadcast to the shape."""
     return np.broadcast_to(np.float32(0), shape)
 
 
@@ -66,7 +66,7 @@ class Tokens:
         return cls(ids.astype(np.int32), np.array([r.size for r in rows], np.int64))
 
     @classmethod
-    def end_to_end(cls, parts: Sequence[Tokens]) -> Tokens:
+    def concatenate(cls, parts: Sequence[Tokens]) -> Tokens:
         """The sequences of all parts, in order; at least one part."""
         return cls(np.concatenate([p.ids for p in parts]), np.concatenate([p.lengths for p in parts]))
 
@@ -85,7 +85,7 @@ class States:
     Args:
         states: [N d], in a backend's own kind of array.
         lengths: [b] int64.
-        positions: [N] int32, the tokens' places for the relative position bias.
+        positions: [N] int32, the tokens' positions, by which the relative position bias is chosen.
     """
 
     states: Array
@@ -99,30 +99,9 @@ class States:
         starts = offsets(self.lengths)
         return self.states[starts[i] : starts[i + 1]]
 
-    @property
-    def parts(self) -> Iterable[States]:
-        """All of it at once, as the only part."""
-        return (self,)
-
-
-@dataclass(frozen=True)
-class Arriving:
-    """Token representations of b sequences that come a few sequences at a time, in order.
-
-    Args:
-        parts: whole sequences each; they can be gone through once.
-        lengths: [b] int64 of all of them, known before they come.
-    """
-
-    parts: Iterable[States]
-    lengths: Ints
-
-    def __len__(self) -> int:
-        return len(self.lengths)
-
 
 def check(x: Any, shape: str, what: str, **sizes: int) -> dict[str, int]:
-    """Hold an array against shape words, as in check(x, "N d", "memory", d=512); returns the sizes.
+    """Check an array against shape words, as in check(x, "N d", "memory", d=512), and return the sizes.
 
     Raises:
         InputError: another number of axes, or a size that differs from the one given.
@@ -149,7 +128,8 @@ def bfloat16(x: np.ndarray) -> np.ndarray:
         narrow = x.astype(np.float32, order="C")
     bits = narrow.view(np.uint32)
     if x.dtype == np.float64:
-        # Rounding twice would miss ties: cut towards zero instead, and let the last bit say "and a little more".
+        # Rounding to float32 and then to bfloat16 could round a near tie twice. So cut towards zero instead, and set
+        # the last bit where something was cut off, which the second rounding then takes into account.
         bits -= np.abs(narrow.astype(np.float64)) > np.abs(x)
         bits |= narrow != x
     nan = np.isnan(x)

@@ -34,7 +34,7 @@ from glimmer_ref.inference.reader import bundled
 from glimmer_ref.inference.tracing import attention_shares
 from glimmer_ref.instruments import Trace
 from glimmer_ref.ops import bind
-from glimmer_ref.paper import fid, glimmer, lumen
+from glimmer_ref.paper import decoding, glimmer, lumen
 from glimmer_ref.params import checkpoint
 from glimmer_ref.progress import progress
 from glimmer_ref.ragged import Tokens, offsets
@@ -384,8 +384,8 @@ def score_of(question_ids, passage_ids):
     """Scores of some passages for one question each or for the same."""
     b, some = Tokens.of(question_ids), Tokens.of(passage_ids)
     each = np.full(len(b), len(some) // len(b))
-    ranked = glimmer.SHARED.rank(ops, model, b, lumen.encode_passages(ops, model, some), each)
-    return ranked.scores[0]
+    ranked = glimmer.rank(ops, model, b, lumen.encode_passages(ops, model, some), each)
+    return ranked.scores
 
 
 falls = {int(i): scores[i] - score_of([q[0]], without(p[i])) for i in selected}
@@ -422,7 +422,7 @@ show_words(
 # that they have cost is live-A. This is where GLIMMER saves, and why it can afford to look at many passages.
 
 # %%
-R = glimmer.take(ops, [A], [selected], counts)
+R = glimmer.gather(ops, A, selected)
 print(f"A: states {list(A.states.shape)} in {len(A)} pairs  ->  R: states {list(R.states.shape)} in {len(R)} pairs")
 
 # %%
@@ -476,7 +476,7 @@ plt.show()
 
 # %%
 trace = Trace(ops, only=r"decoder\.step_\d+\.(logits|layer_\d+\.cross_attention\.probs)")
-answer = fid.greedy(trace, model, D, config.answer_tokens)[0]
+answer = decoding.greedy(trace, model, D, config.answer_tokens)[0]
 steps = [*answer.ids, config.t5.eos_token_id][: config.answer_tokens]
 written = tokenizer.pieces(steps)
 for t, word in enumerate(written):
@@ -494,7 +494,7 @@ Markdown(f"The answer: **{tokenizer.decode(answer.ids)}**. Accepted: {', '.join(
 # %%
 # Picture: a table of shades: for each token of the answer, how much attention the question and each kept passage got.
 probs = {name: x for name, x in trace.arrays.items() if ".probs." in name}
-read = glimmer.Read(D, scores, [selected])
+read = glimmer.DecoderInput(D, scores, [selected])
 (shares,) = attention_shares(probs, q.lengths, p.lengths, counts, read)
 figure, axes = plt.subplots(figsize=(9, 0.3 * (m + 1) + 1.1))
 axes.imshow(shares.T, aspect="auto", vmin=0, vmax=1)
@@ -555,10 +555,10 @@ journey = (
     ("A, after live-A", "glimmer.live_a", "N+k*n_q d", A.states),
     ("scores", "glimmer.score", "k", scores),
     ("selected", "glimmer.top_m", "m", selected),
-    ("R, the best pairs", "glimmer.take", "N' d", R.states),
+    ("R, the best pairs", "glimmer.gather", "N' d", R.states),
     ("B, after live-B", "glimmer.live_b", "N' d", B.states),
     ("D, for the decoder", "lumen.decoder_memory", "n_q+N' d", D.states),
-    ("answer", "fid.greedy", "t", np.array(answer.ids)),
+    ("answer", "decoding.greedy", "t", np.array(answer.ids)),
 )
 for name, function, letters, array in journey:
     print(f"{name:22} {function:29} {'[' + letters + ']':14} {list(array.shape)}")
@@ -633,7 +633,7 @@ print("same choice:", [k - 1 - i for i in turned.selected] == whole.selected, "-
 # Solution 3. Look what m does once both needed passages are kept: more of them cost, and can only distract.
 needed = 1 + max(int(np.flatnonzero(order == i)[0]) for i in gold)
 for n in range(1, k + 1):
-    best = glimmer.live_b(ops, model, glimmer.take(ops, [A], [glimmer.top_m(scores, n)], counts))
+    best = glimmer.live_b(ops, model, glimmer.gather(ops, A, glimmer.top_m(scores, n)))
     seen = lumen.decoder_memory(ops, model, Q, best, np.array([n]))
-    log_p = float(fid.log_likelihood(ops, model, seen, Tokens.of([steps]))[0])
+    log_p = float(decoding.log_likelihood(ops, model, seen, Tokens.of([steps]))[0])
     print(f"m = {n:2}  log p {log_p:8.3f}  {'<- both needed passages are kept' if n == needed else ''}".rstrip())

@@ -108,7 +108,7 @@ def body(f):
     return dedent(inspect.getsource(f).split('"""')[2]).strip()
 
 
-blocks = (t5.attention_block, t5.attend, t5.leave, t5.feed_forward_block)
+blocks = (t5.attention_block, t5.attend, t5.attention_output, t5.feed_forward_block)
 Markdown("\n\n".join(f"**`{f.__name__}`**\n\n```python\n{body(f)}\n```" for f in blocks))
 
 # %% [markdown]

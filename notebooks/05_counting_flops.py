@@ -44,7 +44,7 @@ from glimmer_ref.inference.answer import by_stage
 from glimmer_ref.inference.reader import bundled
 from glimmer_ref.instruments import MacCounter
 from glimmer_ref.ops import bind
-from glimmer_ref.paper.fid import greedy
+from glimmer_ref.paper.decoding import greedy
 from glimmer_ref.paper.lumen import encode_passages
 from glimmer_ref.paper.systems import FROM_TEXT
 from glimmer_ref.paper.systems import SYSTEMS as RUN

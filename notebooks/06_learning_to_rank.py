@@ -75,11 +75,9 @@ counts = np.array([config.k])
 def alone(backend, which, q):
     """A question with its candidates: ranked, and log p_LM of its answer [k] from each passage alone."""
     rows = memory_of_all.rows(q.candidates[: config.k])
-    found = glimmer.rank(
-        backend, which, question_tokens(config, tokenizer, [q.text]), memory_of_all.stream(rows), counts
-    )
+    found = glimmer.rank(backend, which, question_tokens(config, tokenizer, [q.text]), memory_of_all.take(rows), counts)
     target = Tokens.of([answer_ids(config, tokenizer, q.answers[0])])  # its last token says: the end
-    return found, target, log_p_lm(backend, which, glimmer.SHARED, found, counts, target, "sum")
+    return found, target, log_p_lm(backend, which, found, counts, target, "sum")
 
 
 def worth_telling(q):
@@ -138,7 +136,7 @@ plt.show()
 # $$p_k = \frac{\exp(x_k / \tau)}{\sum_i \exp(x_i / \tau)}$$
 
 # %%
-(scores,) = ranked.scores
+scores = ranked.scores
 for name, x in (("p_LM", log_p[two]), ("p_rank", scores[two])):
     weights = np.exp(x - x.max())  # the largest taken off first: no overflow, and it cancels
     print(f"{name:6} of {np.round(x, 2)}: exp {weights[0]:.3g} and {weights[1]:.3g}", end=" -> ")
@@ -159,7 +157,7 @@ def with_fresh_score(seed):
         for name, w in leaves(model).items()
     }
     which = from_arrays(config, drawn)
-    return which, np.concatenate([glimmer.score(ops, which, pairs) for pairs in ranked.pairs])
+    return which, glimmer.score(ops, which, ranked.pairs)
 
 
 # Chance may put the right passage among the best; we want to see it climb.
@@ -301,7 +299,7 @@ def layer_and_loss(backend, which, x, start=last):
 
 tape = Tape(ops)
 loss = layer_and_loss(tape, fresh, before)
-records = list(tape.records)
+records = list(tape.calls)
 results = {f"{i}": record.result for i, record in enumerate(records)}
 cotangents = tape.gradients([(loss, np.ones(1, np.float32))], results)
 print(f"{'':3}{'operation':13}{'takes':34}{'gives':10}  backward: root mean square")
@@ -321,7 +319,7 @@ for i, record in enumerate(records):
 stages = {"before the layer": before.states}
 tape = Tape(ops)
 loss = layer_and_loss(tape, fresh, before)
-adds = [record.result for record in tape.records if record.operation == "add"]
+adds = [record.result for record in tape.calls if record.operation == "add"]
 stages |= {"after attention": adds[0], "after feed-forward": adds[1]}
 flow = tape.gradients([(loss, np.ones(1, np.float32))], stages)
 for name, g in flow.items():
@@ -441,8 +439,8 @@ def first_tokens(laid_out):
     for some in (asked[i : i + 16] for i in range(0, len(asked), 16)):
         rows = np.concatenate([memory_of_all.rows(one.candidates) for one in some])
         tokens = question_tokens(config, tokenizer, [one.text for one in some])
-        got = glimmer.rank(fast, laid_out, tokens, memory_of_all.stream(rows), np.full(len(some), k))
-        found += [fast.first_token(part.states, part.lengths) for part in got.pairs]
+        got = glimmer.rank(fast, laid_out, tokens, memory_of_all.take(rows), np.full(len(some), k))
+        found.append(fast.first_token(got.pairs.states, got.pairs.lengths))
     return np.concatenate(found)
 
 
@@ -514,7 +512,7 @@ moments_ = (0, 5, 20, stage.steps)
 figure, panels = plt.subplots(1, 4, figsize=(9, 2.4), sharey=True)
 for axes, step in zip(panels, moments_, strict=True):
     then = from_arrays(config, kept[step])
-    bars = distribution(np.concatenate([glimmer.score(ops, then, pairs) for pairs in ranked.pairs]), counts)
+    bars = distribution(glimmer.score(ops, then, ranked.pairs), counts)
     axes.bar(bars_at, bars, color=["C0" if i == right else "C7" for i in bars_at], width=0.8)
     axes.set(title=f"after {step} steps", xlabel="passages", ylim=(0, 1.05))
 panels[0].set_ylabel("p_rank")
@@ -578,7 +576,7 @@ for tau in (1.0, 2.0):
 
 # %% tags=["solution"]
 # Solution 2. All answers being the same one, of t tokens, the mean is the sum with t times the temperature: flatter.
-mean = log_p_lm(ops, model, glimmer.SHARED, ranked, counts, target, "mean")
+mean = log_p_lm(ops, model, ranked, counts, target, "mean")
 same = distribution(log_p, counts, float(t))
 print(f"p_LM of the right passage: sum {should[right]:.3f}, mean {distribution(mean, counts)[right]:.3f}")
 print(f"the sum at tau = {t} gives the same:", np.allclose(distribution(mean, counts), same, atol=1e-5))

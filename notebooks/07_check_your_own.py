@@ -83,7 +83,7 @@ def answers_of(mistake):
         of_model = replace(known["glimmer"], config=config)
         which = mistake.change(model) if mistake.change else model
         reader.config, reader.model = which.config, prepare_params(ops, which)
-        reader.ops = faulty_ops.Instead(ops, of_model, which, {}, mistake.wrong or {})
+        reader.ops = faulty_ops.FaultyOps(ops, of_model, which, {}, mistake.faulty or {})
     quietly = {"show": lambda items, *_: items}
     return evaluate(reader, questions, reader.memorize(passages), "glimmer", config.k, config.m, **quietly)[1]
 
@@ -266,7 +266,7 @@ plt.show()
 
 # %%
 for name in SHOWN:
-    say(f"{name}: {mistakes[name].says}")
+    say(f"{name}: {mistakes[name].description}")
     print(f"    first: {check('glimmer', with_mistake(name)).first.name}")
 
 # %% [markdown]
@@ -276,7 +276,7 @@ for name in SHOWN:
 # %%
 # Picture: a staircase: rows of mistakes, columns of tensors; each row is white up to a stage and dark behind it, and
 # the beginnings wander to the right from row to row.
-seen = [name for name, mistake in mistakes.items() if mistake.seen(one)]
+seen = [name for name, mistake in mistakes.items() if mistake.applies_to(one)]
 reports = {name: check("glimmer", with_mistake(name)) for name in seen}
 columns = [v.name for v in next(iter(reports.values())).tensors if v.status != "not given"]
 
@@ -330,7 +330,7 @@ def real(dtype, name=None):
     """Every array of a question's path through the bundled model, with a mistake or without."""
     which, backend = checkpoint.load(bundled(), dtype), ops
     if name is not None:
-        backend = faulty_ops.Instead(ops, replace(one, config=config), which, {}, mistakes[name].wrong)
+        backend = faulty_ops.FaultyOps(ops, replace(one, config=config), which, {}, mistakes[name].faulty)
     return trace_ids(backend, which, question_ids, passage_ids, None, "glimmer", config.m, None)
 
 
@@ -514,6 +514,6 @@ def a_little_less(here, q, *rest):
     return here.ops.attention(q / np.float32(1.001), *rest)
 
 
-own = faulty_ops.Instead(ops, one, weights, inputs, {"attention": a_little_less})
+own = faulty_ops.FaultyOps(ops, one, weights, inputs, {"attention": a_little_less})
 found = check("glimmer", run_case.run(own, one, weights, inputs))
 print(found.first.name, f"NMSE {found.first.nmse:.0e}", "- causes:", [c["name"] for c in found.causes])

@@ -121,8 +121,8 @@ def four(operation, what):
     return noted
 
 
-cudasim.WORDS = SimpleNamespace(
-    **vars(cudasim.WORDS) | {"load4": four(cudasim.load4, "read"), "store4": four(cudasim.store4, "write")}
+cudasim.INTRINSICS = SimpleNamespace(
+    **vars(cudasim.INTRINSICS) | {"load4": four(cudasim.load4, "read"), "store4": four(cudasim.store4, "write")}
 )
 cudasim.Memory, cudasim.Shared = Noted, NotedShared
 namespace = cudasim.Namespace()
@@ -145,7 +145,7 @@ def product(kernel, x, w, on=None):
     events.clear()
     names.clear()
     NotedShared.reads = 0
-    out, given = device.empty((len(x), w.shape[1]), np.float32), {"x": device.put(x), "w": device.put(w)}
+    out, given = device.empty((len(x), w.shape[1]), np.float32), {"x": device.to_device(x), "w": device.to_device(w)}
     for name, array in (given | {"out": out}).items():
         names[array._ary.ctypes.data] = name
     here = device.sizes["float32"]
@@ -220,8 +220,8 @@ print(f"its block of {sizes.tile**2} threads: {dict(together)} reads, of only {d
 # Each block has some small, fast memory of its own, *shared* by its threads. So let a block's threads fetch a tile of x
 # and a tile of w together, each thread one number of either, **wait for each other**, multiply from there, and go on
 # with the next tiles. `cuda.syncthreads()` is the barrier at which all wait. Look for the two of them: one so that
-# nobody reads what is not there yet, one so that nobody overwrites what others still read. (Where it says `turned`, the
-# same text serves a w that lies the other way, as an embedding does when it makes logits.)
+# nobody reads what is not there yet, one so that nobody overwrites what others still read. (With `transposed`, the same
+# text serves a w that lies the other way, as an embedding does when it makes logits.)
 
 # %%
 print(dedent(inspect.getsource(gpu.bodies("float32")["tiled"].function)))
@@ -275,7 +275,7 @@ def turning(wait):
 
 def launch(kernel, takes, blocks, threads, *arrays):
     """Run a kernel of our own; what the simulator says if it is broken."""
-    given = [gpu.put(array) for array in arrays]
+    given = [gpu.to_device(array) for array in arrays]
     try:
         namespace.jit(signature(takes, "float32"), launch_bounds=(threads, 1))(kernel)[blocks, threads](*given)
     except cudasim.Broken as error:

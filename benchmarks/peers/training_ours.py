@@ -33,7 +33,7 @@ class Training:
         tape, model = Tape(self.ops), prepare_params(self.ops, self.model)
         passages = encode_passages(tape, model, b.passages)
         got = loss(tape, model, "glimmer", b.question, passages, b.counts, b.target, b.m, Distillation())
-        return got, tape.gradients(got.seeds, leaves(model))
+        return got, tape.gradients(got.output_grads, leaves(model))
 
     def job(self, work: str) -> Job:
         b = batch(work, self.model.config.t5.vocab_size)

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from ..ops import BACKENDS, PRECISIONS, Ops, bind
-from ..paper.fid import encode_pairs, greedy
+from ..paper.decoding import greedy
+from ..paper.fid import encode_pairs
 from ..params.model import prepare_params
 from ..ragged import States
 from .measure import Job, Stages, Told

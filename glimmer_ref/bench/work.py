@@ -14,7 +14,8 @@ from ..config import SIZES, GlimmerConfig, T5Config
 from ..errors import InputError
 from ..instruments import MacCounter
 from ..ops import Ops, SequenceLayout, shape_backend
-from ..paper.fid import encode_pairs, greedy
+from ..paper.decoding import greedy
+from ..paper.fid import encode_pairs
 from ..paper.lumen import encode_passages
 from ..paper.systems import FROM_TEXT, SYSTEMS
 from ..params.model import Model, Stack, assemble, random

@@ -30,7 +30,7 @@ def add(commands: Any) -> None:
     show = actions.add_parser("show", help="a case's inputs, config and names, in a form to type from")
     show.add_argument("case", metavar="CASE", help=CASE)
     show.set_defaults(run=run_show)
-    starter = actions.add_parser("starter", help="a skeleton that reads a case and writes the outputs")
+    starter = actions.add_parser("starter", help="a template that reads a case and writes the outputs")
     starter.add_argument("--lang", choices=tuple(LANGUAGES), default="python")
     starter.add_argument("folder", metavar="DIR", help="nothing in it is overwritten")
     starter.set_defaults(run=run_starter)
@@ -125,7 +125,7 @@ def run_show(args: argparse.Namespace) -> None:
 
 
 def run_starter(args: argparse.Namespace) -> None:
-    """Write the skeleton, and say where."""
+    """Write the template, and say where."""
     for path in write(args.lang, args.folder):
         say(str(path))
 

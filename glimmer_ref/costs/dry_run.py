@@ -9,7 +9,7 @@ import numpy as np
 from ..config import GlimmerConfig
 from ..instruments import MacCounter
 from ..ops import Ops, shape_backend
-from ..paper.fid import greedy
+from ..paper.decoding import greedy
 from ..paper.lumen import encode_passages
 from ..paper.systems import FROM_TEXT, SYSTEMS
 from ..params.model import assemble
@@ -35,7 +35,7 @@ def traced_macs(
         tied: the head is the embedding (D18).
 
     Returns:
-        As `MacCounter` has it; `memory` is the offline part. Equal to `paper.flops.by_shapes`.
+        As `MacCounter` has it; `memory` is the offline part. Equal to `costs.flops.by_shapes`.
     """
     model = assemble(config, tied=tied, leaf=lambda _, shape: zeros(*shape))
     count = MacCounter(Ops(shape_backend))

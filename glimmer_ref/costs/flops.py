@@ -1,7 +1,6 @@
-"""Sections 2.1, 2.2, 3.3: the multiply-adds of one question, as the paper prints them and by true shapes.
+"""The multiply-adds of one question, counted by the true shapes of every matrix; `paper.flops` has them as printed.
 
-One "FLOP" of the paper is one multiply-add (MAC), two FLOPs for hardware makers. The formulas are plain
-arithmetic on whatever is passed in: whole numbers and fractions stay exact, symbols stay symbols.
+The count is plain arithmetic on whatever is passed in: whole numbers and fractions stay exact, symbols stay symbols.
 """
 
 from __future__ import annotations
@@ -12,46 +11,9 @@ from typing import Any, NamedTuple
 
 from ..config import GlimmerConfig, T5Config
 from ..errors import InputError
+from ..paper.flops import Macs, Number
 
-Number = Any  # int, Fraction, or anything with their arithmetic
-Macs = dict[str, Number]
 SYSTEMS = ("fid", "lumen", "glimmer")
-
-
-def f_fid(k: Number, n_p: Number, n_t: Number, L: Number, d: Number) -> Macs:
-    """F_FiD = k n_p L 14 d^2 + n_t L 14 d^2.
-
-    Paper: 2.1 F_FiD
-    """
-    return {
-        "Encoder and cross-attention": k * n_p * L * 14 * d**2,
-        "Decoder": n_t * L * 14 * d**2,
-    }
-
-
-def f_lumen(k: Number, n_p: Number, n_t: Number, L: Number, d: Number, alpha: Number) -> Macs:
-    """F_lumen = k n_p alpha L 12 d^2 + k n_p L 2 d^2 + n_t L 14 d^2.
-
-    Paper: 2.2 F_lumen
-    """
-    return {
-        "Encoder": k * n_p * alpha * L * 12 * d**2,
-        "Cross-attention": k * n_p * L * 2 * d**2,
-        "Decoder": n_t * L * 14 * d**2,
-    }
-
-
-def f_glimmer(
-    k: Number, m: Number, n_p: Number, n_t: Number, L: Number, d: Number, alpha: Number, beta: Number
-) -> Macs:
-    """F_glimmer = F_lumen with m passages + (k - m) n_p beta alpha L 12 d^2.
-
-    Paper: 3.3 F_glimmer
-    """
-    return {
-        **f_lumen(m, n_p, n_t, L, d, alpha),
-        "Reranking": (k - m) * n_p * beta * alpha * L * 12 * d**2,
-    }
 
 
 @dataclass(frozen=True)
@@ -258,7 +220,7 @@ def by_shapes(
     steps: int,
     selected: Sequence[int] = (),
 ) -> dict[str, int]:
-    """Multiply-adds of one question as `MacCounter` hears them in a run: the same names, order and numbers.
+    """Multiply-adds of one question as `MacCounter` counts them in a run: the same names, order and numbers.
 
     Args:
         system: "glimmer", "lumen" or "fid".

@@ -8,7 +8,8 @@ from fractions import Fraction
 from typing import NamedTuple
 
 from ..errors import InputError
-from .flops import Macs, Number, Setting, equal_lengths, f_fid, f_glimmer, f_lumen, online, shape_macs
+from ..paper.flops import Macs, Number, f_fid, f_glimmer, f_lumen
+from .flops import Setting, equal_lengths, online, shape_macs
 
 TERA = 10**12
 PREFIXES = (("", 1), ("k", 10**3), ("M", 10**6), ("G", 10**9), ("T", 10**12))

@@ -1,1 +1,1 @@
-"""Golden cases: tensors that any implementation of GLIMMER must arrive at, and the check that holds it to them."""
+"""Golden cases: tensors that any implementation of GLIMMER must compute, and the check of its outputs."""

@@ -1,4 +1,4 @@
-"""Two more ways to be checked than a file of outputs: a Python function, and a command."""
+"""Adapters that check a Python function or a command instead of a file of outputs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Function = Callable[[Any, Any, Any], Mapping[str, Any]]
 
 
 def changed(case: Case, change: Mapping[str, Any]) -> tuple[Any, dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """A case's config, weights and inputs with the change of one of its refusals made."""
+    """A case's config, weights and inputs after the change of one of its refusals; an empty change changes nothing."""
 
     def merged(old: Any, new: Any) -> Any:
         return old | {key: merged(old.get(key), new[key]) for key in new} if isinstance(new, Mapping) else new
@@ -38,12 +38,12 @@ def changed(case: Case, change: Mapping[str, Any]) -> tuple[Any, dict[str, np.nd
 
 
 def check_callable(case: str | Path, function: Function, precision: str = "float32") -> Report:
-    """Hold function(config, weights, inputs) -> arrays by name against a case.
+    """Checks a function (config, weights, inputs) -> arrays by name against a case.
 
-    What it raises passes through, but where the case asks for an error: there any exception is one.
+    Exceptions of the function pass through, except where the case asks for an error: there any exception is right.
 
     Raises:
-        Unusable: no such case, or something else than arrays by name.
+        Unusable: the case does not exist, or the function does not return arrays by name.
     """
     known = open_case(case)
     outputs = function(*changed(known, {}))
@@ -58,36 +58,36 @@ def check_callable(case: str | Path, function: Function, precision: str = "float
     return check(known, {**outputs, **refused} if refused else outputs, precision)
 
 
-def _words(command: str, places: Mapping[str, str]) -> str | list[str]:
-    """What to start: words that a shell would split, or, on Windows, whose programs split it themselves, the line."""
+def _arguments(command: str, paths: Mapping[str, str]) -> str | list[str]:
+    """The command as arguments, split as a shell does; on Windows as one line, which programs split there."""
     if WINDOWS:
-        for name, place in places.items():
-            command = command.replace(name, subprocess.list2cmdline([place]))
+        for name, path in paths.items():
+            command = command.replace(name, subprocess.list2cmdline([path]))
         return command
     try:
-        words = shlex.split(command)
+        arguments = shlex.split(command)
     except ValueError as error:
         raise InputError("--run", "a command as a shell would split it", str(error)) from None
-    for name, place in places.items():
-        words = [word.replace(name, place) for word in words]
-    return words
+    for name, path in paths.items():
+        arguments = [argument.replace(name, path) for argument in arguments]
+    return arguments
 
 
 def check_command(case: str | Path, command: str, precision: str = "float32") -> Report:
-    """Run a command, its {case} being the case's folder and its {out} the file to write, and check that file.
+    """Runs a command, in which {case} stands for the case's folder and {out} for the file to write; checks that file.
 
     Raises:
-        Unusable: no such case, or an unusable file.
-        InputError: a command without {case} or {out}, that cannot be started, fails, or writes nothing.
+        Unusable: the case does not exist, or the file is unusable.
+        InputError: the command lacks {case} or {out}, does not start, fails, or writes nothing.
     """
     known = open_case(case)
     if "{case}" not in command or "{out}" not in command:
         raise InputError("--run", "a command with {case} and {out} in it", repr(command))
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "out.safetensors"
-        words = _words(command, {"{case}": str(known.folder.resolve()), "{out}": str(out)})
+        arguments = _arguments(command, {"{case}": str(known.folder.resolve()), "{out}": str(out)})
         try:
-            code = subprocess.run(words, stdout=2, check=False).returncode  # our own stdout is for the report
+            code = subprocess.run(arguments, stdout=2, check=False).returncode  # stdout is for the report
         except OSError as error:
             raise InputError("--run", "a command that can be started", f"{command}: {error.strerror}") from None
         if code or not out.is_file():

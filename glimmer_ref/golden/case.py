@@ -1,4 +1,4 @@
-"""What a golden case is: a config, a seed, the inputs and weights that follow from it, the tensors that it holds."""
+"""A golden case: a config, a seed, the inputs and weights that follow from them, and the tensors that it holds."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ class Case:
     """One golden case, before anything is computed.
 
     Args:
-        pins: one sentence, what the case holds an implementation to.
-        decisions: those of D1 .. that its values depend on.
-        holds: regular expressions of the tensors that are expected.
-        question: tokens of the question.
-        passages: tokens of each passage; for "decoder", rows of each memory.
-        target: tokens of each answer that is forced on the decoder.
-        kind: "model" runs `system`, "gradients" its training loss and back, "ops" the operations one by one,
-            "refuse" asks for errors.
+        pins: what the case tests, in one sentence.
+        decisions: the decisions of PAPER.md, D1 .., that its values depend on.
+        holds: regular expressions of the names of the tensors that it expects.
+        question: number of tokens of the question.
+        passages: number of tokens of each passage; for "decoder", rows of each memory.
+        target: number of tokens of each given answer.
+        kind: "model" runs `system`, "gradients" computes the gradients of its training loss, "ops" runs single
+            operations, "refuse" asks for errors.
         system: "glimmer", "lumen" or "fid" from the question and the passages, "encoder" from the passages,
             "decoder" from a memory.
         stored: "F32", or "BF16" for weights that are rounded to bfloat16.
-        refusals: what is changed, and what must be said, where the case asks for errors.
+        refusals: changes to the case, each with the error that it must end in.
     """
 
     name: str
@@ -50,26 +50,26 @@ class Case:
 
     @property
     def k(self) -> int:
-        """Passages."""
+        """Number of passages."""
         return len(self.passages)
 
     @property
     def m(self) -> int:
-        """Passages that the decoder reads."""
+        """Number of passages that the decoder reads."""
         return self.config.m if self.system == "glimmer" else self.k
 
     @property
     def decodes(self) -> bool:
-        """Does it have a decoder to run?"""
+        """Whether it runs a decoder."""
         return self.kind == "model" and self.system != "encoder"
 
     @property
     def learns(self) -> bool:
-        """Does it have gradients?"""
+        """Whether it has gradients."""
         return self.kind == "gradients"
 
     def needs(self, weight: str) -> bool:
-        """Does its system read this weight?"""
+        """Whether its system reads this weight."""
         whole = ("question.", "memory.", "live.", "reranker.", "embedding", "final_norm", "decoder.")
         parts = {
             "encoder": ("embedding", "memory.", "final_norm"),
@@ -80,7 +80,7 @@ class Case:
 
 
 def weights(case: Case) -> dict[str, np.ndarray]:
-    """The case's weights by name, float32; those rounded to bfloat16 keep such values."""
+    """The case's weights by name, float32; with values of bfloat16 if they are stored so."""
     result: dict[str, np.ndarray] = {}
 
     def leaf(name: str, shape: tuple[int, ...]) -> None:
@@ -95,7 +95,7 @@ def weights(case: Case) -> dict[str, np.ndarray]:
 
 
 def model(case: Case, named: Mapping[str, np.ndarray], dtype: str = "float64") -> Model:
-    """The tree of the case's weights; those that its system does not read are zero."""
+    """The model with the case's weights; weights that its system does not read are zero."""
 
     def leaf(name: str, shape: tuple[int, ...]) -> np.ndarray:
         return named[name].astype(dtype) if name in named else np.zeros(shape, dtype)
@@ -104,7 +104,7 @@ def model(case: Case, named: Mapping[str, np.ndarray], dtype: str = "float64") -
 
 
 def inputs(case: Case) -> dict[str, np.ndarray]:
-    """The case's inputs by name: ids as int32, a decoder's memory as float32, lengths as int64."""
+    """The case's inputs by name: ids in int32, a decoder's memory in float32, lengths in int64."""
     if case.kind == "ops":
         return operations.inputs(case.seed)
     vocab, lengths = case.config.t5.vocab_size, np.array(case.passages, np.int64)
@@ -124,6 +124,6 @@ def inputs(case: Case) -> dict[str, np.ndarray]:
 
 
 def tokens(named: Mapping[str, np.ndarray], name: str) -> Tokens:
-    """One of the inputs as sequences; without lengths it is a single one."""
+    """One of the inputs as sequences; an input without lengths is one sequence."""
     ids = named[name]
     return Tokens(ids, named.get(f"{name}.lengths", np.array([ids.size], np.int64)))

@@ -1,4 +1,4 @@
-"""The table of golden cases: what each holds an implementation to."""
+"""The table of the golden cases."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import Any
 from ..config import GlimmerConfig, T5Config
 from .case import Case
 
-# heads * d_kv differs from d_model, an odd number of heads, another number of decoder than of encoder layers.
+# heads * d_kv differs from d_model, the number of heads is odd, and the decoder has fewer layers than the encoder.
 T5 = T5Config(vocab_size=41, d_model=16, d_kv=5, d_ff=20, num_layers=5, num_decoder_layers=2, num_heads=3)
 QUESTION, PASSAGES, FEW = 5, (6, 11, 1, 4, 9, 3, 7), (6, 11, 1, 4)
-TARGET = 24  # tokens that a decoder runs: fewer could not tell a decoder's buckets from an encoder's
+TARGET = 24  # tokens of an answer: with fewer, the buckets of a decoder and an encoder would not differ
 
-# What is held: everything of the question, which is short; of other stages what tells attention from feed-forward;
-# every stage's own result, which a last layer's `out` would only repeat.
+# The tensors that a case holds: all of the question, which is short; of other stages, enough to distinguish mistakes in
+# attention and in the feed-forward; and every stage's result, which makes the last layer's `out` unnecessary.
 QUESTIONS = r"question\.layer_0\..*", r"question\.layer_1\.(attention\..*|feed_forward\.hidden)"
 LAYERS = (
     r"(memory|live_a|live_b|live|reranker|encoder\.memory)\.layer_0\.(attention\.mixed|feed_forward\.hidden)",
@@ -31,19 +31,19 @@ STAGES = (r"(question|memory|live_a|live_b|live|encoder)\.out|pairs|scores|selec
 HOLDS = QUESTIONS + LAYERS + STAGES + DECODER
 
 
-def cut(t5: T5Config = T5, alpha: str = "3/5", beta: str = "1/3", **more: Any) -> GlimmerConfig:
-    """The config that most cases share: two memory layers, one of live-A, two of live-B."""
+def small(t5: T5Config = T5, alpha: str = "3/5", beta: str = "1/3", **more: Any) -> GlimmerConfig:
+    """The config of most cases: two memory layers, one layer of live-A, two of live-B."""
     return GlimmerConfig.from_proportions(t5, alpha, beta, **{"k": 7, "m": 3, "answer_tokens": TARGET, **more})
 
 
 def case(name: str, pins: str, config: GlimmerConfig, seed: int, decisions: str, **more: Any) -> Case:
-    """A case of the usual sizes, unless `more` says otherwise; its decisions as one text, "D1 D2 .."."""
+    """A case of the usual sizes, except for those in `more`. `decisions` is one text, "D1 D2 .."."""
     sizes = {"question": QUESTION, "passages": PASSAGES, "target": (TARGET,), "holds": HOLDS, **more}
     return Case(name, pins, config, seed, tuple(decisions.split()), **sizes)
 
 
 def refusal(name: str, expected: str, **change: Any) -> dict[str, Any]:
-    """What is changed in the refusals case, and what must be said then."""
+    """A change to the refusals case, and the error that it must end in."""
     return {"name": name, "change": change, "expected": expected}
 
 
@@ -70,7 +70,7 @@ TABLE = (
         "ops",
         "Each operation by itself, where its wrong forms show: rows of tiny norm, GELU between 1 and 4, distances "
         "beyond 128, sequences of one token, exact ties.",
-        cut(),
+        small(),
         1,
         "D6 D14 D15",
         kind="ops",
@@ -80,7 +80,7 @@ TABLE = (
         "encoder_long",
         "T5's encoder alone: distances beyond 128 share a bucket, sequences of different length do not see each other, "
         "and a final norm comes once.",
-        cut(replace(T5, num_layers=3, num_decoder_layers=1), "0", "0"),
+        small(replace(T5, num_layers=3, num_decoder_layers=1), "0", "0"),
         1,
         "D15",
         system="encoder",
@@ -95,7 +95,7 @@ TABLE = (
         "decoder_24",
         "T5's decoder alone on two memories of different length: causal, its own position buckets, none in "
         "cross-attention, answers of at least 24 tokens forced and greedy.",
-        cut(),
+        small(),
         15,
         "D14 D15 D18",
         system="decoder",
@@ -107,7 +107,7 @@ TABLE = (
         "fid",
         "FiD (section 2.1): the whole encoder over each pair [Q; Passage_i], all pairs as one sequence before the "
         "decoder.",
-        cut(),
+        small(),
         35,
         "D2 D14 D15 D18",
         system="fid",
@@ -117,19 +117,19 @@ TABLE = (
         "lumen",
         "LUMEN (section 2.2): memory encoder over question and passages alone, live encoder over the pairs; and greedy "
         "decoding that stops at the end of sequence, which is here an id met after 24 tokens.",
-        cut(replace(T5, eos_token_id=36), answer_tokens=32),
+        small(replace(T5, eos_token_id=36), answer_tokens=32),
         11,
         SHAPES,
         system="lumen",
         passages=FEW,
     ),
     case(
-        "glimmer", "GLIMMER (section 3.1): live-A ranks seven passages, live-B reads the best three.", cut(), 1, RANKS
+        "glimmer", "GLIMMER (section 3.1): live-A ranks seven passages, live-B reads the best three.", small(), 1, RANKS
     ),
     case(
         "m_equals_k",
         "GLIMMER with m = k: nothing is left out, yet the decoder reads the pairs in the order of their scores.",
-        cut(k=4, m=4),
+        small(k=4, m=4),
         122,
         RANKS,
         passages=FEW,
@@ -138,49 +138,49 @@ TABLE = (
         "beta_0",
         "No layer of live-A: every score is that of the question's first token, all tie exactly, and the lower index "
         "wins.",
-        cut(beta="0"),
+        small(beta="0"),
         115,
         RANKS,
     ),
     case(
         "mean_pool",
         "The score reads the mean of the pair's tokens, through an RMSNorm (pool, score_norm).",
-        cut(pool="mean", score_norm=True),
+        small(pool="mean", score_norm=True),
         108,
         RANKS,
     ),
     case(
         "separate_question_encoder",
         "Another encoder than the passages' reads the question (Table 3).",
-        cut(question_encoder="separate"),
+        small(question_encoder="separate"),
         70,
         RANKS,
     ),
     case(
         "separate_reranker",
         "Layers of its own rank the passages; the whole live encoder then reads the best three pairs (Table 1).",
-        cut(reranker="separate"),
+        small(reranker="separate"),
         73,
         RANKS,
     ),
     case(
         "padded_slots",
         "Passages begin at position 48 whatever the question's length (passage_offset), tokens still end to end.",
-        cut(passage_offset=48),
+        small(passage_offset=48),
         112,
         RANKS,
     ),
     case(
         "no_decoder_question",
         "The decoder reads the pairs only, without MemEnc(Q) before them (decoder_question).",
-        cut(decoder_question=False),
+        small(decoder_question=False),
         44,
         RANKS,
     ),
     case(
         "t5_1_0",
         "FiD on T5 1.0: relu without a gate, the head is the embedding, logits scaled by d_model^-1/2.",
-        cut(replace(T5, feed_forward_proj="relu", scale_decoder_outputs=True)),
+        small(replace(T5, feed_forward_proj="relu", scale_decoder_outputs=True)),
         115,
         "D2 D14 D18",
         system="fid",
@@ -190,7 +190,7 @@ TABLE = (
     case(
         "bfloat16_weights",
         "Weights kept as bfloat16 are widened, not computed with: GLIMMER in the precision of the run.",
-        cut(),
+        small(),
         101,
         RANKS,
         stored="BF16",
@@ -199,7 +199,7 @@ TABLE = (
         "gradients",
         "Section 3.2: GLIMMER's training loss without dropout, language modeling from the best three passages plus "
         "perplexity distillation over all seven, and its gradient with respect to every weight.",
-        cut(replace(T5, num_layers=3, num_decoder_layers=1), "2/3", "1/2"),
+        small(replace(T5, num_layers=3, num_decoder_layers=1), "2/3", "1/2"),
         68,
         f"{RANKS} D7 D8 D9 D10 D11 D16",
         kind="gradients",
@@ -209,7 +209,7 @@ TABLE = (
     case(
         "refusals",
         "Inputs that must end in an error, each a change to a run that works; never in a wrong answer.",
-        cut(),
+        small(),
         1,
         "D6 D12 D17",
         kind="refuse",

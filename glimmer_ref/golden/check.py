@@ -1,11 +1,11 @@
-"""Holds another implementation's tensors against a golden case, and names the first stage that differs.
+"""Checks another implementation's tensors against a golden case, and names the first stage that differs.
 
-Needs NumPy and nothing else, so that this one file can be copied. From a command line:
+This file needs only NumPy, so it can be copied alone. From a command line:
 
     python check.py CASE_DIR OUTPUTS.safetensors
 
-Exit code 0: all that was given is right; 1: something differs or has no known name; 2: nothing could be judged.
-docs/golden-format.md specifies cases, outputs, errors, tolerances, and how a known mistake is recognised.
+Exit code 0: all given tensors are right; 1: a tensor differs or its name is unknown; 2: nothing could be checked.
+docs/golden-format.md specifies cases, outputs, errors, tolerances, and how known mistakes are recognised.
 """
 
 from __future__ import annotations
@@ -33,13 +33,14 @@ FLOATS = ("float16", "bfloat16", "float32", "float64")
 TYPES = {"BOOL": "?", "U8": "u1", "I8": "i1", "U16": "<u2", "I16": "<i2", "U32": "<u4", "I32": "<i4", "U64": "<u8"}
 TYPES |= {"I64": "<i8", "F16": "<f2", "BF16": "<u2", "F32": "<f4", "F64": "<f8"}
 MOST_FILE_BYTES, MOST_HEADER_BYTES, MOST_TENSORS = 2**30, 16 * 2**20, 10_000
-MOST_UNKNOWN = 20  # unknown names that are compared with the known ones
-NEAR, CLEAR = 0.3, 0.1  # decades of NMSE: as near is a likely cause, as much nearer than the next leaves no doubt
-OTHER_FORM = (TypeError, LookupError, AttributeError, OverflowError, RecursionError)
+MOST_UNKNOWN = 20  # so many unknown names are compared with the known ones
+# Decades of NMSE: a mistake at most NEAR away is a likely cause, and the only one if the next is CLEAR further away.
+NEAR, CLEAR = 0.3, 0.1
+MALFORMED = (TypeError, LookupError, AttributeError, OverflowError, RecursionError)
 
 
 NPZ = "an .npz: safetensors.numpy.save_file(dict(numpy.load(OLD)), NEW) converts it"
-LOOKS = (  # what outputs are often in instead
+OTHER_FORMATS = (  # files that are often given by mistake, by their first bytes
     (b"PK", f"a zip archive, PyTorch's, perhaps, or {NPZ}"),
     (b"\x93NUMPY", "one array as .npy"),
     (b"\x80", "a pickle"),
@@ -49,17 +50,17 @@ LOOKS = (  # what outputs are often in instead
 
 
 def plain(name: str) -> str:
-    """A name that somebody else chose, safe to print."""
+    """A name from a file of somebody else, safe to print."""
     return json.dumps(name)[1:-1][:80]
 
 
 def shown(line: str) -> str:
-    """A line in ASCII, what a terminal would obey or a stream could not encode escaped."""
+    """A line in ASCII; control characters and other characters are escaped."""
     return "".join(c if " " <= c <= "~" else ascii(c)[1:-1] for c in line)
 
 
 class Unusable(ValueError):
-    """Input that cannot be judged, told in one line: what, what was expected, what came."""
+    """Input that cannot be checked. The message is one line: what, what was expected, what came."""
 
     def __str__(self) -> str:
         return shown(" ".join("{}: {}; got {}".format(*self.args).split()))
@@ -72,7 +73,7 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _tensor(name: str, entry: Any, data: bytes, at: int) -> np.ndarray:
-    """One tensor, which must begin where the last one ended."""
+    """One tensor, which must begin where the one before it ended."""
     tag, shape, (begin, end) = entry["dtype"], entry["shape"], entry["data_offsets"]
     if tag not in TYPES:
         raise ValueError(f"{plain(name)} of type {plain(tag)}, which is none of {', '.join(TYPES)}")
@@ -84,10 +85,11 @@ def _tensor(name: str, entry: Any, data: bytes, at: int) -> np.ndarray:
 
 
 def read_tensors(path: str | Path) -> dict[str, np.ndarray]:
-    """Every tensor of a safetensors file; bfloat16, which NumPy lacks, is widened to float32.
+    """Every tensor of a safetensors file; bfloat16, which NumPy lacks, becomes float32.
 
     Raises:
-        Unusable: no such file, truncated, damaged, a huge header, a name given twice, or an unknown type.
+        Unusable: the file does not exist, is truncated or damaged, or has a huge header, a repeated name or an unknown
+            type.
     """
     path = Path(path)
     try:
@@ -98,8 +100,8 @@ def read_tensors(path: str | Path) -> dict[str, np.ndarray]:
         raw = path.read_bytes()
     except OSError as error:
         raise Unusable(path, "a readable file", error.strerror) from None
-    other = next((words for begin, words in LOOKS if raw.startswith(begin)), None)
-    if other is not None and raw[8:9] != b"{":  # where a header begins; its length may look like anything
+    other = next((name for begin, name in OTHER_FORMATS if raw.startswith(begin)), None)
+    if other is not None and raw[8:9] != b"{":  # a header would begin there; its length can look like anything
         raise Unusable(path, "a safetensors file", f"what looks like {other}")
     length = int.from_bytes(raw[:8], "little")
     if len(raw) > 8 and length > MOST_HEADER_BYTES and all(9 <= byte < 127 for byte in raw[:64]):
@@ -118,7 +120,7 @@ def read_tensors(path: str | Path) -> dict[str, np.ndarray]:
             at = entry["data_offsets"][1]
         if at != len(data):
             raise ValueError(f"{len(data)} bytes of data where {at} are described")
-    except (ValueError, *OTHER_FORM) as error:
+    except (ValueError, *MALFORMED) as error:
         got = str(error)[:200] if isinstance(error, ValueError) else "a header of another form"
         raise Unusable(path, "a whole safetensors file", got) from None
     return result
@@ -126,13 +128,13 @@ def read_tensors(path: str | Path) -> dict[str, np.ndarray]:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What is said about one tensor.
+    """The result for one tensor.
 
     Args:
         status: "ok", "differs" or "not given".
         nmse, max: the errors; None where nothing could be compared.
-        tolerance: what the errors may be; None for whole numbers, which must be equal.
-        note: a layout that had to be recognised, or why it cannot be right.
+        tolerance: the largest allowed errors; None for integers, which must be equal.
+        note: the layout in which the tensor was compared, or why it cannot be right.
     """
 
     name: str
@@ -164,7 +166,7 @@ def errors(given: np.ndarray, expected: np.ndarray) -> tuple[float, float]:
 
 
 def layouts(given: np.ndarray, mask: np.ndarray | None, shape: tuple[int, ...]) -> Iterator[tuple[str, np.ndarray]]:
-    """The ways in which an array can be meant to have a shape, the plainest first, each with what was done."""
+    """The ways to bring an array into a shape, the simplest first, each with a description."""
     for order in permutations(range(given.ndim)) if given.ndim <= 4 else ():
         x, done = given.transpose(order), ["transposed"] if order != tuple(range(given.ndim)) else []
         if mask is not None:
@@ -177,11 +179,13 @@ def layouts(given: np.ndarray, mask: np.ndarray | None, shape: tuple[int, ...]) 
             yield ", ".join(done), x.reshape(shape)
 
 
-def _ways(name: str, given: Mapping[str, Any], expected: Mapping[str, np.ndarray]) -> list[tuple[str, np.ndarray]]:
-    """The layouts in which a given tensor can be compared.
+def _candidates(
+    name: str, given: Mapping[str, Any], expected: Mapping[str, np.ndarray]
+) -> list[tuple[str, np.ndarray]]:
+    """The layouts in which a given tensor can be compared with what is expected.
 
     Raises:
-        ValueError: why there is none.
+        ValueError: there is none; the message says why.
     """
     x, want, lengths = np.asarray(given[name]), expected[name], expected.get(f"{name}.lengths")
     mask, said = given.get(f"{name}.mask"), given.get(f"{name}.lengths")
@@ -205,15 +209,15 @@ def _ways(name: str, given: Mapping[str, Any], expected: Mapping[str, np.ndarray
     return ways
 
 
-def judge(
+def check_tensor(
     name: str, given: Mapping[str, Any], expected: Mapping[str, np.ndarray], tolerance: dict[str, float] | None
 ) -> Verdict:
-    """One tensor against what is expected, in the plainest layout that is right, else in the likeliest."""
+    """Compares one tensor with the expected one, in the simplest layout in which it is right, or else the closest."""
     if name not in given:
         return Verdict(name, "not given", tolerance)
     try:
-        ways = _ways(name, given, expected)
-    except (ValueError, TypeError, RuntimeError) as error:  # the last two: it cannot become a NumPy array
+        ways = _candidates(name, given, expected)
+    except (ValueError, TypeError, RuntimeError) as error:  # TypeError and RuntimeError: it cannot become a NumPy array
         return Verdict(name, "differs", tolerance, note=" ".join(str(error).split())[:200])
     want, verdicts = expected[name], []
     for done, x in ways:
@@ -229,7 +233,7 @@ def judge(
 
 
 def _gaps(mistake: Mapping[str, Any], verdicts: list[Verdict]) -> list[float]:
-    """Decades between a mistake's NMSE and that seen, in the tensors where either is above the tolerance."""
+    """Decades between a mistake's NMSE and the found one, for tensors where one of them is above the tolerance."""
     result, known, reached = [], mistake["errors"], False
     for v in verdicts:
         reached = reached or v.name == mistake["first"]
@@ -237,32 +241,32 @@ def _gaps(mistake: Mapping[str, Any], verdicts: list[Verdict]) -> list[float]:
             continue
         floor = v.tolerance["nmse"] if v.tolerance else 1e-16
         here = max(known[v.name] if reached else -math.inf, math.log10(floor))
-        seen = math.log10(max(v.nmse, floor)) if v.nmse is not None else math.inf
-        if max(here, seen) > math.log10(floor):
-            result.append(abs(here - seen))
+        found = math.log10(max(v.nmse, floor)) if v.nmse is not None else math.inf
+        if max(here, found) > math.log10(floor):
+            result.append(abs(here - found))
     return result
 
 
 def causes(mistakes: list[dict[str, Any]], verdicts: list[Verdict]) -> list[dict[str, Any]]:
-    """The known mistake whose errors are those seen, or up to three of them if there is a doubt."""
+    """The known mistake that has the found errors, or up to three of them if they cannot be distinguished."""
     near = []
     for mistake in mistakes:
         gaps = _gaps(mistake, verdicts)
         if gaps and gaps[0] <= NEAR and sum(gaps) / len(gaps) <= NEAR:
             near.append((sum(gaps) / len(gaps), mistake))
     if all(v.status != "differs" for v in verdicts):
-        return []  # at a coarse precision a small mistake lies within the tolerance
+        return []  # in a coarse precision a small mistake is within the tolerance
     near.sort(key=lambda item: item[0])
     return [mistake for gap, mistake in near if gap <= near[0][0] + CLEAR][:3]
 
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """A case folder, its files being those whose hashes case.json states.
+    """A case folder whose files have the hashes in case.json.
 
     Args:
-        about: case.json.
-        expected: the tensors to arrive at, with `<name>.lengths` beside the ragged ones.
+        about: the content of case.json.
+        expected: the expected tensors, with `<name>.lengths` beside the ragged ones.
     """
 
     folder: Path
@@ -270,25 +274,25 @@ class Case:
     expected: dict[str, np.ndarray]
 
     def read(self, part: str) -> dict[str, np.ndarray]:
-        """The tensors of its "inputs" or "weights"."""
+        """The tensors of its "inputs" or its "weights"."""
         return read_tensors(self.folder / f"{part}.safetensors")
 
-    def judge(self, given: Mapping[str, Any], precision: str) -> list[Verdict]:
-        """A verdict for each of its tensors, in forward order."""
+    def verdicts(self, given: Mapping[str, Any], precision: str) -> list[Verdict]:
+        """A verdict on each of its tensors, in forward order."""
         floats = {name for name, x in self.expected.items() if x.dtype.kind == "f"}
         return [
-            judge(e["name"], given, self.expected, e["tolerance"][precision] if e["name"] in floats else None)
+            check_tensor(e["name"], given, self.expected, e["tolerance"][precision] if e["name"] in floats else None)
             for e in self.about["tensors"]
         ]
 
 
 def bundled() -> list[str]:
-    """Names of the cases that lie beside this file."""
+    """Names of the cases in the folder beside this file."""
     return sorted(path.parent.name for path in CASES.glob("*/case.json"))
 
 
 def _load(folder: Path) -> Case:
-    """A case from its folder, told to be whole by its hashes."""
+    """A case from its folder, after a check of its hashes."""
     about = json.loads((folder / "case.json").read_text(encoding="utf-8"))
     if (about["format"], about["format_version"]) != (FORMAT, FORMAT_VERSION):
         got = f"{about['format']!r} {about['format_version']!r}"
@@ -307,11 +311,11 @@ def _load(folder: Path) -> Case:
 
 
 def open_case(case: str | Path) -> Case:
-    """A case from its folder, or from its name if it lies beside this file.
+    """A case from its folder, or from its name if it is in the folder beside this file.
 
     Raises:
-        Unusable: no such case, another format or version, a file whose hash is not the stated one, or a case.json
-            by which the case's own expected tensors would not be right.
+        Unusable: the case does not exist, has another format or version, or a file with another hash than the stated
+            one; or its expected tensors would not be right by its own case.json.
     """
     folder = CASES / case if str(case) in bundled() else Path(case)
     about = folder / "case.json"
@@ -320,7 +324,7 @@ def open_case(case: str | Path) -> Case:
     try:
         result = _load(folder)
         for precision in PRECISIONS:
-            verdicts = result.judge(result.expected, precision)
+            verdicts = result.verdicts(result.expected, precision)
             wrong = [v.name for v in verdicts if v.status != "ok"] + causes(result.about["mistakes"], verdicts)
             if wrong:
                 raise Unusable(about, f"expected tensors that are right in {precision}", f"{wrong[0]}, which is not")
@@ -328,19 +332,19 @@ def open_case(case: str | Path) -> Case:
         raise
     except OSError as error:
         raise Unusable(error.filename, "a readable file", error.strerror) from None
-    except (ValueError, *OTHER_FORM) as error:
+    except (ValueError, *MALFORMED) as error:
         raise Unusable(about, "a case of the format", f"{type(error).__name__} {error}") from None
     return result
 
 
 @dataclass(frozen=True)
 class Report:
-    """What is said about all tensors of a case.
+    """The results for all tensors of a case.
 
     Args:
         tensors: in forward order.
-        unknown: names that the case has not, each with the one that may have been meant, or "".
-        causes: those of the case's "mistakes" that explain what differs.
+        unknown: given names that the case does not have, each with a similar name of the case, or "".
+        causes: the known mistakes of the case that explain the differences.
     """
 
     case: str
@@ -356,7 +360,7 @@ class Report:
 
     @property
     def code(self) -> int:
-        """0 if all that was given is right, 1 if something differs or is unknown, 2 if nothing was given."""
+        """0 if all given tensors are right, 1 if one differs or is unknown, 2 if none was given."""
         if all(v.status == "not given" for v in self.tensors):
             return 2
         return 1 if self.first or self.unknown else 0
@@ -369,12 +373,12 @@ class Report:
         return result
 
     def unknown_line(self, name: str) -> str:
-        """What is said about a name that the case has not."""
+        """The line about a name that the case does not have."""
         meant = self.unknown[name]
         return f"unknown   {plain(name)}" + (f"; did you mean {meant}?" if meant else "")
 
     def lines(self) -> Iterator[str]:
-        """The report to read: one line a tensor, then the conclusion."""
+        """The report as text: one line per tensor, then the conclusion."""
         yield from map(str, self.tensors)
         yield from map(self.unknown_line, list(self.unknown)[:MOST_UNKNOWN])
         if self.first:
@@ -389,14 +393,14 @@ class Report:
 
 
 def check(case: str | Path | Case, outputs: str | Path | Mapping[str, Any], precision: str = "float32") -> Report:
-    """Hold outputs, any subset of a case's tensors, against the case.
+    """Checks outputs, which may be any subset of a case's tensors, against the case.
 
     Args:
-        outputs: arrays by name, a safetensors file, or a folder that has <case>.safetensors.
-        precision: the level of the tolerances, one of PRECISIONS.
+        outputs: arrays by name, a safetensors file, or a folder with <case>.safetensors.
+        precision: selects the tolerances, one of PRECISIONS.
 
     Raises:
-        Unusable: a case or a file that cannot be read.
+        Unusable: the case or the file cannot be read.
     """
     known = case if isinstance(case, Case) else open_case(case)
     if precision not in PRECISIONS:
@@ -406,7 +410,7 @@ def check(case: str | Path | Case, outputs: str | Path | Mapping[str, Any], prec
         outputs = read_tensors(path / f"{known.about['case']}.safetensors" if path.is_dir() else path)
     if not isinstance(outputs, Mapping):
         raise Unusable("outputs", "arrays by name", type(outputs).__name__)
-    tensors = known.judge(outputs, precision)
+    tensors = known.verdicts(outputs, precision)
     names = [v.name for v in tensors]
     companions = {name + part for name in names if name in outputs for part in ("", ".lengths", ".mask")}
     unknown = {str(name): "" for name in outputs if name not in companions}
@@ -416,8 +420,8 @@ def check(case: str | Path | Case, outputs: str | Path | Mapping[str, Any], prec
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Check one file of outputs, print the report, and return the exit code."""
-    parser = argparse.ArgumentParser(description="Hold tensors against a golden case of GLIMMER.")
+    """Checks one file of outputs, prints the report, and returns the exit code."""
+    parser = argparse.ArgumentParser(description="Check tensors against a golden case of GLIMMER.")
     parser.add_argument("case", metavar="CASE_DIR", help="folder with case.json")
     parser.add_argument("outputs", metavar="OUTPUTS.safetensors")
     parser.add_argument("--precision", choices=PRECISIONS, default="float32", help="what the outputs were computed in")

@@ -1,4 +1,4 @@
-"""A pytest plugin: --glimmer-outputs DIR holds DIR/<case>.safetensors against the golden cases, one test a tensor."""
+"""A pytest plugin: --glimmer-outputs DIR checks DIR/<case>.safetensors against golden cases, a test per tensor."""
 
 from __future__ import annotations
 
@@ -10,18 +10,22 @@ import pytest
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """The options; without the first the plugin does nothing and imports nothing."""
+    """Adds the options. Without the first one the plugin does nothing and imports nothing."""
     group = parser.getgroup("glimmer_ref")
-    group.addoption("--glimmer-outputs", metavar="DIR", help="folder of <case>.safetensors to check, a test a tensor")
-    group.addoption("--glimmer-precision", default="float32", help="level of the tolerances (default float32)")
+    group.addoption("--glimmer-outputs", metavar="DIR", help="folder of <case>.safetensors to check, a test per tensor")
+    group.addoption(
+        "--glimmer-precision",
+        default="float32",
+        help="precision of the outputs (default float32)",
+    )
 
 
 class GoldenItem(pytest.Item):
-    """One tensor of one case, or one line about what could not be judged.
+    """A test of one tensor of one case, or an error about what could not be checked.
 
     Args:
-        problem: why it fails; "" if it is right.
-        absent: it was not given, which is no failure.
+        problem: why the test fails; "" if the tensor is right.
+        absent: whether the tensor was not given, which is no failure.
     """
 
     def __init__(self, *, problem: str = "", absent: bool = False, **more: Any) -> None:
@@ -42,7 +46,7 @@ class GoldenItem(pytest.Item):
 
 
 def _findings(folder: Path, precision: str) -> Iterator[tuple[str, str, bool]]:
-    """Name, problem, and was it merely not given, of every tensor of every case that has outputs in a folder."""
+    """The name, problem and absence of every tensor of every case that has outputs in a folder."""
     from . import check
 
     files = {path.stem: path for path in sorted(folder.glob("*.safetensors"))}
@@ -67,15 +71,15 @@ def _findings(folder: Path, precision: str) -> Iterator[tuple[str, str, bool]]:
         yield "anything", f"nothing given: {folder} has no tensor of any case", False
 
 
-@pytest.hookimpl(tryfirst=True)  # before -k and -m choose among all tests
+@pytest.hookimpl(tryfirst=True)  # before -k and -m select tests
 def pytest_collection_modifyitems(session: pytest.Session, config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Add the golden tests behind those that were collected."""
+    """Adds the golden tests after those that were collected."""
     folder = config.getoption("--glimmer-outputs")
     if folder is not None:
         from . import check
 
         for name, problem, absent in _findings(Path(folder), config.getoption("--glimmer-precision")):
-            name, problem = check.shown(name), check.shown(problem)  # files of others are named in them
+            name, problem = check.shown(name), check.shown(problem)  # they contain names from files of others
             where = f"golden::{name}"
             item = GoldenItem.from_parent(session, name=name, nodeid=where, problem=problem, absent=absent)
             items.append(item)

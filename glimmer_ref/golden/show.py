@@ -1,4 +1,4 @@
-"""A golden case as text that one can type from: its config, its inputs, and the names and shapes of all tensors."""
+"""A golden case as text that can be copied: its config, its inputs, and the names and shapes of all tensors."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ import numpy as np
 
 from .check import Case
 
-MOST_VALUES = 64  # of floats; more are left to the file
+MOST_VALUES = 64  # larger float arrays are not printed
 
 
 def literal(x: np.ndarray, lengths: np.ndarray | None) -> str:
-    """An array as brackets and numbers, one list a sequence if it is ragged."""
+    """An array as a list literal; a ragged one as a list of sequences."""
     if lengths is None:
         return json.dumps(x.tolist())
     return json.dumps([part.tolist() for part in np.split(x, np.cumsum(lengths)[:-1])])
 
 
 def inputs(arrays: Mapping[str, np.ndarray]) -> Iterator[str]:
-    """One line an input: whole numbers in full, floats if they are few."""
+    """One line per input: integers in full, floats if there are few."""
     for name, x in arrays.items():
         if name.removesuffix(".lengths") != name and name.removesuffix(".lengths") in arrays:
             continue
@@ -33,7 +33,7 @@ def inputs(arrays: Mapping[str, np.ndarray]) -> Iterator[str]:
 
 
 def lines(case: Case) -> Iterator[str]:
-    """The whole case."""
+    """The whole case, line by line."""
     about = case.about
     yield f"# {about['case']}: {about['pins']}"
     yield f"# {about['kind']} {about.get('system', '')}, k = {about.get('k')}, m = {about.get('m')}; {about['licence']}"
@@ -44,7 +44,7 @@ def lines(case: Case) -> Iterator[str]:
     yield from inputs(case.read("inputs"))
     yield from ("", "# weights, in weights.safetensors")
     yield from (f"{name} {x.dtype} {list(x.shape)}" for name, x in case.read("weights").items())
-    yield from ("", "# to arrive at, in forward order: name, symbol, shape, greatest NMSE in float32")
+    yield from ("", "# expected, in forward order: name, symbol, shape, largest NMSE in float32")
     for entry in about["tensors"]:
         most = f"{entry['tolerance']['float32']['nmse']:.1e}" if entry.get("tolerance") else "equal"
         yield f"{entry['name']:43} {entry.get('symbol') or '':24} {entry['shape']!s:10} {most}"

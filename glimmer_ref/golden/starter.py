@@ -1,4 +1,4 @@
-"""Writes a folder in which an implementation in another framework can be begun: a skeleton and the checker."""
+"""Writes a folder for a new implementation in another framework: a template and the checker."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ..disk.write import write_text
 from ..errors import InputError
 from . import check
 
-# The skeleton is template.py itself. What each language has in place of its lines: imports, put and get.
+# The template is template.py itself. Each language replaces some of its lines: imports, to_device and to_host.
 LANGUAGES: dict[str, dict[str, str]] = {
     "python": {},
     "jax": {
@@ -29,28 +29,28 @@ LANGUAGES: dict[str, dict[str, str]] = {
 }
 
 
-def skeleton(language: str) -> str:
-    """The source of one language's skeleton, which imports the checker that lies beside it.
+def template(language: str) -> str:
+    """The source of one language's template, which imports the checker beside it.
 
     Raises:
-        InputError: another language.
+        InputError: there is no template for the language.
     """
     if language not in LANGUAGES:
         raise InputError("--lang", f"one of {', '.join(LANGUAGES)}", repr(language))
     source = Path(__file__).with_name("template.py").read_text(encoding="utf-8")
-    for here, there in ({"from glimmer_ref.golden.check import": "from check import"} | LANGUAGES[language]).items():
-        assert source.count(here) == 1
-        source = source.replace(here, there)
+    for old, new in ({"from glimmer_ref.golden.check import": "from check import"} | LANGUAGES[language]).items():
+        assert source.count(old) == 1
+        source = source.replace(old, new)
     return source
 
 
 def write(language: str, folder: str | Path) -> list[Path]:
-    """Put implementation.py and check.py into a folder; nothing that is there is overwritten.
+    """Writes implementation.py and check.py into a folder; no file is overwritten.
 
     Raises:
-        InputError: another language, a file that is there already, or a place that cannot be written.
+        InputError: there is no template for the language, a file exists already, or the folder cannot be written.
     """
-    source, paths = skeleton(language), [Path(folder) / name for name in ("implementation.py", "check.py")]
+    source, paths = template(language), [Path(folder) / name for name in ("implementation.py", "check.py")]
     for path in paths:
         if path.exists():
             raise InputError(f"{path}", "a new file", "one that is there already", "choose another folder")

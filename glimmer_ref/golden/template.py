@@ -3,9 +3,10 @@
     python implementation.py CASE_DIR OUT.safetensors
     python check.py CASE_DIR OUT.safetensors
 
-A stage returns {name: array}, or None while it is not written. In `before` it finds what earlier stages gave; the
-expected arrays stand in for stages that are not written, so that any stage can be the first. Sequences lie end to
-end, [N d], their lengths in "<name>.lengths"; if yours are padded, [b n d], give the mask [b n] as "<name>.mask".
+A stage returns {name: array}, or None as long as it is not written. `before` holds the results of earlier stages. The
+expected arrays replace the results of stages that are not written, so you can begin with any stage. Sequences are end
+to end, [N d], with their lengths in "<name>.lengths". If yours are padded, [b n d], also give the mask [b n], as
+"<name>.mask".
 
 Sizes: b sequences, N rows of all of them, n_q of the question, k passages, m selected, t target tokens, d = d_model,
 hc = num_heads * d_kv, f = d_ff, v = vocab_size.
@@ -24,20 +25,20 @@ from glimmer_ref.golden.check import Case, open_case
 Arrays = dict[str, Any]
 
 
-def put(x: np.ndarray) -> Any:
-    """An array of the case as the stages want it."""
+def to_device(x: np.ndarray) -> Any:
+    """An array of the case in the form that the stages use."""
     return x
 
 
-def get(x: Any) -> np.ndarray:
-    """An array of a stage as NumPy."""
+def to_host(x: Any) -> np.ndarray:
+    """An array of a stage as a NumPy array."""
     return np.asarray(x)
 
 
 def layer(config: Any, weights: Arrays, at: str, x: Any, positions: Any) -> Arrays | None:
-    """One encoder layer over one sequence, for the stages to share; `at` is like "live.layer_0".
+    """One encoder layer over one sequence, for use in several stages; `at` is a name like "live.layer_0".
 
-    norm(x) = x / sqrt(mean(x^2) + layer_norm_epsilon) * gain: no mean is taken off, nothing is added.
+    norm(x) = x / sqrt(mean(x^2) + layer_norm_epsilon) * gain: no mean is subtracted, and no bias is added.
     attention: n = norm(x); q, k, v = n times weights [d hc]; mixed = softmax(q k^T + bias) v in each of num_heads
         heads of d_kv columns, q k^T not divided by sqrt(d_kv); out = x + mixed o.
     bias: relative_attention_bias[bucket(key position - query position)], a column a head, one table for all layers.
@@ -64,7 +65,7 @@ def question(config: Any, weights: Arrays, inputs: Arrays, before: Arrays) -> Ar
 
 
 def memory(config: Any, weights: Arrays, inputs: Arrays, before: Arrays) -> Arrays | None:
-    """MemEnc(Passage_i): the same for each passage by itself, positions counted from 0.
+    """MemEnc(Passage_i): the same for each passage alone, with positions from 0.
 
     In:  inputs["passages"] [N], inputs["passages.lengths"] [k]; weights embedding, memory.*.
     Out: memory.out [N d], and memory.layer_<i>.*.
@@ -86,7 +87,7 @@ def pairs(config: Any, weights: Arrays, inputs: Arrays, before: Arrays) -> Array
 def encoder(config: Any, weights: Arrays, inputs: Arrays, before: Arrays) -> Arrays | None:
     """FiD's Enc(Q; Passage_i): all layers over the ids of both, end to end, then the final norm.
 
-    A case of the encoder alone has passages and no question, and only the final norm is left to do.
+    A case of the encoder alone has passages and no question; there only the final norm remains to be computed.
 
     In:  inputs["question"], inputs["passages"]; weights embedding, memory.*, live.*, final_norm.
     Out: encoder.out [N d], and encoder.memory.layer_<i>.*, encoder.live.layer_<i>.*.
@@ -104,7 +105,7 @@ def live_a(config: Any, weights: Arrays, inputs: Arrays, before: Arrays) -> Arra
 
 
 def reranker(config: Any, weights: Arrays, inputs: Arrays, before: Arrays) -> Arrays | None:
-    """A separate reranker in place of live-A: layers of its own, good for the scores only.
+    """A separate reranker instead of live-A: its own layers, used only for the scores.
 
     In:  before["pairs"] [N d]; weights reranker.*.
     Out: reranker.layer_<i>.*.
@@ -194,11 +195,11 @@ def log_likelihood(config: Any, weights: Arrays, inputs: Arrays, before: Arrays)
 
 
 def distillation(config: Any, weights: Arrays, inputs: Arrays, before: Arrays) -> Arrays | None:
-    """What each pair alone says of the answer: all k pairs pass the rest of the live encoder.
+    """The log-probability of the answer given each pair alone: all k pairs pass the rest of the live encoder.
 
-    The decoder reads what it would read if the pair were the only one: [Q; pair], or the pair alone.
+    The decoder reads what it would read if the pair were the only one: [Q; pair], or the pair without the question.
 
-    In:  what `live_b`, `decoder_memory` and `decoder` read, of every pair; inputs["target"].
+    In:  what `live_b`, `decoder_memory` and `decoder` read, for every pair; inputs["target"].
     Out: log_p_lm [k], each the sum of the target's log-probabilities.
     """
     return None
@@ -207,9 +208,9 @@ def distillation(config: Any, weights: Arrays, inputs: Arrays, before: Arrays) -
 def training(config: Any, weights: Arrays, inputs: Arrays, before: Arrays) -> Arrays | None:
     """The training loss without dropout, and its gradient.
 
-    loss.lm = -(sum of the target's log-probabilities, the selected pairs being read) / its tokens.
+    loss.lm = -(sum of the target's log-probabilities given the selected pairs) / its tokens.
     loss.pdist = sum_i p_i (log p_i - log r_i) with p = softmax(scores), r = softmax(log_p_lm).
-    The gradient is that of loss.lm + loss.pdist, with log_p_lm as a constant and `selected` as it is.
+    The gradient is that of loss.lm + loss.pdist, with log_p_lm and `selected` as constants.
 
     In:  all weights and inputs.
     Out: loss.lm [1], loss.pdist [1], gradient.<weight> for every weight.
@@ -220,14 +221,14 @@ def training(config: Any, weights: Arrays, inputs: Arrays, before: Arrays) -> Ar
 def greedy(config: Any, weights: Arrays, inputs: Arrays, before: Arrays) -> Arrays | None:
     """The likeliest id at each step from decoder_start_token_id on, ties to the lower, up to eos_token_id.
 
-    In:  what `decoder` reads but the target; at most answer_tokens steps.
+    In:  what `decoder` reads except the target; at most answer_tokens steps.
     Out: decoder.step_<i>.logits [b v], decoder.ids without start and end.
     """
     return None
 
 
 def operations(config: Any, weights: Arrays, inputs: Arrays, before: Arrays) -> Arrays | None:
-    """A case of single operations: `glimmer-ref golden show` says what each reads and computes.
+    """A case of single operations: `glimmer-ref golden show` prints what each reads and computes.
 
     In:  inputs.
     Out: <operation>.out, and so on.
@@ -235,7 +236,7 @@ def operations(config: Any, weights: Arrays, inputs: Arrays, before: Arrays) -> 
     return None
 
 
-# Each stage, and how the names begin that it gives. One whose names the case has not is left out.
+# Each stage, and how the names of its results begin. A stage whose names the case does not have is skipped.
 STAGES = {
     question: "question.",
     memory: "memory.",
@@ -258,19 +259,21 @@ STAGES = {
 
 
 def run(case: Case) -> dict[str, np.ndarray]:
-    """Every stage in order, and the arrays that they gave under the case's names."""
+    """Runs every stage in order, and returns the results with names of the case."""
     names = [entry["name"] for entry in case.about["tensors"]]
-    weights, inputs = ({name: put(x) for name, x in case.read(part).items()} for part in ("weights", "inputs"))
-    before = {name: put(x.astype("float32") if x.dtype.kind == "f" else x) for name, x in case.expected.items()}
+    weights, inputs = ({name: to_device(x) for name, x in case.read(part).items()} for part in ("weights", "inputs"))
+    before = {}
+    for name, x in case.expected.items():
+        before[name] = to_device(x.astype("float32") if x.dtype.kind == "f" else x)
     outputs = {}
     for stage, begins in STAGES.items() if case.about["kind"] != "ops" else [(operations, "")]:
         if any(name.startswith(begins) for name in names):
-            gave = stage(case.about["config"], weights, inputs, before)
-            print(f"{stage.__name__:16}{'not written' if gave is None else 'run'}")
-            before.update(gave or {})
-            for name, x in (gave or {}).items():
+            result = stage(case.about["config"], weights, inputs, before)
+            print(f"{stage.__name__:16}{'not written' if result is None else 'run'}")
+            before.update(result or {})
+            for name, x in (result or {}).items():
                 if name.removesuffix(".mask").removesuffix(".lengths") in names:
-                    outputs[name] = np.array(get(x), order="C")
+                    outputs[name] = np.array(to_host(x), order="C")
     return outputs
 
 

@@ -12,7 +12,7 @@ from ..config import GlimmerConfig
 from ..costs.flops import by_shapes
 from ..data.inputs import Passage
 from ..ops import Ops
-from ..paper.glimmer import Read
+from ..paper.glimmer import DecoderInput
 from ..params.model import Decoder, Model
 from ..ragged import Floats, Ints
 
@@ -29,14 +29,14 @@ class Answer:
         retrieval: how they came into that order.
         scores: [k] their scores; None for LUMEN and FiD, which rank nothing.
         selected: [m] which of them the decoder read, in its order (GLIMMER: best first).
-        macs: multiply-adds by component of the paper's algorithm on what was read, by shapes: what `MacCounter` hears.
+        macs: multiply-adds by component of the paper's algorithm on what was read, as `MacCounter` counts them.
             `memory` is there where passages were encoded for this answer; what was stored costs nothing any more.
         macs_done: those that the backend made. They differ where it has another form of a stage: numba's decoder
-            may attend to the memory itself, and then makes no `cross` keys and values, see `ops.numba_macs`.
+            may attend to the memory itself, and then makes no `cross` keys and values, see `ops.cpu.executed_macs`.
         seconds: wall time by component, which add up to all of it: the stages of `macs`, `head` being in `decoder`;
-            `retrieval`, of k from all passages; `text`, strings to tokens; `read`, what was waited for stored memory;
+            `retrieval`, of k from all passages; `text`, strings to tokens; `read`, stored memory from disk;
             and `other`.
-        stored: the passages came with their memory. FiD, which encodes their text, has no use for it.
+        stored: the passages came with their memory. FiD encodes their text and does not use it.
         batch: how many questions `macs`, `macs_done` and `seconds` are of, together.
         question_tokens, passage_tokens: how many were read of the question, and of each of the k passages.
         attention: [t 1+m] how much each answer token (and the end) attended to the question and to
@@ -71,12 +71,12 @@ class Answer:
 
     @property
     def undecided(self) -> bool:
-        """Has every passage the same score, so that retrieval's order chose those that were read?"""
+        """Whether all scores are equal, so that the order of retrieval decided which passages were read."""
         return undecided(self.scores, self.selected)
 
 
 def undecided(scores: Sequence[float] | np.ndarray | None, selected: Sequence[Any]) -> bool:
-    """Are all scores the same, though not all passages were read?"""
+    """Whether all scores are equal, though not all passages were read."""
     return scores is not None and len(selected) < len(scores) and all(x == scores[0] for x in scores)
 
 
@@ -122,10 +122,10 @@ def done(
     """What a run cost that would by the paper's algorithm have cost `macs`.
 
     Args:
-        ops: those of the run, its instruments around them: what these hear is the algorithm itself.
+        ops: those of the run, with its instruments around them. What instruments observe is the algorithm itself.
         read: [b] tokens that each question's decoder attended to, in so many steps.
     """
-    own = ops.whole("decoder_macs")
+    own = ops.fused("decoder_macs")
     other = NotImplemented if own is None else own(config.t5, decoder, read, config.answer_tokens, steps)
     return {name: n for name, n in {**macs, **({} if other is NotImplemented else other)}.items() if n}
 
@@ -136,7 +136,7 @@ def cost_of(
     system: str,
     question: Ints,
     passages: Sequence[Ints],
-    got: Read,
+    got: DecoderInput,
     ids: Sequence[list[int]],
     stored: bool,
 ) -> dict[str, Any]:

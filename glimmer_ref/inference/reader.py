@@ -14,11 +14,11 @@ from ..errors import InputError
 from ..instruments import Profiler, Trace
 from ..memory.store import Memory, memorize
 from ..ops import BLAS, Ops, bind
-from ..paper import fid, lumen
+from ..paper import decoding, lumen
 from ..paper.systems import FROM_TEXT, SYSTEMS
 from ..params import checkpoint, hub
 from ..params.model import Model, computed_in, prepare_params
-from ..ragged import Arriving, Ints, States, Tokens
+from ..ragged import Ints, States, Tokens
 from ..retrieval import lexical
 from ..text.adapter import Reading, TextAdapter, Unchanged
 from ..text.tokenizer import Tokenizer
@@ -63,7 +63,7 @@ class Reader:
         self.adapter: TextAdapter = Unchanged(tokenizer) if adapter is None else adapter
         self.config, self.tokenizer = model.config, tokenizer
         self.ops = bind(ops)
-        with self.limited():  # refused before the weights are laid out
+        with self.limited():  # an error comes before the weights are prepared
             self.model = prepare_params(self.ops, model, precision)
         self.precision = computed_in(self.model)
         if threads is not None and self.precision == "float64":
@@ -98,7 +98,7 @@ class Reader:
             system: "glimmer", "lumen" or "fid".
             k: passages considered; the model's own number, or all there are, if not given.
             m: passages that GLIMMER's decoder reads; likewise.
-            attention: also tell where the decoder looked.
+            attention: also report where the decoder looked, in `Answer.attention`.
 
         Raises:
             InputError: an empty question or passage, m > k, k > passages, an unknown system; weights by which
@@ -162,8 +162,8 @@ class Reader:
         attention: bool,
         retrieval: str,
     ) -> list[Answer]:
-        counts = np.array([len(r) for r in rows], np.int64)
-        m = self.check_m(system, int(counts.min()), m)
+        passages_per_question = np.array([len(r) for r in rows], np.int64)
+        m = self.check_m(system, int(passages_per_question.min()), m)
         trace = Trace(clock, only=r"decoder\..*cross_attention\.probs")
         instrument = trace if attention else clock
         with clock.during("text"):
@@ -172,15 +172,19 @@ class Reader:
             q = self._questions(questions, read)
         with self.limited(), _quietly():
             passages = self._inputs(instrument, clock, source, np.concatenate(rows), system, read, chosen)
-            got = SYSTEMS[system](instrument, self.model, q, passages, counts, m)
-            answers = fid.greedy(instrument, self.model, got.memory, self.config.answer_tokens)
+            got = SYSTEMS[system](instrument, self.model, q, passages, passages_per_question, m)
+            answers = decoding.greedy(instrument, self.model, got.memory, self.config.answer_tokens)
         _check_finite([a.log_probability for a in answers], got.scores)
-        starts = np.cumsum(counts)[:-1]
+        starts = np.cumsum(passages_per_question)[:-1]
         lengths, none = np.split(passages.lengths, starts), [None] * len(rows)
         scores = none if got.scores is None else np.split(got.scores, starts)
         ids = [a.ids for a in answers]
         cost = cost_of(instrument, self.model, system, q.lengths, lengths, got, ids, isinstance(source, Memory))
-        attended = attention_shares(trace.arrays, q.lengths, passages.lengths, counts, got) if attention else none
+        attended = (
+            attention_shares(trace.arrays, q.lengths, passages.lengths, passages_per_question, got)
+            if attention
+            else none
+        )
         result = [
             Answer(
                 words.decode(a.ids), a.ids, words.pieces(a.ids), a.log_probability, system,
@@ -234,7 +238,7 @@ class Reader:
 
     def _questions(self, questions: Sequence[str], read: list[Reading]) -> Tokens:
         texts = zip(questions, read, strict=True)
-        return Tokens.end_to_end([question_tokens(self.config, r.tokenizer, [text]) for text, r in texts])
+        return Tokens.concatenate([question_tokens(self.config, r.tokenizer, [text]) for text, r in texts])
 
     def _inputs(
         self,
@@ -245,14 +249,14 @@ class Reader:
         system: str,
         read: list[Reading],
         chosen: list[list[Passage]],
-    ) -> Tokens | States | Arriving:
-        """Passages in the form that the system starts from: tokens, or memory, arriving or made now."""
+    ) -> Tokens | States:
+        """Passages in the form that the system starts from: tokens, or memory, read from its store or made now."""
         if system not in FROM_TEXT and isinstance(source, Memory):
-            stored = source.stream(rows, dtype=self.model.embedding.dtype.name)
-            parts = (replace(p, states=self.ops.to_device(p.states)) for p in clock.waits("read", stored.parts))
-            return Arriving(parts, stored.lengths)
+            with clock.during("read"):
+                stored = source.take(rows, dtype=self.model.embedding.dtype.name)
+            return replace(stored, states=self.ops.to_device(stored.states))
         with clock.during("text"):
-            tokens = Tokens.end_to_end(
+            tokens = Tokens.concatenate(
                 [passage_tokens(self.config, r.tokenizer, some) for r, some in zip(read, chosen, strict=True)]
             )
         return tokens if system in FROM_TEXT else lumen.encode_passages(ops, self.model, tokens)
@@ -272,12 +276,12 @@ class Reader:
 
 
 def _quietly() -> np.errstate:
-    """Where NumPy warns of nothing: what is not finite is told in the end, once."""
+    """NumPy gives no warnings here: `_check_finite` reports what is not finite, once, in the end."""
     return np.errstate(over="ignore", invalid="ignore", divide="ignore")
 
 
 def _check_finite(log_probabilities: list[float], scores: np.ndarray | None) -> None:
-    """Refuse what is no answer: one NaN among a step's logits makes its log-probability one."""
+    """Numbers that are not finite are an error: one NaN in a step's logits makes the log-probability NaN."""
     for what, numbers in (("log-probability of the answer", log_probabilities), ("scores", scores)):
         if numbers is not None and not np.isfinite(numbers).all():
             do = "are these the weights that were trained? float64 holds larger numbers than float32"

@@ -9,11 +9,11 @@ import numpy as np
 from ..errors import InputError
 from ..instruments import Trace
 from ..ops import Ops
-from ..paper import fid, lumen
-from ..paper.glimmer import Read
+from ..paper import decoding, lumen
+from ..paper.glimmer import DecoderInput
 from ..paper.systems import FROM_TEXT, SYSTEMS
 from ..params.model import Model
-from ..ragged import Ints, Tokens
+from ..ragged import Ints, Tokens, offsets
 
 
 def trace_ids(
@@ -47,32 +47,36 @@ def trace_ids(
         raise InputError("passages", "at least one", "none")
     if system not in SYSTEMS:
         raise InputError("system", f"one of {', '.join(SYSTEMS)}", repr(system))
-    trace, counts = Trace(ops, only), np.array([len(p)])
+    trace, k = Trace(ops, only), len(p)
     inputs = p if system in FROM_TEXT else lumen.encode_passages(trace, model, p)
-    got = SYSTEMS[system](trace, model, q, inputs, counts, min(model.config.m, len(p)) if m is None else m)
+    got = SYSTEMS[system](trace, model, q, inputs, np.array([k]), min(model.config.m, k) if m is None else m)
     if target:
-        log_p = fid.log_likelihood(trace, model, got.memory, Tokens.of([target]))
+        log_p = decoding.log_likelihood(trace, model, got.memory, Tokens.of([target]))
         trace.mark("decoder.log_likelihood", log_p)
     else:
-        answer = fid.greedy(trace, model, got.memory, model.config.answer_tokens)[0]
+        answer = decoding.greedy(trace, model, got.memory, model.config.answer_tokens)[0]
         trace.mark("decoder.ids", np.array(answer.ids, np.int64))
     return trace.arrays
 
 
 def attention_shares(
-    arrays: Mapping[str, np.ndarray], question_lengths: Ints, passage_lengths: Ints, counts: Ints, got: Read
+    arrays: Mapping[str, np.ndarray],
+    question_lengths: Ints,
+    passage_lengths: Ints,
+    passages_per_question: Ints,
+    got: DecoderInput,
 ) -> list[np.ndarray]:
     """How much each step of each question attended to its question and to each pair it read.
 
     Args:
         arrays: traced cross-attention probabilities, decoder.step_<t>.layer_<l>.cross_attention.probs.<question>.
-        question_lengths, passage_lengths, counts: [b], [K], [b], as the system was given them.
+        question_lengths, passage_lengths, passages_per_question: [b], [K], [b], as the system was given them.
         got: what the decoder read.
 
     Returns:
         For each question [t 1+m], summing to 1 over the second axis; mean over layers and heads.
     """
-    starts, result = np.cumsum(counts) - counts, []
+    starts, result = offsets(passages_per_question), []
     for i, selected in enumerate(got.selected):
         pairs = question_lengths[i] + passage_lengths[starts[i] + selected]
         before = got.memory.lengths[i] - pairs.sum()  # the decoder's own copy of the question, if it reads one

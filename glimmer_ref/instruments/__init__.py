@@ -1,4 +1,4 @@
-"""Instruments: instruments to the operations, which the model itself knows nothing of."""
+"""Instruments that observe the operations of a run. The functions of the model do not know of them."""
 
 from .dropout import Dropout
 from .mac_counter import MacCounter

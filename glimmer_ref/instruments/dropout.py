@@ -1,4 +1,4 @@
-"""Dropout: what T5 does to its states while it trains, from a generator that the caller holds."""
+"""Dropout: T5's dropout in training, with a random generator that the caller gives."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from ..ragged import Array
 
 
 class Dropout(Instrument):
-    """Sets numbers to 0 with probability `rate`, and the others times 1/(1 - rate), wherever T5 does.
+    """Sets values to 0 with probability `rate` and multiplies the others by 1/(1 - rate), wherever T5 does.
 
-    Those places are the embeddings, attention's probabilities, the feed-forward's hidden layer, what each
-    block adds to its residual, and the outputs of the final norms. At rate 0 nothing is drawn.
+    T5 drops values of the embeddings, of attention's probabilities, of the feed-forward's hidden layer, of what each
+    block adds to its residual, and of the outputs of the final norms. At rate 0 no random number is drawn.
 
     Args:
-        ops: what to listen to, a `Tape` if gradients are wanted.
+        ops: the operations to wrap; a `Tape` for gradients.
         rate: in [0, 1).
-        rng: draws what is dropped, in the order of the forward pass; the same state drops the same.
+        rng: draws the masks in the order of the forward pass; the same state gives the same masks.
 
     Raises:
-        InputError: another rate.
+        InputError: the rate is not in [0, 1).
 
-    Source: the places were verified against transformers' T5.
+    Source: transformers' T5, with which these positions were compared.
     """
 
     elementary = True
@@ -38,8 +38,8 @@ class Dropout(Instrument):
         super().__init__(ops)
 
     def _factors(self, shape: tuple[int, ...], dtype: Any) -> Factors:
-        kept = self.rng.random(shape, np.float32) >= self.rate
-        return self.ops.to_device(kept.astype(dtype) * (1 / (1 - self.rate)))
+        mask = self.rng.random(shape, np.float32) >= self.rate
+        return self.ops.to_device(mask.astype(dtype) * (1 / (1 - self.rate)))
 
     def dropout(self, x: Array) -> Array:
         return self.ops.multiply(x, self._factors(x.shape, x.dtype)) if self.rate else x

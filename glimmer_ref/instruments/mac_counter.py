@@ -1,4 +1,4 @@
-"""Count: the multiply-adds of a run, by component, from the shapes that pass."""
+"""MacCounter: the multiply-adds of a run by component, from the shapes of its operands."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ from ..ragged import Array, token_positions
 
 
 def visible_pairs(layout: SequenceLayout, causal: bool) -> int:
-    """Pairs (query, key) that attend: all of a sequence's, or, if causal, those not ahead."""
+    """The number of pairs (query, key) that attend: all of a sequence's, or with `causal` those with no key ahead."""
     queries, keys = layout.query_lengths.astype(object), layout.key_lengths.astype(object)
     if not causal:
         return int((queries * keys).sum())
-    # The queries are the last of their keys: the i-th of n among t keys sees t - n + i + 1.
-    ahead = (
+    # The queries are the last tokens of their sequence: query i of n among t keys sees t - n + i + 1 of them.
+    visible = (
         token_positions(layout.query_lengths)
         + 1
         + np.repeat(layout.key_lengths - layout.query_lengths, layout.query_lengths)
     )
-    return int(ahead.sum())
+    return int(visible.sum())
 
 
 class MacCounter(Instrument):
-    """Adds up multiply-adds (two FLOPs each) of matrix products and attention.
+    """Counts the multiply-adds (two FLOPs each) of matrix products and attention.
 
-    `macs` maps a component, the first word of the place (`memory`, `live_a`, `cross`, ...), to its
-    products, `head` to the logits, and `<component>.attention` to attention's scores and mixing.
-    Norms, activations, softmax and the residual are left out, as in the paper, which ignores
-    attention's scores too: hence their own key.
+    The keys of `macs` are the components, which are the first parts of the scopes (`memory`, `live_a`, `cross`, ..);
+    `head` for the logits; and `<component>.attention` for attention's scores and weighted sums. Norms, activations,
+    softmax and residuals are not counted, as in the paper. The paper does not count attention's scores either, so they
+    have a key of their own.
     """
 
     def __init__(self, ops: Ops) -> None:

@@ -1,26 +1,24 @@
-"""Clock: the seconds that a run took, by component."""
+"""Profiler: the seconds of a run by component."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any
 
 from ..ops import OTHER, Instrument, Ops
 
-T = TypeVar("T")
-
 
 class Profiler(Instrument):
-    """Adds up wall time inside the operations; `seconds` has a component a key, as `MacCounter` has, or `OTHER`.
+    """Adds up the wall time inside operations. The keys of `seconds` are the components, and `OTHER` for the rest.
 
-    Time between operations (Python's own) belongs to none of them, until `rest` gives it to `OTHER`.
+    Time between operations, which Python itself takes, belongs to no component until `rest` adds it to `OTHER`.
     """
 
     def __init__(self, ops: Ops) -> None:
         self.seconds: dict[str, float] = {}
-        self.made = time.perf_counter()
+        self.started = time.perf_counter()
         super().__init__(ops)
 
     def _add(self, component: str, start: float) -> None:
@@ -28,27 +26,18 @@ class Profiler(Instrument):
 
     @contextmanager
     def during(self, component: str) -> Iterator[None]:
-        """A block whose time is a component's."""
+        """A context whose time is added to a component."""
         start = time.perf_counter()
         try:
             yield
         finally:
             self._add(component, start)
 
-    def waits(self, component: str, items: Iterable[T]) -> Iterator[T]:
-        """The items, and as a component the time that was spent waiting for them."""
-        start = time.perf_counter()
-        for item in items:
-            self._add(component, start)
-            yield item
-            start = time.perf_counter()
-        self._add(component, start)
-
     def rest(self) -> None:
-        """Calls `OTHER` all the time since the clock was made that no component has: `seconds` add up to it."""
+        """Sets `OTHER` to the time, since the profiler was made, that belongs to no component."""
         self.seconds.pop(OTHER, None)
         known = sum(self.seconds.values())
-        self.seconds[OTHER] = time.perf_counter() - self.made - known
+        self.seconds[OTHER] = time.perf_counter() - self.started - known
 
     def observe(self, name: str, operation: Callable[..., Any], args: tuple[Any, ...]) -> Any:
         start = time.perf_counter()
@@ -56,15 +45,15 @@ class Profiler(Instrument):
         self._add(self.component, start)
         return result
 
-    def whole(self, name: str) -> Any:
-        """The backend's own version, timed as one operation: a clock does not ask what is inside.
+    def fused(self, name: str) -> Any:
+        """The backend's fused implementation, timed as one operation.
 
-        Of an inheriting clock that overrides single operations, no more than any instrument has.
+        A subclass that overrides single operations has to observe them, so it gets what any instrument gets.
         """
-        inner = super().whole(name) if self.overrides() else self.ops.whole(name)
+        inner = super().fused(name) if self.overrides() else self.ops.fused(name)
         return inner and (lambda *args: self.observe(name, inner, args))
 
     @property
     def observed(self) -> bool:  # type: ignore[override]
-        """Whether anybody inside hears more than how long it took."""
+        """Whether this or an inner instrument observes more than times."""
         return self.overrides() or self.ops.observed

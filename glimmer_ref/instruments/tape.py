@@ -1,4 +1,4 @@
-"""Tape: the gradients of whatever was computed, by replaying its operations backward."""
+"""Tape: the gradients of a computation, by replaying its operations backward."""
 
 from __future__ import annotations
 
@@ -14,110 +14,111 @@ from ..ragged import Array
 from .dropout import Dropout
 
 
-class Record(NamedTuple):
-    """One call of an operation. It keeps its arrays alive, so that an `id` stands for one array only."""
+class Call(NamedTuple):
+    """One call of an operation. It keeps its arrays alive, so that each `id` belongs to one array only."""
 
     operation: str
     arguments: tuple[Any, ...]
     result: Array
 
     def operands(self) -> list[Array]:
-        """The arguments that cotangents are made of."""
+        """The arguments that get cotangents."""
         return [self.arguments[i] for i in OPERANDS[self.operation] if i < len(self.arguments)]
 
 
 class Tape(Instrument):
-    """Records every operation that has a backward; `gradients` replays the record, once.
+    """Records every call of an operation with a backward; `gradients` replays them once, last call first.
 
-    Arrays are told apart by identity, which an operation's result never shares with its arguments.
-    Dropout goes around the tape, `Dropout(Tape(ops), rate, rng)`, so that what it drops is on the record.
+    The tape distinguishes arrays by identity, since an operation's result is never one of its arguments.
+    Dropout wraps the tape, `Dropout(Tape(ops), rate, rng)`, so that the tape records the dropout too.
 
     Raises:
-        InputError: operations whose backward the backend lacks, or a Dropout inside.
+        InputError: the backend lacks the backward of an operation, or the tape wraps a Dropout.
     """
 
     elementary = True
 
     def __init__(self, ops: Ops) -> None:
-        lacking = [f"{name}_backward" for name in OPERANDS if name not in ops.backward]
-        if lacking:
-            raise InputError("Tape", "a backend with a backward of every operation", f"no {', '.join(lacking)}")
+        missing = [f"{name}_backward" for name in OPERANDS if name not in ops.backward]
+        if missing:
+            raise InputError("Tape", "a backend with a backward of every operation", f"no {', '.join(missing)}")
         inner = ops
         while isinstance(inner, Instrument):
             if isinstance(inner, Dropout):
                 raise InputError("Tape", "Dropout around it", "Dropout inside", "Dropout(Tape(ops), rate, rng)")
             inner = inner.ops
-        self.records: list[Record] = []
+        self.calls: list[Call] = []
         super().__init__(ops)
 
     def observe(self, name: str, operation: Callable[..., Any], args: tuple[Any, ...]) -> Any:
         result = operation(*args)
         if name in OPERANDS:
-            self.records.append(Record(name, args, result))
+            self.calls.append(Call(name, args, result))
         return result
 
     def at(self, name: str) -> Any:
-        """This tape one place further in; itself, as places are many, where neither a subclass nor `ops` cares."""
+        """A copy one scope further in, or the tape itself, which is faster, if nothing uses the name."""
         inner = self.ops.at(name)
-        return self if inner is self.ops and type(self) is Tape else self._twin(f"{self.path}{name}.", inner)
+        return self if inner is self.ops and type(self) is Tape else self._copy(f"{self.path}{name}.", inner)
 
     def frozen(self) -> Any:
         """The operations without the tape."""
         return self.ops.frozen()
 
-    def gradients(self, seeds: Sequence[tuple[Array, Any]], of: Mapping[str, Array]) -> dict[str, np.ndarray]:
-        """d(sum of seeds' result * cotangent)/d(each array of `of`), 0 for one that was not used.
+    def gradients(self, output_grads: Sequence[tuple[Array, Any]], of: Mapping[str, Array]) -> dict[str, np.ndarray]:
+        """d(sum of result * output gradient) / d(each array of `of`); 0 for an array that was not used.
 
-        The record is used up: each call and its arrays are let go as soon as they are replayed.
+        The tape is empty afterwards: each call and its arrays are freed as soon as they are replayed.
 
         Args:
-            seeds: results of operations on this tape, each with the cotangent of its shape.
-            of: arrays by name, as `leaves(model)`; packed weights too, whose gradients are plain arrays.
+            output_grads: results of operations on this tape, each with a gradient of the same shape.
+            of: arrays by name, like `leaves(model)`. Packed weights are allowed; their gradients are plain arrays.
 
         Returns:
-            Host arrays by the names of `of`, each of its array's shape.
+            Host arrays by the names of `of`, each with the shape of its array.
 
         Raises:
-            InputError: a result that is not on the tape, a cotangent of another shape, or one array under two names.
+            InputError: a result is not on the tape, a gradient has another shape, or one array has two names.
         """
-        reached, wanted = self._reached(of), {id(x) for x in of.values()}
+        reached, requested = self._reached(of), {id(x) for x in of.values()}
         sums: dict[int, Array] = {}
 
         def add(x: Array, cotangent: Array) -> None:
             sums[id(x)] = self.ops.add(sums[id(x)], cotangent) if id(x) in sums else cotangent
 
-        self._check(seeds)
-        for result, cotangent in seeds:
+        self._check(output_grads)
+        for result, cotangent in output_grads:
             add(result, self.ops.to_device(cotangent))
-        while self.records:
-            record = self.records.pop()
-            dy = (sums.get if id(record.result) in wanted else sums.pop)(id(record.result), None)
-            if dy is not None and id(record.result) in reached:
-                cotangents = self.ops.backward[record.operation](dy, *record.arguments)
-                for x, cotangent in zip(record.operands(), cotangents, strict=True):
+        while self.calls:
+            call = self.calls.pop()
+            dy = (sums.get if id(call.result) in requested else sums.pop)(id(call.result), None)
+            if dy is not None and id(call.result) in reached:
+                cotangents = self.ops.backward[call.operation](dy, *call.arguments)
+                for x, cotangent in zip(call.operands(), cotangents, strict=True):
                     if cotangent is not None and id(x) in reached:
                         add(x, cotangent)
         get = self.ops.to_host
         return {name: get(sums[id(x)]) if id(x) in sums else np.zeros_like(get(x)) for name, x in of.items()}
 
     def _reached(self, of: Mapping[str, Array]) -> set[int]:
-        """The arrays that depend on those of `of`: others need no cotangent, and no replay."""
+        """Ids of the arrays that depend on those of `of`; only these need cotangents."""
         names: dict[int, str] = {}
         for name, x in of.items():
             if names.setdefault(id(x), name) != name:
-                raise InputError("Tape", "arrays of their own", f"{names[id(x)]} and {name} are one", "copy it")
+                got = f"one array for {names[id(x)]} and {name}"
+                raise InputError("Tape", "a different array for each name", got, "copy it")
         reached = set(names)
-        for record in self.records:
-            if any(id(x) in reached for x in record.operands()):
-                reached.add(id(record.result))
+        for call in self.calls:
+            if any(id(x) in reached for x in call.operands()):
+                reached.add(id(call.result))
         return reached
 
-    def _check(self, seeds: Sequence[tuple[Array, Any]]) -> None:
-        known = {id(record.result) for record in self.records}
-        for i, (result, cotangent) in enumerate(seeds):
+    def _check(self, output_grads: Sequence[tuple[Array, Any]]) -> None:
+        known = {id(call.result) for call in self.calls}
+        for i, (result, cotangent) in enumerate(output_grads):
             if id(result) not in known:
-                raise InputError(f"Tape: seed {i}", "a result on the tape", "another array", "record it; replay once")
+                raise InputError(f"Tape: output {i}", "a result on the tape", "another array", "record it; replay once")
             if np.shape(cotangent) != result.shape:
                 raise InputError(
-                    f"Tape: seed {i}", f"a cotangent of shape {list(result.shape)}", f"{np.shape(cotangent)}"
+                    f"Tape: output {i}", f"a gradient of shape {list(result.shape)}", f"{np.shape(cotangent)}"
                 )

@@ -1,4 +1,4 @@
-"""Trace: every named array of a run, in forward order."""
+"""Trace: the arrays of a run by name, in forward order."""
 
 from __future__ import annotations
 
@@ -13,26 +13,25 @@ from ..ragged import Array, Ints
 
 
 class Trace(Instrument):
-    """Records what the model marks: `arrays["live_a.layer_0.attention.out"]`.
+    """Keeps the arrays that the model records: `arrays["live_a.layer_0.attention.out"]`.
 
-    A name that is marked again, as where memory arrives in parts, keeps its last array.
-    An array whose rows are ragged has its sequences' lengths beside it, as `<name>.lengths`.
-    Attention probabilities, `<place>.probs.<sequence>` [h i j], are computed only when asked for.
+    If a name is recorded again, the last array stays. An array with ragged rows has the lengths of its sequences beside
+    it, as `<name>.lengths`. Attention probabilities, `<scope>.probs.<sequence>` [h i j], are computed only on request.
 
     Args:
-        ops: what to listen to.
-        only: regular expression, matched from the start of a name; None records all but `probs`.
+        ops: the operations to observe.
+        only: regular expression, matched from the start of a name; None keeps all but `probs`.
     """
 
     def __init__(self, ops: Ops, only: str | None = None) -> None:
         super().__init__(ops)
         self.arrays: dict[str, np.ndarray] = {}
-        self._wants = re.compile(only if only is not None else r"(?!.*\.probs\.)").match
+        self._is_wanted = re.compile(only if only is not None else r"(?!.*\.probs\.)").match
         self._wants_probs = only is not None
 
     def mark(self, name: str, x: Array, lengths: Ints | None = None) -> Array:
         full = self.path + name
-        if self._wants(full):
+        if self._is_wanted(full):
             self.arrays[full] = np.array(self.ops.to_host(x))
             if lengths is not None:
                 self.arrays[full + ".lengths"] = np.array(lengths)
@@ -50,7 +49,7 @@ class Trace(Instrument):
         keep: Factors | None = None,
         precision: str | None = None,
     ) -> Any:
-        if self._wants_probs and self._wants(f"{self.path}probs.0"):
+        if self._wants_probs and self._is_wanted(f"{self.path}probs.0"):
             for s, probs in enumerate(self.ops.attention_probs(q, k, bias, layout, heads, causal, precision)):
                 self.arrays[f"{self.path}probs.{s}"] = np.array(self.ops.to_host(probs))
         return self.ops.attention(q, k, v, bias, layout, heads, causal, keep, precision)

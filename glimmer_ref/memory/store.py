@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import lru_cache, partial
+from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from ..errors import InputError, brief
 from ..ops import Ops
 from ..params.model import Model
 from ..progress import Show, progress
-from ..ragged import Arriving, Ints, States, offsets, token_positions
+from ..ragged import Ints, States, offsets, token_positions
 from ..text.adapter import PassageReading
 from ..text.tokenizer import Tokenizer
 from .encode import encode_shard
@@ -35,15 +35,13 @@ from .manifest import (
     encoder_facts,
     shard_name,
 )
-from .prefetch import ahead
 from .shard import Index, Shard
 
-PART_TOKENS = 1536  # read at a time, about; fewer would make the encoder's matrix products less efficient
 OPEN_SHARDS = 128  # maps kept at a time, at most
 
 
 def maps() -> int:
-    """How many maps are kept at a time: each takes one of the files that a process may have open, see `_decode`."""
+    """How many maps are kept at a time: each takes one of the files that a process may have open, see `Memory.take`."""
     return max(1, min(OPEN_SHARDS, most_open_files() // 8))
 
 
@@ -70,14 +68,6 @@ def _refuse_unfinished(folder: str | Path, path: Path) -> None:
             + (f"; {QUARANTINE} says what failed" if (path / QUARANTINE).exists() else ""),
         )
     raise InputError(f"memory {folder}", made, *(kinds.of_folder(path) or (f"no {MANIFEST}",)))
-
-
-def bounds(lengths: Ints, tokens: int) -> list[int]:
-    """Where to cut sequences into parts of about equally many tokens, at least about `tokens` each."""
-    ends = np.cumsum(lengths)
-    parts = max(1, int(lengths.sum()) // tokens)
-    cuts = np.searchsorted(ends, [ends[-1] * i / parts for i in range(1, parts)]) + 1
-    return sorted({0, *cuts.tolist(), len(lengths)})
 
 
 class Memory:
@@ -192,45 +182,24 @@ class Memory:
             dtype: of the states, "float32" or "float64", whatever they are stored in.
 
         Returns:
-            [N d] fresh arrays on the host; the caller puts them where the operations want them.
+            [N d] fresh arrays on the host; the caller moves them to the operations' device.
 
         Raises:
             InputError: a row that is negative or past the end, or another dtype.
         """
-        return self._decode(dtype, *self._find(rows, dtype))
-
-    def stream(self, rows: Sequence[int] | Ints, dtype: str = "float32") -> Arriving:
-        """The same, a few passages at a time, read by a thread while the caller works on those before.
-
-        The first begin to be read at once, the next ones when these are taken: never more than what
-        is worked on and what comes next is held. What is wrong with a passage is raised where its
-        part is taken.
-
-        Raises:
-            InputError: as `take`.
-        """
-        found, lengths = self._find(rows, dtype)
-        cuts = pairwise(bounds(lengths, PART_TOKENS))
-        return Arriving(ahead([partial(self._decode, dtype, found[a:b], lengths[a:b]) for a, b in cuts]), lengths)
-
-    def _find(self, rows: Sequence[int] | Ints, dtype: str) -> tuple[list[int], Ints]:
-        """The rows, and how many tokens each passage has."""
         if dtype not in ("float32", "float64"):
             raise InputError("dtype", "float32 or float64", repr(dtype))
-        found = self._rows(rows)
-        places = map(self._place, found)
-        return found, np.array([shard.offsets[i + 1] - shard.offsets[i] for shard, i in places], np.int64)
-
-    def _decode(self, dtype: str, rows: list[int], lengths: Ints) -> States:
-        """Some passages read from disk, end to end; as many at a time as maps are kept, which bounds the open files."""
-        starts = offsets(lengths)
+        known = self._rows(rows)
+        places = map(self._place, known)
+        lengths = np.array([shard.offsets[i + 1] - shard.offsets[i] for shard, i in places], np.int64)
+        starts, most = offsets(lengths), maps()
         states = np.empty((starts[-1], self.manifest.build["encoder"]["d_model"]), dtype)
-        cuts, most = list(pairwise(starts)), maps()
-        for first in range(0, len(rows), most):
-            found = [shard.rows(i) for shard, i in map(self._place, rows[first : first + most])]
-            for passage in found:
+        cuts = list(pairwise(starts))
+        for first in range(0, len(known), most):  # as many at a time as maps are kept, which bounds the open files
+            stored = [shard.rows(i) for shard, i in map(self._place, known[first : first + most])]
+            for passage in stored:
                 passage.will_read()  # all of them at once
-            for passage, (begin, end) in zip(found, cuts[first : first + most], strict=True):
+            for passage, (begin, end) in zip(stored, cuts[first : first + most], strict=True):
                 passage.decode(states[begin:end])
         return States(states, lengths, token_positions(lengths))
 

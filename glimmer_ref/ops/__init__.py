@@ -1,14 +1,14 @@
-"""The operations of the model: the op interface, and its backends."""
+"""The operations of the model: the op interface and its backends."""
 
 from __future__ import annotations
 
 from importlib import import_module
 
 from ..errors import InputError
-from .bound import OTHER, Instrument, Ops, composite
+from .bound import OTHER, Instrument, Ops, fusable
 from .interface import BLAS, PRECISIONS, SequenceLayout, precision_of
 
-BACKENDS = {"numpy": "numpy_backend", "numba": "cpu.ops", "cuda": "cuda.ops"}  # where each is
+BACKENDS = {"numpy": "numpy_backend", "numba": "cpu.ops", "cuda": "cuda.ops"}  # the module of each
 
 __all__ = [
     "BACKENDS",
@@ -19,16 +19,16 @@ __all__ = [
     "Ops",
     "SequenceLayout",
     "bind",
-    "composite",
+    "fusable",
     "precision_of",
 ]
 
 
 def bind(name: str) -> Ops:
-    """The operations of a backend by its name: "numpy", the reference; "numba", the fast one; "cuda", a GPU's.
+    """The operations of a backend: "numpy" is the reference, "numba" runs on the CPU, "cuda" on an NVIDIA GPU.
 
     Raises:
-        InputError: no such backend, or one that cannot run here. There is no fallback to another.
+        InputError: no backend has this name, or it cannot run here. There is no fallback to another backend.
     """
     if name not in BACKENDS:
         raise InputError("ops", f"one of {', '.join(BACKENDS)}", repr(name))

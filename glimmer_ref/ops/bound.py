@@ -1,7 +1,6 @@
-"""A backend bound to the op interface, and instruments, which wrap a bound one and hear every number that passes.
+"""Backends bound to the op interface, and instruments, which wrap bound operations and observe every call.
 
-`Ops(backend)` holds a module against everything that the op interface declares, and is what the model gets as its
-first argument.
+`Ops(backend)` checks a module against the op interface. The functions of the model take it as their first argument.
 """
 
 from __future__ import annotations
@@ -19,19 +18,33 @@ from typing import Any
 from .. import ragged
 from ..errors import InputError
 from ..ragged import Array, Ints
-from .interface import BACKWARD, BLAS, COMPOSITES, FORMS, FORWARD, HOOKS, OPERANDS, OPERATIONS, Operations, signature_of
+from .interface import (
+    BACKWARD,
+    BLAS,
+    FORWARD,
+    FUSABLE,
+    HOOKS,
+    OPERANDS,
+    OPERATIONS,
+    REORDERED,
+    Operations,
+    signature_of,
+)
 
-OTHER = "other"  # the component of what is at no place: text, rows moved between stages, Python itself
-DECLARED = FORWARD | BACKWARD | COMPOSITES | HOOKS
+OTHER = "other"  # the component of what is in no scope: text, rows moved between stages, Python itself
+DECLARED = FORWARD | BACKWARD | FUSABLE | HOOKS
 
 
-def _spelled(name: str) -> str:
-    """A declared function as it is to be called, like relu(a)."""
+def _call_of(name: str) -> str:
+    """How a declared function is called, for example "relu(a)"."""
     return f"{name}({', '.join(str(a) for a in DECLARED[name].parameters.values())})"
 
 
 def _undeclared(backend: ModuleType) -> Iterator[str]:
-    """Public functions of a module that are neither declared nor of `arrays`, each with what it may be meant for."""
+    """Public functions of a module that the op interface does not declare, each with a declared name that is similar.
+
+    The functions of `ragged` are allowed.
+    """
     for name, x in vars(backend).items():
         function = callable(x) and not isinstance(x, type) and typing.get_origin(x) is None
         known = name.startswith("_") or name in DECLARED or x is getattr(ragged, name, None)
@@ -41,34 +54,34 @@ def _undeclared(backend: ModuleType) -> Iterator[str]:
 
 
 def check(backend: ModuleType) -> None:
-    """Holds a backend against the op interface.
+    """Checks a backend against the op interface.
 
     Raises:
-        InputError: an operation is missing; an operation, backward, composite or hook that takes other arguments than
-            the op interface's; a public function that the op interface does not declare.
+        InputError: an operation is missing; an operation, backward, fused implementation or hook has other arguments
+            than the op interface declares; a public function is not declared at all.
     """
-    lacking = []
+    missing = []
     for name, declared in DECLARED.items():
         function = getattr(backend, name, None)
         if function is None:
-            lacking += [name] if name in FORWARD else []
+            missing += [name] if name in FORWARD else []
         elif signature_of(function) != declared:
-            lacking.append(_spelled(name))
-    if lacking:
-        raise InputError(backend.__name__, "every operation of the op interface", f"no {', '.join(lacking)}")
+            missing.append(_call_of(name))
+    if missing:
+        raise InputError(backend.__name__, "every operation of the op interface", f"no {', '.join(missing)}")
     if others := list(_undeclared(backend)):
-        do = "begin a helper's name with _"
-        raise InputError(backend.__name__, "no public function beside the op interface's", ", ".join(others), do)
+        expected, do = "only public functions that the op interface declares", "begin the name of a helper with _"
+        raise InputError(backend.__name__, expected, ", ".join(others), do)
 
 
 class Ops(Operations):
-    """A backend bound to the op interface; the model gets it as its first argument.
+    """A backend bound to the op interface; the functions of the model take it as their first argument.
 
     Raises:
         InputError: see `check`.
     """
 
-    observed = False  # does anybody listen? then names are marked, and what is marked is computed
+    observed = False  # whether an instrument observes; only then everything with a name is computed
 
     def __init__(self, backend: ModuleType) -> None:
         check(backend)
@@ -77,116 +90,118 @@ class Ops(Operations):
         for name in OPERATIONS:
             setattr(self, name, given[name])
         self._backward = {name: given[f"{name}_backward"] for name in OPERANDS if f"{name}_backward" in given}
-        self._optional = {name: f for name, f in given.items() if name in COMPOSITES or name in HOOKS}
+        self._optional = {name: f for name, f in given.items() if name in FUSABLE or name in HOOKS}
 
     @property
     def backward(self) -> dict[str, Callable[..., tuple[Array | None, ...]]]:
-        """The backend's backward of each operation that it has one of, see `interface.Backward`."""
+        """The backend's backwards by operation, as far as it has them; see `interface.Backward`."""
         return self._backward
 
-    def whole(self, name: str) -> Callable[..., Any] | None:
-        """What the backend gives besides under a name of `interface.Composites` or `interface.Hooks`, if it does."""
+    def fused(self, name: str) -> Callable[..., Any] | None:
+        """The backend's function with a name of `interface.Fusable` or `interface.Hooks`; None if it has none."""
         return self._optional.get(name)
 
     def warm_up(self) -> None:
-        """Whatever the backend does once before the first operation.
+        """Does what the backend needs once before the first operation.
 
         Raises:
-            InputError: a backend that cannot run here.
+            InputError: the backend cannot run here.
         """
-        if warm_up := self.whole("warm_up"):
+        if warm_up := self.fused("warm_up"):
             warm_up()
 
     def limited(self, threads: int | None) -> AbstractContextManager[None]:
-        """A block in which operations called by this Python thread use at most so many threads; None changes nothing.
+        """A context in which operations called by this Python thread use at most so many threads; None: no limit.
 
         Raises:
-            InputError: more threads than there are, or a backend that cannot tell its own how many.
+            InputError: more threads than there are, or a backend that cannot limit its threads.
         """
-        if limit := self.whole("limit"):
+        if limit := self.fused("limit"):
             return limit(threads)
         if threads is not None:
             raise InputError("threads", f"none with {self.backend.__name__.rsplit('.', 1)[-1]}, {BLAS}", str(threads))
         return nullcontext()
 
     def at(self, name: str) -> Ops:
-        """The same operations, inside the place `name`; only instruments care."""
+        """The same operations for a part of the model called `name`; only instruments use the name."""
         return self
 
     def mark(self, name: str, x: Array, lengths: Ints | None = None) -> Array:
-        """x itself, told to whoever listens under `name`; `lengths` if its rows are ragged."""
+        """x itself. Instruments observe it under `name`, with the sequences' `lengths` if its rows are ragged."""
         return x
 
     def dropout(self, x: Array) -> Array:
-        """x itself, where T5 has dropout while it trains; only `Dropout` cares."""
+        """x itself; the instrument `Dropout` drops some of its values, where T5 does so in training."""
         return x
 
     def frozen(self) -> Ops:
-        """The same operations for what is data to training: no gradient flows into it, nothing is dropped."""
+        """The same operations for what training treats as data: no gradient flows into it, and nothing is dropped."""
         return self
 
 
-def composite(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A function of the model, func(ops, ..), that a backend may give as a whole, func(..), to be faster.
+def fusable(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Decorates a function of the model, f(ops, ..), that a backend may replace by a fused implementation, f(..).
 
-    The body is what it means; a backend that cannot do it for these arguments returns NotImplemented.
+    The decorated body defines the result. A fused implementation that cannot handle its arguments returns
+    NotImplemented, and the body runs.
 
     Raises:
-        InputError: a function that `interface.Composites` does not declare so.
+        InputError: `interface.Fusable` does not declare the function with these arguments.
     """
     name, called = function.__name__, signature_of(function)
     without_ops = called and inspect.Signature(list(called.parameters.values())[1:])
-    if name not in COMPOSITES or without_ops != COMPOSITES[name]:
-        raise InputError("composite", "a function that contract.Composites declares, after its ops", f"{name}{called}")
+    if name not in FUSABLE or without_ops != FUSABLE[name]:
+        raise InputError("fusable", "a function of interface.Fusable with ops before its arguments", f"{name}{called}")
 
     @functools.wraps(function)
     def call(ops: Ops, *args: Any) -> Any:
-        whole = ops.whole(name)
-        result = NotImplemented if whole is None else whole(*args)
+        fused = ops.fused(name)
+        result = NotImplemented if fused is None else fused(*args)
         return function(ops, *args) if result is NotImplemented else result
 
     return call
 
 
 class Instrument(Ops):
-    """Forwards every operation to `ops`; a subclass overrides those that it wants to hear, or `hear` for all.
+    """Forwards every operation to `ops`. A subclass overrides single operations, or `observe` for all of them.
 
-    An override may be anywhere among the bases, or an attribute of the instrument itself, and may call `super()`.
-    At another place, `at`, an instrument has twins, which share what its attributes hold: they may be filled, not set.
+    An override may be in any base class, or be an attribute of the instrument, and it may call `super()`.
+    `at` returns a copy of the instrument. All copies share the objects in its attributes: a list or a dict in one may
+    be filled, but no attribute may be set again.
 
-    What is heard is what would have been computed unheard, to the bit: single operations round like fused ones,
-    and forms of a backend's own (`FORMS`), which have no single operations, still give the result.
+    Observing changes no bit of any result: single operations round as fused ones do. The fused implementations in
+    `REORDERED` have no equal single operations, so they still give the results.
 
     Args:
         ops: bound operations, or another instrument.
     """
 
     observed = True
-    elementary = False  # set where results are changed or differentiated: single operations then give every result
+    elementary = False  # True if it changes or differentiates results: single operations then give every result
 
     def __init__(self, ops: Ops) -> None:
         self.path, self.ops = "", ops
 
     def observe(self, name: str, operation: Callable[..., Any], args: tuple[Any, ...]) -> Any:
-        """The result of an operation that no override has taken: `operation` is that of `ops`."""
+        """The result of an operation without an override; `operation` is that of `ops`."""
         return operation(*args)
 
     def overrides(self) -> bool:
-        """Does a subclass, or the instrument itself, override single operations?"""
+        """Whether a subclass, or the instrument itself, overrides single operations."""
         return any(name in vars(self) or getattr(type(self), name) is not getattr(Instrument, name) for name in FORWARD)
 
     @property
     def component(self) -> str:
-        """The first word of the place: a stage of the model, or `OTHER`."""
+        """The first part of the scope: a stage of the model, or `OTHER`."""
         return self.path.split(".")[0] or OTHER
 
     @property
     def backward(self) -> dict[str, Callable[..., tuple[Array | None, ...]]]:
         return self.ops.backward
 
-    def whole(self, name: str) -> Callable[..., Any] | None:
-        """None, since one hears the elementary operations; but for `FORMS`, which are computed beside them."""
-        return None if self.elementary or name not in FORMS else self.ops.whole(name)
+    def fused(self, name: str) -> Callable[..., Any] | None:
+        """None, so that single operations run; except for `REORDERED`, whose results these do not give exactly."""
+        return None if self.elementary or name not in REORDERED else self.ops.fused(name)
 
     def warm_up(self) -> None:
         self.ops.warm_up()
@@ -195,21 +210,20 @@ class Instrument(Ops):
         return self.ops.limited(threads)
 
     def at(self, name: str) -> Any:
-        """This instrument, one place further in."""
-        return self._twin(f"{self.path}{name}.", self.ops.at(name))
+        """A copy of this instrument, one scope further in."""
+        return self._copy(f"{self.path}{name}.", self.ops.at(name))
 
-    def _twin(self, path: str, ops: Ops) -> Any:
-        """This instrument at another place, or around other operations; what it has heard is shared."""
-        twin = copy.copy(self)
-        vars(twin).update(path=path, ops=ops, _is_twin=True)
-        return twin
+    def _copy(self, path: str, ops: Ops) -> Any:
+        """A copy for another scope, or around other operations; what the instrument has observed is shared."""
+        copied = copy.copy(self)
+        vars(copied).update(path=path, ops=ops, _is_copy=True)
+        return copied
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if "_is_twin" in vars(self) and vars(self).get(name) is not value:  # which += of a list does not change
-            do = "keep what is heard in a dict, list or array that is filled"
-            raise InputError(
-                type(self).__name__, "attributes set only where it was made", f"{name} at {self.path!r}", do
-            )
+        if "_is_copy" in vars(self) and vars(self).get(name) is not value:  # += of a list changes nothing here
+            do = "collect observations in a dict, list or array"
+            expected = "attributes set only on the instrument itself, not on its copies"
+            raise InputError(type(self).__name__, expected, f"{name} in scope {self.path!r}", do)
         super().__setattr__(name, value)
 
     def mark(self, name: str, x: Array, lengths: Ints | None = None) -> Array:
@@ -219,11 +233,11 @@ class Instrument(Ops):
         return self.ops.dropout(x)
 
     def frozen(self) -> Any:
-        return self._twin(self.path, self.ops.frozen())
+        return self._copy(self.path, self.ops.frozen())
 
 
 def _forwarded(name: str) -> Callable[..., Any]:
-    """An operation of an instrument: its arguments in the op interface's order, through `hear`."""
+    """An instrument's operation, which passes its arguments in the declared order to `observe`."""
     arguments = FORWARD[name]
 
     def forward(self: Instrument, *args: Any, **named: Any) -> Any:

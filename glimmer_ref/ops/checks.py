@@ -1,4 +1,4 @@
-"""What is asked of attention's operands before a kernel reads them: it would not notice leaving its arrays."""
+"""Bounds checks of attention's operands, since kernels do none."""
 
 from __future__ import annotations
 
@@ -9,18 +9,23 @@ from ..ragged import Array, check, offsets
 from .interface import SequenceLayout
 
 
-def reach(layout: SequenceLayout) -> int:
-    """The largest distance, either way, between a query and a key of its sequence."""
+def max_distance(layout: SequenceLayout) -> int:
+    """The largest distance between a query and a key of the same sequence, in either direction."""
     some = layout.query_lengths > 0
     q_from, k_from = offsets(layout.query_lengths)[:-1][some], offsets(layout.key_lengths)[:-1]
-    most, least = np.maximum.reduceat, np.minimum.reduceat
-    ahead = most(layout.key_positions, k_from)[some] - least(layout.query_positions, q_from)
-    behind = most(layout.query_positions, q_from) - least(layout.key_positions, k_from)[some]
+    largest, smallest = np.maximum.reduceat, np.minimum.reduceat
+    ahead = largest(layout.key_positions, k_from)[some] - smallest(layout.query_positions, q_from)
+    behind = largest(layout.query_positions, q_from) - smallest(layout.key_positions, k_from)[some]
     return int(max(ahead.max(), behind.max()))
 
 
-def fits(q: Array, k: Array, v: Array, bias: Array | None, layout: SequenceLayout, heads: int) -> None:
-    """Refuses what would make the kernel read outside its arrays, where NumPy's own indexing stops."""
+def check_attention(q: Array, k: Array, v: Array, bias: Array | None, layout: SequenceLayout, heads: int) -> None:
+    """Checks that a kernel will not read outside these arrays, as NumPy's indexing does by itself.
+
+    Raises:
+        InputError: shapes, lengths or positions do not fit each other, a sequence has no key, or the bias has too few
+            rows.
+    """
     sizes = check(q, "Nq hc", "attention q", Nq=int(layout.query_lengths.sum()))
     check(layout.query_positions, "Nq", "query positions", Nq=sizes["Nq"])
     sizes = check(k, "Nk hc", "attention k", Nk=int(layout.key_lengths.sum()), hc=sizes["hc"])
@@ -32,5 +37,5 @@ def fits(q: Array, k: Array, v: Array, bias: Array | None, layout: SequenceLayou
         raise InputError("attention", "at least one key in every sequence", "none")
     if bias is not None:
         check(bias, "2D+1 h", "attention bias", h=heads)
-        if len(q) and reach(layout) > bias.shape[0] // 2:
-            raise InputError("attention bias", f"a row for distance {reach(layout)}", f"shape {list(bias.shape)}")
+        if len(q) and (distance := max_distance(layout)) > bias.shape[0] // 2:
+            raise InputError("attention bias", f"a row for distance {distance}", f"shape {list(bias.shape)}")

@@ -1,13 +1,13 @@
-"""The contract: all that a backend of the model may give, declared here and nowhere else.
+"""The op interface: every function that a backend must or may have. They are declared here and nowhere else.
 
-A backend is a module. It must give each *operation* of `Telling`, under the same name, with the same
-arguments. It may give the other direction of each, `Backward`, where also stands which arguments gradients
-flow into. And it may give what is optional: parts of the model as a whole, `Composites`, and `Hooks`. It has
-no other public function, so that a name spelt wrongly is refused, not silently left unused; see `bound.Ops`.
+A backend is a module. It must have each function of `Operations`, with the same name and the same arguments. It may
+have the backward of each, see `Backward`, which also says into which arguments gradients flow. It may also have fused
+implementations of parts of the model, see `Fusable`, and `Hooks`. It has no other public function, so that a misspelt
+name is an error instead of a function that is never called; see `bound.Ops`.
 
-Rules of every backend: dtype out = dtype in; inputs are never written to; an op never returns its
-own argument (`to_device`, `to_host`, `mark` excepted); ids, lengths, positions and indices are NumPy arrays on
-the host, everything else is what `to_device` returns; no fallback to another backend, ever.
+Rules for every backend: results have the dtype of the operands. Inputs are never written to. An operation never
+returns its own argument, except for `to_device`, `to_host` and `mark`. Ids, lengths, positions and indices are NumPy
+arrays on the host, and all other arrays come from `to_device`. There is no fallback to another backend.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from typing import Any, NamedTuple, TypeVar
 
 from ..ragged import Array, Ints, States
 
-Factors = Any  # what `to_device` makes of an array of constants: no gradient flows into it
+Factors = Any  # an array of constants from `to_device`: no gradient flows into it
 
 
 class SequenceLayout(NamedTuple):
-    """Which rows attend to which: the i-th run of queries to the i-th run of keys.
+    """Which rows attend to which: the queries of sequence i attend to the keys of sequence i.
 
     Args:
         query_lengths, key_lengths: [b] rows of each sequence.
-        query_positions, key_positions: [Nq], [Nk] the tokens' places; their difference picks the
-            bias, and a causal query sees the keys that are not behind it.
+        query_positions, key_positions: [Nq], [Nk] positions of the tokens. The difference of two positions selects
+            the bias, and a causal query attends to keys whose position is not larger than its own.
     """
 
     query_lengths: Ints
@@ -38,19 +38,19 @@ class SequenceLayout(NamedTuple):
 
 
 class Operations:
-    """The operations, which every backend gives. Shapes in square brackets, in the words of `arrays`."""
+    """The operations that every backend has. Shapes are in square brackets, see `ragged`."""
 
     def to_device(self, x: Any) -> Array:
-        """Host array to the backend's own, laid out as it likes best; done once per weight."""
+        """A host array as the backend's own array, in the layout that suits it; called once for each weight."""
 
     def to_host(self, x: Array) -> Any:
-        """The backend's array back as NumPy."""
+        """The backend's array as a NumPy array."""
 
     def pack(self, w: Array, precision: str) -> Array:
-        """A host weight [a o] as `linear` likes it best, computed with in `precision`; done once."""
+        """A host weight [a o] in the layout that suits `linear`, whose products are then made in `precision`."""
 
     def pack_table(self, table: Array, precision: str) -> Array:
-        """A host table [v d] as `embed` and `lm_head_logits` like it best, likewise."""
+        """A host table [v d] in the layout that suits `embed` and `lm_head_logits`, likewise."""
 
     def embed(self, table: Array, ids: Ints) -> Array:
         """table[ids]: [v d], [N] -> [N d]."""
@@ -64,8 +64,8 @@ class Operations:
     def dot(self, x: Array, w: Array) -> Array:
         """x_i . w for every row, each summed in the same order: [N d], [d 1] -> [N].
 
-        Equal rows give equal bits, which a BLAS product of the whole matrix does not promise: scores
-        that tie must tie exactly (D6).
+        Equal rows give equal bits, because scores that tie must tie exactly (D6). A BLAS product of the whole matrix
+        does not promise that.
         """
 
     def add(self, x: Array, y: Array) -> Array:
@@ -75,12 +75,12 @@ class Operations:
         """x * factor: [N d] -> [N d]."""
 
     def multiply(self, x: Array, factors: Factors) -> Array:
-        """x * factors, number by number, as dropout does to states: [..], [..] -> [..]."""
+        """x * factors, element by element, which is dropout of states: [..], [..] -> [..]."""
 
     def rms_norm(self, x: Array, gain: Array, eps: float, precision: str | None = None) -> Array:
         """x / sqrt(mean(x^2) + eps) * gain: [N d], [d] -> [N d].
 
-        `precision`, see `precision_of`, is that of the products that the result goes into.
+        `precision`, see `precision_of`, is that of the products that use the result.
         """
 
     def gated_gelu(self, a: Array, b: Array) -> Array:
@@ -105,7 +105,7 @@ class Operations:
 
         `bias` is [2D+1 h]: its row D + (key position - query position) is added; None adds nothing.
         `keep` multiplies the probabilities, as dropout does: [sum of h*i*j], by sequence, head, query, key.
-        `precision`, see `precision_of`, is that of the products that made q; a backend may make attention's own in it.
+        `precision`, see `precision_of`, is that of the products that made q; a backend may use it in attention too.
         """
 
     def attention_probs(
@@ -118,7 +118,7 @@ class Operations:
         causal: bool,
         precision: str | None = None,
     ) -> list[Array]:
-        """The same stopped before v, for traces and lessons: b arrays [h i j]."""
+        """The probabilities of `attention`, before v: b arrays [h i j]. For traces and lessons."""
 
     def interleave_concat(self, x: Array, x_lengths: Ints, y: Array, y_lengths: Ints) -> Array:
         """[x_i; y_i] for every sequence i: [Nx d], [Ny d] -> [Nx+Ny d]."""
@@ -133,7 +133,7 @@ class Operations:
         """Mean of each sequence's rows: [N d] -> [b d]."""
 
     def argmax(self, x: Array) -> Ints:
-        """Where each row is largest, ties to the lower index: [N v] -> [N] on the host."""
+        """The index of each row's largest value, ties to the lower index: [N v] -> [N] on the host."""
 
     def log_likelihood(self, logits: Array, targets: Ints, lengths: Ints) -> Array:
         """sum_t log softmax(logits_t)[target_t] per sequence: [N v], [N] -> [b]."""
@@ -149,7 +149,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def cotangents(*operands: str) -> Callable[[F], F]:
-    """Says which of an operation's arguments its backward gives cotangents of, in the order of its result."""
+    """Declares which arguments of an operation get cotangents from its backward, in the order of its result."""
 
     def declare(backward: F) -> F:
         backward.operands = operands  # type: ignore[attr-defined]
@@ -159,12 +159,12 @@ def cotangents(*operands: str) -> Callable[[F], F]:
 
 
 class Backward:
-    """The other direction: `<op>_backward(dy, <the op's arguments>)`, dy being the cotangent of its result.
+    """The backwards: `<op>_backward(dy, <the op's arguments>)`, where dy is the cotangent of the operation's result.
 
-    Each returns a tuple: the cotangents of the arguments named above it, in that order, shaped like them; of
-    a packed weight in its own shape [a o]. No gradient flows into other arguments. What the forward computed
-    on its way is computed again, in the dtype of the operands whatever the precision. Nothing that is returned
-    may be written to: it can be dy itself.
+    Each returns a tuple: the cotangents of the arguments that the decorator names, in that order. Each has the shape
+    of its argument, and the cotangent of a packed weight is a plain array [a o]. No gradient flows into other
+    arguments. Intermediate results of the forward are computed again, in the dtype of the operands, whatever the
+    precision. A caller must not write to the returned arrays, since one of them can be dy itself.
     """
 
     @cotangents("table")
@@ -237,7 +237,7 @@ class Backward:
 
     @cotangents("x")
     def gather_sequences_backward(self, dy: Array, x: Array, lengths: Ints, index: Ints) -> tuple[Array]:
-        """Each sequence's dy back to where it was taken from, added up where that was more than once."""
+        """dy of each gathered sequence, added to the rows that it was gathered from."""
 
     @cotangents("x")
     def first_token_backward(self, dy: Array, x: Array, lengths: Ints) -> tuple[Array]:
@@ -258,11 +258,11 @@ class Backward:
         """With KL(p || q): dy p (log p - log q - KL) / tau for what makes p, dy (q - p) / tau for what makes q."""
 
 
-class Composites:
-    """Parts of the model that a backend may give as a whole, to be faster: the model's own function is the body.
+class Fusable:
+    """Parts of the model of which a backend may have a faster, fused implementation.
 
-    They are called as in `t5`, without `ops`. A backend that cannot do one for these arguments returns
-    NotImplemented, and the model's own body is used.
+    The functions with these names in `t5` define the results. A fused implementation takes the same arguments without
+    `ops`. It returns NotImplemented if it cannot handle them, and then the function in `t5` runs.
     """
 
     def attention_block(self, t5: Any, w: Any, x: Array, bias: Array, layout: SequenceLayout) -> Array:
@@ -271,59 +271,64 @@ class Composites:
     def feed_forward_block(self, t5: Any, w: Any, x: Array, lengths: Ints) -> Array:
         """x + wo(gelu(wi_0 n) * (wi_1 n)), n = norm(x): [N d] -> [N d]."""
 
-    def project(self, t5: Any, w: Any, memory: States, steps: int) -> Any:
-        """What `decoder_layers` attends to instead of keys and values, in about `steps` steps."""
+    def project(self, t5: Any, w: Any, memory: States, cache: Any) -> Any:
+        """The memory in the form that `decoder_layers` attends to.
+
+        About `cache.capacity` steps are expected, which may decide the form.
+        """
 
     def attend_memory(self, t5: Any, w: Any, q: Array, cross: Any, layer: int, layout: SequenceLayout) -> Any:
-        """A layer's attention to what `project` made, where that is not its keys and values: [N hc] -> [N hc]."""
+        """A layer's attention to the result of `project`, if that is not keys and values: [N hc] -> [N hc]."""
 
     def decoder_layers(
         self, t5: Any, w: Any, x: Array, bias: Array, layout: SequenceLayout, past: Any, cross: Any
     ) -> tuple[Array, Any, Any]:
-        """All layers over the new tokens: [N d] -> [N d], and every layer's keys and values with theirs."""
+        """All layers over the new tokens: [N d] -> [N d], and every layer's keys and values including theirs."""
 
 
 class Hooks:
-    """What else a backend may have a say in."""
+    """Other functions that a backend may have."""
 
     def warm_up(self) -> None:
-        """What is to be done once before the first operation: kernels compiled, a device opened."""
+        """Does what is needed once before the first operation: compiles kernels, opens a device."""
 
     def limit(self, threads: int | None) -> AbstractContextManager[None]:
-        """A block whose operations use at most so many threads; None changes nothing."""
+        """A context whose operations use at most so many threads; None: no limit."""
 
     def decoder_macs(self, t5: Any, w: Any, read: Ints, limit: int, steps: int) -> dict[str, int]:
-        """Multiply-adds of `project` and `decoder_layers` where their form is not the paper's algorithm.
+        """Multiply-adds of `project` and `decoder_layers` if they compute the result in another way than the paper.
 
         Args:
-            t5, w: as `project` gets them.
+            t5, w: the same as in `project`.
             read: [b] tokens that each sequence's decoder attends to.
-            limit: steps that `project` was told to expect; steps: those that were made, of one token each.
+            limit: capacity of the cache that `project` was given.
+            steps: steps that were made, of one token each.
 
         Returns:
-            By component as `MacCounter` has them, `cross`, `decoder`, `decoder.attention`; NotImplemented where the
-            form is the paper's.
+            Multiply-adds by component with the keys of `MacCounter`: `cross`, `decoder`, `decoder.attention`.
+            NotImplemented if the computation is the paper's.
         """
 
 
-PRECISIONS = ("float32", "bfloat16", "int8")  # what packed weights may be computed with in; float64 stays itself
+PRECISIONS = ("float32", "bfloat16", "int8")  # of the products with packed weights; float64 is never rounded
 
 
 def precision_of(w: Array) -> str | None:
-    """What products with a weight that `pack` made are computed in; None for a plain array.
+    """The precision of products with a weight that `pack` made; None for a plain array.
 
-    Operations that a backend may fuse with such a product are told it, so that they round alike alone and fused.
+    Operations that a backend may fuse with such a product take it as an argument, so that they round alike whether
+    they run alone or fused.
     """
     return getattr(w, "precision", None)
 
 
-BLAS = "whose products are NumPy's BLAS: OPENBLAS_NUM_THREADS and the like count"
-FORMS = ("project", "attend_memory")  # composites whose own version is no fusion, but another order of products
+BLAS = "whose products are NumPy's BLAS: set OPENBLAS_NUM_THREADS or the like"
+REORDERED = ("project", "attend_memory")  # fused implementations that make the products in another order
 DIRECTIONS = ("printed", "reverse")  # of `rank_kl`
 
 
 def signature_of(function: Any) -> inspect.Signature | None:
-    """How a function is called: its arguments' names, kinds and defaults. None if that cannot be told."""
+    """The names, kinds and defaults of a function's arguments; None if Python cannot find them out."""
     try:
         arguments = inspect.signature(function).parameters.values()
     except (TypeError, ValueError):
@@ -332,16 +337,16 @@ def signature_of(function: Any) -> inspect.Signature | None:
 
 
 def _declared(of: type) -> dict[str, inspect.Signature]:
-    """How each function that a class declares is called, without `self`."""
+    """The signature of each function that a class declares, without `self`."""
     functions = {name: f for name, f in vars(of).items() if inspect.isfunction(f) and not name.startswith("_")}
     result = {name: inspect.signature(f).parameters.values() for name, f in functions.items()}
     return {name: inspect.Signature([a.replace(annotation=a.empty) for a in list(x)[1:]]) for name, x in result.items()}
 
 
 FORWARD, BACKWARD = _declared(Operations), _declared(Backward)
-COMPOSITES, HOOKS = _declared(Composites), _declared(Hooks)
+FUSABLE, HOOKS = _declared(Fusable), _declared(Hooks)
 OPERATIONS = tuple(FORWARD)
-OPERANDS = {  # of the operations that have a backward, the places of the arguments that it gives cotangents of
+OPERANDS = {  # for each operation with a backward: the indices of the arguments that get cotangents
     (name := backward.removesuffix("_backward")): tuple(
         list(FORWARD[name].parameters).index(operand) for operand in vars(Backward)[backward].operands
     )

@@ -1,7 +1,7 @@
-"""The reference: every operation as its formula, in plain NumPy, its backward directly below, for float32 and float64.
+"""The reference backend: every operation as its formula in plain NumPy, with its backward below it.
 
-Sums are made in the dtype of the operands; weights are plain arrays, so there is no other precision. Constants come
-from `math`: a NumPy float64 scalar would silently promote float32 arrays.
+It computes in float32 or float64. Sums are made in the dtype of the operands. Weights are plain arrays, so there is no
+lower precision. Constants come from `math`, because a float64 scalar of NumPy would turn float32 arrays into float64.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def to_host(x: Array) -> Array:
 
 
 def pack(w: Array, precision: str) -> Array:
-    """As it is: the reference backend computes in the dtype of the weights, and with nothing less.
+    """The weight unchanged: the reference backend computes in the dtype of the weights and in no lower precision.
 
     Raises:
         InputError: a lower precision.
@@ -291,8 +291,8 @@ def rank_kl_backward(
     dp, dq = np.empty_like(p), np.empty_like(q)
     for dkl, part in zip(dy, np.split(np.arange(len(scores)), offsets(counts)[1:-1]), strict=True):
         log_p, log_q = _log_softmax(p[part] / float(tau)), _log_softmax(q[part] / float(tau))
-        apart = log_p - log_q
-        kl = (np.exp(log_p) * apart).sum()
-        dp[part] = dkl * np.exp(log_p) * (apart - kl) / float(tau)
+        log_ratio = log_p - log_q
+        kl = (np.exp(log_p) * log_ratio).sum()
+        dp[part] = dkl * np.exp(log_p) * (log_ratio - kl) / float(tau)
         dq[part] = dkl * (np.exp(log_q) - np.exp(log_p)) / float(tau)
     return (dq, dp) if direction == "reverse" else (dp, dq)

@@ -14,24 +14,25 @@ from ..ops import Ops
 from ..ops.interface import DIRECTIONS
 from ..params.model import Model
 from ..ragged import Array, Ints, States, Tokens, offsets
-from .fid import LossTerm, language_loss, linear_term, log_likelihood, owners
-from .glimmer import Reranker, ScoredPairs, pick, read, select
-from .lumen import decoder_memory, end_to_end
+from .decoding import LossTerm, language_loss, linear_term, log_likelihood
+from .fid import question_of_passages
+from .glimmer import ScoredPairs, finish, gather, rank, read_selected, select
+from .lumen import decoder_memory
 
 LIKELIHOODS = ("sum", "mean")
-Choose = Callable[[np.ndarray, list[Ints]], list[Ints]]
+SelectionOverride = Callable[[np.ndarray, list[Ints]], list[Ints]]  # scores [K], each question's m best -> others
 
 
 @dataclass(frozen=True)
 class Distillation:
-    """What of perplexity distillation can be chosen.
+    """The configuration of perplexity distillation.
 
     Args:
         weight: lambda, of L_pdist in the loss; 0 leaves it out (D11, Table 3).
         tau: temperature of both distributions (D11, Table 3).
         direction: "printed" is KL(p_rank || p_LM), "reverse" KL(p_LM || p_rank), as Atlas trains (D7).
         likelihood: log p_LM is the "sum" over the answer's tokens, or their "mean", as in Atlas (D8).
-        gradient: p_LM carries a gradient too; else it is data, made without dropout behind the selection (D9).
+        gradient: p_LM carries a gradient too; else it is data, computed without dropout beyond live-A (D9).
 
     Raises:
         InputError: a value outside its choices.
@@ -56,7 +57,7 @@ class Distillation:
             raise InputError("pdist: gradient", "true or false", repr(self.gradient))
 
 
-def distribution(x: np.ndarray, counts: Ints, tau: float = 1.0) -> np.ndarray:
+def distribution(x: np.ndarray, passages_per_question: Ints, tau: float = 1.0) -> np.ndarray:
     """exp(x_k / tau) / sum_i exp(x_i / tau) over each question's passages: [K] -> [K].
 
     Args:
@@ -64,23 +65,27 @@ def distribution(x: np.ndarray, counts: Ints, tau: float = 1.0) -> np.ndarray:
 
     Paper: 3.2 p_rank, p_LM
     """
-    starts = offsets(counts)[:-1]
-    weights = np.exp((x - np.repeat(np.maximum.reduceat(x, starts), counts)) / float(tau))
-    return weights / np.repeat(np.add.reduceat(weights, starts), counts)
+    starts, each = offsets(passages_per_question)[:-1], passages_per_question
+    weights = np.exp((x - np.repeat(np.maximum.reduceat(x, starts), each)) / float(tau))
+    return weights / np.repeat(np.add.reduceat(weights, starts), each)
 
 
 def log_p_lm(
-    ops: Ops, model: Model, by: Reranker, ranked: ScoredPairs, counts: Ints, target: Tokens, likelihood: str
+    ops: Ops, model: Model, ranked: ScoredPairs, passages_per_question: Ints, target: Tokens, likelihood: str
 ) -> Array:
     """log p_LM(Answer | Passage_k, Q): every pair alone before the decoder, all in one batch: [K].
 
     All K pairs pass the rest of the live encoder, not only those that are selected (D10).
 
+    Args:
+        target: an answer for each of the b questions, EOS included.
+        likelihood: "sum" or "mean", see `Distillation`.
+
     Paper: 3.2 log p_LM
     """
-    owner = owners(counts)
-    pairs = by.rest(ops, model, end_to_end(ops, ranked.pairs))
-    memory = decoder_memory(ops, model, pick(ops, ranked.question, owner), pairs, np.ones_like(owner))
+    owner = question_of_passages(passages_per_question)
+    pairs = finish(ops, model, ranked.pairs)
+    memory = decoder_memory(ops, model, gather(ops, ranked.question, owner), pairs, np.ones_like(owner))
     answers = Tokens(np.concatenate([target[i] for i in owner]), target.lengths[owner])
     log_p = log_likelihood(ops, model, memory, answers)
     if likelihood == "mean":
@@ -89,17 +94,25 @@ def log_p_lm(
 
 
 def pdist(
-    ops: Ops, model: Model, by: Reranker, ranked: ScoredPairs, counts: Ints, target: Tokens, how: Distillation
+    ops: Ops,
+    model: Model,
+    ranked: ScoredPairs,
+    passages_per_question: Ints,
+    target: Tokens,
+    distillation: Distillation,
 ) -> LossTerm:
     """lambda KL(p_rank, p_LM), the mean over the questions.
 
+    p_rank comes from all k scores of a question, p_LM from its answer's likelihood given each passage alone.
+
     Paper: 3.2 L_pdist
     """
-    reader = ops if how.gradient else ops.frozen()
-    log_p = ops.mark("log_p_lm", log_p_lm(reader.at("pdist"), model, by, ranked, counts, target, how.likelihood))
-    (scores,) = ranked.scores
-    kl = ops.rank_kl(scores, log_p, counts, how.tau, how.direction)
-    return linear_term(ops, kl, np.full(len(counts), how.weight / len(counts)))
+    reader = ops if distillation.gradient else ops.frozen()
+    log_p = log_p_lm(reader.at("pdist"), model, ranked, passages_per_question, target, distillation.likelihood)
+    log_p = ops.mark("log_p_lm", log_p)
+    kl = ops.rank_kl(ranked.scores, log_p, passages_per_question, distillation.tau, distillation.direction)
+    questions = len(passages_per_question)
+    return linear_term(ops, kl, np.full(questions, distillation.weight / questions))
 
 
 class Loss(NamedTuple):
@@ -120,39 +133,37 @@ class Loss(NamedTuple):
         return sum(term.value for term in self.terms.values())
 
     @property
-    def seeds(self) -> list[tuple[Array, np.ndarray]]:
-        """What `Tape.gradients` starts from."""
+    def output_grads(self) -> list[tuple[Array, np.ndarray]]:
+        """The results of the forward pass with their cotangents, from which `Tape.gradients` starts."""
         return [(term.result, term.cotangent) for term in self.terms.values()]
 
 
 def glimmer_loss(
     ops: Ops,
     model: Model,
-    by: Reranker,
     question: Tokens,
     passages: States,
-    counts: Ints,
+    passages_per_question: Ints,
     target: Tokens,
     m: int,
-    how: Distillation,
-    choose: Choose | None = None,
+    distillation: Distillation,
+    override: SelectionOverride | None = None,
 ) -> Loss:
     """L_LM of the answer from the m best passages, plus lambda L_pdist over all k.
 
     Args:
-        by: where the model ranks.
         passages: their memory, recorded with the rest if the memory encoder is to learn.
         target: an answer for each question, EOS included.
-        choose: from the scores [K] and each question's m best, the passages to read instead.
+        override: from the scores [K] and each question's m best, the passages to read instead.
 
     Paper: 3.2 L
     """
-    ranked = by.rank(ops, model, question, passages, counts)
-    scores, selected = select(ops, ranked.scores, m, counts)
-    if choose is not None:
-        selected = choose(scores, selected)
-    memory = read(ops, model, by, ranked, selected, counts)
+    ranked = rank(ops, model, question, passages, passages_per_question)
+    scores, selected = select(ops, ranked.scores, m, passages_per_question)
+    if override is not None:
+        selected = override(scores, selected)
+    memory = read_selected(ops, model, ranked, selected, passages_per_question)
     terms = {"lm": language_loss(ops, model, memory, target)}
-    if how.weight:
-        terms["pdist"] = pdist(ops, model, by, ranked, counts, target, how)
+    if distillation.weight:
+        terms["pdist"] = pdist(ops, model, ranked, passages_per_question, target, distillation)
     return Loss(terms, scores, selected)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -11,13 +10,27 @@ import numpy as np
 from ..errors import InputError
 from ..ops import Ops
 from ..params.model import Model
-from ..ragged import Array, Arriving, Ints, States, Tokens, offsets
+from ..ragged import Array, Ints, States, Tokens, offsets
 from .fid import final_norm
-from .lumen import arriving, decoder_memory, encode_question, end_to_end, join
+from .lumen import decoder_memory, encode_question, join, live_encode
 from .t5 import encode
 
 
-class Read(NamedTuple):
+class ScoredPairs(NamedTuple):
+    """All pairs with their scores, of which the best are selected.
+
+    Args:
+        question: MemEnc(Q) of the b questions.
+        pairs: H'_i of the K pairs; with a separate reranker H_i, which it leaves as it is.
+        scores: [K] Score(H'_i), in the backend's own kind of array.
+    """
+
+    question: States
+    pairs: States
+    scores: Array
+
+
+class DecoderInput(NamedTuple):
     """What a system hands to its decoder.
 
     Args:
@@ -77,31 +90,25 @@ def top_m(scores: np.ndarray, m: int) -> Ints:
     return np.argsort(-scores, kind="stable")[:m]
 
 
-def select(ops: Ops, scores: Sequence[Array], m: int, counts: Ints) -> tuple[np.ndarray, list[Ints]]:
-    """The scores of all parts on the host [K], and each question's m best passages."""
-    host = ops.mark("scores", np.concatenate([ops.to_host(part) for part in scores]))
-    starts = offsets(counts)
-    selected = [top_m(host[a:b], m) for a, b in pairwise(starts)]
-    ops.mark("selected", np.concatenate(selected), np.full(len(counts), m))
+def select(ops: Ops, scores: Array, m: int, passages_per_question: Ints) -> tuple[np.ndarray, list[Ints]]:
+    """The scores on the host [K], and the m best passages of each question, counted from its own first.
+
+    Part of: 3.1 R_j
+    """
+    host = ops.mark("scores", ops.to_host(scores))
+    selected = [top_m(host[a:b], m) for a, b in pairwise(offsets(passages_per_question))]
+    ops.mark("selected", np.concatenate(selected), np.full(len(selected), m))
     return host, selected
 
 
-def pick(ops: Ops, pairs: States, index: Ints) -> States:
-    """Some of the pairs, in the order asked for."""
-    starts = offsets(pairs.lengths)
-    positions = np.concatenate([pairs.positions[starts[i] : starts[i + 1]] for i in index])
-    return States(ops.gather_sequences(pairs.states, pairs.lengths, index), pairs.lengths[index], positions)
+def gather(ops: Ops, x: States, index: Ints) -> States:
+    """The sequences `index`, in that order; the others are not touched.
 
-
-def take(ops: Ops, pairs: Sequence[States], selected: list[Ints], counts: Ints) -> States:
-    """R_j: the selected pairs of all parts, best first; the others are not touched again."""
-    index = np.concatenate([s + start for s, start in zip(selected, offsets(counts), strict=False)])
-    first, kept = 0, []
-    for part in pairs:
-        here = np.sort(index[(first <= index) & (index < first + len(part))]) - first
-        kept += [pick(ops, part, here)] if here.size else []
-        first += len(part)
-    return pick(ops, end_to_end(ops, kept), np.argsort(np.argsort(index)))
+    Part of: 3.1 R_j
+    """
+    starts = offsets(x.lengths)
+    positions = np.concatenate([x.positions[starts[i] : starts[i + 1]] for i in index])
+    return States(ops.gather_sequences(x.states, x.lengths, index), x.lengths[index], positions)
 
 
 def live_b(ops: Ops, model: Model, selected: States) -> States:
@@ -115,67 +122,67 @@ def live_b(ops: Ops, model: Model, selected: States) -> States:
     return x
 
 
-class ScoredPairs(NamedTuple):
-    """All pairs with their scores, part by part as their passages came: what is selected from.
+def separate_scores(ops: Ops, model: Model, pairs: States) -> Array:
+    """Score(Reranker(H_i)), by layers that do nothing but rank: [N d] -> [K].
 
-    Args:
-        question: MemEnc(Q) of the b questions.
-        pairs: H'_i; with a separate reranker H_i, which it only looked at.
-        scores: [K] of them all together.
+    The pairs stay H_i, and the best of them then pass the whole live encoder. "Separate (from T5)" and "Separate (from
+    scratch)" differ in how `Model.reranker` was initialised.
+
+    Paper: Table 1
     """
-
-    question: States
-    pairs: list[States]
-    scores: list[Array]
+    assert model.reranker is not None
+    return score(ops.at("score"), model, encode(ops.at("reranker"), model.config.t5, model.reranker, pairs))
 
 
-class Reranker(NamedTuple):
-    """How a system is cut in two by its selection.
+def rank(ops: Ops, model: Model, question: Tokens, passages: States, passages_per_question: Ints) -> ScoredPairs:
+    """H'_i and Score(H'_i) of every passage of every question.
 
-    Args:
-        rank: (ops, model, question, passages, counts) to `ScoredPairs`.
-        rest: (ops, model, pairs) to what the decoder reads of them.
+    Part of: 3.1 G
     """
-
-    rank: Callable[[Ops, Model, Tokens, States | Arriving, Ints], ScoredPairs]
-    rest: Callable[[Ops, Model, States], States]
-
-
-def rank(ops: Ops, model: Model, question: Tokens, passages: States | Arriving, counts: Ints) -> ScoredPairs:
-    """Score(LiveEncA(H_i)) of every pair: the live encoder's first layers rank."""
     q = encode_question(ops, model, question)
-    pairs = [live_a(ops.at("live_a"), model, join(ops, model, q, p, n)) for p, n in arriving(passages, counts)]
-    return ScoredPairs(q, pairs, [score(ops.at("score"), model, part) for part in pairs])
+    pairs = join(ops, model, q, passages, passages_per_question)
+    if model.reranker is not None:
+        return ScoredPairs(q, pairs, separate_scores(ops, model, pairs))
+    after_live_a = live_a(ops.at("live_a"), model, pairs)
+    return ScoredPairs(q, after_live_a, score(ops.at("score"), model, after_live_a))
 
 
-SHARED = Reranker(rank, lambda ops, model, pairs: live_b(ops.at("live_b"), model, pairs))
+def finish(ops: Ops, model: Model, pairs: States) -> States:
+    """LiveEncB of ranked pairs; with a separate reranker (Table 1) LiveEnc, as these have passed no live layer.
+
+    Part of: 3.1 G
+    """
+    if model.reranker is not None:
+        return live_encode(ops.at("live"), model, pairs)
+    return live_b(ops.at("live_b"), model, pairs)
 
 
-def read(ops: Ops, model: Model, by: Reranker, ranked: ScoredPairs, selected: list[Ints], counts: Ints) -> States:
-    """[Q; LiveEncB(R_1); .. LiveEncB(R_m)], the R_j being the selected pairs of each question."""
-    best = by.rest(ops, model, take(ops, ranked.pairs, selected, counts))
+def read_selected(
+    ops: Ops, model: Model, ranked: ScoredPairs, selected: list[Ints], passages_per_question: Ints
+) -> States:
+    """[Q; LiveEncB(R_1); .. LiveEncB(R_m)], the R_j being the selected pairs of each question: [N d].
+
+    Part of: 3.1 G
+    """
+    index = np.concatenate([s + first for s, first in zip(selected, offsets(passages_per_question), strict=False)])
+    best = finish(ops, model, gather(ops, ranked.pairs, index))
     return decoder_memory(ops, model, ranked.question, best, np.array([len(s) for s in selected]))
 
 
 def glimmer(
-    ops: Ops,
-    model: Model,
-    question: Tokens,
-    passages: States | Arriving,
-    counts: Ints,
-    m: int,
-    by: Reranker = SHARED,
-) -> Read:
-    """[Q; LiveEncB(R_1); .. LiveEncB(R_m)], with the scores and the choice that led there.
+    ops: Ops, model: Model, question: Tokens, passages: States, passages_per_question: Ints, m: int
+) -> DecoderInput:
+    """[Q; LiveEncB(R_1); .. LiveEncB(R_m)], with the scores and the selection that led there.
 
     Args:
         question: b questions.
-        passages: those of the first question, then those of the second, ..
-        counts: [b] passages of each question.
+        passages: those of the first question, then those of the second, and so on, as memory.
+        passages_per_question: [b].
         m: passages that the decoder reads.
 
     Paper: 3.1 G
     """
-    ranked = by.rank(ops, model, question, passages, counts)
-    scores, selected = select(ops, ranked.scores, m, counts)
-    return Read(read(ops, model, by, ranked, selected, counts), scores, selected)
+    ranked = rank(ops, model, question, passages, passages_per_question)  # H'_i and Score(H'_i)
+    scores, selected = select(ops, ranked.scores, m, passages_per_question)  # which H'_i are R_1 .. R_m
+    memory = read_selected(ops, model, ranked, selected, passages_per_question)  # [Q; LiveEncB(R_1); ..]
+    return DecoderInput(memory, scores, selected)

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-
-import numpy as np
-
 from ..ops import Ops
 from ..params.model import Model, Stack
-from ..ragged import Arriving, Ints, States, Tokens, offsets, token_positions
-from .fid import final_norm, fuse, owners, pair_positions
+from ..ragged import Ints, States, Tokens, token_positions
+from .fid import final_norm, fuse, pair_positions, question_of_passages
 from .t5 import encode
 
 
@@ -18,7 +14,7 @@ def memory_encode(ops: Ops, model: Model, stack: Stack, tokens: Tokens) -> State
 
     Args:
         stack: the memory encoder, or a separate question encoder.
-        tokens: passages long ago, or the question now.
+        tokens: the passages, offline; or the question, now.
 
     Paper: 2.2 MemEnc
     """
@@ -29,62 +25,40 @@ def memory_encode(ops: Ops, model: Model, stack: Stack, tokens: Tokens) -> State
 
 
 def encode_passages(ops: Ops, model: Model, passages: Tokens) -> States:
-    """MemEnc(Passage_i), what is computed once and stored: [N d]."""
+    """MemEnc(Passage_i), which is computed once and stored: [N d].
+
+    Part of: 2.2 MemEnc
+    """
     return memory_encode(ops.at("memory"), model, model.memory, passages)
 
 
 def encode_question(ops: Ops, model: Model, question: Tokens) -> States:
-    """MemEnc(Q), with the weights of the memory encoder unless the model has a separate one."""
+    """MemEnc(Q), by the memory encoder unless the model has a separate question encoder (Table 3): [N d].
+
+    Part of: 2.2 MemEnc
+    """
     return memory_encode(ops.at("question"), model, model.question or model.memory, question)
 
 
-def join(ops: Ops, model: Model, question: States, passages: States, counts: Ints) -> States:
+def join(ops: Ops, model: Model, question: States, passages: States, passages_per_question: Ints) -> States:
     """H_i = [MemEnc(Q); MemEnc(Passage_i)] for every passage of every question.
 
     Args:
         question: b questions.
-        passages: those of the first question, then those of the second, ..
-        counts: [b] passages of each question.
+        passages: those of the first question, then those of the second, and so on.
+        passages_per_question: [b].
 
     Returns:
         K pairs, [N d].
 
     Paper: 2.2 H_i
     """
-    owner = owners(counts)
+    owner = question_of_passages(passages_per_question)
     repeated, lengths = ops.gather_sequences(question.states, question.lengths, owner), question.lengths[owner]
     states = ops.interleave_concat(repeated, lengths, passages.states, passages.lengths)
     pairs = States(states, lengths + passages.lengths, pair_positions(model, lengths, passages.lengths))
     ops.mark("pairs", pairs.states, pairs.lengths)
     return pairs
-
-
-def arriving(passages: States | Arriving, counts: Ints) -> Iterator[tuple[States, Ints]]:
-    """The passages part by part, each with how many of every question's it holds: [N d], [b].
-
-    What is in main memory is one part. From disk a few passages come at a time, read while the model
-    works on those before; passages do not see each other, so the parts change no result.
-    """
-    first = 0
-    for part in passages.parts:
-        yield part, np.diff(offsets(counts).clip(first, first + len(part)))
-        first += len(part)
-
-
-def end_to_end(ops: Ops, parts: Sequence[States]) -> States:
-    """The sequences of all parts as one; neighbours are joined until one is left."""
-    while len(parts) > 1:
-        parts = [_behind(ops, *parts[i : i + 2]) for i in range(0, len(parts), 2)]
-    return parts[0]
-
-
-def _behind(ops: Ops, x: States, y: States | None = None) -> States:
-    """[x; y]"""
-    if y is None:
-        return x
-    nx, ny = (np.array([p.lengths.sum()]) for p in (x, y))
-    lengths, positions = np.concatenate([x.lengths, y.lengths]), np.concatenate([x.positions, y.positions])
-    return States(ops.interleave_concat(x.states, nx, y.states, ny), lengths, positions)
 
 
 def live_encode(ops: Ops, model: Model, pairs: States) -> States:
@@ -97,9 +71,12 @@ def live_encode(ops: Ops, model: Model, pairs: States) -> States:
     return x
 
 
-def decoder_memory(ops: Ops, model: Model, question: States, pairs: States, counts: Ints) -> States:
-    """[Q; pair_1; .. pair_m]: what the decoder attends to, MemEnc(Q) with the final norm first (D4)."""
-    memory = fuse(pairs, counts)
+def decoder_memory(ops: Ops, model: Model, question: States, pairs: States, pairs_per_question: Ints) -> States:
+    """[Q; pair_1; .. pair_m]: what the decoder attends to, MemEnc(Q) with the final norm first (D4): [N d].
+
+    Part of: 2.2 G
+    """
+    memory = fuse(pairs, pairs_per_question)
     if model.config.decoder_question:
         q = final_norm(ops.at("question"), model, question)
         states = ops.interleave_concat(q.states, q.lengths, memory.states, memory.lengths)
@@ -109,11 +86,11 @@ def decoder_memory(ops: Ops, model: Model, question: States, pairs: States, coun
     return memory
 
 
-def lumen(ops: Ops, model: Model, question: Tokens, passages: States | Arriving, counts: Ints) -> States:
-    """[Q; LiveEnc(H_1); .. LiveEnc(H_k)], from questions as tokens and passages as memory.
+def lumen(ops: Ops, model: Model, question: Tokens, passages: States, passages_per_question: Ints) -> States:
+    """[Q; LiveEnc(H_1); .. LiveEnc(H_k)], from questions as tokens and passages as memory: [N d].
 
     Paper: 2.2 G
     """
     q = encode_question(ops, model, question)
-    pairs = [live_encode(ops.at("live"), model, join(ops, model, q, p, n)) for p, n in arriving(passages, counts)]
-    return decoder_memory(ops, model, q, end_to_end(ops, pairs), counts)
+    pairs = live_encode(ops.at("live"), model, join(ops, model, q, passages, passages_per_question))
+    return decoder_memory(ops, model, q, pairs, passages_per_question)

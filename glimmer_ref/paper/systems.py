@@ -1,4 +1,4 @@
-"""The three systems under one signature, for whoever wants to compare them."""
+"""The three systems under one signature, and the training loss of each."""
 
 from __future__ import annotations
 
@@ -8,30 +8,37 @@ import numpy as np
 
 from ..ops import Ops
 from ..params.model import Model
-from ..ragged import Arriving, Ints, States, Tokens
-from .distillation import Choose, Distillation, Loss, glimmer_loss
-from .fid import fid, language_loss
-from .glimmer import Read, glimmer
+from ..ragged import Ints, States, Tokens
+from .decoding import language_loss
+from .distillation import Distillation, Loss, SelectionOverride, glimmer_loss
+from .fid import fid
+from .glimmer import DecoderInput, glimmer
 from .lumen import lumen
-from .variants import RERANKERS
 
 
-def read_fid(ops: Ops, model: Model, question: Tokens, passages: Tokens, counts: Ints, m: int) -> Read:
-    """FiD reads all k passages, from their text; m does not concern it."""
-    return Read(fid(ops, model, question, passages, counts), None, [np.arange(k) for k in counts])
+def read_fid(
+    ops: Ops, model: Model, question: Tokens, passages: Tokens, passages_per_question: Ints, m: int
+) -> DecoderInput:
+    """FiD reads all k passages, from their text; m is not used.
+
+    Part of: 2.1 G
+    """
+    memory = fid(ops, model, question, passages, passages_per_question)
+    return DecoderInput(memory, None, [np.arange(k) for k in passages_per_question])
 
 
-def read_lumen(ops: Ops, model: Model, question: Tokens, passages: States | Arriving, counts: Ints, m: int) -> Read:
-    """LUMEN reads all k passages, from memory; m does not concern it."""
-    return Read(lumen(ops, model, question, passages, counts), None, [np.arange(k) for k in counts])
+def read_lumen(
+    ops: Ops, model: Model, question: Tokens, passages: States, passages_per_question: Ints, m: int
+) -> DecoderInput:
+    """LUMEN reads all k passages, from memory; m is not used.
+
+    Part of: 2.2 G
+    """
+    memory = lumen(ops, model, question, passages, passages_per_question)
+    return DecoderInput(memory, None, [np.arange(k) for k in passages_per_question])
 
 
-def read_glimmer(ops: Ops, model: Model, question: Tokens, passages: States | Arriving, counts: Ints, m: int) -> Read:
-    """GLIMMER reads the m best of k passages, ranked by live-A or by the model's separate reranker."""
-    return glimmer(ops, model, question, passages, counts, m, RERANKERS[model.config.reranker])
-
-
-SYSTEMS: dict[str, Any] = {"glimmer": read_glimmer, "lumen": read_lumen, "fid": read_fid}
+SYSTEMS: dict[str, Any] = {"glimmer": glimmer, "lumen": read_lumen, "fid": read_fid}
 FROM_TEXT = frozenset({"fid"})  # these start from passages as tokens, the others from their memory
 
 
@@ -41,23 +48,25 @@ def loss(
     system: str,
     question: Tokens,
     passages: Any,
-    counts: Ints,
+    passages_per_question: Ints,
     target: Tokens,
     m: int,
-    how: Distillation | None = None,
-    choose: Choose | None = None,
+    distillation: Distillation | None = None,
+    override: SelectionOverride | None = None,
 ) -> Loss:
     """The training loss of a batch: a system's language modeling loss, and GLIMMER's distillation.
 
     Args:
         system: a key of `SYSTEMS`.
         passages: tokens for FiD; for the others their memory, from `encode_passages(ops, ..)` if the memory
-            encoder is to learn, from `encode_passages(ops.frozen(), ..)` if it is not.
+            encoder is to learn, from `encode_passages(ops.frozen(), ..)` if it is not (Table 2).
         target: an answer for each question, EOS included.
-        how, choose: of GLIMMER only, see `Distillation` and `glimmer_loss`.
+        distillation, override: of GLIMMER only, see `Distillation` and `glimmer_loss`.
+
+    Part of: 3.2 L
     """
     if system == "glimmer":
-        by, how = RERANKERS[model.config.reranker], how or Distillation()
-        return glimmer_loss(ops, model, by, question, passages, counts, target, m, how, choose)
-    got = SYSTEMS[system](ops, model, question, passages, counts, m)
-    return Loss({"lm": language_loss(ops, model, got.memory, target)}, None, got.selected)
+        settings = distillation or Distillation()
+        return glimmer_loss(ops, model, question, passages, passages_per_question, target, m, settings, override)
+    read = SYSTEMS[system](ops, model, question, passages, passages_per_question, m)
+    return Loss({"lm": language_loss(ops, model, read.memory, target)}, None, read.selected)

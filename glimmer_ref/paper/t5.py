@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..config import T5Config
-from ..ops import Ops, SequenceLayout, composite, precision_of
+from ..ops import Ops, SequenceLayout, fusable, precision_of
 from ..params.model import Attention, Decoder, EncoderLayer, FeedForward, Stack
 from ..ragged import Array, Ints, States, Tokens, token_positions
 
@@ -56,41 +56,61 @@ def position_bias(ops: Ops, t5: T5Config, table: Array, layout: SequenceLayout, 
     return ops.embed(table, buckets)
 
 
-def attend(
-    ops: Ops,
-    t5: T5Config,
-    w: Attention,
-    x: Array,
-    n: Array,
-    k: Array,
-    v: Array,
-    bias: Array | None,
-    layout: SequenceLayout,
-    causal: bool,
-) -> Array:
-    """x + o(attention(q n, k, v)), self-attention in both stacks: [Nq d], [Nk hc] -> [Nq d]."""
-    q = ops.mark("q", ops.linear(n, w.q), layout.query_lengths)
-    mixed = ops.attention(q, k, v, bias, layout, t5.num_heads, causal, None, precision_of(w.q))
-    return leave(ops, w, x, mixed, layout)
+class KeysValues(NamedTuple):
+    """What queries attend to.
+
+    Args:
+        k, v: [Nk hc] keys and values of one layer.
+    """
+
+    k: Array
+    v: Array
 
 
-def leave(ops: Ops, w: Attention, x: Array, mixed: Array, layout: SequenceLayout) -> Array:
-    """x + o(mixed), how attention of either kind ends: [Nq d], [Nq hc] -> [Nq d]."""
+class AttentionPattern(NamedTuple):
+    """Which keys each query sees, and the bias by their distance.
+
+    Args:
+        layout: the sequences of queries and of keys.
+        bias: [2D+1 h], see `position_bias`; None adds nothing.
+        causal: a query sees no key that is ahead of it.
+    """
+
+    layout: SequenceLayout
+    bias: Array | None
+    causal: bool
+
+
+def attend(ops: Ops, t5: T5Config, w: Attention, q: Array, kv: KeysValues, pattern: AttentionPattern) -> Array:
+    """softmax(q k^T + bias) v, head by head and without 1/sqrt(d_kv): [Nq hc], [Nk hc] -> [Nq hc]."""
+    layout, bias, causal = pattern
+    return ops.attention(q, kv.k, kv.v, bias, layout, t5.num_heads, causal, None, precision_of(w.q))
+
+
+def queries(ops: Ops, w: Attention, n: Array, layout: SequenceLayout) -> Array:
+    """q = n W_q: [Nq d] -> [Nq hc]."""
+    return ops.mark("q", ops.linear(n, w.q), layout.query_lengths)
+
+
+def attention_output(ops: Ops, w: Attention, x: Array, context: Array, layout: SequenceLayout) -> Array:
+    """x + context W_o, how self-attention and cross-attention end: [Nq d], [Nq hc] -> [Nq d]."""
     rows = layout.query_lengths
-    ops.mark("mixed", mixed, rows)
-    return ops.mark("out", ops.add(x, ops.dropout(ops.linear(mixed, w.o))), rows)
+    ops.mark("mixed", context, rows)
+    return ops.mark("out", ops.add(x, ops.dropout(ops.linear(context, w.o))), rows)
 
 
-@composite
+@fusable
 def attention_block(ops: Ops, t5: T5Config, w: Attention, x: Array, bias: Array, layout: SequenceLayout) -> Array:
-    """Self-attention of an encoder, n = norm(x) being queries, keys and values: [N d] -> [N d]."""
+    """x + attend(n W_q, n W_k, n W_v) W_o of an encoder, n = norm(x): [N d] -> [N d]."""
     n = ops.rms_norm(x, w.norm, t5.layer_norm_epsilon, precision_of(w.q))
     k = ops.mark("k", ops.linear(n, w.k), layout.key_lengths)
     v = ops.mark("v", ops.linear(n, w.v), layout.key_lengths)
-    return attend(ops, t5, w, x, n, k, v, bias, layout, causal=False)
+    q = queries(ops, w, n, layout)
+    context = attend(ops, t5, w, q, KeysValues(k, v), AttentionPattern(layout, bias, causal=False))
+    return attention_output(ops, w, x, context, layout)
 
 
-@composite
+@fusable
 def feed_forward_block(ops: Ops, t5: T5Config, w: FeedForward, x: Array, lengths: Ints) -> Array:
     """x + wo(gelu(wi_0 n) * (wi_1 n)), or x + wo(relu(wi_0 n)) in T5 1.0, n = norm(x): [N d] -> [N d]."""
     n = ops.rms_norm(x, w.norm, t5.layer_norm_epsilon, precision_of(w.wi_0))
@@ -119,13 +139,35 @@ def encode(ops: Ops, t5: T5Config, stack: Stack, x: States, start: int = 0, stop
 
 
 @dataclass(frozen=True)
-class EncoderKV:
-    """What a decoder attends to, made ready once.
+class KVCache:
+    """What a decoder has read so far: keys and values [N hc] of each layer's self-attention.
 
     Args:
-        ready: what a backend's `project` made of the memory for all layers; None if it has none.
-        keys, values: [N hc] of each layer; none where `ready` stands for them and nobody listens.
+        keys, values: one of each a layer, or whatever a backend's `decoder_layers` made of them; None at the start.
+        lengths: [b] tokens read by each sequence.
+        capacity: tokens that any of the sequences is going to have at most, about; a backend may choose its form by it.
+    """
+
+    keys: Any
+    values: Any
+    lengths: Ints
+    capacity: int
+
+    @classmethod
+    def empty(cls, sequences: int, capacity: int) -> KVCache:
+        """The cache of decoders that have read nothing yet."""
+        return cls(None, None, np.zeros(sequences, np.int64), capacity)
+
+
+@dataclass(frozen=True)
+class EncoderKV:
+    """What a decoder attends to, computed once before its first step.
+
+    Args:
+        ready: what a backend's `project` made of the memory for all layers; None if it has no such form.
+        keys, values: [N hc] of each layer; none where `ready` stands for them and no instrument observes them.
         lengths: [b] tokens of each sequence's memory.
+        positions: [N] of the memory's tokens.
     """
 
     ready: Any
@@ -135,33 +177,24 @@ class EncoderKV:
     positions: Ints
 
 
-@dataclass(frozen=True)
-class KVCache:
-    """What a decoder has read so far: keys and values [N hc] of each layer's self-attention.
-
-    Args:
-        keys, values: one of each a layer, or whatever a backend's `decoder_layers` made of them.
-        lengths: [b] tokens read by each sequence.
-    """
-
-    keys: Any
-    values: Any
-    lengths: Ints
-
-
-@composite
-def project(ops: Ops, t5: T5Config, w: Decoder, memory: States, steps: int) -> Any:
-    """What a backend likes to attend to instead of keys and values, in about `steps` steps: None of itself."""
+@fusable
+def project(ops: Ops, t5: T5Config, w: Decoder, memory: States, cache: KVCache) -> Any:
+    """A backend's own form of all layers' encoder keys and values; None, as the model itself has no other."""
     return None
 
 
-def cross_keys_values(ops: Ops, t5: T5Config, w: Decoder, memory: States, steps: int) -> EncoderKV:
-    """What the decoder attends to, made from the encoder's output, to be read in about `steps` steps."""
+def cross_keys_values(ops: Ops, t5: T5Config, w: Decoder, memory: States, cache: KVCache) -> EncoderKV:
+    """k = memory W_k, v = memory W_v of every layer's cross-attention.
+
+    Args:
+        memory: what the decoder attends to, b sequences.
+        cache: the empty cache of the decoder that is going to read them.
+    """
 
     def product(name: str, i: int, weight: Array) -> Array:
         return ops.at(f"layer_{i}").mark(name, ops.linear(memory.states, weight), memory.lengths)
 
-    ready, cross = project(ops, t5, w, memory, steps), [layer.cross_attention for layer in w.layers]
+    ready, cross = project(ops, t5, w, memory, cache), [layer.cross_attention for layer in w.layers]
     if ready is not None and not ops.observed:
         return EncoderKV(ready, (), (), memory.lengths, memory.positions)
     keys = tuple(product("k", i, layer.k) for i, layer in enumerate(cross))
@@ -170,50 +203,44 @@ def cross_keys_values(ops: Ops, t5: T5Config, w: Decoder, memory: States, steps:
 
 
 def causal_attention_block(
-    ops: Ops,
-    t5: T5Config,
-    w: Attention,
-    x: Array,
-    past: tuple[Array, Array] | None,
-    bias: Array,
-    layout: SequenceLayout,
-) -> tuple[Array, Array, Array]:
-    """Self-attention of a decoder, over the keys and values of the past and of x: [N d] -> [N d], k, v."""
+    ops: Ops, t5: T5Config, w: Attention, x: Array, past: KeysValues | None, bias: Array, layout: SequenceLayout
+) -> tuple[Array, KeysValues]:
+    """Self-attention of a decoder, over the keys and values of the past and of x: [N d] -> [N d], and all of them."""
     n = ops.rms_norm(x, w.norm, t5.layer_norm_epsilon, precision_of(w.q))
     k, v = ops.linear(n, w.k), ops.linear(n, w.v)
     if past is not None:
         read = layout.key_lengths - layout.query_lengths
-        k = ops.interleave_concat(past[0], read, k, layout.query_lengths)
-        v = ops.interleave_concat(past[1], read, v, layout.query_lengths)
-    ops.mark("k", k, layout.key_lengths)
-    ops.mark("v", v, layout.key_lengths)
-    return attend(ops, t5, w, x, n, k, v, bias, layout, causal=True), k, v
+        k = ops.interleave_concat(past.k, read, k, layout.query_lengths)
+        v = ops.interleave_concat(past.v, read, v, layout.query_lengths)
+    kv = KeysValues(ops.mark("k", k, layout.key_lengths), ops.mark("v", v, layout.key_lengths))
+    q = queries(ops, w, n, layout)
+    context = attend(ops, t5, w, q, kv, AttentionPattern(layout, bias, causal=True))
+    return attention_output(ops, w, x, context, layout), kv
 
 
-@composite
+@fusable
 def attend_memory(
     ops: Ops, t5: T5Config, w: Attention, q: Array, cross: EncoderKV, layer: int, layout: SequenceLayout
 ) -> Any:
-    """Attention to what a backend made ready, where that is not a layer's keys and values: None of itself."""
+    """Attention to a backend's own form of the memory; None, as the model itself has keys and values alone."""
     return None
 
 
 def cross_attention_block(
     ops: Ops, t5: T5Config, w: Attention, x: Array, cross: EncoderKV, layer: int, layout: SequenceLayout
 ) -> Array:
-    """Attention to the encoder's output, with no position bias: [N d] -> [N d].
+    """x + attend(n W_q, memory W_k, memory W_v) W_o, without position bias: [N d] -> [N d].
 
-    Where a backend has a form of its own, its result counts; keys and values are attended to for who listens.
+    Where a backend has a form of its own, its result counts, and `attend` is computed for the instruments alone.
     """
     n = ops.rms_norm(x, w.norm, t5.layer_norm_epsilon, precision_of(w.q))
-    q = ops.mark("q", ops.linear(n, w.q), layout.query_lengths)
-    k, v = cross.keys[layer], cross.values[layer]
-    observed = ops.attention(q, k, v, None, layout, t5.num_heads, False, None, precision_of(w.q))
+    q, kv = queries(ops, w, n, layout), KeysValues(cross.keys[layer], cross.values[layer])
+    context = attend(ops, t5, w, q, kv, AttentionPattern(layout, None, causal=False))
     own = attend_memory(ops, t5, w, q, cross, layer, layout)
-    return leave(ops, w, x, observed if own is None else own, layout)
+    return attention_output(ops, w, x, context if own is None else own, layout)
 
 
-@composite
+@fusable
 def decoder_layers(
     ops: Ops,
     t5: T5Config,
@@ -221,7 +248,7 @@ def decoder_layers(
     x: Array,
     bias: Array,
     layout: SequenceLayout,
-    past: KVCache | None,
+    past: KVCache,
     cross: EncoderKV,
 ) -> tuple[Array, Any, Any]:
     """All layers over the new tokens: [N d] -> [N d], and every layer's keys and values with theirs."""
@@ -229,37 +256,38 @@ def decoder_layers(
     keys, values = [], []
     for i, layer in enumerate(w.layers):
         here = ops.at(f"layer_{i}")
-        before = None if past is None else (past.keys[i], past.values[i])
-        x, k, v = causal_attention_block(here.at("self_attention"), t5, layer.self_attention, x, before, bias, layout)
+        before = None if past.keys is None else KeysValues(past.keys[i], past.values[i])
+        x, kv = causal_attention_block(here.at("self_attention"), t5, layer.self_attention, x, before, bias, layout)
         x = cross_attention_block(here.at("cross_attention"), t5, layer.cross_attention, x, cross, i, across)
         x = feed_forward_block(here.at("feed_forward"), t5, layer.feed_forward, x, layout.query_lengths)
-        keys.append(k)
-        values.append(v)
+        keys.append(kv.k)
+        values.append(kv.v)
     return x, tuple(keys), tuple(values)
 
 
 def decode(
-    ops: Ops, t5: T5Config, embedding: Array, w: Decoder, tokens: Tokens, past: KVCache | None, cross: EncoderKV
+    ops: Ops, t5: T5Config, embedding: Array, w: Decoder, tokens: Tokens, cache: KVCache, cross: EncoderKV
 ) -> tuple[Array, KVCache]:
     """Logits after each new token, given what was read before: one token a step, or a whole answer.
 
     Args:
         tokens: the new tokens [N] of b sequences.
-        past: what these sequences have read, None at their start.
+        cache: what these sequences have read before.
         cross: the b memories to attend to.
 
     Returns:
-        Logits [N v], and the past with the new tokens in it.
+        Logits [N v], and the cache with the new tokens in it.
     """
-    read = past.lengths if past is not None else np.zeros_like(tokens.lengths)
+    read = cache.lengths
     lengths = read + tokens.lengths
     layout = SequenceLayout(
         tokens.lengths, lengths, token_positions(tokens.lengths, start=read), token_positions(lengths)
     )
     bias = position_bias(ops, t5, w.relative_attention_bias, layout, bidirectional=False)
     x = ops.dropout(ops.embed(embedding, tokens.ids))
-    x, keys, values = decoder_layers(ops, t5, w, x, bias, layout, past, cross)
-    return logits(ops, t5, embedding, w, x, tokens.lengths), KVCache(keys, values, lengths)
+    x, keys, values = decoder_layers(ops, t5, w, x, bias, layout, cache, cross)
+    cache = replace(cache, keys=keys, values=values, lengths=lengths)
+    return logits(ops, t5, embedding, w, x, tokens.lengths), cache
 
 
 def logits(ops: Ops, t5: T5Config, embedding: Array, w: Decoder, x: Array, rows: Ints) -> Array:

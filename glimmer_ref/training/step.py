@@ -13,7 +13,7 @@ from ..config import GlimmerConfig
 from ..errors import InputError
 from ..instruments import Dropout, Tape
 from ..ops import Ops
-from ..paper.distillation import Choose, Loss
+from ..paper.distillation import Loss, SelectionOverride
 from ..paper.lumen import encode_passages
 from ..paper.systems import FROM_TEXT, loss
 from ..params.model import from_arrays, leaves, prepare_params, shapes
@@ -63,7 +63,7 @@ def gold_in(batch: Batch, selected: list[Ints]) -> float:
     return fmean(shares) if shares else 0.0
 
 
-def force_gold(batch: Batch) -> Choose:
+def force_gold(batch: Batch) -> SelectionOverride:
     """An override of the selection: the decoder of a forced example reads all gold passages.
 
     The best other passages fill what m leaves.

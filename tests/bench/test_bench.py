@@ -5,13 +5,11 @@ from __future__ import annotations
 import json
 import sys
 from contextlib import closing
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from paths import ROOT
 
 from glimmer_ref.bench import ceilings, measure, work
 from glimmer_ref.bench.ours import Ours, checked
@@ -20,7 +18,6 @@ from glimmer_ref.cli import main
 from glimmer_ref.costs.flops import by_shapes, online
 from glimmer_ref.errors import InputError
 from glimmer_ref.inference import reader
-from glimmer_ref.memory.store import Memory
 from glimmer_ref.ops import bind
 from glimmer_ref.params.model import prepare_params
 
@@ -116,7 +113,7 @@ def test_another_cut_is_the_same_encoder(reference: Ours) -> None:
 def test_stages_do_not_keep_composites_from_running(reference: Ours) -> None:
     assert measure.Stages(reference.ops).at("encoder") is reference.ops
     fast = bind("numba")
-    assert measure.Stages(fast).whole("attention_block") is fast.whole("attention_block") is not None
+    assert measure.Stages(fast).fused("attention_block") is fast.fused("attention_block") is not None
 
 
 def test_stages_add_up(reference: Ours) -> None:
@@ -204,13 +201,3 @@ def test_the_command_refuses_in_one_line(capsys: pytest.CaptureFixture[str], wor
     assert out == ""
     assert err.startswith(f"glimmer-ref: error: {said}")
     assert err.count("\n") == 1
-
-
-def test_the_memory_that_overlap_reads_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """benchmarks/overlap.py writes one of random numbers by itself; it must open as those of `memory build` do."""
-    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
-    overlap = import_module("overlap")
-    overlap.write_memory(tmp_path / "memory", "int8", 2 * overlap.SHARD, 8)
-    memory = Memory.open(tmp_path / "memory")
-    states = memory.take(np.array([1, overlap.SHARD + 1]))
-    assert states.lengths.tolist() == [overlap.N_P] * 2 and np.array_equal(states[0], states[1])

@@ -57,12 +57,13 @@ MANIFEST = ["tests/memory/test_memory.py", "-k", "manifest or info or encoder or
 # Which tests a file's mutants must fail, the fastest first; each list is a run of pytest.
 TESTS: dict[str, list[list[str]]] = {
     "glimmer_ref/paper/fid.py": [PASS, BACKWARD],
+    "glimmer_ref/paper/decoding.py": [PASS, BACKWARD],
+    "glimmer_ref/paper/flops.py": [FLOPS],
     "glimmer_ref/costs/flops.py": [FLOPS],
     "glimmer_ref/paper/glimmer.py": [PASS, BACKWARD],
     "glimmer_ref/paper/lumen.py": [PASS, BACKWARD],
     "glimmer_ref/paper/distillation.py": [BACKWARD, PASS],
     "glimmer_ref/paper/systems.py": [PASS, BACKWARD],
-    "glimmer_ref/paper/variants.py": [PASS, BACKWARD],
     "glimmer_ref/paper/t5.py": [PASS, BACKWARD],
     "glimmer_ref/ops/numpy_backend.py": [OPS, BACKWARD],
     "glimmer_ref/evaluation/metrics.py": [["tests/evaluation/test_metrics.py"]],

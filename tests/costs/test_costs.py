@@ -18,9 +18,10 @@ from glimmer_ref.inference.reader import Reader
 from glimmer_ref.instruments import MacCounter
 from glimmer_ref.ops import bind
 from glimmer_ref.ops.cpu import cross_attention, executed_macs
-from glimmer_ref.paper.fid import greedy
+from glimmer_ref.paper.decoding import greedy
 from glimmer_ref.paper.lumen import encode_passages
 from glimmer_ref.paper.systems import FROM_TEXT, SYSTEMS
+from glimmer_ref.paper.t5 import KVCache
 from glimmer_ref.params.model import prepare_params, random
 from glimmer_ref.ragged import States, token_positions
 
@@ -103,7 +104,7 @@ def test_what_was_done(reader: Reader) -> None:
     """The reference does what it says; so does a backend that is listened to, whose single operations then run."""
     by_itself, observed = reader.ask(QUESTION, FACTS), reader.ask(QUESTION, FACTS, attention=True)
     assert observed.macs_done == observed.macs == by_itself.macs
-    assert (by_itself.macs_done == by_itself.macs) == (reader.ops.whole("decoder_macs") is None)
+    assert (by_itself.macs_done == by_itself.macs) == (reader.ops.fused("decoder_macs") is None)
 
 
 # ---- the fast decoder, which may attend to the memory itself
@@ -150,7 +151,8 @@ def test_the_absorbed_form_is_counted_as_it_is(d_kv: int, limit: int, proj: str)
     plain = random(settings, 0, "float32")
     fast, lengths, steps = prepare_params(bind("numba"), plain), np.array([9, 40]), 3
     x = np.ones((49, 20), np.float32)
-    ready = cross_attention.project(t5, fast.decoder, States(x, lengths, token_positions(lengths)), limit)
+    cache = KVCache.empty(len(lengths), capacity=limit)
+    ready = cross_attention.project(t5, fast.decoder, States(x, lengths, token_positions(lengths)), cache)
     macs = executed_macs.decoder_macs(t5, fast.decoder, lengths, limit, steps)
     assert ready.absorbed == (macs is not NotImplemented), "both ask the same question"
     if ready.absorbed and proj == "gated-gelu":

@@ -14,7 +14,7 @@ from glimmer_ref.golden import check
 from glimmer_ref.golden.adapters import check_callable
 from glimmer_ref.golden.cases import CASES
 from glimmer_ref.golden.generate import make, run_case
-from glimmer_ref.golden.generate.mutations import TABLE as MUTANTS
+from glimmer_ref.golden.generate.mutations import TABLE as MUTATIONS
 from glimmer_ref.inference.tracing import trace_ids
 from glimmer_ref.ops import bind
 from glimmer_ref.paper.distillation import distribution
@@ -60,18 +60,20 @@ def test_float32_is_not_float64() -> None:
     assert check.check("glimmer", right("glimmer", "float32"), "float64").code == 1
 
 
-@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda m: m.name)
-def test_a_mistake_is_caught_where_it_is_made(mutant: Any) -> None:
+@pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda m: m.name)
+def test_a_mistake_is_caught_where_it_is_made(mutation: Any) -> None:
     caught = 0
     for name, case in CASES.items():
-        if case.kind == "refuse" or not mutant.seen(case):
+        if case.kind == "refuse" or not mutation.applies_to(case):
             continue
         caught += 1
-        outputs = mutant.run(NUMPY, case, RIGHT[name], cases.inputs(case))
+        outputs = mutation.run(NUMPY, case, RIGHT[name], cases.inputs(case))
         whole = run_case.run(NUMPY, case, RIGHT[name], cases.inputs(case), only=".*")
         report = check.check(name, {n: x for n, x in outputs.items() if np.isfinite(x).all()}, "float32")
         assert report.code == 1
-        expected = mutant.first([n for n in whole if not n.endswith(".lengths")], [t["name"] for t in _tensors(name)])
+        expected = mutation.expected_first(
+            [n for n in whole if not n.endswith(".lengths")], [t["name"] for t in _tensors(name)]
+        )
         assert report.first is not None and report.first.name == expected, name
     assert caught, "no case sees it"
 
@@ -106,15 +108,15 @@ K = np.array([7])
 
 
 def test_there_are_enough_mistakes() -> None:
-    assert len({m.name for m in MUTANTS}) == len(MUTANTS) >= 20
-    assert all(m.says for m in MUTANTS)
+    assert len({m.name for m in MUTATIONS}) == len(MUTATIONS) >= 20
+    assert all(m.description for m in MUTATIONS)
 
 
 @pytest.mark.parametrize("name", ["divided_by_sqrt_d_kv", "erf_gelu", "eps_1e-5", "worst_first", "score_of_last_token"])
 def test_a_mistake_is_named(name: str) -> None:
-    mutant = next(m for m in MUTANTS if m.name == name)
-    outputs = mutant.run(NUMPY, CASES["glimmer"], RIGHT["glimmer"], cases.inputs(CASES["glimmer"]))
-    assert any(mutant.says in line for line in check.check("glimmer", outputs).lines())
+    mutation = next(m for m in MUTATIONS if m.name == name)
+    outputs = mutation.run(NUMPY, CASES["glimmer"], RIGHT["glimmer"], cases.inputs(CASES["glimmer"]))
+    assert any(mutation.description in line for line in check.check("glimmer", outputs).lines())
 
 
 def test_the_refusals_are_refused() -> None:

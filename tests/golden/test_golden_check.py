@@ -674,7 +674,7 @@ def test_on_windows_a_command_is_a_line_that_the_program_splits(monkeypatch: pyt
     places = {"{case}": r"C:\my case", "{out}": r"C:\tmp\out.safetensors"}
     line = r'"C:\Program Files\me.exe" {case} --to={out}'
     said = r'"C:\Program Files\me.exe" "C:\my case" --to=C:\tmp\out.safetensors'
-    assert adapters._words(line, places) == said
+    assert adapters._arguments(line, places) == said
 
 
 # ---- pytest's plugin

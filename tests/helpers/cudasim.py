@@ -23,8 +23,8 @@ from glimmer_ref.ops.cuda.runtime.device import Device
 
 THREADS, SHARED, GRID = 1024, 48 * 1024, (2**31 - 1, 65535, 65535)  # what a block and a grid may have at most
 TINY = Sizes(
-    threads=32, moving=8, tile=4, rows=16, columns=16, terms=8, few=2, slices=8, queries=8, keys=8, one=32, splits=3,
-    warps_down=1, warps_across=2, tiles_down=1, tiles_across=2,
+    threads=32, small_block=8, tile=4, rows=16, columns=16, terms=8, skinny_rows=2, slices=8, queries=8, keys=8,
+    one_query=32, splits=3, warps_down=1, warps_across=2, tiles_down=1, tiles_across=2,
 )  # fmt: skip
 
 
@@ -307,10 +307,10 @@ def mma(*mine: Any) -> tuple[Any, ...]:
     return together(mine, combine)
 
 
-WORDS = SimpleNamespace(load4=load4, store4=store4, pack2=pack2, unpack2=unpack2, mma=mma)
+INTRINSICS = SimpleNamespace(load4=load4, store4=store4, pack2=pack2, unpack2=unpack2, mma=mma)
 simulator.BlockManager = Block
 
 
 def device(namespace: Namespace, sizes: Sizes = TINY) -> Device:
     """What `cuda.runtime.device` opens instead of a GPU."""
-    return Device(namespace, WORDS, lambda x: x._ary.ctypes.data, {"float32": sizes, "float64": sizes})
+    return Device(namespace, INTRINSICS, lambda x: x._ary.ctypes.data, {"float32": sizes, "float64": sizes})

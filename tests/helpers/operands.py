@@ -1,4 +1,4 @@
-"""Random operands for every operation, and how to hold results against each other."""
+"""Random operands for every operation, and the difference between results."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Case:
         return (size * self.rng.standard_normal(shape)).astype(dtype)
 
     def attention(self, dtype: str, bias: bool = True, causal: bool = True) -> tuple[Any, ...]:
-        """q, k, v, bias, spans, heads, causal."""
+        """q, k, v, bias, layout, heads, causal."""
         wide, size = self.heads * self.c, self.c**-0.25
         q = self.array(self.n.sum(), wide, dtype=dtype, size=size)
         k = self.array(self.n_keys.sum(), wide, dtype=dtype, size=size)
@@ -41,7 +41,7 @@ class Case:
         return q, k, v, table, self.layout, self.heads, causal
 
     def all(self, dtype: str, bias: bool = True, causal: bool = True) -> dict[str, tuple[Any, ...]]:
-        """Arguments for every operation but `put` and `get`."""
+        """Arguments for every operation except `to_device`, `to_host` and packing."""
         rows, b, d = int(self.n.sum()), len(self.n), self.heads * self.c
         x, y, table = (self.array(n, d, dtype=dtype) for n in (rows, rows, 11))
         attention = self.attention(dtype, bias, causal)
@@ -73,7 +73,7 @@ SMALL = Case([(4, 4), (1, 6), (3, 7)])
 
 
 def strided(x: np.ndarray) -> np.ndarray:
-    """The same numbers, every second of a larger array."""
+    """The same numbers as every second element of a larger array."""
     wide = np.repeat(x, 2, axis=-1)
     return wide[..., ::2]
 
@@ -85,7 +85,7 @@ def read_only(x: np.ndarray) -> np.ndarray:
 
 
 def each(change: Callable[[np.ndarray], np.ndarray], args: tuple[Any, ...]) -> list[Any]:
-    """The arguments with every array changed, those of Spans too."""
+    """The arguments with every array changed, also those of a SequenceLayout."""
     fresh = [SequenceLayout(*map(change, a)) if isinstance(a, SequenceLayout) else a for a in args]
     return [change(a) if isinstance(a, np.ndarray) else a for a in fresh]
 

@@ -1,4 +1,4 @@
-"""What may be made of an instrument: subclasses at any depth, overrides that call super(), attributes, keywords."""
+"""Instruments: subclasses at any depth, overrides that call super(), attributes, keyword arguments."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from glimmer_ref.errors import InputError
 from glimmer_ref.golden.generate.tolerances import Shuffled
 from glimmer_ref.instruments import Dropout, MacCounter, Profiler, Tape, Trace
 from glimmer_ref.ops import OTHER, Instrument, Ops, SequenceLayout, bind
-from glimmer_ref.paper.fid import greedy
+from glimmer_ref.paper.decoding import greedy
 from glimmer_ref.paper.glimmer import glimmer
 from glimmer_ref.paper.lumen import encode_passages
 from glimmer_ref.ragged import Array, token_positions
@@ -27,11 +27,11 @@ MAKE: dict[type[Instrument], Callable[[type[Instrument], Ops], Any]] = {
     Trace: lambda kind, ops: kind(ops),
     Shuffled: lambda kind, ops: kind(ops, 0),  # type: ignore[call-arg]
 }
-HEARD: dict[type[Instrument], Callable[[Any], Any]] = {  # what must be the same, whoever heard it
+OBSERVED: dict[type[Instrument], Callable[[Any], Any]] = {  # what every subclass must observe alike
     Profiler: lambda x: set(x.seconds),
     MacCounter: lambda x: x.macs,
     Dropout: lambda x: x.rng.random(),
-    Tape: lambda x: [r.operation for r in x.records],
+    Tape: lambda x: [r.operation for r in x.calls],
     Trace: lambda x: {name: a.tobytes() for name, a in x.arrays.items()},
     Shuffled: lambda x: x.rng.random(),
 }
@@ -45,19 +45,19 @@ def run(ops: Ops, over: Ops = NUMPY, dtype: str = "float64") -> None:
 
 
 @kinds
-def test_a_subclass_hears_what_its_base_hears(kind: type[Instrument]) -> None:
+def test_a_subclass_observes_what_its_base_observes(kind: type[Instrument]) -> None:
     instruments = [
         MAKE[kind](k, NUMPY) for k in (kind, type("Mine", (kind,), {}), type("Ours", (type("A", (kind,), {}),), {}))
     ]
     for instrument in instruments:
         run(instrument)
-    first, *others = (HEARD[kind](instrument) for instrument in instruments)
+    first, *others = (OBSERVED[kind](instrument) for instrument in instruments)
     assert first
     assert all(other == first for other in others)
 
 
 def noting(kind: type[Any]) -> type[Any]:
-    """A subclass that hears two more operations, and where."""
+    """A subclass that also observes two single operations, and their scopes."""
 
     class Noting(kind):
         def __init__(self, *args: Any) -> None:
@@ -77,22 +77,22 @@ def noting(kind: type[Any]) -> type[Any]:
 
 @kinds
 @pytest.mark.parametrize("backend", ["numpy", "numba"])
-def test_an_override_hears_and_its_super_too(kind: type[Instrument], backend: str) -> None:
-    """On the fast backend as well, whose blocks run as a whole under a clock that overrides nothing."""
+def test_an_override_observes_and_its_super_too(kind: type[Instrument], backend: str) -> None:
+    """On the CPU backend as well, whose blocks run fused under a profiler that overrides nothing."""
     ops = bind(backend)
-    dtype = "float64" if kind is Shuffled else "float32"  # it takes weights apart, which are packed otherwise
+    dtype = "float64" if kind is Shuffled else "float32"  # it indexes weights, so they must not be packed
     plain, instrument = MAKE[kind](kind, ops), MAKE[kind](noting(kind), ops)
     for each in (plain, instrument):
         run(each, ops, dtype)
-    assert HEARD[kind](instrument) == HEARD[kind](plain)
+    assert OBSERVED[kind](instrument) == OBSERVED[kind](plain)
     for place in ("memory.layer_1.attention.", "live_b.layer_2.feed_forward.", "step_0.layer_1.cross_attention."):
         assert any(path.endswith(place) for path in instrument.noted)
     if kind is Profiler and backend == "numba":
-        assert plain.whole("attention_block") is not None
-        assert instrument.whole("attention_block") is None
+        assert plain.fused("attention_block") is not None
+        assert instrument.fused("attention_block") is None
 
 
-def test_a_listeners_own_attributes_count() -> None:
+def test_attributes_of_an_instrument_are_overrides() -> None:
     observed: list[str] = []
     for instrument in (MacCounter(NUMPY), Profiler(NUMPY), Tape(NUMPY)):
 
@@ -105,7 +105,7 @@ def test_a_listeners_own_attributes_count() -> None:
     assert observed == ["relu"] * 3
 
 
-def test_what_is_heard_is_shared_by_all_places_or_refused() -> None:
+def test_observations_are_shared_by_all_copies_or_refused() -> None:
     class Calls(MacCounter):
         def __init__(self, ops: Ops) -> None:
             super().__init__(ops)
@@ -116,19 +116,19 @@ def test_what_is_heard_is_shared_by_all_places_or_refused() -> None:
             return super().linear(x, w)
 
         def relu(self, a: Array) -> Array:
-            self.calls += 1  # of this place alone: whoever reads it elsewhere would read 0
+            self.calls += 1  # would count on this copy alone: the instrument itself would read 0
             return super().relu(a)
 
     calls = Calls(NUMPY)
     calls.at("live").linear(np.ones((1, 2)), np.ones((2, 3)))
     assert calls.all == 1
     with pytest.raises(
-        InputError, match=r"Calls: attributes set only where it was made; got calls at 'live\.'; keep what"
+        InputError, match=r"Calls: attributes set only on the instrument .*; got calls in scope 'live\.'; collect"
     ):
         calls.at("live").relu(np.ones((1, 1)))
 
 
-def test_a_listener_takes_the_keywords_that_operations_take() -> None:
+def test_an_instrument_takes_the_keywords_that_operations_take() -> None:
     n = np.array([3])
     q, layout = (
         np.random.default_rng(0).standard_normal((3, 4)),
@@ -143,14 +143,14 @@ def test_a_listener_takes_the_keywords_that_operations_take() -> None:
             )
 
 
-def test_what_is_at_no_place_has_a_name() -> None:
+def test_what_is_in_no_scope_has_a_name() -> None:
     clock, count = Profiler(NUMPY), MacCounter(NUMPY)
     for ops in (clock, count):
         ops.linear(np.ones((1, 2)), np.ones((2, 3)))
     assert (set(clock.seconds), count.macs) == ({OTHER}, {OTHER: 6})
 
 
-def test_a_clock_gives_the_rest_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_profiler_gives_the_rest_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
     monkeypatch.setattr("glimmer_ref.instruments.profiler.time.perf_counter", lambda: now[0])
     clock = Profiler(NUMPY)

@@ -20,7 +20,7 @@ from glimmer_ref.inference.reader import Reader, bundled
 from glimmer_ref.instruments import Dropout, MacCounter, Profiler, Tape, Trace
 from glimmer_ref.memory.store import Memory
 from glimmer_ref.ops import PRECISIONS, Instrument, Ops, bind
-from glimmer_ref.paper.t5 import cross_keys_values, decode
+from glimmer_ref.paper.t5 import KVCache, cross_keys_values, decode
 from glimmer_ref.params.model import Model, map_leaves, prepare_params, random
 from glimmer_ref.ragged import States, Tokens, token_positions
 
@@ -118,7 +118,8 @@ def steps_of(ops: Ops, w: Model, steps: int) -> list[np.ndarray]:
     rng, n = np.random.default_rng(0), np.array([40, 117])
     states = rng.standard_normal((n.sum(), w.config.t5.d_model)).astype(np.float32)
     read = States(states, n, token_positions(n).astype(np.int32))
-    cross, past, found = cross_keys_values(ops, w.config.t5, w.decoder, read, steps), None, []
+    past, found = KVCache.empty(2, capacity=steps), []
+    cross = cross_keys_values(ops, w.config.t5, w.decoder, read, past)
     for most in (20, 1, 3, 1):
         count = rng.integers(1, most + 1, 2)
         tokens = Tokens(rng.integers(0, 67, count.sum()).astype(np.int32), count)

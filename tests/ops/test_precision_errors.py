@@ -23,7 +23,7 @@ from glimmer_ref.instruments import Trace
 from glimmer_ref.ops import PRECISIONS, bind
 from glimmer_ref.paper import lumen
 from glimmer_ref.paper.systems import SYSTEMS
-from glimmer_ref.paper.t5 import cross_keys_values, decode
+from glimmer_ref.paper.t5 import KVCache, cross_keys_values, decode
 from glimmer_ref.params.model import map_leaves, prepare_params, random
 from glimmer_ref.ragged import Tokens, offsets
 
@@ -94,8 +94,9 @@ def unheard(backend: str, precision: str, dtype: str, seed: int) -> list[np.ndar
     read = SYSTEMS["lumen"](ops, model, q, memory, counts, 0).memory
     logits = []
     for steps in (1, 1000):
-        cross = cross_keys_values(ops, t5, model.decoder, read, steps)
-        logits.append(decode(ops, t5, model.embedding, model.decoder, target, None, cross)[0])
+        cache = KVCache.empty(1, capacity=steps)
+        cross = cross_keys_values(ops, t5, model.decoder, read, cache)
+        logits.append(decode(ops, t5, model.embedding, model.decoder, target, cache, cross)[0])
     assert scores is not None
     return [memory.states, scores, read.states, *logits]
 

@@ -19,9 +19,10 @@ from glimmer_ref.instruments import Dropout, MacCounter, Tape, Trace
 from glimmer_ref.ops import Ops, bind, interface, numpy_backend
 from glimmer_ref.ops.cpu import ops as cpu_ops
 from glimmer_ref.ops.interface import OPERANDS
+from glimmer_ref.paper.decoding import linear_term, log_likelihood
 from glimmer_ref.paper.distillation import Distillation, Loss, distribution, log_p_lm
-from glimmer_ref.paper.fid import fid, linear_term, log_likelihood
-from glimmer_ref.paper.glimmer import SHARED, rank
+from glimmer_ref.paper.fid import fid
+from glimmer_ref.paper.glimmer import rank
 from glimmer_ref.paper.lumen import encode_passages, lumen
 from glimmer_ref.paper.systems import FROM_TEXT, loss
 from glimmer_ref.params.model import Model, leaves, prepare_params, random
@@ -153,7 +154,7 @@ def batch_loss(ops: Ops, w: Model, system: str = "glimmer", frozen: bool = False
 def gradients(w: Model, run: Callable[[Ops], Loss]) -> tuple[Loss, dict[str, np.ndarray]]:
     tape = Tape(NUMPY)
     got = run(tape)
-    return got, tape.gradients(got.seeds, leaves(w))
+    return got, tape.gradients(got.output_grads, leaves(w))
 
 
 def hold(w: Model, run: Callable[[Ops], Loss]) -> None:
@@ -181,7 +182,7 @@ FULL = Distillation(weight=0.7, tau=1.3, gradient=True)
 
 def test_every_number_of_a_whole_glimmer() -> None:
     w = model(NUMPY, tiny(score_norm=True))
-    run = partial(batch_loss, w=w, how=FULL)
+    run = partial(batch_loss, w=w, distillation=FULL)
     got, of = gradients(w, run)
     assert set(got.terms) == {"lm", "pdist"}
     assert any(set(s) != {0, 1} for s in got.selected)
@@ -207,9 +208,12 @@ def test_every_weight_of_the_others(system: str, settings: GlimmerConfig) -> Non
     w = model(NUMPY, settings, seed=1)
     how = FULL if settings.beta else None  # where scores all tie, moving a weight changes the choice
     if how is None:
-        hold(w, partial(batch_loss, w=w, system=system, how=replace(FULL, weight=0.0), choose=lambda s, r: LAST))
+        hold(
+            w,
+            partial(batch_loss, w=w, system=system, distillation=replace(FULL, weight=0.0), override=lambda s, r: LAST),
+        )
     else:
-        hold(w, partial(batch_loss, w=w, system=system, how=how))
+        hold(w, partial(batch_loss, w=w, system=system, distillation=how))
 
 
 LAST = [np.array([3, 1]), np.array([2])]
@@ -218,7 +222,7 @@ LAST = [np.array([3, 1]), np.array([2])]
 @pytest.mark.parametrize("change", [{"direction": "reverse"}, {"likelihood": "mean"}, {"tau": 0.2, "weight": 10}])
 def test_distillation_as_it_can_be_chosen(change: dict[str, Any]) -> None:
     w = model(NUMPY, tiny(), seed=2)
-    hold(w, partial(batch_loss, w=w, how=replace(FULL, **change)))
+    hold(w, partial(batch_loss, w=w, distillation=replace(FULL, **change)))
 
 
 def test_p_lm_is_data_unless_asked_for() -> None:
@@ -226,11 +230,11 @@ def test_p_lm_is_data_unless_asked_for() -> None:
     w = model(NUMPY, tiny(), seed=3)
     passages = encode_passages(NUMPY, w, PASSAGES)
     ranked = rank(NUMPY, w, QUESTION, passages, COUNTS)
-    constant = log_p_lm(NUMPY, w, SHARED, ranked, COUNTS, TARGET, "sum")
+    constant = log_p_lm(NUMPY, w, ranked, COUNTS, TARGET, "sum")
     got, of = gradients(w, partial(batch_loss, w=w))
 
     def distilled(ops: Ops) -> Loss:
-        (scores,) = rank(ops, w, QUESTION, encode_passages(ops, w, PASSAGES), COUNTS).scores
+        scores = rank(ops, w, QUESTION, encode_passages(ops, w, PASSAGES), COUNTS).scores
         return Loss(
             {"pdist": linear_term(ops, ops.rank_kl(scores, constant, COUNTS, 1.0, "printed"), np.full(2, 0.5))},
             None,
@@ -239,10 +243,10 @@ def test_p_lm_is_data_unless_asked_for() -> None:
 
     hold(w, distilled)
     _, kl = gradients(w, distilled)
-    _, lm = gradients(w, partial(batch_loss, w=w, how=Distillation(0.0)))
+    _, lm = gradients(w, partial(batch_loss, w=w, distillation=Distillation(0.0)))
     assert distilled(NUMPY).value == pytest.approx(got.terms["pdist"].value, rel=1e-12)
     assert all(np.abs(of[name] - kl[name] - lm[name]).max() < 1e-13 for name in of)
-    _, through = gradients(w, partial(batch_loss, w=w, how=Distillation(gradient=True)))
+    _, through = gradients(w, partial(batch_loss, w=w, distillation=Distillation(gradient=True)))
     assert apart(through["decoder.layer_0.cross_attention.q"], of["decoder.layer_0.cross_attention.q"]) > 1e-3
 
 
@@ -250,7 +254,7 @@ def test_distillation_is_its_formula() -> None:
     """KL between the two softmaxes of section 3.2, from passages that are read one by one."""
     w = model(NUMPY, tiny(), seed=4)
     for how in (Distillation(2.0, 0.5), Distillation(1.0, 2.0, "reverse", "mean")):
-        got = batch_loss(NUMPY, w, how=how)
+        got = batch_loss(NUMPY, w, distillation=how)
         kls, start = [], 0
         for q, k in enumerate(COUNTS):
             one, n = Tokens.of([QUESTION[q]]), len(TARGET[q]) if how.likelihood == "mean" else 1
@@ -282,11 +286,11 @@ def test_the_passages_to_read_can_be_chosen() -> None:
     w = model(NUMPY, tiny())
     seen: list[Any] = []
 
-    def choose(scores: np.ndarray, best: list[Ints]) -> list[Ints]:
+    def override(scores: np.ndarray, best: list[Ints]) -> list[Ints]:
         seen.append((scores, best))
         return LAST
 
-    got = batch_loss(NUMPY, w, choose=choose)
+    got = batch_loss(NUMPY, w, override=override)
     plain = batch_loss(NUMPY, w)
     assert got.selected is LAST
     np.testing.assert_array_equal(seen[0][0], plain.scores)
@@ -298,7 +302,7 @@ def test_the_passages_to_read_can_be_chosen() -> None:
 def test_what_a_loss_does_not_touch_has_gradient_0() -> None:
     w = model(NUMPY, tiny(score_norm=True))
     for system, how in (("lumen", None), ("glimmer", Distillation(0.0))):
-        _, of = gradients(w, partial(batch_loss, w=w, system=system, how=how))
+        _, of = gradients(w, partial(batch_loss, w=w, system=system, distillation=how))
         assert {name for name, g in of.items() if not g.any()} == {"score.norm", "score.weight"}
         assert all(of[name].shape == x.shape and of[name].dtype == x.dtype for name, x in leaves(w).items())
     _, of = gradients(w, partial(batch_loss, w=w, system="fid"))
@@ -307,7 +311,7 @@ def test_what_a_loss_does_not_touch_has_gradient_0() -> None:
 
 def test_a_frozen_memory_learns_from_the_question_alone() -> None:
     w = model(NUMPY, tiny(question_encoder="separate"))
-    _, of = gradients(w, partial(batch_loss, w=w, frozen=True, how=FULL))
+    _, of = gradients(w, partial(batch_loss, w=w, frozen=True, distillation=FULL))
     still = {name for name, g in of.items() if not g.any()}
     assert still == {name for name in of if name.startswith("memory.")}
 
@@ -323,23 +327,23 @@ def test_a_tape_hears_all_places_and_passes_names_on() -> None:
     got = batch_loss(tape.at("here"), w)
     batch_loss(plain.at("here"), w)
     assert list(trace.arrays) == list(plain.arrays)
-    of = tape.gradients(got.seeds, leaves(w))
+    of = tape.gradients(got.output_grads, leaves(w))
     assert all(np.array_equal(of[name], direct[name]) for name in of)
-    assert not tape.records
+    assert not tape.calls
 
 
 def test_gradients_of_some_arrays_only() -> None:
     """Also of one that operations made; what leads to no other is not replayed."""
     w = model(NUMPY, tiny())
-    _, all_of_them = gradients(w, partial(batch_loss, w=w, how=FULL))
+    _, all_of_them = gradients(w, partial(batch_loss, w=w, distillation=FULL))
     tape, replayed = Tape(NUMPY), []
     memory = encode_passages(tape, w, PASSAGES)
     got = loss(tape, w, "glimmer", QUESTION, memory, COUNTS, TARGET, 2, FULL)
     some = {"decoder.final_norm": w.decoder.final_norm, "memory": memory.states}
-    tape.ops = types.SimpleNamespace(put=NUMPY.to_device, get=NUMPY.to_host, add=NUMPY.add, backward={
+    tape.ops = types.SimpleNamespace(to_device=NUMPY.to_device, to_host=NUMPY.to_host, add=NUMPY.add, backward={
         name: lambda *a, f=f, name=name: (replayed.append(name), f(*a))[1] for name, f in NUMPY.backward.items()
     })  # fmt: skip
-    of = tape.gradients(got.seeds, some)
+    of = tape.gradients(got.output_grads, some)
     np.testing.assert_array_equal(of["decoder.final_norm"], all_of_them["decoder.final_norm"])
     memory_alone = differences(
         lambda: loss(NUMPY, w, "glimmer", QUESTION, memory, COUNTS, TARGET, 2, FULL).value, memory.states
@@ -348,7 +352,7 @@ def test_gradients_of_some_arrays_only() -> None:
     assert "embed" not in replayed
 
 
-def test_seeds_add_up() -> None:
+def test_output_grads_add_up() -> None:
     x, y = np.array([[1.0, -2.0]]), np.array([[3.0, 4.0]])
     tape = Tape(NUMPY)
     z = tape.add(x, tape.add(x, y))
@@ -375,11 +379,11 @@ def test_a_tape_refuses() -> None:
             Tape(inner)
     tape = Tape(NUMPY)
     y = tape.relu(x)
-    with pytest.raises(InputError, match=r"seed 0: a cotangent of shape \[1, 2\]"):
+    with pytest.raises(InputError, match=r"output 0: a gradient of shape \[1, 2\]"):
         tape.gradients([(y, np.ones(2))], {"x": x})
-    with pytest.raises(InputError, match="seed 0: a result on the tape"):
+    with pytest.raises(InputError, match="output 0: a result on the tape"):
         tape.gradients([(x, x)], {"x": x})
-    with pytest.raises(InputError, match="a and b are one"):
+    with pytest.raises(InputError, match="one array for a and b"):
         tape.gradients([(y, x)], {"a": x, "b": x})
     tape.gradients([(y, x)], {"x": x})
     with pytest.raises(InputError, match="replay once"):
@@ -397,8 +401,8 @@ def test_packed_weights_get_plain_gradients() -> None:
     results = []
     for ops, w in ((NUMPY, plain), (Ops(backend), prepare_params(bind("numba"), plain))):
         tape = Tape(ops)
-        got = batch_loss(tape, w, how=FULL)
-        results.append(tape.gradients(got.seeds, leaves(w)))
+        got = batch_loss(tape, w, distillation=FULL)
+        results.append(tape.gradients(got.output_grads, leaves(w)))
     for name, expected in results[0].items():
         assert type(results[1][name]) is np.ndarray
         assert np.abs(results[1][name] - expected).max() < 1e-4 * max(np.abs(expected).max(), 0.1), name
@@ -446,14 +450,14 @@ def test_gradients_under_dropout() -> None:
     w = model(NUMPY, tiny(), seed=6)
     for how in (FULL, Distillation(0.0)):
         tape = Tape(NUMPY)
-        got = batch_loss(Dropout(tape, 0.2, np.random.default_rng(3)), w, how=how)
-        of = tape.gradients(got.seeds, leaves(w))
-        again = batch_loss(Dropout(NUMPY, 0.2, np.random.default_rng(3)), w, how=how)
+        got = batch_loss(Dropout(tape, 0.2, np.random.default_rng(3)), w, distillation=how)
+        of = tape.gradients(got.output_grads, leaves(w))
+        again = batch_loss(Dropout(NUMPY, 0.2, np.random.default_rng(3)), w, distillation=how)
         assert got.value == again.value
         against_directions(
             w,
             of,
-            lambda: batch_loss(Dropout(NUMPY, 0.2, np.random.default_rng(3)), w, how=how).value,  # noqa: B023
+            lambda: batch_loss(Dropout(NUMPY, 0.2, np.random.default_rng(3)), w, distillation=how).value,  # noqa: B023
         )
 
 
@@ -461,13 +465,13 @@ def test_gradients_under_dropout() -> None:
 def test_p_lm_is_read_without_dropout_unless_it_learns(gradient: bool) -> None:
     w = model(NUMPY, tiny())
     tape = Tape(NUMPY)
-    batch_loss(Dropout(tape, 0.3, np.random.default_rng(0)), w, how=Distillation(gradient=gradient))
-    (used,) = [r.arguments[1] for r in tape.records if r.operation == "rank_kl"]
+    batch_loss(Dropout(tape, 0.3, np.random.default_rng(0)), w, distillation=Distillation(gradient=gradient))
+    (used,) = [r.arguments[1] for r in tape.calls if r.operation == "rank_kl"]
     dropping = Dropout(NUMPY, 0.3, np.random.default_rng(0))
     ranked = rank(dropping, w, QUESTION, encode_passages(dropping, w, PASSAGES), COUNTS)
-    still = log_p_lm(NUMPY, w, SHARED, ranked, COUNTS, TARGET, "sum")
+    still = log_p_lm(NUMPY, w, ranked, COUNTS, TARGET, "sum")
     assert np.array_equal(used, still) is not gradient
-    assert any(r.result is used for r in tape.records) is gradient
+    assert any(r.result is used for r in tape.calls) is gradient
 
 
 def test_dropout_is_where_t5_has_it() -> None:
@@ -477,12 +481,12 @@ def test_dropout_is_where_t5_has_it() -> None:
     tape = Tape(NUMPY)
     ops = Dropout(tape, 0.5, np.random.default_rng(0))
     log_likelihood(ops, w, fid(ops, w, QUESTION, PASSAGES, COUNTS), TARGET)
-    made_by = {id(r.result): r.operation for r in tape.records}
-    dropped = [made_by[id(r.arguments[0])] for r in tape.records if r.operation == "multiply"]
+    made_by = {id(r.result): r.operation for r in tape.calls}
+    dropped = [made_by[id(r.arguments[0])] for r in tape.calls if r.operation == "multiply"]
     layers, blocks = 4, 3 * 2 + 1 * 3  # encoder and decoder layers; what adds to a residual
     expected = {"embed": 2, "rms_norm": 2, "gated_gelu": layers, "linear": blocks}
     assert {name: dropped.count(name) for name in set(dropped)} == expected
-    assert all(r.arguments[7] is not None for r in tape.records if r.operation == "attention")
+    assert all(r.arguments[7] is not None for r in tape.calls if r.operation == "attention")
 
 
 # Refusals.

@@ -20,9 +20,6 @@ from glimmer_ref.costs.flops import (
     Setting,
     by_shapes,
     equal_lengths,
-    f_fid,
-    f_glimmer,
-    f_lumen,
     fid_macs,
     lengths_of,
     online,
@@ -34,7 +31,8 @@ from glimmer_ref.costs.modes import figure2, full, printed
 from glimmer_ref.errors import InputError
 from glimmer_ref.instruments import MacCounter
 from glimmer_ref.ops import Ops, bind
-from glimmer_ref.paper.fid import greedy, log_likelihood
+from glimmer_ref.paper.decoding import greedy, log_likelihood
+from glimmer_ref.paper.flops import f_fid, f_glimmer, f_lumen
 from glimmer_ref.paper.lumen import encode_passages
 from glimmer_ref.paper.systems import FROM_TEXT
 from glimmer_ref.paper.systems import SYSTEMS as READ

@@ -9,11 +9,11 @@ import pytest
 from models import NUMPY, PASSAGES, QUESTION, K, config, model, only, tokens
 
 from glimmer_ref.ops import Ops, bind
-from glimmer_ref.paper.fid import encode_pairs, fid, greedy, log_likelihood
+from glimmer_ref.paper.decoding import greedy, log_likelihood
+from glimmer_ref.paper.fid import encode_pairs, fid
 from glimmer_ref.paper.glimmer import glimmer, live_a, live_b
 from glimmer_ref.paper.lumen import encode_passages, encode_question, join, live_encode, lumen
-from glimmer_ref.paper.t5 import cross_keys_values, decode
-from glimmer_ref.paper.variants import separate_reranker
+from glimmer_ref.paper.t5 import KVCache, cross_keys_values, decode
 from glimmer_ref.params.model import Model
 from glimmer_ref.ragged import States, Tokens
 
@@ -38,26 +38,58 @@ def by_rank(ops: Ops, w: Model, m: int, passages: Tokens = PASSAGES) -> tuple[np
     return got.selected[0], float(log_likelihood(ops, w, got.memory, tokens([6], seed=9))[0])
 
 
+# ---- the four limits, a line each
+
+
+def of_glimmer(ops: Ops, w: Model, m: int) -> np.ndarray:
+    """[Q; LiveEncB(R_1); .. LiveEncB(R_m)]"""
+    return glimmer(ops, w, QUESTION, stored(ops, w), K, m).memory.states
+
+
+def of_lumen(ops: Ops, w: Model, passages: Tokens = PASSAGES) -> np.ndarray:
+    """[Q; LiveEnc(H_1); .. LiveEnc(H_k)]"""
+    return lumen(ops, w, QUESTION, encode_passages(ops, w, passages), np.array([len(passages)])).states
+
+
+def of_fid(ops: Ops, w: Model, passages: Tokens = PASSAGES) -> np.ndarray:
+    """[Enc(Q; Passage_1); .. Enc(Q; Passage_k)]"""
+    return fid(ops, w, QUESTION, passages, np.array([len(passages)])).states
+
+
+def of_t5(ops: Ops, w: Model, text: np.ndarray) -> np.ndarray:
+    """The encoder over one text, to which the passage adds nothing."""
+    none = Tokens(np.zeros(0, np.int32), np.zeros(1, np.int64))
+    return encode_pairs(ops, w, Tokens.of([text]), none, np.array([1])).states
+
+
+def ranked(ops: Ops, w: Model) -> Tokens:
+    """All passages, best first."""
+    return only(PASSAGES, glimmer(ops, w, QUESTION, stored(ops, w), K, len(PASSAGES)).selected[0].tolist())
+
+
 @pytest.mark.parametrize("beta", ["0", "1/3", "2/3", "1"])
 def test_glimmer_with_m_equal_k_is_lumen_for_every_beta(ops: Ops, beta: str) -> None:
     w = model(ops, config(beta=beta))
-    got = glimmer(ops, w, QUESTION, stored(ops, w), K, m=len(PASSAGES))
-    ranked = encode_passages(ops, w, only(PASSAGES, list(got.selected[0])))
-    assert close(got.memory.states, lumen(ops, w, QUESTION, ranked, K).states)
+    assert close(of_glimmer(ops, w, m=len(PASSAGES)), of_lumen(ops, w, ranked(ops, w)))
 
 
 @pytest.mark.parametrize("offset", [None, 48])
 def test_alpha_1_without_the_decoders_question_is_fid_exactly(ops: Ops, offset: int | None) -> None:
     w = model(ops, config(alpha="1", decoder_question=False, passage_offset=offset))
-    pair = lumen(ops, w, QUESTION, stored(ops, w), K), fid(ops, w, QUESTION, PASSAGES, K)
-    np.testing.assert_array_equal(pair[0].states, pair[1].states)
+    np.testing.assert_array_equal(of_lumen(ops, w), of_fid(ops, w))
+
+
+def test_beta_0_is_lumen_with_the_first_m_passages(ops: Ops) -> None:
+    w = model(ops, config(beta="0"))
+    assert close(of_glimmer(ops, w, m=3), of_lumen(ops, w, only(PASSAGES, [0, 1, 2])))
 
 
 def test_fid_with_one_passage_is_t5_on_the_concatenated_text(ops: Ops) -> None:
-    w, one = model(ops, config()), np.array([1])
-    text = Tokens.of([np.concatenate([QUESTION[0], PASSAGES[1]])])
-    plain = encode_pairs(ops, w, only(text, [0]), Tokens(np.zeros(0, np.int32), np.zeros(1, np.int64)), one)
-    assert close(fid(ops, w, QUESTION, only(PASSAGES, [1]), one).states, plain.states)
+    w = model(ops, config())
+    assert close(of_fid(ops, w, only(PASSAGES, [1])), of_t5(ops, w, np.concatenate([QUESTION[0], PASSAGES[1]])))
+
+
+# ---- the other identities
 
 
 @pytest.mark.parametrize("beta", ["0", "1/3", "2/3", "1"])
@@ -103,9 +135,10 @@ def test_alpha_0_hands_memory_to_the_decoder_as_it_is(ops: Ops) -> None:
 def test_cached_decoding_equals_uncached(ops: Ops) -> None:
     w = model(ops, config())
     memory = lumen(ops, w, QUESTION, stored(ops, w), K)
-    cross, text = cross_keys_values(ops, w.config.t5, w.decoder, memory, 24), tokens([24], seed=4)
-    whole, _ = decode(ops, w.config.t5, w.embedding, w.decoder, text, None, cross)
-    past, rows = None, []
+    past, text = KVCache.empty(1, capacity=24), tokens([24], seed=4)
+    cross = cross_keys_values(ops, w.config.t5, w.decoder, memory, past)
+    whole, _ = decode(ops, w.config.t5, w.embedding, w.decoder, text, past, cross)
+    rows = []
     for token in text.ids:
         step, past = decode(ops, w.config.t5, w.embedding, w.decoder, Tokens.of([[token]]), past, cross)
         rows.append(step[0])
@@ -142,7 +175,7 @@ def test_a_separate_reranker_with_live_as_weights_is_glimmer(ops: Ops) -> None:
     w = model(ops, config())
     n = w.config.num_rerank_layers
     twin = replace(w, reranker=replace(w.live, layers=w.live.layers[:n]))
-    pair = [f(ops, v, QUESTION, stored(ops, w), K, 3) for f, v in ((glimmer, w), (separate_reranker, twin))]
+    pair = [glimmer(ops, v, QUESTION, stored(ops, w), K, 3) for v in (w, twin)]
     assert list(pair[0].selected[0]) == list(pair[1].selected[0])
     assert close(pair[1].memory.states, pair[0].memory.states)
 

@@ -14,7 +14,7 @@ from glimmer_ref.errors import InputError
 from glimmer_ref.inference.tracing import trace_ids
 from glimmer_ref.instruments import MacCounter, Profiler, Trace
 from glimmer_ref.ops import bind
-from glimmer_ref.paper.fid import greedy
+from glimmer_ref.paper.decoding import greedy
 from glimmer_ref.paper.glimmer import glimmer, top_m
 from glimmer_ref.paper.lumen import encode_passages
 from glimmer_ref.paper.systems import FROM_TEXT, SYSTEMS

@@ -1,4 +1,4 @@
-"""PAPER.md and the docstrings tell the same."""
+"""PAPER.md and the docstrings name the same equations, and each function of `paper/` names its own."""
 
 from __future__ import annotations
 
@@ -11,15 +11,21 @@ import glimmer_ref
 PACKAGE = Path(glimmer_ref.__file__).parent
 
 
+def labels(node: ast.AST, key: str) -> list[str]:
+    """What the docstring of a function, class or module has behind `key`."""
+    if not isinstance(node, ast.FunctionDef | ast.ClassDef | ast.Module):
+        return []
+    return re.findall(rf"^\s*{key}: (.+)$", ast.get_docstring(node) or "", re.MULTILINE)
+
+
 def documented() -> dict[str, list[str]]:
     """Each `Paper:` label in a docstring, with the places where it stands."""
     found: dict[str, list[str]] = {}
     for path in PACKAGE.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.FunctionDef | ast.ClassDef | ast.Module):
-                for label in re.findall(r"^\s*Paper: (.+)$", ast.get_docstring(node) or "", re.MULTILINE):
-                    place = f"`{path.relative_to(PACKAGE).as_posix()}` `{getattr(node, 'name', '')}`"
-                    found.setdefault(label, []).append(place)
+            for label in labels(node, "Paper"):
+                place = f"`{path.relative_to(PACKAGE).as_posix()}` `{getattr(node, 'name', '')}`"
+                found.setdefault(label, []).append(place)
     return found
 
 
@@ -29,6 +35,18 @@ def test_every_label_is_in_one_docstring_and_in_the_concordance() -> None:
     )
     assert len(rows) > 10
     assert documented() == {label: [place] for label, place in rows}
+
+
+def test_each_function_of_the_paper_names_its_equation() -> None:
+    known, nameless = documented(), []
+    for path in (PACKAGE / "paper").glob("*.py"):
+        if path.name == "t5.py":  # which is not of this paper, and names its own source
+            continue
+        for node in ast.parse(path.read_text("utf-8")).body:
+            if isinstance(node, ast.FunctionDef):
+                named = labels(node, "Paper") + labels(node, "Part of")
+                nameless += [f"{path.name} {node.name}"] if len(named) != 1 or named[0] not in known else []
+    assert not nameless
 
 
 def test_every_decision_is_listed_once() -> None:

@@ -134,7 +134,7 @@ def test_gradients(folder: Path, witness: Any) -> None:
     question, passage, target = ids(QUESTION, 6), ids(PASSAGE, 7), ids(TARGET, 8)
     tape, one = Tape(bind("numpy")), np.array([1])
     got = loss(tape, model, "fid", Tokens.of([question]), Tokens.of([passage]), one, Tokens.of([target]), 1)
-    of = tape.gradients(got.seeds, leaves(model))
+    of = tape.gradients(got.output_grads, leaves(model))
     of["memory.relative_attention_bias"] += of["live.relative_attention_bias"]
     expected = witness(input_ids=torch.tensor([question + passage]), labels=torch.tensor([target])).loss
     expected.backward()

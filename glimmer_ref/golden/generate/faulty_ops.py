@@ -1,4 +1,4 @@
-"""Mistakes that people make, each as one operation or one stage told wrongly."""
+"""Mistakes that people make: each is one faulty operation, or one faulty stage."""
 
 from __future__ import annotations
 
@@ -18,28 +18,33 @@ from ...ragged import Array, Ints, States, Tokens, offsets, token_positions
 from ..case import Case
 from .run_case import Arrays
 
-Wrong = dict[str, Callable[..., Any]]
+Faulty = dict[str, Callable[..., Any]]
 
 
-class Instead(Instrument):
-    """Some operations told wrongly: `wrong[name](here, *its arguments)` in place of the operation."""
+class FaultyOps(Instrument):
+    """Replaces some operations by faulty ones: `faulty[name](here, *arguments)` runs instead of the operation.
+
+    Args:
+        case, model, named: the case, its weights and its inputs, for mistakes that need to know them.
+        faulty: the faulty operations by name; `<name>_backward` replaces a backward.
+    """
 
     elementary = True
 
-    def __init__(self, ops: Ops, case: Case, model: Model, named: Arrays, wrong: Wrong) -> None:
-        self.case, self.model, self.named, self.wrong = case, model, named, wrong
+    def __init__(self, ops: Ops, case: Case, model: Model, named: Arrays, faulty: Faulty) -> None:
+        self.case, self.model, self.named, self.faulty = case, model, named, faulty
         super().__init__(ops)
 
     def observe(self, name: str, operation: Callable[..., Any], args: tuple[Any, ...]) -> Any:
-        return self.wrong[name](self, *args) if name in self.wrong else operation(*args)
+        return self.faulty[name](self, *args) if name in self.faulty else operation(*args)
 
     def mark(self, name: str, x: Array, lengths: Ints | None = None) -> Array:
         return self.observe("mark", self.ops.mark, (name, x, lengths))
 
     @property
     def backward(self) -> dict[str, Callable[..., Any]]:
-        told = {name.removesuffix("_backward"): f for name, f in self.wrong.items() if name.endswith("_backward")}
-        return self.ops.backward | {name: partial(function, self) for name, function in told.items()}
+        faulty = {name.removesuffix("_backward"): f for name, f in self.faulty.items() if name.endswith("_backward")}
+        return self.ops.backward | {name: partial(function, self) for name, function in faulty.items()}
 
     def buckets(self, reach: int, bidirectional: bool) -> Ints:
         """The bucket of every distance up to `reach` either way."""
@@ -48,24 +53,24 @@ class Instead(Instrument):
         return relative_buckets(np.arange(-reach, reach + 1), bidirectional, *sizes)
 
 
-# Attention, whose arguments are q, k, v, bias, spans, heads, causal.
+# Attention. Its arguments are q, k, v, bias, layout, heads, causal.
 
 
-def divided(here: Instead, q: Array, *rest: Any) -> Array:
+def divided(here: FaultyOps, q: Array, *rest: Any) -> Array:
     heads = rest[4]
     return here.ops.attention(q / math.sqrt(q.shape[1] // heads), *rest)
 
 
-def bias_reversed(here: Instead, q: Array, k: Array, v: Array, bias: Array | None, *rest: Any) -> Array:
+def bias_reversed(here: FaultyOps, q: Array, k: Array, v: Array, bias: Array | None, *rest: Any) -> Array:
     return here.ops.attention(q, k, v, None if bias is None else bias[::-1], *rest)
 
 
-def bias_in_first_layers(here: Instead, q: Array, k: Array, v: Array, bias: Array | None, *rest: Any) -> Array:
+def bias_in_first_layers(here: FaultyOps, q: Array, k: Array, v: Array, bias: Array | None, *rest: Any) -> Array:
     return here.ops.attention(q, k, v, None if re.search(r"layer_[1-9]", here.path) else bias, *rest)
 
 
 def bias_across(
-    here: Instead, q: Array, k: Array, v: Array, bias: Array | None, layout: SequenceLayout, *rest: Any
+    here: FaultyOps, q: Array, k: Array, v: Array, bias: Array | None, layout: SequenceLayout, *rest: Any
 ) -> Array:
     if bias is None and "cross_attention" in here.path:
         reach = int(max(layout.query_positions.max(), layout.key_positions.max()))
@@ -74,7 +79,7 @@ def bias_across(
 
 
 def not_causal(
-    here: Instead,
+    here: FaultyOps,
     q: Array,
     k: Array,
     v: Array,
@@ -88,7 +93,7 @@ def not_causal(
 
 
 def with_padding(
-    here: Instead,
+    here: FaultyOps,
     q: Array,
     k: Array,
     v: Array,
@@ -115,8 +120,8 @@ def with_padding(
     return here.ops.attention(q, padded(k, zeros), padded(v, zeros), bias, wide, heads, causal)
 
 
-def places_restarted(
-    here: Instead, q: Array, k: Array, v: Array, bias: Array | None, layout: SequenceLayout, *rest: Any
+def positions_restarted(
+    here: FaultyOps, q: Array, k: Array, v: Array, bias: Array | None, layout: SequenceLayout, *rest: Any
 ) -> Array:
     if re.match(r"live|reranker|encoder\.", here.path):
         begin = here.case.config.passage_offset or here.case.question
@@ -128,105 +133,105 @@ def places_restarted(
 # The other operations of a layer.
 
 
-def encoders_buckets(here: Instead, table: Array, ids: Ints) -> Array:
+def encoders_buckets(here: FaultyOps, table: Array, ids: Ints) -> Array:
     mine = here.path.startswith("decoder.") and len(table) == here.model.config.t5.relative_attention_num_buckets
     return here.ops.embed(table, here.buckets(len(ids) // 2, True) if mine else ids)
 
 
-def embedding_scaled(here: Instead, table: Array, ids: Ints) -> Array:
-    words = len(table) == here.model.config.t5.vocab_size
-    return here.ops.embed(table, ids) * (math.sqrt(table.shape[1]) if words else 1.0)
+def embedding_scaled(here: FaultyOps, table: Array, ids: Ints) -> Array:
+    tokens = len(table) == here.model.config.t5.vocab_size
+    return here.ops.embed(table, ids) * (math.sqrt(table.shape[1]) if tokens else 1.0)
 
 
-def unshifted(here: Instead, table: Array, ids: Ints) -> Array:
-    words = here.path == "decoder." and len(table) == here.model.config.t5.vocab_size
-    return here.ops.embed(table, here.named["target"] if words else ids)
+def unshifted(here: FaultyOps, table: Array, ids: Ints) -> Array:
+    tokens = here.path == "decoder." and len(table) == here.model.config.t5.vocab_size
+    return here.ops.embed(table, here.named["target"] if tokens else ids)
 
 
-def exact_gelu(here: Instead, a: Array, b: Array) -> Array:
+def exact_gelu(here: FaultyOps, a: Array, b: Array) -> Array:
     erf = np.frompyfunc(math.erf, 1, 1)(a / math.sqrt(2)).astype(a.dtype)
     return a / 2 * (1 + erf) * b
 
 
-def gate_and_value_swapped(here: Instead, a: Array, b: Array) -> Array:
+def gate_and_value_swapped(here: FaultyOps, a: Array, b: Array) -> Array:
     return here.ops.gated_gelu(b, a)
 
 
-def larger_eps(here: Instead, x: Array, gain: Array, eps: float, *rest: Any) -> Array:
+def larger_eps(here: FaultyOps, x: Array, gain: Array, eps: float, *rest: Any) -> Array:
     return here.ops.rms_norm(x, gain, 1e-5, *rest)
 
 
-def eps_outside(here: Instead, x: Array, gain: Array, eps: float, *_: Any) -> Array:
+def eps_outside(here: FaultyOps, x: Array, gain: Array, eps: float, *_: Any) -> Array:
     return x / (np.sqrt(np.mean(x * x, axis=1, keepdims=True)) + eps) * gain
 
 
-def mean_subtracted(here: Instead, x: Array, *rest: Any) -> Array:
+def mean_subtracted(here: FaultyOps, x: Array, *rest: Any) -> Array:
     return here.ops.rms_norm(x - x.mean(axis=1, keepdims=True), *rest)
 
 
-def gain_plus_one(here: Instead, x: Array, gain: Array, *rest: Any) -> Array:
+def gain_plus_one(here: FaultyOps, x: Array, gain: Array, *rest: Any) -> Array:
     return here.ops.rms_norm(x, 1 + gain, *rest)
 
 
-def unnormed(gain: Callable[[Model], Array], *paths: str) -> Wrong:
-    """Leaves out the norms that have one gain, at places that begin with one of `paths`."""
+def unnormed(gain: Callable[[Model], Array], *paths: str) -> Faulty:
+    """Leaves out the norms with one gain, in scopes that begin with one of `paths`."""
 
-    def skipped(here: Instead, x: Array, g: Array, *rest: Any) -> Array:
+    def skipped(here: FaultyOps, x: Array, g: Array, *rest: Any) -> Array:
         mine = g is gain(here.model) and here.path.startswith(paths)
         return np.array(x) if mine else here.ops.rms_norm(x, g, *rest)
 
     return {"rms_norm": skipped}
 
 
-def averaged(here: Instead, logits: Array, targets: Ints, lengths: Ints) -> Array:
+def averaged(here: FaultyOps, logits: Array, targets: Ints, lengths: Ints) -> Array:
     return here.ops.log_likelihood(logits, targets, lengths) / lengths
 
 
-# The other direction, whose first argument is the result's cotangent.
+# Backwards. Their first argument is the cotangent of the result.
 
 
-def overwritten(here: Instead, dy: Array, table: Array, ids: Ints) -> tuple[Array]:
+def overwritten(here: FaultyOps, dy: Array, table: Array, ids: Ints) -> tuple[Array]:
     dtable = np.zeros_like(table)
     dtable[ids] = dy
     return (dtable,)
 
 
-def constant_norm(here: Instead, dy: Array, x: Array, gain: Array, eps: float, *rest: Any) -> tuple[Array, Array]:
+def constant_norm(here: FaultyOps, dy: Array, x: Array, gain: Array, eps: float, *rest: Any) -> tuple[Array, Array]:
     return dy * gain / np.sqrt(np.mean(x * x, axis=-1, keepdims=True) + eps), here.ops.backward["rms_norm"](
         dy, x, gain, eps, *rest
     )[1]
 
 
-def last_argmax(here: Instead, x: Array) -> Ints:
+def last_argmax(here: FaultyOps, x: Array) -> Ints:
     return x.shape[1] - 1 - np.argmax(x[:, ::-1], axis=1)
 
 
 # Ranking.
 
 
-def last(here: Instead, x: Array, lengths: Ints) -> Array:
+def last(here: FaultyOps, x: Array, lengths: Ints) -> Array:
     return x[offsets(lengths)[1:] - 1]
 
 
-def mean(here: Instead, x: Array, lengths: Ints) -> Array:
+def mean(here: FaultyOps, x: Array, lengths: Ints) -> Array:
     return here.ops.mean(x, lengths)
 
 
-def first_token(here: Instead, x: Array, lengths: Ints) -> Array:
+def first_token(here: FaultyOps, x: Array, lengths: Ints) -> Array:
     return here.ops.first_token(x, lengths)
 
 
-def ranked(order_of: Callable[[np.ndarray, int], np.ndarray]) -> Wrong:
-    """Reads the passages that `order_of(scores, m)` puts first, while the scores are told as they are."""
+def ranked(order_of: Callable[[np.ndarray, int], np.ndarray]) -> Faulty:
+    """Selects the passages that `order_of(scores, m)` puts first; the recorded scores stay right."""
 
-    def mark(here: Instead, name: str, x: Array, lengths: Ints | None = None) -> Array:
+    def mark(here: FaultyOps, name: str, x: Array, lengths: Ints | None = None) -> Array:
         x = here.ops.mark(name, x, lengths)
         if name != "scores":
             return x
         order = order_of(np.asarray(x), here.case.m)
-        places_in_it = np.empty_like(x)
-        places_in_it[order] = np.arange(len(order))
-        return -places_in_it
+        rank = np.empty_like(x)
+        rank[order] = np.arange(len(order))
+        return -rank
 
     return {"mark": mark}
 
@@ -247,7 +252,7 @@ def ties_to_the_higher(scores: np.ndarray, m: int) -> np.ndarray:
 # Stages.
 
 
-def passage_before_question(here: Instead, x: Array, x_lengths: Ints, y: Array, y_lengths: Ints) -> Array:
+def passage_before_question(here: FaultyOps, x: Array, x_lengths: Ints, y: Array, y_lengths: Ints) -> Array:
     if here.path or len(x_lengths) == 1:  # a decoder's cache, and the decoder's own question
         return here.ops.interleave_concat(x, x_lengths, y, y_lengths)
     return here.ops.interleave_concat(y, y_lengths, x, x_lengths)
@@ -262,7 +267,7 @@ def normed_memory(ops: Ops, model: Model, question: Tokens, passages: Tokens) ->
 
 
 def memory_of_pairs(ops: Ops, model: Model, question: Tokens, passages: Tokens) -> States:
-    """Each passage encoded behind the question, as in FiD, and the passage's tokens taken from that."""
+    """Encodes each passage behind the question, as in FiD, and keeps the passage's tokens."""
     here, counts = ops.at("memory"), np.array([len(passages)])
     both, at = fid.pair_tokens(model, question, passages, counts)
     x = encode(here, model.config.t5, model.memory, States(ops.embed(model.embedding, both.ids), both.lengths, at))
@@ -273,18 +278,18 @@ def memory_of_pairs(ops: Ops, model: Model, question: Tokens, passages: Tokens) 
 
 
 def no_question(ops: Ops, model: Model, question: Tokens, passages: Any, counts: Ints, m: int) -> Any:
-    """The passages go on alone: [MemEnc(P_i)] for [MemEnc(Q); MemEnc(P_i)]."""
+    """Leaves the question out of the pairs: [MemEnc(P_i)] instead of [MemEnc(Q); MemEnc(P_i)]."""
     none = np.zeros(len(counts), np.int64)
     if isinstance(passages, Tokens):
         memory = fid.fid(ops, model, Tokens(question.ids[:0], none), passages, counts)
-        return glimmer.Read(memory, None, [])
+        return glimmer.DecoderInput(memory, None, [])
     q = lumen.encode_question(ops, model, question)
     pairs = lumen.join(ops, model, States(q.states[:0], none, q.positions[:0]), passages, counts)
     return ranked_pairs(ops, model, q, pairs, pairs, counts, m)
 
 
 def live_b_on_pairs(ops: Ops, model: Model, question: Tokens, passages: States, counts: Ints, m: int) -> Any:
-    """The selected H_i go on, not the selected H'_i."""
+    """Live-B reads the selected H_i instead of the selected H'_i."""
     q = lumen.encode_question(ops, model, question)
     pairs = lumen.join(ops, model, q, passages, counts)
     return ranked_pairs(ops, model, q, pairs, None, counts, m)
@@ -292,10 +297,10 @@ def live_b_on_pairs(ops: Ops, model: Model, question: Tokens, passages: States, 
 
 def ranked_pairs(
     ops: Ops, model: Model, q: States, pairs: States, ranked: States | None, counts: Ints, m: int
-) -> glimmer.Read:
+) -> glimmer.DecoderInput:
     """GLIMMER from its pairs on; without `ranked`, live-B reads what live-A read."""
     after = glimmer.live_a(ops.at("live_a"), model, pairs)
-    scores, selected = glimmer.select(ops, [glimmer.score(ops.at("score"), model, after)], m, counts)
-    going_on = glimmer.take(ops, [pairs if ranked is None else after], selected, counts)
-    best = glimmer.live_b(ops.at("live_b"), model, going_on)
-    return glimmer.Read(lumen.decoder_memory(ops, model, q, best, np.full(len(counts), m)), scores, selected)
+    scores, selected = glimmer.select(ops, glimmer.score(ops.at("score"), model, after), m, counts)
+    index = np.concatenate([s + first for s, first in zip(selected, offsets(counts), strict=False)])
+    best = glimmer.live_b(ops.at("live_b"), model, glimmer.gather(ops, pairs if ranked is None else after, index))
+    return glimmer.DecoderInput(lumen.decoder_memory(ops, model, q, best, np.full(len(counts), m)), scores, selected)

@@ -1,4 +1,4 @@
-"""Makes the golden cases: expected tensors from the float64 reference backend, tolerances from measured drift."""
+"""Makes the golden cases: expected tensors from the reference backend in float64, tolerances from measured errors."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ from ..case import Case
 from ..cases import CASES
 from ..check import FORMAT, FORMAT_VERSION, PRECISIONS, errors
 from . import operations, run_case
-from . import tolerances as drift
-from .mutations import TABLE as MUTANTS
+from .mutations import TABLE as MUTATIONS
 from .run_case import Arrays
+from .tolerances import MARGIN, honest_runs, storage_error
 
 LICENCE = "CC0-1.0 for the files of this folder"
 STEPS = r"decoder\.step_\d+\.logits"
 ALL = r"(?!.*\.probs\.).*"
-APART = 100  # tolerances of float32 that lie between what is chosen and what is not
+MARGIN_TOLERANCES = 100  # a choice must be clear by so many tolerances of float32
 FEWEST_TOKENS, FEWEST_WORDS = 24, 8
 SYMBOLS = (
     (r".*attention\.k", "n W_k"),
@@ -66,110 +66,128 @@ SYMBOLS = (
 
 
 def names_of(arrays: Arrays) -> list[str]:
-    """The tensors among a run's arrays, without the lengths that stand beside them."""
+    """The names of a run's tensors, without those of their lengths."""
     return [name for name in arrays if not (name.endswith(".lengths") and name.removesuffix(".lengths") in arrays)]
 
 
 def held(case: Case, arrays: Arrays) -> Arrays:
-    """Those that the case holds, their lengths with them."""
-    wanted = re.compile("|".join(case.holds)).fullmatch
-    return {name: x for name, x in arrays.items() if wanted(name.removesuffix(".lengths"))}
+    """The arrays that the case holds, with their lengths."""
+    is_held = re.compile("|".join(case.holds)).fullmatch
+    return {name: x for name, x in arrays.items() if is_held(name.removesuffix(".lengths"))}
 
 
 def gap_of_scores(scores: np.ndarray, m: int) -> float:
-    """Least distance between neighbours among the best m + 1, as a share of the largest score."""
+    """Smallest difference between neighbours among the best m + 1 scores, as a share of the largest score."""
     ranked = np.sort(scores)[::-1][: m + 1]
     return float(-np.diff(ranked).max(initial=-math.inf) / np.abs(scores).max())
 
 
 def gap_of_steps(arrays: Arrays, steps: Iterable[str]) -> float:
-    """Least distance between the best two logits of any greedy step, as a share of the step's largest."""
+    """Smallest difference between the best two logits of any greedy step, as a share of the step's largest logit."""
     logits = np.concatenate([arrays[name] for name in steps])
     best = np.sort(logits, axis=1)[:, -2:]
     return float(((best[:, 1] - best[:, 0]) / np.abs(logits).max(axis=1)).min())
 
 
 def ties(case: Case) -> bool:
-    """Do all scores tie by the case's own design?"""
+    """Whether all scores tie by the design of the case."""
     return case.config.num_rerank_layers == 0 and case.config.pool == "first"
 
 
-def insist(case: Case, true: bool, expected: str, got: Any) -> None:
-    """Refuses a case that could not tell right from wrong."""
-    if not true:
+def require(case: Case, condition: bool, expected: str, got: Any) -> None:
+    """Refuses a case that could not tell right from wrong.
+
+    Raises:
+        InputError: the condition is false.
+    """
+    if not condition:
         raise InputError(f"golden case {case.name}", expected, str(got), "another seed or other sizes")
 
 
-def judge(case: Case, truth: Arrays) -> None:
-    """Holds a case against what makes it worth having, but for margins."""
+def check_quality(case: Case, truth: Arrays) -> None:
+    """Checks that a case can find mistakes: lengths that differ, a selection out of order, varied answers.
+
+    Raises:
+        InputError: it cannot.
+    """
     lengths = case.passages
-    insist(case, case.kind == "ops" or len(set(lengths)) == len(lengths), "sequences of different length", lengths)
+    require(case, case.kind == "ops" or len(set(lengths)) == len(lengths), "sequences of different length", lengths)
     if "selected" in truth:
         chosen = list(truth["selected"])
         if ties(case):
-            insist(case, len(set(truth["scores"])) == 1, "scores that tie exactly", truth["scores"])
+            require(case, len(set(truth["scores"])) == 1, "scores that tie exactly", truth["scores"])
         else:
-            insist(case, chosen != sorted(chosen), "a selection that is not ascending", chosen)
+            require(case, chosen != sorted(chosen), "a selection that is not ascending", chosen)
     if case.decodes:
         fewest, words = truth["decoder.ids.lengths"].min(), len(set(truth["decoder.ids"]))
-        insist(case, fewest >= FEWEST_TOKENS, f"answers of {FEWEST_TOKENS} tokens", fewest)
-        insist(case, words >= FEWEST_WORDS, f"{FEWEST_WORDS} different tokens in the answers", words)
+        require(case, fewest >= FEWEST_TOKENS, f"answers of {FEWEST_TOKENS} tokens", fewest)
+        require(case, words >= FEWEST_WORDS, f"{FEWEST_WORDS} different tokens in the answers", words)
 
 
 def measure(case: Case, weights: Arrays, named: Arrays, truth: Arrays) -> dict[str, dict[str, tuple[float, float]]]:
-    """Tolerances (NMSE, scaled maximum) by tensor and precision: the worst of the honest runs, with the margin.
+    """Tolerances (NMSE, scaled maximum) by tensor and precision: the largest errors of the honest runs, times a margin.
 
-    A coarser precision is never held to less than a finer one.
+    A coarser precision never gets a smaller tolerance than a finer one.
 
     Raises:
-        InputError: an honest run chooses another passage or token.
+        InputError: an honest run selects another passage or token.
     """
     floats = [name for name in names_of(truth) if truth[name].dtype.kind == "f"]
     worst = {name: (0.0, 0.0) for name in floats}
     result: dict[str, dict[str, tuple[float, float]]] = {name: {} for name in floats}
     for precision in PRECISIONS:
-        for ops, dtype in (run for run in drift.honest_runs(precision) if run_case.can_run(run[0], case)):
+        for ops, dtype in (run for run in honest_runs(precision) if run_case.can_run(run[0], case)):
             got = run_case.run(ops, case, cases.model(case, weights, dtype), named, only="|".join((*case.holds, STEPS)))
             for name in names_of(truth):
                 if name not in worst:
-                    insist(case, np.array_equal(got[name], truth[name]), f"{name} alike in {precision}", got[name])
+                    require(case, np.array_equal(got[name], truth[name]), f"{name} alike in {precision}", got[name])
             for name in floats:
                 pair = zip(worst[name], errors(got[name], truth[name]), strict=True)
                 worst[name] = tuple(max(a, b) for a, b in pair)  # type: ignore[assignment]
-        least = drift.at_least(precision)
+        least = storage_error(precision)
         for name, (nmse, most) in worst.items():
-            tolerance = max(drift.MARGIN**2 * nmse, least[0]), max(drift.MARGIN * most, least[1])
+            tolerance = max(MARGIN**2 * nmse, least[0]), max(MARGIN * most, least[1])
             result[name][precision] = rounded_up(tolerance[0]), rounded_up(tolerance[1])
     return result
 
 
 def rounded_up(x: float) -> float:
-    """Two digits, so that a tolerance can be read."""
+    """x with two digits, rounded up, so that a tolerance is easy to read."""
     step = 10.0 ** (math.floor(math.log10(x)) - 1)
     return float(f"{math.ceil(x / step) * step:.1e}")
 
 
 def margins(case: Case, truth: Arrays, tolerances: Mapping[str, Any]) -> dict[str, float]:
-    """How far what is chosen lies from what is not, by tensor.
+    """By how much the selected passages and tokens are ahead of the others, by tensor.
 
     Raises:
-        InputError: not over 100 tolerances of float32.
+        InputError: by less than 100 tolerances of float32.
     """
     result = {}
     if "selected" in truth and not ties(case):
         result["selected"] = gap_of_scores(truth["scores"], case.m)
         allowed = tolerances["scores"]["float32"][1]
-        insist(case, result["selected"] > APART * allowed, f"scores {APART} tolerances apart", result["selected"])
+        require(
+            case,
+            result["selected"] > MARGIN_TOLERANCES * allowed,
+            f"scores {MARGIN_TOLERANCES} tolerances apart",
+            result["selected"],
+        )
     if "decoder.ids" in truth:
         steps = [name for name in names_of(truth) if re.fullmatch(STEPS, name)]
         result["decoder.ids"] = gap_of_steps(truth, steps)
         allowed = max(tolerances[name]["float32"][1] for name in steps)
-        insist(case, result["decoder.ids"] > APART * allowed, f"logits {APART} tolerances apart", result["decoder.ids"])
+        require(
+            case,
+            result["decoder.ids"] > MARGIN_TOLERANCES * allowed,
+            f"logits {MARGIN_TOLERANCES} tolerances apart",
+            result["decoder.ids"],
+        )
     return result
 
 
 def differs(got: Arrays, truth: Arrays, tolerances: Mapping[str, Any], precision: str = "float32") -> dict[str, float]:
-    """NMSE of the tensors that are wrong, in forward order; infinite where the shape is."""
+    """NMSE of the tensors that differ from the truth, in forward order; infinite where the shape differs."""
     result = {}
     for name in (name for name in names_of(truth) if name in got):
         if got[name].shape != truth[name].shape:
@@ -183,21 +201,23 @@ def differs(got: Arrays, truth: Arrays, tolerances: Mapping[str, Any], precision
 
 
 def mistakes(case: Case, weights: Arrays, named: Arrays, truth: Arrays, tolerances: Mapping[str, Any]) -> list[Any]:
-    """The signature of every known mistake that shows in this case."""
+    """The errors that every known mistake makes in this case."""
     result, numpy, model = [], bind("numpy"), cases.model(case, weights)
-    for mutant in MUTANTS:
-        if not mutant.seen(case):
+    for mutation in MUTATIONS:
+        if not mutation.applies_to(case):
             continue
-        wrong = differs(mutant.run(numpy, case, model, named), truth, tolerances)
-        insist(case, bool(wrong), f"a difference by {mutant.name}", "none")
-        sizes = {name: round(math.log10(nmse), 1) for name, nmse in wrong.items() if 0 < nmse < math.inf}
+        different = differs(mutation.run(numpy, case, model, named), truth, tolerances)
+        require(case, bool(different), f"a difference by {mutation.name}", "none")
+        sizes = {name: round(math.log10(nmse), 1) for name, nmse in different.items() if 0 < nmse < math.inf}
         first = dict(list(sizes.items())[:MOST_ERRORS])
-        result.append({"name": mutant.name, "says": mutant.says, "first": next(iter(wrong)), "errors": first})
+        result.append(
+            {"name": mutation.name, "says": mutation.description, "first": next(iter(different)), "errors": first}
+        )
     return result
 
 
 MOST_BYTES = 300_000
-MOST_ERRORS = 8  # that many tensors tell mistakes apart
+MOST_ERRORS = 8  # so many tensors are enough to distinguish the mistakes
 
 
 def decisions() -> dict[str, str]:
@@ -207,7 +227,7 @@ def decisions() -> dict[str, str]:
 
 
 def entries(case: Case, truth: Arrays, tolerances: Mapping[str, Any], gaps: Mapping[str, float]) -> list[Any]:
-    """What case.json says of every tensor, in forward order."""
+    """The entry of every tensor in case.json, in forward order."""
     result = []
     for name in names_of(truth):
         x = truth[name]
@@ -226,8 +246,8 @@ def entries(case: Case, truth: Arrays, tolerances: Mapping[str, Any], gaps: Mapp
     return result
 
 
-def about(case: Case, tensors: list[Any], wrong: list[Any], written: Mapping[str, Path]) -> dict[str, Any]:
-    """case.json."""
+def about(case: Case, tensors: list[Any], known: list[Any], written: Mapping[str, Path]) -> dict[str, Any]:
+    """The content of case.json."""
     sentences = decisions()
     result = {
         "format": FORMAT,
@@ -248,7 +268,7 @@ def about(case: Case, tensors: list[Any], wrong: list[Any], written: Mapping[str
             for name, path in written.items()
         },
         "tensors": tensors,
-        "mistakes": wrong,
+        "mistakes": known,
     }
     if case.refusals:
         result["refusals"] = list(case.refusals)
@@ -258,7 +278,7 @@ def about(case: Case, tensors: list[Any], wrong: list[Any], written: Mapping[str
 
 
 def build(case: Case, folder: Path) -> None:
-    """Write one case, or refuse it.
+    """Writes one case.
 
     Raises:
         InputError: a case that could not tell right from wrong, or one that honest runs fail.
@@ -267,11 +287,11 @@ def build(case: Case, folder: Path) -> None:
     everything = run_case.run(
         bind("numpy"), case, cases.model(case, weights), named, only="|".join((*case.holds, STEPS))
     )
-    judge(case, everything)
+    check_quality(case, everything)
     tolerances = measure(case, weights, named, everything)
     gaps = margins(case, everything, tolerances)
     truth = held(case, everything)
-    wrong = mistakes(case, weights, named, truth, tolerances) if case.kind != "refuse" else []
+    known = mistakes(case, weights, named, truth, tolerances) if case.kind != "refuse" else []
     tensors = entries(case, truth, tolerances, gaps)
     folder.mkdir(parents=True, exist_ok=True)
     parts: dict[str, Mapping[str, Any]] = {"inputs": named, "weights": packed(case, weights), "expected": truth}
@@ -279,20 +299,20 @@ def build(case: Case, folder: Path) -> None:
     for part, arrays in parts.items():
         write_tensors(written[f"{part}.safetensors"], arrays)
     text = json.dumps(
-        about(case, tensors, wrong, written), indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False
+        about(case, tensors, known, written), indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False
     )
     write_text(folder / "case.json", text + "\n")
     size = sum(path.stat().st_size for path in folder.iterdir())
-    insist(case, size < MOST_BYTES, f"fewer than {MOST_BYTES} bytes", size)
+    require(case, size < MOST_BYTES, f"fewer than {MOST_BYTES} bytes", size)
 
 
 def packed(case: Case, weights: Arrays) -> Mapping[str, Any]:
-    """The weights as they lie in the file."""
+    """The weights as they are stored in the file."""
     return {name: Stored("BF16", bfloat16(x)) for name, x in weights.items()} if case.stored == "BF16" else weights
 
 
 def make(names: Sequence[str], folder: Path, show: Callable[[str], Any] = say) -> None:
-    """Write the cases of these names, or all, each into a folder of its name.
+    """Writes the cases with these names, or all of them, each into a folder of its name.
 
     Raises:
         InputError: an unknown name, or a case that could not tell right from wrong.

@@ -1,4 +1,4 @@
-"""Wrong models with names, each with the sentence that would have prevented it and the stage where it must show."""
+"""Models with one known mistake each: the sentence that would have prevented it, and the stage where it must show."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..case import Case
 from . import faulty_ops, run_case
 from .run_case import Arrays, Plan
 
-FORCED = Plan(greedy=False)  # the forced answer shows every mistake, at a tenth of the time
+FORCED = Plan(greedy=False)  # the forced answer shows every mistake, in a tenth of the time
 
 
 def always(case: Case) -> bool:
@@ -34,10 +34,12 @@ def decodes_or_ops(case: Case) -> bool:
 
 
 def pairs(case: Case) -> bool:
+    """Whether the case makes pairs of the question and each passage."""
     return case.kind == "model" and case.system in ("glimmer", "lumen", "fid")
 
 
 def joins(case: Case) -> bool:
+    """Whether it makes the pairs from encoded states rather than from tokens."""
     return pairs(case) and case.system != "fid"
 
 
@@ -54,7 +56,7 @@ def shares_live_a(case: Case) -> bool:
 
 
 def chooses(case: Case) -> bool:
-    """Is there one right order of the scores? Not where all tie."""
+    """Whether exactly one order of the scores is right. Where all tie, none is."""
     return case.kind == "ops" or (ranks(case) and case.config.num_rerank_layers > 0)
 
 
@@ -77,42 +79,49 @@ def t5(**changes: Any) -> Callable[[Model], Model]:
 
 
 @dataclass(frozen=True)
-class Mutant:
-    """A named wrong model.
+class Mutation:
+    """A model with one known mistake, by its name.
 
     Args:
-        says: what is so in the wrong one, and what is right.
-        shows: regular expression; it shows first in the first tensor of a whole run with such a name.
-        seen: the cases in which it differs from the truth at all.
-        wrong: operations told otherwise.
-        change: another model from the right one.
-        plan: stages told otherwise.
+        description: what the mistake is, and what is right.
+        first_stage: regular expression; the first tensor of a complete run with such a name is the first that differs.
+        applies_to: whether a case can show the mistake at all.
+        faulty: faulty operations that replace the right ones, see `faulty_ops.FaultyOps`.
+        change: makes the faulty model from the right one.
+        plan: the stages of the run, some of them faulty.
     """
 
     name: str
-    says: str
-    shows: str
-    seen: Callable[[Case], bool] = always
-    wrong: faulty_ops.Wrong | None = None
+    description: str
+    first_stage: str
+    applies_to: Callable[[Case], bool] = always
+    faulty: faulty_ops.Faulty | None = None
     change: Callable[[Model], Model] | None = None
     plan: Plan = FORCED
 
     def run(self, ops: Ops, case: Case, model: Model, named: Arrays) -> Arrays:
-        """Every tensor that the case holds, as this model computes them."""
+        """Every tensor that the case holds, computed with the mistake."""
         model = prepare_params(ops, self.change(model) if self.change else model)
-        backend = faulty_ops.Instead(ops, case, model, named, self.wrong) if self.wrong else ops
+        backend = faulty_ops.FaultyOps(ops, case, model, named, self.faulty) if self.faulty else ops
         return run_case.run(backend, case, model, named, self.plan)
 
-    def first(self, everything: Iterable[str], held: Iterable[str]) -> str | None:
-        """Where it must show: the first tensor held, from the first of `everything` that it changes; None if hidden."""
+    def expected_first(self, everything: Iterable[str], held: Iterable[str]) -> str | None:
+        """The tensor by which a check must find the mistake; None if the case holds none that shows it.
+
+        Args:
+            everything: names of all tensors of a complete run, in forward order.
+            held: names of those that the case holds.
+        """
         names, have = list(everything), set(held)
-        start = next((i for i, name in enumerate(names) if re.fullmatch(self.shows, name)), len(names))
+        start = next((i for i, name in enumerate(names) if re.fullmatch(self.first_stage, name)), len(names))
         return next((name for name in names[start:] if name in have), None)
 
 
-def swapped(name: str, says: str, shows: str, seen: Callable[[Case], bool], **functions: Any) -> Mutant:
-    """A mutant with operations told otherwise."""
-    return Mutant(name, says, shows, seen, wrong=functions)
+def with_faulty(
+    name: str, description: str, first_stage: str, applies_to: Callable[[Case], bool], **functions: Any
+) -> Mutation:
+    """A mutation that replaces operations: each of `functions` is faulty, under the operation's name."""
+    return Mutation(name, description, first_stage, applies_to, faulty=functions)
 
 
 KEYS = r"(question|memory|encoder\.memory|decoder)\.layer_0\.(self_)?attention\.k"
@@ -124,42 +133,42 @@ ANSWER = r"decoder\.layer_0\.self_attention"
 SELECTED = r"(top_m\.)?selected"
 
 TABLE = (
-    swapped(
+    with_faulty(
         "divided_by_sqrt_d_kv",
         "scores of attention are divided by sqrt(d_kv); T5 does not divide",
         rf"{MIXED}|encoder_attention\.out",
         always,
         attention=faulty_ops.divided,
     ),
-    swapped(
+    with_faulty(
         "distance_reversed",
         "the position bias is that of query - key; T5 takes key position - query position",
         rf"{MIXED}|encoder_attention\.out",
         always,
         attention=faulty_ops.bias_reversed,
     ),
-    swapped(
+    with_faulty(
         "bias_in_first_layer_only",
         "the position bias is added in the first layer only; every layer of a stack adds the stack's one table",
         LATER,
         lambda case: case.kind == "model",
         attention=faulty_ops.bias_in_first_layers,
     ),
-    swapped(
+    with_faulty(
         "bias_in_cross_attention",
         "cross-attention has a position bias; T5's has none",
         r"decoder\.layer_0\.cross_attention\.mixed",
         decodes,
         attention=faulty_ops.bias_across,
     ),
-    swapped(
+    with_faulty(
         "not_causal",
         "the decoder sees tokens ahead of it; its self-attention is causal",
         rf"{ANSWER}\.mixed|decoder_attention\.out",
         decodes_or_ops,
         attention=faulty_ops.not_causal,
     ),
-    swapped(
+    with_faulty(
         "padding_attended",
         "padding takes part in the softmax; it must be masked, or left out as in ragged arrays",
         rf"(memory|encoder\.memory)\.layer_0\.attention\.mixed|{ANSWER.replace('self', 'cross')}\.mixed"
@@ -167,14 +176,14 @@ TABLE = (
         always,
         attention=faulty_ops.with_padding,
     ),
-    swapped(
+    with_faulty(
         "places_restarted",
         "positions begin at 0 again with the passage; in a pair [Q; P] they go on behind the question (D2)",
         rf"{LIVE}\.mixed",
         pairs,
-        attention=faulty_ops.places_restarted,
+        attention=faulty_ops.positions_restarted,
     ),
-    swapped(
+    with_faulty(
         "encoder_buckets_in_decoder",
         "the decoder's position buckets are the encoder's; a decoder has no keys ahead and uses all buckets for "
         "those behind (bidirectional=False)",
@@ -182,224 +191,224 @@ TABLE = (
         decodes_or_ops,
         embed=faulty_ops.encoders_buckets,
     ),
-    swapped(
+    with_faulty(
         "embedding_scaled",
         "embeddings are multiplied by sqrt(d_model); T5's are not",
         KEYS,
         lambda case: case.kind == "model",
         embed=faulty_ops.embedding_scaled,
     ),
-    swapped(
+    with_faulty(
         "erf_gelu",
         "GELU is the exact one, with erf; T5.1.1 has the tanh form (D15)",
         HIDDEN,
         gated,
         gated_gelu=faulty_ops.exact_gelu,
     ),
-    swapped(
+    with_faulty(
         "gate_and_value_swapped",
         "wi_1 goes through GELU; wi_0 does, and wi_1 multiplies",
         HIDDEN,
         gated,
         gated_gelu=faulty_ops.gate_and_value_swapped,
     ),
-    swapped(
+    with_faulty(
         "eps_1e-5",
         "RMSNorm's eps is 1e-5; T5's layer_norm_epsilon is 1e-6",
         rf"{KEYS}|rms_norm\.out",
         always,
         rms_norm=faulty_ops.larger_eps,
     ),
-    swapped(
+    with_faulty(
         "eps_outside_the_root",
         "RMSNorm adds eps to the root; it is added to the mean of squares, under the root",
         rf"{KEYS}|rms_norm\.out",
         always,
         rms_norm=faulty_ops.eps_outside,
     ),
-    swapped(
+    with_faulty(
         "mean_subtracted",
         "the norm subtracts the mean (LayerNorm); T5's is RMSNorm: no mean, no bias",
         rf"{KEYS}|rms_norm\.out",
         always,
         rms_norm=faulty_ops.mean_subtracted,
     ),
-    swapped(
+    with_faulty(
         "gain_plus_one",
         "the norm multiplies by 1 + gain; T5 multiplies by the gain itself",
         rf"{KEYS}|rms_norm\.out",
         always,
         rms_norm=faulty_ops.gain_plus_one,
     ),
-    Mutant(
+    Mutation(
         "max_distance_256",
         "buckets reach to distance 256; beyond relative_attention_max_distance = 128 all share the last",
         MIXED,
-        lambda case: case.system in ("encoder", "decoder", "fid"),  # the others' questions are too short to tell
+        lambda case: case.system in ("encoder", "decoder", "fid"),  # other cases' questions are too short to show it
         change=t5(relative_attention_max_distance=256),
     ),
-    Mutant(
+    Mutation(
         "no_final_norm",
         "the encoder's final norm is missing; it comes once, after the last live layer (D1)",
         r"(live_b|live|encoder)\.out",
         lambda case: pairs(case) or case.system == "encoder",
-        wrong=faulty_ops.unnormed(lambda model: model.final_norm, "live", "encoder."),
+        faulty=faulty_ops.unnormed(lambda model: model.final_norm, "live", "encoder."),
     ),
-    Mutant(
+    Mutation(
         "memory_normed",
         "the memory has been through the encoder's final norm; it is the raw residual stream (D1)",
         r"memory\.out",
         joins,
         plan=Plan(memory=faulty_ops.normed_memory, greedy=False),
     ),
-    Mutant(
+    Mutation(
         "memory_of_pairs",
         "passages were encoded behind the question; MemEnc(Passage_i) sees the passage alone",
         r"memory\.layer_0\.attention\.k",
         joins,
         plan=Plan(memory=faulty_ops.memory_of_pairs, greedy=False),
     ),
-    Mutant(
+    Mutation(
         "one_position_table",
         "the live encoder adds the memory encoder's position table; each has its own (D3)",
         rf"{LIVE}\.mixed".replace("reranker|", "").replace("memory", "live"),
         pairs,
         change=lambda m: replace(m, live=replace(m.live, relative_attention_bias=m.memory.relative_attention_bias)),
     ),
-    Mutant(
+    Mutation(
         "question_missing_in_pairs",
         "the passage goes on without the question; H_i = [MemEnc(Q); MemEnc(Passage_i)]",
         r"pairs|encoder\.memory\.layer_0\.attention\.k",
         lambda case: shares_live_a(case) or (pairs(case) and case.system == "fid"),
         plan=Plan(system=faulty_ops.no_question, greedy=False),
     ),
-    swapped(
+    with_faulty(
         "passage_before_question",
         "pairs are [Passage_i; Q]; the question comes first",
         r"pairs",
         joins,
-        join=faulty_ops.passage_before_question,
+        interleave_concat=faulty_ops.passage_before_question,
     ),
-    swapped(
+    with_faulty(
         "score_of_last_token",
         "the score reads the pair's last token; it reads the first (D5)",
         r"scores|first\.out",
         ranks_by_first,
-        first=faulty_ops.last,
+        first_token=faulty_ops.last,
     ),
-    swapped(
+    with_faulty(
         "score_of_mean",
         "the score reads the mean of the pair; it reads the first token (D5)",
         r"scores|first\.out",
         ranks_by_first,
-        first=faulty_ops.mean,
+        first_token=faulty_ops.mean,
     ),
-    swapped(
+    with_faulty(
         "score_of_first",
         "the score reads the pair's first token; this model's reads the mean (pool, D5)",
         r"scores",
         lambda case: ranks(case) and case.config.pool == "mean",
         mean=faulty_ops.first_token,
     ),
-    Mutant(
+    Mutation(
         "score_norm_missing",
         "nothing is done before the score's projection; this model has an RMSNorm there (score_norm, D5)",
         r"scores",
         lambda case: ranks(case) and case.config.score_norm,
         change=lambda m: replace(m, score=replace(m.score, norm=None)),
     ),
-    Mutant(
+    Mutation(
         "worst_first",
         "the passages with the lowest scores go on; R_1 is the one with the highest",
         SELECTED,
         chooses,
-        wrong=faulty_ops.ranked(lambda scores, m: faulty_ops.best_first(-scores, m)),
+        faulty=faulty_ops.ranked(lambda scores, m: faulty_ops.best_first(-scores, m)),
     ),
-    Mutant(
+    Mutation(
         "in_passage_order",
         "the selected passages stand in the order in which they came; R is ordered best first (D6)",
         SELECTED,
         chooses,
-        wrong=faulty_ops.ranked(faulty_ops.as_passages_come),
+        faulty=faulty_ops.ranked(faulty_ops.as_passages_come),
     ),
-    Mutant(
+    Mutation(
         "first_m",
         "the first m passages go on, whatever their scores; those with the highest do",
         SELECTED,
         chooses,
-        wrong=faulty_ops.ranked(lambda scores, m: faulty_ops.best_first(0 * scores, m)),
+        faulty=faulty_ops.ranked(lambda scores, m: faulty_ops.best_first(0 * scores, m)),
     ),
-    Mutant(
+    Mutation(
         "ties_to_the_higher",
         "of equal scores the later passage goes first; ties go to the lower index (D6)",
         SELECTED,
         lambda case: case.kind == "ops" or (ranks(case) and not chooses(case)),
-        wrong=faulty_ops.ranked(faulty_ops.ties_to_the_higher),
+        faulty=faulty_ops.ranked(faulty_ops.ties_to_the_higher),
     ),
-    Mutant(
+    Mutation(
         "live_b_skipped",
         "the selected pairs go to the decoder without the rest of the live layers; LiveEncB comes between",
         r"live_b\.out",
         shares_live_a,
         change=lambda m: replace(m, live=replace(m.live, layers=m.live.layers[: m.config.num_rerank_layers])),
     ),
-    Mutant(
+    Mutation(
         "live_b_on_pairs",
         "live-B reads the selected H_i; it goes on with the selected H'_i = LiveEncA(H_i)",
         r"live_b\.layer_\d+\.attention\.k",
         lambda case: shares_live_a(case) and chooses(case),
         plan=Plan(system=faulty_ops.live_b_on_pairs, greedy=False),
     ),
-    Mutant(
+    Mutation(
         "separate_question_encoder_unused",
         "the memory encoder reads the question; this model has another encoder for it (question_encoder)",
         KEYS,
         lambda case: case.config.question_encoder == "separate",
         change=lambda m: replace(m, question=None),
     ),
-    Mutant(
+    Mutation(
         "separate_reranker_unused",
         "live layers rank; this model has a reranker of its own (reranker)",
         r"reranker\.layer_0\.attention\.k",
         lambda case: case.config.reranker == "separate",
         change=lambda m: replace(m, reranker=replace(m.live, layers=m.live.layers[: m.config.num_rerank_layers])),
     ),
-    Mutant(
+    Mutation(
         "slots_ignored",
         "the passage's positions follow the question's last token; here they begin at passage_offset (D2)",
         rf"{LIVE}\.mixed",
         lambda case: case.config.passage_offset is not None,
         change=config(passage_offset=None),
     ),
-    Mutant(
+    Mutation(
         "decoder_question_missing",
         "the decoder reads the pairs only; MemEnc(Q) precedes them (D4)",
         r"decoder\.memory",
         lambda case: joins(case) and case.config.decoder_question,
         change=config(decoder_question=False),
     ),
-    Mutant(
+    Mutation(
         "decoder_question_unasked",
         "the decoder reads MemEnc(Q) before the pairs; this model's reads the pairs only (decoder_question, D4)",
         r"decoder\.memory",
         lambda case: joins(case) and not case.config.decoder_question,
         change=config(decoder_question=True),
     ),
-    Mutant(
+    Mutation(
         "decoder_question_raw",
         "the decoder reads MemEnc(Q) as it is; the encoder's final norm comes first (D4)",
         r"decoder\.memory",
         lambda case: joins(case) and case.config.decoder_question,
-        wrong=faulty_ops.unnormed(lambda model: model.final_norm, "question."),
+        faulty=faulty_ops.unnormed(lambda model: model.final_norm, "question."),
     ),
-    Mutant(
+    Mutation(
         "start_id",
         "decoding starts from another id than decoder_start_token_id = 0 (D14)",
         rf"{ANSWER}\.k",
         decodes,
         change=t5(decoder_start_token_id=7),
     ),
-    swapped(
+    with_faulty(
         "target_not_shifted",
         "the decoder is given the token that it must predict; it reads the start id, then the target up to the last "
         "but one",
@@ -407,77 +416,77 @@ TABLE = (
         decodes,
         embed=faulty_ops.unshifted,
     ),
-    Mutant(
+    Mutation(
         "no_decoder_norm",
         "logits come from the decoder's last layer as it is; its final norm comes first",
         r"decoder\.logits",
         decodes,
-        wrong=faulty_ops.unnormed(lambda model: model.decoder.final_norm, "decoder."),
+        faulty=faulty_ops.unnormed(lambda model: model.decoder.final_norm, "decoder."),
     ),
-    Mutant(
+    Mutation(
         "head_tied_and_scaled",
         "the head is the embedding, scaled by d_model^-1/2; these weights have an lm_head of their own (D18)",
         r"decoder\.logits",
         own_head,
         change=lambda m: replace(m, decoder=replace(m.decoder, lm_head=None)),
     ),
-    Mutant(
+    Mutation(
         "logits_scaled",
         "logits are scaled by d_model^-1/2; only a tied head is (D18)",
         r"decoder\.logits",
         own_head,
         change=t5(scale_decoder_outputs=True),
     ),
-    Mutant(
+    Mutation(
         "logits_not_scaled",
         "logits are not scaled; a tied head is, by d_model^-1/2 (D18)",
         r"decoder\.logits",
         lambda case: case.decodes and case.tied,
         change=t5(scale_decoder_outputs=False),
     ),
-    swapped(
+    with_faulty(
         "likelihood_averaged",
         "the log-likelihood is the mean over the target's tokens; it is the sum (D8)",
         r"decoder\.log_likelihood|log_likelihood\.out",
         decodes_or_ops,
         log_likelihood=faulty_ops.averaged,
     ),
-    swapped(
+    with_faulty(
         "likeliest_of_equals",
         "of equally likely tokens the higher id is taken; ties go to the lower id (D14)",
         r"argmax\.out",
         lambda case: case.kind == "ops",
         argmax=faulty_ops.last_argmax,
     ),
-    Mutant(
+    Mutation(
         "p_lm_averaged",
         "log p_LM is the mean over the answer's tokens; it is the sum (D8)",
         r"log_p_lm",
         learns,
-        plan=Plan(how=Distillation(likelihood="mean")),
+        plan=Plan(distillation=Distillation(likelihood="mean")),
     ),
-    Mutant(
+    Mutation(
         "kl_reversed",
         "distillation takes KL(p_LM, p_rank); it is KL(p_rank, p_LM) (D7)",
         r"loss\.pdist",
         learns,
-        plan=Plan(how=Distillation(direction="reverse")),
+        plan=Plan(distillation=Distillation(direction="reverse")),
     ),
-    Mutant(
+    Mutation(
         "gradient_through_p_lm",
         "distillation's gradient also flows into p_LM, which is data (D9)",
         r"gradient\.embedding",
         learns,
-        plan=Plan(how=Distillation(gradient=True)),
+        plan=Plan(distillation=Distillation(gradient=True)),
     ),
-    swapped(
+    with_faulty(
         "embedding_gradient_overwritten",
         "a token that occurs twice gives its row of the embedding one of its gradients; they add up",
         r"gradient\.embedding",
         learns,
         embed_backward=faulty_ops.overwritten,
     ),
-    swapped(
+    with_faulty(
         "norm_as_constant",
         "the gradient passes a norm as if its divisor were constant; the mean of squares depends on x",
         r"gradient\.embedding",
@@ -485,4 +494,4 @@ TABLE = (
         rms_norm_backward=faulty_ops.constant_norm,
     ),
 )
-MUTANTS = {mutant.name: mutant for mutant in TABLE}
+MUTATIONS = {mutation.name: mutation for mutation in TABLE}

@@ -1,4 +1,4 @@
-"""The golden case of single operations: what each is given, and what must come out."""
+"""The golden case of single operations: the inputs of each, and the results that it must give."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ class Operation(NamedTuple):
     """One operation of the case.
 
     Args:
-        gives: the tensors that it must give.
-        takes: the tensors of the inputs that it reads.
-        parameters: its numbers.
+        gives: names of its results.
+        takes: names of the inputs that it reads.
+        parameters: its scalar parameters.
         equation: what it computes.
     """
 
@@ -97,7 +97,7 @@ TABLE = {
 
 
 def inputs(seed: int) -> dict[str, np.ndarray]:
-    """What the operations are given: rows of tiny norm, GELU where its forms differ, far keys, exact ties."""
+    """The inputs: rows of tiny norm, GELU where its two forms differ, far keys, exact ties."""
 
     def bell(name: str, *shape: int) -> np.ndarray:
         return rng.bell(seed, name, shape).astype(np.float32)
@@ -127,7 +127,7 @@ def inputs(seed: int) -> dict[str, np.ndarray]:
 
 
 def go(ops: Ops, t5: T5Config, named: Mapping[str, np.ndarray], dtype: str) -> None:
-    """Every operation once, in the order of the table, marking what it gives."""
+    """Runs every operation once, in the order of the table, and records the results."""
     x = {name: ops.to_device(a.astype(dtype)) if a.dtype.kind == "f" else a for name, a in named.items()}
     for name, both in (("encoder", True), ("decoder", False)):
         ops.mark(f"relative_buckets.{name}", relative_buckets(named["distances"], both, 32, 128))
@@ -139,7 +139,7 @@ def go(ops: Ops, t5: T5Config, named: Mapping[str, np.ndarray], dtype: str) -> N
     three = np.array([4, 1, 7])
     ops.mark("first.out", ops.first_token(x["rms_norm.x"], three))
     ops.mark("mean.out", ops.mean(x["rms_norm.x"], three))
-    select(ops.at("top_m"), [x["top_m.scores"]], M, np.array([7]))
+    select(ops.at("top_m"), x["top_m.scores"], M, np.array([7]))
     ops.mark("argmax.out", ops.argmax(x["argmax.logits"]))
     targets, lengths = named["log_likelihood.targets"], np.array([24, 3])
     ops.mark("log_likelihood.out", ops.log_likelihood(x["log_likelihood.logits"], targets, lengths))

@@ -1,7 +1,7 @@
-"""Numbers drawn so that they are the same on every machine and with every version of NumPy.
+"""Random numbers that are the same on every machine and with every version of NumPy.
 
-Only the raw 64-bit words of PCG64 are used, which NumPy promises never to change, and arithmetic that IEEE 754
-rounds in one way: no logarithm, no power, no library's own idea of a normal distribution.
+They use only the raw 64-bit words of PCG64, which NumPy promises never to change, and arithmetic that IEEE 754 rounds
+in exactly one way. There is no logarithm, no power, and no library function for a normal distribution.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ import zlib
 
 import numpy as np
 
-# The first ids after start and end of sequence are words whose embeddings are next to nothing: their mean square is
-# near eps, so that an RMSNorm with another eps shows.
+# The embeddings of the first ids after start and end of sequence are tiny: their mean square is near eps, so that an
+# RMSNorm with another eps gives other results.
 TINY_IDS, TINY = range(2, 6), 1 / 64
 
 
 def words(seed: int, name: str, n: int) -> np.ndarray:
-    """n raw 64-bit words that belong to one name: [n] uint64."""
+    """n raw 64-bit words that depend on the seed and the name: [n] uint64."""
     return np.random.PCG64(np.random.SeedSequence([seed, zlib.crc32(name.encode())])).random_raw(n)
 
 
@@ -42,10 +42,10 @@ def ids(seed: int, name: str, n: int, vocab: int) -> np.ndarray:
 
 
 def weight(seed: int, name: str, shape: tuple[int, ...], d_kv: int) -> np.ndarray:
-    """One weight of a model in which mistakes show: float64, to be rounded by whoever stores it.
+    """One weight of a model in which mistakes show: float64, rounded later when it is stored.
 
-    Attention is not flat, the inputs of GELU lie mostly between 1 and 3 in size, gains are not 1, and the layers
-    of the decoder outshout the last token's embedding, so that answers do not repeat one token.
+    Attention is not uniform, the inputs of GELU are mostly between 1 and 3 in size, and gains are not 1. The layers of
+    the decoder outweigh the last token's embedding, so that answers do not repeat one token.
     """
     x, kind = bell(seed, name, shape), name.rsplit(".", 1)[-1]
     if kind.endswith("norm"):

@@ -11,7 +11,7 @@ import numpy as np
 from ...instruments import Tape, Trace
 from ...ops import Ops
 from ...ops.interface import OPERANDS
-from ...paper import fid, lumen
+from ...paper import decoding, fid, lumen
 from ...paper.distillation import Distillation
 from ...paper.systems import FROM_TEXT, SYSTEMS, loss
 from ...params.model import Model, leaves, prepare_params
@@ -25,29 +25,29 @@ System = Callable[[Ops, Model, Tokens, Any, np.ndarray, int], Any]
 
 
 def stored_memory(ops: Ops, model: Model, question: Tokens, passages: Tokens) -> States:
-    """What GLIMMER and LUMEN read: each passage encoded long before the question came."""
+    """The memory that GLIMMER and LUMEN read: each passage encoded alone, before the question is known."""
     return lumen.encode_passages(ops, model, passages)
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The stages of a run that another plan may tell in another, wrong, way.
+    """The stages of a run. A mutation replaces some of them by faulty ones.
 
     Args:
-        memory: how passages are encoded for those systems that read a memory.
-        system: the system; None takes the case's own.
-        greedy: also let the decoder write its own answer.
-        how: perplexity distillation.
+        memory: encodes the passages for systems that read a memory.
+        system: the system; None stands for the case's own.
+        greedy: whether the decoder also writes its own answer.
+        distillation: the configuration of perplexity distillation.
     """
 
     memory: Callable[[Ops, Model, Tokens, Tokens], States] = stored_memory
     system: System | None = None
     greedy: bool = True
-    how: Distillation = field(default_factory=Distillation)
+    distillation: Distillation = field(default_factory=Distillation)
 
 
 def decoder_reads(ops: Ops, case: Case, model: Model, named: Mapping[str, np.ndarray], plan: Plan) -> States | None:
-    """Everything before the decoder; None where there is no decoder."""
+    """Runs everything before the decoder, and returns what the decoder reads; None if the case has no decoder."""
     if case.system == "decoder":
         lengths = named["memory.lengths"]
         return States(ops.to_device(named["memory"].astype(model.embedding.dtype)), lengths, token_positions(lengths))
@@ -62,23 +62,23 @@ def decoder_reads(ops: Ops, case: Case, model: Model, named: Mapping[str, np.nda
 
 
 def learn(ops: Ops, case: Case, model: Model, named: Mapping[str, np.ndarray], plan: Plan) -> None:
-    """The training loss of the case, and the gradient of every weight."""
+    """Records the training loss of the case, and the gradient of every weight."""
     tape, question, target = Tape(ops), cases.tokens(named, "question"), cases.tokens(named, "target")
     memory = plan.memory(tape, model, question, cases.tokens(named, "passages"))
-    got = loss(tape, model, case.system, question, memory, np.array([case.k]), target, case.m, plan.how)
+    got = loss(tape, model, case.system, question, memory, np.array([case.k]), target, case.m, plan.distillation)
     for name, term in got.terms.items():
         ops.mark(f"loss.{name}", np.array([term.value]))
-    for name, x in tape.gradients(got.seeds, leaves(model)).items():
+    for name, x in tape.gradients(got.output_grads, leaves(model)).items():
         ops.mark(f"gradient.{name}", x)
 
 
 def can_run(ops: Ops, case: Case) -> bool:
-    """Gradients need a backend with a backward of every operation."""
+    """Whether `ops` can run the case: gradients need a backward of every operation."""
     return not case.learns or set(OPERANDS) <= set(ops.backward)
 
 
 def go(ops: Ops, case: Case, model: Model, named: Mapping[str, np.ndarray], plan: Plan) -> None:
-    """The whole case, marking its tensors with `ops`."""
+    """Runs the whole case and records its tensors with `ops`."""
     if case.kind == "ops":
         return operations.go(ops, case.config.t5, named, str(model.embedding.dtype))
     if case.learns:
@@ -86,15 +86,15 @@ def go(ops: Ops, case: Case, model: Model, named: Mapping[str, np.ndarray], plan
     memory = decoder_reads(ops, case, model, named, plan)
     if memory is None or not case.decodes:
         return
-    log_p = fid.log_likelihood(ops, model, memory, cases.tokens(named, "target"))
+    log_p = decoding.log_likelihood(ops, model, memory, cases.tokens(named, "target"))
     ops.mark("decoder.log_likelihood", log_p)
     if plan.greedy:
-        answers = [np.array(a.ids, np.int64) for a in fid.greedy(ops, model, memory, case.config.answer_tokens)]
+        answers = [np.array(a.ids, np.int64) for a in decoding.greedy(ops, model, memory, case.config.answer_tokens)]
         ops.mark("decoder.ids", np.concatenate(answers), np.array([len(a) for a in answers]))
 
 
 def forward_order(arrays: Arrays) -> Arrays:
-    """The order of a trace, with the question first: a pair begins with it, and it is the smallest to debug."""
+    """The order of a trace, but the question first: pairs begin with it, and it is the easiest stage to debug."""
     return dict(sorted(arrays.items(), key=lambda item: not item[0].startswith("question.")))
 
 
@@ -104,8 +104,8 @@ def run(
     """Every tensor that the case holds, `<name>.lengths` behind the ragged ones.
 
     Args:
-        model: of float64 or float32 weights, on the host.
-        only: regular expression of other names to hold.
+        model: with float64 or float32 weights on the host.
+        only: regular expression of the names to return instead of those that the case holds.
     """
     trace = Trace(ops, rf"({only or '|'.join(case.holds)})$")
     go(trace, case, prepare_params(ops, model), named, plan or Plan())

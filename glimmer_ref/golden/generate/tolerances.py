@@ -1,7 +1,7 @@
-"""How far right implementations drift from the reference: honest runs in each precision, from which tolerances follow.
+"""How far right implementations differ from the reference: honest runs in each precision, which give the tolerances.
 
-Another library sums in another order, fuses other operations, and rounds in other places. Each run here does one
-of these on purpose; what it moves a tensor by is what nobody may be blamed for.
+Another library sums in another order, fuses other operations, and rounds at other points. Each run here does one of
+these things on purpose. An implementation is not wrong if it differs from the reference as much as these runs do.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from ...ragged import Array, bfloat16, offsets
 
 Round = Callable[[np.ndarray], np.ndarray]
 UNIT = {"float64": 2.0**-53, "float32": 2.0**-24, "tf32": 2.0**-11, "bfloat16": 2.0**-8}
-# Others may be so many times as far from the reference as the farthest of the runs below: a GPU's own exponential,
-# a fused kernel, a product in another blocking. NMSE, being a square, gets the square.
+# An implementation may differ from the reference so many times as much as the worst of the runs below: a GPU has its
+# own exponential, a fused kernel, a product in other blocks. NMSE is a square, so its factor is the square of this one.
 MARGIN = 5.0
 PRODUCTS = ("linear", "lm_head_logits", "dot")
 ROUNDING = (*PRODUCTS, "embed", "add", "scale", "rms_norm", "gated_gelu", "relu", "mean", "attention")
@@ -31,28 +31,28 @@ def to_bfloat16(x: np.ndarray) -> np.ndarray:
 
 
 def to_tf32(x: np.ndarray) -> np.ndarray:
-    """The nearest number with ten bits behind the point, as tensor cores read float32."""
+    """The nearest number with a mantissa of ten bits, which is how tensor cores read float32."""
     bits = np.ascontiguousarray(x, np.float32).view(np.uint32)
     return ((bits + np.uint32(0x1000)) & np.uint32(0xFFFFE000)).view(np.float32)
 
 
-def cut_to_tf32(x: np.ndarray) -> np.ndarray:
-    """The same cut off instead of rounded, as some of them do."""
+def truncate_to_tf32(x: np.ndarray) -> np.ndarray:
+    """The same with the other bits cut off instead of rounded, as some tensor cores do."""
     return (np.ascontiguousarray(x, np.float32).view(np.uint32) & np.uint32(0xFFFFE000)).view(np.float32)
 
 
-def as_it_is(x: np.ndarray) -> np.ndarray:
+def unchanged(x: np.ndarray) -> np.ndarray:
     return x
 
 
 class Narrow(Instrument):
-    """Rounds what goes into operations and what comes out of them.
+    """Rounds the operands and the results of operations.
 
     Args:
-        before: rounds the operands of products and attention.
-        after: rounds every result; all operands of the other operations are such results, or weights, so they
-            are rounded by it as well.
-        inside: also round attention's scores and probabilities, as code does that has no fused attention.
+        before: rounds the operands of products and of attention.
+        after: rounds every result. The operands of all other operations are such results, or weights, and this
+            rounds them too.
+        inside: whether attention's scores and probabilities are rounded, as in code without fused attention.
     """
 
     elementary = True
@@ -69,7 +69,7 @@ class Narrow(Instrument):
 
     @property
     def backward(self) -> dict[str, Callable[..., Any]]:
-        """The other direction, rounded likewise: cotangents are results."""
+        """The backwards with rounded operands and results."""
         products = (*PRODUCTS, "attention")
         return {
             name: self._rounded(operation, self.before if name in products else self.after)
@@ -117,7 +117,7 @@ class Narrow(Instrument):
 
 
 class Shuffled(Instrument):
-    """Makes every sum in another order: the same formula, other roundings."""
+    """Makes every sum in a random order: the same formula with other rounding errors."""
 
     elementary = True
 
@@ -178,17 +178,17 @@ class Shuffled(Instrument):
 
 
 def by_one_ulp(seed: int, unit: float) -> Round:
-    """Moves every number by up to one unit in its last place, equal numbers alike: exact ties stay ties."""
+    """Changes every number by up to one unit in its last place. Equal numbers change alike, so exact ties stay."""
 
     def moved(x: np.ndarray) -> np.ndarray:
-        share = np.modf(np.abs(x.astype(np.float64)) * 1e6 * math.sqrt(seed + 2))[0]  # as good as random in [0, 1)
+        share = np.modf(np.abs(x.astype(np.float64)) * 1e6 * math.sqrt(seed + 2))[0]  # practically random in [0, 1)
         return (x * (1 + 2 * unit * (2 * share - 1))).astype(x.dtype)
 
     return moved
 
 
 def honest_runs(precision: str) -> Iterator[tuple[Ops, str]]:
-    """Operations that are right in a precision, each with the dtype that it computes in."""
+    """Right implementations in a precision, each with the dtype that it computes in."""
     numpy, numba = bind("numpy"), bind("numba")
     if precision in ("float64", "float32"):
         if precision == "float32":
@@ -196,16 +196,16 @@ def honest_runs(precision: str) -> Iterator[tuple[Ops, str]]:
         yield numba, precision
         for seed in range(3):
             yield Shuffled(numpy, seed), precision
-            yield Narrow(numpy, as_it_is, by_one_ulp(seed, UNIT[precision]), inside=seed > 0), precision
+            yield Narrow(numpy, unchanged, by_one_ulp(seed, UNIT[precision]), inside=seed > 0), precision
         return
-    grid = {"tf32": (to_tf32, cut_to_tf32), "bfloat16": (to_bfloat16,)}[precision]
+    grid = {"tf32": (to_tf32, truncate_to_tf32), "bfloat16": (to_bfloat16,)}[precision]
     for before in grid:
-        after = to_bfloat16 if precision == "bfloat16" else as_it_is
+        after = to_bfloat16 if precision == "bfloat16" else unchanged
         for inside in (True, False):
             yield Narrow(numpy, before, after, inside), "float32"
             yield Narrow(Shuffled(numpy, 0), before, after, inside), "float32"
 
 
-def at_least(precision: str) -> tuple[float, float]:
-    """NMSE and scaled maximum that storing a tensor in a precision may cost, whatever was measured."""
+def storage_error(precision: str) -> tuple[float, float]:
+    """The smallest tolerance (NMSE, scaled maximum) in a precision: what storing a tensor in it may cost."""
     return (MARGIN * UNIT[precision]) ** 2, MARGIN * UNIT[precision]

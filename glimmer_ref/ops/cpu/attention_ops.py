@@ -10,7 +10,7 @@ import numpy as np
 
 from ...errors import InputError
 from ...ragged import Array, Ints, check, offsets
-from ..checks import fits
+from ..checks import check_attention
 from ..interface import PRECISIONS, Factors, SequenceLayout
 from . import attention_unfused as singles
 from .encoder_fused import bounds, by_head, plain
@@ -120,7 +120,7 @@ def attention(
     Raises:
         InputError: shapes, spans and bias that do not fit each other; an unknown precision.
     """
-    fits(q, k, v, bias, layout, heads)
+    check_attention(q, k, v, bias, layout, heads)
     _known(precision)
     if keep is not None:
         check(keep, "hij", "attention keep", hij=heads * int((layout.query_lengths * layout.key_lengths).sum()))
@@ -151,7 +151,7 @@ def attention_backward(
     Raises:
         InputError: as `attention`.
     """
-    fits(q, k, v, bias, layout, heads)
+    check_attention(q, k, v, bias, layout, heads)
     check(dy, "Nq hc", "attention dy", Nq=q.shape[0], hc=q.shape[1])
     if keep is not None:
         check(keep, "hij", "attention keep", hij=heads * int((layout.query_lengths * layout.key_lengths).sum()))
@@ -226,7 +226,7 @@ def attention_probs(
     Raises:
         InputError: as `attention`.
     """
-    fits(q, k, k, bias, layout, heads)
+    check_attention(q, k, k, bias, layout, heads)
     _known(precision)
     shapes = [(heads, int(i), int(j)) for i, j in zip(layout.query_lengths, layout.key_lengths, strict=True)]
     ends = offsets(np.array([math.prod(shape) for shape in shapes], np.int64))

@@ -134,14 +134,14 @@ def layer_facts(layers: Any) -> tuple[Ints, Array]:
     return np.stack(weights), np.stack(gains)
 
 
-def project(t5: Any, w: Any, memory: States, steps: int) -> Any:
+def project(t5: Any, w: Any, memory: States, cache: Any) -> Any:
     """Keys and values of every layer, or the memory itself, packed."""
     if not w.layers or not isinstance(w.layers[0].cross_attention.k, Packed):
         return NotImplemented
     weights, gains = layer_facts(w.layers)
     check(memory.states, "N d", "project memory", N=int(memory.lengths.sum()))
     k, heads, x = w.layers[0].cross_attention.k, t5.num_heads, plain(memory.states)
-    absorbed, terms, n = absorbs(heads, k.columns, steps), min(2, k.group), memory.lengths
+    absorbed, terms, n = absorbs(heads, k.columns, cache.capacity), min(2, k.group), memory.lengths
     copies, parts, c = (1, 1, x.shape[1]) if absorbed else (len(w.layers), heads, k.columns // heads)
     sizes = BYTES * parts * np.stack([-(-n // LANES) * -(-c // terms), -(-c // LANES) * -(-n // terms)])
     packed = aligned(copies * int(sizes.sum()), dtype=np.uint8)

@@ -174,12 +174,12 @@ def _work(t5: Any, rows: int, weights: Any, prepared_for: Prepared, longest: int
 def decoder_layers(t5: Any, w: Any, x: Array, bias: Array, layout: SequenceLayout, past: Any, cross: Any) -> Any:
     """All layers over new tokens, in packed weights: [N d] -> [N d], and the room with their keys and values."""
     ready, lengths = cross.ready, layout.key_lengths
-    if not isinstance(ready, Prepared) or not (past is None or isinstance(past.keys, KVBuffer)):
+    if not isinstance(ready, Prepared) or not (past.keys is None or isinstance(past.keys, KVBuffer)):
         return NotImplemented
     first, before, longest = w.layers[0], lengths - layout.query_lengths, int(cross.lengths.max())
     hc, heads, rows = first.self_attention.q.columns, t5.num_heads, len(x)
     empty = KVBuffer(np.zeros((len(w.layers), 2, len(lengths), 0, hc), np.float32), before)
-    room = (past.keys if past is not None else empty).behind(before, int(lengths.max()))
+    room = (empty if past.keys is None else past.keys).behind(before, int(lengths.max()))
     xs = aligned(4, *x.shape)
     xs[0] = x
     owner = np.repeat(np.arange(len(lengths)), layout.query_lengths)
@@ -207,5 +207,6 @@ def warm_up() -> None:
     )
     t5 = SimpleNamespace(num_heads=1, layer_norm_epsilon=1e-6)
     for steps in (1, 1 + PAIR):  # absorbed, and projected
-        cross = SimpleNamespace(ready=project(t5, decoder, States(x, one, start), steps), lengths=one)
-        decoder_layers(t5, decoder, x, x[:, :1], SequenceLayout(one, one, start, start), None, cross)
+        past = SimpleNamespace(keys=None, capacity=steps)
+        cross = SimpleNamespace(ready=project(t5, decoder, States(x, one, start), past), lengths=one)
+        decoder_layers(t5, decoder, x, x[:, :1], SequenceLayout(one, one, start, start), past, cross)

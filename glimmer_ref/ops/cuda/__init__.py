@@ -1,1 +1,1 @@
-"""The CUDA backend: kernels for an NVIDIA GPU, and the operations made of them."""
+"""The CUDA backend: kernels for an NVIDIA GPU, and the operations that launch them."""

@@ -102,10 +102,11 @@ def test_everything_in_the_simulator(chosen: str) -> None:
 
 MOST_SHARED, REGISTERS = 48 * 1024, 64 * 1024  # bytes a block may ask for without asking twice; of an SM
 ON_TENSOR_CORES = ("tensor", "tensor_add")
-SIXTEEN_BYTES = ("linear", "linear_turned", "linear_add", "linear_gate", "few", "few_turned", "rms_norm", "rows", "add")
+SIXTEEN_BYTES = ("linear", "linear_transposed", "linear_add", "linear_gate", "skinny", "skinny_transposed")
+SIXTEEN_BYTES += ("rms_norm", "rows", "add")
 
 
-SOME = {"add", "rms_norm", "linear", "attend_one", "few_pairs"}
+SOME = {"add", "rms_norm", "linear", "attend_one", "skinny_bfloat16"}
 
 
 @needs_extra
@@ -139,7 +140,8 @@ def test_every_kernel_compiles_and_spills_nothing(architecture: tuple[int, int],
 def test_float64_compiles_too() -> None:
     from cubins import compiled
 
-    only = {"add", "rms_norm", "tiled", "tiled_turned", "attention_8", "attention_64", "attend_one", "merge", "rows"}
+    only = {"add", "rms_norm", "rows", "tiled", "tiled_transposed"}
+    only |= {"attention_8", "attention_64", "attend_one", "merge"}
     for k in compiled("float64", [(9, 0)], only):
         assert (k.shared <= MOST_SHARED and ".f64" in k.ptx) or k.name == "rows", k.name
 

@@ -32,7 +32,7 @@ from glimmer_ref.ops.cuda.kernels.spec import EVERYONE
 from glimmer_ref.ops.cuda.matmul_ops import gated, product
 from glimmer_ref.ops.cuda.runtime import device
 from glimmer_ref.ops.interface import OPERATIONS
-from glimmer_ref.paper.fid import greedy
+from glimmer_ref.paper.decoding import greedy
 from glimmer_ref.paper.glimmer import glimmer
 from glimmer_ref.paper.lumen import encode_passages
 from glimmer_ref.paper.t5 import attention_block, feed_forward_block
@@ -104,8 +104,8 @@ def test_every_rung_of_linear_is_the_product(n: int, a: int, o: int) -> None:
     here, right = on_gpu([x, w, y, v]), x.astype(float) @ w
     scale = np.abs(right).max()
     begin = len(NAMESPACE.launches)
-    got = [product(here[0], here[1]), product(here[0], OPS.to_device(w.T), turned=True)]
-    assert launched(begin) == ({"few_rows", "few_turned"} if n <= 16 else {"linear"})
+    got = [product(here[0], here[1]), product(here[0], OPS.to_device(w.T), transposed=True)]
+    assert launched(begin) == ({"skinny", "skinny_transposed"} if n <= 16 else {"linear"})
     lowest = OPS.to_device(np.full((n, o), np.nan, np.float32))
     device.device().run("float32", "naive", (-(-o // 4), -(-n // 4)), here[0], here[1], lowest)
     for x_w in (*got, lowest):
@@ -124,7 +124,7 @@ def test_tensor_cores_multiply_what_was_rounded(n: int, a: int, o: int) -> None:
     right, begin = rounded[0] @ rounded[1], len(NAMESPACE.launches)
     packed, table = OPS.pack(w, "bfloat16"), OPS.pack_table(np.ascontiguousarray(w.T), "bfloat16")
     got = back(OPS.linear(OPS.to_device(x), packed))
-    assert launched(begin) == ({"few_pairs"} if n <= 16 else {"tensor"})
+    assert launched(begin) == ({"skinny_bfloat16"} if n <= 16 else {"tensor"})
     assert np.abs(got - right).max() < 1e-6 * np.abs(right).max()
     assert 1e-4 < np.abs(got - x.astype(float) @ w).max() / np.abs(right).max() < 1e-2, "another precision"
     np.testing.assert_array_equal(back(OPS.lm_head_logits(table, OPS.to_device(x))), got)
@@ -204,7 +204,10 @@ def test_no_array_of_no_rows_stops_anything() -> None:
 
 REFUSED = {
     "embed": ((SMALL.array(3, 2), np.array([0, 3])), "embed ids: whole numbers from 0 to 2; got"),
-    "take": ((SMALL.array(3, 2), np.array([3]), np.array([-1])), "take index: whole numbers from 0 to 0"),
+    "gather_sequences": (
+        (SMALL.array(3, 2), np.array([3]), np.array([-1])),
+        "gather_sequences index: whole numbers from 0 to 0",
+    ),
     "linear": ((SMALL.array(3, 2), SMALL.array(3, 2)), "linear x: shape"),
     "add": ((SMALL.array(3, 2), SMALL.array(2, 3)), r"add: shape \[3, 2\]; got \[2, 3\]"),
     "rms_norm": ((SMALL.array(3, 2), SMALL.array(3), 1e-6), "rms_norm gain"),
@@ -222,7 +225,7 @@ def test_what_would_leave_an_array_is_refused(name: str) -> None:
 
 def test_what_lies_on_the_host_is_refused_and_not_sent_there() -> None:
     for name, args in SMALL.all("float32").items():
-        with pytest.raises(InputError, match="an array on the GPU; got ndarray on the host; put it first"):
+        with pytest.raises(InputError, match="an array on the GPU; got ndarray on the host; call to_device first"):
             getattr(OPS, name)(*args)
 
 
@@ -256,19 +259,19 @@ def test_memory_that_runs_out_says_what_would_fit(monkeypatch: pytest.MonkeyPatc
         raise RuntimeError("[CUresult.CUDA_ERROR_OUT_OF_MEMORY] Call to cuMemAlloc results in an error")
 
     gpu = device.device()
-    monkeypatch.setattr(gpu.bytes, "kept", 7 * 10**9)
-    monkeypatch.setattr(gpu.bytes, "passing", 2 * 10**9)
+    monkeypatch.setattr(gpu.bytes, "persistent", 7 * 10**9)
+    monkeypatch.setattr(gpu.bytes, "temporary", 2 * 10**9)
     monkeypatch.setattr(NAMESPACE, "device_array", full, raising=False)
     with pytest.raises(InputError, match=r"36.04 MB for an array \[8800 1024\] of float32; got") as e:
         gpu.empty((8800, 1024), "float32")
-    assert "what is free lies in smaller pieces" in str(e.value) and "\n" not in str(e.value)
+    assert "the free memory is in smaller pieces" in str(e.value) and "\n" not in str(e.value)
     with pytest.raises(
         InputError,
         match=r"0.50 GB free of 10.00 GB, 7.00 GB of it weights and memory; about 3688 of 8800 rows fit, 42%: lower k",
     ):
         gpu.empty((8800, 1024 * 110), "float32")
     monkeypatch.setattr(NAMESPACE, "to_device", full)
-    with pytest.raises(InputError, match="precision='bfloat16', or take a smaller model"):
+    with pytest.raises(InputError, match="precision='bfloat16', or use a smaller model"):
         OPS.to_device(np.ones((4, 4), np.float32))
 
 
@@ -277,7 +280,7 @@ def test_arrays_are_counted_and_let_go() -> None:
     before = vars(gpu.bytes).copy()
     x = OPS.to_device(np.ones((10, 10), np.float32))
     y = OPS.add(x, x)
-    assert gpu.bytes.kept == before["kept"] + 400 and gpu.bytes.passing == before["passing"] + 400
+    assert gpu.bytes.persistent == before["persistent"] + 400 and gpu.bytes.temporary == before["temporary"] + 400
     del x, y
     assert vars(gpu.bytes) == before
 

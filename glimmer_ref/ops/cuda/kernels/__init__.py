@@ -1,1 +1,1 @@
-"""Kernels that numba-cuda compiles."""
+"""CUDA kernels, which numba-cuda compiles."""

@@ -1,8 +1,9 @@
-"""CUDA kernels for attention: a tile of queries against all of its keys, one query against many, and the probabilities.
+"""CUDA kernels for attention: for tiles of queries, for one query per sequence, and for the probabilities alone.
 
-softmax_j(q_i k_j + bias[j-i]) v_j, per sequence and head, without ever storing [h i j]. Keys come tile by tile, and the
-softmax is made on the way ("online"): each query keeps the largest score so far, the sum of exponentials below it, and
-the weighted sum of values; a larger score scales both down by exp(old largest - new largest).
+They compute softmax_j(q_i k_j + bias[j-i]) v_j per sequence and head without storing [h i j]. They read the keys tile
+by tile, and compute the softmax at the same time ("online"): each query keeps its largest score so far, the sum of
+exp(score - largest), and the weighted sum of values. When a larger score comes, both sums are multiplied by
+exp(old largest - new largest).
 
 Source: Milakov and Gimelshein 2018 for the online softmax, Dao et al. 2022 for tiles of it.
 """
@@ -14,8 +15,8 @@ from typing import Any
 
 from .spec import EVERYONE, Body, Sizes, reductions
 
-ROWS = 4  # queries of a thread
-LANES = 8  # threads that share them
+ROWS = 4  # queries of a group of threads
+LANES = 8  # threads in such a group
 
 
 def with_bias(cuda: Any, dtype: Any) -> Any:
@@ -23,7 +24,7 @@ def with_bias(cuda: Any, dtype: Any) -> Any:
 
     @cuda.jit(device=True)
     def biased(score, bias, distance, head, causal):
-        """The score with its bias, if there is one; a causal query's of a key ahead is -inf."""
+        """The score plus its bias, if there is one; -inf for a causal query and a key ahead of it."""
         if causal and distance > 0:
             return lowest
         return score + bias[bias.shape[0] // 2 + distance, head] if bias.shape[0] > 0 else score
@@ -31,8 +32,8 @@ def with_bias(cuda: Any, dtype: Any) -> Any:
     return biased
 
 
-def tiles(cuda: Any, dtype: Any, words: Any, sizes: Sizes, c: int, kept: bool) -> Any:
-    """`attention` for heads of at most c columns, c a multiple of 8; with `kept`, probabilities are multiplied."""
+def tiles(cuda: Any, dtype: Any, intrinsics: Any, sizes: Sizes, c: int, masked: bool) -> Any:
+    """`attention` for heads of at most c columns, c a multiple of 8; with `masked`, `keep` multiplies its weights."""
     queries, keys = sizes.queries, sizes.keys
     threads = queries // ROWS * LANES
     each, wide = keys // LANES, c // LANES  # keys, and columns, of a thread
@@ -42,19 +43,19 @@ def tiles(cuda: Any, dtype: Any, words: Any, sizes: Sizes, c: int, kept: bool) -
     biased = with_bias(cuda, dtype)
 
     def attention(q, k, v, bias, at_q, at_k, table, heads, causal, keep, out):
-        """A block is a tile of one sequence's queries, in one head: row blockIdx.x of `table`, head blockIdx.y.
+        """One block computes a tile of one sequence's queries in one head: row blockIdx.x of `table`, head blockIdx.y.
 
-        Eight threads share four queries: each has every eighth key's score, and every eighth column of the result,
-        in registers; what a row needs of all keys goes between them by shuffles. In shared memory lie the tile's
-        queries, the keys and values of the step, and the step's weights exp(score - largest). Sums are in dtype, a
-        query's keys in their order tile by tile; nothing that other blocks do changes them.
+        Eight threads work on four queries. Each thread has the scores of every eighth key and every eighth column of
+        the result in registers, and the threads exchange maxima and sums by shuffles. Shared memory holds the tile's
+        queries, the keys and values of the current step, and its weights exp(score - largest). Sums are in dtype and
+        add a query's keys tile by tile, in an order that does not depend on other blocks.
 
         Args:
             bias: [2D+1 h], or no rows.
-            at_q, at_k: [Nq], [Nk] the tokens' places.
-            table: [blocks 6]: first query, queries, first key, keys, and of `keep` the tile's first number in
-                the sequence's first head, and how far apart its heads are.
-            keep: what the probabilities are multiplied by, by sequence, head, query, key.
+            at_q, at_k: [Nq], [Nk] positions of the tokens.
+            table: [blocks 6]: first query, number of queries, first key, number of keys, the index in `keep` of the
+                tile's first element in the first head, and the number of elements of `keep` between two heads.
+            keep: factors of the probabilities, by sequence, head, query, key.
         """
         qs = cuda.shared.array((c, q_padded), dtype, alignment=16)
         ks = cuda.shared.array((c, keys_padded), dtype)
@@ -64,7 +65,7 @@ def tiles(cuda: Any, dtype: Any, words: Any, sizes: Sizes, c: int, kept: bool) -
         score = cuda.local.array((ROWS, each), dtype)
         largest, weight = cuda.local.array(ROWS, dtype), cuda.local.array(ROWS, dtype)
         most, mine, down = cuda.local.array(ROWS, dtype), cuda.local.array(ROWS, dtype), cuda.local.array(ROWS, dtype)
-        place = cuda.local.array(ROWS, sizes.whole)
+        place = cuda.local.array(ROWS, sizes.index_type)
         thread, head = cuda.threadIdx.x, cuda.blockIdx.y
         q0, n_q = table[cuda.blockIdx.x, 0], table[cuda.blockIdx.x, 1]
         k0, n_k = table[cuda.blockIdx.x, 2], table[cuda.blockIdx.x, 3]
@@ -79,7 +80,7 @@ def tiles(cuda: Any, dtype: Any, words: Any, sizes: Sizes, c: int, kept: bool) -
             for j in range(wide):
                 total[i, j] = nothing
         for j0 in range(0, n_k, keys):
-            cuda.syncthreads()  # the last step's keys, values and weights have been read
+            cuda.syncthreads()  # all threads have read the last step's keys, values and weights
             for e in range(thread, keys * c, threads):
                 j, column = e // c, e % c
                 inside = j0 + j < n_k and column < width
@@ -94,7 +95,7 @@ def tiles(cuda: Any, dtype: Any, words: Any, sizes: Sizes, c: int, kept: bool) -
                     key = ks[column, lane + j * LANES]
                     for i in range(ROWS):
                         score[i, j] += qs[column, i0 + i] * key
-            # Which scores count, with their bias; the largest of each query's in this step.
+            # Add the bias, leave out keys beyond the sequence, and find each query's largest score in this step.
             for i in range(ROWS):
                 most[i] = lowest
                 for j in range(each):
@@ -106,7 +107,7 @@ def tiles(cuda: Any, dtype: Any, words: Any, sizes: Sizes, c: int, kept: bool) -
                 most[i] = max(most[i], cuda.shfl_xor_sync(EVERYONE, most[i], 4))
                 most[i] = max(most[i], cuda.shfl_xor_sync(EVERYONE, most[i], 2))
                 most[i] = max(most[i], cuda.shfl_xor_sync(EVERYONE, most[i], 1))
-            # What was summed below the old largest is scaled to the new one.
+            # Scale the sums from the old largest score to the new one.
             for i in range(ROWS):
                 before = largest[i]
                 largest[i] = max(before, most[i])
@@ -114,7 +115,7 @@ def tiles(cuda: Any, dtype: Any, words: Any, sizes: Sizes, c: int, kept: bool) -
             for i in range(ROWS):
                 mine[i] = nothing
                 for j in range(each):
-                    # What is not seen weighs nothing; a NaN counts.
+                    # A key that is left out has weight 0; a NaN stays.
                     score[i, j] = nothing if score[i, j] == lowest else math.exp(score[i, j] - largest[i])
                     mine[i] += score[i, j]
             for i in range(ROWS):
@@ -128,7 +129,7 @@ def tiles(cuda: Any, dtype: Any, words: Any, sizes: Sizes, c: int, kept: bool) -
             for i in range(ROWS):
                 for j in range(each):
                     ps[lane + j * LANES, i0 + i] = score[i, j]
-            if kept:
+            if masked:
                 cuda.syncthreads()
                 first = table[cuda.blockIdx.x, 4] + head * table[cuda.blockIdx.x, 5]
                 for e in range(thread, queries * keys, threads):
@@ -150,19 +151,19 @@ def tiles(cuda: Any, dtype: Any, words: Any, sizes: Sizes, c: int, kept: bool) -
     return Body(attention, "xxxxiitnnvx", threads)
 
 
-def one_query(cuda: Any, dtype: Any, words: Any, sizes: Sizes) -> dict[str, Body]:
-    """A decoder's step: one query a sequence, against all that it has read, or its whole memory."""
-    threads, lowest, nothing, one = sizes.one, dtype(-math.inf), dtype(0), dtype(1)
+def one_query(cuda: Any, dtype: Any, intrinsics: Any, sizes: Sizes) -> dict[str, Body]:
+    """Attention in a decoder's step: one query per sequence, to the tokens so far or to its whole memory."""
+    threads, lowest, nothing, one = sizes.one_query, dtype(-math.inf), dtype(0), dtype(1)
     block_sum, block_max = reductions(cuda, dtype, threads)
     biased = with_bias(cuda, dtype)
 
     def attend_one(q, k, v, bias, at_q, at_k, starts, heads, causal, parts):
-        """A block is a run of one query's keys, in one head: row blockIdx.x, head blockIdx.y, run blockIdx.z.
+        """One block computes a run of one query's keys in one head: row blockIdx.x, head blockIdx.y, run blockIdx.z.
 
-        Eight threads make a key's score, every eighth column each; then a thread is a column of the values, and
-        every so manieth key. In shared memory lie the weights of as many keys as the block has threads, and in the
-        end each thread's sum. What leaves, [rows heads runs, c+2], is for `merge`: the sum of weights times values,
-        the largest score, the sum of weights. Sums are in dtype, in an order that hangs on the number of keys alone.
+        Eight threads compute a key's score, each from every eighth column. Then each thread sums one column of the
+        values over some of the keys. Shared memory holds the weights of as many keys as the block has threads, and at
+        the end each thread's sum. The result `parts` [rows heads runs, c+2] is for `merge`: the weighted sum of values,
+        the largest score, and the sum of weights. Sums are in dtype, in an order that depends on the number of keys.
 
         Args:
             starts: [Nq+1] first key of each query.
@@ -212,7 +213,7 @@ def one_query(cuda: Any, dtype: Any, words: Any, sizes: Sizes) -> dict[str, Body
             parts[place, c], parts[place, c + 1] = largest, weight
 
     def merge(parts, heads, runs, out):
-        """A block is a query in one head, a thread a column: the runs' sums, scaled to the largest score of all."""
+        """Adds the runs' sums, scaled to the largest score. One block per query and head, one thread per column."""
         row, head, column = cuda.blockIdx.x, cuda.blockIdx.y, cuda.threadIdx.x
         c, first = parts.shape[1] - 2, (row * heads + head) * runs
         largest, total, weight = lowest, nothing, nothing
@@ -228,14 +229,14 @@ def one_query(cuda: Any, dtype: Any, words: Any, sizes: Sizes) -> dict[str, Body
     return {"attend_one": Body(attend_one, "xxxxiiinnx", threads), "merge": Body(merge, "xnnx", threads)}
 
 
-def probabilities(cuda: Any, dtype: Any, words: Any, sizes: Sizes) -> dict[str, Body]:
-    """Attention stopped before v, for traces and lessons: the one place where [h i j] is stored."""
+def probabilities(cuda: Any, dtype: Any, intrinsics: Any, sizes: Sizes) -> dict[str, Body]:
+    """Attention's probabilities, for traces and lessons: the only kernel that stores [h i j]."""
     threads, lowest, nothing = sizes.threads, dtype(-math.inf), dtype(0)
     block_sum, block_max = reductions(cuda, dtype, threads)
     biased = with_bias(cuda, dtype)
 
     def attention_probs(q, k, bias, at_q, at_k, q0, k0, heads, causal, out):
-        """A block is a query in one head, a thread every `threads`-th key; sums in dtype. out is [h*i j]."""
+        """One block per query and head, sums in dtype; each thread has every `threads`-th key. out is [h*i j]."""
         i, head, n_k = cuda.blockIdx.x, cuda.blockIdx.y, out.shape[1]
         row, c = head * cuda.gridDim.x + i, q.shape[1] // heads
         mine = lowest
@@ -257,15 +258,15 @@ def probabilities(cuda: Any, dtype: Any, words: Any, sizes: Sizes) -> dict[str, 
     return {"attention_probs": Body(attention_probs, "xxxiinnnnx", threads)}
 
 
-WIDTHS = {8: {}, 64: {}, 128: {"queries": 32, "keys": 16}}  # columns of a head, at most, and the sizes that differ
+WIDTHS = {8: {}, 64: {}, 128: {"queries": 32, "keys": 16}}  # largest number of columns of a head: sizes that differ
 
 
-def tiled(cuda: Any, dtype: Any, words: Any, sizes: Sizes) -> dict[str, Body]:
-    """`attention` for each width, and the same with probabilities multiplied."""
+def tiled(cuda: Any, dtype: Any, intrinsics: Any, sizes: Sizes) -> dict[str, Body]:
+    """`attention` for each width, with and without `keep`."""
     return {
-        f"attention_{c}{'_kept' if kept else ''}": tiles(cuda, dtype, words, smaller(sizes, c), c, kept)
+        f"attention_{c}{'_masked' if masked else ''}": tiles(cuda, dtype, intrinsics, smaller(sizes, c), c, masked)
         for c in WIDTHS
-        for kept in (False, True)
+        for masked in (False, True)
     }
 
 

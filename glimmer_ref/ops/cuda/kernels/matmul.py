@@ -1,10 +1,10 @@
-"""CUDA kernels for matrix products, a ladder: `naive`, `tiled`, `linear`; and `few` for a decoder's step.
+"""CUDA kernels for matrix products: `naive`, `tiled` and `linear` for many rows, `skinny` for a decoder's step.
 
-x w is [N a] times [a o]. Each rung does the same multiply-adds and differs in what it reads: with a thread a number
-and nothing shared, every number of x is read o times from memory and every weight N times. A tile in shared memory
-divides that by its side; numbers kept in registers divide what is read from shared memory in the same way. All sums
-are made in dtype, from a number's first term to its last by one thread (in `few` by some threads, whose parts are
-added in order), so that the number of rows changes no bit within one rung.
+x w is [N a] times [a o]. The kernels do the same multiply-adds and differ in how much they read. In `naive` a thread
+computes one number and shares nothing, so every number of x is read o times from memory and every weight N times. In
+`tiled` a tile in shared memory divides these reads by the tile's side. In `linear` a tile in registers divides the
+reads of shared memory likewise. All sums are in dtype. One thread adds the terms of a number in order (in `skinny`
+several threads, whose sums are added in order), so the number of rows changes no bit of a kernel's results.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from typing import Any
 
 from .spec import Body, Sizes
 
-SIDE = 8  # numbers of a thread's own tile in `linear`: rows, and columns
-STORE, ADD, GATE = "store", "add", "gate"  # what is done to a product's tile before it leaves
+SIDE = 8  # rows and columns of a thread's tile in `linear`
+STORE, ADD, GATE = "store", "add", "gate"  # how a product's tile is written: alone, added to y, or through a gate
 
 
-def ladder(cuda: Any, dtype: Any, words: Any, sizes: Sizes) -> dict[str, Body]:
-    """The lower rungs: for the lesson, for float64, and for columns that do not come in fours."""
+def tilings(cuda: Any, dtype: Any, intrinsics: Any, sizes: Sizes) -> dict[str, Body]:
+    """The simpler kernels, for lessons, for float64, and for sizes that are no multiples of four."""
     tile, padded, nothing = sizes.tile, sizes.tile + 1, dtype(0)
 
     def naive(x, w, out):
-        """A thread is a number of the result; a block a square of them; nothing is shared."""
+        """One thread computes one number of the result, one block a square tile; nothing is shared."""
         column, row = cuda.grid(2)
         if row < out.shape[0] and column < out.shape[1]:
             total = nothing
@@ -31,12 +31,12 @@ def ladder(cuda: Any, dtype: Any, words: Any, sizes: Sizes) -> dict[str, Body]:
                 total += x[row, k] * w[k, column]
             out[row, column] = total
 
-    def tiled_by(turned: bool) -> Any:
+    def tiled_by(transposed: bool) -> Any:
         def tiled(x, w, out):
-            """A thread is a number of the result, a block a square tile of them; w is [a o], turned [o a].
+            """One thread computes one number of the result, one block a square tile. w is [a o], transposed [o a].
 
-            In shared memory lie the tile's next terms, `tile` of each row of x and of each column of w: each thread
-            reads one number of either, and all threads of a row, or a column, use it.
+            Shared memory holds the next `tile` terms of each row of x and of each column of w. Each thread reads one
+            number of x and one of w, and all threads of a row or a column use them.
             """
             xs, ws = cuda.shared.array((tile, tile), dtype), cuda.shared.array((tile, padded), dtype)
             i, j = cuda.threadIdx.y, cuda.threadIdx.x
@@ -44,7 +44,7 @@ def ladder(cuda: Any, dtype: Any, words: Any, sizes: Sizes) -> dict[str, Body]:
             total = nothing
             for k0 in range(0, a, tile):
                 xs[i, j] = x[row, k0 + j] if row < out.shape[0] and k0 + j < a else nothing
-                if turned:  # i is a column here, so that neighbouring threads read neighbouring numbers
+                if transposed:  # i is a column here, so that neighbouring threads read neighbouring numbers
                     place = cuda.blockIdx.x * tile + i
                     ws[j, i] = w[place, k0 + j] if place < out.shape[1] and k0 + j < a else nothing
                 else:
@@ -60,35 +60,35 @@ def ladder(cuda: Any, dtype: Any, words: Any, sizes: Sizes) -> dict[str, Body]:
 
     return {
         "naive": Body(naive, "xxx", (tile, tile)),
-        "tiled": Body(tiled_by(turned=False), "xxx", (tile, tile)),
-        "tiled_turned": Body(tiled_by(turned=True), "xxx", (tile, tile)),
+        "tiled": Body(tiled_by(transposed=False), "xxx", (tile, tile)),
+        "tiled_transposed": Body(tiled_by(transposed=True), "xxx", (tile, tile)),
     }
 
 
-def registers(cuda: Any, dtype: Any, words: Any, sizes: Sizes) -> dict[str, Body]:
-    """The top rung in float32, with what follows a product done to its tile in registers."""
-    load4, store4 = words.load4, words.store4
+def register_tiles(cuda: Any, dtype: Any, intrinsics: Any, sizes: Sizes) -> dict[str, Body]:
+    """The fastest kernels in float32, which also apply a residual or a gate to a product's tile in registers."""
+    load4, store4 = intrinsics.load4, intrinsics.store4
     rows, columns, terms = sizes.rows, sizes.columns, sizes.terms
     across = columns // SIDE  # threads side by side
     threads = rows // SIDE * across
     x_loads, w_loads = rows * terms // 4 // threads, columns * terms // 4 // threads
-    x_padded, w_padded = rows + 4, columns + 4  # four more, so that turned tiles are written to different banks
+    x_padded, w_padded = rows + 4, columns + 4  # four more, so that transposed tiles are written to different banks
     nothing, half, one = dtype(0), dtype(0.5), dtype(1)
     root, cubic = dtype(math.sqrt(2 / math.pi)), dtype(0.044715)
 
-    def linear_by(end: str, turned: bool) -> Any:
+    def linear_by(end: str, transposed: bool) -> Any:
         gate, add = end == GATE, end == ADD
         width = columns // 2 if gate else columns  # of a block's columns of the result
 
         def linear(x, w, w2, y, out):
-            """A block is a tile of the result, `rows` by `columns`; a thread has 8 by 8 numbers of it in registers.
+            """One block computes a tile of `rows` by `columns` numbers; each thread has 8 by 8 of them in registers.
 
-            They are two runs of four rows by two runs of four columns, half a tile apart, so that a warp's reads of
-            shared memory fall into different banks. In shared memory lie the next `terms` terms of the tile's rows
-            and columns, twice: while one is multiplied, the other is filled, by way of registers, with one barrier
-            a step. x is [N a], w [a o], turned [o a]; a and o are multiples of four, so that all reads of memory
-            take sixteen bytes. With "add" out = y + x w. With "gate" half of the tile's columns are of w, half the
-            same ones of w2, and out = gelu(x w) * (x w2), which meet in one thread.
+            A thread's rows are two runs of four, half a tile apart, and its columns too, so that a warp's reads of
+            shared memory use different banks. Shared memory holds the next `terms` terms of the tile's rows and columns
+            in two buffers: while one is multiplied, the other is filled from registers, with one barrier per step.
+            x is [N a], and w is [a o], or [o a] if transposed. a and o are multiples of four, so that every read of
+            memory takes sixteen bytes. With "add" out = y + x w. With "gate" half of the tile's columns belong to w and
+            half to w2; out = gelu(x w) * (x w2), whose two factors are in the same thread.
             """
             xs = cuda.shared.array((2, terms, x_padded), dtype, alignment=16)
             ws = cuda.shared.array((2, terms, w_padded), dtype, alignment=16)
@@ -114,7 +114,7 @@ def registers(cuda: Any, dtype: Any, words: Any, sizes: Sizes) -> dict[str, Body
                             x_next[e, 0], x_next[e, 1], x_next[e, 2], x_next[e, 3] = nothing, nothing, nothing, nothing
                     for e in range(w_loads):
                         at = e * threads + thread
-                        if turned:
+                        if transposed:
                             column, k = at // (terms // 4), k0 + terms + at % (terms // 4) * 4
                             place = (column0 + column) * a + k
                         else:
@@ -143,7 +143,7 @@ def registers(cuda: Any, dtype: Any, words: Any, sizes: Sizes) -> dict[str, Body
                     for e in range(w_loads):
                         at = e * threads + thread
                         for four in range(4):
-                            if turned:
+                            if transposed:
                                 ws[buffer, at % (terms // 4) * 4 + four, at // (terms // 4)] = w_next[e, four]
                             else:
                                 ws[buffer, at // (columns // 4), at % (columns // 4) * 4 + four] = w_next[e, four]
@@ -174,50 +174,50 @@ def registers(cuda: Any, dtype: Any, words: Any, sizes: Sizes) -> dict[str, Body
         return linear
 
     return {
-        "linear": Body(linear_by(STORE, turned=False), "xxxxx", threads, resident=2),
-        "linear_turned": Body(linear_by(STORE, turned=True), "xxxxx", threads, resident=2),
-        "linear_add": Body(linear_by(ADD, turned=False), "xxxxx", threads, resident=2),
-        "linear_gate": Body(linear_by(GATE, turned=False), "xxxxx", threads, resident=2),
+        "linear": Body(linear_by(STORE, transposed=False), "xxxxx", threads, min_blocks=2),
+        "linear_transposed": Body(linear_by(STORE, transposed=True), "xxxxx", threads, min_blocks=2),
+        "linear_add": Body(linear_by(ADD, transposed=False), "xxxxx", threads, min_blocks=2),
+        "linear_gate": Body(linear_by(GATE, transposed=False), "xxxxx", threads, min_blocks=2),
     }
 
 
-def step(cuda: Any, dtype: Any, words: Any, sizes: Sizes) -> dict[str, Body]:
-    """Products with so few rows, a decoder's step, that reading the weights once is all that counts."""
-    load4 = words.load4
-    few, slices, nothing = sizes.few, sizes.slices, dtype(0)
-    fours, wide, warps = 4, 16, sizes.threads // 32  # runs of four columns, and columns, of a block of `few`
+def skinny_products(cuda: Any, dtype: Any, intrinsics: Any, sizes: Sizes) -> dict[str, Body]:
+    """Products with few rows, as in a decoder's step: their time is that of reading the weights once."""
+    load4 = intrinsics.load4
+    rows, slices, nothing = sizes.skinny_rows, sizes.slices, dtype(0)
+    fours, wide, warps = 4, 16, sizes.threads // 32  # runs of four columns, and columns, of a block of `rows`
     everyone = 0xFFFFFFFF
 
-    def few_by(add: bool) -> Any:
-        def few_rows(x, w, y, out):
-            """out = x w, or y + x w: a block is 16 columns of up to `few` rows; a thread is four of its columns and
-            every `slices`-th term, so that a warp reads whole sectors of eight rows of w.
+    def skinny_by(add: bool) -> Any:
+        def skinny(x, w, y, out):
+            """out = x w, or y + x w: one block computes 16 columns of up to `rows` rows.
 
-            In shared memory the threads' sums meet, and are added in the order of the slices.
+            Each thread sums every `slices`-th term of four columns, so that a warp reads complete sectors of eight rows
+            of w. The threads' sums meet in shared memory and are added in the order of the slices.
             """
-            parts = cuda.shared.array((slices, few, wide), dtype)
-            total = cuda.local.array((few, 4), dtype)
+            parts = cuda.shared.array((slices, rows, wide), dtype)
+            total = cuda.local.array((rows, 4), dtype)
             thread, n, a, o = cuda.threadIdx.x, out.shape[0], x.shape[1], out.shape[1]
-            row0, j = cuda.blockIdx.y * few, thread % fours * 4
+            row0, j = cuda.blockIdx.y * rows, thread % fours * 4
             column, slice_ = cuda.blockIdx.x * wide + j, thread // fours
-            for r in range(few):
+            for r in range(rows):
                 for e in range(4):
                     total[r, e] = nothing
             if column < o:
                 for k in range(slice_, a, slices):
                     four = load4(w, k * o + column)
-                    for r in range(few):
+                    for r in range(rows):
                         if row0 + r < n:
                             number = x[row0 + r, k]
                             total[r, 0] += number * four[0]
                             total[r, 1] += number * four[1]
                             total[r, 2] += number * four[2]
                             total[r, 3] += number * four[3]
-            for r in range(few):
+            for r in range(rows):
                 for e in range(4):
                     parts[slice_, r, j + e] = total[r, e]
             cuda.syncthreads()
-            for at in range(thread, few * wide, slices * fours):
+            for at in range(thread, rows * wide, slices * fours):
                 r, j = at // wide, at % wide
                 row, column = row0 + r, cuda.blockIdx.x * wide + j
                 if row < n and column < o:
@@ -228,38 +228,38 @@ def step(cuda: Any, dtype: Any, words: Any, sizes: Sizes) -> dict[str, Body]:
                         number += y[row, column]
                     out[row, column] = number
 
-        return few_rows
+        return skinny
 
-    def few_turned(x, table, out):
-        """out = x table^T, the logits: a warp is a row of the table [v d], read once for up to `few` rows of x.
+    def skinny_transposed(x, table, out):
+        """out = x table^T, the logits: one warp reads a row of the table [v d] once for up to `rows` rows of x.
 
-        Its threads take every 32nd run of four terms; shuffles add up what they have. Nothing is shared.
+        Each of its threads sums every 32nd run of four terms, and shuffles add these sums. Nothing is shared.
         """
-        total = cuda.local.array(few, dtype)
+        total = cuda.local.array(rows, dtype)
         thread, n, d = cuda.threadIdx.x, out.shape[0], x.shape[1]
-        row0, place = cuda.blockIdx.y * few, cuda.blockIdx.x * warps + thread // 32
-        for r in range(few):
+        row0, place = cuda.blockIdx.y * rows, cuda.blockIdx.x * warps + thread // 32
+        for r in range(rows):
             total[r] = nothing
         if place < out.shape[1]:  # the same for a whole warp
             for k in range(4 * (thread % 32), d, 128):
                 t = load4(table, place * d + k)
-                for r in range(few):
+                for r in range(rows):
                     if row0 + r < n:
                         a = load4(x, (row0 + r) * d + k)
                         total[r] += a[0] * t[0] + a[1] * t[1] + a[2] * t[2] + a[3] * t[3]
-            for r in range(few):
-                mine, apart = total[r], 16
-                while apart > 0:
-                    mine += cuda.shfl_xor_sync(everyone, mine, apart)
-                    apart //= 2
+            for r in range(rows):
+                mine, offset = total[r], 16
+                while offset > 0:
+                    mine += cuda.shfl_xor_sync(everyone, mine, offset)
+                    offset //= 2
                 if thread % 32 == 0 and row0 + r < n:
                     out[row0 + r, place] = mine
 
     return {
-        "few": Body(few_by(add=False), "xxxx", slices * fours),
-        "few_add": Body(few_by(add=True), "xxxx", slices * fours),
-        "few_turned": Body(few_turned, "xxx", sizes.threads),
+        "skinny": Body(skinny_by(add=False), "xxxx", slices * fours),
+        "skinny_add": Body(skinny_by(add=True), "xxxx", slices * fours),
+        "skinny_transposed": Body(skinny_transposed, "xxx", sizes.threads),
     }
 
 
-FACTORIES = (ladder, registers, step)
+FACTORIES = (tilings, register_tiles, skinny_products)

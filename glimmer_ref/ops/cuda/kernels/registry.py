@@ -1,4 +1,4 @@
-"""All CUDA kernels by name, and the types they take: what `cuda.runtime.device` compiles and tests check."""
+"""All CUDA kernels by name, and the types of their arguments."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from .spec import Body, Sizes
 FILES = (rowwise, matmul, attention, tensor_core)
 
 
-def build(cuda: Any, dtype: Any, words: Any, sizes: Sizes) -> dict[str, Body]:
+def build(cuda: Any, dtype: Any, intrinsics: Any, sizes: Sizes) -> dict[str, Body]:
     """Every kernel as a plain function for one dtype.
 
     Args:
         cuda: numba's `cuda`, or a simulator's.
         dtype: np.float32 or np.float64.
-        words: `cuda.kernels.intrinsics`, or a simulator's.
+        intrinsics: `cuda.kernels.intrinsics`, or a simulator's.
     """
     kernels: dict[str, Body] = {}
     for file in FILES:
         for factory in file.FACTORIES:
-            kernels |= factory(cuda, dtype, words, sizes)
+            kernels |= factory(cuda, dtype, intrinsics, sizes)
     return kernels
 
 
 @cache
 def signature(takes: str, dtype: str) -> Any:
-    """The numba signature that a body's letters stand for, see `Body`."""
+    """The numba signature for the letters of a `Body`."""
     from numba import types
 
     number = getattr(types, dtype)

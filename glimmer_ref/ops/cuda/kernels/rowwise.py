@@ -1,8 +1,8 @@
-"""CUDA kernels that touch each number about once: elementwise, by rows, and ragged moves.
+"""CUDA kernels that read each number about once: elementwise, by rows, and moves of ragged rows.
 
-Each factory takes the `cuda` namespace, a dtype, `intrinsics` and `Sizes`, and gives kernels as plain functions: the
-same text is compiled for a GPU and run by a simulator. What bounds all of them is memory, so numbers are read
-sixteen bytes (four float32) at a time where rows allow it.
+Each factory takes the `cuda` namespace, a dtype, `intrinsics` and `Sizes`, and returns kernels as plain functions: the
+same text is compiled for a GPU and run by a simulator. Memory bandwidth limits all of them, so they read sixteen bytes
+(four float32) at a time where rows allow it.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from typing import Any
 from .spec import Body, Sizes, reductions
 
 
-def elementwise(cuda: Any, dtype: Any, words: Any, sizes: Sizes) -> dict[str, Body]:
-    """out = f(x, y), number by number. A thread makes four neighbours; blocks share the array; nothing is summed."""
-    load4, store4 = words.load4, words.store4
+def elementwise(cuda: Any, dtype: Any, intrinsics: Any, sizes: Sizes) -> dict[str, Body]:
+    """out = f(x, y), element by element. A thread computes four neighbouring elements."""
+    load4, store4 = intrinsics.load4, intrinsics.store4
     half, one = dtype(0.5), dtype(1)
     root, cubic = dtype(math.sqrt(2 / math.pi)), dtype(0.044715)
 
@@ -70,20 +70,20 @@ def elementwise(cuda: Any, dtype: Any, words: Any, sizes: Sizes) -> dict[str, Bo
     }
 
 
-def by_row(cuda: Any, dtype: Any, words: Any, sizes: Sizes) -> dict[str, Body]:
-    """A block is a row. Its threads go through the columns side by side; what they found is put together in the end.
+def by_row(cuda: Any, dtype: Any, intrinsics: Any, sizes: Sizes) -> dict[str, Body]:
+    """One block per row: its threads go through the columns side by side, and combine their results at the end.
 
-    Sums are in dtype: each thread's own, then those of a warp by shuffles, then the warps' in order, through shared
-    memory. The order hangs on the number of columns alone, so equal rows give equal bits.
+    Sums are in dtype: first each thread's, then those of a warp by shuffles, then the warps' in order through shared
+    memory. The order depends only on the number of columns, so equal rows give equal bits.
     """
-    load4, store4 = words.load4, words.store4
+    load4, store4 = intrinsics.load4, intrinsics.store4
     threads = sizes.threads
     lowest, nothing, one = dtype(-math.inf), dtype(0), dtype(1)
 
     block_sum, block_max = reductions(cuda, dtype, threads)
 
     def rms_norm(x, gain, eps, out):
-        """x / sqrt(mean(x^2) + eps) * gain. The second reading of the row comes from the cache."""
+        """x / sqrt(mean(x^2) + eps) * gain. The second read of the row comes from the cache."""
         row, d = cuda.blockIdx.x, x.shape[1]
         start, squares = row * d, nothing
         if d % 4 == 0:
@@ -112,7 +112,7 @@ def by_row(cuda: Any, dtype: Any, words: Any, sizes: Sizes) -> dict[str, Body]:
             out[row] = total
 
     def log_probs(logits, targets, out):
-        """log softmax(logits_i)[target_i] for each row i: the largest logit is taken off first."""
+        """log softmax(logits_i)[target_i] for each row i; the largest logit is subtracted first."""
         row, v = cuda.blockIdx.x, logits.shape[1]
         mine = lowest
         for i in range(cuda.threadIdx.x, v, threads):
@@ -125,8 +125,8 @@ def by_row(cuda: Any, dtype: Any, words: Any, sizes: Sizes) -> dict[str, Body]:
             out[row] = logits[row, targets[row]] - largest - math.log(total)
 
     def argmax(x, out):
-        """Where each row is largest: of equal ones the lowest index, and a NaN is larger than any number."""
-        values, places = cuda.shared.array(threads, dtype), cuda.shared.array(threads, sizes.whole)
+        """The index of each row's largest value: the lowest of equal ones; a NaN is larger than any number."""
+        values, places = cuda.shared.array(threads, dtype), cuda.shared.array(threads, sizes.index_type)
         row, thread, v = cuda.blockIdx.x, cuda.threadIdx.x, x.shape[1]
         best, at = lowest, v
         for i in range(thread, v, threads):
@@ -155,13 +155,13 @@ def by_row(cuda: Any, dtype: Any, words: Any, sizes: Sizes) -> dict[str, Body]:
     }
 
 
-def ragged(cuda: Any, dtype: Any, words: Any, sizes: Sizes) -> dict[str, Body]:
+def ragged(cuda: Any, dtype: Any, intrinsics: Any, sizes: Sizes) -> dict[str, Body]:
     """Moves of whole rows, and sums over a sequence's rows."""
-    load4, store4 = words.load4, words.store4
-    threads, lowest, nothing = sizes.moving, dtype(-math.inf), dtype(0)
+    load4, store4 = intrinsics.load4, intrinsics.store4
+    threads, lowest, nothing = sizes.small_block, dtype(-math.inf), dtype(0)
 
     def rows(x, y, index, out):
-        """out_i = x[index_i], or y[-1 - index_i] where that is negative. A block is a row; nothing is summed."""
+        """out_i = x[index_i], or y[-1 - index_i] where index_i is negative. One block per row."""
         row, d = cuda.blockIdx.x, out.shape[1]
         source = index[row]
         if source >= 0:
@@ -183,7 +183,7 @@ def ragged(cuda: Any, dtype: Any, words: Any, sizes: Sizes) -> dict[str, Body]:
                         out[row, j] = y[source, j]
 
     def mean(x, starts, out):
-        """Mean of each sequence's rows. A block is a sequence, a thread a column: summed in dtype, in order."""
+        """Mean of each sequence's rows. One block per sequence, one thread per column; sums in dtype, in order."""
         s = cuda.blockIdx.x
         first, last = starts[s], starts[s + 1]
         for i in range(cuda.threadIdx.x, x.shape[1], threads):
@@ -193,7 +193,7 @@ def ragged(cuda: Any, dtype: Any, words: Any, sizes: Sizes) -> dict[str, Body]:
             out[s, i] = total / dtype(last - first)
 
     def sums(x, starts, out):
-        """The sum of each sequence's numbers: a thread is a sequence, in dtype, in order."""
+        """Sum of each sequence's numbers. One thread per sequence; sums in dtype, in order."""
         s = cuda.grid(1)
         if s < out.size:
             total = nothing
@@ -203,7 +203,7 @@ def ragged(cuda: Any, dtype: Any, words: Any, sizes: Sizes) -> dict[str, Body]:
 
     @cuda.jit(device=True)
     def largest_and_log(x, first, last, tau):
-        """The largest of x / tau, and the logarithm of the sum of exponentials below it."""
+        """The largest x / tau, and log(sum(exp(x / tau - largest)))."""
         largest, total = lowest, nothing
         for i in range(first, last):
             largest = max(largest, x[i] / tau)
@@ -212,7 +212,7 @@ def ragged(cuda: Any, dtype: Any, words: Any, sizes: Sizes) -> dict[str, Body]:
         return largest, math.log(total)
 
     def rank_kl(p, q, starts, tau, out):
-        """KL(softmax(p/tau) || softmax(q/tau)) over each question's passages: a thread is a question, sums in dtype."""
+        """KL(softmax(p/tau) || softmax(q/tau)) over a question's passages. One thread per question, sums in dtype."""
         s = cuda.grid(1)
         if s < out.size:
             first, last = starts[s], starts[s + 1]

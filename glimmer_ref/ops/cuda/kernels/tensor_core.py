@@ -1,12 +1,12 @@
 """CUDA kernels for matrix products on tensor cores: both operands rounded to bfloat16, sums in float32.
 
-A stated precision, never chosen by itself: who packs weights with "bfloat16" gets these, and numbers that differ from
-float32's in the third digit. A weight lies turned, [o a/2] words of two neighbouring terms each, a filled up with
-zeros to whole steps of 32 terms.
+These kernels run only for weights that were packed with the precision "bfloat16". Their results differ from those in
+float32 in the third digit. A weight is stored transposed: [o a/2] words, each of two neighbouring terms, and a is
+padded with zeros to a multiple of 32 terms.
 
-One instruction, mma.m16n8k16, multiplies 16 rows of 16 terms by 8 columns of them, for a whole warp. With g = lane / 4
-and t = lane % 4 a thread holds, of the rows, words t and t+4 (two terms each) of rows g and g+8; of the columns,
-words t and t+4 of column g; of the result, columns 2t and 2t+1 of rows g and g+8.
+One instruction of a warp, mma.m16n8k16, multiplies 16 rows of 16 terms by 8 columns of 16 terms. With g = lane / 4 and
+t = lane % 4, a thread holds words t and t+4 (two terms each) of rows g and g+8, words t and t+4 of column g, and the
+results in columns 2t and 2t+1 of rows g and g+8.
 
 Source: the PTX instruction set, "Matrix Fragments for mma.m16n8k16 with floating point type".
 """
@@ -17,31 +17,31 @@ from typing import Any
 
 from .spec import EVERYONE, Body, Sizes
 
-STEP = 16  # words of 32 terms, what is in shared memory of each row and column
-PADDED = 20  # so that eight rows' words fall into different banks, and runs of four words stay aligned
+STEP = 16  # words (32 terms) of each row and column that are in shared memory
+PADDED = 20  # words of a row there: eight rows use different banks, and runs of four words stay aligned
 
 
-def products(cuda: Any, dtype: Any, words: Any, sizes: Sizes) -> dict[str, Body]:
-    """`tensor` and `tensor_add`: for float32 states; float64 is never rounded so far."""
-    load4, pack2, mma = words.load4, words.pack2, words.mma
+def products(cuda: Any, dtype: Any, intrinsics: Any, sizes: Sizes) -> dict[str, Body]:
+    """`tensor` and `tensor_add`, for float32 states; float64 is never rounded to bfloat16."""
+    load4, pack2, mma = intrinsics.load4, intrinsics.pack2, intrinsics.mma
     down, across, high, wide = sizes.warps_down, sizes.warps_across, sizes.tiles_down, sizes.tiles_across
     rows, columns, threads = down * high * 16, across * wide * 8, down * across * 32
     x_loads, w_loads = rows * STEP // 2 // threads, columns * STEP // 4 // threads
-    nothing, whole = dtype(0), sizes.word
+    nothing, pair = dtype(0), sizes.pair_type
 
     def by(add: bool) -> Any:
         def tensor(x, pairs, y, out):
-            """A block is a tile of the result, `rows` by `columns`; a warp has a part of it in its registers, some
-            tiles of 16 by 8 below and beside each other.
+            """One block computes a tile of `rows` by `columns` numbers; each warp has several tiles of 16 by 8 of them
+            in registers.
 
-            In shared memory lie the next 32 terms of the tile's rows, rounded here, and columns, twice: while one is
-            multiplied, the other is filled, by way of registers. With "add" out = y + x w.
+            Shared memory holds the next 32 terms of the tile's rows, rounded here, and of its columns in two buffers:
+            while one is multiplied, the other is filled from registers. With `add` out = y + x w.
             """
-            xs = cuda.shared.array((2, rows, PADDED), whole, alignment=16)
-            ws = cuda.shared.array((2, columns, PADDED), whole, alignment=16)
+            xs = cuda.shared.array((2, rows, PADDED), pair, alignment=16)
+            ws = cuda.shared.array((2, columns, PADDED), pair, alignment=16)
             total = cuda.local.array((high, wide, 4), dtype)
-            x_next, w_next = cuda.local.array((x_loads, 2), whole), cuda.local.array((w_loads, 4), whole)
-            a = cuda.local.array((high, 4), whole)
+            x_next, w_next = cuda.local.array((x_loads, 2), pair), cuda.local.array((w_loads, 4), pair)
+            a = cuda.local.array((high, 4), pair)
             thread, n, terms, o, step_words = cuda.threadIdx.x, out.shape[0], x.shape[1], out.shape[1], pairs.shape[1]
             row0, column0 = cuda.blockIdx.y * rows, cuda.blockIdx.x * columns
             warp, g, t = thread // 32, thread % 32 // 4, thread % 4
@@ -119,20 +119,20 @@ def products(cuda: Any, dtype: Any, words: Any, sizes: Sizes) -> dict[str, Body]
     }
 
 
-def step(cuda: Any, dtype: Any, words: Any, sizes: Sizes) -> dict[str, Body]:
-    """The same numbers for so few rows that reading the weights is all that counts; no tensor cores."""
-    load4, pack2, unpack2 = words.load4, words.pack2, words.unpack2
-    few, warps, nothing = sizes.few, sizes.threads // 32, dtype(0)
+def skinny_products(cuda: Any, dtype: Any, intrinsics: Any, sizes: Sizes) -> dict[str, Body]:
+    """The same products for few rows, whose time is that of reading the weights; no tensor cores."""
+    load4, pack2, unpack2 = intrinsics.load4, intrinsics.pack2, intrinsics.unpack2
+    rows, warps, nothing = sizes.skinny_rows, sizes.threads // 32, dtype(0)
 
-    def few_pairs(x, pairs, out):
-        """A warp is a column of the weight, read once for up to `few` rows of x, which are rounded as well.
+    def skinny_bfloat16(x, pairs, out):
+        """One warp reads a column of the weight once for up to `rows` rows of x, which are rounded as well.
 
-        Its threads take every 32nd run of eight terms, sums in dtype; shuffles add up what they have.
+        Each of its threads sums every 32nd run of eight terms in dtype, and shuffles add these sums.
         """
-        total = cuda.local.array(few, dtype)
+        total = cuda.local.array(rows, dtype)
         thread, n, terms, step_words = cuda.threadIdx.x, out.shape[0], x.shape[1], pairs.shape[1]
-        row0, column = cuda.blockIdx.y * few, cuda.blockIdx.x * warps + thread // 32
-        for r in range(few):
+        row0, column = cuda.blockIdx.y * rows, cuda.blockIdx.x * warps + thread // 32
+        for r in range(rows):
             total[r] = nothing
         if column < out.shape[1]:  # the same for a whole warp
             for k in range(4 * (thread % 32), step_words, 128):
@@ -140,20 +140,20 @@ def step(cuda: Any, dtype: Any, words: Any, sizes: Sizes) -> dict[str, Body]:
                 for word in range(4):
                     first, second = unpack2(four[word])
                     at = 2 * (k + word)
-                    for r in range(few):
+                    for r in range(rows):
                         if row0 + r < n and at < terms:
                             later = x[row0 + r, at + 1] if at + 1 < terms else nothing
                             a, b = unpack2(pack2(x[row0 + r, at], later))
                             total[r] += a * first + b * second
-            for r in range(few):
-                mine, apart = total[r], 16
-                while apart > 0:
-                    mine += cuda.shfl_xor_sync(EVERYONE, mine, apart)
-                    apart //= 2
+            for r in range(rows):
+                mine, offset = total[r], 16
+                while offset > 0:
+                    mine += cuda.shfl_xor_sync(EVERYONE, mine, offset)
+                    offset //= 2
                 if thread % 32 == 0 and row0 + r < n:
                     out[row0 + r, column] = mine
 
-    return {"few_pairs": Body(few_pairs, "xhx", sizes.threads)}
+    return {"skinny_bfloat16": Body(skinny_bfloat16, "xhx", sizes.threads)}
 
 
-FACTORIES = (products, step)
+FACTORIES = (products, skinny_products)

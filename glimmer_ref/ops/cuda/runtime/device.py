@@ -1,4 +1,4 @@
-"""The GPU as the CUDA backend sees it: arrays, kernels compiled when first run, and what it says when there is none."""
+"""The GPU for the CUDA backend: arrays, kernels that are compiled when first launched, and errors if there is none."""
 
 from __future__ import annotations
 
@@ -17,49 +17,49 @@ from ....ragged import Array, Ints
 from ..kernels.registry import build, signature
 from ..kernels.spec import Body, Sizes
 
-SIZES = {"float32": Sizes(), "float64": Sizes(queries=32, keys=16)}  # float64's tiles take twice the shared memory
+SIZES = {"float32": Sizes(), "float64": Sizes(queries=32, keys=16)}  # a tile of float64 takes twice the shared memory
 
 
 class Device:
-    """Arrays on a GPU and launches of kernels, all on one stream: nothing waits for the host but `get`.
+    """Arrays on a GPU and launches of kernels, all on one stream: only copies to the host wait for the GPU.
 
     Args:
-        cuda: numba's `cuda`; the tests' simulator hands its own.
-        words: `cuda.kernels.intrinsics`, likewise.
-        address: of an array's first byte, likewise.
-        sizes: by dtype.
+        cuda: numba's `cuda`, or a simulator's.
+        intrinsics: `cuda.kernels.intrinsics`, or a simulator's.
+        address: gives the address of an array's first byte.
+        sizes: sizes of blocks and tiles by dtype; `SIZES` if None.
     """
 
     def __init__(
-        self, cuda: Any, words: Any, address: Callable[[Array], int], sizes: dict[str, Sizes] | None = None
+        self, cuda: Any, intrinsics: Any, address: Callable[[Array], int], sizes: dict[str, Sizes] | None = None
     ) -> None:
         self.address = address
         self.cuda, self.sizes = cuda, sizes or SIZES
-        self.bytes = SimpleNamespace(kept=0, passing=0)  # of weights and memory, and of what is made on the way
-        self.bodies = cache(lambda dtype: build(cuda, np.dtype(dtype).type, words, self.sizes[dtype]))
+        self.bytes = SimpleNamespace(persistent=0, temporary=0)  # of weights and memory; of results
+        self.bodies = cache(lambda dtype: build(cuda, np.dtype(dtype).type, intrinsics, self.sizes[dtype]))
         self.kernel = cache(self._compiled)
         self.ints = lru_cache(256)(self._ints)
 
-    def put(self, x: np.ndarray) -> Array:
-        """A host array's copy on the device, kept until nobody has it any more.
+    def to_device(self, x: np.ndarray) -> Array:
+        """A copy of a host array on the GPU, which is freed when nothing refers to it.
 
         Raises:
-            InputError: no room.
+            InputError: it does not fit into memory.
         """
         x = np.ascontiguousarray(x)
-        x = x.copy() if 0 in x.strides else x  # one row that was seen many times
-        return self._counted(x.shape, x.dtype, "kept", lambda: self.cuda.to_device(x))
+        x = x.copy() if 0 in x.strides else x  # a broadcast array, whose rows are one
+        return self._counted(x.shape, x.dtype, "persistent", lambda: self.cuda.to_device(x))
 
     def empty(self, shape: tuple[int, ...], dtype: Any) -> Array:
-        """Room for a result.
+        """An array for a result.
 
         Raises:
-            InputError: there is none.
+            InputError: it does not fit into memory.
         """
-        return self._counted(shape, np.dtype(dtype), "passing", lambda: self.cuda.device_array(shape, dtype))
+        return self._counted(shape, np.dtype(dtype), "temporary", lambda: self.cuda.device_array(shape, dtype))
 
     def table(self, x: Ints) -> Array:
-        """Whole numbers of the host as int64; the same ones are sent once."""
+        """Integers of the host as int64 on the GPU; equal arrays are copied only once."""
         x = np.ascontiguousarray(x, np.int64)
         return self.ints(x.tobytes(), x.shape)
 
@@ -67,11 +67,11 @@ class Device:
         return self.cuda.to_device(np.frombuffer(numbers, np.int64).reshape(shape))
 
     def run(self, dtype: Any, name: str, grid: Any, *args: Any) -> None:
-        """Launch a kernel of that dtype on `grid` of its blocks; nothing if there are none.
+        """Launches a kernel of a dtype on a grid of blocks; does nothing if the grid is empty.
 
         Raises:
-            InputError: an array of another dtype, or one that does not begin at a multiple of sixteen bytes, as a part
-                of another may.
+            InputError: an array has another dtype, or does not begin at a multiple of sixteen bytes; a slice of
+                another array may not.
         """
         kernel, body = self.kernel(np.dtype(dtype).name, name)
         for arg, letter in zip(args, body.takes, strict=True):
@@ -83,7 +83,7 @@ class Device:
             kernel[grid, body.block](*args)
 
     def _compiled(self, dtype: str, name: str) -> tuple[Any, Body]:
-        """A kernel as it is launched, and its body. The compiler knows how many threads share an SM's registers."""
+        """A compiled kernel and its body. The compiler divides an SM's registers by the launch bounds."""
         body = self.bodies(dtype)[name]
         compiled = self.cuda.jit(signature(body.takes, dtype), launch_bounds=body.bounds)
         return compiled(body.function), body
@@ -104,18 +104,19 @@ class Device:
         setattr(self.bytes, kind, getattr(self.bytes, kind) - size)
 
     def _no_room(self, shape: tuple[int, ...], dtype: Any, kind: str, size: int) -> InputError:
-        """What was needed, what there is, and what would fit: all that is made on the way grows with the tokens."""
-        memory, passing = self.cuda.current_context().get_memory_info(), self.bytes.passing
-        share = (memory.free + passing) / (passing + size)
-        do = "compute with precision='bfloat16', or take a smaller model"
-        if kind == "passing":
+        """The error that says what was needed, what is free, and what would fit: results grow with the tokens."""
+        memory, temporary = self.cuda.current_context().get_memory_info(), self.bytes.temporary
+        share = (memory.free + temporary) / (temporary + size)
+        do = "compute with precision='bfloat16', or use a smaller model"
+        if kind == "temporary":
             fit = f"about {int(shape[0] * share)} of {shape[0]} rows fit, {share:.0%}"
-            do = fit if share < 1 else "what is free lies in smaller pieces"
-            do += ": lower k in proportion, or take the passages in smaller chunks"
+            do = fit if share < 1 else "the free memory is in smaller pieces"
+            do += ": lower k in proportion, or process the passages in smaller chunks"
             do += ", or dtype float32" if dtype == np.float64 else ""
-        got = f"{_size(memory.free)} free of {_size(memory.total)}, {_size(self.bytes.kept)} of it weights and memory"
-        words = " ".join(map(str, shape))
-        return InputError("GPU memory", f"{_size(size)} for an array [{words}] of {dtype}", got, do)
+        weights = _size(self.bytes.persistent)
+        got = f"{_size(memory.free)} free of {_size(memory.total)}, {weights} of it weights and memory"
+        sizes = " ".join(map(str, shape))
+        return InputError("GPU memory", f"{_size(size)} for an array [{sizes}] of {dtype}", got, do)
 
 
 def _size(count: int) -> str:
@@ -123,10 +124,10 @@ def _size(count: int) -> str:
 
 
 def open_gpu() -> Device:
-    """The GPU that numba finds first, when a first kernel has run on it.
+    """The first GPU that numba finds, after a first kernel has run on it.
 
     Raises:
-        InputError: no numba-cuda, no driver, no GPU, or one on which nothing runs. There is no fallback.
+        InputError: there is no numba-cuda, driver or GPU, or kernels do not run on it. There is no fallback.
     """
     if find_spec("numba_cuda") is None:
         raise InputError("ops=cuda", "the package numba-cuda", "none", "pip install 'glimmer_ref[cuda12]', or cuda13")
@@ -139,16 +140,16 @@ def open_gpu() -> Device:
     from ..kernels import intrinsics
     from . import memory_pool
 
-    cuda.set_memory_manager(memory_pool.Pool)  # of contexts that are made from now on
-    cuda.config.CUDA_LOW_OCCUPANCY_WARNINGS = 0  # a step of a decoder is small
+    cuda.set_memory_manager(memory_pool.Pool)  # for contexts that are made from now on
+    cuda.config.CUDA_LOW_OCCUPANCY_WARNINGS = 0  # a decoder's step has few blocks
     try:
         opened = Device(cuda, intrinsics, lambda x: int(x.gpu_data.device_pointer_value))
-        x = opened.put(np.ones(4, np.float32))
+        x = opened.to_device(np.ones(4, np.float32))
         opened.run("float32", "add", 1, x, x, x)
         cuda.synchronize()
     except InputError:
         raise
-    except Exception as error:  # a toolkit that is missing or newer than the driver: many classes, one meaning
+    except Exception as error:  # the toolkit is missing or newer than the driver: errors of many classes
         expected = "a GPU, driver and toolkit that fit each other"
         raise InputError(
             "ops=cuda", expected, _first_line(error), "try the other of glimmer_ref[cuda12], [cuda13]"
@@ -157,7 +158,7 @@ def open_gpu() -> Device:
 
 
 def _first_line(error: Any) -> str:
-    """What an error says first, without numba's own heading."""
+    """The first line of an error's message, without numba's heading."""
     lines = (line.strip(" :.") for line in str(error or "none").replace("Error at driver init:", "").splitlines())
     return next(filter(None, lines), type(error).__name__)
 

@@ -1,7 +1,7 @@
-"""GPU memory that is used again: numba itself gives every array back to the driver, which waits for the GPU each time.
+"""A pool that reuses GPU memory. Numba itself frees every array with the driver, which waits for the GPU each time.
 
-A plugin of numba's own interface for memory managers. All our kernels and copies are on one stream, so memory may be
-handed out again as soon as no array has it. Imported only where a GPU is opened.
+It is a plugin for numba's interface of memory managers. All kernels and copies run on one stream, so a block may be
+reused as soon as no array refers to it. This module is imported only when a GPU is opened.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ from typing import Any
 from numba import cuda
 from numba.cuda.cudadrv import driver as numba_driver
 
-PIECE = 2 << 20  # larger blocks are multiples of it, smaller ones powers of two
+PIECE = 2 << 20  # bytes; larger blocks are multiples of it, smaller ones powers of two
 
 
 def rounded(size: int) -> int:
-    """Bytes of the block that an array of `size` bytes gets: few different ones, so that they fit again."""
+    """Bytes of the block for an array of `size` bytes. There are few different sizes, so that blocks can be reused."""
     return -(-size // PIECE) * PIECE if size > PIECE else max(512, 1 << (size - 1).bit_length())
 
 
 class Pool(cuda.GetIpcHandleMixin, cuda.HostOnlyCUDAMemoryManager):
-    """Blocks by size, those that nobody has in `free`; all of them go back to the driver before memory runs out."""
+    """Keeps unused blocks by size in `free`, and gives all of them back to the driver when memory runs out."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -32,24 +32,25 @@ class Pool(cuda.GetIpcHandleMixin, cuda.HostOnlyCUDAMemoryManager):
         """Nothing to prepare."""
 
     def memalloc(self, size: int) -> Any:
-        """A block that was used before, else a new one."""
-        room = rounded(size)
-        block = self.free[room].pop() if self.free[room] else self._new(room)
-        return cuda.MemoryPointer(weakref.proxy(self.context), block, size, finalizer=self._giving_back(room, block))
+        """An unused block if there is one, otherwise a new one."""
+        length = rounded(size)
+        block = self.free[length].pop() if self.free[length] else self._new(length)
+        finalizer = self._release_block(length, block)
+        return cuda.MemoryPointer(weakref.proxy(self.context), block, size, finalizer=finalizer)
 
-    def _giving_back(self, room: int, block: Any) -> Any:
-        blocks = self.free[room]  # not self, which a finalizer would keep alive
+    def _release_block(self, size: int, block: Any) -> Any:
+        blocks = self.free[size]  # the finalizer must not keep self alive
         return lambda: blocks.append(block)
 
-    def _new(self, room: int) -> Any:
+    def _new(self, size: int) -> Any:
         try:
-            return numba_driver.driver.cuMemAlloc(room)
+            return numba_driver.driver.cuMemAlloc(size)
         except numba_driver.CudaAPIError:
             self.release()
-            return numba_driver.driver.cuMemAlloc(room)
+            return numba_driver.driver.cuMemAlloc(size)
 
     def release(self) -> None:
-        """Give the driver what nobody has."""
+        """Gives unused blocks back to the driver."""
         for blocks in self.free.values():
             while blocks:
                 numba_driver.driver.cuMemFree(blocks.pop())

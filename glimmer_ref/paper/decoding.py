@@ -1,0 +1,113 @@
+"""Dec of all three systems (2.1, 2.2, 3.1) and section 4.1: the greedy answer, and how likely a given one is."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from ..errors import InputError
+from ..ops import Ops
+from ..params.model import Model
+from ..ragged import Array, States, Tokens
+from .t5 import KVCache, cross_keys_values, decode
+
+
+class Decoded(NamedTuple):
+    """A generated answer: its ids without start and end, and log p(ids, end)."""
+
+    ids: list[int]
+    log_probability: float
+
+
+def greedy(ops: Ops, model: Model, memory: States, limit: int) -> list[Decoded]:
+    """Dec[memory], the likeliest token at each step until EOS or `limit` tokens (D14).
+
+    All b questions step together; those that are done are ignored from then on.
+
+    Args:
+        memory: what the decoder attends to, b flat sequences.
+
+    Paper: 4.1 greedy decoding
+    """
+    t5, b = model.config.t5, len(memory)
+    cache = KVCache.empty(b, capacity=limit)
+    cross = cross_keys_values(ops.at("cross"), t5, model.decoder, memory, cache)
+    ids = np.full(b, t5.decoder_start_token_id, np.int32)
+    one, log_p, done = np.ones(b, np.int64), np.zeros(b), np.zeros(b, bool)
+    answers: list[list[int]] = [[] for _ in range(b)]
+    steps = []  # log p of each step's tokens, fetched in the end, and which questions were done before it
+    for step in range(limit):
+        here = ops.at("decoder").at(f"step_{step}")
+        logits, cache = decode(here, t5, model.embedding, model.decoder, Tokens(ids, one), cache, cross)
+        ids = ops.argmax(logits).astype(np.int32)
+        steps.append((ops.log_likelihood(logits, ids, one), done.copy()))
+        done |= ids == t5.eos_token_id
+        for answer, token, over in zip(answers, ids, done, strict=True):
+            if not over:
+                answer.append(int(token))
+        if done.all():
+            break
+    for step_log_p, before in steps:
+        log_p += np.where(before, 0, ops.to_host(step_log_p))
+    return [Decoded(answer, float(p)) for answer, p in zip(answers, log_p, strict=True)]
+
+
+def log_likelihood(ops: Ops, model: Model, memory: States, target: Tokens) -> Array:
+    """log p(target | memory), summed over its tokens, teacher-forced: [b].
+
+    Args:
+        target: b answers, EOS included where it is to count.
+
+    Part of: 4.1 language modeling loss
+    """
+    t5 = model.config.t5
+    shifted = target.ids.copy()
+    shifted[1:] = target.ids[:-1]
+    shifted[np.cumsum(target.lengths) - target.lengths] = t5.decoder_start_token_id
+    cache = KVCache.empty(len(target), capacity=int(target.lengths.max(initial=1)))
+    cross = cross_keys_values(ops.at("cross"), t5, model.decoder, memory, cache)
+    tokens = Tokens(shifted, target.lengths)
+    logits, _ = decode(ops.at("decoder"), t5, model.embedding, model.decoder, tokens, cache, cross)
+    return ops.log_likelihood(logits, target.ids, target.lengths)
+
+
+class LossTerm(NamedTuple):
+    """One summand of a loss.
+
+    Args:
+        value: the summand itself.
+        result: the result of an operation that it is linear in.
+        cotangent: d value / d result, what gradients start from.
+    """
+
+    value: float
+    result: Array
+    cotangent: np.ndarray
+
+
+def linear_term(ops: Ops, result: Array, cotangent: np.ndarray) -> LossTerm:
+    """sum(result * cotangent): [b], [b].
+
+    Part of: 4.1 language modeling loss
+    """
+    host = ops.to_host(result)
+    return LossTerm(float((host.astype(np.float64) * cotangent).sum()), result, cotangent.astype(host.dtype))
+
+
+def language_loss(ops: Ops, model: Model, memory: States, target: Tokens) -> LossTerm:
+    """-log p(target | memory), the mean over all target tokens (D16).
+
+    Args:
+        memory: what the decoder reads for each of b questions.
+        target: b answers, EOS included.
+
+    Raises:
+        InputError: another number of answers.
+
+    Paper: 4.1 language modeling loss
+    """
+    if len(target) != len(memory):
+        raise InputError("language_loss", f"one target for each of {len(memory)} questions", str(len(target)))
+    log_p = log_likelihood(ops, model, memory, target)
+    return linear_term(ops, log_p, np.full(len(target), -1 / target.ids.size))
