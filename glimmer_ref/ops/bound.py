@@ -166,8 +166,8 @@ class Instrument(Ops):
     """Forwards every operation to `ops`. A subclass overrides single operations, or `observe` for all of them.
 
     An override may be in any base class, or be an attribute of the instrument, and it may call `super()`.
-    `at` returns a copy of the instrument. All copies share the objects in its attributes: a list or a dict in one may
-    be filled, but no attribute may be set again.
+    `at` returns a copy of the instrument. All copies share the objects in its attributes: a list or a dict may be
+    filled, but no attribute may be set again.
 
     Observing changes no bit of any result: single operations round as fused ones do. The fused implementations in
     `REORDERED` have no equal single operations, so they still give the results.
