@@ -125,7 +125,7 @@ def done(
         ops: those of the run, with its instruments around them. What instruments observe is the algorithm itself.
         read: [b] tokens that each question's decoder attended to, in so many steps.
     """
-    own = ops.fused("decoder_macs")
+    own = ops.hook("decoder_macs")
     other = NotImplemented if own is None else own(config.t5, decoder, read, config.answer_tokens, steps)
     return {name: n for name, n in {**macs, **({} if other is NotImplemented else other)}.items() if n}
 

@@ -53,6 +53,9 @@ class Profiler(Instrument):
         inner = super().fused(name) if self.overrides() else self.ops.fused(name)
         return inner and (lambda *args: self.observe(name, inner, args))
 
+    def hook(self, name: str) -> Any:
+        return super().hook(name) if self.overrides() else self.ops.hook(name)
+
     @property
     def observed(self) -> bool:  # type: ignore[override]
         """Whether this or an inner instrument observes more than times."""

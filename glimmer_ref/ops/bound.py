@@ -90,7 +90,8 @@ class Ops(Operations):
         for name in OPERATIONS:
             setattr(self, name, given[name])
         self._backward = {name: given[f"{name}_backward"] for name in OPERANDS if f"{name}_backward" in given}
-        self._optional = {name: f for name, f in given.items() if name in FUSABLE or name in HOOKS}
+        self._fused = {name: f for name, f in given.items() if name in FUSABLE}
+        self._hooks = {name: f for name, f in given.items() if name in HOOKS}
 
     @property
     def backward(self) -> dict[str, Callable[..., tuple[Array | None, ...]]]:
@@ -98,8 +99,12 @@ class Ops(Operations):
         return self._backward
 
     def fused(self, name: str) -> Callable[..., Any] | None:
-        """The backend's function with a name of `interface.Fusable` or `interface.Hooks`; None if it has none."""
-        return self._optional.get(name)
+        """The backend's fused implementation of a function that `interface.Fusable` declares; None if it has none."""
+        return self._fused.get(name)
+
+    def hook(self, name: str) -> Callable[..., Any] | None:
+        """The backend's hook of a name that `interface.Hooks` declares; None if it has none."""
+        return self._hooks.get(name)
 
     def warm_up(self) -> None:
         """Does what the backend needs once before the first operation.
@@ -107,7 +112,7 @@ class Ops(Operations):
         Raises:
             InputError: the backend cannot run here.
         """
-        if warm_up := self.fused("warm_up"):
+        if warm_up := self.hook("warm_up"):
             warm_up()
 
     def limited(self, threads: int | None) -> AbstractContextManager[None]:
@@ -116,7 +121,7 @@ class Ops(Operations):
         Raises:
             InputError: more threads than there are, or a backend that cannot limit its threads.
         """
-        if limit := self.fused("limit"):
+        if limit := self.hook("limit"):
             return limit(threads)
         if threads is not None:
             raise InputError("threads", f"none with {self.backend.__name__.rsplit('.', 1)[-1]}, {BLAS}", str(threads))
@@ -166,8 +171,8 @@ class Instrument(Ops):
     """Forwards every operation to `ops`. A subclass overrides single operations, or `observe` for all of them.
 
     An override may be in any base class, or be an attribute of the instrument, and it may call `super()`.
-    `at` returns a copy of the instrument. All copies share the objects in its attributes: a list or a dict in one may
-    be filled, but no attribute may be set again.
+    `at` returns a copy of the instrument. All copies share the objects in its attributes: a list or a dict may be
+    filled, but no attribute may be set again.
 
     Observing changes no bit of any result: single operations round as fused ones do. The fused implementations in
     `REORDERED` have no equal single operations, so they still give the results.
@@ -202,6 +207,10 @@ class Instrument(Ops):
     def fused(self, name: str) -> Callable[..., Any] | None:
         """None, so that single operations run; except for `REORDERED`, whose results these do not give exactly."""
         return None if self.elementary or name not in REORDERED else self.ops.fused(name)
+
+    def hook(self, name: str) -> Callable[..., Any] | None:
+        """None: hooks describe fused implementations, and an instrument runs single operations."""
+        return None
 
     def warm_up(self) -> None:
         self.ops.warm_up()

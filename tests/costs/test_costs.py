@@ -104,7 +104,7 @@ def test_what_was_done(reader: Reader) -> None:
     """The reference does what it says; so does a backend that is listened to, whose single operations then run."""
     by_itself, observed = reader.ask(QUESTION, FACTS), reader.ask(QUESTION, FACTS, attention=True)
     assert observed.macs_done == observed.macs == by_itself.macs
-    assert (by_itself.macs_done == by_itself.macs) == (reader.ops.fused("decoder_macs") is None)
+    assert (by_itself.macs_done == by_itself.macs) == (reader.ops.hook("decoder_macs") is None)
 
 
 # ---- the fast decoder, which may attend to the memory itself

@@ -1,4 +1,4 @@
-"""Every CUDA kernel compiled for a GPU that need not be there: its PTX, and what the linker says that it takes."""
+"""Every CUDA kernel, compiled without a GPU: its PTX, and the resources that the linker reports."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ USED = r"used (?P<registers>\d+) registers.*?, (?P<stack>\d+) stack(?:, (?P<shar
 
 
 class Compiled(NamedTuple):
-    """One kernel for one architecture; sizes in bytes, of a block's shared memory and of each thread's others."""
+    """One kernel for one architecture. Sizes are in bytes: shared memory per block, all others per thread."""
 
     name: str
     architecture: str
@@ -36,7 +36,7 @@ class Compiled(NamedTuple):
 
 
 def versions() -> dict[str, str]:
-    """What the numbers hang on."""
+    """The versions of packages that the numbers depend on."""
     toolkit = next(v for v in map(_version, ("nvidia-nvjitlink-cu12", "nvidia-nvjitlink")) if v)
     return {"numba-cuda": version("numba-cuda"), "nvjitlink": toolkit}
 
@@ -49,9 +49,9 @@ def _version(package: str) -> str:
 
 
 def compiled(dtype: str = "float32", architectures: Any = ARCHITECTURES, names: Any = None) -> Iterator[Compiled]:
-    """The kernels, one after the other; all of them if no names are given."""
+    """Compiles kernels one by one; all of them if no names are given."""
     for capability in architectures:
-        # Device functions ask for the current GPU's capability, even where one is named.
+        # Device functions ask for the current GPU's capability, even if another one is given.
         dispatcher.get_current_device = lambda capability=capability: SimpleNamespace(compute_capability=capability)
         for name, body in build(cuda, np.dtype(dtype).type, intrinsics, SIZES[dtype]).items():
             if names is None or name in names:
@@ -63,7 +63,7 @@ def compiled(dtype: str = "float32", architectures: Any = ARCHITECTURES, names: 
 
 
 def linked(name: str, architecture: str, threads: int, blocks: int, ptx: str) -> Compiled:
-    """PTX to a cubin, by the linker that is installed beside numba-cuda."""
+    """Links PTX to a cubin with the linker that is installed with numba-cuda."""
     options = LinkerOptions(arch=architecture, verbose=True, ptxas_options=["-v"])
     linker = Linker(ObjectCode.from_ptx(ptx.encode()), options=options)
     linker.link("cubin")

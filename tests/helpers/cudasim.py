@@ -1,10 +1,10 @@
-"""numba's CUDA simulator made strict: what a GPU would do wrong in silence is an error here, and runs are repeatable.
+"""A strict version of numba's CUDA simulator: mistakes that a GPU would not report are errors, and runs are repeatable.
 
-numba launches kernels and holds their arrays; the threads of a block are run here, as greenlets that only change at
-barriers and warp operations. Shared memory starts as NaN, and two threads that touch one of its numbers between two
-barriers, one of them writing, are an error; so are barriers and shuffles that not all threads reach, places outside
-an array, a float64 stored where float32 is meant, and what exceeds a GPU's limits. `device` is what `runtime.device`
-opens on a GPU. Needs NUMBA_ENABLE_CUDASIM=1 in a process of its own.
+Numba launches the kernels and holds their arrays. The threads of a block run here as greenlets, which switch only at
+barriers and warp operations. Shared memory starts as NaN. It is an error if two threads use the same number of shared
+memory between two barriers and one of them writes; if not all threads reach a barrier or a shuffle; if an index is
+outside an array; if a float64 is stored in a float32 array; and if a limit of a GPU is exceeded. `device` replaces what
+`runtime.device` opens on a GPU. This module needs NUMBA_ENABLE_CUDASIM=1 in a process of its own.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from numba.cuda.simulator import kernel as simulator
 from glimmer_ref.ops.cuda.kernels.spec import EVERYONE, WARP, Sizes
 from glimmer_ref.ops.cuda.runtime.device import Device
 
-THREADS, SHARED, GRID = 1024, 48 * 1024, (2**31 - 1, 65535, 65535)  # what a block and a grid may have at most
+THREADS, SHARED, GRID = 1024, 48 * 1024, (2**31 - 1, 65535, 65535)  # limits of a block and a grid
 TINY = Sizes(
     threads=32, small_block=8, tile=4, rows=16, columns=16, terms=8, skinny_rows=2, slices=8, queries=8, keys=8,
     one_query=32, splits=3, warps_down=1, warps_across=2, tiles_down=1, tiles_across=2,
@@ -29,23 +29,23 @@ TINY = Sizes(
 
 
 class Broken(AssertionError):
-    """A kernel did what a GPU would not have told."""
+    """A kernel made a mistake that a GPU would not report."""
 
 
 def unset(dtype: Any) -> Any:
-    """What memory holds that nobody has written to: NaN, or no place at all."""
+    """What memory holds before anything is written: NaN, or an impossible index."""
     return np.nan if np.dtype(dtype).kind == "f" else np.iinfo(dtype).min
 
 
 class Memory:
-    """An array inside a kernel: places are looked at, and stores of float64 into float32 refused."""
+    """An array inside a kernel, which checks indices and refuses to store float64 in float32."""
 
     def __init__(self, array: np.ndarray) -> None:
         self.array, self.shape, self.size, self.ndim = array, array.shape, array.size, array.ndim
         self.dtype, self.flat = array.dtype, array.reshape(-1)
 
     def place(self, at: Any) -> Any:
-        """`at` itself, if it is inside."""
+        """`at` itself, which must be an index inside the array."""
         shape = self.shape
         if type(at) is not tuple:
             inside = self.ndim == 1 and 0 <= at < shape[0]
@@ -53,11 +53,11 @@ class Memory:
             inside = self.ndim == len(at) and 0 <= at[0] < shape[0] and 0 <= at[1] < shape[1]
             inside = inside and (len(at) == 2 or 0 <= at[2] < shape[2])
         if not inside:
-            raise Broken(f"place {at} of an array {list(shape)}")
+            raise Broken(f"index {at} of an array {list(shape)}")
         return at
 
     def fits(self, value: Any) -> Any:
-        """`value` itself, if storing it loses nothing that was computed."""
+        """`value` itself, which must not be rounded by storing it."""
         if self.dtype == np.float32 and isinstance(value, np.float64):
             raise Broken("float64 stored as float32")
         return value
@@ -70,7 +70,7 @@ class Memory:
 
 
 class Shared(Memory):
-    """Shared memory: NaN at first, and who touches it between two barriers is written down."""
+    """Shared memory: NaN at first; it remembers which threads read and wrote since the last barrier."""
 
     def __init__(self, shape: Any, dtype: Any, block: Block) -> None:
         super().__init__(np.full(shape, unset(dtype), dtype))
@@ -84,7 +84,7 @@ class Shared(Memory):
         if when == now and who != me:
             raise Broken(f"thread {me} reads {at}, which thread {who} writes before the same barrier")
         when, who = self.readers.get(at, (-1, me))
-        self.readers[at] = (now, me if when != now or who == me else -1)  # -1: several
+        self.readers[at] = (now, me if when != now or who == me else -1)  # -1: several threads
         return super().__getitem__(at)
 
     def __setitem__(self, at: Any, value: Any) -> None:
@@ -92,13 +92,13 @@ class Shared(Memory):
         for others in (self.writers, self.readers):
             when, who = others.get(at, (-1, me))
             if when == now and who != me:
-                raise Broken(f"threads {me} and {who} meet at {at} before the same barrier")
+                raise Broken(f"threads {me} and {who} use {at} before the same barrier")
         self.writers[at] = (now, me)
         super().__setitem__(at, value)
 
 
 class Thread(greenlet):
-    """One thread of a block; `waits` is where: a line, and the warp or None for the whole block."""
+    """One thread of a block. `waits`: the line at which it waits, and the warp, or None for the whole block."""
 
     def __init__(self, number: int, place: tuple[int, ...], run: Any) -> None:
         super().__init__(run)
@@ -107,9 +107,9 @@ class Thread(greenlet):
 
 
 class Block:
-    """In place of numba's BlockManager: runs a block's threads in turn, from barrier to barrier."""
+    """Replaces numba's BlockManager: runs a block's threads in turn, from barrier to barrier."""
 
-    now: Any = None  # the block that runs
+    now: Any = None  # the block that is running
 
     def __init__(self, function: Any, grid: Any, block: Any, debug: bool) -> None:
         self.function, self.grid, self.shape, self.barriers = function, grid, block, 0
@@ -118,7 +118,7 @@ class Block:
             raise Broken(f"a block of {block} threads in a grid of {grid}")
 
     def run(self, place: Any, *args: Any) -> None:
-        """All threads to their end."""
+        """Runs all threads to their end."""
         inside = [Memory(a._item._ary) if hasattr(a, "_item") else a for a in args]
 
         def run() -> None:
@@ -142,7 +142,7 @@ class Block:
             self._release(live, len(ended))
 
     def _release(self, live: list[Thread], ended: int) -> None:
-        """Whether those that wait may all go on; shuffles are made here."""
+        """Makes the shuffles that threads wait for, and checks that all waiting threads may go on."""
         while live and any(t.waits[1] is not None for t in live):
             warps = {t.waits[1] for t in live if t.waits[1] is not None}
             for warp in warps:
@@ -162,7 +162,7 @@ class Block:
         self.barriers += 1
 
     def wait(self, line: int, warp: int | None) -> None:
-        """The calling thread stops here."""
+        """Stops the calling thread at a line."""
         getcurrent().waits = (line, warp)
         greenlet.getcurrent().parent.switch()
 
@@ -178,7 +178,7 @@ class Block:
 
 
 class Namespace:
-    """What kernels and `cuda.runtime.device` use of `cuda`."""
+    """The part of `cuda` that kernels and `cuda.runtime.device` use."""
 
     shared = SimpleNamespace(array=lambda shape, dtype, alignment=None: Block.now.array(shape, dtype))
     local = SimpleNamespace(array=lambda shape, dtype: np.full(shape, unset(dtype), dtype))
@@ -191,7 +191,7 @@ class Namespace:
         self.launches: list[str] = []
 
     def jit(self, signature: Any = None, device: bool = False, launch_bounds: tuple[int, int] = (0, 0)) -> Any:
-        """A device function as it is; a kernel with its arguments held against the signature."""
+        """A device function unchanged; a kernel with a check of its arguments against the signature."""
         if device:
             return lambda function: function
 
@@ -227,7 +227,7 @@ class Namespace:
         return SimpleNamespace(get_memory_info=lambda: SimpleNamespace(free=5 * 10**8, total=10**10))
 
     def device_array(self, shape: Any, dtype: Any) -> Any:
-        """Room full of NaN, or of what is no place."""
+        """A new array, filled as `unset` says."""
         return cuda.to_device(np.full(shape, unset(dtype), dtype))
 
     def grid(self, dimensions: int) -> Any:
@@ -242,14 +242,14 @@ class Namespace:
     def syncthreads(self) -> None:
         Block.now.wait(sys._getframe(1).f_lineno, None)
 
-    def shfl_xor_sync(self, mask: int, value: Any, apart: int) -> Any:
-        """The value of the thread whose lane differs in these bits: all of a warp must ask together."""
+    def shfl_xor_sync(self, mask: int, value: Any, offset: int) -> Any:
+        """The value of the thread whose lane differs in the bits of `offset`; all threads of a warp must call it."""
         assert mask == EVERYONE
-        return together(value, lambda given: [given[lane ^ apart] for lane in range(len(given))])
+        return together(value, lambda given: [given[lane ^ offset] for lane in range(len(given))])
 
 
 def together(value: Any, combine: Any) -> Any:
-    """What `combine` makes, for the calling thread, of what all threads of its warp give at the same line."""
+    """The calling thread's part of `combine` of the values that all threads of its warp give at the same line."""
     thread = getcurrent()
     thread.given, thread.combine = value, combine
     Block.now.wait(sys._getframe(2).f_lineno, thread.number // WARP)
@@ -280,29 +280,29 @@ def pack2(low: Any, high: Any) -> np.int32:
     return np.uint32(rounded(high) << 16 | rounded(low)).view(np.int32)
 
 
-def halves(words: Any) -> np.ndarray:
+def unpack(words: Any) -> np.ndarray:
     """The two bfloat16 of each int32 as float32, that of the lower half first: [..] -> [.. 2]."""
     pairs = np.array(words, np.int32)[..., None].view(np.uint16)
     return (pairs.astype(np.uint32) << 16).view(np.float32)
 
 
 def unpack2(word: Any) -> tuple[np.float32, np.float32]:
-    return tuple(halves(word))
+    return tuple(unpack(word))
 
 
 LANE, WORD, HALF = np.meshgrid(np.arange(WARP), np.arange(4), np.arange(2), indexing="ij")
-A_PLACES = (LANE // 4 + 8 * (WORD % 2), 2 * (LANE % 4) + 8 * (WORD // 2) + HALF)  # of a word's half: row, term
-B_PLACES = (2 * (LANE % 4) + 8 * WORD + HALF, LANE // 4)  # of words 0 and 1: term, column
-C_PLACES = (LANE[..., 0] // 4 + 8 * (WORD[..., 0] // 2), 2 * (LANE[..., 0] % 4) + WORD[..., 0] % 2)  # row, column
+A_INDICES = (LANE // 4 + 8 * (WORD % 2), 2 * (LANE % 4) + 8 * (WORD // 2) + HALF)  # of a word's half: row, term
+B_INDICES = (2 * (LANE % 4) + 8 * WORD + HALF, LANE // 4)  # of words 0 and 1: term, column
+C_INDICES = (LANE[..., 0] // 4 + 8 * (WORD[..., 0] // 2), 2 * (LANE[..., 0] % 4) + WORD[..., 0] % 2)  # row, column
 
 
 def mma(*mine: Any) -> tuple[Any, ...]:
-    """By the fragments' layout as the PTX instruction set prints it: a0..a3, b0, b1, c0..c3 of 32 threads."""
+    """c + a b with the fragments of the PTX instruction set: a0..a3, b0, b1, c0..c3 of 32 threads."""
 
     def combine(given: list[Any]) -> list[Any]:
-        numbers, a, b = halves([w[:6] for w in given]), np.zeros((16, 16), np.float32), np.zeros((16, 8), np.float32)
-        a[A_PLACES], b[B_PLACES[0][:, :2], B_PLACES[1][:, :2]] = numbers[:, :4], numbers[:, 4:]
-        return [tuple(row) for row in np.array([w[6:] for w in given], np.float32) + (a @ b)[C_PLACES]]
+        numbers, a, b = unpack([w[:6] for w in given]), np.zeros((16, 16), np.float32), np.zeros((16, 8), np.float32)
+        a[A_INDICES], b[B_INDICES[0][:, :2], B_INDICES[1][:, :2]] = numbers[:, :4], numbers[:, 4:]
+        return [tuple(row) for row in np.array([w[6:] for w in given], np.float32) + (a @ b)[C_INDICES]]
 
     return together(mine, combine)
 
@@ -312,5 +312,5 @@ simulator.BlockManager = Block
 
 
 def device(namespace: Namespace, sizes: Sizes = TINY) -> Device:
-    """What `cuda.runtime.device` opens instead of a GPU."""
+    """Replaces the device that `cuda.runtime.device` opens on a GPU."""
     return Device(namespace, INTRINSICS, lambda x: x._ary.ctypes.data, {"float32": sizes, "float64": sizes})

@@ -1,4 +1,4 @@
-"""Who looks changes nothing: the same bits with and without instruments, in every precision.
+"""Instruments change no result: the same bits with and without them, in every precision.
 
 A few of the bundled questions are asked, and 120 of them in the slow tests.
 """
@@ -29,12 +29,12 @@ FAST = bind("numba")
 precisions = pytest.mark.parametrize("precision", PRECISIONS)
 OBSERVERS: dict[str, Callable[[Ops], Ops]] = {
     "instrument": Instrument,
-    "count": MacCounter,
+    "mac counter": MacCounter,
     "trace": Trace,
     "trace of probabilities": lambda ops: Trace(ops, only=r".*probs"),
-    "clock": Profiler,
-    "trace around clock": lambda ops: Trace(Profiler(ops)),
-    "clock around trace": lambda ops: Profiler(Trace(ops)),
+    "profiler": Profiler,
+    "trace around profiler": lambda ops: Trace(Profiler(ops)),
+    "profiler around trace": lambda ops: Profiler(Trace(ops)),
 }
 
 
@@ -62,7 +62,7 @@ def same(a: glimmer_ref.Answer, b: glimmer_ref.Answer) -> None:
 
 @pytest.mark.parametrize("count", [8, pytest.param(120, marks=SLOW)])
 @precisions
-def test_asking_with_a_plot_is_asking(precision: str, count: int) -> None:
+def test_a_plot_changes_no_answer(precision: str, count: int) -> None:
     r, stored = reader(precision), memory(precision)
     for question in questions(count):
         same(r.ask(question, stored), r.ask(question, stored, attention=True))
@@ -71,7 +71,7 @@ def test_asking_with_a_plot_is_asking(precision: str, count: int) -> None:
 @pytest.mark.parametrize("count", [2, pytest.param(20, marks=SLOW)])
 @precisions
 @pytest.mark.parametrize("system", ["lumen", "fid"])
-def test_so_it_is_in_every_system(precision: str, system: str, count: int) -> None:
+def test_a_plot_changes_no_answer_in_any_system(precision: str, system: str, count: int) -> None:
     r, passages = reader(precision), list(read_passages(bundled() / "passages.jsonl"))[:5]
     for question in questions(count):
         same(r.ask(question, passages, system), r.ask(question, passages, system, attention=True))
@@ -98,7 +98,9 @@ def test_a_trace_is_of_the_answer(precision: str, count: int) -> None:
 @pytest.mark.parametrize(
     ("precision", "passages", "count"), [("int8", 60, 2), *(pytest.param(p, 500, 30, marks=SLOW) for p in PRECISIONS)]
 )
-def test_so_it_is_with_a_stored_memory(tmp_path: Path, store: str, precision: str, passages: int, count: int) -> None:
+def test_a_plot_changes_no_answer_from_a_stored_memory(
+    tmp_path: Path, store: str, precision: str, passages: int, count: int
+) -> None:
     lines = (bundled() / "passages.jsonl").read_text("utf-8").splitlines()[:passages]
     (tmp_path / "p.jsonl").write_text("\n".join(lines), "utf-8")
     assert main(["memory", "build", str(tmp_path / "p.jsonl"), str(tmp_path / "m"), "--store", store]) == 0
@@ -134,20 +136,20 @@ SHAPES = [(96, 32, 3, 130, "gated-gelu"), (65, 64, 2, 33, "relu"), (100, 16, 3, 
 @precisions
 @pytest.mark.parametrize("steps", [1, 1000])  # the memory itself, where columns allow; keys and values
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_a_decoders_steps_are_the_same_heard(shape: tuple[int, int, int, int, str], steps: int, precision: str) -> None:
+def test_instruments_change_no_decoder_step(shape: tuple[int, int, int, int, str], steps: int, precision: str) -> None:
     w = model(precision, *shape)
-    unheard = [x.tobytes() for x in steps_of(FAST, w, steps)]
+    unobserved = [x.tobytes() for x in steps_of(FAST, w, steps)]
     for name, observer in OBSERVERS.items():
-        assert [x.tobytes() for x in steps_of(observer(FAST), w, steps)] == unheard, name
+        assert [x.tobytes() for x in steps_of(observer(FAST), w, steps)] == unobserved, name
 
 
 @precisions
 def test_what_learns_differs_by_the_form_of_cross_attention_alone(precision: str) -> None:
     """A tape needs keys and values, since what is absorbed has no backward: the numbers of a decoder for many steps."""
     w = model(precision, *SHAPES[0])
-    unheard = [x.tobytes() for x in steps_of(FAST, w, 1000)]
+    unobserved = [x.tobytes() for x in steps_of(FAST, w, 1000)]
     for ops in (Tape(FAST), Dropout(Tape(FAST), 0.0, np.random.default_rng(0)), Trace(Tape(FAST))):
-        assert [x.tobytes() for x in steps_of(ops, w, 1)] == unheard
+        assert [x.tobytes() for x in steps_of(ops, w, 1)] == unobserved
 
 
 @precisions

@@ -1,4 +1,4 @@
-"""The backends of the operations: each by the rules, the reference by naive loops, the others by the reference."""
+"""The backends: each follows the rules, the reference backend is compared with loops, the others with it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from glimmer_ref.ops import Ops, SequenceLayout, bind, numpy_backend
 from glimmer_ref.ops.interface import DIRECTIONS, OPERATIONS
 from glimmer_ref.ragged import offsets, token_positions
 
-ORACLE, FAST = bind("numpy"), bind("numba")
+REFERENCE, FAST = bind("numpy"), bind("numba")
 TOLERANCE = {"float32": 3e-6, "float64": 6e-15}  # largest difference in 1500 examples: 1.1e-6, 1.9e-15
 few = settings(max_examples=25)
 dtypes = pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -72,9 +72,9 @@ cases = st.builds(Case, lengths, st.sampled_from([1, 2, 3, 5]), st.sampled_from(
 @dtypes
 @few
 @given(case=cases, bias=st.booleans(), causal=st.booleans())
-def test_the_fast_telling_is_the_oracle(case: Case, bias: bool, causal: bool, dtype: str) -> None:
+def test_the_cpu_backend_is_the_reference_backend(case: Case, bias: bool, causal: bool, dtype: str) -> None:
     for name, args in case.all(dtype, bias, causal).items():
-        assert differ(getattr(FAST, name)(*args), getattr(ORACLE, name)(*args)) <= TOLERANCE[dtype], name
+        assert differ(getattr(FAST, name)(*args), getattr(REFERENCE, name)(*args)) <= TOLERANCE[dtype], name
 
 
 def naive_probs(
@@ -116,13 +116,13 @@ def test_attention_is_its_definition(ops: Ops, bias: bool, causal: bool) -> None
 
 @dtypes
 @pytest.mark.parametrize(("bias", "causal"), list(product([True, False], repeat=2)))
-def test_what_is_kept_of_the_probabilities(ops: Ops, bias: bool, causal: bool, dtype: str) -> None:
+def test_factors_multiply_the_probabilities(ops: Ops, bias: bool, causal: bool, dtype: str) -> None:
     """softmax * keep times v, keep in the order sequence, head, query, key; of ones it changes nothing."""
     case = Case([(3, 3), (1, 1), (20, 50)], heads=2, c=5)
     args = case.attention(dtype, bias, causal)
     keep = ((case.rng.random(2 * (9 + 1 + 1000)) >= 0.4) / 0.6).astype(dtype)
     mixed, place, keys = [], 0, offsets(case.n_keys)
-    for s, probs in enumerate(ORACLE.attention_probs(*args[:2], *args[3:])):
+    for s, probs in enumerate(REFERENCE.attention_probs(*args[:2], *args[3:])):
         values = args[2][keys[s] : keys[s + 1]].reshape(-1, 2, 5)
         weights = keep[place : place + probs.size].reshape(probs.shape) * probs
         mixed.append(np.stack([weights[h] @ values[:, h] for h in range(2)], axis=1).reshape(-1, 10))
@@ -161,7 +161,7 @@ def test_rows_are_their_definitions(ops: Ops) -> None:
 
 
 def test_eps_and_the_tanh_form_count(ops: Ops) -> None:
-    """The two slips that looser tolerances let pass: eps of another size, and the exact GELU."""
+    """Two mistakes that looser tolerances would not find: another eps, and the exact GELU."""
     x = SMALL.array(3, 8, size=0.1)
     assert differ(ops.rms_norm(x, x[0], 1e-5), ops.rms_norm(x, x[0], 1e-6)) > 1e-5
     exact = np.vectorize(lambda a: a / 2 * (1 + math.erf(a / math.sqrt(2))))(5 * x)
@@ -192,7 +192,7 @@ def test_equal_rows_dot_to_equal_bits(ops: Ops, dtype: str) -> None:
 
 @dtypes
 def test_large_numbers_do_not_overflow(ops: Ops, dtype: str) -> None:
-    """Softmax takes the largest off first; GELU far out is a or 0."""
+    """Softmax subtracts the largest score first; GELU of a large number is the number or 0."""
     q, k, v, _, layout, heads, _ = SMALL.attention(dtype)
     for name in ("attention", "log_likelihood"):
         args = (1e4 * q, k, v, None, layout, heads, True) if name == "attention" else ()
@@ -210,7 +210,7 @@ FAR = SequenceLayout(np.array([1]), np.array([3]), np.zeros(1, np.int32), np.ara
 
 @dtypes
 def test_softmax_is_exact_for_every_distance(ops: Ops, dtype: str) -> None:
-    """Each number to a few units in its last place, which differences relative to the largest do not see."""
+    """Each number to a few units in its last place; differences relative to the largest number would not show these."""
     below = np.linspace(-80, 0, 5001).astype(dtype)
     layout = SequenceLayout(np.array([1]), np.array([5001]), np.zeros(1, np.int32), token_positions(np.array([5001])))
     (probs,) = ops.attention_probs(np.ones((1, 1), dtype), below[:, None], None, layout, 1, False)
@@ -221,7 +221,7 @@ def test_softmax_is_exact_for_every_distance(ops: Ops, dtype: str) -> None:
 @pytest.mark.filterwarnings("ignore:invalid value")
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_what_is_not_a_number_is_not_hidden(ops: Ops, bad: float, dtype: str) -> None:
-    """A NaN or infinity that goes in comes out, wherever in its row it stands."""
+    """NaN or infinity in an operand gives NaN or infinity in the result, at every position of a row."""
     for at in range(0, 40, 13):
         x = SMALL.array(2, 40, dtype=dtype)
         x[1, at] = bad
@@ -235,7 +235,7 @@ def test_what_is_not_a_number_is_not_hidden(ops: Ops, bad: float, dtype: str) ->
         assert np.isnan(scores).all()
 
 
-def test_a_telling_must_be_whole() -> None:
+def test_a_backend_must_be_complete() -> None:
     backend = types.ModuleType("half")
     for name in OPERATIONS:
         setattr(backend, name, getattr(numpy_backend, name))

@@ -1,4 +1,4 @@
-"""What each precision costs: error by stage against float64, golden cases, exact match of the bundled model."""
+"""Errors of each precision: by stage against float64, in golden cases, and in exact match of the bundled model."""
 
 from __future__ import annotations
 
@@ -71,20 +71,20 @@ def test_error_by_stage(precision: str) -> None:
             assert least < error < most, (stage, seed, error)
 
 
-# Other results, without an instrument, so in kernels of whole blocks; of 12 seeds
+# Other results, without an instrument, so from fused kernels; of 12 seeds
 #              memory           scores           decoder.memory   logits, absorbed and projected
 # float32      5.7e-7  5.4e-7   3.6e-6  1.6e-7   8.1e-7  7.5e-7   6.7e-7  5.3e-7
 # bfloat16     5.8e-3  5.4e-3   4.5e-2  1.0e-3   8.4e-3  7.4e-3   7.0e-3  6.0e-3
 # int8         2.7e-2  2.6e-2   1.3e-1  8.4e-3   3.9e-2  3.5e-2   3.1e-2  2.6e-2
-UNHEARD = {
+FUSED = {
     "float32": (9e-7, 5.4e-6, 1.2e-6, 1e-6, 1e-6),
     "bfloat16": (9e-3, 7e-2, 1.3e-2, 1e-2, 1e-2),
     "int8": (4e-2, 2e-1, 6e-2, 4.6e-2, 4.6e-2),
 }
 
 
-def unheard(backend: str, precision: str, dtype: str, seed: int) -> list[np.ndarray]:
-    """Memory, scores, what LUMEN's decoder reads, and logits for a few steps and for many."""
+def fused_results(backend: str, precision: str, dtype: str, seed: int) -> list[np.ndarray]:
+    """Memory, scores, what LUMEN's decoder reads, and logits when few or many steps are expected."""
     rng, ops, t5 = np.random.default_rng(seed), bind(backend), CONFIG.t5
     question, *passages = (rng.integers(2, 512, n).tolist() for n in (11, 40, 3, 90, 25, 60, 17, 1, 33))
     q, target, counts = Tokens.of([question]), Tokens.of([rng.integers(2, 512, 12)]), np.array([len(passages)])
@@ -102,16 +102,16 @@ def unheard(backend: str, precision: str, dtype: str, seed: int) -> list[np.ndar
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
-def test_error_of_whole_blocks(precision: str) -> None:
+def test_error_of_fused_kernels(precision: str) -> None:
     for seed in SEEDS:
-        right = unheard("numpy", "float32", "float64", seed)
-        for a, b, most in zip(unheard("numba", precision, "float32", seed), right, UNHEARD[precision], strict=True):
+        right = fused_results("numpy", "float32", "float64", seed)
+        for a, b, most in zip(fused_results("numba", precision, "float32", seed), right, FUSED[precision], strict=True):
             error = np.sqrt(((a.astype(np.float64) - b) ** 2).sum() / (b**2).sum())
             assert error < most, (seed, error)
 
 
 def decided(name: str, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Without what follows a token that the case doesn't decide: logits may be further off than the best was ahead."""
+    """The arrays without those that follow a close choice of a token, whose margin is below the error of the logits."""
     known = check.open_case(name)
     about = {t["name"]: t for t in known.about["tensors"]}
     if "decoder.ids" not in arrays or np.array_equal(arrays["decoder.ids"], known.expected["decoder.ids"]):
@@ -127,7 +127,7 @@ def decided(name: str, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 @pytest.mark.parametrize("name", sorted(n for n, case in CASES.items() if case.kind == "model"))
 def test_golden_cases_in_bfloat16(name: str) -> None:
-    """Within what is allowed to others who compute in bfloat16, and not within float32's."""
+    """Within the tolerances for bfloat16, and not within those for float32."""
     case, ops, named = CASES[name], bind("numba"), cases.inputs(CASES[name])
     trace = Trace(ops, rf"({'|'.join(case.holds)})$")
     model = prepare_params(ops, cases.model(case, cases.weights(case), "float32"), "bfloat16")

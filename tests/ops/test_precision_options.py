@@ -1,4 +1,4 @@
-"""`precision` and `threads`: honoured by every way into a reader, told in what comes out, refused where impossible."""
+"""`precision` and `threads`: every command obeys them and reports them, or refuses what is impossible."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ MOST = int(numba.config.NUMBA_NUM_THREADS)
 @pytest.fixture
 def used(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many threads each kernel of a block was allowed, even for the smallest work."""
-    bind("numba")  # which warms up
+    bind("numba")  # compiles the kernels
     seen: list[int] = []
 
     def run(kernel: Any, phases: int, cost: int, *args: Any) -> None:
@@ -53,7 +53,7 @@ def test_threads_are_honoured_everywhere(used: list[int], count: int, tmp_path: 
     assert numba.get_num_threads() == before
 
 
-def test_without_a_word_all_threads_are_used(used: list[int]) -> None:
+def test_by_default_all_threads_are_used(used: list[int]) -> None:
     glimmer_ref.load().ask(QUESTION, FACTS)
     assert set(used) == {numba.get_num_threads()}
 

@@ -79,15 +79,7 @@ def bias_across(
 
 
 def not_causal(
-    here: FaultyOps,
-    q: Array,
-    k: Array,
-    v: Array,
-    bias: Array | None,
-    layout: SequenceLayout,
-    heads: int,
-    causal: bool,
-    *_: Any,
+    here: FaultyOps, q: Array, k: Array, v: Array, bias: Array | None, layout: SequenceLayout, heads: int, *_: Any
 ) -> Array:
     return here.ops.attention(q, k, v, bias, layout, heads, causal=False)
 

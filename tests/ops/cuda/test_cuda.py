@@ -1,6 +1,6 @@
-"""The CUDA backend without a GPU: refused in one line, simulated in a process of its own, compiled for what may come.
+"""The CUDA backend without a GPU: its errors, the simulator in a process of its own, and compiled kernels.
 
-Tests marked `cuda` need a GPU, and are skipped where there is none.
+Tests marked `cuda` need a GPU and are skipped without one.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def test_without_numba_cuda_it_says_what_to_install(unopened: None, monkeypatch:
 
 
 def fake(monkeypatch: pytest.MonkeyPatch, available: bool, error: str) -> None:
-    """numba's `cuda` as where numba-cuda is installed, but the driver says that."""
+    """Makes numba's `cuda` behave as with numba-cuda and a driver that reports `error`."""
     import numba
     from numba import cuda
 
@@ -73,15 +73,15 @@ def test_without_a_driver_or_a_gpu_it_says_so(
     with pytest.raises(InputError, match=rf"^ops=cuda: an NVIDIA GPU and its driver; got .*{said}; or use ops=numba$"):
         bind("cuda")
     assert main(["ask", "who?", "--ops", "cuda"]) != 0
-    told = capsys.readouterr().err.strip()
-    assert "an NVIDIA GPU and its driver" in told and "\n" not in told and "Traceback" not in told
+    message = capsys.readouterr().err.strip()
+    assert "an NVIDIA GPU and its driver" in message and "\n" not in message and "Traceback" not in message
 
 
 def test_numbas_simulator_is_no_gpu() -> None:
-    """Whoever set NUMBA_ENABLE_CUDASIM did not ask for answers that take hours."""
-    told = "from glimmer_ref.ops import bind; bind('cuda')"
+    """With NUMBA_ENABLE_CUDASIM an answer would take hours."""
+    code = "from glimmer_ref.ops import bind; bind('cuda')"
     environment = {**os.environ, "NUMBA_ENABLE_CUDASIM": "1"}
-    done = subprocess.run([sys.executable, "-c", told], env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
     last = done.stderr.strip().splitlines()[-1]
     assert re.search(
         "ops=cuda: (a GPU; got numba's simulator; unset NUMBA_ENABLE_CUDASIM|the package numba-cuda)", last
@@ -100,7 +100,10 @@ def test_everything_in_the_simulator(chosen: str) -> None:
     print(done.stdout.strip().splitlines()[-1])
 
 
-MOST_SHARED, REGISTERS = 48 * 1024, 64 * 1024  # bytes a block may ask for without asking twice; of an SM
+MOST_SHARED, REGISTERS = (
+    48 * 1024,
+    64 * 1024,
+)  # bytes of shared memory per block by default; registers of an SM
 ON_TENSOR_CORES = ("tensor", "tensor_add")
 SIXTEEN_BYTES = ("linear", "linear_transposed", "linear_add", "linear_gate", "skinny", "skinny_transposed")
 SIXTEEN_BYTES += ("rms_norm", "rows", "add")
@@ -157,7 +160,7 @@ def test_on_a_gpu() -> None:
         pytest.skip(str(refused))
     report = selftest.run("cuda")
     assert all(line.ok for line in report), "\n".join(map(str, report))
-    assert np.isfinite([line.worst for line in report]).all()
+    assert np.isfinite([line.error for line in report]).all()
 
 
 @pytest.mark.cuda
@@ -174,7 +177,7 @@ def test_the_golden_cases_on_a_gpu(name: str, dtype: str) -> None:
 
 
 class FakeDriver:
-    """Hands out addresses, until they would be more than `most` bytes together."""
+    """Allocates until it would be more than `most` bytes in total."""
 
     def __init__(self, error: Any, pointer: Any, most: int) -> None:
         self.error, self.pointer, self.most = error, pointer, most

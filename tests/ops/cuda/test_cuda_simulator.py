@@ -1,6 +1,6 @@
-"""The CUDA backend in numba's simulator, made strict by `cudasim`: by the reference, operation by operation and whole.
+"""The CUDA backend in numba's simulator, made strict by `cudasim`, compared with the reference backend.
 
-NUMBA_ENABLE_CUDASIM is read when numba is imported, so these run in a process of their own, which
+Numba reads NUMBA_ENABLE_CUDASIM when it is imported, so these tests run in a process of their own, which
 `test_cuda.py` starts.
 """
 
@@ -71,7 +71,7 @@ def launched(begin: int = 0) -> set[str]:
 @dtypes
 @pytest.mark.parametrize(("bias", "causal"), [(True, True), (False, False), (True, False)])
 @pytest.mark.parametrize("case", CASES_OF_ALL)
-def test_every_operation_is_the_oracle(case: str, bias: bool, causal: bool, dtype: str) -> None:
+def test_every_operation_is_that_of_the_reference_backend(case: str, bias: bool, causal: bool, dtype: str) -> None:
     args = CASES_OF_ALL[case].all(dtype, bias, causal)
     assert {*args, "to_device", "to_host", "pack", "pack_table"} == set(OPERATIONS)
     for name, each_of in args.items():
@@ -97,7 +97,7 @@ def test_rules(name: str, dtype: str) -> None:
 @pytest.mark.parametrize(
     ("n", "a", "o"), [(17, 20, 28), (33, 8, 16), (40, 36, 4), (18, 16, 36), (16, 12, 20), (3, 40, 8)]
 )
-def test_every_rung_of_linear_is_the_product(n: int, a: int, o: int) -> None:
+def test_every_kernel_of_linear_is_the_product(n: int, a: int, o: int) -> None:
     rng = np.random.default_rng(n)
     x, w, y = (rng.standard_normal(shape).astype(np.float32) for shape in ((n, a), (a, o), (n, o)))
     v = rng.standard_normal((a, o)).astype(np.float32)
@@ -145,7 +145,7 @@ def test_attention_of_every_width(c: int, dtype: str) -> None:
 
 
 @dtypes
-def test_what_is_kept_of_the_probabilities(dtype: str) -> None:
+def test_factors_multiply_the_probabilities(dtype: str) -> None:
     case = Case([(3, 3), (1, 1), (20, 25)], heads=2, c=5)
     args = case.attention(dtype, True, True)
     keep = ((case.rng.random(2 * (9 + 1 + 500)) >= 0.4) / 0.6).astype(dtype)
@@ -316,8 +316,8 @@ def test_blocks_are_their_operations(t5: Any, proj: str) -> None:
 @pytest.mark.parametrize(
     ("t5", "proj", "pool"), [(T5, "relu", "mean"), (FOURS, "gated-gelu", "first")], ids=["odd", "in fours"]
 )
-def test_the_systems_are_the_oracle(t5: Any, proj: str, pool: str, system: str) -> None:
-    """Every marked array within 1e-5 of its scale in float32, and the same ids."""
+def test_the_systems_are_those_of_the_reference_backend(t5: Any, proj: str, pool: str, system: str) -> None:
+    """Every recorded array within 1e-5 of its scale in float32, and the same ids."""
     settings = config(t5=replace(t5, feed_forward_proj=proj), pool=pool, score_norm=pool == "mean")
     found = []
     for ops in (NUMPY, OPS):
@@ -332,7 +332,7 @@ def test_the_systems_are_the_oracle(t5: Any, proj: str, pool: str, system: str) 
 
 
 def test_a_decoded_token_is_all_that_comes_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of b questions b whole numbers a step, then their log probabilities; the answers are the reference's."""
+    """For b questions: b integers per step, then their log probabilities; and the answers are right."""
     settings, answers, fetched = config(t5=FOURS), [], []
     for ops in (NUMPY, OPS):
         w = model(ops, settings, dtype="float32")

@@ -42,7 +42,7 @@ def tiles(cuda: Any, dtype: Any, intrinsics: Any, sizes: Sizes, c: int, masked: 
 
     biased = with_bias(cuda, dtype)
 
-    def attention(q, k, v, bias, at_q, at_k, table, heads, causal, keep, out):
+    def attention(q, k, v, bias, q_positions, k_positions, table, heads, causal, keep, out):
         """One block computes a tile of one sequence's queries in one head: row blockIdx.x of `table`, head blockIdx.y.
 
         Eight threads work on four queries. Each thread has the scores of every eighth key and every eighth column of
@@ -52,7 +52,7 @@ def tiles(cuda: Any, dtype: Any, intrinsics: Any, sizes: Sizes, c: int, masked: 
 
         Args:
             bias: [2D+1 h], or no rows.
-            at_q, at_k: [Nq], [Nk] positions of the tokens.
+            q_positions, k_positions: [Nq], [Nk] positions of the tokens.
             table: [blocks 6]: first query, number of queries, first key, number of keys, the index in `keep` of the
                 tile's first element in the first head, and the number of elements of `keep` between two heads.
             keep: factors of the probabilities, by sequence, head, query, key.
@@ -65,7 +65,7 @@ def tiles(cuda: Any, dtype: Any, intrinsics: Any, sizes: Sizes, c: int, masked: 
         score = cuda.local.array((ROWS, each), dtype)
         largest, weight = cuda.local.array(ROWS, dtype), cuda.local.array(ROWS, dtype)
         most, mine, down = cuda.local.array(ROWS, dtype), cuda.local.array(ROWS, dtype), cuda.local.array(ROWS, dtype)
-        place = cuda.local.array(ROWS, sizes.index_type)
+        q_position = cuda.local.array(ROWS, sizes.index_type)
         thread, head = cuda.threadIdx.x, cuda.blockIdx.y
         q0, n_q = table[cuda.blockIdx.x, 0], table[cuda.blockIdx.x, 1]
         k0, n_k = table[cuda.blockIdx.x, 2], table[cuda.blockIdx.x, 3]
@@ -76,7 +76,7 @@ def tiles(cuda: Any, dtype: Any, intrinsics: Any, sizes: Sizes, c: int, masked: 
             qs[column, i] = q[q0 + i, column0 + column] if i < n_q and column < width else nothing
         for i in range(ROWS):
             largest[i], weight[i] = lowest, nothing
-            place[i] = at_q[q0 + i0 + i] if i0 + i < n_q else 0
+            q_position[i] = q_positions[q0 + i0 + i] if i0 + i < n_q else 0
             for j in range(wide):
                 total[i, j] = nothing
         for j0 in range(0, n_k, keys):
@@ -101,7 +101,11 @@ def tiles(cuda: Any, dtype: Any, intrinsics: Any, sizes: Sizes, c: int, masked: 
                 for j in range(each):
                     key = j0 + lane + j * LANES
                     seen = key < n_k and i0 + i < n_q
-                    score[i, j] = biased(score[i, j], bias, at_k[k0 + key] - place[i], head, causal) if seen else lowest
+                    score[i, j] = (
+                        biased(score[i, j], bias, k_positions[k0 + key] - q_position[i], head, causal)
+                        if seen
+                        else lowest
+                    )
                     most[i] = max(most[i], score[i, j])
             for i in range(ROWS):
                 most[i] = max(most[i], cuda.shfl_xor_sync(EVERYONE, most[i], 4))
@@ -157,7 +161,7 @@ def one_query(cuda: Any, dtype: Any, intrinsics: Any, sizes: Sizes) -> dict[str,
     block_sum, block_max = reductions(cuda, dtype, threads)
     biased = with_bias(cuda, dtype)
 
-    def attend_one(q, k, v, bias, at_q, at_k, starts, heads, causal, parts):
+    def attend_one(q, k, v, bias, q_positions, k_positions, starts, heads, causal, parts):
         """One block computes a run of one query's keys in one head: row blockIdx.x, head blockIdx.y, run blockIdx.z.
 
         Eight threads compute a key's score, each from every eighth column. Then each thread sums one column of the
@@ -186,7 +190,11 @@ def one_query(cuda: Any, dtype: Any, intrinsics: Any, sizes: Sizes) -> dict[str,
                 score += cuda.shfl_xor_sync(EVERYONE, score, 1)
                 if lane == 0:
                     seen = j0 + j < last
-                    ps[j] = biased(score, bias, at_k[k0 + j0 + j] - at_q[row], head, causal) if seen else lowest
+                    ps[j] = (
+                        biased(score, bias, k_positions[k0 + j0 + j] - q_positions[row], head, causal)
+                        if seen
+                        else lowest
+                    )
             cuda.syncthreads()
             score = ps[thread]
             before = largest
@@ -203,14 +211,14 @@ def one_query(cuda: Any, dtype: Any, intrinsics: Any, sizes: Sizes) -> dict[str,
             cuda.syncthreads()
         sums[thread] = total
         cuda.syncthreads()
-        place = (row * heads + head) * runs + run
+        index = (row * heads + head) * runs + run
         if thread < c:
             total = nothing
             for s in range(slices):
                 total += sums[s * c + thread]
-            parts[place, thread] = total
+            parts[index, thread] = total
         if thread == 0:
-            parts[place, c], parts[place, c + 1] = largest, weight
+            parts[index, c], parts[index, c + 1] = largest, weight
 
     def merge(parts, heads, runs, out):
         """Adds the runs' sums, scaled to the largest score. One block per query and head, one thread per column."""
@@ -235,7 +243,7 @@ def probabilities(cuda: Any, dtype: Any, intrinsics: Any, sizes: Sizes) -> dict[
     block_sum, block_max = reductions(cuda, dtype, threads)
     biased = with_bias(cuda, dtype)
 
-    def attention_probs(q, k, bias, at_q, at_k, q0, k0, heads, causal, out):
+    def attention_probs(q, k, bias, q_positions, k_positions, q0, k0, heads, causal, out):
         """One block per query and head, sums in dtype; each thread has every `threads`-th key. out is [h*i j]."""
         i, head, n_k = cuda.blockIdx.x, cuda.blockIdx.y, out.shape[1]
         row, c = head * cuda.gridDim.x + i, q.shape[1] // heads
@@ -244,7 +252,7 @@ def probabilities(cuda: Any, dtype: Any, intrinsics: Any, sizes: Sizes) -> dict[
             score = nothing
             for column in range(head * c, head * c + c):
                 score += q[q0 + i, column] * k[k0 + j, column]
-            score = biased(score, bias, at_k[k0 + j] - at_q[q0 + i], head, causal)
+            score = biased(score, bias, k_positions[k0 + j] - q_positions[q0 + i], head, causal)
             out[row, j] = score
             mine = max(mine, score)
         largest, mine = block_max(mine), nothing

@@ -45,8 +45,8 @@ def tilings(cuda: Any, dtype: Any, intrinsics: Any, sizes: Sizes) -> dict[str, B
             for k0 in range(0, a, tile):
                 xs[i, j] = x[row, k0 + j] if row < out.shape[0] and k0 + j < a else nothing
                 if transposed:  # i is a column here, so that neighbouring threads read neighbouring numbers
-                    place = cuda.blockIdx.x * tile + i
-                    ws[j, i] = w[place, k0 + j] if place < out.shape[1] and k0 + j < a else nothing
+                    column_i = cuda.blockIdx.x * tile + i
+                    ws[j, i] = w[column_i, k0 + j] if column_i < out.shape[1] and k0 + j < a else nothing
                 else:
                     ws[i, j] = w[k0 + i, column] if k0 + i < a and column < out.shape[1] else nothing
                 cuda.syncthreads()
@@ -116,12 +116,12 @@ def register_tiles(cuda: Any, dtype: Any, intrinsics: Any, sizes: Sizes) -> dict
                         at = e * threads + thread
                         if transposed:
                             column, k = at // (terms // 4), k0 + terms + at % (terms // 4) * 4
-                            place = (column0 + column) * a + k
+                            index = (column0 + column) * a + k
                         else:
                             column, k = at % (columns // 4) * 4, k0 + terms + at // (columns // 4)
-                            place = k * o + column0 + column % width
+                            index = k * o + column0 + column % width
                         if k < a and column0 + column % width < o:
-                            four = load4(w2, place) if gate and column >= width else load4(w, place)
+                            four = load4(w2, index) if gate and column >= width else load4(w, index)
                             w_next[e, 0], w_next[e, 1], w_next[e, 2], w_next[e, 3] = four
                         else:
                             w_next[e, 0], w_next[e, 1], w_next[e, 2], w_next[e, 3] = nothing, nothing, nothing, nothing
@@ -237,12 +237,12 @@ def skinny_products(cuda: Any, dtype: Any, intrinsics: Any, sizes: Sizes) -> dic
         """
         total = cuda.local.array(rows, dtype)
         thread, n, d = cuda.threadIdx.x, out.shape[0], x.shape[1]
-        row0, place = cuda.blockIdx.y * rows, cuda.blockIdx.x * warps + thread // 32
+        row0, column = cuda.blockIdx.y * rows, cuda.blockIdx.x * warps + thread // 32
         for r in range(rows):
             total[r] = nothing
-        if place < out.shape[1]:  # the same for a whole warp
+        if column < out.shape[1]:  # the same for a whole warp
             for k in range(4 * (thread % 32), d, 128):
-                t = load4(table, place * d + k)
+                t = load4(table, column * d + k)
                 for r in range(rows):
                     if row0 + r < n:
                         a = load4(x, (row0 + r) * d + k)
@@ -253,7 +253,7 @@ def skinny_products(cuda: Any, dtype: Any, intrinsics: Any, sizes: Sizes) -> dic
                     mine += cuda.shfl_xor_sync(everyone, mine, offset)
                     offset //= 2
                 if thread % 32 == 0 and row0 + r < n:
-                    out[row0 + r, place] = mine
+                    out[row0 + r, column] = mine
 
     return {
         "skinny": Body(skinny_by(add=False), "xxxx", slices * fours),

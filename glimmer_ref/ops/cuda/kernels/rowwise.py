@@ -126,26 +126,26 @@ def by_row(cuda: Any, dtype: Any, intrinsics: Any, sizes: Sizes) -> dict[str, Bo
 
     def argmax(x, out):
         """The index of each row's largest value: the lowest of equal ones; a NaN is larger than any number."""
-        values, places = cuda.shared.array(threads, dtype), cuda.shared.array(threads, sizes.index_type)
+        values, indices = cuda.shared.array(threads, dtype), cuda.shared.array(threads, sizes.index_type)
         row, thread, v = cuda.blockIdx.x, cuda.threadIdx.x, x.shape[1]
         best, at = lowest, v
         for i in range(thread, v, threads):
             a = x[row, i]
             if a > best or at == v or (a != a and best == best):
                 best, at = a, i
-        values[thread], places[thread] = best, at
+        values[thread], indices[thread] = best, at
         step = threads // 2
         while step > 0:
             cuda.syncthreads()
             if thread < step:
-                a, i = values[thread + step], places[thread + step]
-                best, at = values[thread], places[thread]
+                a, i = values[thread + step], indices[thread + step]
+                best, at = values[thread], indices[thread]
                 same = a == best or (a != a and best != best)
                 if i < v and (at == v or a > best or (a != a and best == best) or (same and i < at)):
-                    values[thread], places[thread] = a, i
+                    values[thread], indices[thread] = a, i
             step //= 2
         if thread == 0:
-            out[row] = places[0]
+            out[row] = indices[0]
 
     return {
         "rms_norm": Body(rms_norm, "xvfx", threads),
