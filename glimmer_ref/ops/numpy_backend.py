@@ -193,7 +193,8 @@ def attention_backward(
     queries, keys = offsets(layout.query_lengths), offsets(layout.key_lengths)
     for s, probs in enumerate(attention_probs(q, k, bias, layout, heads, causal)):
         rows, columns = slice(queries[s], queries[s + 1]), slice(keys[s], keys[s + 1])
-        dys, qs, ks, vs = (x.reshape(len(x), heads, -1) for x in (dy[rows], q[rows], k[columns], v[columns]))
+        each = (dy[rows], q[rows], k[columns], v[columns])
+        dys, qs, ks, vs = (x.reshape(len(x), heads, x.shape[1] // heads) for x in each)
         dprobs, kept = np.einsum("ihc,jhc->hij", dys, vs), probs  # mixed = kept v
         if keep is not None:
             factors = keep[place : place + probs.size].reshape(probs.shape)

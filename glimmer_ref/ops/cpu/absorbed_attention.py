@@ -13,14 +13,16 @@ from numba.extending import register_jitable
 from ...ragged import Array
 from ..interface import SequenceLayout
 from .cross_attention import Prepared
-from .encoder_fused import between, cost, facts, plain, ready_phase
+from .encoder_fused import between, cost, facts, ready_phase
 from .kernels.attention import mix_panels, row_of, score_panels, weigh_row
 from .kernels.bfloat16 import across, halve_row
-from .kernels.gemm import PAIR, PANELS, SCALES, STEPS, TERMS, Packed, address, attended_in, floats, product, scratch
+from .kernels.epilogue import STORE
+from .kernels.gemm import PAIR, PANELS, SCALES, STEPS, TERMS, Packed, attended_in, product
 from .kernels.llvm_ir import BYTES, LANES
+from .kernels.memory import address, floats, scratch
 from .kernels.microkernel import ROWS
-from .kernels.simd import LOG2_E, STORE
-from .runtime.allocator import aligned
+from .kernels.simd import LOG2_E
+from .runtime.allocator import aligned, plain
 from .runtime.compile_cache import Kernel
 from .runtime.thread_pool import done, run, take, wait
 

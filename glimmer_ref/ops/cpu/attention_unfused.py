@@ -15,19 +15,18 @@ from .encoder_fused import (
     cost,
     facts,
     feed_forward_kernel,
-    plain,
-    prepare_phase,
     prepared,
 )
 from .kernels.attention import look_back, pack_keys, row_of
 from .kernels.attention_backward import COLUMN, I0, I1, J0, J1, PLACE, consecutive, panels_of, weigh
-from .kernels.gemm import Packed, address, attended_in, copy, scratch
-from .kernels.llvm_ir import BYTES, LANES
+from .kernels.epilogue import STORE
+from .kernels.gemm import Packed, attended_in
+from .kernels.llvm_ir import LANES
+from .kernels.memory import address, scratch
 from .kernels.microkernel import ROWS
-from .kernels.simd import STORE, gate_lines
-from .runtime.allocator import aligned
+from .runtime.allocator import aligned, plain
 from .runtime.compile_cache import Kernel
-from .runtime.thread_pool import done, run, spread, take, wait
+from .runtime.thread_pool import done, run, take, wait
 
 NO_GAIN, NOTHING = np.zeros(0, np.float32), np.zeros((0, 1), np.uint8)
 
@@ -41,44 +40,6 @@ def linear(x: Array, w: Packed) -> Array:
         feed_forward_kernel, 2, cost(len(x), w), STORE, x, NO_GAIN, 0.0, facts(w), rows, scales, out, rows, out[0]
     )  # fmt: skip
     return out[0]
-
-
-@Kernel
-def norm_kernel(counters: Any, threads: int, x: Any, gain: Any, eps: float, out: Any) -> None:
-    """Rows normalised as for a product in float32; out are their bytes."""
-    prepare_phase(counters, 0, x, gain, eps, 1, out, gain[:0])
-
-
-def rms_norm(x: Array, gain: Array, eps: float) -> Array:
-    """As blocks normalise what they multiply, so with a sum in float32: [N d], [d] -> [N d]."""
-    out = aligned(*x.shape)
-    run(norm_kernel, 1, x.size // LANES, plain(x), plain(gain), float(eps), out.view(np.uint8))
-    return out
-
-
-@Kernel
-def gate_kernel(first: int, last: int, a: Any, b: Any, out: Any) -> None:
-    """A task is a row; what is left behind whole vectors goes through one of the thread's own."""
-    vectors, rest = a.shape[1] // LANES, a.shape[1] % LANES
-    own = scratch(2 * LANES)
-    own[:] = 0
-    for i in range(first, last):
-        x, y, to = address(a[i]), address(b[i]), address(out[i])
-        if vectors:
-            gate_lines(x, y, vectors, to)
-        if rest:
-            tail = vectors * BYTES
-            copy(x + tail, rest, address(own))
-            copy(y + tail, rest, address(own) + BYTES)
-            gate_lines(address(own), address(own) + BYTES, 1, address(own))
-            copy(address(own), rest, to + tail)
-
-
-def gated_gelu(a: Array, b: Array) -> Array:
-    """gelu(a) * b: [N f], [N f] -> [N f]."""
-    out = aligned(*a.shape)
-    spread(gate_kernel, len(a), a.shape[1], plain(a), plain(b), out)
-    return out
 
 
 def attention(

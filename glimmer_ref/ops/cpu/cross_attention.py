@@ -15,13 +15,14 @@ import numpy as np
 from numba.extending import register_jitable
 
 from ...ragged import Array, Ints, States, check, offsets
-from .encoder_fused import cost, facts, plain, prepare_phase, prepared, product_phase
+from .encoder_fused import cost, facts, prepare_phase, prepared, product_phase
 from .kernels.attention import attend_tile, pack_keys, pack_values, row_of, scaled_rows
-from .kernels.gemm import PAIR, TERMS, Packed, address, scratch
+from .kernels.epilogue import STORE
+from .kernels.gemm import PAIR, TERMS, Packed
 from .kernels.llvm_ir import BYTES, LANES
+from .kernels.memory import address, scratch
 from .kernels.microkernel import ROWS
-from .kernels.simd import STORE
-from .runtime.allocator import aligned
+from .runtime.allocator import aligned, plain
 from .runtime.compile_cache import Kernel
 from .runtime.thread_pool import done, run, take, wait
 

@@ -30,12 +30,13 @@ from .cross_attention import (  # fmt: skip
     project,
     projected_phase,
 )
-from .encoder_fused import between, by_head, cost, plain, prepare_phase, prepared, product_phase, ready_phase
+from .encoder_fused import between, by_head, cost, prepare_phase, prepared, product_phase, ready_phase
 from .kernels.attention import look_back, row_of
-from .kernels.gemm import PAIR, TERMS, address, attended_in, copy, pack, scratch
+from .kernels.epilogue import ADD, GATE, RELU, STORE
+from .kernels.gemm import PAIR, TERMS, attended_in, pack
 from .kernels.llvm_ir import LANES
-from .kernels.simd import ADD, GATE, RELU, STORE
-from .runtime.allocator import aligned
+from .kernels.memory import address, copy, scratch
+from .runtime.allocator import aligned, plain
 from .runtime.compile_cache import Kernel
 from .runtime.thread_pool import done, run, take, wait
 

@@ -15,24 +15,14 @@ from numba.extending import register_jitable
 from ...ragged import Array, Ints, check, offsets
 from ..interface import SequenceLayout
 from .kernels.attention import attend_head, room
-from .kernels.gemm import (
-    BLOCK_BYTES,
-    COLUMNS,
-    PAIR,
-    TERMS,
-    Packed,
-    address,
-    apart,
-    attended_in,
-    pack,
-    prepare,
-    product,
-    scratch,
-)
+from .kernels.epilogue import ADD, GATE, RELU, STORE
+from .kernels.gemm import BLOCK_BYTES, COLUMNS, PAIR, TERMS, Packed, apart, attended_in, pack, product
 from .kernels.llvm_ir import LANES
+from .kernels.memory import address, scratch
 from .kernels.microkernel import ROWS
-from .kernels.simd import ADD, GATE, LOG2_E, RELU, STORE
-from .runtime.allocator import aligned
+from .kernels.rows import prepare
+from .kernels.simd import LOG2_E
+from .runtime.allocator import aligned, plain
 from .runtime.compile_cache import Kernel
 from .runtime.thread_pool import done, run, take, wait
 
@@ -204,11 +194,6 @@ def by_head(bias: Array | None, heads: int) -> Array:
     if bias is None:
         return np.zeros((heads, 0), np.float32)
     return np.concatenate([bias.T * LOG2_E, np.zeros((heads, LANES), np.float32)], axis=1)
-
-
-def plain(x: Array, dtype: Any = np.float32) -> Array:
-    """x, or a copy that kernels can take: they are compiled for contiguous writable arrays only."""
-    return x if x.flags.carray and x.dtype == dtype else np.require(x, dtype, ["C", "A", "W"])
 
 
 def cost(rows: int, *ws: Packed) -> int:

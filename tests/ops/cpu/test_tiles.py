@@ -13,8 +13,9 @@ import pytest
 from glimmer_ref.errors import InputError
 from glimmer_ref.ops.cpu import encoder_fused as blocks
 from glimmer_ref.ops.cpu import ops as FAST  # not bound: only the kernels that are called are compiled
-from glimmer_ref.ops.cpu.kernels.gemm import Packed, apart, as_table, pack, prepare, tile_address
+from glimmer_ref.ops.cpu.kernels.gemm import Packed, apart, as_table, pack, tile_address
 from glimmer_ref.ops.cpu.kernels.microkernel import GROUP, ROWS
+from glimmer_ref.ops.cpu.kernels.rows import prepare
 from glimmer_ref.ops.cpu.runtime.allocator import aligned
 from glimmer_ref.ops.interface import PRECISIONS
 from glimmer_ref.ragged import bfloat16

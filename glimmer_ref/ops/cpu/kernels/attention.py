@@ -11,8 +11,9 @@ import numpy as np
 from numba.extending import register_jitable
 
 from .bfloat16 import halve_row, pair_lines
-from .gemm import PAIR, address, copy, floats
+from .gemm import PAIR
 from .llvm_ir import BYTES, LANES
+from .memory import address, copy, floats
 from .microkernel import ROWS, call_tile
 from .simd import LOG2_E, ask_for, dot, scaled_lines, softmax_row, transpose
 

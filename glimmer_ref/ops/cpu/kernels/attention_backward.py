@@ -14,8 +14,9 @@ from numba.extending import register_jitable
 from ..runtime.compile_cache import Kernel
 from ..runtime.thread_pool import done, take, wait
 from .attention import consecutive, fill_biases, mix_panels, pack_keys, pack_values, row_of, scaled_rows, score_panels
-from .gemm import PAIR, address, floats, scratch
+from .gemm import PAIR
 from .llvm_ir import BYTES, LANES
+from .memory import address, floats, scratch
 from .microkernel import ROWS, call_tile
 from .simd import dot, scaled_lines, softmax_row, transpose
 

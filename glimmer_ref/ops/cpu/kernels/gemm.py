@@ -8,26 +8,22 @@ have a scale a row, made when they are prepared. All else stays float32.
 
 from __future__ import annotations
 
-import math
 from functools import cache
 from typing import Any
 
-import numba
 import numpy as np
-from llvmlite import ir
 from numba.core import types
-from numba.extending import intrinsic, register_jitable
+from numba.extending import register_jitable
 
 from ....errors import InputError
 from ....ragged import Array, Ints, bfloat16
 from ...interface import PRECISIONS
 from ..runtime.allocator import aligned, settled
 from ..runtime.compile_cache import callback
-from .bfloat16 import halve_row
-from .elementwise import fold, largest
-from .llvm_ir import BYTES, LANES, POINTER
+from .epilogue import ADD, GATE, STORE, finish
+from .llvm_ir import BYTES, LANES
+from .memory import address
 from .microkernel import GROUP, ROWS, TILE_ARGS, bfloat16_tile, call_tile, float32_tile, int8_tile
-from .simd import ADD, GATE, STORE, dot, finish
 
 PAIR = 2 * LANES  # columns of a tile
 BLOCK_BYTES = 400_000  # rows that stay in a core's second cache while panels pass by
@@ -136,107 +132,6 @@ def pack(w: Array, precision: str) -> Packed:
 def as_table(packed: Packed, table: Array) -> Packed:
     """The panels of a transposed table [d v], as the table [v d]."""
     return Packed(table.shape, packed.columns, packed.precision, packed.panels, packed.scales, packed.offsets, table)
-
-
-@intrinsic
-def pointer(typing: Any, address: Any) -> Any:
-    """An address as numba's pointer, for `carray`."""
-
-    def generate(context: Any, builder: ir.IRBuilder, signature: Any, args: list[ir.Value]) -> ir.Value:
-        return builder.inttoptr(args[0], POINTER)
-
-    return types.voidptr(types.int64), generate
-
-
-@register_jitable
-def address(x: Any) -> Any:
-    """Where an array's numbers begin, with a sign: NumPy adds an unsigned and a signed number as floats."""
-    return np.int64(x.ctypes.data)
-
-
-@register_jitable
-def floats(at: int, count: int) -> Any:
-    """`count` float32 numbers at an address."""
-    return numba.carray(pointer(at), (count,), np.float32)
-
-
-@register_jitable
-def ints(at: int, count: int) -> Any:
-    """`count` int32 numbers at an address."""
-    return numba.carray(pointer(at), (count,), np.int32)
-
-
-@register_jitable
-def copy(x: int, count: int, out: int) -> Any:
-    """`count` float32 numbers from one address to another."""
-    numbers, to = floats(x, count), floats(out, count)
-    for e in range(count):
-        to[e] = numbers[e]
-
-
-@register_jitable
-def scratch(count: int) -> Any:
-    """`count` float32 numbers of a thread's own, from the start of a cache line."""
-    raw = np.empty(count + LANES, np.float32)
-    start = -address(raw) % BYTES // 4
-    return raw[start : start + count]
-
-
-@register_jitable
-def _normalised(x: Any, gain: Any, eps: float, out: Any) -> Any:
-    """out = x / sqrt(mean(x^2) + eps) * gain; x itself where there is no gain."""
-    d = len(x)
-    if len(gain) == 0:
-        for j in range(d):
-            out[j] = x[j]
-        return
-    whole = d // LANES
-    total = np.float64(dot(address(x), address(x), whole)) if whole else 0.0
-    for j in range(whole * LANES, d):
-        total += np.float64(x[j]) * np.float64(x[j])
-    factor = np.float32(1 / math.sqrt(total / d + eps))
-    for j in range(d):
-        out[j] = x[j] * factor * gain[j]
-
-
-@register_jitable
-def _to_int8(row: Any, d: int, at: int, lanes: Any, work: Any) -> Any:
-    """Whole numbers from 1 to 255, 128 being 0; returns the scale, NaN where a number is not finite."""
-    out = numba.carray(pointer(at), (-(-d // 4) * 4,), np.uint8)
-    for j in range(d):
-        lanes[j] = abs(row[j])
-    size = largest(lanes[:d], work)
-    nothing = fold(lanes[:d]) * np.float32(0)  # NaN if a number is not finite
-    factor = np.float32(127) / size if size > 0 else np.float32(0)
-    for j in range(d):
-        out[j] = np.uint8(np.int32(row[j] * factor + np.float32(128.5)))
-    for j in range(d, len(out)):
-        out[j] = 128
-    return size / np.float32(127) + nothing
-
-
-@register_jitable
-def prepare(x: Any, gain: Any, eps: float, terms: int, out: Any, scales: Any, first: int, last: int) -> Any:
-    """Rows of x [N d], normalised if there is a gain, as the left operand of a product.
-
-    Args:
-        terms: in a lane: 1 float32, 2 bfloat16, 4 int8.
-        out: [N bytes] uint8, rows `apart` bytes apart.
-        scales: [N] of int8's rows.
-    """
-    d = x.shape[1]
-    vectors = -(-d // LANES)
-    row, lanes, work = scratch(vectors * LANES), scratch(d), scratch(d)
-    row[d:] = 0
-    for i in range(first, last):
-        if terms == 1:
-            _normalised(x[i], gain, eps, floats(address(out[i]), d))
-        else:
-            _normalised(x[i], gain, eps, row[:d])
-            if terms == 2:
-                halve_row(address(row), vectors, address(out[i]))
-            else:
-                scales[i] = _to_int8(row, d, address(out[i]), lanes, work)
 
 
 @register_jitable

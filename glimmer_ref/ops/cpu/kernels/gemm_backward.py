@@ -13,30 +13,17 @@ import numpy as np
 from numba.extending import register_jitable
 
 from ....ragged import Array, check
-from ..encoder_fused import plain
-from ..runtime.allocator import aligned
+from ..runtime.allocator import aligned, plain
 from ..runtime.compile_cache import Kernel
 from ..runtime.thread_pool import done, run, take, wait
 from .attention import AHEAD, pack_keys, pack_values
-from .gemm import (
-    COLUMNS,
-    PAIR,
-    PANELS,
-    STEPS,
-    TILE,
-    Packed,
-    address,
-    apart,
-    copy,
-    floats,
-    product,
-    scratch,
-    tile_address,
-)
+from .epilogue import ADD, STORE
+from .gemm import COLUMNS, PAIR, PANELS, STEPS, TILE, Packed, apart, product, tile_address
 from .gemm import TERMS as TERMS_OF_LANE
 from .llvm_ir import BYTES, LANES
+from .memory import address, copy, floats, scratch
 from .microkernel import ROWS
-from .simd import ADD, STORE, ask_for, scaled_lines, transpose
+from .simd import ask_for, scaled_lines, transpose
 
 TERMS = 512  # of a sum, at most, between two additions to the result: two panels of so many fill the first cache twice
 GROUP = 4  # panels that one task packs
