@@ -16,8 +16,8 @@ from ..runtime.compile_cache import Kernel
 from .epilogue import gate_lines
 from .llvm_ir import BYTES, LANES
 from .memory import address, copy, scratch
-from .rows import largest, prepare
-from .simd import LOG2_E, softmax_row
+from .rows import fold, largest, prepare
+from .simd import LOG2_E, power_lines
 
 
 @Kernel
@@ -45,33 +45,37 @@ def gated_gelu(first: int, last: int, a: Any, b: Any, out: Any) -> None:
 
 
 @register_jitable
-def softmax(row: Any, zeros: Any, out: Any) -> Any:
+def softmax(row: Any, out: Any, work: Any) -> Any:
     """out becomes e^(row - top); returns top, which is the row's largest number, and the sum.
 
-    The largest number is subtracted before the factor 1/ln 2 rounds, so that large logits lose nothing.
+    Rows of logits are long: their sum is folded, which loses less than adding one number after the other. The largest
+    number is subtracted before the factor 1/ln 2 rounds, so that large logits lose nothing.
 
     Args:
         row: [v].
-        zeros, out: whole vectors of the thread's own, at least v numbers.
+        out, work: whole vectors of the thread's own, at least v numbers.
     """
-    top, factor = largest(row, out), np.float32(LOG2_E)
-    for j in range(len(row)):
+    columns, top, factor = len(row), largest(row, work), np.float32(LOG2_E)
+    for j in range(columns):
         out[j] = (row[j] - top) * factor
-    return top, softmax_row(address(out), address(zeros), len(row))
+    power_lines(address(out), -(-columns // LANES))
+    for j in range(columns):
+        work[j] = out[j]
+    return top, fold(work[:columns])
 
 
 @register_jitable
-def softmax_scratch(columns: int) -> Any:
-    """What `softmax` needs of the thread's own for rows of so many columns: zeros, and room for a row."""
-    zeros, weights = scratch(-(-columns // LANES) * LANES), scratch(-(-columns // LANES) * LANES)
-    zeros[:] = 0
-    return zeros, weights
+def row_of_own(columns: int) -> Any:
+    """Whole vectors of a thread's own for so many numbers, all 0."""
+    row = scratch(-(-columns // LANES) * LANES)
+    row[:] = 0
+    return row
 
 
 @Kernel
 def log_probs(first: int, last: int, logits: Any, chosen: Any, out: Any) -> None:
     """out [N] = log softmax(row) of the token whose logit is `chosen` [N]."""
-    zeros, weights = softmax_scratch(logits.shape[1])
+    weights, work = row_of_own(logits.shape[1]), row_of_own(logits.shape[1])
     for row in range(first, last):
-        top, total = softmax(logits[row], zeros, weights)
+        top, total = softmax(logits[row], weights, work)
         out[row] = (chosen[row] - top) - np.float32(math.log(total))

@@ -9,10 +9,10 @@ import numpy as np
 from numba.extending import register_jitable
 
 from ..runtime.compile_cache import Kernel
-from .elementwise import softmax, softmax_scratch
+from .elementwise import row_of_own, softmax
 from .epilogue import CUBIC, SLOPE
 from .llvm_ir import LANES
-from .memory import address, scratch
+from .memory import address
 from .simd import LOG2_E, dot, power_lines
 
 RUN = 128  # rows that one task adds up; the sums of the runs are added in order afterwards
@@ -57,8 +57,7 @@ def gated_gelu_backward(first: int, last: int, dy: Any, a: Any, b: Any, da: Any,
     """A task is a row: gelu = a s, gelu' = s - a s (1 - s) z', s = 1 / (1 + e^z) being (1 + tanh(-z/2)) / 2."""
     one, slope, cubic, thrice = np.float32(1), np.float32(SLOPE), np.float32(CUBIC), np.float32(3 * CUBIC)
     binary, columns = np.float32(SLOPE * LOG2_E), a.shape[1]
-    powers = scratch(-(-columns // LANES) * LANES)
-    powers[:] = 0
+    powers = row_of_own(columns)
     for row in range(first, last):
         for j in range(columns):
             x = a[row, j]
@@ -73,9 +72,9 @@ def gated_gelu_backward(first: int, last: int, dy: Any, a: Any, b: Any, da: Any,
 @Kernel
 def log_likelihood_backward(first: int, last: int, dy: Any, logits: Any, targets: Any, out: Any) -> None:
     """A task is a row, which has its own dy: out = dy (1 at the target - softmax(row))."""
-    zeros, weights = softmax_scratch(logits.shape[1])
+    weights, work = row_of_own(logits.shape[1]), row_of_own(logits.shape[1])
     for row in range(first, last):
-        factor = -dy[row] / softmax(logits[row], zeros, weights)[1]
+        factor = -dy[row] / softmax(logits[row], weights, work)[1]
         for j in range(logits.shape[1]):
             out[row, j] = weights[j] * factor
         out[row, targets[row]] += dy[row]
