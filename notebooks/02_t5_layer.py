@@ -386,11 +386,12 @@ plt.show()
 # %% [markdown]
 # ## One operation, written three times
 #
-# The model is written once, in a few operations. The *op interface* says what each of them is. The *reference* says it in
-# NumPy, for reading and for float64. The *fast backend* says it in loops that Numba compiles. Here is RMSNorm in all
-# three, from their sources; the last one is the loop that every fused encoder and decoder layer runs. Look for what it
-# does differently: `dot` adds sixteen squares at once, in one vector of the processor, and multiplies each number by
-# the inverse root, where the formula divides by the root. The order of adding is the same for any number of threads.
+# The model is written once, in a few operations. The *op interface* says what each of them is. The *reference* says it
+# in NumPy, for reading and for float64. The *fast backend* says it in loops that Numba compiles. Here is RMSNorm in
+# all three, from their sources; the last one is the loop that every fused encoder and decoder layer runs. Look for
+# what it does differently: `dot` adds sixteen squares at once, in one vector of the processor, and multiplies each
+# number by the inverse root, where the formula divides by the root. The order of adding is the same for any number of
+# threads.
 
 # %%
 backends = {
