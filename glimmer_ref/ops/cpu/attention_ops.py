@@ -1,4 +1,4 @@
-"""Attention as `cpu.ops` tells it: what a kernel is given, and what is refused before it could read elsewhere."""
+"""Attention of `cpu.ops`: operands are checked, since a kernel would read outside its arrays, and handed to kernels."""
 
 from __future__ import annotations
 
@@ -8,30 +8,30 @@ from itertools import pairwise
 import numpy as np
 
 from ...errors import InputError
-from ...ragged import Array, Ints, check, offsets
+from ...ragged import Array, check, offsets
 from .. import numpy_backend
 from ..checks import fits
 from ..interface import PRECISIONS, Factors, SequenceLayout
 from . import attention_unfused as singles
-from .encoder_fused import bounds, by_head
+from .encoder_fused import attention_layout
 from .float64 import in_float64
 from .kernels import attention_backward as learning
-from .kernels.gemm import attended_in, tile_address
+from .kernels.gemm import attended_in
 from .kernels.llvm_ir import LANES
 from .runtime.allocator import aligned, plain
-from .runtime.thread_pool import run
+from .runtime.thread_pool import run_phased
 
 
 def _attend_kept(
     q: Array, k: Array, v: Array, bias: Array | None, layout: SequenceLayout, heads: int, causal: bool, keep: Array
 ) -> Array:
     """The same with `keep`, in float32, for a kernel that makes scores some queries at a time."""
-    out, at = aligned(*q.shape), [plain(x, np.int64) for x in (layout.query_positions, layout.key_positions)]
+    out = aligned(*q.shape)
     if len(q):
-        run(
-            learning.kept_attention_kernel, 1, _cost(layout, heads, q, 2), tile_address("float32"), q, k, v,
-            by_head(bias, heads), _heads(layout, heads, q), *at, q.shape[1] // heads, bool(causal), keep, out,
-        )  # fmt: skip
+        who = attention_layout(layout, bias, heads, q.shape[1], causal)
+        run_phased(
+            learning.kept_attention_kernel, 1, _cost(layout, heads, q, 2), attended_in(None), q, k, v, who, keep, out
+        )
     return out
 
 
@@ -44,16 +44,6 @@ def _cost(layout: SequenceLayout, heads: int, q: Array, products: int) -> int:
     """About how many additions' time so many products of queries and keys take, with their softmax."""
     area = int((layout.query_lengths * layout.key_lengths).sum())
     return area * (products * q.shape[1] + 16 * heads) // LANES
-
-
-def _heads(layout: SequenceLayout, heads: int, q: Array) -> Ints:
-    """What each head of each sequence is, as the kernels want it: [b h 6]."""
-    each = np.empty((len(layout.query_lengths), heads, 6), np.int64)
-    each[:, :, :4] = bounds(layout)[:, None]
-    each[:, :, learning.COLUMN] = np.arange(heads) * (q.shape[1] // heads)
-    areas = layout.query_lengths * layout.key_lengths
-    each[:, :, learning.PLACE] = heads * offsets(areas)[:-1, None] + np.arange(heads) * areas[:, None]
-    return each
 
 
 def attention(
@@ -115,12 +105,12 @@ def attention_backward(
     runs = min(learning.SUMS, len(layout.query_lengths))
     starts = np.arange(runs + 1) * len(layout.query_lengths) // max(runs, 1)
     dbias = np.empty((runs, heads, 0 if bias is None else len(bias)), np.float32)
-    at = [plain(x, np.int64) for x in (layout.query_positions, layout.key_positions)]
     if len(q):
-        run(
-            learning.attention_backward_kernel, 1, _cost(layout, heads, q, 5), tile_address("float32"), dy, q, k, v,
-            by_head(bias, heads), _heads(layout, heads, q), starts, *at, q.shape[1] // heads, bool(causal),
-            q[0, :0] if keep is None else plain(keep), dq, dk, dv, dbias,
+        operands = learning.Operands(dy, q, k, v, q[0, :0] if keep is None else plain(keep))
+        who, grads = attention_layout(layout, bias, heads, q.shape[1], causal), learning.Gradients(dq, dk, dv, dbias)
+        run_phased(
+            learning.attention_backward_kernel, 1, _cost(layout, heads, q, 5), attended_in(None), operands, who, starts,
+            grads,
         )  # fmt: skip
     else:
         dbias[:] = 0
@@ -150,9 +140,7 @@ def attention_probs(
     probs = np.zeros(ends[-1], np.float32)
     if len(q):
         kind = None if singles.looks_back(bias, layout, causal) else precision
-        at = [plain(x, np.int64) for x in (layout.query_positions, layout.key_positions)]
-        run(
-            singles.probs_kernel, 1, _cost(layout, heads, q, 1), *attended_in(kind), plain(q), plain(k),
-            by_head(bias, heads), _heads(layout, heads, q), *at, q.shape[1] // heads, bool(causal), probs,
-        )  # fmt: skip
+        who = attention_layout(layout, bias, heads, q.shape[1], causal)
+        work = _cost(layout, heads, q, 1)
+        run_phased(singles.probs_kernel, 1, work, attended_in(kind), plain(q), plain(k), who, probs)
     return [probs[a:b].reshape(shape) for shape, (a, b) in zip(shapes, pairwise(ends), strict=True)]

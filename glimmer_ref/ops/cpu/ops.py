@@ -31,7 +31,7 @@ from .runtime import thread_pool
 from .runtime.allocator import aligned as _aligned
 from .runtime.allocator import plain as _plain
 from .runtime.compile_cache import ready as _ready
-from .runtime.thread_pool import spread as _spread
+from .runtime.thread_pool import parallel_for as _parallel_for
 
 attention, attention_backward = attention_ops.attention, attention_ops.attention_backward
 attention_probs = attention_ops.attention_probs
@@ -111,7 +111,7 @@ def embed_backward(dy: Array, table: Array, ids: Ints) -> tuple[Array]:
     some, starts = np.unique(ids[order], return_index=True)
     bounds, dtable = np.append(starts, ids.size), np.zeros(table.shape, table.dtype)
     cost = dy.size // max(len(some), 1)
-    _spread(learning.embed_backward, len(some), cost, _plain(dy), order, bounds, some, dtable)
+    _parallel_for(learning.embed_backward, len(some), cost, _plain(dy), order, bounds, some, dtable)
     return (dtable,)
 
 
@@ -153,7 +153,7 @@ def rms_norm(x: Array, gain: Array, eps: float, precision: str | None = None) ->
     if x.dtype != np.float32:
         return _in_float64(reference.rms_norm, x, gain, eps)
     out = _aligned(*x.shape)
-    _spread(kernels.rms_norm, len(x), 2 * x.shape[1], _plain(x), _plain(gain), float(eps), out.view(np.uint8))
+    _parallel_for(kernels.rms_norm, len(x), 2 * x.shape[1], _plain(x), _plain(gain), float(eps), out.view(np.uint8))
     return out
 
 
@@ -173,7 +173,7 @@ def rms_norm_backward(
     runs, d = -(-len(x) // learning.RUN), x.shape[1]
     dx, dgains = _aligned(*x.shape), _aligned(runs, d)
     operands = [_plain(a) for a in (dy, x, gain)]
-    _spread(learning.rms_norm_backward, runs, 20 * learning.RUN * d, *operands, float(eps), dx, dgains)
+    _parallel_for(learning.rms_norm_backward, runs, 20 * learning.RUN * d, *operands, float(eps), dx, dgains)
     return dx, dgains.sum(axis=0)
 
 
@@ -187,7 +187,7 @@ def gated_gelu(a: Array, b: Array) -> Array:
     if a.dtype != np.float32:
         return _in_float64(reference.gated_gelu, a, b)
     out = _aligned(*a.shape)
-    _spread(kernels.gated_gelu, len(a), a.shape[1], _plain(a), _plain(b), out)
+    _parallel_for(kernels.gated_gelu, len(a), a.shape[1], _plain(a), _plain(b), out)
     return out
 
 
@@ -203,7 +203,7 @@ def gated_gelu_backward(dy: Array, a: Array, b: Array) -> tuple[Array, Array]:
     if a.dtype != np.float32:
         return _in_float64(reference.gated_gelu_backward, dy, a, b)
     da, db = _aligned(*a.shape), _aligned(*a.shape)
-    _spread(learning.gated_gelu_backward, len(a), 10 * a.shape[1], *(_plain(x) for x in (dy, a, b)), da, db)
+    _parallel_for(learning.gated_gelu_backward, len(a), 10 * a.shape[1], *(_plain(x) for x in (dy, a, b)), da, db)
     return da, db
 
 
@@ -213,7 +213,7 @@ def log_likelihood(logits: Array, targets: Ints, lengths: Ints) -> Array:
         return _in_float64(reference.log_likelihood, logits, targets, lengths)
     chosen = logits[np.arange(targets.size), targets]  # NumPy refuses a target outside the vocabulary
     log_probs = np.empty(chosen.shape, np.float32)
-    _spread(kernels.log_probs, len(logits), 4 * logits.shape[1], _plain(logits), chosen, log_probs)
+    _parallel_for(kernels.log_probs, len(logits), 4 * logits.shape[1], _plain(logits), chosen, log_probs)
     return np.array([log_probs[a:b].sum() for a, b in pairwise(offsets(lengths))], np.float32)
 
 
@@ -230,7 +230,7 @@ def log_likelihood_backward(dy: Array, logits: Array, targets: Ints, lengths: In
     if logits.dtype != np.float32:
         return _in_float64(reference.log_likelihood_backward, dy, logits, targets, lengths)
     out = _aligned(*logits.shape)
-    _spread(
+    _parallel_for(
         learning.log_likelihood_backward, len(logits), 5 * logits.shape[1], _plain(rows), _plain(logits), targets, out
     )
     return (out,)

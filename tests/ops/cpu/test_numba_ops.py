@@ -64,7 +64,7 @@ def test_threads_change_no_bit(monkeypatch: pytest.MonkeyPatch, dtype: str) -> N
 @pytest.mark.parametrize(("tasks", "cost", "expected"), [(5, 1, 1), (5, 10**7, 2), (1, 10**9, 1), (0, 1, 1)])
 def test_every_task_is_done_once(tasks: int, cost: int, expected: int) -> None:
     seen: list[tuple[int, int]] = []
-    thread_pool.spread(lambda first, last: seen.append((first, last)), tasks, cost)
+    thread_pool.parallel_for(lambda first, last: seen.append((first, last)), tasks, cost)
     assert len(seen) == expected
     assert [t for first, last in sorted(seen) for t in range(first, last)] == list(range(tasks))
 
@@ -76,7 +76,7 @@ def test_a_failure_in_any_thread_comes_out() -> None:
             raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        thread_pool.spread(second_fails, 2, 10**9)
+        thread_pool.parallel_for(second_fails, 2, 10**9)
 
 
 @pytest.mark.parametrize("dtype", ["float16", "int32", "complex64", ">f4"])

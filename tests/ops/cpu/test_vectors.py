@@ -20,7 +20,7 @@ from numba.extending import intrinsic
 
 from glimmer_ref.ops.cpu.kernels import epilogue
 from glimmer_ref.ops.cpu.kernels import simd as vectors
-from glimmer_ref.ops.cpu.kernels.llvm_ir import BYTES, FEATURES, FLOATS, I64, LANES, POINTER, Code
+from glimmer_ref.ops.cpu.kernels.llvm_ir import BYTES, FEATURES, FLOATS, I64, LANES, POINTER, VectorBuilder
 from glimmer_ref.ops.cpu.runtime.allocator import aligned
 
 LONG = bool(os.environ.get("GLIMMER_REF_LONG"))
@@ -34,7 +34,7 @@ def powers(typing: Any, x: Any, count: Any, out: Any) -> Any:
     """out = 2^x for 16 `count` numbers at an address: `power` and nothing else."""
 
     def generate(context: Any, builder: ir.IRBuilder, signature: Any, args: list[ir.Value]) -> ir.Value:
-        code, x, out = Code(builder), builder.inttoptr(args[0], POINTER), builder.inttoptr(args[2], POINTER)
+        code, x, out = VectorBuilder(builder), builder.inttoptr(args[0], POINTER), builder.inttoptr(args[2], POINTER)
 
         def one(i: ir.Value) -> list[ir.Value]:
             at = builder.mul(i, I64(BYTES))

@@ -9,14 +9,14 @@ from llvmlite import ir
 from numba.core import types
 from numba.extending import intrinsic
 
-from .llvm_ir import BYTES, F32, FLOATS, I64, INTS, POINTER, Code, constant, function
+from .llvm_ir import BYTES, F32, FLOATS, I64, INTS, POINTER, VectorBuilder, constant, function
 from .simd import LOG2_E, power_or_infinity
 
 SLOPE, CUBIC = -2 * math.sqrt(2 / math.pi), 0.044715  # GELU in its tanh form is y / (1 + e^(SLOPE (y + CUBIC y^3)))
 STORE, ADD, GATE, RELU = range(4)  # what is done with a tile y: out = y, x + y, gelu(y) * gate, max(y, 0)
 
 
-def _gelu(code: Code, y: ir.Value) -> ir.Value:
+def _gelu(code: VectorBuilder, y: ir.Value) -> ir.Value:
     """y / (1 + e^-2z), z = sqrt(2/pi) (y + 0.044715 y^3), which is y/2 (1 + tanh z), small far below 0 as well.
 
     The error is at most 1.3e-7 |y|, and relative to the result 1.7e-7 above 0, 1e-6 down to -4, 1e-5 down to -10,
@@ -32,7 +32,7 @@ def gate_lines(typing: Any, a: Any, b: Any, vectors: Any, out: Any) -> Any:
     """out = gelu(a) * b for 16 `vectors` numbers, as `finish` does it to a tile; `vectors` at least 1."""
 
     def generate(context: Any, builder: ir.IRBuilder, signature: Any, args: list[ir.Value]) -> ir.Value:
-        code, (a, b, out) = Code(builder), (builder.inttoptr(args[i], POINTER) for i in (0, 1, 3))
+        code, (a, b, out) = VectorBuilder(builder), (builder.inttoptr(args[i], POINTER) for i in (0, 1, 3))
 
         def line(i: ir.Value) -> list[ir.Value]:
             here = builder.mul(i, I64(BYTES))
@@ -46,14 +46,14 @@ def gate_lines(typing: Any, a: Any, b: Any, vectors: Any, out: Any) -> Any:
     return types.void(types.int64, types.int64, types.int64, types.int64), generate
 
 
-def _unscale(code: Code, y: ir.Value, row_scale: ir.Value, scales: ir.Value, offsets: ir.Value) -> ir.Value:
+def _unscale(code: VectorBuilder, y: ir.Value, row_scale: ir.Value, scales: ir.Value, offsets: ir.Value) -> ir.Value:
     """int8's sums as float32: (y - offset) * row's scale * column's scale, 16 columns."""
     whole = code.to.sub(code.to.bitcast(y, INTS), code.load(offsets, I64(0), INTS))
     scale = code.to.fmul(code.spread(row_scale), code.load(scales, I64(0), FLOATS))
     return code.to.fmul(code.to.sitofp(whole, FLOATS), scale)
 
 
-def _finish_as(code: Code, mode: int, whole: bool, a: dict[str, ir.Value]) -> None:
+def _finish_as(code: VectorBuilder, mode: int, whole: bool, a: dict[str, ir.Value]) -> None:
     to = code.to
 
     def row(r: ir.Value) -> list[ir.Value]:
@@ -96,7 +96,7 @@ def finish(
             return f
         f.linkage = "internal"
         f.attributes.add("noinline")
-        code = Code(ir.IRBuilder(f.append_basic_block()))
+        code = VectorBuilder(ir.IRBuilder(f.append_basic_block()))
         a = {n: v if n in numbers else code.to.inttoptr(v, POINTER) for n, v in zip(names, f.args[2:], strict=True)}
         end = f.append_basic_block()
         choice = code.to.switch(code.to.add(code.to.mul(f.args[0], I64(2)), f.args[1]), end)

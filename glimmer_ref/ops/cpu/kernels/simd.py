@@ -9,7 +9,7 @@ from llvmlite import ir
 from numba.core import types
 from numba.extending import intrinsic
 
-from .llvm_ir import BYTES, FLOATS, I32, I64, INTS, LANES, POINTER, Code, constant, function
+from .llvm_ir import BYTES, FLOATS, I32, I64, INTS, LANES, POINTER, VectorBuilder, constant, function
 
 # 2^r for |r| <= 1/2, exact at 0, with about the smallest relative error that five powers allow: 9.2e-8.
 POWERS = (
@@ -25,7 +25,7 @@ ROUND = 1.5 * 2**23  # a float32 of this size has no fraction: adding it rounds 
 LEAST = -126  # below it 2^x is less than float32's smallest normal number
 
 
-def power(code: Code, x: ir.Value) -> ir.Value:
+def power(code: VectorBuilder, x: ir.Value) -> ir.Value:
     """2^x = 2^n 2^r with n whole, for vectors of x < 128; 0 below -126, NaN of NaN.
 
     The relative error is at most 1.72e-7 (at 0.50001), and 1.94e-7 (at 0.5003) on processors that round x y + z
@@ -42,7 +42,7 @@ def power(code: Code, x: ir.Value) -> ir.Value:
     return to.select(to.fcmp_ordered("<", x, number(LEAST)), number(0), e)
 
 
-def power_or_infinity(code: Code, x: ir.Value) -> ir.Value:
+def power_or_infinity(code: VectorBuilder, x: ir.Value) -> ir.Value:
     """2^x for vectors of any x; infinity above 126, NaN of NaN."""
     far = code.to.fcmp_ordered(">", x, constant(FLOATS, 126))
     return code.to.select(far, constant(FLOATS, math.inf), power(code, x))
@@ -53,7 +53,7 @@ def power_lines(typing: Any, x: Any, vectors: Any) -> Any:
     """16 `vectors` numbers x become 2^x, in their own place; `vectors` at least 1."""
 
     def generate(context: Any, builder: ir.IRBuilder, signature: Any, args: list[ir.Value]) -> ir.Value:
-        code, x = Code(builder), builder.inttoptr(args[0], POINTER)
+        code, x = VectorBuilder(builder), builder.inttoptr(args[0], POINTER)
 
         def line(i: ir.Value) -> list[ir.Value]:
             here = builder.mul(i, I64(BYTES))
@@ -66,7 +66,7 @@ def power_lines(typing: Any, x: Any, vectors: Any) -> Any:
     return types.void(types.int64, types.int64), generate
 
 
-def fold(code: Code, x: ir.Value, both: Any) -> ir.Value:
+def fold(code: VectorBuilder, x: ir.Value, both: Any) -> ir.Value:
     """One number from 16: the upper half joined to the lower until one is left."""
     size = LANES
     while size > 1:
@@ -90,7 +90,7 @@ def softmax_row(typing: Any, scores: Any, bias: Any, count: Any) -> Any:
     """
 
     def generate(context: Any, builder: ir.IRBuilder, signature: Any, args: list[ir.Value]) -> ir.Value:
-        code, to = Code(builder), builder
+        code, to = VectorBuilder(builder), builder
         scores, bias, count = to.inttoptr(args[0], POINTER), to.inttoptr(args[1], POINTER), args[2]
         vectors = to.udiv(to.add(count, I64(LANES - 1)), I64(LANES))
         last, low = to.mul(to.sub(vectors, I64(1)), I64(BYTES)), constant(FLOATS, -math.inf)
@@ -126,7 +126,7 @@ def scaled_lines(typing: Any, x: Any, row: Any, count: Any, factor: Any, out: An
     """16 numbers of each of `count` rows, `row` bytes apart, times a factor, to rows `out_row` bytes apart."""
 
     def generate(context: Any, builder: ir.IRBuilder, signature: Any, args: list[ir.Value]) -> ir.Value:
-        code, (x, row, count, factor, out, out_row) = Code(builder), args
+        code, (x, row, count, factor, out, out_row) = VectorBuilder(builder), args
         x, out, factor = builder.inttoptr(x, POINTER), builder.inttoptr(out, POINTER), code.spread(factor)
 
         def line(i: ir.Value) -> list[ir.Value]:
@@ -148,7 +148,7 @@ def ask_for(typing: Any, x: Any, row: Any, count: Any, size: Any) -> Any:
     """
 
     def generate(context: Any, builder: ir.IRBuilder, signature: Any, args: list[ir.Value]) -> ir.Value:
-        code, to, (x, row, count, size) = Code(builder), builder, args
+        code, to, (x, row, count, size) = VectorBuilder(builder), builder, args
         prefetch = function(to.module, "llvm.prefetch.p0", ir.VoidType(), POINTER, I32, I32, I32)
 
         def line(i: ir.Value) -> list[ir.Value]:
@@ -170,20 +170,20 @@ def ask_for(typing: Any, x: Any, row: Any, count: Any, size: Any) -> Any:
 
 
 @intrinsic
-def transpose(typing: Any, rows: Any, apart: Any, count: Any, out: Any) -> Any:
+def transpose(typing: Any, rows: Any, row_stride: Any, count: Any, out: Any) -> Any:
     """16 numbers of each of `count` rows, `apart` bytes apart, become 16 vectors: [16 16] the other way round.
 
     Where there are fewer than 16 rows, the last is repeated.
     """
 
     def generate(context: Any, builder: ir.IRBuilder, signature: Any, args: list[ir.Value]) -> ir.Value:
-        code, to = Code(builder), builder
-        rows, apart, count, out = to.inttoptr(args[0], POINTER), args[1], args[2], to.inttoptr(args[3], POINTER)
+        code, to = VectorBuilder(builder), builder
+        rows, row_stride, count, out = to.inttoptr(args[0], POINTER), args[1], args[2], to.inttoptr(args[3], POINTER)
         last = to.sub(count, I64(1))
         lines = []
         for i in range(LANES):
             row = to.select(to.icmp_signed("<", I64(i), last), I64(i), last)
-            lines.append(code.load(rows, to.mul(row, apart), FLOATS))
+            lines.append(code.load(rows, to.mul(row, row_stride), FLOATS))
         # Four rounds, each of which exchanges one bit of a number's row with the same bit of its column.
         for half in (8, 4, 2, 1):
             low = [i + (LANES - half if i & half else 0) for i in range(LANES)]
@@ -205,7 +205,7 @@ def dot(typing: Any, x: Any, y: Any, vectors: Any) -> Any:
     """x . y for 16 `vectors` numbers, 16 sums side by side, then folded; `vectors` at least 1."""
 
     def generate(context: Any, builder: ir.IRBuilder, signature: Any, args: list[ir.Value]) -> ir.Value:
-        code, (x, y) = Code(builder), (builder.inttoptr(a, POINTER) for a in args[:2])
+        code, (x, y) = VectorBuilder(builder), (builder.inttoptr(a, POINTER) for a in args[:2])
 
         def add(i: ir.Value, total: ir.Value) -> list[ir.Value]:
             here = builder.mul(i, I64(BYTES))
