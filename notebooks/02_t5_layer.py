@@ -40,7 +40,7 @@ from glimmer_ref.inference.reader import bundled
 from glimmer_ref.instruments import MacCounter, Trace
 from glimmer_ref.ops import SequenceLayout, bind, interface, numpy_backend
 from glimmer_ref.ops.cpu import ops as cpu_ops
-from glimmer_ref.ops.cpu.kernels import elementwise
+from glimmer_ref.ops.cpu.kernels.rows import normalize_row
 from glimmer_ref.paper import t5
 from glimmer_ref.params import checkpoint
 from glimmer_ref.params.model import draw, map_named, prepare_params
@@ -384,18 +384,20 @@ right.set(xlabel="a, what GELU lets through", ylabel="b, what it multiplies", ti
 plt.show()
 
 # %% [markdown]
-# ## One operation, told three times
+# ## One operation, written three times
 #
-# The model is written once, in a few operations. The *contract* says what each of them is. The *reference* says it in
-# NumPy, for reading and for float64. The *fast backend* says it in loops that Numba compiles. Here is RMSNorm in all
-# three, from their sources. Look for what the last one does differently: it makes the sum in float64, by folding a
-# row's upper half onto its lower one, so that one order of adding holds for any number of threads and vectors.
+# The model is written once, in a few operations. The *op interface* says what each of them is. The *reference* says it
+# in NumPy, for reading and for float64. The *fast backend* says it in loops that Numba compiles. Here is RMSNorm in
+# all three, from their sources; the last one is the loop that every fused encoder and decoder layer runs. Look for
+# what it does differently: `dot` adds sixteen squares at once, in one vector of the processor, and multiplies each
+# number by the inverse root, where the formula divides by the root. The order of adding is the same for any number of
+# threads.
 
 # %%
 backends = {
     "the op interface": interface.Operations.rms_norm,
     "the reference backend, NumPy": numpy_backend.rms_norm,
-    "the loop, Numba": elementwise.rms_norm.loop,
+    "the loop over a row, Numba": normalize_row,
 }
 columns = [
     f'<div style="flex:1 1 19em;min-width:0"><b>{name}</b><pre style="overflow-x:auto;white-space:pre-wrap">'

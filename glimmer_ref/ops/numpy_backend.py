@@ -147,7 +147,7 @@ def attention(
         if keep is not None:
             probs = probs * keep[place : place + probs.size].reshape(probs.shape)
         mixed = np.einsum("hij,jhc->ihc", probs, values)
-        out[queries[s] : queries[s + 1]] = mixed.reshape(mixed.shape[0], -1)
+        out[queries[s] : queries[s + 1]] = mixed.reshape(mixed.shape[0], q.shape[1])
         place += probs.size
     return out
 
@@ -193,15 +193,17 @@ def attention_backward(
     queries, keys = offsets(layout.query_lengths), offsets(layout.key_lengths)
     for s, probs in enumerate(attention_probs(q, k, bias, layout, heads, causal)):
         rows, columns = slice(queries[s], queries[s + 1]), slice(keys[s], keys[s + 1])
-        dys, qs, ks, vs = (x.reshape(len(x), heads, -1) for x in (dy[rows], q[rows], k[columns], v[columns]))
+        dys, qs, ks, vs = (
+            x.reshape(len(x), heads, x.shape[1] // heads) for x in (dy[rows], q[rows], k[columns], v[columns])
+        )
         dprobs, kept = np.einsum("ihc,jhc->hij", dys, vs), probs  # mixed = kept v
         if keep is not None:
             factors = keep[place : place + probs.size].reshape(probs.shape)
             dprobs, kept = dprobs * factors, probs * factors
         dscores = probs * (dprobs - (probs * dprobs).sum(axis=-1, keepdims=True))  # probs = softmax(scores)
-        dq[rows] = np.einsum("hij,jhc->ihc", dscores, ks).reshape(len(qs), -1)  # scores = q k + bias
-        dk[columns] = np.einsum("hij,ihc->jhc", dscores, qs).reshape(len(ks), -1)
-        dv[columns] = np.einsum("hij,ihc->jhc", kept, dys).reshape(len(vs), -1)
+        dq[rows] = np.einsum("hij,jhc->ihc", dscores, ks).reshape(dq[rows].shape)  # scores = q k + bias
+        dk[columns] = np.einsum("hij,ihc->jhc", dscores, qs).reshape(dk[columns].shape)
+        dv[columns] = np.einsum("hij,ihc->jhc", kept, dys).reshape(dv[columns].shape)
         if dbias is not None:
             distance = layout.key_positions[columns][None, :] - layout.query_positions[rows][:, None]
             np.add.at(dbias, distance + len(dbias) // 2, dscores.transpose(1, 2, 0))

@@ -32,9 +32,9 @@ def used(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
     def run(kernel: Any, phases: int, cost: int, *args: Any) -> None:
         seen.append(numba.get_num_threads())
-        thread_pool.run(kernel, phases, cost, *args)
+        thread_pool.run_phased(kernel, phases, cost, *args)
 
-    monkeypatch.setattr(encoder_fused, "run", run)
+    monkeypatch.setattr(encoder_fused, "run_phased", run)
     return seen
 
 

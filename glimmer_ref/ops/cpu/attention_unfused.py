@@ -9,76 +9,35 @@ import numpy as np
 from ...ragged import Array, token_positions
 from ..interface import SequenceLayout
 from .encoder_fused import (
+    NO_GAIN,
+    Between,
+    Inputs,
     attention_block_kernel,
-    bounds,
-    by_head,
+    attention_layout,
     cost,
-    facts,
     feed_forward_kernel,
-    plain,
-    prepare_phase,
     prepared,
 )
-from .kernels.attention import look_back, pack_keys, row_of
-from .kernels.attention_backward import COLUMN, I0, I1, J0, J1, PLACE, consecutive, panels_of, weigh
-from .kernels.gemm import Packed, address, attended_in, copy, scratch
-from .kernels.llvm_ir import BYTES, LANES
+from .kernels.attention import Layout, Panels, longest_keys, look_back, pack_keys, row_of, straight_biases
+from .kernels.attention_backward import panels_of, score_scratch, weigh
+from .kernels.epilogue import STORE
+from .kernels.gemm import Packed, Tile, attended_in, descriptors
+from .kernels.llvm_ir import LANES
+from .kernels.memory import address, scratch
 from .kernels.microkernel import ROWS
-from .kernels.simd import STORE, gate_lines
-from .runtime.allocator import aligned
+from .runtime.allocator import aligned, plain
 from .runtime.compile_cache import Kernel
-from .runtime.thread_pool import done, run, spread, take, wait
+from .runtime.thread_pool import barrier, finish_task, next_task, run_phased
 
-NO_GAIN, NOTHING = np.zeros(0, np.float32), np.zeros((0, 1), np.uint8)
+NOTHING, NO_PANELS = np.zeros(0, np.float32), np.zeros((0, 1), np.uint8)
 
 
 def linear(x: Array, w: Packed) -> Array:
     """x w: [N a], [a o] -> [N o]."""
-    x = plain(x)
-    rows, scales = prepared(x, x.shape[1], w)
-    out = aligned(1, len(x), w.columns)
-    run(
-        feed_forward_kernel, 2, cost(len(x), w), STORE, x, NO_GAIN, 0.0, facts(w), rows, scales, out, rows, out[0]
-    )  # fmt: skip
+    x, out = plain(x), aligned(1, len(x), w.columns)
+    inputs, own = Inputs(x, NO_GAIN, 0.0, descriptors(w)), Between(*prepared(x, x.shape[1], w), out, NO_PANELS)
+    run_phased(feed_forward_kernel, 2, cost(len(x), w), STORE, inputs, own, out[0])
     return out[0]
-
-
-@Kernel
-def norm_kernel(counters: Any, threads: int, x: Any, gain: Any, eps: float, out: Any) -> None:
-    """Rows normalised as for a product in float32; out are their bytes."""
-    prepare_phase(counters, 0, x, gain, eps, 1, out, gain[:0])
-
-
-def rms_norm(x: Array, gain: Array, eps: float) -> Array:
-    """As blocks normalise what they multiply, so with a sum in float32: [N d], [d] -> [N d]."""
-    out = aligned(*x.shape)
-    run(norm_kernel, 1, x.size // LANES, plain(x), plain(gain), float(eps), out.view(np.uint8))
-    return out
-
-
-@Kernel
-def gate_kernel(first: int, last: int, a: Any, b: Any, out: Any) -> None:
-    """A task is a row; what is left behind whole vectors goes through one of the thread's own."""
-    vectors, rest = a.shape[1] // LANES, a.shape[1] % LANES
-    own = scratch(2 * LANES)
-    own[:] = 0
-    for i in range(first, last):
-        x, y, to = address(a[i]), address(b[i]), address(out[i])
-        if vectors:
-            gate_lines(x, y, vectors, to)
-        if rest:
-            tail = vectors * BYTES
-            copy(x + tail, rest, address(own))
-            copy(y + tail, rest, address(own) + BYTES)
-            gate_lines(address(own), address(own) + BYTES, 1, address(own))
-            copy(address(own), rest, to + tail)
-
-
-def gated_gelu(a: Array, b: Array) -> Array:
-    """gelu(a) * b: [N f], [N f] -> [N f]."""
-    out = aligned(*a.shape)
-    spread(gate_kernel, len(a), a.shape[1], plain(a), plain(b), out)
-    return out
 
 
 def attention(
@@ -94,14 +53,12 @@ def attention(
     """softmax(q k^T + bias) v per sequence and head: [Nq hc], [Nk hc] -> [Nq hc]."""
     if precision is not None and looks_back(bias, layout, causal):
         return _look_back(plain(q), plain(k), plain(v), bias, layout, heads)
-    out = aligned(*q.shape)
+    out, (q, k, v) = aligned(*q.shape), (plain(x) for x in (q, k, v))
     area = int((layout.query_lengths * layout.key_lengths).sum())
-    at = [plain(x, np.int64) for x in (layout.query_positions, layout.key_positions)]
-    q, k, v = plain(q), plain(k), plain(v)
-    run(
-        attention_block_kernel, 3, area * (2 * q.shape[1] + 16 * heads) // LANES, *attended_in(precision), q, NO_GAIN,
-        0.0, np.zeros((0, 8), np.int64), NOTHING, NO_GAIN, q[np.newaxis, :0], q, k, v, by_head(bias, heads),
-        bounds(layout), *at, heads, bool(causal), out, NOTHING, out,
+    run_phased(
+        attention_block_kernel, 3, area * (2 * q.shape[1] + 16 * heads) // LANES, attended_in(precision),
+        Inputs(q, NO_GAIN, 0.0, descriptors()), q, k, v, attention_layout(layout, bias, heads, q.shape[1], causal),
+        Between(NO_PANELS, NOTHING, q[np.newaxis, :0], NO_PANELS), out, out,
     )  # fmt: skip
     return out
 
@@ -122,66 +79,51 @@ def looks_back(bias: Array | None, layout: SequenceLayout, causal: bool) -> bool
 
 
 @Kernel
-def look_back_kernel(
-    counters: Any, threads: int, q: Any, k: Any, v: Any, bias: Any, layout: Any, heads: int, out: Any
-) -> None:
-    """A task is a head of a sequence; spans as in `bounds`."""
-    longest, c, row, reach = 0, q.shape[1] // heads, 4 * q.shape[1], (bias.shape[1] - LANES - 1) // 2
-    for s in range(len(layout)):
-        longest = max(longest, layout[s, 3] - layout[s, 2])
-    scores = scratch(row_of(longest))
-    tasks = heads * len(layout)
-    task = take(counters, 0)
-    while task < tasks:
-        head, span = task % heads, layout[task // heads]
-        here, keys = 4 * (task % heads) * c, span[2] * row
-        for i in range(span[0], span[1]):
-            count = span[3] - span[2] - (span[1] - span[0]) + i - span[0] + 1
+def look_back_kernel(counters: Any, threads: int, q: Any, k: Any, v: Any, layout: Layout, out: Any) -> None:
+    """A task is a head of a sequence."""
+    heads_at, bias, c, row = layout.heads, layout.bias, layout.c, 4 * q.shape[1]
+    heads, reach, scores = heads_at.shape[1], (bias.shape[1] - LANES - 1) // 2, scratch(row_of(longest_keys(heads_at)))
+    task = next_task(counters, 0)
+    while task < heads_at.size:
+        head, table = heads_at[task // heads, task % heads], bias[task % heads]
+        here, keys = 4 * head.column, head.j0 * row
+        for i in range(head.i0, head.i1):
+            count = head.j1 - head.j0 - (head.i1 - head.i0) + i - head.i0 + 1
             look_back(
                 address(q) + i * row + here, address(k) + keys + here, address(v) + keys + here, row, count, c,
-                address(bias[head]) + 4 * (reach - count + 1), scores, address(out) + i * row + here,
+                address(table) + 4 * (reach - count + 1), scores, address(out) + i * row + here,
             )  # fmt: skip
-        done(counters, 0)
-        task = take(counters, 0)
-    wait(counters, 0, tasks)
+        finish_task(counters, 0)
+        task = next_task(counters, 0)
+    barrier(counters, 0, heads_at.size)
 
 
 def _look_back(q: Array, k: Array, v: Array, bias: Any, layout: SequenceLayout, heads: int) -> Array:
     """Attention of a decoder's tokens to themselves and those before, as its step makes it."""
     out, area = aligned(*q.shape), int((layout.query_lengths * layout.key_lengths).sum())
-    run(look_back_kernel, 1, area * q.shape[1] // 4, q, k, v, by_head(bias, heads), bounds(layout), heads, out)
+    who = attention_layout(layout, bias, heads, q.shape[1], causal=True)
+    run_phased(look_back_kernel, 1, area * q.shape[1] // 4, q, k, v, who, out)
     return out
 
 
 @Kernel
-def probs_kernel(
-    counters: Any, threads: int, tile: int, terms: int, q: Any, k: Any, bias: Any, heads_at: Any, q_at: Any, k_at: Any,
-    c: int, causal: bool, out: Any,
-) -> None:  # fmt: skip
-    """Softmax of the scores; a task is a row of heads_at [b h 6], see `cpu.kernels.attention_backward`."""
-    heads, tasks = heads_at.shape[1], heads_at.shape[0] * heads_at.shape[1]
-    longest = np.max(heads_at[:, :, J1] - heads_at[:, :, J0])
-    keys, scores, left = scratch(panels_of(longest, c)), scratch(ROWS * row_of(longest)), scratch(ROWS * row_of(c))
-    own, totals, reach = scratch(row_of(longest)), scratch(ROWS), -1
-    if bias.shape[1]:
-        reach = (bias.shape[1] - LANES - 1) // 2
-    own[:] = 0
-    row = 4 * q.shape[1]
-    task = take(counters, 0)
-    while task < tasks:
+def probs_kernel(counters: Any, threads: int, tile: Tile, q: Any, k: Any, layout: Layout, out: Any) -> None:
+    """Softmax of the scores, every head's at its place; a task is a head of a sequence."""
+    heads_at, bias, c, row = layout.heads, layout.bias, layout.c, 4 * q.shape[1]
+    heads, longest = heads_at.shape[1], longest_keys(heads_at)
+    keys, scores, own = scratch(panels_of(longest, c)), scratch(ROWS * row_of(longest)), score_scratch(longest, c, ROWS)
+    task = next_task(counters, 0)
+    while task < heads_at.size:
         head, table = heads_at[task // heads, task % heads], bias[task % heads]
-        count, straight = head[J1] - head[J0], reach >= 0 and not causal and consecutive(k_at, head[J0], head[J1])
-        pack_keys(terms, address(k) + head[J0] * row + 4 * head[COLUMN], row, count, c, address(keys))
-        for i in range(head[I0], head[I1], ROWS):
-            last = min(i + ROWS, head[I1])
-            weigh(
-                tile, terms, q, address(keys), table, reach, q_at, k_at, head, i, last, c, causal, straight,
-                address(left), address(own), address(scores), totals,
-            )  # fmt: skip
+        count, straight, at = head.j1 - head.j0, straight_biases(layout, head), address(keys)
+        pack_keys(tile.terms, address(k) + head.j0 * row + 4 * head.column, row, count, c, at)
+        for i in range(head.i0, head.i1, ROWS):
+            last = min(i + ROWS, head.i1)
+            weigh(tile, q, Panels(at, at, count, c), layout, table, head, i, last, straight, own, address(scores))
             for r in range(last - i):
-                place = head[PLACE] + (i + r - head[I0]) * count
+                place = head.place + (i + r - head.i0) * count
                 for j in range(count):
-                    out[place + j] = scores[r * row_of(count) + j] / totals[r]
-        done(counters, 0)
-        task = take(counters, 0)
-    wait(counters, 0, tasks)
+                    out[place + j] = scores[r * row_of(count) + j] / own.totals[r]
+        finish_task(counters, 0)
+        task = next_task(counters, 0)
+    barrier(counters, 0, heads_at.size)

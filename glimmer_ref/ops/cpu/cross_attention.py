@@ -9,23 +9,24 @@ phases of a decoder's step stand here too.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba.extending import register_jitable
 
 from ...ragged import Array, Ints, States, check, offsets
-from .encoder_fused import cost, facts, plain, prepare_phase, prepared, product_phase
-from .kernels.attention import attend_tile, pack_keys, pack_values, row_of, scaled_rows
-from .kernels.gemm import PAIR, TERMS, Packed, address, scratch
+from .encoder_fused import NO_GAIN, Between, Inputs, cost, prepare_phase, prepared, product_phase
+from .kernels.attention import Panels, attend_tile, pack_keys, pack_values, row_of, scaled_rows
+from .kernels.epilogue import STORE
+from .kernels.gemm import PAIR, Packed, Tile, descriptors
 from .kernels.llvm_ir import BYTES, LANES
+from .kernels.memory import Rows, address, scratch
 from .kernels.microkernel import ROWS
-from .kernels.simd import STORE
-from .runtime.allocator import aligned
+from .runtime.allocator import aligned, plain
 from .runtime.compile_cache import Kernel
-from .runtime.thread_pool import done, run, take, wait
+from .runtime.thread_pool import barrier, finish_task, next_task, run_phased
 
-# A layer's weights in the order of its facts.
+# A layer's weights in the order of their descriptors.
 Q, K, V, OUT, CROSS_Q, CROSS_K, CROSS_V, CROSS_OUT, WI_0, WI_1, WO = range(11)
 
 
@@ -36,10 +37,10 @@ class Prepared:
         absorbed: the memory itself is attended to.
         memory: packed keys and values.
         keys, values: [layers b] addresses of each sequence's in `memory`; [1 b] absorbed.
-        weights: [layers 11 8] facts, in the order of Q .. WO; gains: [layers 3 d].
+        weights: [layers 11] WEIGHT, in the order of Q .. WO; gains: [layers 3 d].
     """
 
-    def __init__(self, absorbed: bool, memory: Array, keys: Ints, values: Ints, weights: Ints, gains: Array) -> None:
+    def __init__(self, absorbed: bool, memory: Array, keys: Ints, values: Ints, weights: Array, gains: Array) -> None:
         self.absorbed, self.memory, self.keys, self.values = absorbed, memory, keys, values
         self.weights, self.gains = weights, gains
 
@@ -53,11 +54,29 @@ def absorbs(heads: int, columns: int, steps: int) -> bool:
     return d_kv % PAIR == 0 and steps <= d_kv
 
 
+class PackedMemory(NamedTuple):
+    """What a step attends to.
+
+    Args:
+        keys, values: [layers b] addresses of panels; [1 b] where the memory itself is attended to.
+        lengths: [b] tokens.
+        queries: [b+1] bounds of the sequences' rows; owner: [N] whose token a row is.
+        zeros: as many as the longest sequence's scores, since there is no bias.
+    """
+
+    keys: Any
+    values: Any
+    lengths: Any
+    queries: Any
+    owner: Any
+    zeros: Any
+
+
 @Kernel
 def absorb_kernel(counters: Any, threads: int, terms: int, memory: Any, bounds: Any, keys: Any, values: Any) -> None:
     """The memory's tokens as panels of keys and of values: a task is one of the two of a sequence."""
     row, d, tasks = 4 * memory.shape[1], memory.shape[1], 2 * len(keys)
-    task = take(counters, 0)
+    task = next_task(counters, 0)
     while task < tasks:
         s = task // 2
         first, n = address(memory) + bounds[s] * row, bounds[s + 1] - bounds[s]
@@ -65,71 +84,80 @@ def absorb_kernel(counters: Any, threads: int, terms: int, memory: Any, bounds: 
             pack_keys(terms, first, row, n, d, keys[s])
         else:
             pack_values(terms, first, row, n, d, values[s])
-        done(counters, 0)
-        task = take(counters, 0)
-    wait(counters, 0, tasks)
+        finish_task(counters, 0)
+        task = next_task(counters, 0)
+    barrier(counters, 0, tasks)
 
 
 @Kernel
 def project_kernel(
-    counters: Any, threads: int, ws: Any, memory: Any, bounds: Any, heads: int, ready: Any, scales: Any, kv: Any,
-    keys: Any, values: Any,
-) -> None:  # fmt: skip
-    """Keys and values of every layer, head by head, as panels; ws [layers 2 8] facts, kv [2 N hc] for one layer."""
-    terms, c, row = ws[0, 0, TERMS], kv.shape[2] // heads, 4 * kv.shape[2]
-    halves, tasks = min(2, terms), heads * (len(bounds) - 1)
-    prepare_phase(counters, 0, memory, memory[0, :0], 0.0, terms, ready, scales)
+    counters: Any, threads: int, inputs: Inputs, bounds: Any, heads: int, own: Between, keys: Any, values: Any
+) -> None:
+    """Keys and values of every layer, head by head, as panels.
+
+    Args:
+        inputs: the memory, without a gain, and the weights [layers 2] of keys and values.
+        own: products are [2 N hc] of one layer.
+    """
+    memory, ws, scales, kv = inputs.x, inputs.weights, own.scales, own.products
+    terms, c, row = ws[0, 0].terms, kv.shape[2] // heads, 4 * kv.shape[2]
+    lane_terms, tasks = min(2, terms), heads * (len(bounds) - 1)
+    prepare_phase(counters, 0, memory, inputs.gain, inputs.eps, terms, own.prepared, scales)
+    a = Rows(address(own.prepared), own.prepared.shape[1])
     for layer in range(len(ws)):
         here = 2 * layer + 1
-        product_phase(
-            counters, here, threads, STORE, ws[layer], address(ready), ready.shape[1], scales, len(memory), memory, kv
-        )
-        task = take(counters, here + 1)
+        product_phase(counters, here, threads, STORE, ws[layer], a, scales, len(memory), memory, kv)
+        task = next_task(counters, here + 1)
         while task < tasks:
             head, s = task % heads, task // heads
             n, at = bounds[s + 1] - bounds[s], bounds[s] * row + 4 * head * c
-            k, v = -(-n // LANES) * -(-c // halves) * BYTES, -(-c // LANES) * -(-n // halves) * BYTES
-            pack_keys(halves, address(kv[0]) + at, row, n, c, keys[layer, s] + head * k)
-            pack_values(halves, address(kv[1]) + at, row, n, c, values[layer, s] + head * v)
-            done(counters, here + 1)
-            task = take(counters, here + 1)
-        wait(counters, here + 1, tasks)
+            panels = head_panels(lane_terms, keys[layer, s], values[layer, s], head, n, c)
+            pack_keys(lane_terms, address(kv[0]) + at, row, n, c, panels.keys)
+            pack_values(lane_terms, address(kv[1]) + at, row, n, c, panels.values)
+            finish_task(counters, here + 1)
+            task = next_task(counters, here + 1)
+        barrier(counters, here + 1, tasks)
+
+
+@register_jitable
+def head_panels(terms: int, keys: int, values: int, head: int, n: int, c: int) -> Any:
+    """The panels of one head among those of all heads of a sequence of n tokens."""
+    k, v = -(-n // LANES) * -(-c // terms) * BYTES, -(-c // LANES) * -(-n // terms) * BYTES
+    return Panels(keys + head * k, values + head * v, n, c)
 
 
 @register_jitable
 def projected_phase(
-    counters: Any, phase: int, tile: int, terms: int, q: Any, keys: Any, values: Any, lengths: Any, queries: Any,
-    heads: int, c: int, zeros: Any, out: Any,
-) -> Any:  # fmt: skip
-    """A task is a head of a sequence, over its packed keys and values; queries [b+1] bound the sequences' rows."""
-    scores, mixed, totals = scratch(ROWS * (row_of(lengths.max()) + row_of(c))), scratch(ROWS * PAIR), scratch(ROWS)
+    counters: Any, phase: int, tile: Tile, q: Any, memory: PackedMemory, layer: int, heads: int, out: Any
+) -> Any:
+    """A task is a head of a sequence, over its packed keys and values."""
+    keys, values, lengths, queries = memory.keys[layer], memory.values[layer], memory.lengths, memory.queries
+    c, longest, zeros = q.shape[1] // heads, lengths.max(), Rows(address(memory.zeros), 0 * heads)
+    scores, mixed, totals = scratch(ROWS * (row_of(longest) + row_of(c))), scratch(ROWS * PAIR), scratch(ROWS)
     mixed = mixed.reshape(ROWS, PAIR)
     tasks, q_row, out_row = heads * len(lengths), 4 * q.shape[1], 4 * out.shape[1]
-    task = take(counters, phase)
+    task = next_task(counters, phase)
     while task < tasks:
         head, s = task % heads, task // heads
-        n, left = lengths[s], address(scores) + 4 * ROWS * row_of(lengths[s])
-        k = keys[s] + head * -(-n // LANES) * -(-c // terms) * BYTES
-        v = values[s] + head * -(-c // LANES) * -(-n // terms) * BYTES
+        left = Rows(address(scores) + 4 * ROWS * row_of(lengths[s]), 4 * row_of(c))
+        panels = head_panels(tile.terms, keys[s], values[s], head, lengths[s], c)
         for first in range(queries[s], queries[s + 1], ROWS):
             rows = min(ROWS, queries[s + 1] - first)
-            scaled_rows(terms, address(q[first]) + 4 * head * c, q_row, rows, c, left, 4 * row_of(c))
-            attend_tile(
-                tile, terms, rows, left, 4 * row_of(c), k, v, n, c, address(zeros), 0, address(scores), mixed, totals,
-                address(out[first]) + 4 * head * c, out_row,
-            )  # fmt: skip
-        done(counters, phase)
-        task = take(counters, phase)
-    wait(counters, phase, tasks)
+            scaled_rows(tile.terms, address(q[first]) + 4 * head * c, q_row, rows, c, left.start, left.stride)
+            to = Rows(address(out[first]) + 4 * head * c, out_row)
+            attend_tile(tile, rows, left, panels, zeros, address(scores), mixed, totals, to)
+        finish_task(counters, phase)
+        task = next_task(counters, phase)
+    barrier(counters, phase, tasks)
 
 
-def layer_facts(layers: Any) -> tuple[Ints, Array]:
-    """[layers 11 8] facts and [layers 3 d] gains; without a gate wi_0 stands for it."""
+def layer_descriptors(layers: Any) -> tuple[Array, Array]:
+    """[layers 11] WEIGHT and [layers 3 d] gains; without a gate wi_0 stands for it."""
     weights, gains = [], []
     for w in layers:
         own, cross, ff = w.self_attention, w.cross_attention, w.feed_forward
         several = [a for x in (own, cross) for a in (x.q, x.k, x.v, x.o)]
-        weights.append(facts(*several, ff.wi_0, ff.wi_0 if ff.wi_1 is None else ff.wi_1, ff.wo))
+        weights.append(descriptors(*several, ff.wi_0, ff.wi_0 if ff.wi_1 is None else ff.wi_1, ff.wo))
         gains.append(np.stack([own.norm, cross.norm, ff.norm]))
     return np.stack(weights), np.stack(gains)
 
@@ -138,7 +166,7 @@ def project(t5: Any, w: Any, memory: States, cache: Any) -> Any:
     """Keys and values of every layer, or the memory itself, packed."""
     if not w.layers or not isinstance(w.layers[0].cross_attention.k, Packed):
         return NotImplemented
-    weights, gains = layer_facts(w.layers)
+    weights, gains = layer_descriptors(w.layers)
     check(memory.states, "N d", "project memory", N=int(memory.lengths.sum()))
     k, heads, x = w.layers[0].cross_attention.k, t5.num_heads, plain(memory.states)
     absorbed, terms, n = absorbs(heads, k.columns, cache.capacity), min(2, k.group), memory.lengths
@@ -148,10 +176,11 @@ def project(t5: Any, w: Any, memory: States, cache: Any) -> Any:
     starts = packed.ctypes.data + offsets(np.tile(sizes.ravel(), copies))[:-1].reshape(copies, 2, len(n))
     keys, values = (np.ascontiguousarray(starts[:, i]) for i in (0, 1))
     if absorbed:
-        run(absorb_kernel, 1, x.size, terms, x, offsets(n), keys[0], values[0])
+        run_phased(absorb_kernel, 1, x.size, terms, x, offsets(n), keys[0], values[0])
     else:
-        ready, scales = prepared(x, x.shape[1], k)
         kv, several = aligned(2, len(x), k.columns), np.ascontiguousarray(weights[:, CROSS_K : CROSS_V + 1])
+        inputs = Inputs(x, NO_GAIN, 0.0, several)
+        own = Between(*prepared(x, x.shape[1], k), kv, aligned(0, 1, dtype=np.uint8))
         work = len(w.layers) * cost(len(x), k, k)
-        run(project_kernel, 1 + 2 * len(w.layers), work, several, x, offsets(n), heads, ready, scales, kv, keys, values)
+        run_phased(project_kernel, 1 + 2 * len(w.layers), work, inputs, offsets(n), heads, own, keys, values)
     return Prepared(absorbed, packed, keys, values, weights, gains)

@@ -7,14 +7,14 @@ wake threads: here they meet in the kernel. b answers at once read the weights o
 from __future__ import annotations
 
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba.extending import register_jitable
 
-from ...ragged import Array, Ints, States, offsets
+from ...ragged import Array, Ints, States
 from ..interface import SequenceLayout
-from .absorbed_attention import absorb_phase, absorbed_phases, absorbed_room, value_phase
+from .absorbed_attention import AbsorbedScratch, absorbed_scratch, attend_absorbed, packed_memory
 from .cross_attention import (  # fmt: skip
     CROSS_K,
     CROSS_OUT,
@@ -24,20 +24,22 @@ from .cross_attention import (  # fmt: skip
     WI_0,
     WI_1,
     WO,
+    PackedMemory,
     Prepared,
     Q,
     V,
     project,
     projected_phase,
 )
-from .encoder_fused import between, by_head, cost, plain, prepare_phase, prepared, product_phase, ready_phase
+from .encoder_fused import between, by_head, cost, prepare_phase, prepared, product_phase, ready_phase
 from .kernels.attention import look_back, row_of
-from .kernels.gemm import PAIR, TERMS, address, attended_in, copy, pack, scratch
+from .kernels.epilogue import ADD, GATE, RELU, STORE
+from .kernels.gemm import PAIR, Tile, attended_in, pack
 from .kernels.llvm_ir import LANES
-from .kernels.simd import ADD, GATE, RELU, STORE
-from .runtime.allocator import aligned
+from .kernels.memory import Rows, address, copy, scratch
+from .runtime.allocator import aligned, plain
 from .runtime.compile_cache import Kernel
-from .runtime.thread_pool import done, run, take, wait
+from .runtime.thread_pool import barrier, finish_task, next_task, run_phased
 
 PHASES = 20  # of a layer, at most
 GROWTH = 32  # tokens by which the past's room grows at least
@@ -66,109 +68,117 @@ class KVBuffer:
         return numbers
 
 
-@register_jitable
-def _self_attend(room: Any, qkv: Any, bias: Any, at: Any, owner: Any, head: int, c: int, scores: Any, out: Any) -> Any:
-    """One head of every new token: its key and value go into the room [2 b capacity hc], then it looks back.
+class Layers(NamedTuple):
+    """All layers: weights [layers 11] WEIGHT, gains [layers 3 d], the norms' epsilon, GATE or RELU for feed-forward."""
 
-    `owner` [N] says whose token a row is, `at` [N] at which place; a row's sum does not depend on other rows.
+    weights: Any
+    gains: Any
+    eps: float
+    mode: int
+
+
+class NewTokens(NamedTuple):
+    """The new rows and what they look back on.
+
+    Args:
+        cache: [layers 2 b capacity hc] keys and values of the past, to which theirs are added.
+        bias: [h 2D+1+16], as `by_head` makes it; positions: [N] of the rows.
     """
-    reach, row, here = (bias.shape[1] - LANES - 1) // 2, 4 * room.shape[3], 4 * head * c
-    for i in range(len(owner)):
-        for n in range(2):
-            copy(address(qkv[n + 1, i]) + here, c, address(room[n, owner[i], at[i]]) + here)
-    for i in range(len(owner)):
-        look_back(
-            address(qkv[0, i]) + here, address(room[0, owner[i]]) + here, address(room[1, owner[i]]) + here, row,
-            at[i] + 1, c, address(bias[head]) + 4 * (reach - at[i]), scores, address(out[i]) + here,
-        )  # fmt: skip
+
+    cache: Any
+    bias: Any
+    positions: Any
+
+
+class StepScratch(NamedTuple):
+    """Room for what a step makes on its way.
+
+    Args:
+        xs: [4 N d] the rows that come in, those after each of the two attentions, and those that go out.
+        ready, scales: rows made ready for a product, and int8's scale of each.
+        qkv: [3 N hc]; mixed: [N hc], and mixed_ready; hidden: [1 N f], and hidden_ready.
+    """
+
+    xs: Any
+    ready: Any
+    scales: Any
+    qkv: Any
+    mixed: Any
+    mixed_ready: Any
+    hidden: Any
+    hidden_ready: Any
 
 
 @register_jitable
 def self_attention_phase(
-    counters: Any, phase: int, room: Any, qkv: Any, bias: Any, at: Any, owner: Any, heads: int, c: int, out: Any
+    counters: Any, phase: int, cache: Any, qkv: Any, new: NewTokens, owner: Any, heads: int, out: Any
 ) -> Any:
-    """A task is a head."""
-    scores = scratch(row_of(room.shape[2]))
-    head = take(counters, phase)
+    """A task is a head: the new tokens' keys and values go into the cache [2 b capacity hc], then each looks back.
+
+    `owner` [N] says whose token a row is; a row's sum does not depend on other rows.
+    """
+    scores, bias, positions = scratch(row_of(cache.shape[2])), new.bias, new.positions
+    c, reach, row = qkv.shape[2] // heads, (bias.shape[1] - LANES - 1) // 2, 4 * cache.shape[3]
+    head = next_task(counters, phase)
     while head < heads:
-        _self_attend(room, qkv, bias, at, owner, head, c, scores, out)
-        done(counters, phase)
-        head = take(counters, phase)
-    wait(counters, phase, heads)
+        here = 4 * head * c
+        for i in range(len(owner)):
+            for n in range(2):
+                copy(address(qkv[n + 1, i]) + here, c, address(cache[n, owner[i], positions[i]]) + here)
+        for i in range(len(owner)):
+            keys, values = address(cache[0, owner[i]]) + here, address(cache[1, owner[i]]) + here
+            biases = address(bias[head]) + 4 * (reach - positions[i])
+            look_back(
+                address(qkv[0, i]) + here, keys, values, row, positions[i] + 1, c, biases, scores,
+                address(out[i]) + here,
+            )  # fmt: skip
+        finish_task(counters, phase)
+        head = next_task(counters, phase)
+    barrier(counters, phase, heads)
 
 
 @Kernel
 def decoder_kernel(
-    counters: Any, threads: int, tile: int, absorbed: bool, mode: int, weights: Any, gains: Any, eps: float, room: Any,
-    bias: Any, at: Any, owner: Any, queries: Any, keys: Any, values: Any, lengths: Any, heads: int, c: int, xs: Any,
-    ready: Any, scales: Any, qkv: Any, mixed: Any, mixed_ready: Any, hidden: Any, hidden_ready: Any, u: Any,
-    scores: Any, totals: Any, y: Any, y_ready: Any, y_scales: Any, zeros: Any,
+    counters: Any, threads: int, tile: Tile, absorbed: bool, heads: int, layers: Layers, new: NewTokens,
+    memory: PackedMemory, own: StepScratch, cross: AbsorbedScratch,
 ) -> None:  # fmt: skip
-    """Every decoder layer over the new rows: xs [4 N d], the first is what comes in, the last what goes out."""
-    n, d, terms = xs.shape[1], xs.shape[2], weights[0, 0, TERMS]
-    halves, a, a_row = min(2, terms), address(ready), ready.shape[1]
+    """Every decoder layer over the new rows."""
+    weights, gains, eps, owner, cache = layers.weights, layers.gains, layers.eps, memory.owner, new.cache
+    xs, scales, qkv, mixed, hidden = own.xs, own.scales, own.qkv, own.mixed, own.hidden
+    n, d, terms, ready = xs.shape[1], xs.shape[2], weights[0, 0].terms, own.ready
+    a = Rows(address(ready), ready.shape[1])
     for layer in range(len(weights)):
         w, p, x = weights[layer], layer * PHASES, xs[0 if layer == 0 else 3]
-        cross = 0 if absorbed else layer
         prepare_phase(counters, p, x, gains[layer, 0], eps, terms, ready, scales)
-        product_phase(counters, p + 1, threads, STORE, w[Q : V + 1], a, a_row, scales, n, x, qkv)
-        self_attention_phase(counters, p + 2, room[layer], qkv, bias, at, owner, heads, c, mixed)
-        left, row = ready_phase(counters, p + 3, terms, mixed, mixed_ready, scales)
-        product_phase(counters, p + 4, threads, ADD, w[OUT : OUT + 1], left, row, scales, n, x, xs[1:2])
+        product_phase(counters, p + 1, threads, STORE, w[Q : V + 1], a, scales, n, x, qkv)
+        self_attention_phase(counters, p + 2, cache[layer], qkv, new, owner, heads, mixed)
+        left = ready_phase(counters, p + 3, terms, mixed, own.mixed_ready, scales)
+        product_phase(counters, p + 4, threads, ADD, w[OUT : OUT + 1], left, scales, n, x, xs[1:2])
         prepare_phase(counters, p + 5, xs[1], gains[layer, 1], eps, terms, ready, scales)
-        product_phase(counters, p + 6, threads, STORE, w[CROSS_Q : CROSS_Q + 1], a, a_row, scales, n, x, qkv)
+        product_phase(counters, p + 6, threads, STORE, w[CROSS_Q : CROSS_Q + 1], a, scales, n, x, qkv)
         if absorbed:
-            absorb_phase(counters, p + 7, halves, w[CROSS_K], qkv[0], heads, c, d, u)
-            absorbed_phases(
-                counters, p + 8, tile, halves, u, keys[0], values[0], lengths, owner, d, scores, totals, zeros, y
-            )
-            flat = y.reshape(heads * n, y.shape[2])
-            left, row = ready_phase(counters, p + 11, terms, flat, y_ready, y_scales)
-            value_phase(counters, p + 12, w[CROSS_V], left, row, y_scales, n, heads, c, mixed)
+            attend_absorbed(counters, p + 7, tile, w[CROSS_K], w[CROSS_V], qkv[0], memory, heads, d, cross, mixed)
         else:
-            projected_phase(
-                counters,
-                p + 7,
-                tile,
-                halves,
-                qkv[0],
-                keys[cross],
-                values[cross],
-                lengths,
-                queries,
-                heads,
-                c,
-                zeros,
-                mixed,
-            )
-        left, row = ready_phase(counters, p + 13, terms, mixed, mixed_ready, scales)
-        product_phase(
-            counters, p + 14, threads, ADD, w[CROSS_OUT : CROSS_OUT + 1], left, row, scales, n, xs[1], xs[2:3]
-        )
+            projected_phase(counters, p + 7, tile, qkv[0], memory, layer, heads, mixed)
+        left = ready_phase(counters, p + 13, terms, mixed, own.mixed_ready, scales)
+        product_phase(counters, p + 14, threads, ADD, w[CROSS_OUT : CROSS_OUT + 1], left, scales, n, xs[1], xs[2:3])
         prepare_phase(counters, p + 15, xs[2], gains[layer, 2], eps, terms, ready, scales)
-        inner = w[WI_0 : WI_1 + 1] if mode == GATE else w[WI_0 : WI_0 + 1]
-        product_phase(counters, p + 16, threads, mode, inner, a, a_row, scales, n, xs[2], hidden)
-        left, row = ready_phase(counters, p + 17, terms, hidden[0], hidden_ready, scales)
-        product_phase(counters, p + 18, threads, ADD, w[WO : WO + 1], left, row, scales, n, xs[2], xs[3:4])
+        inner = w[WI_0 : WI_1 + 1] if layers.mode == GATE else w[WI_0 : WI_0 + 1]
+        product_phase(counters, p + 16, threads, layers.mode, inner, a, scales, n, xs[2], hidden)
+        left = ready_phase(counters, p + 17, terms, hidden[0], own.hidden_ready, scales)
+        product_phase(counters, p + 18, threads, ADD, w[WO : WO + 1], left, scales, n, xs[2], xs[3:4])
 
 
-def _work(t5: Any, rows: int, weights: Any, prepared_for: Prepared, longest: int) -> dict[str, Array]:
-    """Empty room for all that a step makes on its way."""
-    own, ff = weights.self_attention, weights.feed_forward
-    d, heads, hc, f = own.q.shape[0], t5.num_heads, own.q.columns, ff.wi_0.columns
-    ready, scales = prepared(np.empty((rows, 0)), max(d, 1), own.q)
-    mixed, mixed_ready = between(rows, hc, own.o)
-    hidden, hidden_ready = between(rows, f, ff.wo)
-    return {
-        "ready": ready,
-        "scales": scales,
-        "qkv": aligned(3, rows, hc),
-        "mixed": mixed,
-        "mixed_ready": mixed_ready,
-        "hidden": hidden.reshape(1, *hidden.shape),
-        "hidden_ready": hidden_ready,
-        **absorbed_room(rows if prepared_for.absorbed else 0, heads, longest, weights.cross_attention.v),
-    }
+def step_scratch(x: Array, layer: Any) -> StepScratch:
+    """Empty room for the rows x of a step, which come in first."""
+    own, ff, rows = layer.self_attention, layer.feed_forward, len(x)
+    xs = aligned(4, *x.shape)
+    xs[0] = x
+    hidden, hidden_ready = between(rows, ff.wi_0.columns, ff.wo)
+    return StepScratch(
+        xs, *prepared(x, x.shape[1], own.q), aligned(3, rows, own.q.columns), *between(rows, own.q.columns, own.o),
+        hidden.reshape(1, *hidden.shape), hidden_ready,
+    )  # fmt: skip
 
 
 def decoder_layers(t5: Any, w: Any, x: Array, bias: Array, layout: SequenceLayout, past: Any, cross: Any) -> Any:
@@ -180,21 +190,19 @@ def decoder_layers(t5: Any, w: Any, x: Array, bias: Array, layout: SequenceLayou
     hc, heads, rows = first.self_attention.q.columns, t5.num_heads, len(x)
     empty = KVBuffer(np.zeros((len(w.layers), 2, len(lengths), 0, hc), np.float32), before)
     room = (empty if past.keys is None else past.keys).behind(before, int(lengths.max()))
-    xs = aligned(4, *x.shape)
-    xs[0] = x
-    owner = np.repeat(np.arange(len(lengths)), layout.query_lengths)
     ff, own = first.feed_forward, first.self_attention
     products = [own.q, own.k, own.v, own.o, own.q, own.o, ff.wi_0, ff.wo] + ([ff.wi_1] if ff.wi_1 is not None else [])
     work = len(w.layers) * (cost(rows, *products) + int((longest * rows * hc) // 4))
-    run(
-        decoder_kernel, PHASES * len(w.layers), work, attended_in(own.q.precision)[0], ready.absorbed,
-        RELU if ff.wi_1 is None else GATE, ready.weights, ready.gains, float(t5.layer_norm_epsilon), room,
-        by_head(bias, heads), plain(layout.query_positions, np.int64), owner, offsets(layout.query_lengths), ready.keys,
-        ready.values, plain(cross.lengths, np.int64), heads, hc // heads, xs,
-        *_work(t5, rows, first, ready, longest).values(),
+    step, absorbed = step_scratch(x, first), rows if ready.absorbed else 0
+    run_phased(
+        decoder_kernel, PHASES * len(w.layers), work, attended_in(own.q.precision), ready.absorbed, heads,
+        Layers(ready.weights, ready.gains, float(t5.layer_norm_epsilon), RELU if ff.wi_1 is None else GATE),
+        NewTokens(room, by_head(bias, heads), plain(layout.query_positions, np.int64)),
+        packed_memory(ready, cross.lengths, layout.query_lengths), step,
+        absorbed_scratch(absorbed, heads, longest, first.cross_attention.v),
     )  # fmt: skip
     after = KVBuffer(room, lengths)
-    return xs[3], after, after
+    return step.xs[3], after, after
 
 
 def warm_up() -> None:

@@ -1,61 +1,60 @@
-"""The encoder's blocks as one kernel each: what cpu.ops tells op by op, without going back to memory between.
+"""The encoder's blocks as one kernel each: what `cpu.ops` does op by op, without going back to memory between.
 
-A kernel works in phases (see `threads`): rows are normalised, multiplied tile by tile with what follows done to each
-tile while it is in the first cache, attended, multiplied again.
+A kernel works in phases (see `thread_pool`): rows are normalised, then multiplied tile by tile, with what follows done
+to each tile while it is in the first cache, then attended, then multiplied again.
 """
 
 from __future__ import annotations
 
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba.extending import register_jitable
 
 from ...ragged import Array, Ints, check, offsets
 from ..interface import SequenceLayout
-from .kernels.attention import attend_head, room
-from .kernels.gemm import (
-    BLOCK_BYTES,
-    COLUMNS,
-    PAIR,
-    TERMS,
-    Packed,
-    address,
-    apart,
-    attended_in,
-    pack,
-    prepare,
-    product,
-    scratch,
-)
+from .kernels.attention import HEAD, Layout, attend_head, head_scratch, longest_keys
+from .kernels.epilogue import ADD, GATE, RELU, STORE
+from .kernels.gemm import BLOCK_BYTES, PAIR, Block, Packed, Tile, attended_in, descriptors, pack, product, row_stride
 from .kernels.llvm_ir import LANES
+from .kernels.memory import Rows, address, scratch
 from .kernels.microkernel import ROWS
-from .kernels.simd import ADD, GATE, LOG2_E, RELU, STORE
-from .runtime.allocator import aligned
+from .kernels.rows import prepare
+from .kernels.simd import LOG2_E
+from .runtime.allocator import aligned, plain
 from .runtime.compile_cache import Kernel
-from .runtime.thread_pool import done, run, take, wait
+from .runtime.thread_pool import barrier, finish_task, next_task, run_phased
 
 PREPARED = 32  # rows of one task that prepares
+NO_GAIN = np.zeros(0, np.float32)
 
 
 @register_jitable
 def prepare_phase(counters: Any, phase: int, x: Any, gain: Any, eps: float, terms: int, out: Any, scales: Any) -> Any:
     """Rows of x normalised and made ready for a product: see `prepare`."""
     tasks = -(-len(x) // PREPARED)
-    task = take(counters, phase)
+    task = next_task(counters, phase)
     while task < tasks:
         prepare(x, gain, eps, terms, out, scales, task * PREPARED, min(len(x), (task + 1) * PREPARED))
-        done(counters, phase)
-        task = take(counters, phase)
-    wait(counters, phase, tasks)
+        finish_task(counters, phase)
+        task = next_task(counters, phase)
+    barrier(counters, phase, tasks)
+
+
+@register_jitable
+def ready_phase(counters: Any, phase: int, terms: int, x: Any, again: Any, scales: Any) -> Any:
+    """x's rows as left operands: as they are in float32, else made ready in `again`."""
+    if terms == 1:
+        return Rows(address(x), 4 * x.shape[1])
+    prepare_phase(counters, phase, x, x[0, :0], 0.0, terms, again, scales)
+    return Rows(address(again), again.shape[1])
 
 
 @register_jitable
 def product_phase(
-    counters: Any, phase: int, threads: int, mode: int, ws: Any, a: Any, a_row: int, scales: Any, rows: int, x: Any,
-    outs: Any,
-) -> Any:  # fmt: skip
+    counters: Any, phase: int, threads: int, mode: int, ws: Any, a: Rows, scales: Any, rows: int, x: Any, outs: Any
+) -> Any:
     """outs[i] = a ws[i] for each of the weights; with GATE there are two weights and one result.
 
     A task is a block of rows, which stays in the second cache, times some panels: all of them, unless
@@ -63,119 +62,111 @@ def product_phase(
     """
     several = 1 if mode == GATE else len(ws)
     columns = LANES if mode == GATE else PAIR
-    block = ROWS * max(1, min(10, BLOCK_BYTES // (ROWS * a_row)))
+    block = ROWS * max(1, min(10, BLOCK_BYTES // (ROWS * a.stride)))
     blocks = -(-rows // block)
     parts = 1 if blocks * several >= 8 * threads else -(-8 * threads // (blocks * several))
     tasks = blocks * several * parts
     tile = scratch(ROWS * PAIR).reshape(ROWS, PAIR)
-    task = take(counters, phase)
+    task = next_task(counters, phase)
     while task < tasks:
         b, rest = task // (several * parts), task % (several * parts)
         n, part = rest // parts, rest % parts
-        pairs = -(-ws[n, COLUMNS] // columns)
-        product(
-            mode, ws[n], ws[len(ws) - 1] if mode == GATE else ws[n], a, a_row, scales, rows * b // blocks,
-            rows * (b + 1) // blocks, pairs * part // parts, pairs * (part + 1) // parts, tile, x, outs[n],
-        )  # fmt: skip
-        done(counters, phase)
-        task = take(counters, phase)
-    wait(counters, phase, tasks)
+        pairs = -(-ws[n].columns // columns)
+        here = Block(rows * b // blocks, rows * (b + 1) // blocks, pairs * part // parts, pairs * (part + 1) // parts)
+        product(mode, ws[n], ws[len(ws) - 1] if mode == GATE else ws[n], a, scales, here, tile, x, outs[n])
+        finish_task(counters, phase)
+        task = next_task(counters, phase)
+    barrier(counters, phase, tasks)
 
 
 @register_jitable
 def attention_phase(
-    counters: Any, phase: int, threads: int, tile: int, terms: int, q: Any, k: Any, v: Any, bias: Any, layout: Any,
-    q_at: Any, k_at: Any, heads: int, c: int, causal: bool, out: Any,
-) -> Any:  # fmt: skip
-    """A task is a head of a sequence. spans [b 4]: first query, end, first key, end; bias [h 2D+1+16]."""
-    longest = 0
-    for s in range(len(layout)):
-        longest = max(longest, layout[s, 3] - layout[s, 2])
-    sizes = room(longest, c)
-    packed, scores, biases = scratch(sizes[0]), scratch(sizes[1]), scratch(sizes[2])
-    mixed, totals = scratch(ROWS * PAIR).reshape(ROWS, PAIR), scratch(ROWS)
-    reach = (bias.shape[1] - LANES - 1) // 2 if bias.shape[1] else -1
-    tasks = heads * len(layout)
-    task = take(counters, phase)
-    while task < tasks:
-        head = task % heads
-        attend_head(
-            tile, terms, q, k, v, bias[head], reach, q_at, k_at, layout[task // heads], head * c,
-            (head + threads) % heads * c, c, causal, packed, scores, biases, mixed, totals, out,
-        )  # fmt: skip
-        done(counters, phase)
-        task = take(counters, phase)
-    wait(counters, phase, tasks)
+    counters: Any, phase: int, threads: int, tile: Tile, q: Any, k: Any, v: Any, layout: Layout, out: Any
+) -> Any:
+    """A task is a head of a sequence."""
+    heads_at, bias = layout.heads, layout.bias
+    heads, own = heads_at.shape[1], head_scratch(longest_keys(heads_at), layout.c)
+    task = next_task(counters, phase)
+    while task < heads_at.size:
+        head, after = heads_at[task // heads, task % heads], (task + threads) % heads * layout.c
+        attend_head(tile, q, k, v, layout, head, bias[task % heads], after, own, out)
+        finish_task(counters, phase)
+        task = next_task(counters, phase)
+    barrier(counters, phase, heads_at.size)
 
 
-@register_jitable
-def ready_phase(counters: Any, phase: int, terms: int, x: Any, again: Any, scales: Any) -> Any:
-    """Address and distance of x's rows as left operands: as they are in float32, else made ready in `again`."""
-    if terms == 1:
-        return address(x), 4 * x.shape[1]
-    prepare_phase(counters, phase, x, x[0, :0], 0.0, terms, again, scales)
-    return address(again), again.shape[1]
+class Inputs(NamedTuple):
+    """What goes into a block: its rows [N d], the gain [d] and epsilon of their norm, and the weights [n] WEIGHT."""
+
+    x: Any
+    gain: Any
+    eps: float
+    weights: Any
+
+
+class Between(NamedTuple):
+    """Room for what a block makes on its way.
+
+    Args:
+        prepared, scales: normalised rows made ready for the first products, and int8's scale of each.
+        products: [n N hc] or [1 N f], results of the first products.
+        last: what the last product multiplies, made ready for it; empty in float32, which is ready as it is.
+    """
+
+    prepared: Any
+    scales: Any
+    products: Any
+    last: Any
 
 
 @Kernel
 def attention_block_kernel(
-    counters: Any, threads: int, tile: int, halves: int, x: Any, gain: Any, eps: float, ws: Any, prepared: Any,
-    scales: Any, qkv: Any, q: Any, k: Any, v: Any, bias: Any, layout: Any, q_at: Any, k_at: Any, heads: int,
-    causal: bool, mixed: Any, again: Any, out: Any,
+    counters: Any, threads: int, tile: Tile, inputs: Inputs, q: Any, k: Any, v: Any, layout: Layout, own: Between,
+    mixed: Any, out: Any,
 ) -> None:  # fmt: skip
     """out = x + o(attention(q n, k n, v n)), n = norm(x); or mixed = attention(q, k, v) alone, without weights.
 
-    Both in one kernel, since what takes long to compile is attention.
+    Both are one kernel, since what takes long to compile is attention.
 
     Args:
-        tile, halves: those of attention, see `attended_in`.
-        ws: [4 8] facts of q, k, v, o, or [0 8].
-        qkv: [3 N hc] where products go, q k v being its parts; [0 N hc] without weights.
+        tile: that of attention, see `attended_in`.
+        inputs: the weights are those of q, k, v, o, or none.
+        own: products are [3 N hc], q k v being its parts; [0 N hc] without weights.
     """
-    terms, a, a_row = ws[0, TERMS] if len(ws) else 1, address(prepared), prepared.shape[1]
+    x, ws, gain, scales = inputs.x, inputs.weights, inputs.gain, own.scales
+    terms = ws[0].terms if len(ws) else 1
     if len(ws):
-        prepare_phase(counters, 0, x, gain, eps, terms, prepared, scales)
-        product_phase(counters, 1, threads, STORE, ws[:3], a, a_row, scales, len(x), x, qkv)
-    c = q.shape[1] // heads
-    attention_phase(counters, 2, threads, tile, halves, q, k, v, bias, layout, q_at, k_at, heads, c, causal, mixed)
-    if len(ws) == 0:
-        return
-    if terms == 1:
-        a, a_row = address(mixed), 4 * mixed.shape[1]
-    else:
-        prepare_phase(counters, 3, mixed, gain[:0], eps, terms, again, scales)
-        a, a_row = address(again), again.shape[1]
-    product_phase(counters, 4, threads, ADD, ws[3:], a, a_row, scales, len(x), x, out.reshape(1, len(x), out.shape[1]))
+        prepare_phase(counters, 0, x, gain, inputs.eps, terms, own.prepared, scales)
+        a = Rows(address(own.prepared), own.prepared.shape[1])
+        product_phase(counters, 1, threads, STORE, ws[:3], a, scales, len(x), x, own.products)
+    attention_phase(counters, 2, threads, tile, q, k, v, layout, mixed)
+    if len(ws):
+        a = ready_phase(counters, 3, terms, mixed, own.last, scales)
+        result = out.reshape(1, len(x), out.shape[1])
+        product_phase(counters, 4, threads, ADD, ws[3:], a, scales, len(x), x, result)
 
 
 @Kernel
-def feed_forward_kernel(
-    counters: Any, threads: int, mode: int, x: Any, gain: Any, eps: float, ws: Any, prepared: Any, scales: Any,
-    hidden: Any, again: Any, out: Any,
-) -> None:  # fmt: skip
-    """out = x + wo(gelu(wi_0 n) * (wi_1 n)), n = norm(x); or hidden = x w alone, if there is one weight and no gain.
+def feed_forward_kernel(counters: Any, threads: int, mode: int, inputs: Inputs, own: Between, out: Any) -> None:
+    """out = x + wo(gelu(wi_0 n) * (wi_1 n)), n = norm(x); or the products x w alone, with one weight and no gain.
 
     Args:
-        ws: [3 8] facts of wi_0, wi_1, wo, [2 8] without a gate, [1 8] for one product.
+        inputs: the weights are wi_0, wi_1, wo, or wi_0, wo without a gate, or one for one product.
     """
-    terms, a, a_row = ws[0, TERMS], address(prepared), prepared.shape[1]
-    last = len(ws) - 1
-    prepare_phase(counters, 0, x, gain, eps, terms, prepared, scales)
-    product_phase(counters, 1, threads, mode, ws[: max(1, last)], a, a_row, scales, len(x), x, hidden)
-    if last == 0:
-        return
-    a, a_row = address(hidden), 4 * hidden.shape[2]
-    if terms != 1:
-        prepare_phase(counters, 2, hidden[0], gain[:0], eps, terms, again, scales)
-        a, a_row = address(again), again.shape[1]
-    product_phase(
-        counters, 3, threads, ADD, ws[last:], a, a_row, scales, len(x), x, out.reshape(1, len(x), out.shape[1])
-    )
+    x, ws, scales = inputs.x, inputs.weights, own.scales
+    terms, last = ws[0].terms, len(ws) - 1
+    prepare_phase(counters, 0, x, inputs.gain, inputs.eps, terms, own.prepared, scales)
+    a = Rows(address(own.prepared), own.prepared.shape[1])
+    product_phase(counters, 1, threads, mode, ws[: max(1, last)], a, scales, len(x), x, own.products)
+    if last:
+        a = ready_phase(counters, 2, terms, own.products[0], own.last, scales)
+        result = out.reshape(1, len(x), out.shape[1])
+        product_phase(counters, 3, threads, ADD, ws[last:], a, scales, len(x), x, result)
 
 
 def prepared(x: Array, terms: int, w: Packed) -> tuple[Array, Array]:
     """Empty room for the rows of x made ready for w, and for their scales."""
-    return aligned(len(x), apart(terms, w.group), dtype=np.uint8), aligned(len(x) if w.group == 4 else 0)
+    return aligned(len(x), row_stride(terms, w.group), dtype=np.uint8), aligned(len(x) if w.group == 4 else 0)
 
 
 def between(rows: int, columns: int, w: Packed) -> tuple[Array, Array]:
@@ -184,19 +175,8 @@ def between(rows: int, columns: int, w: Packed) -> tuple[Array, Array]:
     In float32 they are ready as they are, their rows an odd number of cache lines apart.
     """
     if w.group == 1:
-        return aligned(rows, apart(columns, 1) // 4), aligned(0, 1, dtype=np.uint8)
-    return aligned(rows, columns), aligned(rows, apart(columns, w.group), dtype=np.uint8)
-
-
-def facts(*ws: Packed) -> Ints:
-    """What kernels know of some weights: [n 8]."""
-    return np.stack([w.facts for w in ws])
-
-
-def bounds(layout: SequenceLayout) -> Ints:
-    """First query, end, first key and end of each sequence: [b 4]."""
-    queries, keys = offsets(layout.query_lengths), offsets(layout.key_lengths)
-    return np.stack([queries[:-1], queries[1:], keys[:-1], keys[1:]], axis=1)
+        return aligned(rows, row_stride(columns, 1) // 4), aligned(0, 1, dtype=np.uint8)
+    return aligned(rows, columns), aligned(rows, row_stride(columns, w.group), dtype=np.uint8)
 
 
 def by_head(bias: Array | None, heads: int) -> Array:
@@ -206,9 +186,17 @@ def by_head(bias: Array | None, heads: int) -> Array:
     return np.concatenate([bias.T * LOG2_E, np.zeros((heads, LANES), np.float32)], axis=1)
 
 
-def plain(x: Array, dtype: Any = np.float32) -> Array:
-    """x, or a copy that kernels can take: they are compiled for contiguous writable arrays only."""
-    return x if x.flags.carray and x.dtype == dtype else np.require(x, dtype, ["C", "A", "W"])
+def attention_layout(layout: SequenceLayout, bias: Array | None, heads: int, columns: int, causal: bool) -> Layout:
+    """What kernels know of who attends to whom, for `columns` columns of all heads together."""
+    queries, keys, c = offsets(layout.query_lengths), offsets(layout.key_lengths), columns // heads
+    areas = layout.query_lengths * layout.key_lengths
+    heads_at = np.empty((len(areas), heads), HEAD)
+    for name, each in (("i0", queries[:-1]), ("i1", queries[1:]), ("j0", keys[:-1]), ("j1", keys[1:])):
+        heads_at[name] = each[:, None]
+    heads_at["column"] = np.arange(heads) * c
+    heads_at["place"] = heads * offsets(areas)[:-1, None] + np.arange(heads) * areas[:, None]
+    query_positions, key_positions = (plain(x, np.int64) for x in (layout.query_positions, layout.key_positions))
+    return Layout(heads_at, query_positions, key_positions, by_head(bias, heads), c, bool(causal))
 
 
 def cost(rows: int, *ws: Packed) -> int:
@@ -222,16 +210,15 @@ def attention_block(t5: Any, w: Any, x: Array, bias: Array, layout: SequenceLayo
         return NotImplemented
     check(x, "N d", "attention_block x", N=int(layout.query_lengths.sum()), d=w.q.shape[0])
     x, heads, columns = plain(x), t5.num_heads, w.q.columns
-    rows, scales = prepared(x, x.shape[1], w.q)
-    mixed, again = between(len(x), columns, w.o)
+    mixed, last = between(len(x), columns, w.o)
     qkv, out = aligned(3, len(x), columns), aligned(len(x), w.o.columns)
     area = int((layout.query_lengths * layout.key_lengths).sum())
-    at = plain(layout.query_positions, np.int64)
     work = cost(len(x), w.q, w.k, w.v, w.o) + area * (2 * columns + 16 * heads) // LANES
-    run(
-        attention_block_kernel, 5, work, *attended_in(w.q.precision), x, plain(w.norm), float(t5.layer_norm_epsilon),
-        facts(w.q, w.k, w.v, w.o), rows, scales, qkv, *qkv, by_head(bias, heads), bounds(layout), at, at, heads, False,
-        mixed, again, out,
+    run_phased(
+        attention_block_kernel, 5, work, attended_in(w.q.precision),
+        Inputs(x, plain(w.norm), float(t5.layer_norm_epsilon), descriptors(w.q, w.k, w.v, w.o)), *qkv,
+        attention_layout(layout, bias, heads, columns, causal=False),
+        Between(*prepared(x, x.shape[1], w.q), qkv, last), mixed, out,
     )  # fmt: skip
     return out
 
@@ -242,13 +229,11 @@ def feed_forward_block(t5: Any, w: Any, x: Array, lengths: Ints) -> Any:
         return NotImplemented
     check(x, "N d", "feed_forward_block x", d=w.wo.columns)
     x, ws = plain(x), [u for u in (w.wi_0, w.wi_1, w.wo) if u is not None]
-    rows, scales = prepared(x, x.shape[1], w.wi_0)
-    hidden, again = between(len(x), w.wi_0.columns, w.wo)
-    out = aligned(len(x), w.wo.columns)
-    run(
-        feed_forward_kernel, 4, cost(len(x), *ws), RELU if w.wi_1 is None else GATE, x, plain(w.norm),
-        float(t5.layer_norm_epsilon), facts(*ws), rows, scales, hidden.reshape(1, *hidden.shape), again, out,
-    )  # fmt: skip
+    hidden, last = between(len(x), w.wi_0.columns, w.wo)
+    out, mode = aligned(len(x), w.wo.columns), RELU if w.wi_1 is None else GATE
+    inputs = Inputs(x, plain(w.norm), float(t5.layer_norm_epsilon), descriptors(*ws))
+    own = Between(*prepared(x, x.shape[1], w.wi_0), hidden.reshape(1, *hidden.shape), last)
+    run_phased(feed_forward_kernel, 4, cost(len(x), *ws), mode, inputs, own, out)
     return out
 
 

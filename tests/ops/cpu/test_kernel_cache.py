@@ -32,10 +32,19 @@ READY = RUN + "compile_cache.ready(norm)\n"
 TWO = (
     READY
     + """
-y = x.astype("float64")
-assert abs(cpu_ops.gated_gelu(y, y) - numpy_backend.gated_gelu(y, y)).max() < 1e-5
+assert abs(cpu_ops.gated_gelu(x, x) - numpy_backend.gated_gelu(x, x)).max() < 1e-5
 """
 )
+
+EMBED = """
+import numpy as np
+from glimmer_ref.ops.cpu import ops as cpu_ops
+from glimmer_ref.ops.cpu.runtime import compile_cache
+x = np.ones((2, 3), "float32")
+def embed():
+    assert cpu_ops.embed_backward(x, x, np.array([1, 1]))[0].tolist() == [[0, 0, 0], [2, 2, 2]]
+compile_cache.ready(embed)
+"""
 
 TILE = """
 import ctypes
@@ -143,7 +152,7 @@ def stored(cache: Path, pattern: str) -> Path:
 
 
 def test_a_second_run_loads_and_says_nothing(warm: Path) -> None:
-    loaded = "assert sum(cpu_ops.elementwise.rms_norm.run.stats.cache_hits.values()) == 1"
+    loaded = "assert sum(cpu_ops.kernels.rms_norm.run.stats.cache_hits.values()) == 1"
     assert run(READY + loaded, warm) == []
 
 
@@ -224,7 +233,8 @@ def test_threads_forks_and_a_users_own_numba_cache(warm: Path, tmp_path: Path) -
 
 
 def test_without_compiling(tmp_path: Path) -> None:
-    assert run(READY, tmp_path, NUMBA_DISABLE_JIT="1") == []
+    """numba's switch leaves a kernel its plain loop, where that uses nothing of LLVM's."""
+    assert run(EMBED, tmp_path, NUMBA_DISABLE_JIT="1") == []
 
 
 NO_HOME = """

@@ -12,7 +12,8 @@ import pytest
 from operands import SMALL, Case, arrays, each, read_only, strided
 
 from glimmer_ref.errors import InputError
-from glimmer_ref.ops import SequenceLayout, bind
+from glimmer_ref.ops import SequenceLayout, bind, numpy_backend
+from glimmer_ref.ops.cpu import encoder_fused
 from glimmer_ref.ops.cpu import ops as cpu_ops
 from glimmer_ref.ops.cpu.kernels import elementwise
 from glimmer_ref.ops.cpu.runtime import thread_pool
@@ -21,11 +22,20 @@ FAST = bind("numba")
 dtypes = pytest.mark.parametrize("dtype", ["float32", "float64"])
 
 
-def test_one_signature_a_dtype_serves_every_layout() -> None:
-    kernels = (elementwise.attention, elementwise.rms_norm, elementwise.gated_gelu, elementwise.log_probs)
-    for change, dtype, name in product((strided, read_only), ("float32", "float64"), ("attention", "rms_norm")):
+def test_one_signature_serves_every_layout_and_float64_none() -> None:
+    kernels = (encoder_fused.attention_block_kernel, elementwise.rms_norm, elementwise.gated_gelu)
+    kernels = (*kernels, elementwise.log_probs)
+    names = ("attention", "rms_norm", "gated_gelu", "log_likelihood")
+    for change, dtype, name in product((strided, read_only), ("float32", "float64"), names):
         getattr(FAST, name)(*each(change, SMALL.all(dtype)[name]))
-    assert all(len(k.run.signatures) <= 2 for k in kernels)
+    assert all(len(k.run.signatures) == 1 for k in kernels)
+
+
+@pytest.mark.parametrize("name", SMALL.all("float64"))
+def test_float64_is_the_reference_backends(name: str) -> None:
+    args = SMALL.all("float64")[name]
+    for x, right in zip(arrays(getattr(FAST, name)(*args)), arrays(getattr(numpy_backend, name)(*args)), strict=True):
+        assert x.dtype == right.dtype and x.tobytes() == right.tobytes()
 
 
 @pytest.fixture
@@ -54,7 +64,7 @@ def test_threads_change_no_bit(monkeypatch: pytest.MonkeyPatch, dtype: str) -> N
 @pytest.mark.parametrize(("tasks", "cost", "expected"), [(5, 1, 1), (5, 10**7, 2), (1, 10**9, 1), (0, 1, 1)])
 def test_every_task_is_done_once(tasks: int, cost: int, expected: int) -> None:
     seen: list[tuple[int, int]] = []
-    thread_pool.spread(lambda first, last: seen.append((first, last)), tasks, cost)
+    thread_pool.parallel_for(lambda first, last: seen.append((first, last)), tasks, cost)
     assert len(seen) == expected
     assert [t for first, last in sorted(seen) for t in range(first, last)] == list(range(tasks))
 
@@ -66,18 +76,18 @@ def test_a_failure_in_any_thread_comes_out() -> None:
             raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        thread_pool.spread(second_fails, 2, 10**9)
+        thread_pool.parallel_for(second_fails, 2, 10**9)
 
 
 @pytest.mark.parametrize("dtype", ["float16", "int32", "complex64", ">f4"])
-def test_put_refuses(dtype: str) -> None:
-    with pytest.raises(InputError, match=r"put: float32 or float64; got .*; convert it first"):
+def test_to_device_refuses(dtype: str) -> None:
+    with pytest.raises(InputError, match=r"to_device: float32 or float64; got .*; convert it first"):
         FAST.to_device(np.ones((2, 2), dtype))
 
 
 @dtypes
 @pytest.mark.parametrize("change", [strided, read_only, np.asfortranarray, np.copy])
-def test_put_lays_out(change: Callable[..., Any], dtype: str) -> None:
+def test_to_device_lays_out(change: Callable[..., Any], dtype: str) -> None:
     x = SMALL.array(3, 4, dtype=dtype)
     put = FAST.to_device(change(x))
     assert put.flags.carray and put.dtype == dtype

@@ -13,8 +13,9 @@ import pytest
 from glimmer_ref.errors import InputError
 from glimmer_ref.ops.cpu import encoder_fused as blocks
 from glimmer_ref.ops.cpu import ops as FAST  # not bound: only the kernels that are called are compiled
-from glimmer_ref.ops.cpu.kernels.gemm import Packed, apart, as_table, pack, prepare, tile_address
+from glimmer_ref.ops.cpu.kernels.gemm import Packed, as_table, pack, row_stride, tile_address
 from glimmer_ref.ops.cpu.kernels.microkernel import GROUP, ROWS
+from glimmer_ref.ops.cpu.kernels.rows import prepare
 from glimmer_ref.ops.cpu.runtime.allocator import aligned
 from glimmer_ref.ops.interface import PRECISIONS
 from glimmer_ref.ragged import bfloat16
@@ -32,7 +33,7 @@ def to_bfloat16(x: np.ndarray) -> np.ndarray:
 def tile(precision: str, a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """a [rows n] b [n 32] by the compiled tile: whole lanes of n, numbers in the tile's own type."""
     group, (rows, n) = GROUP[precision], a.shape
-    left = aligned(rows, apart(n, group), dtype=np.uint8)
+    left = aligned(rows, row_stride(n, group), dtype=np.uint8)
     left[:, : n * a.itemsize] = np.ascontiguousarray(a).view(np.uint8)
     panels = aligned(2, n // group, 16, group, dtype=b.dtype)
     panels[:] = b.reshape(n // group, group, 2, 16).transpose(2, 0, 3, 1)
@@ -191,7 +192,7 @@ def run_prepare(x: Any, gain: Any, eps: float, terms: int, out: Any, scales: Any
 def prepared(x: np.ndarray, precision: str, gain: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
     """Rows [N n] in the tile's own type, whole lanes of n, and int8's scales."""
     group = GROUP[precision]
-    out, scales = aligned(len(x), apart(x.shape[1], group), dtype=np.uint8), np.zeros(len(x), np.float32)
+    out, scales = aligned(len(x), row_stride(x.shape[1], group), dtype=np.uint8), np.zeros(len(x), np.float32)
     out[:] = 77
     run_prepare(x, np.empty(0, np.float32) if gain is None else gain, 1e-6, group, out, scales)
     kind = np.uint8 if precision == "int8" else TYPES[precision]
@@ -244,6 +245,6 @@ def test_bfloat16_rounds_to_nearest_even() -> None:
 
 def test_rows_lie_an_odd_number_of_cache_lines_apart() -> None:
     for terms, group in product((1, 16, 17, 768, 1024, 2048), (1, 2, 4)):
-        lines, rest = divmod(apart(terms, group), 64)
-        assert rest == 0 and lines % 2 == 1 and apart(terms, group) * group >= 4 * terms
+        lines, rest = divmod(row_stride(terms, group), 64)
+        assert rest == 0 and lines % 2 == 1 and row_stride(terms, group) * group >= 4 * terms
     assert blocks.prepared(np.zeros((2, 40), np.float32), 40, pack(np.ones((40, 8), np.float32), "int8"))[1].size == 2

@@ -17,8 +17,9 @@ from llvmlite import ir
 from numba.core import types
 from numba.extending import intrinsic
 
+from glimmer_ref.ops.cpu.kernels import epilogue
 from glimmer_ref.ops.cpu.kernels import simd as vectors
-from glimmer_ref.ops.cpu.kernels.llvm_ir import BYTES, FEATURES, FLOATS, I64, LANES, POINTER, Code
+from glimmer_ref.ops.cpu.kernels.llvm_ir import BYTES, FEATURES, FLOATS, I64, LANES, POINTER, VectorBuilder
 from glimmer_ref.ops.cpu.runtime.allocator import aligned
 
 FUSED = not {"fma", "avx512f"}.isdisjoint(FEATURES)  # x y + z is rounded once
@@ -31,7 +32,7 @@ def powers(typing: Any, x: Any, count: Any, out: Any) -> Any:
     """out = 2^x for 16 `count` numbers at an address: `power` and nothing else."""
 
     def generate(context: Any, builder: ir.IRBuilder, signature: Any, args: list[ir.Value]) -> ir.Value:
-        code, x, out = Code(builder), builder.inttoptr(args[0], POINTER), builder.inttoptr(args[2], POINTER)
+        code, x, out = VectorBuilder(builder), builder.inttoptr(args[0], POINTER), builder.inttoptr(args[2], POINTER)
 
         def one(i: ir.Value) -> list[ir.Value]:
             at = builder.mul(i, I64(BYTES))
@@ -58,7 +59,7 @@ def run_softmax(scores: Any, bias: Any, count: int, sums: Any) -> None:
 @numba.njit
 def run_finish(mode: int, rows: int, tile: int, x: int, out: int, out_row: int) -> None:
     """`finish` for a tile [rows 32] of float32 sums."""
-    vectors.finish(mode, 0, rows, tile, tile, tile, tile, tile, tile, x, 128, out, out_row)
+    epilogue.finish(mode, 0, rows, tile, tile, tile, tile, tile, tile, x, 128, out, out_row)
 
 
 def power(x: np.ndarray) -> np.ndarray:
@@ -71,7 +72,7 @@ def power(x: np.ndarray) -> np.ndarray:
 
 def finish(mode: int, tile: np.ndarray, x: np.ndarray | None = None) -> np.ndarray:
     """What becomes of sums [rows 32]: [rows 32], with GATE [rows 16]."""
-    at, out = aligned(*tile.shape), np.empty((len(tile), 16 if mode == vectors.GATE else 32), np.float32)
+    at, out = aligned(*tile.shape), np.empty((len(tile), 16 if mode == epilogue.GATE else 32), np.float32)
     at[:] = tile
     with_x = at if x is None else np.ascontiguousarray(x)
     run_finish(mode, len(tile), at.ctypes.data, with_x.ctypes.data, out.ctypes.data, 4 * out.shape[1])
@@ -84,7 +85,7 @@ def gelu(y: np.ndarray) -> np.ndarray:
     padded = np.zeros(len(tile) * LANES, np.float32)
     padded[: y.size] = y
     tile[:, :LANES] = padded.reshape(-1, LANES)
-    return finish(vectors.GATE, tile).reshape(-1)[: y.size]
+    return finish(epilogue.GATE, tile).reshape(-1)[: y.size]
 
 
 def gelu64(y: np.ndarray) -> np.ndarray:
@@ -215,8 +216,8 @@ def test_the_other_epilogues() -> None:
     rng = np.random.default_rng(0)
     tile, x = (rng.standard_normal((5, 32)).astype(np.float32) for _ in range(2))
     tile[2, 3], tile[3, 20] = np.nan, np.inf
-    np.testing.assert_array_equal(finish(vectors.STORE, tile), tile)
-    np.testing.assert_array_equal(finish(vectors.ADD, tile, x), x + tile)
-    np.testing.assert_array_equal(finish(vectors.RELU, tile), np.maximum(tile, 0))
-    gated = finish(vectors.GATE, tile)
+    np.testing.assert_array_equal(finish(epilogue.STORE, tile), tile)
+    np.testing.assert_array_equal(finish(epilogue.ADD, tile, x), x + tile)
+    np.testing.assert_array_equal(finish(epilogue.RELU, tile), np.maximum(tile, 0))
+    gated = finish(epilogue.GATE, tile)
     np.testing.assert_array_equal(gated, gelu(tile[:, :16].ravel()).reshape(5, 16) * tile[:, 16:])

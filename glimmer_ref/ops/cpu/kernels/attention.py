@@ -5,18 +5,61 @@ Operands are addresses: slices of arrays count references, which costs time in l
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba.extending import register_jitable
 
 from .bfloat16 import halve_row, pair_lines
-from .gemm import PAIR, address, copy, floats
+from .gemm import PAIR, Tile
 from .llvm_ir import BYTES, LANES
+from .memory import Rows, address, copy, floats, scratch
 from .microkernel import ROWS, call_tile
 from .simd import LOG2_E, ask_for, dot, scaled_lines, softmax_row, transpose
 
 AHEAD = 2 * LANES  # rows that are asked for before they are read
+
+# What a head of a sequence attends from and to: its rows of queries and of keys, its first column, and where its
+# probabilities begin among those of all heads.
+HEAD = np.dtype([(name, np.int64) for name in ("i0", "i1", "j0", "j1", "column", "place")])
+
+
+class Layout(NamedTuple):
+    """Who attends to whom.
+
+    Args:
+        heads: [b h] HEAD.
+        query_positions, key_positions: [Nq], [Nk].
+        bias: [h 2D+1+16] by distance, times 1/ln 2, with room to read a vector past the end; [h 0] for none.
+        c: columns of a head.
+        causal: may a query look at keys behind it alone?
+    """
+
+    heads: Any
+    query_positions: Any
+    key_positions: Any
+    bias: Any
+    c: int
+    causal: bool
+
+
+class Panels(NamedTuple):
+    """A head's keys and values as panels: their addresses, how many they are, and columns."""
+
+    keys: int
+    values: int
+    tokens: int
+    c: int
+
+
+class HeadScratch(NamedTuple):
+    """What `attend_head` needs of a thread's own: packed keys and values, scores of ROWS queries, their biases."""
+
+    packed: Any
+    scores: Any
+    biases: Any
+    mixed: Any
+    totals: Any
 
 
 @register_jitable
@@ -89,13 +132,27 @@ def consecutive(at: Any, j0: int, j1: int) -> Any:
 
 
 @register_jitable
-def fill_biases(table: Any, reach: int, k_at: Any, j0: int, j1: int, place: int, causal: bool, out: int) -> Any:
+def reach_of(table: Any) -> int:
+    """The largest distance, either way, that a head's biases are for; -1 without biases."""
+    return (len(table) - LANES - 1) // 2 if len(table) else -1
+
+
+@register_jitable
+def straight_biases(layout: Layout, head: Any) -> Any:
+    """Are the biases of every query a stretch of the table?"""
+    biased = layout.bias.shape[1] > 0 and not layout.causal
+    return biased and consecutive(layout.key_positions, head.j0, head.j1)
+
+
+@register_jitable
+def fill_biases(layout: Layout, table: Any, head: Any, position: int, out: int) -> Any:
     """out_j = table[D + distance], 0 without a table, and -inf where a causal query may not look."""
+    j0, j1, reach, key_positions = head.j0, head.j1, reach_of(table), layout.key_positions
     to = floats(out, -(-(j1 - j0) // LANES) * LANES)
     for j in range(j0, j1):
-        distance = k_at[j] - place
+        distance = key_positions[j] - position
         to[j - j0] = table[reach + distance] if reach >= 0 else np.float32(0)
-        if causal and distance > 0:
+        if layout.causal and distance > 0:
             to[j - j0] = -np.float32(np.inf)
     for j in range(j1 - j0, len(to)):
         to[j] = 0
@@ -108,43 +165,46 @@ def row_of(count: int) -> int:
 
 
 @register_jitable
-def room(longest: int, c: int) -> Any:
-    """float32 numbers that `attend_head` needs for up to `longest` keys: packed keys and values, then the others."""
-    keys = -(-longest // PAIR) * PAIR
-    return (
-        keys * c + longest * (-(-c // PAIR) * PAIR),
-        ROWS * (row_of(longest) + row_of(c)),
-        (ROWS + 1) * row_of(longest),
-    )
+def longest_keys(heads: Any) -> Any:
+    """The most keys that a head [b h] attends to."""
+    longest = 0
+    for s in range(len(heads)):
+        longest = max(longest, heads[s, 0].j1 - heads[s, 0].j0)
+    return longest
 
 
 @register_jitable
-def score_panels(
-    tile: int, terms: int, rows: int, q: int, q_row: int, keys: int, count: int, c: int, scores: int, row: int, p0: int,
-    p1: int,
-) -> Any:  # fmt: skip
+def head_scratch(longest: int, c: int) -> Any:
+    """For heads of c columns and up to `longest` keys."""
+    keys = -(-longest // PAIR) * PAIR
+    packed = scratch(keys * c + longest * (-(-c // PAIR) * PAIR))
+    scores, biases = scratch(ROWS * (row_of(longest) + row_of(c))), scratch((ROWS + 1) * row_of(longest))
+    return HeadScratch(packed, scores, biases, scratch(ROWS * PAIR).reshape(ROWS, PAIR), scratch(ROWS))
+
+
+@register_jitable
+def score_panels(tile: Tile, rows: int, q: Rows, panels: Panels, scores: Rows, p0: int, p1: int) -> Any:
     """scores = q k^T for the panels p0 .. p1-1 of 16 keys, p0 even."""
-    steps = -(-c // terms)
+    steps = -(-panels.c // tile.terms)
     for p in range(p0, p1, 2):
-        b0 = keys + p * steps * BYTES
-        b1 = b0 + steps * BYTES if (p + 1) * LANES < count else b0  # behind an odd last panel: not looked at
-        call_tile(tile, rows, q, q_row, b0, b1, steps, scores + p * BYTES, row)
+        b0 = panels.keys + p * steps * BYTES
+        b1 = b0 + steps * BYTES if (p + 1) * LANES < panels.tokens else b0  # behind an odd last panel: not looked at
+        call_tile(tile.address, rows, q.start, q.stride, b0, b1, steps, scores.start + p * BYTES, scores.stride)
 
 
 @register_jitable
 def mix_panels(
-    tile: int, terms: int, rows: int, scores: int, row: int, values: int, count: int, c: int, mixed: Any, totals: Any,
-    out: int, out_row: int, p0: int, p1: int,
-) -> Any:  # fmt: skip
+    tile: Tile, rows: int, scores: Rows, panels: Panels, mixed: Any, totals: Any, out: Rows, p0: int, p1: int
+) -> Any:
     """out = scores v / totals for the panels p0 .. p1-1 of 16 columns, p0 even."""
-    steps = -(-count // terms)
+    steps = -(-panels.tokens // tile.terms)
     for p in range(p0, p1, 2):
-        b0 = values + p * steps * BYTES
-        b1 = b0 + steps * BYTES if (p + 1) * LANES < c else b0
-        call_tile(tile, rows, scores, row, b0, b1, steps, address(mixed), 4 * PAIR)
-        width = min(PAIR, c - p * LANES)
+        b0 = panels.values + p * steps * BYTES
+        b1 = b0 + steps * BYTES if (p + 1) * LANES < panels.c else b0
+        call_tile(tile.address, rows, scores.start, scores.stride, b0, b1, steps, address(mixed), 4 * PAIR)
+        width = min(PAIR, panels.c - p * LANES)
         for r in range(rows):
-            factor, to = np.float32(1) / totals[r], floats(out + r * out_row + p * BYTES, width)
+            factor, to = np.float32(1) / totals[r], floats(out.start + r * out.stride + p * BYTES, width)
             if width == PAIR:
                 for e in range(PAIR):
                     to[e] = mixed[r, e] * factor
@@ -164,20 +224,14 @@ def weigh_row(terms: int, scores: int, biases: int, count: int) -> Any:
 
 @register_jitable
 def attend_tile(
-    tile: int, terms: int, rows: int, q: int, q_row: int, keys: int, values: int, count: int, c: int, biases: int,
-    bias_row: int, scores: int, mixed: Any, totals: Any, out: int, out_row: int,
-) -> Any:  # fmt: skip
-    """softmax(q k^T + bias) v for at most ROWS queries and packed keys and values.
-
-    Args:
-        q: address of queries times 1/ln 2.
-        biases, bias_row: address of the first query's biases, and how much further those of the next begin.
-    """
-    row = 4 * row_of(count)
-    score_panels(tile, terms, rows, q, q_row, keys, count, c, scores, row, 0, -(-count // LANES))
+    tile: Tile, rows: int, q: Rows, panels: Panels, biases: Rows, scores: int, mixed: Any, totals: Any, out: Rows
+) -> Any:
+    """softmax(q k^T + bias) v for at most ROWS queries, which come times 1/ln 2, and packed keys and values."""
+    row, count = 4 * row_of(panels.tokens), panels.tokens
+    score_panels(tile, rows, q, panels, Rows(scores, row), 0, -(-count // LANES))
     for r in range(rows):
-        totals[r] = weigh_row(terms, scores + r * row, biases + r * bias_row, count)
-    mix_panels(tile, terms, rows, scores, row, values, count, c, mixed, totals, out, out_row, 0, -(-c // LANES))
+        totals[r] = weigh_row(tile.terms, scores + r * row, biases.start + r * biases.stride, count)
+    mix_panels(tile, rows, Rows(scores, row), panels, mixed, totals, out, 0, -(-panels.c // LANES))
 
 
 @register_jitable
@@ -209,44 +263,43 @@ def look_back(
 
 @register_jitable
 def attend_head(
-    tile: int, terms: int, q: Any, k: Any, v: Any, table: Any, reach: int, q_at: Any, k_at: Any, span: Any, at: int,
-    next_at: int, c: int, causal: bool, packed: Any, scores: Any, biases: Any, mixed: Any, totals: Any, out: Any,
-) -> Any:  # fmt: skip
-    """out = softmax(q k^T + bias) v for the queries and keys of a span, in columns at .. at+c-1.
+    tile: Tile, q: Any, k: Any, v: Any, layout: Layout, head: Any, table: Any, next_column: int, own: Any, out: Any
+) -> Any:
+    """out = softmax(q k^T + bias) v for the queries and keys of a head, in its columns.
 
     Args:
-        tile, terms: address of the float32 or bfloat16 tile, and its terms in a lane.
-        next_at: first column of the head that is likely to be attended after this one.
-        table, reach: [2D+1+16] the head's bias by distance, times 1/ln 2, and D; -1 for none.
-        span: [4] first query, end, first key, end.
-        packed, scores, biases: of the thread's own, see `room`; mixed [ROWS 32] and totals [ROWS] too.
+        table: [2D+1+16] the head's biases, or none.
+        next_column: first column of the head that is likely to be attended after this one.
+        own: HeadScratch.
     """
-    i0, i1, j0, j1 = span[0], span[1], span[2], span[3]
-    count, k_row, q_row, out_row = j1 - j0, 4 * k.shape[1], 4 * q.shape[1], 4 * out.shape[1]
-    keys = address(packed)
-    values = keys + -(-count // PAIR) * PAIR * -(-c // terms) * 4
+    i0, i1, j0, at, c = head.i0, head.i1, head.j0, head.column, layout.c
+    count, k_row, q_row, out_row = head.j1 - j0, 4 * k.shape[1], 4 * q.shape[1], 4 * out.shape[1]
+    scores, biases, mixed, totals = own.scores, own.biases, own.mixed, own.totals
+    query_positions, first_key = layout.query_positions, layout.key_positions[j0]
+    keys = address(own.packed)
+    panels = Panels(keys, keys + -(-count // PAIR) * PAIR * -(-c // tile.terms) * 4, count, c)
     k_start, v_start = address(k) + j0 * k_row, address(v) + j0 * k_row
-    pack_keys(terms, k_start + 4 * at, k_row, count, c, keys)
-    pack_values(terms, v_start + 4 * at, k_row, count, c, values)
-    straight = reach >= 0 and not causal and consecutive(k_at, j0, j1)
-    queries, query_row = address(scores) + ROWS * row_of(count) * 4, 4 * row_of(c)
+    pack_keys(tile.terms, k_start + 4 * at, k_row, count, c, panels.keys)
+    pack_values(tile.terms, v_start + 4 * at, k_row, count, c, panels.values)
+    straight, reach = straight_biases(layout, head), reach_of(table)
+    queries = Rows(address(scores) + ROWS * row_of(count) * 4, 4 * row_of(c))
     tiles = -(-(i1 - i0) // ROWS)
     for t in range(tiles):
         first, last = i0 + (i1 - i0) * t // tiles, i0 + (i1 - i0) * (t + 1) // tiles
         left, there = address(q) + first * q_row + 4 * at, address(out) + first * out_row + 4 * at
-        scaled_rows(terms, left, q_row, last - first, c, queries, query_row)
+        scaled_rows(tile.terms, left, q_row, last - first, c, queries.start, queries.stride)
         # Rows far apart are slow to come: those of the next tile, and of the next head, are asked for now.
         ask_for(left + (last - first) * q_row, q_row, last - first, 4 * c)
         ask_for(there + (last - first) * out_row, out_row, last - first, 4 * c)
         for start in (k_start, v_start):
             part = count * t // tiles
-            ask_for(start + part * k_row + 4 * next_at, k_row, count * (t + 1) // tiles - part, 4 * c)
-        bias, bias_row = address(table) + 4 * (reach + k_at[j0] - q_at[first]), -4
-        if not (straight and consecutive(q_at, first, last)):
+            ask_for(start + part * k_row + 4 * next_column, k_row, count * (t + 1) // tiles - part, 4 * c)
+        bias, bias_row = address(table) + 4 * (reach + first_key - query_positions[first]), -4
+        if not (straight and consecutive(query_positions, first, last)):
             bias, bias_row = address(biases), 4 * row_of(count)
             for i in range(first, last):
-                fill_biases(table, reach, k_at, j0, j1, q_at[i], causal, bias + (i - first) * bias_row)
+                fill_biases(layout, table, head, query_positions[i], bias + (i - first) * bias_row)
         attend_tile(
-            tile, terms, last - first, queries, query_row, keys, values, count, c, bias, bias_row, address(scores),
-            mixed, totals, there, out_row,
+            tile, last - first, queries, panels, Rows(bias, bias_row), address(scores), mixed, totals,
+            Rows(there, out_row),
         )  # fmt: skip

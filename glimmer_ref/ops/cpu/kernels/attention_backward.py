@@ -6,24 +6,85 @@ and stay in cache; the five products use the tile.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba.extending import register_jitable
 
 from ..runtime.compile_cache import Kernel
-from ..runtime.thread_pool import done, take, wait
-from .attention import consecutive, fill_biases, mix_panels, pack_keys, pack_values, row_of, scaled_rows, score_panels
-from .gemm import PAIR, address, floats, scratch
+from ..runtime.thread_pool import barrier, finish_task, next_task
+from .attention import (
+    Layout,
+    Panels,
+    consecutive,
+    fill_biases,
+    longest_keys,
+    mix_panels,
+    pack_keys,
+    pack_values,
+    reach_of,
+    row_of,
+    scaled_rows,
+    score_panels,
+    straight_biases,
+)  # fmt: skip
+from .gemm import PAIR, Tile
 from .llvm_ir import BYTES, LANES
+from .memory import Rows, address, floats, scratch
 from .microkernel import ROWS, call_tile
 from .simd import dot, scaled_lines, softmax_row, transpose
 
 QUERIES = 64  # of which scores are held at once: with some 350 keys they and their like fill 360 KiB
 SUMS = 16  # runs of sequences whose dbias is added up by itself, at most
 
-# What a head of a sequence is: first query, end, first key, end; its first column; where `keep` takes it.
-I0, I1, J0, J1, COLUMN, PLACE = range(6)
+
+class Operands(NamedTuple):
+    """What the backward of attention is made from: dy [Nq hc], q, k, v, and `keep`, which may be empty."""
+
+    dy: Any
+    q: Any
+    k: Any
+    v: Any
+    keep: Any
+
+
+class Gradients(NamedTuple):
+    """dq, dk, dv, and dbias [runs h 2D+1]."""
+
+    dq: Any
+    dk: Any
+    dv: Any
+    dbias: Any
+
+
+class ScoreScratch(NamedTuple):
+    """What `weigh` needs of a thread's own: queries as left operands, the biases of one, the sums of all."""
+
+    left: Any
+    biases: Any
+    totals: Any
+
+
+class BackwardScratch(NamedTuple):
+    """What `head_backward` needs of a thread's own.
+
+    Args:
+        keys, values, key_columns, lines: panels of keys, of values, of keys by columns, of rows of q or dy.
+        scores, dscores, transposed: [queries longest], and one of them transposed.
+        scored: ScoreScratch.
+        mixed: [ROWS 32]; square: [16 16].
+    """
+
+    keys: Any
+    values: Any
+    key_columns: Any
+    lines: Any
+    scores: Any
+    dscores: Any
+    transposed: Any
+    scored: Any
+    mixed: Any
+    square: Any
 
 
 @register_jitable
@@ -33,33 +94,41 @@ def panels_of(count: int, c: int) -> Any:
 
 
 @register_jitable
-def bias_of(
-    table: Any, reach: int, k_at: Any, j0: int, j1: int, place: int, causal: bool, straight: bool, own: int
-) -> Any:
+def bias_of(layout: Layout, table: Any, head: Any, position: int, straight: bool, own: int) -> Any:
     """Address of the biases of one query: a stretch of the table, or written to `own`."""
     if straight:
-        return address(table) + 4 * (reach + k_at[j0] - place)
-    if reach < 0 and not causal:
+        return address(table) + 4 * (reach_of(table) + layout.key_positions[head.j0] - position)
+    if len(table) == 0 and not layout.causal:
         return own  # zeros
-    fill_biases(table, reach, k_at, j0, j1, place, causal, own)
+    fill_biases(layout, table, head, position, own)
+    return own
+
+
+@register_jitable
+def score_scratch(longest: int, c: int, queries: int) -> Any:
+    """For up to `longest` keys [c] and so many queries."""
+    own = ScoreScratch(scratch(ROWS * row_of(c)), scratch(row_of(longest)), scratch(queries))
+    own.biases[:] = 0
     return own
 
 
 @register_jitable
 def weigh(
-    tile: int, terms: int, q: Any, keys: int, table: Any, reach: int, q_at: Any, k_at: Any, head: Any, first: int,
-    last: int, c: int, causal: bool, straight: bool, left: int, own: int, scores: int, totals: Any,
+    tile: Tile, q: Any, panels: Panels, layout: Layout, table: Any, head: Any, first: int, last: int, straight: bool,
+    own: Any, scores: int,
 ) -> Any:  # fmt: skip
-    """Rows of scores become 2^(score - top), and totals their sums, for the queries first .. last-1."""
-    count, row, left_row = head[J1] - head[J0], 4 * row_of(head[J1] - head[J0]), 4 * row_of(c)
+    """Rows of scores become 2^(score - top), and own.totals their sums, for the queries first .. last-1."""
+    totals, biases, query_positions = own.totals, address(own.biases), layout.query_positions
+    row, left = 4 * row_of(panels.tokens), Rows(address(own.left), 4 * row_of(panels.c))
     for i in range(first, last, ROWS):
         rows = min(ROWS, last - i)
-        scaled_rows(terms, address(q[i]) + 4 * head[COLUMN], 4 * q.shape[1], rows, c, left, left_row)
+        start = address(q[i]) + 4 * head.column
+        scaled_rows(tile.terms, start, 4 * q.shape[1], rows, panels.c, left.start, left.stride)
         here = scores + (i - first) * row
-        score_panels(tile, terms, rows, left, left_row, keys, count, c, here, row, 0, -(-count // LANES))
+        score_panels(tile, rows, left, panels, Rows(here, row), 0, -(-panels.tokens // LANES))
         for r in range(rows):
-            bias = bias_of(table, reach, k_at, head[J0], head[J1], q_at[i + r], causal, straight, own)
-            totals[i - first + r] = softmax_row(here + r * row, bias, count)
+            bias = bias_of(layout, table, head, query_positions[i + r], straight, biases)
+            totals[i - first + r] = softmax_row(here + r * row, bias, panels.tokens)
 
 
 @register_jitable
@@ -72,60 +141,44 @@ def multiply_row(x: int, factors: Any, place: int, count: int) -> Any:
 
 @Kernel
 def kept_attention_kernel(
-    counters: Any, threads: int, tile: int, q: Any, k: Any, v: Any, bias: Any, heads_at: Any, q_at: Any, k_at: Any,
-    c: int, causal: bool, keep: Any, out: Any,
-) -> None:  # fmt: skip
-    """out = (keep * softmax(q k^T + bias)) v; a task is a row of heads_at [b h 6]."""
-    heads, tasks = heads_at.shape[1], heads_at.shape[0] * heads_at.shape[1]
-    longest = np.max(heads_at[:, :, J1] - heads_at[:, :, J0])
-    keys, values, scores = (
-        scratch(panels_of(longest, c)),
-        scratch(panels_of(longest, c)),
-        scratch(ROWS * row_of(longest)),
-    )
-    left, own, totals = scratch(ROWS * row_of(c)), scratch(row_of(longest)), scratch(ROWS)
-    mixed, reach = scratch(ROWS * PAIR).reshape(ROWS, PAIR), (bias.shape[1] - LANES - 1) // 2 if bias.shape[1] else -1
-    own[:] = 0
-    row = 4 * q.shape[1]
-    task = take(counters, 0)
-    while task < tasks:
+    counters: Any, threads: int, tile: Tile, q: Any, k: Any, v: Any, layout: Layout, keep: Any, out: Any
+) -> None:
+    """out = (keep * softmax(q k^T + bias)) v; a task is a head of a sequence."""
+    heads_at, bias, c, row = layout.heads, layout.bias, layout.c, 4 * q.shape[1]
+    heads, longest = heads_at.shape[1], longest_keys(heads_at)
+    keys, values = scratch(panels_of(longest, c)), scratch(panels_of(longest, c))
+    scores, own = scratch(ROWS * row_of(longest)), score_scratch(longest, c, ROWS)
+    mixed = scratch(ROWS * PAIR).reshape(ROWS, PAIR)
+    task = next_task(counters, 0)
+    while task < heads_at.size:
         head, table = heads_at[task // heads, task % heads], bias[task % heads]
-        count, straight = head[J1] - head[J0], reach >= 0 and not causal and consecutive(k_at, head[J0], head[J1])
-        line = 4 * row_of(count)
-        pack_keys(1, address(k) + head[J0] * row + 4 * head[COLUMN], row, count, c, address(keys))
-        pack_values(1, address(v) + head[J0] * row + 4 * head[COLUMN], row, count, c, address(values))
-        for i in range(head[I0], head[I1], ROWS):
-            rows = min(ROWS, head[I1] - i)
-            weigh(
-                tile, 1, q, address(keys), table, reach, q_at, k_at, head, i, i + rows, c, causal, straight,
-                address(left), address(own), address(scores), totals,
-            )  # fmt: skip
+        count, straight, column = head.j1 - head.j0, straight_biases(layout, head), 4 * head.column
+        panels, line = Panels(address(keys), address(values), count, c), Rows(address(scores), 4 * row_of(count))
+        pack_keys(1, address(k) + head.j0 * row + column, row, count, c, panels.keys)
+        pack_values(1, address(v) + head.j0 * row + column, row, count, c, panels.values)
+        for i in range(head.i0, head.i1, ROWS):
+            rows = min(ROWS, head.i1 - i)
+            weigh(tile, q, panels, layout, table, head, i, i + rows, straight, own, line.start)
             for r in range(rows):
-                place = head[PLACE] + (i + r - head[I0]) * count
-                multiply_row(address(scores) + r * line, keep, place, count)
-            mix_panels(
-                tile, 1, rows, address(scores), line, address(values), count, c, mixed, totals,
-                address(out[i]) + 4 * head[COLUMN], row, 0, -(-c // LANES),
-            )  # fmt: skip
-        done(counters, 0)
-        task = take(counters, 0)
-    wait(counters, 0, tasks)
+                multiply_row(line.start + r * line.stride, keep, head.place + (i + r - head.i0) * count, count)
+            to = Rows(address(out[i]) + column, row)
+            mix_panels(tile, rows, line, panels, mixed, own.totals, to, 0, -(-c // LANES))
+        finish_task(counters, 0)
+        task = next_task(counters, 0)
+    barrier(counters, 0, heads_at.size)
 
 
 @register_jitable
-def times(
-    tile: int, rows: int, a: int, a_row: int, panels: int, steps: int, c: int, mixed: Any, more: bool, out: int,
-    out_row: int,
-) -> Any:  # fmt: skip
+def times(tile: Tile, rows: int, a: Rows, panels: int, steps: int, c: int, mixed: Any, more: bool, out: Rows) -> Any:
     """out [rows c] = a [rows steps] times panels of columns; added to it, if there is `more`."""
     for p in range(0, -(-c // LANES), 2):
         b0, width = panels + p * steps * BYTES, min(PAIR, c - p * LANES)
         b1 = b0 + steps * BYTES if (p + 1) * LANES < c else b0
         for i in range(0, rows, ROWS):
             some = min(ROWS, rows - i)
-            call_tile(tile, some, a + i * a_row, a_row, b0, b1, steps, address(mixed), 4 * PAIR)
+            call_tile(tile.address, some, a.start + i * a.stride, a.stride, b0, b1, steps, address(mixed), 4 * PAIR)
             for r in range(some):
-                to = floats(out + (i + r) * out_row + p * BYTES, width)
+                to = floats(out.start + (i + r) * out.stride + p * BYTES, width)
                 for e in range(width):
                     to[e] = mixed[r, e] + to[e] if more else mixed[r, e]
 
@@ -157,93 +210,90 @@ def softmax_backward(scores: int, dprobs: int, total: Any, keep: Any, place: int
 
 
 @register_jitable
-def gather_biases(dscores: int, k_at: Any, j0: int, j1: int, start: int, straight: bool, dbias: Any) -> Any:
-    """dbias[start + key position] += dscores, for one query."""
-    numbers = floats(dscores, j1 - j0)
+def gather_biases(dscores: int, key_positions: Any, start: int, straight: bool, dbias: Any) -> Any:
+    """dbias[start + key position] += dscores, for one query and the positions of its keys."""
+    numbers = floats(dscores, len(key_positions))
     if straight:
-        to = dbias[start + k_at[j0] : start + k_at[j0] + j1 - j0]
+        to = dbias[start + key_positions[0] : start + key_positions[0] + len(key_positions)]
         for j in range(len(to)):
             to[j] += numbers[j]
     else:
-        for j in range(j0, j1):
-            dbias[start + k_at[j]] += numbers[j - j0]
+        for j in range(len(key_positions)):
+            dbias[start + key_positions[j]] += numbers[j]
 
 
 @register_jitable
-def scratches(longest: int, queries: int, c: int) -> Any:
-    """Room of a thread's own for `head_backward`: panels of keys, values, and rows; then scores and the like."""
-    row, turned_rows = row_of(longest), -(-longest // LANES) * LANES
-    return (
+def backward_scratch(longest: int, queries: int, c: int) -> Any:
+    """For up to `longest` keys [c], and so many queries at once."""
+    row, transposed_rows = row_of(longest), -(-longest // LANES) * LANES
+    return BackwardScratch(
         scratch(panels_of(longest, c)), scratch(panels_of(longest, c)), scratch(panels_of(longest, c)),
         scratch(panels_of(queries, c)), scratch(queries * row), scratch(queries * row),
-        scratch(turned_rows * row_of(queries)), scratch(ROWS * row_of(c)), scratch(row), scratch(queries),
+        scratch(transposed_rows * row_of(queries)), score_scratch(longest, c, queries),
         scratch(ROWS * PAIR).reshape(ROWS, PAIR), scratch(LANES * LANES),
     )  # fmt: skip
 
 
 @register_jitable
 def head_backward(
-    tile: int, dy: Any, q: Any, k: Any, v: Any, table: Any, reach: int, head: Any, q_at: Any, k_at: Any, c: int,
-    causal: bool, keep: Any, room: Any, dq: Any, dk: Any, dv: Any, dbias: Any,
-) -> Any:  # fmt: skip
-    """dq, dk, dv of one head of a sequence; its dbias is added."""
-    keys, values, columns, lines, scores, dscores, over, left, own, totals, mixed, square = room
-    i0, i1, j0, j1, at = head[I0], head[I1], head[J0], head[J1], 4 * head[COLUMN]
-    count, row, rising = j1 - j0, 4 * q.shape[1], consecutive(k_at, j0, j1)
-    line, straight, key_rows = 4 * row_of(count), reach >= 0 and not causal and rising, j0 * row + at
-    pack_keys(1, address(k) + key_rows, row, count, c, address(keys))
-    pack_keys(1, address(v) + key_rows, row, count, c, address(values))
-    pack_values(1, address(k) + key_rows, row, count, c, address(columns))
+    tile: Tile, x: Operands, layout: Layout, head: Any, table: Any, own: Any, grads: Gradients, dbias: Any
+) -> Any:
+    """dq, dk, dv of one head of a sequence; its dbias [2D+1] is added."""
+    dy, q, k, v, keep, dq = x.dy, x.q, x.k, x.v, x.keep, grads.dq
+    i0, i1, j0, at, c = head.i0, head.i1, head.j0, 4 * head.column, layout.c
+    count, row, key_positions = head.j1 - j0, 4 * q.shape[1], layout.key_positions[j0 : head.j1]
+    query_positions, reach, key_rows = layout.query_positions, reach_of(table), j0 * row + at
+    rising, straight = consecutive(layout.key_positions, j0, head.j1), straight_biases(layout, head)
+    panels, value_panels = (
+        Panels(address(own.keys), address(own.key_columns), count, c),
+        Panels(address(own.values), address(own.values), count, c),
+    )
+    scores, dscores, lines = address(own.scores), address(own.dscores), address(own.lines)
+    transposed, square, mixed, line = address(own.transposed), address(own.square), own.mixed, 4 * row_of(count)
+    pack_keys(1, address(k) + key_rows, row, count, c, panels.keys)
+    pack_keys(1, address(v) + key_rows, row, count, c, value_panels.keys)
+    pack_values(1, address(k) + key_rows, row, count, c, panels.values)
     for first in range(i0, i1, QUERIES):
         rows, more, there = min(QUERIES, i1 - first), first > i0, first * row + at
-        over_row = 4 * row_of(rows)
-        weigh(
-            tile, 1, q, address(keys), table, reach, q_at, k_at, head, first, first + rows, c, causal, straight,
-            address(left), address(own), address(scores), totals,
-        )  # fmt: skip
+        across = 4 * row_of(rows)
+        weigh(tile, q, panels, layout, table, head, first, first + rows, straight, own.scored, scores)
         for i in range(0, rows, ROWS):
-            score_panels(
-                tile, 1, min(ROWS, rows - i), address(dy) + there + i * row, row, address(values), count, c,
-                address(dscores) + i * line, line, 0, -(-count // LANES),
-            )  # fmt: skip
+            left, to = Rows(address(dy) + there + i * row, row), Rows(dscores + i * line, line)
+            score_panels(tile, min(ROWS, rows - i), left, value_panels, to, 0, -(-count // LANES))
         for i in range(rows):
-            place, here = head[PLACE] + (first + i - i0) * count, address(dscores) + i * line
-            softmax_backward(address(scores) + i * line, here, totals[i], keep, place, count)
+            place, here = head.place + (first + i - i0) * count, dscores + i * line
+            softmax_backward(scores + i * line, here, own.scored.totals[i], keep, place, count)
             if reach >= 0:
-                gather_biases(here, k_at, j0, j1, reach - q_at[first + i], rising, dbias)
-        times(tile, rows, address(dscores), line, address(columns), count, c, mixed, False, address(dq) + there, row)
-        for x, y, out in ((dscores, q, dk), (scores, dy, dv)):
-            turned(address(x), line, rows, count, address(square), address(over), over_row)
-            pack_values(1, address(y) + there, row, rows, c, address(lines))
-            times(
-                tile, count, address(over), over_row, address(lines), rows, c, mixed, more, address(out) + key_rows, row
-            )
+                gather_biases(here, key_positions, reach - query_positions[first + i], rising, dbias)
+        to = Rows(address(dq) + there, row)
+        times(tile, rows, Rows(dscores, line), panels.values, count, c, mixed, False, to)
+        for weights, y, out in ((dscores, q, grads.dk), (scores, dy, grads.dv)):
+            turned(weights, line, rows, count, square, transposed, across)
+            pack_values(1, address(y) + there, row, rows, c, lines)
+            to = Rows(address(out) + key_rows, row)
+            times(tile, count, Rows(transposed, across), lines, rows, c, mixed, more, to)
 
 
 @Kernel
 def attention_backward_kernel(
-    counters: Any, threads: int, tile: int, dy: Any, q: Any, k: Any, v: Any, bias: Any, heads_at: Any, runs: Any,
-    q_at: Any, k_at: Any, c: int, causal: bool, keep: Any, dq: Any, dk: Any, dv: Any, dbias: Any,
-) -> None:  # fmt: skip
-    """A task is a head of a run of sequences, with a row of dbias [runs h 2D+1] for its sum.
+    counters: Any, threads: int, tile: Tile, operands: Operands, layout: Layout, runs: Any, grads: Gradients
+) -> None:
+    """A task is a head of a run of sequences, with a row of dbias for its sum.
 
     Args:
-        heads_at: [b h 6] what each head of each sequence is.
         runs: [r+1] the first sequence of each run.
     """
-    heads, tasks = heads_at.shape[1], heads_at.shape[1] * (len(runs) - 1)
-    longest, most = np.max(heads_at[:, :, J1] - heads_at[:, :, J0]), np.max(heads_at[:, :, I1] - heads_at[:, :, I0])
-    room, reach = scratches(longest, min(QUERIES, most), c), (bias.shape[1] - LANES - 1) // 2 if bias.shape[1] else -1
-    room[8][:] = 0
-    task = take(counters, 0)
+    heads_at, bias, dbias = layout.heads, layout.bias, grads.dbias
+    heads, tasks, most = heads_at.shape[1], heads_at.shape[1] * (len(runs) - 1), 0
+    for s in range(len(heads_at)):
+        most = max(most, heads_at[s, 0].i1 - heads_at[s, 0].i0)
+    own = backward_scratch(longest_keys(heads_at), min(QUERIES, most), layout.c)
+    task = next_task(counters, 0)
     while task < tasks:
         run, h = task // heads, task % heads
         dbias[run, h] = 0
         for s in range(runs[run], runs[run + 1]):
-            head_backward(
-                tile, dy, q, k, v, bias[h], reach, heads_at[s, h], q_at, k_at, c, causal, keep, room, dq, dk, dv,
-                dbias[run, h],
-            )  # fmt: skip
-        done(counters, 0)
-        task = take(counters, 0)
-    wait(counters, 0, tasks)
+            head_backward(tile, operands, layout, heads_at[s, h], bias[h], own, grads, dbias[run, h])
+        finish_task(counters, 0)
+        task = next_task(counters, 0)
+    barrier(counters, 0, tasks)

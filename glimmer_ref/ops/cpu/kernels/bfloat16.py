@@ -8,13 +8,13 @@ from llvmlite import ir
 from numba.core import types
 from numba.extending import intrinsic
 
-from .llvm_ir import BYTES, FLOATS, I64, INTS, LANES, POINTER, Code, constant, function
+from .llvm_ir import BYTES, FLOATS, I64, INTS, LANES, POINTER, VectorBuilder, constant, function
 from .simd import fold
 
 SHORTS = ir.VectorType(ir.IntType(16), LANES)
 
 
-def _rounded(code: Code, x: ir.Value) -> ir.Value:
+def _rounded(code: VectorBuilder, x: ir.Value) -> ir.Value:
     """The bits of float32 numbers, rounded so that the upper halves are the bfloat16 numbers; ties to even."""
     to, bits = code.to, code.to.bitcast(x, INTS)
     odd = to.and_(to.lshr(bits, constant(INTS, 16)), constant(INTS, 1))
@@ -27,7 +27,7 @@ def halve_row(typing: Any, x: Any, vectors: Any, out: Any) -> Any:
     """16 `vectors` numbers in float32 become as many in bfloat16; out may be x."""
 
     def generate(context: Any, builder: ir.IRBuilder, signature: Any, args: list[ir.Value]) -> ir.Value:
-        code, (x, out) = Code(builder), (builder.inttoptr(a, POINTER) for a in (args[0], args[2]))
+        code, (x, out) = VectorBuilder(builder), (builder.inttoptr(a, POINTER) for a in (args[0], args[2]))
 
         def one(i: ir.Value) -> list[ir.Value]:
             bits = _rounded(code, code.load(x, builder.mul(i, I64(BYTES)), FLOATS))
@@ -49,7 +49,7 @@ def pair_lines(typing: Any, x: Any, row: Any, count: Any, out: Any) -> Any:
     """
 
     def generate(context: Any, builder: ir.IRBuilder, signature: Any, args: list[ir.Value]) -> ir.Value:
-        code, (x, row, count, out) = Code(builder), args
+        code, (x, row, count, out) = VectorBuilder(builder), args
         x, out = builder.inttoptr(x, POINTER), builder.inttoptr(out, POINTER)
         zeros = constant(INTS, 0)
 
@@ -70,7 +70,7 @@ def pair_lines(typing: Any, x: Any, row: Any, count: Any, out: Any) -> Any:
     return types.void(types.int64, types.int64, types.int64, types.int64), generate
 
 
-def _part(code: Code, lanes: ir.Value, terms: int, n: int) -> ir.Value:
+def _part(code: VectorBuilder, lanes: ir.Value, terms: int, n: int) -> ir.Value:
     """The n-th of the terms that a vector's lanes hold, as float32."""
     to = code.to
     if terms == 1:
@@ -97,7 +97,7 @@ def across(typing: Any, terms: Any, x: Any, panels: Any, panel: Any, count: Any,
             return f
         f.linkage = "internal"
         f.attributes.add("noinline")
-        code = Code(ir.IRBuilder(f.append_basic_block()))
+        code = VectorBuilder(ir.IRBuilder(f.append_basic_block()))
         terms, x, panels, panel, count, steps, out = f.args
         x, panels, out = (code.to.inttoptr(a, POINTER) for a in (x, panels, out))
         end = f.append_basic_block()

@@ -8,33 +8,45 @@ have a scale a row, made when they are prepared. All else stays float32.
 
 from __future__ import annotations
 
-import math
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
-import numba
 import numpy as np
-from llvmlite import ir
 from numba.core import types
-from numba.extending import intrinsic, register_jitable
+from numba.extending import register_jitable
 
 from ....errors import InputError
-from ....ragged import Array, Ints, bfloat16
+from ....ragged import Array, bfloat16
 from ...interface import PRECISIONS
 from ..runtime.allocator import aligned, settled
 from ..runtime.compile_cache import callback
-from .bfloat16 import halve_row
-from .elementwise import fold, largest
-from .llvm_ir import BYTES, LANES, POINTER
+from .epilogue import ADD, GATE, STORE, finish
+from .llvm_ir import BYTES, LANES
+from .memory import Rows, address
 from .microkernel import GROUP, ROWS, TILE_ARGS, bfloat16_tile, call_tile, float32_tile, int8_tile
-from .simd import ADD, GATE, STORE, dot, finish
 
 PAIR = 2 * LANES  # columns of a tile
 BLOCK_BYTES = 400_000  # rows that stay in a core's second cache while panels pass by
 
-# What a kernel knows of a packed weight, one int64 each: the tile's address, the panels', how many they are,
+# What a kernel knows of a packed weight: the address of the tile that multiplies with it, the address of its panels,
 # lanes of 32 bits in a column, terms in a lane, columns, and the addresses of int8's scales and offsets.
-TILE, PANELS, COUNT, STEPS, TERMS, COLUMNS, SCALES, OFFSETS = range(8)
+WEIGHT = np.dtype([(name, np.int64) for name in ("tile", "panels", "steps", "terms", "columns", "scales", "offsets")])
+
+
+class Tile(NamedTuple):
+    """The address of a compiled tile, and its terms in a lane."""
+
+    address: int
+    terms: int
+
+
+class Block(NamedTuple):
+    """A part of a product: the rows i0 .. i1-1, and the tiles of columns p0 .. p1-1."""
+
+    i0: int
+    i1: int
+    p0: int
+    p1: int
 
 
 @cache
@@ -44,13 +56,13 @@ def tile_address(precision: str) -> int:
     return int(callback(tiles[precision], types.void(*TILE_ARGS)).address)
 
 
-def attended_in(precision: str | None) -> tuple[int, int]:
-    """The tile of attention among products of such a precision, and its terms in a lane: bfloat16's below float32."""
-    half = precision not in (None, "float32")
-    return tile_address("bfloat16" if half else "float32"), 2 if half else 1
+def attended_in(precision: str | None) -> Tile:
+    """The tile of attention among products of such a precision: bfloat16's below float32."""
+    kind = "float32" if precision in (None, "float32") else "bfloat16"
+    return Tile(tile_address(kind), GROUP[kind])
 
 
-def apart(terms: int, group: int) -> int:
+def row_stride(terms: int, group: int) -> int:
     """Bytes from one prepared row to the next: an odd number of cache lines, so that rows do not share sets.
 
     With rows 4096 bytes apart, 14 of them fight for 8 places of the first cache.
@@ -86,12 +98,15 @@ class Packed:
         return GROUP[self.precision]
 
     @property
-    def facts(self) -> Ints:
-        """[8] int64, see TILE .. OFFSETS; good as long as the weight is kept."""
-        count, steps, _ = self.panels.shape
+    def descriptor(self) -> tuple[int, ...]:
+        """The fields of WEIGHT; good as long as the weight is kept."""
         panels, scales, offsets = (x.ctypes.data for x in (self.panels, self.scales, self.offsets))
-        tile = tile_address(self.precision)
-        return np.array([tile, panels, count, steps, self.group, self.columns, scales, offsets], np.int64)
+        return (tile_address(self.precision), panels, self.panels.shape[1], self.group, self.columns, scales, offsets)
+
+
+def descriptors(*ws: Packed) -> Array:
+    """What kernels know of some weights: [n] WEIGHT."""
+    return np.array([w.descriptor for w in ws], WEIGHT)
 
 
 def _column_scales(w: Array, columns: int) -> Array:
@@ -138,107 +153,6 @@ def as_table(packed: Packed, table: Array) -> Packed:
     return Packed(table.shape, packed.columns, packed.precision, packed.panels, packed.scales, packed.offsets, table)
 
 
-@intrinsic
-def pointer(typing: Any, address: Any) -> Any:
-    """An address as numba's pointer, for `carray`."""
-
-    def generate(context: Any, builder: ir.IRBuilder, signature: Any, args: list[ir.Value]) -> ir.Value:
-        return builder.inttoptr(args[0], POINTER)
-
-    return types.voidptr(types.int64), generate
-
-
-@register_jitable
-def address(x: Any) -> Any:
-    """Where an array's numbers begin, with a sign: NumPy adds an unsigned and a signed number as floats."""
-    return np.int64(x.ctypes.data)
-
-
-@register_jitable
-def floats(at: int, count: int) -> Any:
-    """`count` float32 numbers at an address."""
-    return numba.carray(pointer(at), (count,), np.float32)
-
-
-@register_jitable
-def ints(at: int, count: int) -> Any:
-    """`count` int32 numbers at an address."""
-    return numba.carray(pointer(at), (count,), np.int32)
-
-
-@register_jitable
-def copy(x: int, count: int, out: int) -> Any:
-    """`count` float32 numbers from one address to another."""
-    numbers, to = floats(x, count), floats(out, count)
-    for e in range(count):
-        to[e] = numbers[e]
-
-
-@register_jitable
-def scratch(count: int) -> Any:
-    """`count` float32 numbers of a thread's own, from the start of a cache line."""
-    raw = np.empty(count + LANES, np.float32)
-    start = -address(raw) % BYTES // 4
-    return raw[start : start + count]
-
-
-@register_jitable
-def _normalised(x: Any, gain: Any, eps: float, out: Any) -> Any:
-    """out = x / sqrt(mean(x^2) + eps) * gain; x itself where there is no gain."""
-    d = len(x)
-    if len(gain) == 0:
-        for j in range(d):
-            out[j] = x[j]
-        return
-    whole = d // LANES
-    total = np.float64(dot(address(x), address(x), whole)) if whole else 0.0
-    for j in range(whole * LANES, d):
-        total += np.float64(x[j]) * np.float64(x[j])
-    factor = np.float32(1 / math.sqrt(total / d + eps))
-    for j in range(d):
-        out[j] = x[j] * factor * gain[j]
-
-
-@register_jitable
-def _to_int8(row: Any, d: int, at: int, lanes: Any, work: Any) -> Any:
-    """Whole numbers from 1 to 255, 128 being 0; returns the scale, NaN where a number is not finite."""
-    out = numba.carray(pointer(at), (-(-d // 4) * 4,), np.uint8)
-    for j in range(d):
-        lanes[j] = abs(row[j])
-    size = largest(lanes[:d], work)
-    nothing = fold(lanes[:d]) * np.float32(0)  # NaN if a number is not finite
-    factor = np.float32(127) / size if size > 0 else np.float32(0)
-    for j in range(d):
-        out[j] = np.uint8(np.int32(row[j] * factor + np.float32(128.5)))
-    for j in range(d, len(out)):
-        out[j] = 128
-    return size / np.float32(127) + nothing
-
-
-@register_jitable
-def prepare(x: Any, gain: Any, eps: float, terms: int, out: Any, scales: Any, first: int, last: int) -> Any:
-    """Rows of x [N d], normalised if there is a gain, as the left operand of a product.
-
-    Args:
-        terms: in a lane: 1 float32, 2 bfloat16, 4 int8.
-        out: [N bytes] uint8, rows `apart` bytes apart.
-        scales: [N] of int8's rows.
-    """
-    d = x.shape[1]
-    vectors = -(-d // LANES)
-    row, lanes, work = scratch(vectors * LANES), scratch(d), scratch(d)
-    row[d:] = 0
-    for i in range(first, last):
-        if terms == 1:
-            _normalised(x[i], gain, eps, floats(address(out[i]), d))
-        else:
-            _normalised(x[i], gain, eps, row[:d])
-            if terms == 2:
-                halve_row(address(row), vectors, address(out[i]))
-            else:
-                scales[i] = _to_int8(row, d, address(out[i]), lanes, work)
-
-
 @register_jitable
 def _narrow(mode: int, tile: Any, rows: int, width: int, x: Any, out: Any, i0: int, column: int) -> Any:
     """What `finish` does, for the few columns of a last tile, and as it did it: tile now holds the results."""
@@ -248,41 +162,38 @@ def _narrow(mode: int, tile: Any, rows: int, width: int, x: Any, out: Any, i0: i
 
 
 @register_jitable
-def product(
-    mode: int, w: Any, gate: Any, a: int, a_row: int, scales: Any, i0: int, i1: int, p0: int, p1: int, tile: Any,
-    x: Any, out: Any,
-) -> Any:  # fmt: skip
-    """Rows i0 .. i1-1 of a w, for the tiles of columns p0 .. p1-1; panel after panel, so that it stays in cache.
+def product(mode: int, w: Any, gate: Any, a: Rows, scales: Any, block: Block, tile: Any, x: Any, out: Any) -> Any:
+    """A block of a w, panel after panel, so that a panel stays in cache.
 
     Args:
-        w, gate: facts of weights. With GATE a tile is a panel of each; else both are the same.
-        a, a_row: address of the prepared rows, and how many bytes they are apart.
+        w, gate: descriptors of weights. With GATE a tile is a panel of each; else both are the same.
+        a: the prepared rows.
         scales: [N] of int8's rows.
         tile: [ROWS 32] of the thread's own.
         x, out: [N o], the residual and the result; out may have more columns.
     """
-    step, full = w[STEPS] * BYTES, LANES if mode == GATE else PAIR
+    i0, i1, step, full = block.i0, block.i1, w.steps * BYTES, LANES if mode == GATE else PAIR
     count = -(-(i1 - i0) // ROWS)
-    at, out_row, x_row, whole = address(tile), 4 * out.shape[1], 4 * x.shape[1], 1 if w[TERMS] == 4 else 0
+    at, out_row, x_row, whole = address(tile), 4 * out.shape[1], 4 * x.shape[1], 1 if w.terms == 4 else 0
     direct = mode == STORE and whole == 0 and out_row % BYTES == 0 and address(out) % BYTES == 0
-    for p in range(p0, p1):
+    for p in range(block.p0, block.p1):
         column = p * full
         other = column if mode == GATE else column + LANES
-        b0, b1 = w[PANELS] + column // LANES * step, gate[PANELS] + other // LANES * step
-        width = min(w[COLUMNS] - column, full)
+        b0, b1 = w.panels + column // LANES * step, gate.panels + other // LANES * step
+        width = min(w.columns - column, full)
         for t in range(count):
             first, last = i0 + (i1 - i0) * t // count, i0 + (i1 - i0) * (t + 1) // count
-            rows, left = last - first, a + first * a_row
+            rows, left = last - first, a.start + first * a.stride
             there, there_row = address(out) + first * out_row + 4 * column, out_row
             if direct and width == full:
-                call_tile(w[TILE], rows, left, a_row, b0, b1, w[STEPS], there, out_row)
+                call_tile(w.tile, rows, left, a.stride, b0, b1, w.steps, there, out_row)
                 continue
-            call_tile(w[TILE], rows, left, a_row, b0, b1, w[STEPS], at, 4 * PAIR)
+            call_tile(w.tile, rows, left, a.stride, b0, b1, w.steps, at, 4 * PAIR)
             if width < full:
                 there, there_row = at, 4 * PAIR
             finish(
                 STORE if mode == ADD and width < full else mode, whole, rows, at, address(scales) + 4 * first,
-                w[SCALES] + 4 * column, gate[SCALES] + 4 * other, w[OFFSETS] + 4 * column, gate[OFFSETS] + 4 * other,
+                w.scales + 4 * column, gate.scales + 4 * other, w.offsets + 4 * column, gate.offsets + 4 * other,
                 address(x) + first * x_row + 4 * column, x_row, there, there_row,
             )  # fmt: skip
             if width < full:

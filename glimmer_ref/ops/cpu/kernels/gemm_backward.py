@@ -7,36 +7,22 @@ A number of dx or dw is added up by one thread, TERMS terms after TERMS terms: t
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba.extending import register_jitable
 
 from ....ragged import Array, check
-from ..encoder_fused import plain
-from ..runtime.allocator import aligned
+from ..runtime.allocator import aligned, plain
 from ..runtime.compile_cache import Kernel
-from ..runtime.thread_pool import done, run, take, wait
+from ..runtime.thread_pool import barrier, finish_task, next_task, run_phased
 from .attention import AHEAD, pack_keys, pack_values
-from .gemm import (
-    COLUMNS,
-    PAIR,
-    PANELS,
-    STEPS,
-    TILE,
-    Packed,
-    address,
-    apart,
-    copy,
-    floats,
-    product,
-    scratch,
-    tile_address,
-)
-from .gemm import TERMS as TERMS_OF_LANE
+from .epilogue import ADD, STORE
+from .gemm import PAIR, WEIGHT, Block, Packed, product, row_stride, tile_address
 from .llvm_ir import BYTES, LANES
+from .memory import Rows, address, copy, floats, scratch
 from .microkernel import ROWS
-from .simd import ADD, STORE, ask_for, scaled_lines, transpose
+from .simd import ask_for, scaled_lines, transpose
 
 TERMS = 512  # of a sum, at most, between two additions to the result: two panels of so many fill the first cache twice
 GROUP = 4  # panels that one task packs
@@ -96,45 +82,43 @@ def pack_weight(counters: Any, phase: int, w: Any, turned: bool, terms: int, col
     count = -(-columns // LANES)
     groups, blocks, even = -(-count // GROUP), -(-terms // TERMS), 2 * -(-columns // PAIR)
     tasks = groups * blocks
-    task = take(counters, phase)
+    task = next_task(counters, phase)
     while task < tasks:
         k0, k1 = cut(terms, blocks, task // groups), cut(terms, blocks, task // groups + 1)
         p0 = task % groups * GROUP
         p1 = min(count, p0 + GROUP)
         pack_right(turned, w, k0, k1, p0, p1, columns, panels + (k0 * even + p0 * (k1 - k0)) * BYTES)
-        done(counters, phase)
-        task = take(counters, phase)
-    wait(counters, phase, tasks)
+        finish_task(counters, phase)
+        task = next_task(counters, phase)
+    barrier(counters, phase, tasks)
 
 
 @register_jitable
-def times_weight(counters: Any, phase: int, threads: int, fact: Any, dy: Any, panels: int, tile: Any, out: Any) -> Any:
+def times_weight(counters: Any, phase: int, threads: int, w: Any, dy: Any, panels: int, tile: Any, out: Any) -> Any:
     """out [N columns] = dy times packed panels."""
     (n, terms), columns, pairs = dy.shape, out.shape[1], -(-out.shape[1] // PAIR)
     rows, parts = shares(threads, n, pairs)
-    blocks, tasks, fact[COLUMNS] = -(-terms // TERMS), -(-n // rows) * parts, columns
+    blocks, tasks, w.columns = -(-terms // TERMS), -(-n // rows) * parts, columns
     a_row, none = 4 * terms, scratch(0)
     near_row = (-(-TERMS // LANES) | 1) * BYTES
     near = scratch(rows * near_row // 4 if a_row % SAME_SETS == 0 else 0)
-    task = take(counters, phase)
+    task = next_task(counters, phase)
     while task < tasks:
         i0, part = task // parts * rows, task % parts
         i1 = min(n, i0 + rows)
         for b in range(blocks):
             k0, k1 = cut(terms, blocks, b), cut(terms, blocks, b + 1)
-            fact[PANELS], fact[STEPS], left, left_row = panels + k0 * 2 * pairs * BYTES, k1 - k0, 4 * k0, a_row
-            left += address(dy)
+            w.panels, w.steps = panels + k0 * 2 * pairs * BYTES, k1 - k0
+            left, left_row = address(dy) + 4 * k0, a_row
             if len(near):
                 for i in range(i0, i1):
                     copy(left + i * a_row, k1 - k0, address(near) + (i - i0) * near_row)
                 left, left_row = address(near) - i0 * near_row, near_row
-            product(
-                ADD if b else STORE, fact, fact, left, left_row, none, i0, i1, cut(pairs, parts, part),
-                cut(pairs, parts, part + 1), tile, out, out,
-            )  # fmt: skip
-        done(counters, phase)
-        task = take(counters, phase)
-    wait(counters, phase, tasks)
+            here = Block(i0, i1, cut(pairs, parts, part), cut(pairs, parts, part + 1))
+            product(ADD if b else STORE, w, w, Rows(left, left_row), none, here, tile, out, out)
+        finish_task(counters, phase)
+        task = next_task(counters, phase)
+    barrier(counters, phase, tasks)
 
 
 @register_jitable
@@ -142,7 +126,7 @@ def pack_rows(counters: Any, phase: int, left: Any, right: Any, k0: int, k1: int
     """Rows k0 .. k1-1: of `left` the other way round, of `right` as panels."""
     lefts, count = -(-left.shape[1] // (GROUP * LANES)), -(-right.shape[1] // LANES)
     tasks, square = lefts + -(-count // GROUP), scratch(2 * LANES * LANES)
-    task = take(counters, phase)
+    task = next_task(counters, phase)
     while task < tasks:
         if task < lefts:
             j0 = task * GROUP * LANES
@@ -152,52 +136,61 @@ def pack_rows(counters: Any, phase: int, left: Any, right: Any, k0: int, k1: int
             p0 = (task - lefts) * GROUP
             p1 = min(count, p0 + GROUP)
             pack_right(False, right, k0, k1, p0, p1, right.shape[1], panels + p0 * (k1 - k0) * BYTES)
-        done(counters, phase)
-        task = take(counters, phase)
-    wait(counters, phase, tasks)
+        finish_task(counters, phase)
+        task = next_task(counters, phase)
+    barrier(counters, phase, tasks)
 
 
 @register_jitable
-def times_rows(counters: Any, phase: int, threads: int, mode: int, fact: Any, turned: Any, tile: Any, out: Any) -> Any:
-    """out = turned times the panels that `fact` tells of, added to it with ADD."""
+def times_rows(counters: Any, phase: int, threads: int, mode: int, w: Any, turned: Any, tile: Any, out: Any) -> Any:
+    """out = turned times the panels of `w`, added to it with ADD."""
     pairs = -(-out.shape[1] // PAIR)
     rows, parts = shares(threads, len(out), pairs)
     tasks, none = -(-len(out) // rows) * parts, scratch(0)
-    task = take(counters, phase)
+    task = next_task(counters, phase)
     while task < tasks:
         i0, part = task // parts * rows, task % parts
-        product(
-            mode, fact, fact, address(turned), turned.shape[1], none, i0, min(len(out), i0 + rows),
-            cut(pairs, parts, part), cut(pairs, parts, part + 1), tile, out, out,
-        )  # fmt: skip
-        done(counters, phase)
-        task = take(counters, phase)
-    wait(counters, phase, tasks)
+        here = Block(i0, min(len(out), i0 + rows), cut(pairs, parts, part), cut(pairs, parts, part + 1))
+        product(mode, w, w, Rows(address(turned), turned.shape[1]), none, here, tile, out, out)
+        finish_task(counters, phase)
+        task = next_task(counters, phase)
+    barrier(counters, phase, tasks)
+
+
+class Products(NamedTuple):
+    """dx = dy w, or dy w^T if w is `transposed`; dw = left^T right, which are x and dy, or dy and x."""
+
+    dy: Any
+    w: Any
+    transposed: bool
+    left: Any
+    right: Any
+
+
+class PackRoom(NamedTuple):
+    """Room for packed operands: panels of w, and for TERMS rows of `left`, transposed [columns bytes], and `right`."""
+
+    panels: Any
+    left: Any
+    right: Any
 
 
 @Kernel
 def products_backward_kernel(
-    counters: Any, threads: int, tile_at: int, dy: Any, w: Any, w_turned: bool, left: Any, right: Any, panels: Any,
-    turned: Any, rows: Any, dx: Any, dw: Any,
-) -> None:  # fmt: skip
-    """dx = dy w, or dy w^T if `w_turned`; dw = left^T right.
-
-    Args:
-        left, right: x and dy, or dy and x.
-        panels: room for w.
-        turned: [columns of left, bytes] uint8, room for TERMS rows of left.
-        rows: room for TERMS rows of right.
-    """
-    fact, tile = np.zeros(8, np.int64), scratch(ROWS * PAIR).reshape(ROWS, PAIR)
-    fact[TILE], fact[TERMS_OF_LANE] = tile_at, 1
-    pack_weight(counters, 0, w, w_turned, dy.shape[1], dx.shape[1], address(panels))
-    times_weight(counters, 1, threads, fact, dy, address(panels), tile, dx)
-    blocks = -(-len(dy) // TERMS)
+    counters: Any, threads: int, tile_at: int, x: Products, room: PackRoom, dx: Any, dw: Any
+) -> None:
+    """Both products, one after the other."""
+    one, tile = np.zeros(1, WEIGHT), scratch(ROWS * PAIR).reshape(ROWS, PAIR)
+    weight, panels, right, rows = one[0], address(room.panels), address(room.right), len(x.dy)
+    weight.tile, weight.terms = tile_at, 1
+    pack_weight(counters, 0, x.w, x.transposed, x.dy.shape[1], dx.shape[1], panels)
+    times_weight(counters, 1, threads, weight, x.dy, panels, tile, dx)
+    blocks = -(-rows // TERMS)
     for b in range(blocks):
-        k0, k1 = cut(len(dy), blocks, b), cut(len(dy), blocks, b + 1)
-        pack_rows(counters, 2 + 2 * b, left, right, k0, k1, turned, address(rows))
-        fact[PANELS], fact[STEPS], fact[COLUMNS] = address(rows), k1 - k0, dw.shape[1]
-        times_rows(counters, 3 + 2 * b, threads, ADD if b else STORE, fact, turned, tile, dw)
+        k0, k1 = cut(rows, blocks, b), cut(rows, blocks, b + 1)
+        pack_rows(counters, 2 + 2 * b, x.left, x.right, k0, k1, room.left, right)
+        weight.panels, weight.steps, weight.columns = right, k1 - k0, dw.shape[1]
+        times_rows(counters, 3 + 2 * b, threads, ADD if b else STORE, weight, room.left, tile, dw)
 
 
 def _both(dy: Array, x: Array, w: Array, is_table: bool) -> tuple[Array, Array]:
@@ -209,13 +202,14 @@ def _both(dy: Array, x: Array, w: Array, is_table: bool) -> tuple[Array, Array]:
         return dx, dw
     left, right = (dy, x) if is_table else (x, dy)
     terms = min(TERMS, len(dy))
-    panels = aligned(-(-dx.shape[1] // PAIR) * PAIR * dy.shape[1])
-    rows = aligned(-(-right.shape[1] // PAIR) * PAIR * terms)
-    turned = aligned(left.shape[1], apart(terms, 1), dtype=np.uint8)
-    run(
-        products_backward_kernel, 2 + 2 * -(-len(dy) // TERMS), 2 * len(dy) * w.size // LANES, tile_address("float32"),
-        dy, w, not is_table, left, right, panels, turned, rows, dx, dw,
-    )  # fmt: skip
+    room = PackRoom(
+        aligned(-(-dx.shape[1] // PAIR) * PAIR * dy.shape[1]),
+        aligned(left.shape[1], row_stride(terms, 1), dtype=np.uint8),
+        aligned(-(-right.shape[1] // PAIR) * PAIR * terms),
+    )
+    phases, work = 2 + 2 * -(-len(dy) // TERMS), 2 * len(dy) * w.size // LANES
+    operands = Products(dy, w, not is_table, left, right)
+    run_phased(products_backward_kernel, phases, work, tile_address("float32"), operands, room, dx, dw)
     return dx, dw
 
 

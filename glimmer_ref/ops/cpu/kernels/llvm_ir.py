@@ -46,7 +46,7 @@ def function(module: ir.Module, name: str, result: ir.Type, *args: ir.Type) -> i
     return known if known is not None else ir.Function(module, ir.FunctionType(result, args), name)
 
 
-class Code:
+class VectorBuilder:
     """An LLVM builder with the few phrases that vector loops are made of."""
 
     def __init__(self, builder: ir.IRBuilder) -> None:

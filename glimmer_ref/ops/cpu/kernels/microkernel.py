@@ -14,7 +14,7 @@ from llvmlite import ir
 from numba.core import types
 from numba.extending import intrinsic
 
-from .llvm_ir import BYTES, FEATURES, FLOATS, I32, I64, INTS, POINTER, VOID, Code, constant, function
+from .llvm_ir import BYTES, FEATURES, FLOATS, I32, I64, INTS, POINTER, VOID, VectorBuilder, constant, function
 
 GROUP = {"float32": 1, "bfloat16": 2, "int8": 4}  # terms that one lane of 32 bits holds
 WIDE = "avx512f" in FEATURES  # 32 registers of 16 numbers: both panels at once
@@ -24,11 +24,11 @@ ROWS = 14 if WIDE else 2 if "sse2" in FEATURES and "avx2" not in FEATURES else 6
 FEW = 3  # rows that are so quickly done that memory is waited for: panels one by one, read from end to end
 
 
-def _float32(code: Code, total: ir.Value, a: ir.Value, b: ir.Value) -> ir.Value:
+def _float32(code: VectorBuilder, total: ir.Value, a: ir.Value, b: ir.Value) -> ir.Value:
     return code.fma(code.to.bitcast(a, FLOATS), code.to.bitcast(b, FLOATS), total)
 
 
-def _bfloat16(code: Code, total: ir.Value, a: ir.Value, b: ir.Value) -> ir.Value:
+def _bfloat16(code: VectorBuilder, total: ir.Value, a: ir.Value, b: ir.Value) -> ir.Value:
     """Two products a lane. A bfloat16 is the upper half of a float32, so their product is exact there."""
     if "avx512bf16" in FEATURES:
         name = "llvm.x86.avx512bf16.dpbf16ps.512"
@@ -39,7 +39,7 @@ def _bfloat16(code: Code, total: ir.Value, a: ir.Value, b: ir.Value) -> ir.Value
     return total
 
 
-def _int8(code: Code, total: ir.Value, a: ir.Value, b: ir.Value) -> ir.Value:
+def _int8(code: VectorBuilder, total: ir.Value, a: ir.Value, b: ir.Value) -> ir.Value:
     """Four products a lane, a without and b with a sign. Whole numbers: the same on every processor."""
     if "avx512vnni" in FEATURES:
         name = "llvm.x86.avx512.vpdpbusd.512"
@@ -64,7 +64,7 @@ def _tile(module: ir.Module, precision: str, rows: int) -> ir.Function:
     f.linkage = "internal"
     f.attributes.add("noinline")
     a, a_row, *panels, steps, c, c_row = f.args
-    code = Code(ir.IRBuilder(f.append_basic_block()))
+    code = VectorBuilder(ir.IRBuilder(f.append_basic_block()))
     starts = [code.to.gep(a, [code.to.mul(a_row, ir.Constant(I64, r))]) for r in range(rows)]
     step, kind = STEPS[precision]
 

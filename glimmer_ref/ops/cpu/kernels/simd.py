@@ -1,4 +1,4 @@
-"""Vector loops beside the tile: what is done with a tile's sums, softmax of a row, a 16 x 16 transposition."""
+"""Vector loops beside the tile: powers of 2, softmax of a row, copies, prefetches, a 16 x 16 transposition."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from llvmlite import ir
 from numba.core import types
 from numba.extending import intrinsic
 
-from .llvm_ir import BYTES, F32, FLOATS, I32, I64, INTS, LANES, POINTER, Code, constant, function
+from .llvm_ir import BYTES, FLOATS, I32, I64, INTS, LANES, POINTER, VectorBuilder, constant, function
 
 # 2^r for |r| <= 1/2, exact at 0, with about the smallest relative error that five powers allow: 9.2e-8.
 POWERS = (
@@ -25,7 +25,7 @@ ROUND = 1.5 * 2**23  # a float32 of this size has no fraction: adding it rounds 
 LEAST = -126  # below it 2^x is less than float32's smallest normal number
 
 
-def power(code: Code, x: ir.Value) -> ir.Value:
+def power(code: VectorBuilder, x: ir.Value) -> ir.Value:
     """2^x = 2^n 2^r with n whole, for vectors of x < 128; 0 below -126, NaN of NaN.
 
     The relative error is at most 1.72e-7 (at 0.50001), and 1.94e-7 (at 0.5003) on processors that round x y + z
@@ -42,7 +42,31 @@ def power(code: Code, x: ir.Value) -> ir.Value:
     return to.select(to.fcmp_ordered("<", x, number(LEAST)), number(0), e)
 
 
-def fold(code: Code, x: ir.Value, both: Any) -> ir.Value:
+def power_or_infinity(code: VectorBuilder, x: ir.Value) -> ir.Value:
+    """2^x for vectors of any x; infinity above 126, NaN of NaN."""
+    far = code.to.fcmp_ordered(">", x, constant(FLOATS, 126))
+    return code.to.select(far, constant(FLOATS, math.inf), power(code, x))
+
+
+@intrinsic
+def power_lines(typing: Any, x: Any, vectors: Any) -> Any:
+    """16 `vectors` numbers x become 2^x, in their own place; `vectors` at least 1."""
+
+    def generate(context: Any, builder: ir.IRBuilder, signature: Any, args: list[ir.Value]) -> ir.Value:
+        code, x = VectorBuilder(builder), builder.inttoptr(args[0], POINTER)
+
+        def line(i: ir.Value) -> list[ir.Value]:
+            here = builder.mul(i, I64(BYTES))
+            code.store(power_or_infinity(code, code.load(x, here, FLOATS, BYTES)), x, here, BYTES)
+            return []
+
+        code.loop(args[1], [], line)
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64), generate
+
+
+def fold(code: VectorBuilder, x: ir.Value, both: Any) -> ir.Value:
     """One number from 16: the upper half joined to the lower until one is left."""
     size = LANES
     while size > 1:
@@ -66,7 +90,7 @@ def softmax_row(typing: Any, scores: Any, bias: Any, count: Any) -> Any:
     """
 
     def generate(context: Any, builder: ir.IRBuilder, signature: Any, args: list[ir.Value]) -> ir.Value:
-        code, to = Code(builder), builder
+        code, to = VectorBuilder(builder), builder
         scores, bias, count = to.inttoptr(args[0], POINTER), to.inttoptr(args[1], POINTER), args[2]
         vectors = to.udiv(to.add(count, I64(LANES - 1)), I64(LANES))
         last, low = to.mul(to.sub(vectors, I64(1)), I64(BYTES)), constant(FLOATS, -math.inf)
@@ -102,7 +126,7 @@ def scaled_lines(typing: Any, x: Any, row: Any, count: Any, factor: Any, out: An
     """16 numbers of each of `count` rows, `row` bytes apart, times a factor, to rows `out_row` bytes apart."""
 
     def generate(context: Any, builder: ir.IRBuilder, signature: Any, args: list[ir.Value]) -> ir.Value:
-        code, (x, row, count, factor, out, out_row) = Code(builder), args
+        code, (x, row, count, factor, out, out_row) = VectorBuilder(builder), args
         x, out, factor = builder.inttoptr(x, POINTER), builder.inttoptr(out, POINTER), code.spread(factor)
 
         def line(i: ir.Value) -> list[ir.Value]:
@@ -124,7 +148,7 @@ def ask_for(typing: Any, x: Any, row: Any, count: Any, size: Any) -> Any:
     """
 
     def generate(context: Any, builder: ir.IRBuilder, signature: Any, args: list[ir.Value]) -> ir.Value:
-        code, to, (x, row, count, size) = Code(builder), builder, args
+        code, to, (x, row, count, size) = VectorBuilder(builder), builder, args
         prefetch = function(to.module, "llvm.prefetch.p0", ir.VoidType(), POINTER, I32, I32, I32)
 
         def line(i: ir.Value) -> list[ir.Value]:
@@ -146,20 +170,20 @@ def ask_for(typing: Any, x: Any, row: Any, count: Any, size: Any) -> Any:
 
 
 @intrinsic
-def transpose(typing: Any, rows: Any, apart: Any, count: Any, out: Any) -> Any:
+def transpose(typing: Any, rows: Any, row_stride: Any, count: Any, out: Any) -> Any:
     """16 numbers of each of `count` rows, `apart` bytes apart, become 16 vectors: [16 16] the other way round.
 
     Where there are fewer than 16 rows, the last is repeated.
     """
 
     def generate(context: Any, builder: ir.IRBuilder, signature: Any, args: list[ir.Value]) -> ir.Value:
-        code, to = Code(builder), builder
-        rows, apart, count, out = to.inttoptr(args[0], POINTER), args[1], args[2], to.inttoptr(args[3], POINTER)
+        code, to = VectorBuilder(builder), builder
+        rows, row_stride, count, out = to.inttoptr(args[0], POINTER), args[1], args[2], to.inttoptr(args[3], POINTER)
         last = to.sub(count, I64(1))
         lines = []
         for i in range(LANES):
             row = to.select(to.icmp_signed("<", I64(i), last), I64(i), last)
-            lines.append(code.load(rows, to.mul(row, apart), FLOATS))
+            lines.append(code.load(rows, to.mul(row, row_stride), FLOATS))
         # Four rounds, each of which exchanges one bit of a number's row with the same bit of its column.
         for half in (8, 4, 2, 1):
             low = [i + (LANES - half if i & half else 0) for i in range(LANES)]
@@ -176,118 +200,12 @@ def transpose(typing: Any, rows: Any, apart: Any, count: Any, out: Any) -> Any:
     return types.void(types.int64, types.int64, types.int64, types.int64), generate
 
 
-STORE, ADD, GATE, RELU = range(4)  # what is done with a tile y: out = y, x + y, gelu(y) * gate, max(y, 0)
-
-
-def _gelu(code: Code, y: ir.Value) -> ir.Value:
-    """y / (1 + e^-2z), z = sqrt(2/pi) (y + 0.044715 y^3), which is y/2 (1 + tanh z), small far below 0 as well.
-
-    The error is at most 1.3e-7 |y|, and relative to the result 1.7e-7 above 0, 1e-6 down to -4, 1e-5 down to -10,
-    below which the result is 0; NaN of -inf, as the formula gives. Measured over all float32 exponents.
-    """
-    to, number = code.to, lambda value: constant(FLOATS, value)
-    slope = -2 * math.sqrt(2 / math.pi) * LOG2_E
-    z = to.fmul(y, code.fma(to.fmul(y, y), number(0.044715 * slope), number(slope)))
-    far = to.fcmp_ordered(">", z, number(126))
-    return to.fdiv(y, to.fadd(to.select(far, number(math.inf), power(code, z)), number(1)))
-
-
-@intrinsic
-def gate_lines(typing: Any, a: Any, b: Any, vectors: Any, out: Any) -> Any:
-    """out = gelu(a) * b for 16 `vectors` numbers, as `finish` does it to a tile; `vectors` at least 1."""
-
-    def generate(context: Any, builder: ir.IRBuilder, signature: Any, args: list[ir.Value]) -> ir.Value:
-        code, (a, b, out) = Code(builder), (builder.inttoptr(args[i], POINTER) for i in (0, 1, 3))
-
-        def line(i: ir.Value) -> list[ir.Value]:
-            here = builder.mul(i, I64(BYTES))
-            y = builder.fmul(_gelu(code, code.load(a, here, FLOATS)), code.load(b, here, FLOATS))
-            code.store(y, out, here)
-            return []
-
-        code.loop(args[2], [], line)
-        return context.get_dummy_value()
-
-    return types.void(types.int64, types.int64, types.int64, types.int64), generate
-
-
-def _unscale(code: Code, y: ir.Value, row_scale: ir.Value, scales: ir.Value, offsets: ir.Value) -> ir.Value:
-    """int8's sums as float32: (y - offset) * row's scale * column's scale, 16 columns."""
-    whole = code.to.sub(code.to.bitcast(y, INTS), code.load(offsets, I64(0), INTS))
-    scale = code.to.fmul(code.spread(row_scale), code.load(scales, I64(0), FLOATS))
-    return code.to.fmul(code.to.sitofp(whole, FLOATS), scale)
-
-
-def _finish_as(code: Code, mode: int, whole: bool, a: dict[str, ir.Value]) -> None:
-    to = code.to
-
-    def row(r: ir.Value) -> list[ir.Value]:
-        line = to.mul(r, I64(2 * BYTES))
-        y = [code.load(a["tile"], to.add(line, I64(BYTES * half)), FLOATS, BYTES) for half in (0, 1)]
-        if whole:
-            scale = code.load(a["row_scales"], to.mul(r, I64(4)), F32)
-            y = [_unscale(code, y[h], scale, a[f"scales{h}"], a[f"offsets{h}"]) for h in (0, 1)]
-        place = to.mul(r, a["out_row"])
-        if mode == GATE:
-            code.store(to.fmul(_gelu(code, y[0]), y[1]), a["out"], place)
-            return []
-        for half in (0, 1):
-            at = to.add(place, I64(BYTES * half))
-            if mode == ADD:
-                y[half] = to.fadd(code.load(a["x"], to.add(to.mul(r, a["x_row"]), I64(BYTES * half)), FLOATS), y[half])
-            elif mode == RELU:
-                y[half] = to.select(to.fcmp_ordered("<", y[half], constant(FLOATS, 0)), constant(FLOATS, 0), y[half])
-            code.store(y[half], a["out"], at)
-        return []
-
-    code.loop(a["rows"], [], row)
-
-
-@intrinsic
-def finish(
-    typing: Any, mode: Any, whole: Any, rows: Any, tile: Any, row_scales: Any, scales0: Any, scales1: Any,
-    offsets0: Any, offsets1: Any, x: Any, x_row: Any, out: Any, out_row: Any,
-) -> Any:  # fmt: skip
-    """What `mode` says is done with a tile [rows 32] on its way to out; `whole` if it holds int8's sums.
-
-    Everything is an address or a number. With GATE the second half is the gate, and out gets 16 columns.
-    """
-    names = ("rows", "tile", "row_scales", "scales0", "scales1", "offsets0", "offsets1", "x", "x_row", "out", "out_row")
-    numbers = ("rows", "x_row", "out_row")
-
-    def body(module: ir.Module) -> ir.Function:
-        f = function(module, "finish_tile", ir.VoidType(), *[I64] * (2 + len(names)))
-        if f.blocks:
-            return f
-        f.linkage = "internal"
-        f.attributes.add("noinline")
-        code = Code(ir.IRBuilder(f.append_basic_block()))
-        a = {n: v if n in numbers else code.to.inttoptr(v, POINTER) for n, v in zip(names, f.args[2:], strict=True)}
-        end = f.append_basic_block()
-        choice = code.to.switch(code.to.add(code.to.mul(f.args[0], I64(2)), f.args[1]), end)
-        for which in range(8):
-            block = f.append_basic_block()
-            choice.add_case(I64(which), block)
-            code.to.position_at_end(block)
-            _finish_as(code, which // 2, which % 2 == 1, a)
-            code.to.branch(end)
-        code.to.position_at_end(end)
-        code.to.ret_void()
-        return f
-
-    def generate(context: Any, builder: ir.IRBuilder, signature: Any, args: list[ir.Value]) -> ir.Value:
-        builder.call(body(builder.module), args)
-        return context.get_dummy_value()
-
-    return types.void(*[types.int64] * (2 + len(names))), generate
-
-
 @intrinsic
 def dot(typing: Any, x: Any, y: Any, vectors: Any) -> Any:
     """x . y for 16 `vectors` numbers, 16 sums side by side, then folded; `vectors` at least 1."""
 
     def generate(context: Any, builder: ir.IRBuilder, signature: Any, args: list[ir.Value]) -> ir.Value:
-        code, (x, y) = Code(builder), (builder.inttoptr(a, POINTER) for a in args[:2])
+        code, (x, y) = VectorBuilder(builder), (builder.inttoptr(a, POINTER) for a in args[:2])
 
         def add(i: ir.Value, total: ir.Value) -> list[ir.Value]:
             here = builder.mul(i, I64(BYTES))

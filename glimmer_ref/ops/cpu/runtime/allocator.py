@@ -101,3 +101,8 @@ def aligned(*shape: int, dtype: Any = np.float32) -> np.ndarray:
     raw = np.empty(size + LINE, np.uint8)
     start = -raw.ctypes.data % LINE
     return raw[start : start + size].view(dtype).reshape(shape)
+
+
+def plain(x: np.ndarray, dtype: Any = np.float32) -> np.ndarray:
+    """x, or a copy that kernels can take: they are compiled for contiguous writable arrays only."""
+    return x if x.flags.carray and x.dtype == dtype else np.require(x, dtype, ["C", "A", "W"])

@@ -68,7 +68,7 @@ def limit(threads: int | None) -> Iterator[None]:
         numba.set_num_threads(before)
 
 
-def spread(kernel: Callable[..., None], tasks: int, cost: int, *args: Any) -> None:
+def parallel_for(kernel: Callable[..., None], tasks: int, cost: int, *args: Any) -> None:
     """kernel(first, last, *args) for the tasks 0 .. tasks-1, a run of them to each thread.
 
     Args:
@@ -84,7 +84,7 @@ def spread(kernel: Callable[..., None], tasks: int, cost: int, *args: Any) -> No
         other.result()
 
 
-def run(kernel: Callable[..., None], phases: int, cost: int, *args: Any) -> None:
+def run_phased(kernel: Callable[..., None], phases: int, cost: int, *args: Any) -> None:
     """kernel(counters, threads, *args) in this thread and, where it is worth it, in others of the pool.
 
     Args:
@@ -143,19 +143,19 @@ def _rest(typing: Any, looks: Any) -> Any:
 
 
 @register_jitable
-def take(counters: Any, phase: int) -> Any:
+def next_task(counters: Any, phase: int) -> Any:
     """The next task of a phase; past the last when there is none."""
     return _count(counters[2 * phase].ctypes.data)
 
 
 @register_jitable
-def done(counters: Any, phase: int) -> Any:
+def finish_task(counters: Any, phase: int) -> Any:
     """One task of a phase is done."""
     _count(counters[2 * phase + 1].ctypes.data)
 
 
 @register_jitable
-def wait(counters: Any, phase: int, tasks: int) -> Any:
+def barrier(counters: Any, phase: int, tasks: int) -> Any:
     """Until all tasks of a phase are done, by whomever."""
     looks = 0
     while _look(counters[2 * phase + 1].ctypes.data) < tasks:

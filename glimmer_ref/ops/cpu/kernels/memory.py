@@ -1,0 +1,58 @@
+"""Arrays as addresses: loops of kernels take addresses, since slices of arrays count references."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numba
+import numpy as np
+from llvmlite import ir
+from numba.core import types
+from numba.extending import intrinsic, register_jitable
+
+from .llvm_ir import BYTES, LANES, POINTER
+
+
+class Rows(NamedTuple):
+    """Rows of a matrix: the address of the first, and the bytes from each to the next."""
+
+    start: int
+    stride: int
+
+
+@intrinsic
+def pointer(typing: Any, address: Any) -> Any:
+    """An address as numba's pointer, for `carray`."""
+
+    def generate(context: Any, builder: ir.IRBuilder, signature: Any, args: list[ir.Value]) -> ir.Value:
+        return builder.inttoptr(args[0], POINTER)
+
+    return types.voidptr(types.int64), generate
+
+
+@register_jitable
+def address(x: Any) -> Any:
+    """Where an array's numbers begin, with a sign: NumPy adds an unsigned and a signed number as floats."""
+    return np.int64(x.ctypes.data)
+
+
+@register_jitable
+def floats(at: int, count: int) -> Any:
+    """`count` float32 numbers at an address."""
+    return numba.carray(pointer(at), (count,), np.float32)
+
+
+@register_jitable
+def copy(x: int, count: int, out: int) -> Any:
+    """`count` float32 numbers from one address to another."""
+    numbers, to = floats(x, count), floats(out, count)
+    for e in range(count):
+        to[e] = numbers[e]
+
+
+@register_jitable
+def scratch(count: int) -> Any:
+    """`count` float32 numbers of a thread's own, from the start of a cache line."""
+    raw = np.empty(count + LANES, np.float32)
+    start = -address(raw) % BYTES // 4
+    return raw[start : start + count]

@@ -1,0 +1,98 @@
+"""Rows made ready as the left operand of a product: normalised, and rounded to the precision of the weights."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numba
+import numpy as np
+from numba.extending import register_jitable
+
+from .bfloat16 import halve_row
+from .llvm_ir import LANES
+from .memory import address, floats, pointer, scratch
+from .simd import dot
+
+
+@register_jitable
+def fold(x: Any) -> Any:
+    """The sum of x, which is overwritten: its upper half is added to the lower until one number is left."""
+    n = len(x)
+    while n > 1:
+        half = (n + 1) // 2
+        for i in range(n - half):
+            x[i] += x[half + i]
+        n = half
+    return x[0]
+
+
+@register_jitable
+def largest(x: Any, scratch: Any) -> Any:
+    """The largest of x, found in the same way. A NaN may be passed over: it will spoil the sum."""
+    n = len(x)
+    for i in range(n):
+        scratch[i] = x[i]
+    while n > 1:
+        half = (n + 1) // 2
+        for i in range(n - half):
+            scratch[i] = scratch[half + i] if scratch[half + i] > scratch[i] else scratch[i]
+        n = half
+    return scratch[0]
+
+
+@register_jitable
+def normalize_row(x: Any, gain: Any, eps: float, out: Any) -> Any:
+    """out = x / sqrt(mean(x^2) + eps) * gain; x itself where there is no gain."""
+    d = len(x)
+    if len(gain) == 0:
+        for j in range(d):
+            out[j] = x[j]
+        return
+    whole = d // LANES
+    total = np.float64(dot(address(x), address(x), whole)) if whole else 0.0
+    for j in range(whole * LANES, d):
+        total += np.float64(x[j]) * np.float64(x[j])
+    factor = np.float32(1 / math.sqrt(total / d + eps))
+    for j in range(d):
+        out[j] = x[j] * factor * gain[j]
+
+
+@register_jitable
+def quantize_row(row: Any, d: int, at: int, lanes: Any, work: Any) -> Any:
+    """Whole numbers from 1 to 255, 128 being 0; returns the scale, NaN where a number is not finite."""
+    out = numba.carray(pointer(at), (-(-d // 4) * 4,), np.uint8)
+    for j in range(d):
+        lanes[j] = abs(row[j])
+    size = largest(lanes[:d], work)
+    nothing = fold(lanes[:d]) * np.float32(0)  # NaN if a number is not finite
+    factor = np.float32(127) / size if size > 0 else np.float32(0)
+    for j in range(d):
+        out[j] = np.uint8(np.int32(row[j] * factor + np.float32(128.5)))
+    for j in range(d, len(out)):
+        out[j] = 128
+    return size / np.float32(127) + nothing
+
+
+@register_jitable
+def prepare(x: Any, gain: Any, eps: float, terms: int, out: Any, scales: Any, first: int, last: int) -> Any:
+    """Rows of x [N d], normalised if there is a gain, as the left operand of a product.
+
+    Args:
+        terms: in a lane: 1 float32, 2 bfloat16, 4 int8.
+        out: [N bytes] uint8, rows `apart` bytes apart.
+        scales: [N] of int8's rows.
+    """
+    d = x.shape[1]
+    vectors = -(-d // LANES)
+    row, lanes, work = scratch(vectors * LANES), scratch(d), scratch(d)
+    row[d:] = 0
+    for i in range(first, last):
+        if terms == 1:
+            normalize_row(x[i], gain, eps, floats(address(out[i]), d))
+        else:
+            normalize_row(x[i], gain, eps, row[:d])
+            if terms == 2:
+                halve_row(address(row), vectors, address(out[i]))
+            else:
+                scales[i] = quantize_row(row, d, address(out[i]), lanes, work)
