@@ -19,6 +19,12 @@ def reach(layout: SequenceLayout) -> int:
     return int(max(ahead.max(), behind.max()))
 
 
+def mask_fits(dropout_mask: Array, layout: SequenceLayout, heads: int) -> None:
+    """Refuses a mask without a factor for every head, query and key of a sequence."""
+    pairs = int((layout.query_lengths * layout.key_lengths).sum())
+    check(dropout_mask, "hij", "attention dropout_mask", hij=heads * pairs)
+
+
 def fits(q: Array, k: Array, v: Array, bias: Array | None, layout: SequenceLayout, heads: int) -> None:
     """Refuses what would make the kernel read outside its arrays, where NumPy's own indexing stops."""
     sizes = check(q, "Nq hc", "attention q", Nq=int(layout.query_lengths.sum()))

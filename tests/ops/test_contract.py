@@ -51,12 +51,12 @@ def test_the_fast_backend_gives_every_composite_and_hook() -> None:
         ("relu", lambda *a: a, r"no relu\(a\)"),
         ("relu", lambda *, a: a, r"no relu\(a\)"),
         ("scale", lambda x, factor=1.0: x, r"no scale\(x, factor\)"),
-        ("attention", lambda q, k, v, bias, layout, heads, causal, keep: q, r"no attention\(q, k, v, bias"),
+        ("attention", lambda q, k, v, bias, layout, heads, causal, dropout_mask: q, r"no attention\(q, k, v, bias"),
         ("relu_backward", lambda a, dy: (dy,), r"no relu_backward\(dy, a\)"),
-        ("attention_block", lambda t5, w, x, layout, bias: x, r"no attention_block\(t5, w, x, bias, spans\)"),
+        ("attention_block", lambda t5, w, x, layout, bias: x, r"no attention_block\(t5, w, x, bias, layout\)"),
         ("feed_forward_block", lambda t5, w, x: x, r"no feed_forward_block\(t5, w, x, lengths\)"),
         ("project", lambda t5, w, memory: memory, r"no project\(t5, w, memory, steps\)"),
-        ("decoder_layers", lambda x: x, r"no decoder_layers\(t5, w, x, bias, spans, past, cross\)"),
+        ("decoder_layers", lambda x: x, r"no decoder_layers\(t5, w, x, bias, layout, past, cross\)"),
         ("limit", lambda: None, r"no limit\(threads\)"),
         ("warm_up", lambda dtype="float32": None, r"no warm_up\(\)"),
         ("decoder_macs", lambda steps: {}, r"no decoder_macs\(t5, w, read, limit, steps\)"),
@@ -86,7 +86,7 @@ def test_a_public_function_that_nobody_declared_is_refused(name: str, said: str)
 
 
 def test_helpers_types_and_modules_are_nobodys_business() -> None:
-    Ops(backend(_helper=len, Words=list[int], Kind=dict, np=np, TABLE={}, places=ragged.places))
+    Ops(backend(_helper=len, Words=list[int], Kind=dict, np=np, TABLE={}, places=ragged.token_positions))
 
 
 def test_all_is_declared_in_one_place() -> None:

@@ -41,7 +41,7 @@ def tiles(cuda: Any, dtype: Any, words: Any, sizes: Sizes, c: int, kept: bool) -
 
     biased = with_bias(cuda, dtype)
 
-    def attention(q, k, v, bias, at_q, at_k, table, heads, causal, keep, out):
+    def attention(q, k, v, bias, at_q, at_k, table, heads, causal, dropout_mask, out):
         """A block is a tile of one sequence's queries, in one head: row blockIdx.x of `table`, head blockIdx.y.
 
         Eight threads share four queries: each has every eighth key's score, and every eighth column of the result,
@@ -52,9 +52,9 @@ def tiles(cuda: Any, dtype: Any, words: Any, sizes: Sizes, c: int, kept: bool) -
         Args:
             bias: [2D+1 h], or no rows.
             at_q, at_k: [Nq], [Nk] the tokens' places.
-            table: [blocks 6]: first query, queries, first key, keys, and of `keep` the tile's first number in
+            table: [blocks 6]: first query, queries, first key, keys, and of `dropout_mask` the tile's first number in
                 the sequence's first head, and how far apart its heads are.
-            keep: what the probabilities are multiplied by, by sequence, head, query, key.
+            dropout_mask: what the probabilities are multiplied by, by sequence, head, query, key.
         """
         qs = cuda.shared.array((c, q_padded), dtype, alignment=16)
         ks = cuda.shared.array((c, keys_padded), dtype)
@@ -134,7 +134,7 @@ def tiles(cuda: Any, dtype: Any, words: Any, sizes: Sizes, c: int, kept: bool) -
                 for e in range(thread, queries * keys, threads):
                     i, key = e // keys, e % keys
                     if i < n_q and j0 + key < n_k:
-                        ps[key, i] *= keep[first + i * n_k + j0 + key]
+                        ps[key, i] *= dropout_mask[first + i * n_k + j0 + key]
             cuda.syncthreads()
             for key in range(keys):
                 for j in range(wide):
