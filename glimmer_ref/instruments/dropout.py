@@ -53,13 +53,13 @@ class Dropout(Instrument):
         layout: SequenceLayout,
         heads: int,
         causal: bool,
-        keep: Factors | None = None,
+        dropout_mask: Factors | None = None,
         precision: str | None = None,
     ) -> Any:
         if self.rate:
             size = heads * int((layout.query_lengths * layout.key_lengths).sum())
-            keep = self._factors((size,), q.dtype)
-        return self.ops.attention(q, k, v, bias, layout, heads, causal, keep, precision)
+            dropout_mask = self._factors((size,), q.dtype)
+        return self.ops.attention(q, k, v, bias, layout, heads, causal, dropout_mask, precision)
 
     def frozen(self) -> Any:
         """The operations without dropout."""

@@ -63,8 +63,8 @@ class MacCounter(Instrument):
         layout: SequenceLayout,
         heads: int,
         causal: bool,
-        keep: Factors | None = None,
+        dropout_mask: Factors | None = None,
         precision: str | None = None,
     ) -> Any:
         self._add(2 * visible_pairs(layout, causal) * q.shape[1], ".attention")
-        return self.ops.attention(q, k, v, bias, layout, heads, causal, keep, precision)
+        return self.ops.attention(q, k, v, bias, layout, heads, causal, dropout_mask, precision)

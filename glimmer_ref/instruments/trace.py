@@ -46,10 +46,10 @@ class Trace(Instrument):
         layout: SequenceLayout,
         heads: int,
         causal: bool,
-        keep: Factors | None = None,
+        dropout_mask: Factors | None = None,
         precision: str | None = None,
     ) -> Any:
         if self._wants_probs and self._is_wanted(f"{self.path}probs.0"):
             for s, probs in enumerate(self.ops.attention_probs(q, k, bias, layout, heads, causal, precision)):
                 self.arrays[f"{self.path}probs.{s}"] = np.array(self.ops.to_host(probs))
-        return self.ops.attention(q, k, v, bias, layout, heads, causal, keep, precision)
+        return self.ops.attention(q, k, v, bias, layout, heads, causal, dropout_mask, precision)

@@ -19,6 +19,16 @@ def max_distance(layout: SequenceLayout) -> int:
     return int(max(ahead.max(), behind.max()))
 
 
+def check_dropout_mask(dropout_mask: Array, layout: SequenceLayout, heads: int) -> None:
+    """Checks that a mask has a factor for every head, query and key of a sequence.
+
+    Raises:
+        InputError: another number of factors.
+    """
+    pairs = int((layout.query_lengths * layout.key_lengths).sum())
+    check(dropout_mask, "hij", "attention dropout_mask", hij=heads * pairs)
+
+
 def check_attention(q: Array, k: Array, v: Array, bias: Array | None, layout: SequenceLayout, heads: int) -> None:
     """Checks that a kernel will not read outside these arrays, as NumPy's indexing does by itself.
 

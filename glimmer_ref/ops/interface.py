@@ -98,13 +98,13 @@ class Operations:
         layout: SequenceLayout,
         heads: int,
         causal: bool,
-        keep: Factors | None = None,
+        dropout_mask: Factors | None = None,
         precision: str | None = None,
     ) -> Array:
         """softmax_j(q_i k_j + bias[j-i]) v_j per sequence and head: [Nq hc], [Nk hc] -> [Nq hc].
 
         `bias` is [2D+1 h]: its row D + (key position - query position) is added; None adds nothing.
-        `keep` multiplies the probabilities, as dropout does: [sum of h*i*j], by sequence, head, query, key.
+        `dropout_mask` multiplies the probabilities, as dropout does: [sum of h*i*j], by sequence, head, query, key.
         `precision`, see `precision_of`, is that of the products that made q; a backend may use it in attention too.
         """
 
@@ -220,13 +220,13 @@ class Backward:
         layout: SequenceLayout,
         heads: int,
         causal: bool,
-        keep: Factors | None = None,
+        dropout_mask: Factors | None = None,
         precision: str | None = None,
     ) -> tuple[Array, Array, Array, Array | None]:
         """dq, dk, dv and dbias [2D+1 h], None where there was none.
 
-        With p the probabilities, dp = keep * (dy v^T) and ds = p * (dp - sum_j p dp): dq = ds k,
-        dk = ds^T q, dv = (keep * p)^T dy, and dbias gets each ds at the row of its distance.
+        With p the probabilities, dp = dropout_mask * (dy v^T) and ds = p * (dp - sum_j p dp): dq = ds k,
+        dk = ds^T q, dv = (dropout_mask * p)^T dy, and dbias gets each ds at the row of its distance.
         """
 
     @cotangents("x", "y")

@@ -137,15 +137,15 @@ def attention(
     layout: SequenceLayout,
     heads: int,
     causal: bool,
-    keep: Factors | None = None,
+    dropout_mask: Factors | None = None,
     precision: str | None = None,
 ) -> Array:
     out = np.empty_like(q)
     queries, keys, place = offsets(layout.query_lengths), offsets(layout.key_lengths), 0
     for s, probs in enumerate(attention_probs(q, k, bias, layout, heads, causal)):
         values = v[keys[s] : keys[s + 1]].reshape(-1, heads, q.shape[1] // heads)
-        if keep is not None:
-            probs = probs * keep[place : place + probs.size].reshape(probs.shape)
+        if dropout_mask is not None:
+            probs = probs * dropout_mask[place : place + probs.size].reshape(probs.shape)
         mixed = np.einsum("hij,jhc->ihc", probs, values)
         out[queries[s] : queries[s + 1]] = mixed.reshape(mixed.shape[0], q.shape[1])
         place += probs.size
@@ -185,7 +185,7 @@ def attention_backward(
     layout: SequenceLayout,
     heads: int,
     causal: bool,
-    keep: Factors | None = None,
+    dropout_mask: Factors | None = None,
     precision: str | None = None,
 ) -> tuple[Array, Array, Array, Array | None]:
     dq, dk, dv, place = np.empty_like(q), np.empty_like(k), np.empty_like(v), 0
@@ -197,8 +197,8 @@ def attention_backward(
             x.reshape(len(x), heads, x.shape[1] // heads) for x in (dy[rows], q[rows], k[columns], v[columns])
         )
         dprobs, kept = np.einsum("ihc,jhc->hij", dys, vs), probs  # mixed = kept v
-        if keep is not None:
-            factors = keep[place : place + probs.size].reshape(probs.shape)
+        if dropout_mask is not None:
+            factors = dropout_mask[place : place + probs.size].reshape(probs.shape)
             dprobs, kept = dprobs * factors, probs * factors
         dscores = probs * (dprobs - (probs * dprobs).sum(axis=-1, keepdims=True))  # probs = softmax(scores)
         dq[rows] = np.einsum("hij,jhc->ihc", dscores, ks).reshape(dq[rows].shape)  # scores = q k + bias

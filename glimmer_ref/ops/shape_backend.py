@@ -78,7 +78,7 @@ def attention(
     layout: SequenceLayout,
     heads: int,
     causal: bool,
-    keep: Factors | None = None,
+    dropout_mask: Factors | None = None,
     precision: str | None = None,
 ) -> Array:
     return zeros(*q.shape)

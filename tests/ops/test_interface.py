@@ -53,7 +53,7 @@ def test_the_cpu_backend_has_every_fused_implementation_and_hook() -> None:
         ("relu", lambda *a: a, r"no relu\(a\)"),
         ("relu", lambda *, a: a, r"no relu\(a\)"),
         ("scale", lambda x, factor=1.0: x, r"no scale\(x, factor\)"),
-        ("attention", lambda q, k, v, bias, layout, heads, causal, keep: q, r"no attention\(q, k, v, bias"),
+        ("attention", lambda q, k, v, bias, layout, heads, causal, dropout_mask: q, r"no attention\(q, k, v, bias"),
         ("relu_backward", lambda a, dy: (dy,), r"no relu_backward\(dy, a\)"),
         ("attention_block", lambda t5, w, x, layout, bias: x, r"no attention_block\(t5, w, x, bias, layout\)"),
         ("feed_forward_block", lambda t5, w, x: x, r"no feed_forward_block\(t5, w, x, lengths\)"),

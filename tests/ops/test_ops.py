@@ -117,20 +117,20 @@ def test_attention_is_its_definition(ops: Ops, bias: bool, causal: bool) -> None
 @dtypes
 @pytest.mark.parametrize(("bias", "causal"), list(product([True, False], repeat=2)))
 def test_factors_multiply_the_probabilities(ops: Ops, bias: bool, causal: bool, dtype: str) -> None:
-    """softmax * keep times v, keep in the order sequence, head, query, key; of ones it changes nothing."""
+    """softmax * dropout_mask times v, the mask in the order sequence, head, query, key; of ones it changes nothing."""
     case = Case([(3, 3), (1, 1), (20, 50)], heads=2, c=5)
     args = case.attention(dtype, bias, causal)
-    keep = ((case.rng.random(2 * (9 + 1 + 1000)) >= 0.4) / 0.6).astype(dtype)
+    dropout_mask = ((case.rng.random(2 * (9 + 1 + 1000)) >= 0.4) / 0.6).astype(dtype)
     mixed, place, keys = [], 0, offsets(case.n_keys)
     for s, probs in enumerate(REFERENCE.attention_probs(*args[:2], *args[3:])):
         values = args[2][keys[s] : keys[s + 1]].reshape(-1, 2, 5)
-        weights = keep[place : place + probs.size].reshape(probs.shape) * probs
+        weights = dropout_mask[place : place + probs.size].reshape(probs.shape) * probs
         mixed.append(np.stack([weights[h] @ values[:, h] for h in range(2)], axis=1).reshape(-1, 10))
         place += probs.size
-    assert differ(ops.attention(*args, keep), np.concatenate(mixed)) <= TOLERANCE[dtype]
-    assert differ(ops.attention(*args, np.ones_like(keep)), ops.attention(*args)) <= TOLERANCE[dtype]
+    assert differ(ops.attention(*args, dropout_mask), np.concatenate(mixed)) <= TOLERANCE[dtype]
+    assert differ(ops.attention(*args, np.ones_like(dropout_mask)), ops.attention(*args)) <= TOLERANCE[dtype]
     with pytest.raises(ValueError):  # the reference backend's is NumPy's own
-        ops.attention(*args, keep[:-1])
+        ops.attention(*args, dropout_mask[:-1])
 
 
 def test_rank_kl_is_its_definition(ops: Ops) -> None:

@@ -97,7 +97,7 @@ class Narrow(Instrument):
         layout: SequenceLayout,
         heads: int,
         causal: bool,
-        keep: None = None,
+        dropout_mask: None = None,
         precision: str | None = None,
     ) -> Array:
         out, queries, keys = np.empty_like(q), offsets(layout.query_lengths), offsets(layout.key_lengths)
@@ -151,10 +151,10 @@ class Shuffled(Instrument):
         layout: SequenceLayout,
         heads: int,
         causal: bool,
-        keep: Factors | None = None,
+        dropout_mask: Factors | None = None,
         precision: str | None = None,
     ) -> Array:
-        assert keep is None, "a golden run drops nothing"
+        assert dropout_mask is None, "a golden run drops nothing"
         starts = offsets(layout.key_lengths)[:-1]
         rows = np.concatenate([a + self.rng.permutation(n) for a, n in zip(starts, layout.key_lengths, strict=True)])
         columns = self.rng.permutation(q.shape[1] // heads)

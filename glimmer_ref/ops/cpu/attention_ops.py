@@ -10,7 +10,7 @@ import numpy as np
 from ...errors import InputError
 from ...ragged import Array, check, offsets
 from .. import numpy_backend
-from ..checks import check_attention
+from ..checks import check_attention, check_dropout_mask
 from ..interface import PRECISIONS, Factors, SequenceLayout
 from . import attention_unfused as singles
 from .encoder_fused import attention_layout
@@ -22,16 +22,15 @@ from .runtime.allocator import aligned, plain
 from .runtime.thread_pool import run_phased
 
 
-def _attend_kept(
-    q: Array, k: Array, v: Array, bias: Array | None, layout: SequenceLayout, heads: int, causal: bool, keep: Array
+def _attend_with_dropout(
+    q: Array, k: Array, v: Array, bias: Array | None, layout: SequenceLayout, heads: int, causal: bool, mask: Array
 ) -> Array:
-    """The same with `keep`, in float32, for a kernel that makes scores some queries at a time."""
+    """Attention with a dropout mask [sum of h*i*j]."""
     out = aligned(*q.shape)
     if len(q):
         who = attention_layout(layout, bias, heads, q.shape[1], causal)
-        run_phased(
-            learning.kept_attention_kernel, 1, _cost(layout, heads, q, 2), attended_in(None), q, k, v, who, keep, out
-        )
+        work, kernel = _cost(layout, heads, q, 2), learning.dropout_attention_kernel
+        run_phased(kernel, 1, work, attended_in(None), q, k, v, who, mask, out)
     return out
 
 
@@ -54,24 +53,24 @@ def attention(
     layout: SequenceLayout,
     heads: int,
     causal: bool,
-    keep: Factors | None = None,
+    dropout_mask: Factors | None = None,
     precision: str | None = None,
 ) -> Array:
     """Parallel over heads and sequences.
 
-    Below float32 its products are in bfloat16, except with `keep`, and in a decoder's self-attention.
+    Below float32 its products are in bfloat16, except with `dropout_mask`, and in a decoder's self-attention.
 
     Raises:
         InputError: shapes, spans and bias that do not fit each other; an unknown precision.
     """
     check_attention(q, k, v, bias, layout, heads)
     _known(precision)
-    if keep is not None:
-        check(keep, "hij", "attention keep", hij=heads * int((layout.query_lengths * layout.key_lengths).sum()))
+    if dropout_mask is not None:
+        check_dropout_mask(dropout_mask, layout, heads)
     if q.dtype != np.float32:
-        return in_float64(numpy_backend.attention, q, k, v, bias, layout, heads, causal, keep)
-    if keep is not None:
-        return _attend_kept(plain(q), plain(k), plain(v), bias, layout, heads, causal, plain(keep))
+        return in_float64(numpy_backend.attention, q, k, v, bias, layout, heads, causal, dropout_mask)
+    if dropout_mask is not None:
+        return _attend_with_dropout(plain(q), plain(k), plain(v), bias, layout, heads, causal, plain(dropout_mask))
     return singles.attention(q, k, v, bias, layout, heads, causal, precision)
 
 
@@ -84,7 +83,7 @@ def attention_backward(
     layout: SequenceLayout,
     heads: int,
     causal: bool,
-    keep: Factors | None = None,
+    dropout_mask: Factors | None = None,
     precision: str | None = None,
 ) -> tuple[Array, Array, Array, Array | None]:
     """Parallel over heads and runs of sequences, whose dbias are added up in order.
@@ -94,10 +93,10 @@ def attention_backward(
     """
     check_attention(q, k, v, bias, layout, heads)
     check(dy, "Nq hc", "attention dy", Nq=q.shape[0], hc=q.shape[1])
-    if keep is not None:
-        check(keep, "hij", "attention keep", hij=heads * int((layout.query_lengths * layout.key_lengths).sum()))
+    if dropout_mask is not None:
+        check_dropout_mask(dropout_mask, layout, heads)
     if q.dtype != np.float32:
-        return in_float64(numpy_backend.attention_backward, dy, q, k, v, bias, layout, heads, causal, keep)
+        return in_float64(numpy_backend.attention_backward, dy, q, k, v, bias, layout, heads, causal, dropout_mask)
     dy, q, k, v = (plain(x) for x in (dy, q, k, v))
     dq, dk, dv = aligned(*q.shape), aligned(*k.shape), aligned(*v.shape)
     if layout.query_lengths.min(initial=1) < 1:  # nobody looks at such a sequence's keys
@@ -106,7 +105,7 @@ def attention_backward(
     starts = np.arange(runs + 1) * len(layout.query_lengths) // max(runs, 1)
     dbias = np.empty((runs, heads, 0 if bias is None else len(bias)), np.float32)
     if len(q):
-        operands = learning.Operands(dy, q, k, v, q[0, :0] if keep is None else plain(keep))
+        operands = learning.Operands(dy, q, k, v, q[0, :0] if dropout_mask is None else plain(dropout_mask))
         who, grads = attention_layout(layout, bias, heads, q.shape[1], causal), learning.Gradients(dq, dk, dv, dbias)
         run_phased(
             learning.attention_backward_kernel, 1, _cost(layout, heads, q, 5), attended_in(None), operands, who, starts,

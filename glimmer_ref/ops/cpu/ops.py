@@ -152,8 +152,8 @@ def rms_norm(x: Array, gain: Array, eps: float, precision: str | None = None) ->
     check(gain, "d", "rms_norm gain", d=check(x, "N d", "rms_norm x")["d"])
     if x.dtype != np.float32:
         return _in_float64(reference.rms_norm, x, gain, eps)
-    out = _aligned(*x.shape)
-    _parallel_for(kernels.rms_norm, len(x), 2 * x.shape[1], _plain(x), _plain(gain), float(eps), out.view(np.uint8))
+    out = np.empty(x.shape, np.float32)
+    _parallel_for(kernels.rms_norm, len(x), 2 * x.shape[1], _plain(x), _plain(gain), float(eps), out)
     return out
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from ...errors import InputError
-from ...ragged import Array, Ints, check, offsets
-from ..checks import check_attention
+from ...ragged import Array, Ints, offsets
+from ..checks import check_attention, check_dropout_mask
 from ..interface import Factors, SequenceLayout
 from .kernels.attention import WIDTHS, smaller
 from .matmul_ops import on_gpu
@@ -40,7 +40,7 @@ def attention(
     layout: SequenceLayout,
     heads: int,
     causal: bool,
-    keep: Factors | None = None,
+    dropout_mask: Factors | None = None,
     precision: str | None = None,
 ) -> Array:
     """Online softmax over tiles of keys. Products and sums are in the dtype of the operands, whatever the precision.
@@ -53,11 +53,13 @@ def attention(
     width = next((w for w in WIDTHS if c <= w), None)
     if width is None:
         raise InputError("attention", f"heads of at most {max(WIDTHS)} columns with ops=cuda", str(c))
-    if keep is None and c <= device().sizes[q.dtype.name].one_query and (np.asarray(layout.query_lengths) == 1).all():
+    one_query = c <= device().sizes[q.dtype.name].one_query and (np.asarray(layout.query_lengths) == 1).all()
+    if dropout_mask is None and one_query:
         return _one_query(q, k, v, bias, layout, heads, causal)
-    suffix, factors = ("", q.reshape(q.size)) if keep is None else ("_masked", on_gpu(keep, "attention keep"))
-    if keep is not None:
-        check(keep, "hij", "attention keep", hij=heads * int((layout.query_lengths * layout.key_lengths).sum()))
+    suffix, factors = "", q.reshape(q.size)
+    if dropout_mask is not None:
+        check_dropout_mask(dropout_mask, layout, heads)
+        suffix, factors = "_masked", on_gpu(dropout_mask, "attention dropout_mask")
     out, sizes = device().empty(q.shape, q.dtype), smaller(device().sizes[q.dtype.name], width)
     table = _tiles(layout, heads, sizes.queries)
     positions = [device().table(x) for x in (layout.query_positions, layout.key_positions)]

@@ -10,6 +10,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -192,7 +193,7 @@ def test_a_tile_is_loaded_not_compiled(warm_tile: Path) -> None:
 
 
 def test_an_edited_source_is_not_served_the_old_kernels(tmp_path: Path) -> None:
-    """numba itself looks only at the file of the kernel; any file of `ops` must count."""
+    """numba itself looks only at the file of the kernel; any file of `ops.cpu` must count."""
     copy, cache = tmp_path / "glimmer_ref", tmp_path / "cache"
     shutil.copytree(PACKAGE, copy, ignore=shutil.ignore_patterns("__pycache__", "weights"))
     for edits in range(2):
@@ -215,6 +216,40 @@ def test_without_a_writable_folder_all_works(tmp_path: Path, script: str) -> Non
 def test_a_folder_that_is_lost_on_the_way_does_no_harm(tmp_path: Path) -> None:
     (line,) = run(RUN + LOST_FOLDER, tmp_path)
     assert "could not be loaded or stored" in line
+
+
+PRUNED = """
+import shutil
+shutil.rmtree(compile_cache.folder())
+assert abs(cpu_ops.gated_gelu(x, x) - numpy_backend.gated_gelu(x, x)).max() < 1e-5
+"""
+
+
+def test_a_folder_that_another_process_removes_does_no_harm(tmp_path: Path) -> None:
+    """What is loaded stays; a kernel that is first called now is compiled."""
+    first, second = run(READY + PRUNED, tmp_path)
+    assert "once" in first and "could not be loaded or stored" in second
+
+
+@pytest.mark.parametrize(("ages", "left"), [((5, 2, 60, 3, 4), "bde"), ((0.5, 0.9, 0.7, 0.6, 60), "abcd")])
+def test_the_most_recently_used_folders_are_kept(tmp_path: Path, ages: tuple[float, ...], left: str) -> None:
+    """Older ones go when a new one is made, except those that were used today, and whatever else lies there."""
+    days = {"kernels-" + c * 16: age for c, age in zip("abcde", ages, strict=True)}
+    for name, age in days.items():
+        (tmp_path / name / "some").mkdir(parents=True)
+        (tmp_path / name / "some" / "kernel.nbc").write_bytes(b"code")
+        os.utime(tmp_path / name, (time.time() - 86400 * age,) * 2)
+    for name in ("kernels-of-mine", "another"):
+        (tmp_path / name).mkdir()
+        os.utime(tmp_path / name, (0, 0))
+    ready = "from glimmer_ref.ops.cpu.runtime import compile_cache\nprint(compile_cache.folder().name)"
+    own = start(ready, tmp_path).communicate(timeout=120)[0].strip()
+    kept = {own, "kernels-of-mine", "another", *("kernels-" + c * 16 for c in left)}
+    assert {x.name for x in tmp_path.iterdir()} == kept
+    assert all((tmp_path / name / "some" / "kernel.nbc").exists() for name in kept & days.keys())
+    os.utime(tmp_path / own, (0, 0))
+    assert start(ready, tmp_path).communicate(timeout=120)[0].strip() == own
+    assert time.time() - (tmp_path / own).stat().st_mtime < 3600, "marked as used"
 
 
 def test_two_first_runs_at_once(tmp_path: Path) -> None:

@@ -40,9 +40,9 @@ CASES = {
 }
 
 
-def arguments(case: Case, name: str, dtype: str, bias: bool, causal: bool, keep: bool) -> tuple[Any, ...]:
+def arguments(case: Case, name: str, dtype: str, bias: bool, causal: bool, dropout_mask: bool) -> tuple[Any, ...]:
     args = case.all(dtype, bias, causal)[name]
-    if name == "attention" and keep:
+    if name == "attention" and dropout_mask:
         size = case.heads * int((case.n * case.n_keys).sum())
         args = (*args, ((case.rng.random(size) >= 0.3) / 0.7).astype(dtype))
     return args
@@ -76,8 +76,8 @@ def test_an_operation(name: str, case: str, dtype: str) -> None:
 @dtypes
 @pytest.mark.parametrize("case", CASES)
 def test_attention(case: str, dtype: str) -> None:
-    for bias, causal, keep in product((True, False), repeat=3):
-        hold("attention", arguments(CASES[case], "attention", dtype, bias, causal, keep), dtype)
+    for bias, causal, dropout_mask in product((True, False), repeat=3):
+        hold("attention", arguments(CASES[case], "attention", dtype, bias, causal, dropout_mask), dtype)
 
 
 @dtypes
@@ -177,8 +177,8 @@ def two_threads() -> Iterator[None]:
 def test_threads_change_no_bit(monkeypatch: pytest.MonkeyPatch, dtype: str) -> None:
     monkeypatch.setattr(thread_pool, "WORTH_A_THREAD", 1)
     case = Case([(60, 60), (1, 30), (200, 210), (20, 20)] * 6)
-    for name, keep in ((n, k) for n in OPERANDS for k in ((False, True) if n == "attention" else (False,))):
-        args, results = arguments(case, name, dtype, True, False, keep), []
+    for name, dropout_mask in ((n, k) for n in OPERANDS for k in ((False, True) if n == "attention" else (False,))):
+        args, results = arguments(case, name, dtype, True, False, dropout_mask), []
         dy = case.array(*getattr(FAST, name)(*args).shape, dtype=dtype)
         for count in (1, 2, 2):
             numba.set_num_threads(count)
@@ -206,7 +206,7 @@ def test_one_signature_serves_every_layout(dtype: str) -> None:
         elementwise_backward.rms_norm_backward, elementwise_backward.gated_gelu_backward,
         elementwise_backward.embed_backward,
         elementwise_backward.log_likelihood_backward, attention_backward.attention_backward_kernel,
-        attention_backward.kept_attention_kernel, gemm_backward.products_backward_kernel,
+        attention_backward.dropout_attention_kernel, gemm_backward.products_backward_kernel,
     )  # fmt: skip
     names = ("rms_norm", "gated_gelu", "embed", "log_likelihood", "attention", "linear", "lm_head_logits")
     for change, name in product((strided, read_only), names):
@@ -227,10 +227,10 @@ def test_a_cotangent_that_does_not_fit_is_refused() -> None:
         dy = getattr(FAST, name)(*args)
         with pytest.raises(InputError, match=name):
             FAST.backward[name](dy[1:], *args)
-    *attention, keep = arguments(CASES["small"], "attention", "float32", True, False, True)
+    *attention, dropout_mask = arguments(CASES["small"], "attention", "float32", True, False, True)
     for call in (FAST.attention, lambda *a: FAST.backward["attention"](attention[0], *a)):
-        with pytest.raises(InputError, match="attention keep"):
-            call(*attention, keep[1:])
+        with pytest.raises(InputError, match="attention dropout_mask"):
+            call(*attention, dropout_mask[1:])
     table, ids = np.ones((3, 2), "float32"), np.array([0, 3])
     with pytest.raises(IndexError):
         FAST.backward["embed"](np.ones((2, 2), "float32"), table, ids)

@@ -148,10 +148,10 @@ def test_attention_of_every_width(c: int, dtype: str) -> None:
 def test_factors_multiply_the_probabilities(dtype: str) -> None:
     case = Case([(3, 3), (1, 1), (20, 25)], heads=2, c=5)
     args = case.attention(dtype, True, True)
-    keep = ((case.rng.random(2 * (9 + 1 + 500)) >= 0.4) / 0.6).astype(dtype)
-    assert differ(run("attention", (*args, keep)), NUMPY.attention(*args, keep)) <= TOLERANCE[dtype]
-    with pytest.raises(InputError, match="keep"):
-        run("attention", (*args, keep[:-1]))
+    dropout_mask = ((case.rng.random(2 * (9 + 1 + 500)) >= 0.4) / 0.6).astype(dtype)
+    assert differ(run("attention", (*args, dropout_mask)), NUMPY.attention(*args, dropout_mask)) <= TOLERANCE[dtype]
+    with pytest.raises(InputError, match="dropout_mask"):
+        run("attention", (*args, dropout_mask[:-1]))
 
 
 @dtypes

@@ -39,13 +39,13 @@ SUMS = 16  # runs of sequences whose dbias is added up by itself, at most
 
 
 class Operands(NamedTuple):
-    """What the backward of attention is made from: dy [Nq hc], q, k, v, and `keep`, which may be empty."""
+    """What the backward of attention is made from: dy [Nq hc], q, k, v, and `dropout_mask`, which may be empty."""
 
     dy: Any
     q: Any
     k: Any
     v: Any
-    keep: Any
+    dropout_mask: Any
 
 
 class Gradients(NamedTuple):
@@ -140,10 +140,10 @@ def multiply_row(x: int, factors: Any, place: int, count: int) -> Any:
 
 
 @Kernel
-def kept_attention_kernel(
-    counters: Any, threads: int, tile: Tile, q: Any, k: Any, v: Any, layout: Layout, keep: Any, out: Any
+def dropout_attention_kernel(
+    counters: Any, threads: int, tile: Tile, q: Any, k: Any, v: Any, layout: Layout, dropout_mask: Any, out: Any
 ) -> None:
-    """out = (keep * softmax(q k^T + bias)) v; a task is a head of a sequence."""
+    """out = (dropout_mask * softmax(q k^T + bias)) v; a task is a head of a sequence."""
     heads_at, bias, c, row = layout.heads, layout.bias, layout.c, 4 * q.shape[1]
     heads, longest = heads_at.shape[1], longest_keys(heads_at)
     keys, values = scratch(panels_of(longest, c)), scratch(panels_of(longest, c))
@@ -160,7 +160,7 @@ def kept_attention_kernel(
             rows = min(ROWS, head.i1 - i)
             weigh(tile, q, panels, layout, table, head, i, i + rows, straight, own, line.start)
             for r in range(rows):
-                multiply_row(line.start + r * line.stride, keep, head.place + (i + r - head.i0) * count, count)
+                multiply_row(line.start + r * line.stride, dropout_mask, head.place + (i + r - head.i0) * count, count)
             to = Rows(address(out[i]) + column, row)
             mix_panels(tile, rows, line, panels, mixed, own.totals, to, 0, -(-c // LANES))
         finish_task(counters, 0)
@@ -193,11 +193,11 @@ def turned(x: int, row: int, rows: int, columns: int, square: int, out: int, out
 
 
 @register_jitable
-def softmax_backward(scores: int, dprobs: int, total: Any, keep: Any, place: int, count: int) -> Any:
-    """A row of keep * probs in place of scores, and of dscores = probs * (dprobs - sum_j probs dprobs) of dprobs."""
+def softmax_backward(scores: int, dprobs: int, total: Any, dropout_mask: Any, place: int, count: int) -> Any:
+    """In place of a row of scores dropout_mask * probs, of dprobs dscores = probs * (dprobs - sum_j probs dprobs)."""
     vectors, factor = -(-count // LANES), np.float32(1) / total
-    if len(keep):
-        multiply_row(dprobs, keep, place, count)
+    if len(dropout_mask):
+        multiply_row(dprobs, dropout_mask, place, count)
     p, dp = floats(scores, vectors * LANES), floats(dprobs, vectors * LANES)
     for j in range(count, len(dp)):
         dp[j] = 0  # scores are 0 there as well
@@ -205,8 +205,8 @@ def softmax_backward(scores: int, dprobs: int, total: Any, keep: Any, place: int
     for j in range(len(p)):
         p[j] *= factor
         dp[j] = p[j] * (dp[j] - mean)
-    if len(keep):
-        multiply_row(scores, keep, place, count)
+    if len(dropout_mask):
+        multiply_row(scores, dropout_mask, place, count)
 
 
 @register_jitable
@@ -239,7 +239,7 @@ def head_backward(
     tile: Tile, x: Operands, layout: Layout, head: Any, table: Any, own: Any, grads: Gradients, dbias: Any
 ) -> Any:
     """dq, dk, dv of one head of a sequence; its dbias [2D+1] is added."""
-    dy, q, k, v, keep, dq = x.dy, x.q, x.k, x.v, x.keep, grads.dq
+    dy, q, k, v, dropout_mask, dq = x.dy, x.q, x.k, x.v, x.dropout_mask, grads.dq
     i0, i1, j0, at, c = head.i0, head.i1, head.j0, 4 * head.column, layout.c
     count, row, key_positions = head.j1 - j0, 4 * q.shape[1], layout.key_positions[j0 : head.j1]
     query_positions, reach, key_rows = layout.query_positions, reach_of(table), j0 * row + at
@@ -262,7 +262,7 @@ def head_backward(
             score_panels(tile, min(ROWS, rows - i), left, value_panels, to, 0, -(-count // LANES))
         for i in range(rows):
             place, here = head.place + (first + i - i0) * count, dscores + i * line
-            softmax_backward(scores + i * line, here, own.scored.totals[i], keep, place, count)
+            softmax_backward(scores + i * line, here, own.scored.totals[i], dropout_mask, place, count)
             if reach >= 0:
                 gather_biases(here, key_positions, reach - query_positions[first + i], rising, dbias)
         to = Rows(address(dq) + there, row)

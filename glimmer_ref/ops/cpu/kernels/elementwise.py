@@ -16,14 +16,15 @@ from ..runtime.compile_cache import Kernel
 from .epilogue import gate_lines
 from .llvm_ir import BYTES, LANES
 from .memory import address, copy, scratch
-from .rows import fold, largest, prepare
+from .rows import fold, largest, normalize_row
 from .simd import LOG2_E, power_lines
 
 
 @Kernel
 def rms_norm(first: int, last: int, x: Any, gain: Any, eps: float, out: Any) -> None:
-    """Rows normalised as for a product in float32; out [N 4d] are their bytes."""
-    prepare(x, gain, eps, 1, out, gain[:0], first, last)
+    """out = x / sqrt(mean(x^2) + eps) * gain, as whole blocks normalise their rows."""
+    for i in range(first, last):
+        normalize_row(x[i], gain, eps, out[i])
 
 
 @Kernel

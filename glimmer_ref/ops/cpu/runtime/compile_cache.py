@@ -1,26 +1,29 @@
 """Kernels: Python loops compiled to machine code, once a machine, and kept on disk between runs.
 
-numba's own cache goes stale when a function in another module is edited, and fails when a file is
-damaged or the installation is read-only. So everything that could change a kernel is in the name
-of the folder that keeps it, a file that is damaged or another kernel's is thrown away, and without a
-folder all still works.
+numba's own cache goes stale when a function in another module is edited, and fails when a file is damaged or the
+installation is read-only. So everything that could change a kernel is in the name of the folder that keeps it: kernels
+take nothing from outside `ops.cpu`, and all of that is hashed. A file that is damaged or another kernel's is thrown
+away, and without a folder all still works.
 """
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import inspect
 import os
 import pickle
+import re
+import shutil
 import signal
 import stat
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
-from itertools import chain
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -30,7 +33,6 @@ import numba
 import numpy as np
 from numba.core import caching
 from numba.core.errors import NumbaError
-from numba.extending import register_jitable
 
 from ....terminal import note
 
@@ -39,6 +41,9 @@ HARMLESS = ("NUMBA_CACHE_DIR", "NUMBA_NUM_THREADS", "NUMBA_THREADING_LAYER")  # 
 
 KERNELS = Path(__file__).absolute().parent.parent  # every file that holds a kernel, or a part of one
 MARK = 16  # bytes of a file's digest
+FOLDER = re.compile("kernels-[0-9a-f]{16}")
+FOLDERS = 4  # that are kept: the one in use, and the most recently used others
+IN_USE = 24 * 3600  # seconds since a folder was last used, after which no process is likely to need it
 
 settings: Any = numba.config
 
@@ -91,22 +96,49 @@ def _made(path: Path) -> bool:
     return True
 
 
+def _prune(kept: Path) -> None:
+    """Remove folders of other digests beside `kept`, but the most recently used, and those that were used today.
+
+    A process that still runs with a removed one compiles again what it has not loaded yet. A folder is renamed first,
+    so that no process finds half of it.
+    """
+    with suppress(OSError):
+        others = [x for x in kept.parent.iterdir() if FOLDER.fullmatch(x.name) and x != kept and not x.is_symlink()]
+        others.sort(key=lambda x: x.stat().st_mtime, reverse=True)
+        for other in others[FOLDERS - 1 :]:
+            if time.time() - other.stat().st_mtime > IN_USE:
+                removed = other.rename(other.with_name(f"removed-{other.name}-{os.getpid()}"))
+                shutil.rmtree(removed, ignore_errors=True)
+
+
+def _used(path: Path) -> Path | None:
+    """The folder, marked as used now, if it is there or can be made; a new one is made room for."""
+    new = not path.exists()
+    if not _made(path):
+        return None
+    with suppress(OSError):
+        os.utime(path)
+    if new:
+        _prune(path)
+    return path
+
+
 @cache
 def folder() -> Path | None:
     """The folder of this digest, made if need be: in `root`, else for this user in the temporary folder, else None.
 
-    Folders of other digests are left alone: another version of this package may be using them.
+    Folders of other digests may be those of other installed versions: the most recently used are kept, see `_prune`.
     """
     name = f"kernels-{_digest()}"
-    if (chosen := root()) is not None and _made(chosen / name):
-        return chosen / name
+    if (chosen := root()) is not None and (path := _used(chosen / name)) is not None:
+        return path
     if "GLIMMER_REF_CACHE" in os.environ:  # wanted there or nowhere
         return None
     with suppress(OSError):
         other = _temporary()
         other.mkdir(mode=0o700, exist_ok=True)
-        if _ours_alone(other) and _made(other / name):
-            return other / name
+        if _ours_alone(other):
+            return _used(other / name)
     return None
 
 
@@ -202,17 +234,22 @@ def callback(loop: Callable[..., None], signature: Any) -> Any:
 
 
 def _flat(loop: Callable[..., None], groups: dict[str, Any]) -> Callable[..., None]:
-    """The loop with the fields of its groups as arguments of their own, from which it makes the groups again."""
-    arguments, given = [], []
+    """The loop with the fields of its groups as arguments of their own, which makes the groups of them first."""
+    lines, start = inspect.getsourcelines(loop)
+    (function,) = ast.parse("".join(lines)).body
+    assert isinstance(function, ast.FunctionDef)
+    arguments = []
     for name in inspect.signature(loop).parameters:
         fields = [f"{name}_{field}" for field in groups[name]._fields] if name in groups else [name]
-        arguments += fields
-        given.append(f"{groups[name].__name__}({', '.join(fields)})" if name in groups else name)
-    source = f"def {loop.__name__}({', '.join(arguments)}):\n    _loop({', '.join(given)})\n"
-    names = {group.__name__: group for group in groups.values()}
-    names |= {"_loop": register_jitable(loop), "__name__": loop.__module__}
-    exec(compile(source, loop.__code__.co_filename, "exec"), names)  # the file: numba keeps kernels by their file
-    return names[loop.__name__]
+        arguments += [ast.arg(field) for field in fields]
+        if name in groups:
+            function.body[:0] = ast.parse(f"{name} = {groups[name].__name__}({', '.join(fields)})").body
+    function.decorator_list, function.args.args = [], arguments
+    ast.increment_lineno(function, start - 1)
+    made: dict[str, Any] = {}
+    module = ast.fix_missing_locations(ast.Module([function], []))
+    exec(compile(module, loop.__code__.co_filename, "exec"), loop.__globals__, made)
+    return made[loop.__name__]
 
 
 class Kernel:
@@ -232,14 +269,18 @@ class Kernel:
         self.run = _compiled(self.flat, keep=folder() is not None)
 
     def __call__(self, *args: Any) -> None:
-        if self.groups:
-            args = tuple(chain.from_iterable(x if type(x) in self.groups else (x,) for x in args))
+        flat: list[Any] = []
+        for x in args:
+            if type(x) in self.groups:
+                flat += x
+            else:
+                flat.append(x)
         try:
-            self.run(*args)
+            self.run(*flat)
         except (MemoryError, NumbaError):
             raise
         except Exception:  # whatever a damaged file or a full disk makes numba raise
-            self._again(*args)
+            self._again(*flat)
 
     def _again(self, *args: Any) -> None:
         """Once more with an empty folder, then without one; a fault of the loop itself still comes out."""

@@ -33,7 +33,7 @@ def with_bias(cuda: Any, dtype: Any) -> Any:
 
 
 def tiles(cuda: Any, dtype: Any, intrinsics: Any, sizes: Sizes, c: int, masked: bool) -> Any:
-    """`attention` for heads of at most c columns, c a multiple of 8; with `masked`, `keep` multiplies its weights."""
+    """`attention` for heads of at most c columns, c a multiple of 8; with `masked`, `dropout_mask` multiplies its weights."""
     queries, keys = sizes.queries, sizes.keys
     threads = queries // ROWS * LANES
     each, wide = keys // LANES, c // LANES  # keys, and columns, of a thread
@@ -42,7 +42,7 @@ def tiles(cuda: Any, dtype: Any, intrinsics: Any, sizes: Sizes, c: int, masked: 
 
     biased = with_bias(cuda, dtype)
 
-    def attention(q, k, v, bias, q_positions, k_positions, table, heads, causal, keep, out):
+    def attention(q, k, v, bias, q_positions, k_positions, table, heads, causal, dropout_mask, out):
         """One block computes a tile of one sequence's queries in one head: row blockIdx.x of `table`, head blockIdx.y.
 
         Eight threads work on four queries. Each thread has the scores of every eighth key and every eighth column of
@@ -53,9 +53,9 @@ def tiles(cuda: Any, dtype: Any, intrinsics: Any, sizes: Sizes, c: int, masked: 
         Args:
             bias: [2D+1 h], or no rows.
             q_positions, k_positions: [Nq], [Nk] positions of the tokens.
-            table: [blocks 6]: first query, number of queries, first key, number of keys, the index in `keep` of the
-                tile's first element in the first head, and the number of elements of `keep` between two heads.
-            keep: factors of the probabilities, by sequence, head, query, key.
+            table: [blocks 6]: first query, queries, first key, keys, the index in `dropout_mask` of the
+                tile's first element in the first head, and the number of elements of `dropout_mask` between two heads.
+            dropout_mask: factors of the probabilities, by sequence, head, query, key.
         """
         qs = cuda.shared.array((c, q_padded), dtype, alignment=16)
         ks = cuda.shared.array((c, keys_padded), dtype)
@@ -139,7 +139,7 @@ def tiles(cuda: Any, dtype: Any, intrinsics: Any, sizes: Sizes, c: int, masked: 
                 for e in range(thread, queries * keys, threads):
                     i, key = e // keys, e % keys
                     if i < n_q and j0 + key < n_k:
-                        ps[key, i] *= keep[first + i * n_k + j0 + key]
+                        ps[key, i] *= dropout_mask[first + i * n_k + j0 + key]
             cuda.syncthreads()
             for key in range(keys):
                 for j in range(wide):
@@ -270,7 +270,7 @@ WIDTHS = {8: {}, 64: {}, 128: {"queries": 32, "keys": 16}}  # largest number of 
 
 
 def tiled(cuda: Any, dtype: Any, intrinsics: Any, sizes: Sizes) -> dict[str, Body]:
-    """`attention` for each width, with and without `keep`."""
+    """`attention` for each width, with and without `dropout_mask`."""
     return {
         f"attention_{c}{'_masked' if masked else ''}": tiles(cuda, dtype, intrinsics, smaller(sizes, c), c, masked)
         for c in WIDTHS
