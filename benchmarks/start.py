@@ -50,7 +50,7 @@ def once(words: list[str], cache: Path) -> dict[str, float]:
 
 def report(document: dict[str, Any], path: Path) -> list[str]:
     """The table."""
-    lines = ["| start | seconds (least .. most) | CPU s | wanted |", "|---|---|---|---|"]
+    lines = ["| start | seconds (min-max) | CPU s | target |", "|---|---|---|---|"]
     for name in document["works"]:
         runs = [run for run in document["runs"] if run["work"] == name]
         if runs:
@@ -59,10 +59,10 @@ def report(document: dict[str, Any], path: Path) -> list[str]:
             verdict = (
                 ""
                 if limit is None
-                else f"at most {limit:g}: {'reached' if wall.median <= limit else '**not reached**'}"
+                else f"at most {limit:g}: {'reached' if wall.median <= limit else 'above target'}"
             )
             lines.append(
-                f"| {name} | {wall.median:.2f} ({wall.least:.2f} .. {wall.most:.2f}) | {cpu.median:.2f} | {verdict} |"
+                f"| {name} | {wall.median:.2f} ({wall.least:.2f} to {wall.most:.2f}) | {cpu.median:.2f} | {verdict} |"
             )
     return lines
 
