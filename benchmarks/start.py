@@ -57,9 +57,7 @@ def report(document: dict[str, Any], path: Path) -> list[str]:
             wall, cpu = (Spread.of([run[field] for run in runs]) for field in ("wall", "cpu"))
             limit = WANTED.get(name)
             verdict = (
-                ""
-                if limit is None
-                else f"at most {limit:g}: {'reached' if wall.median <= limit else 'above target'}"
+                "" if limit is None else f"at most {limit:g}: {'reached' if wall.median <= limit else 'above target'}"
             )
             lines.append(
                 f"| {name} | {wall.median:.2f} ({wall.least:.2f} to {wall.most:.2f}) | {cpu.median:.2f} | {verdict} |"
