@@ -60,7 +60,8 @@ def test_links_lead_to_files_and_headings(path: Path) -> None:
 
 def test_a_broken_link_is_found(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
-    page.write_text("# One `page`\n[a](#one-page) [`b`](page.md#two), [`c`](none.md) [d](https://x.org) `[e](f)`\n", "utf-8")
+    links = "[a](#one-page) [`b`](page.md#two), [`c`](none.md) [d](https://x.org) `[e](f)`"
+    page.write_text(f"# One `page`\n{links}\n", "utf-8")
     assert broken(page) == ["page.md#two", "none.md"]
 
 
