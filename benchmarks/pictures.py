@@ -51,7 +51,7 @@ def _bars(axes: Any, f: Figures, group: int, work: str) -> None:
     axes.invert_yaxis()
     what = f.works[work]["what"] + (", a token" if unit > 1 else "")
     axes.set_title(f"{work}: {what}", fontsize=9)
-    axes.set_xlabel("seconds (middle; least .. most)", fontsize=8)
+    axes.set_xlabel("seconds (median, min-max)", fontsize=8)
 
 
 def times(f: Figures, group: int, path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Result files into Markdown and pictures: python benchmarks/report.py FILE.. [--into README.md]
+"""Result files into Markdown and pictures: python benchmarks/report.py FILE.. [--into benchmarks/README.md]
 
 Beside each FILE.json: FILE.md and FILE-*.png. With --into, the text between the two lines
 <!-- benchmarks --> and <!-- /benchmarks --> of that file becomes what was printed.
@@ -47,10 +47,10 @@ def heading(document: dict[str, Any]) -> list[str]:
 
 def ceilings(f: Figures) -> list[str]:
     """What the machine could do, by the rounds' own measurement."""
-    lines = ["| ceilings | float32 GFLOP/s | bfloat16 | int8 GOP/s | reads GB/s |", "|---|---|---|---|---|"]
+    lines = ["| ceilings | float32 GFLOP/s | bfloat16 | int8 GOP/s | memory GB/s |", "|---|---|---|---|---|"]
     for n in f.groups:
         cells = [f.ceiling(n, n, name) for name in ("float32", "bfloat16", "int8", "reads")]
-        told = " | ".join(f"{s.median / GIGA:.1f} ({s.least / GIGA:.1f} .. {s.most / GIGA:.1f})" for s in cells if s)
+        told = " | ".join(f"{s.median / GIGA:.1f} ({s.least / GIGA:.1f} to {s.most / GIGA:.1f})" for s in cells if s)
         lines.append(f"| {n} thread{'s' * (n > 1)} | {told} |")
     return [*lines, ""]
 
@@ -61,7 +61,7 @@ def _cells(f: Figures, group: int, work: str, who: str) -> str:
     ratio, part = f.ratio(group, (work, who), (work, f"ours:float32@{group}")), f.share(group, work, who)
     error = f.document["contestants"][who].get("error")
     return (
-        f"| {work} | {who} | {wall.median:.4f} ({wall.least:.4f} .. {wall.most:.4f}) | {cpu.median:.4f} | "
+        f"| {work} | {who} | {wall.median:.4f} ({wall.least:.4f} to {wall.most:.4f}) | {cpu.median:.4f} | "
         f"{f'{ratio.median:.2f}' if ratio else ''} | {f'{part.median:.3f}' if part else ''} | "
         f"{peak.most / 2**20:.0f} | {'' if error is None else f'{error:.0e}'} |"
     )
@@ -69,7 +69,7 @@ def _cells(f: Figures, group: int, work: str, who: str) -> str:
 
 def everything(f: Figures) -> list[str]:
     """Every contestant at every work."""
-    head = "| work | contestant@threads | seconds (least .. most) | CPU s | times ours | share | MiB | error |"
+    head = "| work | contestant@threads | seconds (min-max) | CPU s | times ours | share | MiB | error |"
     lines = [head, "|" + "---|" * 8]
     for group in f.groups:
         lines += [_cells(f, group, work, who) for work in f.works for who in f.contestants(group, work)]
@@ -79,7 +79,7 @@ def everything(f: Figures) -> list[str]:
 
 
 def run(document: dict[str, Any], path: Path) -> list[str]:
-    """The judged table and the ceilings; the whole goes into the file beside."""
+    """The table of targets and the ceilings; the whole goes into the file beside."""
     f = Figures(document)
     short = ["", *ceilings(f)]
     if document["size"] == "base":
@@ -87,7 +87,7 @@ def run(document: dict[str, Any], path: Path) -> list[str]:
     for group in f.groups:
         picture = path.with_name(f"{path.stem}-{group}-threads.png")
         pictures.times(f, group, picture)
-        short.append(f"![seconds of everybody]({picture.name})")
+        short.append(f"![runtime by system]({picture.name})")
     path.with_suffix(".md").write_text("\n".join([*heading(document), *short, "", *everything(f)]) + "\n")
     return [*heading(document), *short]
 

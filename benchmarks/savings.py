@@ -89,7 +89,7 @@ def report(document: dict[str, Any], path: Path) -> list[str]:
     f = Figures(document)
     found = dict(sweeps(f, document))
     draw(found, document, path.with_suffix(".png"))
-    head = ["", "encoder: MACs", "time (least .. most)", "time/MACs", "all: MACs", "time", "time/MACs"]
+    head = ["", "encoder: MACs", "time (min-max)", "time/MACs", "all: MACs", "time", "time/MACs"]
     head += ["parts most at", "GFLOP/s by stage"]
     lines = [
         "Time and multiply-adds of GLIMMER as shares of FiD's over 25 passages: encoder side, and to the answer's end.",
@@ -102,7 +102,7 @@ def report(document: dict[str, Any], path: Path) -> list[str]:
             rates = ", ".join(f"{stage} {rate:.0f}" for stage, rate in p.rates.items() if rate)
             e, t = p.encoder_time, p.time
             lines.append(
-                f"| {parameter}={p.value} | {p.encoder_macs:.3f} | {e.median:.3f} ({e.least:.3f} .. {e.most:.3f}) | "
+                f"| {parameter}={p.value} | {p.encoder_macs:.3f} | {e.median:.3f} ({e.least:.3f} to {e.most:.3f}) | "
                 f"{e.median / p.encoder_macs:.2f} | {p.macs:.3f} | {t.median:.3f} | {t.median / p.macs:.2f} | "
                 f"{p.stage} {p.excess:+.3f} | {rates} |"
             )

@@ -50,19 +50,17 @@ def once(words: list[str], cache: Path) -> dict[str, float]:
 
 def report(document: dict[str, Any], path: Path) -> list[str]:
     """The table."""
-    lines = ["| start | seconds (least .. most) | CPU s | wanted |", "|---|---|---|---|"]
+    lines = ["| start | seconds (min-max) | CPU s | target |", "|---|---|---|---|"]
     for name in document["works"]:
         runs = [run for run in document["runs"] if run["work"] == name]
         if runs:
             wall, cpu = (Spread.of([run[field] for run in runs]) for field in ("wall", "cpu"))
             limit = WANTED.get(name)
             verdict = (
-                ""
-                if limit is None
-                else f"at most {limit:g}: {'reached' if wall.median <= limit else '**not reached**'}"
+                "" if limit is None else f"at most {limit:g}: {'reached' if wall.median <= limit else 'above target'}"
             )
             lines.append(
-                f"| {name} | {wall.median:.2f} ({wall.least:.2f} .. {wall.most:.2f}) | {cpu.median:.2f} | {verdict} |"
+                f"| {name} | {wall.median:.2f} ({wall.least:.2f} to {wall.most:.2f}) | {cpu.median:.2f} | {verdict} |"
             )
     return lines
 

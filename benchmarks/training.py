@@ -98,13 +98,13 @@ def report(document: dict[str, Any], path: Path) -> list[str]:
         lines.append(
             f"| {size} | {work} | {threads} | "
             f"{1e3 * Spread.of(ours).median:.0f} | {1e3 * Spread.of(theirs).median:.0f} | "
-            f"{ratio.median:.2f} ({ratio.least:.2f} .. {ratio.most:.2f}) | {peaks} | "
-            f"{'reached' if ratio.median <= WANTED else '**not reached**'} |"
+            f"{ratio.median:.2f} ({ratio.least:.2f} to {ratio.most:.2f}) | {peaks} | "
+            f"{'reached' if ratio.median <= WANTED else 'above target'} |"
         )
     return [
         *lines,
         "",
-        f"At most {WANTED} is wanted. Gradients differ by at most {max(document['agree'].values()):.1e}.",
+        f"The target is at most {WANTED}. Gradients differ by at most {max(document['agree'].values()):.1e}.",
     ]
 
 

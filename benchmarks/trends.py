@@ -92,14 +92,14 @@ def _table(document: Mapping[str, Any], panel: Mapping[str, Any]) -> list[str]:
     lines = [
         f"{panel['place']}:",
         "",
-        f"| line | {panel['x']} | paper | here: {measure} (least .. most) | recall@m | seeds | model | k | m |",
+        f"| line | {panel['x']} | paper | here: {measure} (min-max) | recall@m | seeds | model | k | m |",
         "|" + "---|" * 9,
     ]
     for row in rows(document, panel):
         for p in row.pairs:
             h = p.here
             paper = "-" if p.paper is None else f"{p.paper:.2f}"
-            ours = "-" if h is None else f"{h.mean:.1f}" + (f" ({h.least:.1f} .. {h.most:.1f})" if h.seeds > 1 else "")
+            ours = "-" if h is None else f"{h.mean:.1f}" + (f" ({h.least:.1f} to {h.most:.1f})" if h.seeds > 1 else "")
             recall = "-" if h is None or h.recall is None else f"{h.recall:.1f}"
             name = "" if document["exhibit"].startswith("Table") else row.name
             lines.append(

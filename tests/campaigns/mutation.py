@@ -37,7 +37,7 @@ from reporting import into
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 LISTED = Path(__file__).with_name("equivalent.toml")
-COPIED = ("glimmer_ref", "tests", "weights", "pyproject.toml", "README.md")
+COPIED = ("glimmer_ref", "tests", "weights", "pyproject.toml", "README.md", "docs")
 SEED, COUNT, LEAST = 15, 400, 12  # of each file at least so many
 CPU_SECONDS, SECONDS, KIB = 30, 300.0, 8 * 2**20  # a run that takes more hangs, or eats the memory
 
