@@ -100,5 +100,5 @@ class Onnx:
 
 
 def open_(size: str, precision: str, folder: Path, threads: int) -> Onnx:
-    """The contestant."""
+    """The engine."""
     return Onnx(precision, folder, threads)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from .. import tables
 from ..errors import InputError
 from ..terminal import say, say_json
-from .columns import grid
 
 GIGA = 1e9
 
@@ -57,11 +57,11 @@ def run(args: argparse.Namespace) -> None:
     if args.runs < 1:
         raise InputError("--runs", "at least 1", str(args.runs))
     session = Session(args.size, _works(args.work), _numbers(args.threads), args.precision, args.runs)
-    document = measure(session)
+    report = measure(session)
     if args.json:
-        say_json(document)
+        say_json(report)
     else:
-        say(*table(document))
+        say(*table(report))
     return None
 
 
@@ -75,7 +75,7 @@ def print_list(size: str) -> None:
         kind = KINDS[work.kind]
         total = sum(macs(work, config).values()) / GIGA
         rows.append([name, f"{total:,.2f}", f"{kind.units(work)} {kind.unit}s", kind.what])
-    say(*grid([f"T5.1.1-{size}", "GMACs", "of", "what"], rows))
+    say(*tables.text(rows, [f"T5.1.1-{size}", "GMACs", "of", "what"]))
     say("any of them with other numbers: glimmer-25-5:k=50:m=10, fid:k=3:n_p=128, decode:b=8")
 
 
@@ -90,20 +90,20 @@ def _cells(row: dict[str, Any]) -> list[str]:
     ]  # fmt: skip
 
 
-def table(document: dict[str, Any]) -> list[str]:
+def table(report: dict[str, Any]) -> list[str]:
     """The ceilings, then a row for each work and number of threads."""
-    here = document["machine"]
+    here = report["machine"]
     tops = [
         [str(top["threads"]), *(f"{top[name] / GIGA:.1f}" for name in ("float32", "bfloat16", "int8", "reads"))]
-        for top in document["ceilings"]
+        for top in report["ceilings"]
     ]
-    rows = [_cells(row) for row in document["rows"]]
+    rows = [_cells(row) for row in report["rows"]]
     return [
-        f"T5.1.1-{document['size']}, {document['precision']}, random weights, {document['runs']} runs each; "
+        f"T5.1.1-{report['size']}, {report['precision']}, random weights, {report['runs']} runs each; "
         f"{here['cpu']}, {here['cores']} cores",
         "",
         "the most that this machine did in the same minute",
-        *grid(["threads", "float32 GFLOP/s", "bfloat16", "int8 GOP/s", "reads GB/s"], tops),
+        *tables.text(tops, ["threads", "float32 GFLOP/s", "bfloat16", "int8 GOP/s", "reads GB/s"]),
         "",
-        *grid(["work", "threads", "seconds", "spread", "CPU s", "GMACs", "a second", "share of", "MiB"], rows),
+        *tables.text(rows, ["work", "threads", "seconds", "spread", "CPU s", "GMACs", "a second", "share of", "MiB"]),
     ]

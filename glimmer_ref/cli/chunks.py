@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from .. import tables
 from ..terminal import say, say_json
-from .columns import grid
 
 
 def add(commands: Any) -> None:
@@ -48,4 +48,4 @@ def run(args: argparse.Namespace) -> None:
     if result["tasks"]:
         head = ["questions of", "kept", "dropped", "without gold"]
         rows = [[name, *(f"{n:,}" for n in counts.values())] for name, counts in result["tasks"].items()]
-        say("", *grid(head, rows))
+        say("", *tables.text(rows, head))

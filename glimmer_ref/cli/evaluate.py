@@ -7,11 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from .. import tables
 from ..errors import InputError
 from ..progress import progress
 from ..terminal import note, say, say_json
 from . import options
-from .columns import grid
 
 
 def add(commands: Any) -> None:
@@ -152,7 +152,7 @@ def print_table(result: dict[str, Any]) -> None:
         [name, f"{row['questions']:,}", row.get("measure", ""), *_shares(row)]
         for name, row in [*result["tasks"].items(), ("mean of tasks", result)]
     ]
-    say(*grid(["task", "questions", "measure", "score", "recall@m", "of retrieval"], rows))
+    say(*tables.text(rows, ["task", "questions", "measure", "score", "recall@m", "of retrieval"]))
     say(
         f"{result['questions']} questions in {result['seconds']:.1f} s, {result['questions_per_second']:.1f} a second; "
         f"{result['samples_per_tflop']:,.1f} per TFLOP"
@@ -167,4 +167,4 @@ def print_sweep(head: dict[str, Any], results: list[dict[str, Any]]) -> None:
          f"{r['samples_per_tflop']:,.1f}"]
         for r in results
     ]  # fmt: skip
-    say(*grid(["k", "m", "score", "recall@m", "of retrieval", "a second", "per TFLOP"], rows))
+    say(*tables.text(rows, ["k", "m", "score", "recall@m", "of retrieval", "a second", "per TFLOP"]))

@@ -8,7 +8,7 @@ from fractions import Fraction
 from typing import Any
 
 from ..errors import InputError, brief
-from ..terminal import say_json
+from ..terminal import say, say_json
 from . import options
 
 COUNTS = {
@@ -95,23 +95,24 @@ def _own(parsers: dict[str, argparse.ArgumentParser]) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Compute what was asked for, and print or draw it."""
-    from ..costs.reports import plain_document
-    from . import columns, flops_tables
+    from .. import tables
+    from ..costs.reports import as_json
+    from . import flops_tables, output
 
     for name in USES[None]:
         if getattr(args, name, None) is not None and name not in USES[args.action]:
             raise InputError(f"--{name.replace('_', '-')}", f"not with flops {args.action}", "one", "leave it out")
-    document = (ACTIONS[args.action][0] if args.action else count)(args)
+    report = (ACTIONS[args.action][0] if args.action else count)(args)
     if args.json:
-        say_json(plain_document(document))
+        say_json(as_json(report))
     elif args.csv:
-        columns.print_csv(plain_document(flops_tables.ROWS[args.action](document)))
+        say(*tables.csv(as_json(flops_tables.ROWS[args.action](report))))
     elif args.plot:
         from ..costs import plots
 
-        plots.DRAW[args.action](document, args.plot)
+        plots.DRAW[args.action](report, args.plot)
     else:
-        columns.show(flops_tables.TABLES[args.action](document), document["note"])
+        output.show(flops_tables.TABLES[args.action](report), report["note"])
 
 
 def _named(args: argparse.Namespace) -> tuple[str, Any]:
@@ -171,15 +172,15 @@ def _count(name: str, text: str) -> int:
 
 def count(args: argparse.Namespace) -> dict[str, Any]:
     """One question, by component."""
-    from ..costs.reports import count_document
+    from ..costs.reports import count_report
 
     mode, systems = _mode(args), _systems(args)
-    return count_document(*_setting(args, systems, whole=mode != "printed"), systems, mode)
+    return count_report(*_setting(args, systems, whole=mode != "printed"), systems, mode)
 
 
 def sweep(args: argparse.Namespace) -> dict[str, Any]:
     """The cost along --over's axis."""
-    from ..costs.reports import sweep_document
+    from ..costs.reports import sweep_report
     from ..costs.sweep import parse_axis
 
     mode = _mode(args)
@@ -191,12 +192,12 @@ def sweep(args: argparse.Namespace) -> dict[str, Any]:
             f"--over {axis}", f"no other --{axis.replace('_', '-')} or --config beside it", "one", "leave it out"
         )
     model, s = _named(args)
-    return sweep_document("T5.1.1" if axis == "size" else model, s, axis, values, _systems(args), mode)
+    return sweep_report("T5.1.1" if axis == "size" else model, s, axis, values, _systems(args), mode)
 
 
 def break_even(args: argparse.Namespace) -> dict[str, Any]:
     """GLIMMER against each of --against."""
-    from ..costs.reports import break_even_document
+    from ..costs.reports import break_even_report
 
     mode = _mode(args)
     model, s = _setting(args)
@@ -206,27 +207,27 @@ def break_even(args: argparse.Namespace) -> dict[str, Any]:
         if system not in ("fid", "lumen"):
             raise InputError("--against", "fid:K or lumen:K, separated by commas", repr(word))
         opponents.append((system, _count(f"--against {system}:K", k)))
-    return break_even_document(model, s, list(dict.fromkeys(opponents)), mode)
+    return break_even_report(model, s, list(dict.fromkeys(opponents)), mode)
 
 
 def figure2(args: argparse.Namespace) -> dict[str, Any]:
     """Figure 2; it takes no setting."""
-    from ..costs.reports import figure2_document
+    from ..costs.reports import figure2_report
 
-    return figure2_document()
+    return figure2_report()
 
 
 def storage(args: argparse.Namespace) -> dict[str, Any]:
     """Bytes of the stored memory."""
-    from ..costs.reports import storage_document
+    from ..costs.reports import storage_report
 
     own = None if args.passages is None else _count("--passages", args.passages)
-    return storage_document(*_setting(args), own)
+    return storage_report(*_setting(args), own)
 
 
 def latency(args: argparse.Namespace) -> dict[str, Any]:
     """Least seconds on the hardware that the options name."""
-    from ..costs.reports import latency_document
+    from ..costs.reports import latency_report
     from ..costs.storage import WIDTHS
 
     systems = _systems(args)
@@ -239,7 +240,7 @@ def latency(args: argparse.Namespace) -> dict[str, Any]:
     dtype = args.dtype or next(iter(hardware.flops))
     if dtype not in hardware.flops:
         raise InputError("--dtype", f"one of {', '.join(hardware.flops)} for {hardware.name}", repr(dtype))
-    return latency_document(model, s, systems, hardware, dtype, batches, price)
+    return latency_report(model, s, systems, hardware, dtype, batches, price)
 
 
 def _hardware(args: argparse.Namespace) -> Any:
@@ -264,29 +265,29 @@ def _hardware(args: argparse.Namespace) -> Any:
 def rerankers(args: argparse.Namespace) -> dict[str, Any]:
     """GLIMMER beside rerankers of their own."""
     from ..costs.parse import of_size
-    from ..costs.reports import rerankers_document
+    from ..costs.reports import rerankers_report
 
     model, s = _setting(args)
     r = of_size(args.reranker_size)
     depth = r.L if args.depth is None else _count("--depth", args.depth)
     late = r.L // 2 if args.late_depth is None else _count("--late-depth", args.late_depth)
-    return rerankers_document(model, s, args.reranker_size, r, depth, late)
+    return rerankers_report(model, s, args.reranker_size, r, depth, late)
 
 
 def published(args: argparse.Namespace) -> dict[str, Any]:
     """A figure or table of the paper beside its cost; without, all that Figures 3 to 5 have, by cost."""
-    from ..costs.published.reports import exhibit_document, front_document
-    from ..costs.published.values import EXHIBITS
+    from ..costs.published.reports import front_report, paper_result_report
+    from ..costs.published.values import PAPER_RESULTS
 
     if args.figure is not None and args.table is not None:
         raise InputError("--figure", "either --figure or --table", "both")
     if args.figure is None and args.table is None:
-        return front_document()
+        return front_report()
     kind, number = ("Figure", args.figure) if args.table is None else ("Table", args.table)
-    if f"{kind} {number}" not in EXHIBITS:
-        known = [name.split()[1] for name in EXHIBITS if name.startswith(kind)]
+    if f"{kind} {number}" not in PAPER_RESULTS:
+        known = [name.split()[1] for name in PAPER_RESULTS if name.startswith(kind)]
         raise InputError(f"--{kind.lower()}", f"one of {', '.join(known)}", repr(number))
-    return exhibit_document(f"{kind} {number}")
+    return paper_result_report(f"{kind} {number}")
 
 
 def page(args: argparse.Namespace) -> dict[str, Any]:

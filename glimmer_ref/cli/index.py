@@ -10,7 +10,7 @@ from ..errors import InputError
 from ..ops import BACKENDS
 from ..terminal import say, say_json
 from . import options
-from .columns import print_facts
+from .output import print_facts
 
 
 def add(commands: Any) -> None:

@@ -15,7 +15,7 @@ from ..errors import InputError
 from ..progress import progress
 from ..terminal import note, say, say_json
 from . import options
-from .columns import binary, print_facts
+from .output import binary, print_facts
 
 MOST = 10**12  # of whatever is counted here
 STORED = ("float32", "float16", "bfloat16", "int8")

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from .. import tables
 from ..costs.modes import TERA
 from ..costs.reports import NAMES
-from .columns import grid
 
-Document = Mapping[str, Any]
+Report = Mapping[str, Any]
 MODEL = ("k", "m", "alpha", "beta")
 
 
@@ -23,9 +23,9 @@ def _exact(row: Mapping[str, Any], name: str) -> str:
     return str(row.get(f"{name}_exact", row.get(name, "-")))
 
 
-def _panel(document: Document, place: str) -> list[str]:
+def _panel(report: Report, place: str) -> list[str]:
     """The values of one panel or table."""
-    rows = [row for row in document["rows"] if row["place"] == place]
+    rows = [row for row in report["rows"] if row["place"] == place]
     named = all(row["x"] == row["series"] for row in rows)  # a table's rows are named once
     head = ["row" if named else "series", *([] if named else ["x"]), "y", "", *MODEL, "TMACs"]
     body = [
@@ -33,16 +33,16 @@ def _panel(document: Document, place: str) -> list[str]:
          NAMES[row["system"]], *(_exact(row, name) for name in MODEL), f"{float(row['macs'] / TERA):.4f}"]
         for row in rows
     ]  # fmt: skip
-    axes = document["axes"][place]
-    what = ([] if place == document["name"] else [place]) + ([] if named else [f"x = {axes['x']}"])
-    return ["", *what, f"y = {axes['y']}", *grid(head, body)]
+    axes = report["axes"][place]
+    what = ([] if place == report["name"] else [place]) + ([] if named else [f"x = {axes['x']}"])
+    return ["", *what, f"y = {axes['y']}", *tables.text(body, head)]
 
 
-def exhibit_table(document: Document) -> list[str]:
+def paper_result_table(report: Report) -> list[str]:
     """A figure's panels or a table, one below the other."""
-    lines = [f"{document['name']}: {document['title']}"]
-    for place in document["axes"]:
-        lines += _panel(document, place)
+    lines = [f"{report['name']}: {report['title']}"]
+    for place in report["axes"]:
+        lines += _panel(report, place)
     return lines
 
 
@@ -56,7 +56,7 @@ def _worth(worth: Mapping[str, Any]) -> list[str]:
     return [of, *(f"  {model}" for model in models or ["none"])]
 
 
-def front_table(document: Document) -> list[str]:
+def front_table(report: Report) -> list[str]:
     """Models by cost, those on the front marked; then where GLIMMER is worth it."""
 
     def decimal(x: Any, form: str) -> str:
@@ -67,29 +67,29 @@ def front_table(document: Document) -> list[str]:
          f"{float(row['y']):.2f}", f"{float(row['macs'] / TERA):.4f}", decimal(row["lumen_k"], ".2f"),
          decimal(row["lumen_y"], ".2f"), decimal(row["gain"], "+.2f"),
          ", ".join(place.removeprefix("Figure ").replace(", ", " ") for place in row["places"])]
-        for row in document["rows"]
+        for row in report["rows"]
     ]  # fmt: skip
     head = ["* on front", "k", "m", "beta", "y", "TMACs", "k'", "y'", "gain", "in Figure"]
     return [
         "Large, alpha=1/3; y = mean score on the KILT dev sets; * = on the Pareto front",
         "k', y' = what LUMEN reads and scores at the same cost; gain = y - y'",
         "",
-        *grid(head, body),
+        *tables.text(body, head),
         "",
         "The cheapest GLIMMERs at least as good and no dearer (y, share of the cost) than",
-        *(line for worth in document["worth"] for line in _worth(worth)),
+        *(line for worth in report["worth"] for line in _worth(worth)),
     ]
 
 
-def table(document: Document) -> list[str]:
+def table(report: Report) -> list[str]:
     """The table of a document of `whatif.published_documents`."""
-    return exhibit_table(document) if "name" in document else front_table(document)
+    return paper_result_table(report) if "name" in report else front_table(report)
 
 
-def rows(document: Document) -> list[dict[str, Any]]:
+def rows(report: Report) -> list[dict[str, Any]]:
     """Its rows, all with the same columns."""
-    names = dict.fromkeys(name for row in document["rows"] for name in row)
+    names = dict.fromkeys(name for row in report["rows"] for name in row)
     return [
         {name: "; ".join(x) if isinstance(x := row.get(name, ""), list) else "" if x is None else x for name in names}
-        for row in document["rows"]
+        for row in report["rows"]
     ]

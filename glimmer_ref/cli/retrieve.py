@@ -6,12 +6,12 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from .. import tables
 from ..disk.write import check_place
 from ..errors import InputError, shown
 from ..ops import BACKENDS
 from ..terminal import say, say_json
 from . import options
-from .columns import grid
 
 MARKS = (1, 5, 20, 100)  # recall is told at these, and at k
 
@@ -128,6 +128,6 @@ def _tell(args: argparse.Namespace, rows: list[dict[str, Any]], dropped: int) ->
     body = [
         ["-" if x is None else f"{x:.1f}" if isinstance(x, float) else str(x) for x in row.values()] for row in rows
     ]
-    say(*grid(head, body))
+    say(*tables.text(body, head))
     kept = sum(row["questions"] for row in rows) - dropped
     say(f"{args.out}: {kept:,} questions with {args.k} candidates each" + f", {dropped:,} dropped" * (dropped > 0))

@@ -6,8 +6,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from .. import tables
 from ..terminal import say, say_json
-from .columns import grid
 
 
 def add(commands: Any) -> None:
@@ -61,7 +61,7 @@ def print_worlds(worlds: dict[str, Any]) -> None:
         ]
         for name, w in worlds.items()
     ]
-    say(*grid(head, rows))
+    say(*tables.text(rows, head))
 
 
 def print_tasks(tasks: dict[str, Any]) -> None:
@@ -76,4 +76,4 @@ def print_tasks(tasks: dict[str, Any]) -> None:
         ]
         for name, t in tasks.items()
     ]
-    say(*grid(head, rows))
+    say(*tables.text(rows, head))

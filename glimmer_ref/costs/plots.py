@@ -10,7 +10,7 @@ from ..pictures import picture
 from .modes import prefixed
 from .reports import NAMES, describe
 
-Document = Mapping[str, Any]
+Report = Mapping[str, Any]
 # Lightness, marker and dashes differ too, so that greyscale keeps the systems apart.
 STYLES: dict[str, dict[str, Any]] = {
     "fid": {"color": "#e0a030", "marker": "s", "linestyle": "--"},
@@ -41,15 +41,15 @@ def save(path: str, draw: Callable[[Any], None], height: float = 4.2) -> None:
         figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
 
 
-def bars(document: Document, path: str) -> None:
+def bars(report: Report, path: str) -> None:
     """A bar a system, stacked by part."""
-    systems = list(document["systems"])
-    prefix, unit = prefixed(max(y["total_macs"] for y in document["systems"].values()))
+    systems = list(report["systems"])
+    prefix, unit = prefixed(max(y["total_macs"] for y in report["systems"].values()))
 
     def draw(axes: Any) -> None:
         left = [0.0] * len(systems)
         for name, (components, color, hatch) in PARTS.items():
-            widths = [float(_part(document["systems"][y]["macs"], components) / unit) for y in systems]
+            widths = [float(_part(report["systems"][y]["macs"], components) / unit) for y in systems]
             if any(widths):
                 axes.barh([NAMES[y] for y in systems], widths, left=left, color=color, hatch=hatch, edgecolor="black",
                           linewidth=0.6, label=name)  # fmt: skip
@@ -58,7 +58,7 @@ def bars(document: Document, path: str) -> None:
         axes.margins(x=0.12)
         axes.invert_yaxis()
         axes.set_xlabel(f"{prefix}MACs (multiply-adds) a question")
-        axes.set_title(f"Cost of one question, mode {document['mode']}\n{shown(describe(document))}", fontsize=10)
+        axes.set_title(f"Cost of one question, mode {report['mode']}\n{shown(describe(report))}", fontsize=10)
 
     save(path, draw, height=3.8)
 
@@ -70,9 +70,9 @@ def _part(macs: Mapping[str, Any], components: tuple[str, ...]) -> Any:
     return sum(x for name, x in macs.items() if name.rpartition(".")[2] in components)
 
 
-def lines(document: Document, path: str) -> None:
+def lines(report: Report, path: str) -> None:
     """A line a system along the axis of a sweep."""
-    axis, rows = document["axis"], document["rows"]
+    axis, rows = report["axis"], report["rows"]
     prefix, unit = prefixed(max(row["macs"] for row in rows))
 
     def draw(axes: Any) -> None:
@@ -93,7 +93,7 @@ def lines(document: Document, path: str) -> None:
         axes.grid(color="#dddddd")
         axes.set_xlabel(AXES[axis])
         axes.set_ylabel(f"{prefix}MACs (multiply-adds) a question")
-        axes.set_title(f"Cost of one question, mode {document['mode']}\n{shown(describe(document, axis))}", fontsize=10)
+        axes.set_title(f"Cost of one question, mode {report['mode']}\n{shown(describe(report, axis))}", fontsize=10)
 
     save(path, draw)
 
@@ -110,9 +110,9 @@ AXES = {
 }
 
 
-def times(document: Document, path: str) -> None:
+def times(report: Report, path: str) -> None:
     """Least milliseconds a question against the batch, hollow where it does not fit into memory."""
-    batches, h = document["batches"], document["hardware"]
+    batches, h = report["batches"], report["hardware"]
 
     def draw(axes: Any) -> None:
         for system in batches[0]["systems"]:
@@ -131,19 +131,19 @@ def times(document: Document, path: str) -> None:
         axes.grid(color="#dddddd", which="both")
         axes.set_xlabel("questions at once (hollow: more than the memory holds)")
         axes.set_ylabel("least ms a question")
-        axes.set_title(f"Least time on {h['name']}, {h['dtype']}\n{shown(describe(document))}", fontsize=10)
+        axes.set_title(f"Least time on {h['name']}, {h['dtype']}\n{shown(describe(report))}", fontsize=10)
 
     save(path, draw)
 
 
-def published(document: Document, path: str) -> None:
+def published(report: Report, path: str) -> None:
     """The paper's figures and tables."""
     from .published.plots import draw
 
-    draw(document, path)
+    draw(report, path)
 
 
-DRAW: dict[str | None, Callable[[Document, str], None]] = {
+DRAW: dict[str | None, Callable[[Report, str], None]] = {
     None: bars,
     "sweep": lines,
     "latency": times,

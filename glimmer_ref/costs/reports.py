@@ -19,7 +19,7 @@ from .published import figure2
 from .rerankers import pipelines
 from .sweep import sweep
 
-Document = dict[str, Any]
+Report = dict[str, Any]
 NAMES = {"fid": "FiD", "lumen": "LUMEN", "glimmer": "GLIMMER"}
 SHAPES = ("d", "hc", "f", "v", "matrices", "L", "decoder_layers")
 
@@ -39,32 +39,32 @@ FIGURE2_NOTE = (
 )
 
 
-def plain_document(x: Any) -> Any:
+def as_json(x: Any) -> Any:
     """The same with every exact number as JSON has it."""
     if isinstance(x, Mapping):
-        return {key: plain_document(value) for key, value in x.items()}
+        return {key: as_json(value) for key, value in x.items()}
     if isinstance(x, list | tuple):
-        return [plain_document(value) for value in x]
+        return [as_json(value) for value in x]
     return plain(x) if isinstance(x, Fraction) else x
 
 
-def header(model: str, s: Setting) -> Document:
+def header(model: str, s: Setting) -> Report:
     """What every document opens with: the model's name, and the setting."""
     exact = {f"{name}_exact": str(getattr(s, name)) for name in ("alpha", "beta")}
     return {"model": model, "setting": {**asdict(s), **exact}}
 
 
-def describe(document: Mapping[str, Any], *leave_out: str) -> str:
+def describe(report: Mapping[str, Any], *leave_out: str) -> str:
     """The model and the numbers of its setting on one line."""
-    s = document["setting"]
+    s = report["setting"]
     values = {name: s.get(f"{name}_exact") or s.get(name) for name in ("k", "m", "alpha", "beta", "n_q", "n_p", "n_t")}
     numbers = (f"{name}={value}" for name, value in values.items() if name not in leave_out and value is not None)
-    return f"{document['model']}: {' '.join(numbers)}"
+    return f"{report['model']}: {' '.join(numbers)}"
 
 
-def count_document(model: str, s: Setting, systems: Sequence[str], mode: str) -> Document:
+def count_report(model: str, s: Setting, systems: Sequence[str], mode: str) -> Report:
     """One question, by component; what is computed offline apart."""
-    rows: Document = {}
+    rows: Report = {}
     for system in systems:
         macs = {name: Fraction(x) for name, x in MODES[mode].macs(s, system).items()}
         rows[system] = {
@@ -77,9 +77,9 @@ def count_document(model: str, s: Setting, systems: Sequence[str], mode: str) ->
     return {**header(model, s), "mode": mode, "systems": rows, "note": MODES[mode].leaves_out}
 
 
-def sweep_document(
+def sweep_report(
     model: str, s: Setting, axis: str, values: Sequence[Number | str], systems: Sequence[str], mode: str
-) -> Document:
+) -> Report:
     """One question along an axis."""
     rows, start = sweep(s, axis, values, systems, mode), header(model, s)
     for name in (axis, f"{axis}_exact", *(SHAPES if axis == "size" else ())):
@@ -87,7 +87,7 @@ def sweep_document(
     return {**start, "mode": mode, "axis": axis, "rows": rows, "note": MODES[mode].leaves_out}
 
 
-def _solved(b: BreakEven) -> Document:
+def _solved(b: BreakEven) -> Report:
     def text(x: Fraction | None) -> str | None:
         return None if x is None else str(x)
 
@@ -97,7 +97,7 @@ def _solved(b: BreakEven) -> Document:
     }  # fmt: skip
 
 
-def break_even_document(model: str, s: Setting, opponents: Sequence[tuple[str, int]], mode: str) -> Document:
+def break_even_report(model: str, s: Setting, opponents: Sequence[tuple[str, int]], mode: str) -> Report:
     """Where GLIMMER costs as much as LUMEN or FiD over some k, solved for each variable alone."""
     rows = [
         {
@@ -112,7 +112,7 @@ def break_even_document(model: str, s: Setting, opponents: Sequence[tuple[str, i
     return {**header(model, s), "mode": mode, "glimmer_macs": own, "rows": rows, "note": MODES[mode].leaves_out}
 
 
-def figure2_document() -> Document:
+def figure2_report() -> Report:
     """Figure 2, and how far other ways to count are from it."""
     pair, steps = figure2.solved_lengths()
     lengths = {"pair_tokens": figure2.PAIR, "n_t": figure2.STEPS}
@@ -127,7 +127,7 @@ def figure2_document() -> Document:
     }
 
 
-def storage_document(model: str, s: Setting, own: int | None = None) -> Document:
+def storage_report(model: str, s: Setting, own: int | None = None) -> Report:
     """Bytes of the stored memory, and when its making has paid; `own` is a corpus's number of passages."""
     corpora = {} if own is None else {f"{own:,} passages": own}
     corpora |= storage.CORPORA
@@ -154,10 +154,10 @@ def storage_document(model: str, s: Setting, own: int | None = None) -> Document
 
 def _latency(
     s: Setting, system: str, dtype: str, hardware: roofline.Hardware, batch: int, price: float | None
-) -> Document:
+) -> Report:
     """One system at one batch."""
     flops, width = hardware.flops[dtype], storage.WIDTHS[dtype]
-    stages: Document = {
+    stages: Report = {
         name: {
             "macs": Fraction(w.macs),
             "bytes": Fraction(w.bytes),
@@ -178,7 +178,7 @@ def _latency(
     }
 
 
-def latency_document(
+def latency_report(
     model: str,
     s: Setting,
     systems: Sequence[str],
@@ -186,7 +186,7 @@ def latency_document(
     dtype: str,
     batches: Sequence[int],
     price: float | None = None,
-) -> Document:
+) -> Report:
     """Least seconds by stage, system and batch, and what a million questions cost at a price an hour."""
     about = {
         "name": hardware.name, "dtype": dtype, "flops_per_second": hardware.flops[dtype],
@@ -199,7 +199,7 @@ def latency_document(
     return {**header(model, s), "hardware": about, "price_per_hour": price, "batches": rows, "note": LATENCY_NOTE}
 
 
-def rerankers_document(model: str, s: Setting, size: str, r: Setting, depth: int, late_depth: int) -> Document:
+def rerankers_report(model: str, s: Setting, size: str, r: Setting, depth: int, late_depth: int) -> Report:
     """GLIMMER beside pipelines with a reranker of their own."""
     rows = [
         {

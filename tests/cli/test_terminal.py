@@ -13,9 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from glimmer_ref import terminal
+from glimmer_ref import tables, terminal
 from glimmer_ref.cli import COMMANDS, main
-from glimmer_ref.cli.columns import grid, print_csv
 from glimmer_ref.disk.write import write_text
 from glimmer_ref.errors import InputError
 from glimmer_ref.inference import reader
@@ -56,7 +55,7 @@ def test_lines_are_escaped_and_encoded(monkeypatch: pytest.MonkeyPatch) -> None:
     terminal.note("\ud800")
     assert out.text().splitlines() == [r"Zo\xeb", r"a\x1b[31m\x07\x00\u202e\x9bb\na\x1b[31m\x07\x00\u202e\x9bb"]
     assert err.text() == "\\ud800\n"
-    assert grid(["x"], [["a\n\x1bb"]]) == ["x       ", r"a\n\x1bb"]
+    assert tables.text([["a\n\x1bb"]], ["x"]) == ["x       ", r"a\n\x1bb"]
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "utf-8", "latin-1"])
@@ -74,9 +73,9 @@ def test_json_stays_json(encoding: str, monkeypatch: pytest.MonkeyPatch) -> None
             terminal.say_json({"x": wrong})
 
 
-def test_rows_of_csv_are_lines(capsys: pytest.CaptureFixture[str]) -> None:
-    print_csv([{"a": "x\ny\x1b,", "b": 1}])
-    assert capsys.readouterr().out == 'a,b\n"x\\ny\\x1b,",1\n'
+def test_a_row_is_a_line() -> None:
+    assert tables.csv([{"a": "x\ny\x1b,", "b": 1}]) == ["a,b", '"x\\ny\\x1b,",1']
+    assert tables.markdown([["x\n|", ""]], ["a", "b"]) == ["| a | b |", "|---|---|", "| x\\n\\| | |"]
 
 
 def test_nothing_prints_past_it() -> None:

@@ -10,7 +10,7 @@ from ..modes import TERA
 from ..plots import STYLES
 from .values import KILT, NQ
 
-Document = Mapping[str, Any]
+Report = Mapping[str, Any]
 Row = Mapping[str, Any]
 COST = "TMACs (10^12 multiply-adds) a question, mode full"
 SHORT = {KILT: "KILT dev, mean score", NQ: "NQ dev, exact match"}
@@ -79,14 +79,14 @@ def as_printed(row: Row) -> float | None:
     return None if row["x"] is None else float(row["x"])
 
 
-def curves(document: Document, path: str) -> None:
+def curves(report: Report, path: str) -> None:
     """Each panel as in the paper, and to its right the same points against their cost."""
-    panels = document["axes"]
+    panels = report["axes"]
 
     def draw(figure: Any, axes: Any) -> None:
-        figure.suptitle(f"{document['name']}: {document['title']}", fontsize=11)
+        figure.suptitle(f"{report['name']}: {report['title']}", fontsize=11)
         for (left, right), (place, names) in zip(axes, panels.items(), strict=True):
-            rows = [row for row in document["rows"] if row["place"] == place]
+            rows = [row for row in report["rows"] if row["place"] == place]
             _frame(left, names["x"], names["y"], f"{place}, as published")
             lines(left, rows, as_printed)
             _frame(right, COST, names["y"], "against what it costs")
@@ -96,13 +96,13 @@ def curves(document: Document, path: str) -> None:
     sheet(path, (len(panels), 2), (10.5, 3.9 * len(panels) + 0.7), draw)
 
 
-def bars(document: Document, path: str) -> None:
+def bars(report: Report, path: str) -> None:
     """Figure 6: its stacked bars, and both trainings against the model's cost."""
-    alone, more = in_series(document["rows"])
-    ((place, names),) = document["axes"].items()
+    alone, more = in_series(report["rows"])
+    ((place, names),) = report["axes"].items()
 
     def draw(figure: Any, axes: Any) -> None:
-        figure.suptitle(f"{document['name']}: {document['title']}", fontsize=11)
+        figure.suptitle(f"{report['name']}: {report['title']}", fontsize=11)
         ((left, right),) = axes
         labels, low, high = [r["x"] for r in alone], [float(r["y"]) for r in alone], [float(r["y"]) for r in more]
         left.barh(labels, low, color=LIGHTER["color"], edgecolor="black", label="NQ only")
@@ -123,10 +123,10 @@ def bars(document: Document, path: str) -> None:
     sheet(path, (1, 2), (10.5, 4.4), draw)
 
 
-def dots(document: Document, path: str) -> None:
+def dots(report: Report, path: str) -> None:
     """A table: a dot a row and how far it is from the first, its cost below its name."""
-    rows = document["rows"]
-    ((place, names),) = document["axes"].items()
+    rows = report["rows"]
+    ((place, names),) = report["axes"].items()
 
     def draw(figure: Any, axes: Any) -> None:
         a = axes[0, 0]
@@ -137,7 +137,7 @@ def dots(document: Document, path: str) -> None:
         for label, value in zip(labels, values, strict=True):
             a.annotate(f"{value:.1f}", (value, label), xytext=(0, 8), textcoords="offset points", ha="center")
         a.axvline(values[0], color="#999999", linestyle=":", zorder=0)
-        _frame(a, f"{names['y']} (the axis does not start at 0)", "", f"{place}: {document['title']}")
+        _frame(a, f"{names['y']} (the axis does not start at 0)", "", f"{place}: {report['title']}")
         a.margins(x=0.15)
         a.set_ylim(len(rows) - 0.5, -0.5)
 
@@ -151,9 +151,9 @@ def _name(row: Row) -> str:
     return f"k={row['k']}, m={row['m']}" + ("" if row["beta_exact"] == "1/4" else f", beta={row['beta_exact']}")
 
 
-def front(document: Document, path: str) -> None:
+def front(report: Report, path: str) -> None:
     """Every model of Figures 3 to 5 against its cost, with the Pareto front as stairs."""
-    rows = document["rows"]
+    rows = report["rows"]
     best = [row for row in rows if row["front"]]
     lumen = [row for row in rows if row["system"] == "lumen"]
     beaten = [row for row in rows if row not in best and row not in lumen]
@@ -182,12 +182,12 @@ def front(document: Document, path: str) -> None:
     sheet(path, (1, 1), (9, 5.8), draw)
 
 
-def draw(document: Document, path: str) -> None:
+def draw(report: Report, path: str) -> None:
     """The picture that fits a document of `published_documents`."""
-    name = document.get("name")
+    name = report.get("name")
     if name is None:
-        front(document, path)
+        front(report, path)
     elif name == "Figure 6":
-        bars(document, path)
+        bars(report, path)
     else:
-        (curves if name.startswith("Figure") else dots)(document, path)
+        (curves if name.startswith("Figure") else dots)(report, path)

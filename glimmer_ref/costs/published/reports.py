@@ -6,9 +6,9 @@ from fractions import Fraction
 from typing import Any
 
 from . import tradeoff
-from .values import EXHIBITS, Value, values
+from .values import PAPER_RESULTS, Value, values
 
-Document = dict[str, Any]
+Report = dict[str, Any]
 
 LARGE_NOTE = (
     "Cost: mode full, T5.1.1-Large, 48 + 304 tokens a pair as in the text; 64 decoder steps are assumed (no length of "
@@ -26,34 +26,34 @@ FRONT_NOTE = (
 PARTS = ("system", "size", "k", "m", "alpha", "beta", "reranker")
 
 
-def _model(model: dict[str, Any]) -> Document:
+def _model(model: dict[str, Any]) -> Report:
     """What a model is made of; only what its system knows."""
     unknown = {"fid": ("m", "alpha", "beta"), "lumen": ("m", "beta"), "glimmer": ()}[model["system"]]
-    row: Document = {name: model[name] for name in PARTS if name in model and name not in unknown}
+    row: Report = {name: model[name] for name in PARTS if name in model and name not in unknown}
     return row | {f"{name}_exact": str(row[name]) for name in ("alpha", "beta") if name in row}
 
 
-def _row(v: Value) -> Document:
+def _row(v: Value) -> Report:
     return {
         "place": v.place, "series": v.series, "x": v.x, "y": v.y, "unit": v.unit,
         **_model(v.model), "macs": tradeoff.macs(v.model),
     }  # fmt: skip
 
 
-def exhibit_document(name: str) -> Document:
+def paper_result_report(name: str) -> Report:
     """A figure or table: its values as printed, where each stands, and what each model costs.
 
     Args:
         name: like "Figure 3".
     """
-    exhibit = EXHIBITS[name]()
-    rows = [_row(v) for v in values(exhibit)]
-    axes = {panel.place: {"x": panel.x, "y": panel.unit} for panel in exhibit.panels}
-    note = f"{exhibit.note} {XXL_NOTE if name == 'Figure 2' else LARGE_NOTE}".strip()
-    return {"name": name, "title": exhibit.title, "axes": axes, "rows": rows, "note": note}
+    paper_result = PAPER_RESULTS[name]()
+    rows = [_row(v) for v in values(paper_result)]
+    axes = {panel.place: {"x": panel.x, "y": panel.unit} for panel in paper_result.panels}
+    note = f"{paper_result.note} {XXL_NOTE if name == 'Figure 2' else LARGE_NOTE}".strip()
+    return {"name": name, "title": paper_result.title, "axes": axes, "rows": rows, "note": note}
 
 
-def front_document() -> Document:
+def front_report() -> Report:
     """Every model of Figures 3 to 5 by cost, the Pareto front, and where GLIMMER is worth it."""
     models = tradeoff.retrieval()
     best, known = tradeoff.front(models), tradeoff.lumens(models)

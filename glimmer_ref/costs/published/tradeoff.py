@@ -13,7 +13,7 @@ from ..flops import Setting
 from ..modes import total
 from ..parse import of_size
 from . import figure2
-from .values import EXHIBITS, Value, values
+from .values import PAPER_RESULTS, Value, values
 
 RETRIEVAL = ("Figure 3", "Figure 4", "Figure 5")  # the exhibits in which only k, m and beta change
 
@@ -65,7 +65,7 @@ def priced(found: Iterable[Value]) -> list[Priced]:
 
 def retrieval() -> list[Priced]:
     """GLIMMER-Large and LUMEN-Large of Figures 3 to 5."""
-    return priced(v for name in RETRIEVAL for v in values(EXHIBITS[name]()))
+    return priced(v for name in RETRIEVAL for v in values(PAPER_RESULTS[name]()))
 
 
 def front(models: Sequence[Priced]) -> list[Priced]:

@@ -46,7 +46,7 @@ class Panel(NamedTuple):
     series: tuple[Series, ...]
 
 
-class Exhibit(NamedTuple):
+class PaperResult(NamedTuple):
     """A figure or table of the paper."""
 
     title: str
@@ -83,7 +83,7 @@ def _lumen(k: int) -> Series:
     return Series(f"lumen-{k}", {"system": "lumen", **LARGE, "k": k}, (("", quality),), level=True)
 
 
-def figure2() -> Exhibit:
+def figure2() -> PaperResult:
     """Quality and speed of the three systems at XXL; the speeds' own label is in `whatif.figure2`."""
     quality = {"fid": "69.215", "lumen": "70.98166667", "glimmer": "73.22"}
     series = tuple(
@@ -94,21 +94,21 @@ def figure2() -> Exhibit:
         )
         for system, y in quality.items()
     )
-    return Exhibit(
+    return PaperResult(
         "quality and speed of FiD, LUMEN and GLIMMER, XXL",
         (Panel("Figure 2", "samples per TFLOP", KILT, series),),
         "The two bar charts hold the same values as the points.",
     )
 
 
-def figure3() -> Exhibit:
+def figure3() -> PaperResult:
     """More passages retrieved, and more selected.
 
     Paper: Figure 3
     """
     retrieved = (("5", "65.56"), ("10", "67.99"), ("25", "69.83"), ("40", "70.71"))
     selected = (("1", "66.86"), ("5", "69.83"), ("10", "70.18"), ("25", "70.16"))
-    return Exhibit(
+    return PaperResult(
         "passages retrieved and selected, GLIMMER-Large",
         (
             Panel(
@@ -123,7 +123,7 @@ def figure3() -> Exhibit:
     )  # fmt: skip
 
 
-def figure4() -> Exhibit:
+def figure4() -> PaperResult:
     """More layers before the score.
 
     Paper: Figure 4
@@ -131,10 +131,10 @@ def figure4() -> Exhibit:
     points = (("0", "64.53"), ("0.125", "67.6"), ("0.25", "69.83"), ("0.5", "70.01"), ("1", "69.94"))
     series = (Series("glimmer", _glimmer(), points, "beta"), _lumen(25))
     panel = Panel("Figure 4", "beta, live-A's proportion of the live layers", KILT, series)
-    return Exhibit("the rerank proportion beta, GLIMMER-Large, k=25, m=5", (panel,))
+    return PaperResult("the rerank proportion beta, GLIMMER-Large, k=25, m=5", (panel,))
 
 
-def figure5() -> Exhibit:
+def figure5() -> PaperResult:
     """More passages selected out of 40.
 
     Paper: Figure 5
@@ -145,14 +145,14 @@ def figure5() -> Exhibit:
         Series("2 rerank layers", _glimmer(k=40), two, "m"),
         Series("4 rerank layers", _glimmer(k=40, beta=Fraction(1, 2)), four, "m"),
     )
-    return Exhibit(
+    return PaperResult(
         "passages selected of 40, GLIMMER-Large",
         (Panel("Figure 5", "m, passages selected of k=40", KILT, series),),
         "At k=40, m=5 and 2 layers Figure 5 has 70.540702 where Figure 3 has 70.71.",
     )
 
 
-def figure6() -> Exhibit:
+def figure6() -> PaperResult:
     """What training on many tasks adds, a stacked bar a model.
 
     Paper: Figure 6
@@ -169,7 +169,7 @@ def figure6() -> Exhibit:
         for name, bar in (("NQ only", alone), ("KILT, above NQ only", more))
         for row in models
     )
-    return Exhibit(
+    return PaperResult(
         "training on all of KILT instead of NQ only, Large",
         (Panel("Figure 6", "model", NQ, series),),
         "Bars are stacked: KILT's whole is the sum. The caption calls GLIMMER what axis and text call LUMEN (L); "
@@ -177,7 +177,7 @@ def figure6() -> Exhibit:
     )
 
 
-def figure7() -> Exhibit:
+def figure7() -> PaperResult:
     """Training on many tasks, against the live proportion.
 
     Paper: Figure 7
@@ -192,20 +192,20 @@ def figure7() -> Exhibit:
     )  # fmt: skip
     model = {"system": "lumen", **LARGE, "k": 10}
     series = (Series("KILT", model, kilt, "alpha"), Series("NQ-only", model, alone, "alpha"))
-    return Exhibit(
+    return PaperResult(
         "the live proportion alpha, LUMEN-Large trained on KILT or on NQ only",
         (Panel("Figure 7", "alpha, live proportion of the encoder", NQ, series),),
         "k is not stated: 10 is assumed for the cost, as LUMEN has in Figure 2.",
     )
 
 
-def _table(number: int, title: str, column: str, rows: Sequence[tuple[str, str, dict[str, Any]]]) -> Exhibit:
+def _table(number: int, title: str, column: str, rows: Sequence[tuple[str, str, dict[str, Any]]]) -> PaperResult:
     """Rows of one value each, GLIMMER-Large with 25 retrieved and 5 selected."""
     series = tuple(Series(name, _glimmer(**more), ((name, y),)) for name, y, more in rows)
-    return Exhibit(title, (Panel(f"Table {number}", column, KILT, series),))
+    return PaperResult(title, (Panel(f"Table {number}", column, KILT, series),))
 
 
-def table1() -> Exhibit:
+def table1() -> PaperResult:
     """A reranker with layers of its own, from T5 or from scratch; the layers themselves are in `paper.variants`."""
     return _table(
         1, "configurations of the reranker, GLIMMER-Large, k=25, m=5", "Reranker",
@@ -217,7 +217,7 @@ def table1() -> Exhibit:
     )  # fmt: skip
 
 
-def table2() -> Exhibit:
+def table2() -> PaperResult:
     """Training the memory encoder, or not.
 
     Paper: Table 2
@@ -226,7 +226,7 @@ def table2() -> Exhibit:
     return _table(2, "with and without training memory, GLIMMER-Large, k=25, m=5", "Model", rows)
 
 
-def table3() -> Exhibit:
+def table3() -> PaperResult:
     """Other decisions: question encoder, distillation's weight and temperature, pooling.
 
     Paper: Table 3
@@ -243,7 +243,7 @@ def table3() -> Exhibit:
     return _table(3, "other ablations, GLIMMER-Large, k=25, m=5", "Model", [(name, y, {}) for name, y in rows])
 
 
-EXHIBITS: dict[str, Callable[[], Exhibit]] = {
+PAPER_RESULTS: dict[str, Callable[[], PaperResult]] = {
     "Figure 2": figure2,
     "Figure 3": figure3,
     "Figure 4": figure4,
@@ -272,10 +272,10 @@ def _layers(varies: str, x: Fraction, model: dict[str, Any]) -> Any:
     return Fraction(round(x * layers), layers)
 
 
-def values(exhibit: Exhibit) -> list[Value]:
+def values(paper_result: PaperResult) -> list[Value]:
     """Every number of a figure or table."""
     result = []
-    for panel in exhibit.panels:
+    for panel in paper_result.panels:
         for s in panel.series:
             for text, y in s.points:
                 x = _number(text)

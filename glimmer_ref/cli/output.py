@@ -1,15 +1,12 @@
-"""Numbers in columns: tables of text at 80 characters, and comma-separated values."""
+"""What commands print: tables with their assumptions, facts with their names, and numbers with their units."""
 
 from __future__ import annotations
 
-import csv
-import io
 import textwrap
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from typing import Any
 
-from ..errors import escaped
 from ..terminal import say
 
 BINARY = (("B", 1), ("KiB", 2**10), ("MiB", 2**20), ("GiB", 2**30), ("TiB", 2**40), ("PiB", 2**50))
@@ -18,25 +15,6 @@ BINARY = (("B", 1), ("KiB", 2**10), ("MiB", 2**20), ("GiB", 2**30), ("TiB", 2**4
 def show(lines: Sequence[str], note: str) -> None:
     """A table, and the assumptions behind it last."""
     say(*(line.rstrip() for line in lines), "", *textwrap.wrap(note, 80))
-
-
-def print_csv(rows: Sequence[Mapping[str, Any]]) -> None:
-    """Rows under the names of their columns."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows({key: escaped(x) if isinstance(x, str) else x for key, x in row.items()} for row in rows)
-    say(*text.getvalue().splitlines())
-
-
-def grid(head: Sequence[str], rows: Sequence[Sequence[str]], least: int = 0) -> list[str]:
-    """Columns as wide as their widest cell, the first to the left, the others to the right."""
-    table = [[escaped(cell) for cell in row] for row in (head, *rows)]
-    widths = [max(least if i else 0, *(len(row[i]) for row in table)) for i in range(len(head))]
-    return [
-        "  ".join([f"{row[0]:<{widths[0]}}", *(f"{c:>{w}}" for c, w in zip(row[1:], widths[1:], strict=True))])
-        for row in table
-    ]
 
 
 def print_facts(facts: Mapping[str, Any]) -> None:
