@@ -8,6 +8,7 @@ from typing import Any
 from ..errors import InputError, shown
 from ..terminal import note, say, say_json
 from . import examples, options
+from .output import then
 
 
 def add(commands: Any) -> None:
@@ -36,13 +37,17 @@ def run(args: argparse.Namespace) -> None:
     source = options.open_source(args, reader)
     answer = reader.ask(args.question, source, args.system, args.k, args.m, attention=bool(args.plot))
     print_notes(answer)
-    if args.json:
-        say_json(document(answer, args.question))
-    else:
-        say(answer.text)
-        if args.explain:
-            explain(reader, answer)
-    if args.plot:  # last: an answer is not lost for a picture
+    with then(lambda: _plot(answer, args)):
+        if args.json:
+            say_json(document(answer, args.question))
+        else:
+            say(answer.text)
+            if args.explain:
+                explain(reader, answer)
+
+
+def _plot(answer: Any, args: argparse.Namespace) -> None:
+    if args.plot:
         from ..inference.plots import plot_answer
 
         plot_answer(answer, args.question, args.plot)

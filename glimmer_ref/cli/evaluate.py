@@ -12,6 +12,7 @@ from ..errors import InputError
 from ..progress import progress
 from ..terminal import note, say, say_json
 from . import options
+from .output import then
 
 
 def add(commands: Any) -> None:
@@ -70,8 +71,14 @@ def run(args: argparse.Namespace) -> None:
     else:
         k, m = settings[0]
         results = [{"k": k, "m": m, **evaluate(reader, questions, memory, args.system, k, m, progress)[0]}]
-    _print(args, reader.precision, results)
-    if len(settings) > 1:
+    with then(lambda: _draw(args, results)):
+        _print(args, reader.precision, results)
+
+
+def _draw(args: argparse.Namespace, results: list[dict[str, Any]]) -> None:
+    from ..evaluation import sweep
+
+    if len(results) > 1:
         sweep.draw(results, args.system, Path(args.out) / sweep.PICTURE)
 
 

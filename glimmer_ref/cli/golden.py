@@ -15,6 +15,7 @@ from ..golden.adapters import check_command
 from ..golden.show import lines
 from ..golden.starter import LANGUAGES, write
 from ..terminal import say, say_json
+from .output import then
 
 CASE = "name of a bundled case, or a folder with case.json"
 
@@ -76,14 +77,18 @@ def run_check(args: argparse.Namespace) -> int:
             report = check.check(args.case, args.outputs, args.precision)
         else:
             report = check_command(args.case, args.program, args.precision)
-    if args.json:
-        say_json(report.to_json())
-    else:
-        say(*report.lines())
-    if args.junit:
-        with written(args.junit) as file:
-            ElementTree.ElementTree(junit(report)).write(file, encoding="utf-8", xml_declaration=True)
+    with then(lambda: _write_junit(report, args.junit)):
+        if args.json:
+            say_json(report.to_json())
+        else:
+            say(*report.lines())
     return report.code
+
+
+def _write_junit(report: check.Report, path: str | None) -> None:
+    if path:
+        with written(path) as file:
+            ElementTree.ElementTree(junit(report)).write(file, encoding="utf-8", xml_declaration=True)
 
 
 def junit(report: check.Report) -> ElementTree.Element:

@@ -79,10 +79,10 @@ def test_a_row_is_a_line() -> None:
 
 
 def test_nothing_prints_past_it() -> None:
-    """No file of the package but two, which can be run alone, prints by itself."""
-    alone = {"terminal.py", "check.py", "skeleton.py", "process.py"}
+    """Only files that can be run alone print by themselves, and the worker's protocol."""
+    alone = {"terminal.py", "golden/check.py", "golden/template.py", "bench/process.py"}
     for path in PACKAGE.rglob("*.py"):
-        if path.name not in alone:
+        if path.relative_to(PACKAGE).as_posix() not in alone:
             assert " print(" not in path.read_text("utf-8"), path
             assert "sys.stdout" not in path.read_text("utf-8"), path
 
@@ -134,6 +134,22 @@ def test_streams_that_are_closed_full_or_of_ascii(facts: str) -> None:
         assert "Exception ignored" not in done.stderr
         done = program(facts, "2> /dev/full")
         assert (done.returncode, done.stdout) == (0, "Jorian Nettleworth\n")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="by a POSIX shell")
+@pytest.mark.parametrize("more", ["--explain", "--json"])
+def test_a_picture_is_written_though_nobody_reads_the_answer(facts: str, tmp_path: Path, more: str) -> None:
+    """As with `| head` that has seen enough: by a pipe whose reader has gone before the first line."""
+    path = tmp_path / "why.png"
+    reader, writer = os.pipe()
+    os.close(reader)
+    words = ["ask", QUESTION, "--passages", facts, "--ops", "numpy", more, "--plot", str(path)]
+    done = subprocess.run(
+        [sys.executable, "-m", "glimmer_ref", *words], stdout=writer, stderr=subprocess.PIPE, timeout=120, text=True
+    )
+    os.close(writer)
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert path.read_bytes().startswith(b"\x89PNG")
 
 
 EMPTY = {
