@@ -1,4 +1,4 @@
-"""glimmer-ref flops: what a question costs, and what another k, m, alpha, beta, length or size would cost."""
+"""glimmer-ref flops: what a question costs, and how that depends on k, m, alpha, beta, lengths and size."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ COUNTS = {
     "n_t": "decoder steps",
 }
 SETTING = ("size", "config", "alpha", "beta", *COUNTS)
-USES: dict[str | None, tuple[str, ...]] = {  # which of the shared options an action heeds
+USES: dict[str | None, tuple[str, ...]] = {  # which of the shared options an action uses
     None: (*SETTING, "system", "mode", "plot"),
     "sweep": (*SETTING, "system", "mode", "plot"),
     "break-even": (*SETTING, "mode"),
@@ -33,11 +33,11 @@ USES: dict[str | None, tuple[str, ...]] = {  # which of the shared options an ac
 
 
 def add(commands: Any) -> None:
-    """The command's options; every action takes those that it heeds, before or after its name."""
+    """The command's options; every action takes those that it uses, before or after its name."""
     parser = commands.add_parser(
         "flops",
-        help="what a question costs, and what-if",
-        description="What one question costs in each system. Without options: the paper's XXL model, k=25, m=5, "
+        help="count what a question costs, also with other settings",
+        description="Count what one question costs in each system. Without options: the paper's XXL model, k=25, m=5, "
         "alpha=1/3, beta=1/4, 48 + 304 tokens a pair, 64 decoder steps.",
     )
     _shared(parser, USES[None])
@@ -45,7 +45,7 @@ def add(commands: Any) -> None:
     actions = parser.add_subparsers(title="actions", dest="action", metavar="ACTION")
     added = {}
     for name, (_, text) in ACTIONS.items():
-        # Without defaults of its own, so that it does not undo what was given before its name.
+        # It has no defaults of its own, so that it does not undo options before its name.
         added[name] = actions.add_parser(name, help=text, description=text, argument_default=argparse.SUPPRESS)
         _shared(added[name], USES[name])
     _own(added)
@@ -54,7 +54,7 @@ def add(commands: Any) -> None:
 def _shared(parser: options.Parser, uses: tuple[str, ...]) -> None:
     if "size" in uses:
         parser.add_argument("--size", help="T5.1.1's shapes: small, base, large, xl, xxl (default xxl)")
-        parser.add_argument("--config", metavar="DIR", help="or those of a config.json, ours or a T5's")
+        parser.add_argument("--config", metavar="DIR", help="or the shapes of a config.json, ours or a T5's")
         parser.add_argument("--alpha", help="live proportion of the encoder, like 1/3")
         parser.add_argument("--beta", help="live-A's proportion of the live layers, like 1/4")
         for name, text in COUNTS.items():
@@ -67,7 +67,7 @@ def _shared(parser: options.Parser, uses: tuple[str, ...]) -> None:
     form.add_argument("--json", action="store_true", help="one JSON document, numbers as numbers")
     form.add_argument("--csv", action="store_true", help="comma-separated rows")
     if "plot" in uses:
-        form.add_argument("--plot", metavar="FILE", help="draw it, as FILE.png or FILE.svg")
+        form.add_argument("--plot", metavar="FILE", help="plot it as FILE.png or FILE.svg")
 
 
 def _own(parsers: dict[str, argparse.ArgumentParser]) -> None:
@@ -78,9 +78,9 @@ def _own(parsers: dict[str, argparse.ArgumentParser]) -> None:
 
     option("sweep", "--over", None, "k=5:100:5, alpha=1/24,1/3, size=base,xxl, .. (both ends included)", "AXIS=..")
     option("break-even", "--against", None, "default fid:5,lumen:10, and both at the setting's k", "SYSTEM:K,..")
-    option("storage", "--passages", None, "of a corpus of your own", "N")
-    option("latency", "--hardware", None, "a100, h100 (default), h200, tpu-v3, tpu-v4, or cpu: measured now")
-    option("latency", "--peak-tflops", None, "of other hardware: 10^12 FLOP/s, two FLOPs a multiply-add", "X")
+    option("storage", "--passages", None, "number of passages of a corpus of your own", "N")
+    option("latency", "--hardware", None, "a100, h100 (default), h200, tpu-v3, tpu-v4, or cpu, which is measured")
+    option("latency", "--peak-tflops", None, "of other hardware: 10^12 FLOP/s, two FLOPs for each multiply-add", "X")
     option("latency", "--bandwidth", None, "of other hardware: 10^9 bytes/s", "X")
     option("latency", "--dtype", None, "bfloat16, float16, float32, int8 (default: the hardware's first)")
     option("latency", "--batch", "1,8,64", "questions at once (default 1,8,64)", "N,N,..")
@@ -88,13 +88,13 @@ def _own(parsers: dict[str, argparse.ArgumentParser]) -> None:
     option("published", "--figure", None, "one of the paper's figures, 2 to 7", "N")
     option("published", "--table", None, "or one of its tables, 1 to 3", "N")
     parsers["page"].add_argument("out", metavar="OUT.html")
-    option("rerankers", "--reranker-size", "base", "its T5.1.1 shapes (default base)", "SIZE")
+    option("rerankers", "--reranker-size", "base", "T5.1.1 shapes of the reranker (default base)", "SIZE")
     option("rerankers", "--depth", None, "layers of the cross-encoder (default: all)", "N")
     option("rerankers", "--late-depth", None, "live layers of late interaction (default: half)", "N")
 
 
 def run(args: argparse.Namespace) -> None:
-    """Compute what was asked for, and print or draw it."""
+    """Compute what was asked for, and print or plot it."""
     from .. import tables
     from ..costs.reports import as_json
     from . import flops_tables, output
@@ -116,7 +116,7 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _named(args: argparse.Namespace) -> tuple[str, Any]:
-    """The model's name and the setting that the options give, each number checked by itself."""
+    """The model's name and the setting of the options; each number is checked by itself."""
     from ..costs import parse
 
     if args.size is not None and args.config is not None:
@@ -128,7 +128,7 @@ def _named(args: argparse.Namespace) -> tuple[str, Any]:
 
 
 def _setting(args: argparse.Namespace, systems: list[str] | None = None, whole: bool = True) -> tuple[str, Any]:
-    """The same, its numbers checked together as far as these systems need them; all if not given."""
+    """The same, with its numbers checked together as far as these systems (default: all) use them."""
     from ..costs.flops import SYSTEMS
     from ..costs.parse import checked
 
@@ -171,7 +171,7 @@ def _count(name: str, text: str) -> int:
 
 
 def count(args: argparse.Namespace) -> dict[str, Any]:
-    """One question, by component."""
+    """One question by component."""
     from ..costs.reports import count_report
 
     mode, systems = _mode(args), _systems(args)
@@ -244,7 +244,7 @@ def latency(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _hardware(args: argparse.Namespace) -> Any:
-    """A named accelerator, this CPU measured on the spot, or the peaks that were stated."""
+    """A named accelerator, this CPU as measured, or hardware with the given peaks."""
     from ..costs.roofline import Hardware, accelerator
 
     if (args.peak_tflops is None) != (args.bandwidth is None):
@@ -263,7 +263,7 @@ def _hardware(args: argparse.Namespace) -> Any:
 
 
 def rerankers(args: argparse.Namespace) -> dict[str, Any]:
-    """GLIMMER beside rerankers of their own."""
+    """GLIMMER beside separate rerankers."""
     from ..costs.parse import of_size
     from ..costs.reports import rerankers_report
 
@@ -275,7 +275,7 @@ def rerankers(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def published(args: argparse.Namespace) -> dict[str, Any]:
-    """A figure or table of the paper beside its cost; without, all that Figures 3 to 5 have, by cost."""
+    """A figure or table of the paper beside its cost; without one, the models of Figures 3 to 5 by cost."""
     from ..costs.published.reports import front_report, paper_result_report
     from ..costs.published.values import PAPER_RESULTS
 

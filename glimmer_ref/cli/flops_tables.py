@@ -17,13 +17,13 @@ ORDER = [*TITLES, "Encoder and cross-attention", "Encoder", "Reranking", "Cross-
 
 
 def component(name: str) -> str:
-    """A component's title; the formulas' own braces as they are."""
+    """A component's title; the printed formulas have titles of their own."""
     stage, _, kind = name.partition(".")
     return TITLES.get(stage, stage) + (f", {kind}" if kind else "")
 
 
 def in_order(parts: Iterable[Mapping[str, Any]]) -> list[str]:
-    """The components that some system spends anything on, encoders before decoders."""
+    """The components that cost something in some system, encoders before decoders."""
     return sorted({name for part in parts for name, x in part.items() if x}, key=_place)
 
 
@@ -33,7 +33,7 @@ def _place(name: str) -> tuple[int, str]:
 
 
 def count_table(report: Report) -> list[str]:
-    """Components down, systems across."""
+    """A row for each component, a column for each system."""
     systems = report["systems"]
     prefix, unit = prefixed(max(y["total_macs"] for y in systems.values()))
 
@@ -73,7 +73,7 @@ def count_rows(report: Report) -> list[dict[str, Any]]:
 
 
 def sweep_table(report: Report) -> list[str]:
-    """The axis down, systems across."""
+    """A row for each value, a column for each system."""
     axis, rows = report["axis"], report["rows"]
     systems = list(dict.fromkeys(row["system"] for row in rows))
     prefix, unit = prefixed(max(row["macs"] for row in rows))
@@ -101,7 +101,7 @@ def sweep_table(report: Report) -> list[str]:
 
 
 def break_even_table(report: Report) -> list[str]:
-    """Opponents down, GLIMMER's variables across; below each solution, the last whole value that pays."""
+    """A row for each other system, a column for each of GLIMMER's variables; below it, the last whole value that pays off."""
     prefix, unit = prefixed(max(row["macs"] for row in report["rows"]))
     body = []
     for row in report["rows"]:
@@ -132,7 +132,7 @@ def break_even_rows(report: Report) -> list[dict[str, Any]]:
 
 
 def figure2_table(report: Report) -> list[str]:
-    """The three values, then how far other ways to count are from them."""
+    """The three values, then how far other ways of counting are from them."""
     k, systems, macs = report["setting"]["k"], list(report["samples_per_tflop"]), report["macs"]
     published = next(iter(macs.values()))
     lengths = report["solved_lengths"]
@@ -166,7 +166,7 @@ def figure2_rows(report: Report) -> list[dict[str, Any]]:
 
 
 def storage_table(report: Report) -> list[str]:
-    """Amounts down, dtypes across; then what encoding once costs."""
+    """A row for each amount, a column for each dtype; then what encoding once costs."""
     dtypes = report["dtypes"]
     amounts = {
         "a passage": [b["passage_bytes"] for b in dtypes.values()],
@@ -202,7 +202,7 @@ def storage_rows(report: Report) -> list[dict[str, Any]]:
 
 
 def latency_table(report: Report) -> list[str]:
-    """Stages at the smallest batch, then the batches."""
+    """The stages at the smallest batch size, then all batch sizes."""
     h, batches = report["hardware"], report["batches"]
     first = batches[0]["systems"]
     stages = in_order(y["stages"] for y in first.values())
@@ -258,7 +258,7 @@ def latency_rows(report: Report) -> list[dict[str, Any]]:
 
 
 def rerankers_table(report: Report) -> list[str]:
-    """Pipelines down."""
+    """A row for each pipeline."""
     rows = report["rows"]
     prefix, unit = prefixed(max(row["total_macs"] for row in rows))
     own = rows[0]["total_macs"]

@@ -1,4 +1,4 @@
-"""The tables of glimmer-ref flops published: the paper's values, where each stands, and what it costs."""
+"""The tables of glimmer-ref flops published: the paper's values, the place of each, and what it costs."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ def _plain(x: Any, form: str = ".10g") -> str:
 
 
 def _exact(row: Mapping[str, Any], name: str) -> str:
-    """A count, or a proportion as a fraction; a dash where the system has none."""
+    """A count, or a proportion as a fraction; a dash if the system has none."""
     return str(row.get(f"{name}_exact", row.get(name, "-")))
 
 
 def _panel(report: Report, place: str) -> list[str]:
     """The values of one panel or table."""
     rows = [row for row in report["rows"] if row["place"] == place]
-    named = all(row["x"] == row["series"] for row in rows)  # a table's rows are named once
+    named = all(row["x"] == row["series"] for row in rows)  # a table's rows have one name
     head = ["row" if named else "series", *([] if named else ["x"]), "y", "", *MODEL, "TMACs"]
     body = [
         [row["series"], *([] if named else [_plain(row["x"])]), _plain(row["y"], ".1f" if named else ".10g"),
@@ -39,7 +39,7 @@ def _panel(report: Report, place: str) -> list[str]:
 
 
 def paper_result_table(report: Report) -> list[str]:
-    """A figure's panels or a table, one below the other."""
+    """The panels of a figure, one below the other, or a table."""
     lines = [f"{report['name']}: {report['title']}"]
     for place in report["axes"]:
         lines += _panel(report, place)
@@ -47,7 +47,7 @@ def paper_result_table(report: Report) -> list[str]:
 
 
 def _worth(worth: Mapping[str, Any]) -> list[str]:
-    """The cheapest of GLIMMER's models that do at least what one of LUMEN's does."""
+    """The cheapest GLIMMER models that are at least as good as a LUMEN model."""
     models = [
         f"k={p['k']} m={p['m']} beta={p['beta_exact']} ({float(p['y']):.2f}, {float(p['share']):.1%})"
         for p in worth["glimmer"][:3]
@@ -57,7 +57,7 @@ def _worth(worth: Mapping[str, Any]) -> list[str]:
 
 
 def front_table(report: Report) -> list[str]:
-    """Models by cost, those on the front marked; then where GLIMMER is worth it."""
+    """Models by cost, with the front marked; then which GLIMMERs replace a LUMEN at lower cost."""
 
     def decimal(x: Any, form: str) -> str:
         return "-" if x is None else format(round(float(x), 2) + 0.0, form)  # + 0.0: no -0.00
@@ -82,12 +82,12 @@ def front_table(report: Report) -> list[str]:
 
 
 def table(report: Report) -> list[str]:
-    """The table of a document of `whatif.published_documents`."""
+    """The table of a report of `costs.published.reports`."""
     return paper_result_table(report) if "name" in report else front_table(report)
 
 
 def rows(report: Report) -> list[dict[str, Any]]:
-    """Its rows, all with the same columns."""
+    """The rows of a report, all with the same columns."""
     names = dict.fromkeys(name for row in report["rows"] for name in row)
     return [
         {name: "; ".join(x) if isinstance(x := row.get(name, ""), list) else "" if x is None else x for name in names}

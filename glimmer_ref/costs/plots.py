@@ -1,4 +1,4 @@
-"""Pictures of costs: bars of one question's components, lines along an axis, least time against batch."""
+"""Plots of costs: bars of one question's components, lines along an axis, least time against batch size."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from .modes import prefixed
 from .reports import NAMES, describe
 
 Report = Mapping[str, Any]
-# Lightness, marker and dashes differ too, so that greyscale keeps the systems apart.
+# Lightness, marker and dashes differ too, so that the systems can be told apart in greyscale.
 STYLES: dict[str, dict[str, Any]] = {
     "fid": {"color": "#e0a030", "marker": "s", "linestyle": "--"},
     "lumen": {"color": "#b03a48", "marker": "^", "linestyle": "-."},
     "glimmer": {"color": "#14375e", "marker": "o", "linestyle": "-"},
 }
-PARTS: dict[str, tuple[tuple[str, ...], str, str]] = {  # a part of the bars: components, colour, hatching
+PARTS: dict[str, tuple[tuple[str, ...], str, str]] = {  # for each part of a bar: components, colour, hatching
     "question": (("question",), "#f2f2f2", ""),
     "encoder over all k": (("encoder", "live", "live_a", "reranker", "score"), "#14375e", ""),
     "encoder over the m best": (("live_b",), "#4f86b5", "//"),
@@ -31,7 +31,7 @@ PARTS: dict[str, tuple[tuple[str, ...], str, str]] = {  # a part of the bars: co
 
 
 def save(path: str, draw: Callable[[Any], None], height: float = 4.2) -> None:
-    """One figure with one pair of axes, its legend above them where it covers nothing.
+    """Write one figure with one pair of axes and the legend below them.
 
     Raises:
         InputError: as `pictures.picture`.
@@ -42,7 +42,7 @@ def save(path: str, draw: Callable[[Any], None], height: float = 4.2) -> None:
 
 
 def bars(report: Report, path: str) -> None:
-    """A bar a system, stacked by part."""
+    """One stacked bar for each system."""
     systems = list(report["systems"])
     prefix, unit = prefixed(max(y["total_macs"] for y in report["systems"].values()))
 
@@ -64,19 +64,19 @@ def bars(report: Report, path: str) -> None:
 
 
 def _part(macs: Mapping[str, Any], components: tuple[str, ...]) -> Any:
-    """The sum of components; the attention of all stages is one of them."""
-    if "reranker" in macs:  # the live encoder then reads the m best only
+    """The sum of some components; "attention" stands for the attention of all stages."""
+    if "reranker" in macs:  # then the live encoder reads only the m best
         macs = {"live_b" if name == "live" else name: x for name, x in macs.items()}
     return sum(x for name, x in macs.items() if name.rpartition(".")[2] in components)
 
 
 def lines(report: Report, path: str) -> None:
-    """A line a system along the axis of a sweep."""
+    """One line for each system along the axis of a sweep."""
     axis, rows = report["axis"], report["rows"]
     prefix, unit = prefixed(max(row["macs"] for row in rows))
 
     def draw(axes: Any) -> None:
-        from matplotlib.ticker import LogFormatter  # the default one writes mathematics
+        from matplotlib.ticker import LogFormatter  # the default one writes powers of ten
 
         for system in dict.fromkeys(row["system"] for row in rows):
             own = [row for row in rows if row["system"] == system]
@@ -111,7 +111,7 @@ AXES = {
 
 
 def times(report: Report, path: str) -> None:
-    """Least milliseconds a question against the batch, hollow where it does not fit into memory."""
+    """Least milliseconds a question against the batch size; hollow markers do not fit into memory."""
     batches, h = report["batches"], report["hardware"]
 
     def draw(axes: Any) -> None:

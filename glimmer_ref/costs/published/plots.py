@@ -1,4 +1,4 @@
-"""The paper's figures and tables drawn again, beside the same values on the calculator's own cost axis."""
+"""The paper's figures and tables as plots, beside the same values against the calculator's cost."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ COST = "TMACs (10^12 multiply-adds) a question, mode full"
 SHORT = {KILT: "KILT dev, mean score", NQ: "NQ dev, exact match"}
 LIGHT = {"color": "#5b93c4", "marker": "D", "linestyle": "--"}
 LIGHTER = {"color": "#d98c95", "marker": "v", "linestyle": "--"}
-SERIES: dict[str, dict[str, Any]] = {  # where one system has two lines; else `STYLES`
+SERIES: dict[str, dict[str, Any]] = {  # if one system has two lines; else `STYLES`
     "2 rerank layers": LIGHT,
     "NQ-only": LIGHTER,
     "lumen-5": {"color": "#d98c95", "marker": "v", "linestyle": ":"},
@@ -26,7 +26,7 @@ SERIES: dict[str, dict[str, Any]] = {  # where one system has two lines; else `S
 
 
 def sheet(path: str, shape: tuple[int, int], size: tuple[float, float], draw: Callable[[Any, Any], None]) -> None:
-    """A figure with a grid of axes, one legend for all below them.
+    """Write a figure with a grid of axes and one legend below all of them.
 
     Raises:
         InputError: as `pictures.picture`.
@@ -63,7 +63,7 @@ def _frame(axes: Any, x: str, y: str, title: str) -> None:
 
 
 def lines(axes: Any, rows: Sequence[Row], x: Callable[[Row], float | None]) -> None:
-    """A line a series; a series that has no x is a level from side to side."""
+    """One line for each series; a series without x is a horizontal line."""
     for series in in_series(rows):
         ys, look = [float(row["y"]) for row in series], style(series[0])
         if x(series[0]) is None:
@@ -80,7 +80,7 @@ def as_printed(row: Row) -> float | None:
 
 
 def curves(report: Report, path: str) -> None:
-    """Each panel as in the paper, and to its right the same points against their cost."""
+    """Each panel as in the paper on the left, and the same points against their cost on the right."""
     panels = report["axes"]
 
     def draw(figure: Any, axes: Any) -> None:
@@ -97,7 +97,7 @@ def curves(report: Report, path: str) -> None:
 
 
 def bars(report: Report, path: str) -> None:
-    """Figure 6: its stacked bars, and both trainings against the model's cost."""
+    """Figure 6: its stacked bars, and the scores of both trainings against the model's cost."""
     alone, more = in_series(report["rows"])
     ((place, names),) = report["axes"].items()
 
@@ -124,7 +124,7 @@ def bars(report: Report, path: str) -> None:
 
 
 def dots(report: Report, path: str) -> None:
-    """A table: a dot a row and how far it is from the first, its cost below its name."""
+    """A table: a dot for each row with its distance from the first row, and its cost below its name."""
     rows = report["rows"]
     ((place, names),) = report["axes"].items()
 
@@ -145,14 +145,14 @@ def dots(report: Report, path: str) -> None:
 
 
 def _name(row: Row) -> str:
-    """What tells a model from the others of its system."""
+    """What distinguishes a model from the others of its system."""
     if row["system"] == "lumen":
         return f"LUMEN, k={row['k']}"
     return f"k={row['k']}, m={row['m']}" + ("" if row["beta_exact"] == "1/4" else f", beta={row['beta_exact']}")
 
 
 def front(report: Report, path: str) -> None:
-    """Every model of Figures 3 to 5 against its cost, with the Pareto front as stairs."""
+    """The models of Figures 3 to 5 against their cost, with the Pareto front as a step line."""
     rows = report["rows"]
     best = [row for row in rows if row["front"]]
     lumen = [row for row in rows if row["system"] == "lumen"]
@@ -183,7 +183,7 @@ def front(report: Report, path: str) -> None:
 
 
 def draw(report: Report, path: str) -> None:
-    """The picture that fits a document of `published_documents`."""
+    """Draw a report of `published.reports`."""
     name = report.get("name")
     if name is None:
         front(report, path)

@@ -1,4 +1,4 @@
-"""The paper's figures and tables beside the calculator's own cost, as plain documents."""
+"""The paper's figures and tables beside the calculator's own cost, as plain dictionaries."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from .values import PAPER_RESULTS, Value, values
 Report = dict[str, Any]
 
 LARGE_NOTE = (
-    "Cost: mode full, T5.1.1-Large, 48 + 304 tokens a pair as in the text; 64 decoder steps are assumed (no length of "
-    "answers is stated; Figure 2 fits 64)."
+    "Cost: mode full, T5.1.1-Large, 48 + 304 tokens a pair as in the text. 64 decoder steps are assumed: the paper "
+    "does not state the length of answers, and Figure 2 fits 64."
 )
 XXL_NOTE = (
     "Cost: mode full, T5.1.1-XXL, 384 tokens a pair (48 + 336) and 64 decoder steps, both inferred from this figure. "
     "Samples per TFLOP are the published ones; mode figure2 gives each to every printed digit."
 )
 FRONT_NOTE = (
-    "GLIMMER-Large and LUMEN-Large of Figures 3 to 5, mean score on the KILT dev sets. LUMEN's own score at the same "
-    "cost is read off straight lines between its published k = 5, 25 and 40. If its true curve flattens with k, as "
-    "GLIMMER's does, it lies above them, and the gain is an upper bound."
+    "GLIMMER-Large and LUMEN-Large of Figures 3 to 5, mean score on the KILT dev sets. LUMEN's score at the same cost "
+    "is interpolated linearly between its published k = 5, 25 and 40. If its true curve flattens with k, as GLIMMER's "
+    "does, it is above these lines, and the gain is an upper bound."
 )
 PARTS = ("system", "size", "k", "m", "alpha", "beta", "reranker")
 
 
 def _model(model: dict[str, Any]) -> Report:
-    """What a model is made of; only what its system knows."""
+    """The settings of a model that its system has."""
     unknown = {"fid": ("m", "alpha", "beta"), "lumen": ("m", "beta"), "glimmer": ()}[model["system"]]
     row: Report = {name: model[name] for name in PARTS if name in model and name not in unknown}
     return row | {f"{name}_exact": str(row[name]) for name in ("alpha", "beta") if name in row}
@@ -41,7 +41,7 @@ def _row(v: Value) -> Report:
 
 
 def paper_result_report(name: str) -> Report:
-    """A figure or table: its values as printed, where each stands, and what each model costs.
+    """A figure or table: its values as printed, the place of each, and what each model costs.
 
     Args:
         name: like "Figure 3".
@@ -54,7 +54,7 @@ def paper_result_report(name: str) -> Report:
 
 
 def front_report() -> Report:
-    """Every model of Figures 3 to 5 by cost, the Pareto front, and where GLIMMER is worth it."""
+    """The models of Figures 3 to 5 by cost, the Pareto front, and which GLIMMERs replace a LUMEN at lower cost."""
     models = tradeoff.retrieval()
     best, known = tradeoff.front(models), tradeoff.lumens(models)
     rows = []

@@ -1,7 +1,7 @@
 """The paper's Figures 2 to 7 and Tables 1 to 3 as data: every value, and the model that it was measured on.
 
-A function a figure or table, made of panels, series and points. Numbers are written as they are printed;
-`values` makes them exact.
+Each figure or table is a function; it has panels, which have series of points. Numbers are strings as they are
+printed, and `values` makes them exact.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ class Series(NamedTuple):
 
     Args:
         name: as in the legend or the row.
-        model: what all its points have in common: system, size, k, m, alpha, beta, reranker.
+        model: what all points have in common: system, size, k, m, alpha, beta, reranker.
         points: as printed.
-        varies: which of k, m, alpha, beta x is; "" where x is another number, or a name.
+        varies: which of k, m, alpha, beta x is; "" if x is another number or a name.
         level: a model's single value, drawn as a horizontal line.
     """
 
@@ -38,7 +38,7 @@ class Series(NamedTuple):
 
 
 class Panel(NamedTuple):
-    """One pair of axes, or one table: where it is in the paper, what x and y are, and its series."""
+    """One pair of axes, or one table: its place in the paper, what x and y are, and its series."""
 
     place: str
     x: str
@@ -59,7 +59,7 @@ class Value:
     """One number of the paper, its place there, and the model that it belongs to.
 
     Args:
-        x: a number; a name in tables and bars; None for a level.
+        x: a number; in tables and bars a name; None for a level.
         y, unit: the value.
         model: `system`, `size`, `k`, `m`, `alpha`, `beta`, and `reranker` where it is separate.
     """
@@ -73,18 +73,18 @@ class Value:
 
 
 def _glimmer(**more: Any) -> dict[str, Any]:
-    """GLIMMER-Large as in the ablations: 25 retrieved, 5 selected, alpha 1/3, beta 1/4."""
+    """GLIMMER-Large as in the ablations: 25 passages retrieved, 5 selected, alpha 1/3, beta 1/4."""
     return {"system": "glimmer", **LARGE, "k": 25, "m": 5, **more}
 
 
 def _lumen(k: int) -> Series:
-    """A dotted line, LUMEN-Large reading k passages."""
+    """A horizontal line: LUMEN-Large with k passages."""
     quality = {5: "65.56", 25: "70.16", 40: "70.98"}[k]
     return Series(f"lumen-{k}", {"system": "lumen", **LARGE, "k": k}, (("", quality),), level=True)
 
 
 def figure2() -> PaperResult:
-    """Quality and speed of the three systems at XXL; the speeds' own label is in `whatif.figure2`."""
+    """Quality and speed of the three systems at XXL. The speeds are in `figure2.py`, which has the label."""
     quality = {"fid": "69.215", "lumen": "70.98166667", "glimmer": "73.22"}
     series = tuple(
         Series(
@@ -153,7 +153,7 @@ def figure5() -> PaperResult:
 
 
 def figure6() -> PaperResult:
-    """What training on many tasks adds, a stacked bar a model.
+    """What training on many tasks adds, with a stacked bar for each model.
 
     Paper: Figure 6
     """
@@ -172,8 +172,9 @@ def figure6() -> PaperResult:
     return PaperResult(
         "training on all of KILT instead of NQ only, Large",
         (Panel("Figure 6", "model", NQ, series),),
-        "Bars are stacked: KILT's whole is the sum. The caption calls GLIMMER what axis and text call LUMEN (L); "
-        "memory is trained in all. k is not stated: 10 is assumed for the cost, as LUMEN has in Figure 2.",
+        "Bars are stacked, so the value for KILT is the sum. The caption names GLIMMER where axis and text name LUMEN "
+        "(L). Memory is trained in all models. The paper does not state k; the cost assumes 10, as LUMEN has in "
+        "Figure 2.",
     )
 
 
@@ -195,18 +196,18 @@ def figure7() -> PaperResult:
     return PaperResult(
         "the live proportion alpha, LUMEN-Large trained on KILT or on NQ only",
         (Panel("Figure 7", "alpha, live proportion of the encoder", NQ, series),),
-        "k is not stated: 10 is assumed for the cost, as LUMEN has in Figure 2.",
+        "The paper does not state k; the cost assumes 10, as LUMEN has in Figure 2.",
     )
 
 
 def _table(number: int, title: str, column: str, rows: Sequence[tuple[str, str, dict[str, Any]]]) -> PaperResult:
-    """Rows of one value each, GLIMMER-Large with 25 retrieved and 5 selected."""
+    """Rows with one value each, for GLIMMER-Large with 25 passages retrieved and 5 selected."""
     series = tuple(Series(name, _glimmer(**more), ((name, y),)) for name, y, more in rows)
     return PaperResult(title, (Panel(f"Table {number}", column, KILT, series),))
 
 
 def table1() -> PaperResult:
-    """A reranker with layers of its own, from T5 or from scratch; the layers themselves are in `paper.variants`."""
+    """A reranker with layers of its own, from T5 or from scratch."""
     return _table(
         1, "configurations of the reranker, GLIMMER-Large, k=25, m=5", "Reranker",
         (
@@ -218,7 +219,7 @@ def table1() -> PaperResult:
 
 
 def table2() -> PaperResult:
-    """Training the memory encoder, or not.
+    """With and without training the memory encoder.
 
     Paper: Table 2
     """
@@ -257,7 +258,7 @@ PAPER_RESULTS: dict[str, Callable[[], PaperResult]] = {
 
 
 def _number(text: str) -> Fraction | str | None:
-    """A number if it is one, as it is printed; a level's x is None."""
+    """x as a number if it is one, else as printed; None for a level."""
     try:
         return Fraction(text)
     except ValueError:
@@ -265,7 +266,7 @@ def _number(text: str) -> Fraction | str | None:
 
 
 def _layers(varies: str, x: Fraction, model: dict[str, Any]) -> Any:
-    """What x says of the model: a count, or the proportion in whole layers that the printed digits mean."""
+    """What x says about the model: a count, or the proportion in whole layers that the printed digits stand for."""
     if varies in ("k", "m"):
         return int(x)
     layers = SIZES[model["size"]].num_layers * (1 if varies == "alpha" else model["alpha"])
