@@ -16,10 +16,10 @@ def add(commands: Any) -> None:
     parser = commands.add_parser(
         "ask",
         help="answer a question",
-        description="Answer a question from passages. By default the bundled model answers from its own passages about "
-        "a fictional world; --examples shows what you can ask it.",
+        description="Answer a question from passages. By default the bundled model answers from its own passages "
+        "about a fictional world; --examples shows what you can ask it.",
     )
-    parser.add_argument("question", metavar="QUESTION", nargs="?")
+    parser.add_argument("question", metavar="QUESTION", nargs="?", help="the question, in quotes")
     examples.add(parser)
     options.add_passages(parser)
     options.add_system(parser)
@@ -28,7 +28,7 @@ def add(commands: Any) -> None:
         "--explain", action="store_true", help="show which passages were read, and what the answer cost"
     )
     parser.add_argument("--plot", metavar="FILE.png", help="plot the scores and the decoder's attention")
-    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(run=run)
 
 
@@ -61,7 +61,7 @@ def _plot(answer: Any, args: argparse.Namespace) -> None:
 
 
 def print_notes(answer: Any) -> None:
-    """Print on stderr which words the vocabulary does not hold and how they were read, and that all scores are equal."""
+    """Print on stderr which words the vocabulary does not hold and how they were read, or that no score is best."""
     for words, what in (
         (answer.borrowed, "not in the vocabulary, borrowed a name for"),
         (answer.unknown, "the model's vocabulary does not hold"),

@@ -17,17 +17,19 @@ def add(commands: Any) -> None:
     parser = commands.add_parser(
         "bench",
         help="measure the speed of this package, beside the hardware's limits",
-        description="Measure how long parts of the model take on this machine, with random weights of T5.1.1, and what the hardware "
-        "could do at most in the same minute. Multiply-adds are those of the paper's algorithm. Comparisons with other "
-        "libraries are in benchmarks/.",
+        description="Measure how long parts of the model take on this machine, with random weights of T5.1.1, and "
+        "what the hardware could do at most in the same minute. Multiply-adds are those of the paper's algorithm. "
+        "Comparisons with other libraries are in benchmarks/.",
     )
     parser.add_argument("--work", metavar="WORK,..", help="names from --list, like glimmer:k=50:m=5, or all")
     parser.add_argument("--size", default="base", help="tiny, mini, small, base (default), large, xl or xxl")
     parser.add_argument("--threads", default="1", help="numbers of threads, like 1,2 (default 1)")
-    parser.add_argument("--precision", choices=("float32", "bfloat16", "int8"), default="float32")
+    parser.add_argument(
+        "--precision", choices=("float32", "bfloat16", "int8"), default="float32", help="of matrix products"
+    )
     parser.add_argument("--runs", type=int, default=3, help="runs of each work; the median counts (default 3)")
     parser.add_argument("--list", action="store_true", help="only list the works and what they cost")
-    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(run=run)
 
 

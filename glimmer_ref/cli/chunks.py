@@ -14,8 +14,9 @@ def add(commands: Any) -> None:
     parser = commands.add_parser(
         "chunks",
         help="cut KILT's pages into passages",
-        description="Cut the pages of a knowledge source in KILT's format into passages of whole paragraphs. Write them, and "
-        "each task's questions with their gold passages, into a folder that memory build, evaluate and train read.",
+        description="Cut the pages of a knowledge source in KILT's format into passages of whole paragraphs. Write "
+        "them, and each task's questions with their gold passages, into a folder that memory build, evaluate and "
+        "train read.",
     )
     parser.add_argument("pages", metavar="PAGES.jsonl", help="KILT's knowledge source, or a world's knowledge.jsonl")
     parser.add_argument("folder", metavar="OUT", help="a new folder")
@@ -28,7 +29,7 @@ def add(commands: Any) -> None:
         metavar="BLEU",
         help="for training: drop questions whose best provenance has a lower BLEU score; KILT's own bound is 0.5",
     )
-    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(run=run)
 
 

@@ -15,8 +15,8 @@ def add(commands: Any) -> None:
     parser = commands.add_parser(
         "convert",
         help="cut a T5 checkpoint into memory, live-A and live-B",
-        description="Cut the encoder of a T5 folder in Hugging Face's layout into memory encoder, live-A and live-B, add a "
-        "score layer with random weights, and write a model folder.",
+        description="Cut the encoder of a T5 folder in Hugging Face's layout into memory encoder, live-A and live-B, "
+        "add a score layer with random weights, and write a model folder.",
     )
     parser.add_argument(
         "t5", metavar="T5_DIR", help=f"config.json with model.safetensors or pytorch_model.bin, {options.NAMED}"

@@ -19,11 +19,11 @@ def add(commands: Any) -> None:
     """The command's options."""
     parser = commands.add_parser(
         "evaluate",
-        help="scores, recall and cost over files of questions",
-        description="Answer every question and score the answers as KILT does: by exact match, or by accuracy for fever, "
-        "trex and zsre. recall@m is the share of gold passages that the decoder reads; beside it is that of the first m "
-        "retrieved passages. Questions per TFLOP are for 10^12 multiply-adds of the paper's algorithm with stored "
-        "passages; questions a second are measured on this machine.",
+        help="score a model on files of questions, with recall and cost",
+        description="Answer every question and score the answers as KILT does: by exact match, or by accuracy for "
+        "fever, trex and zsre. recall@m is the share of gold passages that the decoder reads; beside it is that of "
+        "the first m retrieved passages. Questions per TFLOP are for 10^12 multiply-adds of the paper's algorithm "
+        "with stored passages; questions a second are measured on this machine.",
     )
     parser.add_argument(
         "questions", metavar="QUESTIONS.jsonl", nargs="*", help='{"input", "output", "gold", "candidates", "task"}'
@@ -38,7 +38,7 @@ def add(commands: Any) -> None:
     parser.add_argument("--out", metavar="DIR", help="keep a line for each question there; the same command continues")
     parser.add_argument("--kilt", action="store_true", help="with --out: also write predictions for KILT's evaluation")
     options.add_model(parser)
-    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(run=run)
 
 
@@ -136,10 +136,8 @@ def _print(args: argparse.Namespace, precision: str, results: list[dict[str, Any
         print_table(head | results[0])
     for row in results:
         if row["undecided"]:
-            which = f"{row['undecided']} of {row['questions']} questions"
-            note(
-                f"glimmer-ref: note: k={row['k']}: {which}: all passages have the same score, and retrieval's order chose"
-            )
+            where = f"k={row['k']}: {row['undecided']} of {row['questions']} questions"
+            note(f"glimmer-ref: note: {where}: all passages have the same score, and retrieval's order chose")
 
 
 def _shares(row: dict[str, Any]) -> list[str]:

@@ -46,7 +46,8 @@ def add(commands: Any) -> None:
     added = {}
     for name, (_, text) in ACTIONS.items():
         # It has no defaults of its own, so that it does not undo options before its name.
-        added[name] = actions.add_parser(name, help=text, description=text, argument_default=argparse.SUPPRESS)
+        sentence = f"{text[0].upper()}{text[1:]}."
+        added[name] = actions.add_parser(name, help=text, description=sentence, argument_default=argparse.SUPPRESS)
         _shared(added[name], USES[name])
     _own(added)
 
@@ -298,12 +299,12 @@ def page(args: argparse.Namespace) -> dict[str, Any]:
 
 
 ACTIONS: dict[str, tuple[Callable[[argparse.Namespace], dict[str, Any]], str]] = {
-    "sweep": (sweep, "the cost along one axis"),
-    "break-even": (break_even, "where GLIMMER costs as much as LUMEN or FiD, solved exactly"),
-    "figure2": (figure2, "the paper's Figure 2 to every digit, and what other ways to count give"),
-    "storage": (storage, "bytes of the stored memory"),
-    "latency": (latency, "least time and its price, from peak FLOP/s and bandwidth"),
-    "rerankers": (rerankers, "GLIMMER beside a cross-encoder and a late-interaction reranker"),
-    "published": (published, "the paper's figures and tables, quality against true cost"),
-    "page": (page, "an interactive page of all this, in one file that works offline"),
+    "sweep": (sweep, "show the cost along one axis"),
+    "break-even": (break_even, "solve exactly where GLIMMER costs as much as LUMEN or FiD"),
+    "figure2": (figure2, "repeat the paper's Figure 2 to every digit, and count in other ways"),
+    "storage": (storage, "count bytes of the stored memory"),
+    "latency": (latency, "bound time and price from below, by peak FLOP/s and bandwidth"),
+    "rerankers": (rerankers, "compare GLIMMER with a cross-encoder and a late-interaction reranker"),
+    "published": (published, "show the paper's figures and tables, with quality against true cost"),
+    "page": (page, "write an interactive page of all this, in one file that works offline"),
 }

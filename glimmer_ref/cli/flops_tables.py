@@ -101,7 +101,7 @@ def sweep_table(report: Report) -> list[str]:
 
 
 def break_even_table(report: Report) -> list[str]:
-    """A row for each other system, a column for each of GLIMMER's variables; below it, the last whole value that pays off."""
+    """A row for each other system, a column for each of GLIMMER's variables; below are the last whole values."""
     prefix, unit = prefixed(max(row["macs"] for row in report["rows"]))
     body = []
     for row in report["rows"]:

@@ -15,6 +15,7 @@ from ..golden.adapters import check_command
 from ..golden.show import lines
 from ..golden.starter import LANGUAGES, write
 from ..terminal import say, say_json
+from . import options
 from .output import then
 
 CASE = "name of a bundled case, or a folder with case.json"
@@ -22,20 +23,20 @@ CASE = "name of a bundled case, or a folder with case.json"
 
 def add(commands: Any) -> None:
     """The command's options."""
-    parser = commands.add_parser("golden", help="check another implementation against golden cases")
+    parser = options.add_action(commands, "golden", "check another implementation against golden cases")
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     add_check(actions)
-    listing = actions.add_parser("list", help="list the bundled cases, and what each covers")
-    listing.add_argument("--json", action="store_true")
+    listing = options.add_action(actions, "list", "list the bundled cases, and what each covers")
+    listing.add_argument("--json", action="store_true", help="print JSON")
     listing.set_defaults(run=run_list)
-    show = actions.add_parser("show", help="show a case's inputs, config and names of arrays")
+    show = options.add_action(actions, "show", "show a case's inputs, config and names of arrays")
     show.add_argument("case", metavar="CASE", help=CASE)
     show.set_defaults(run=run_show)
-    starter = actions.add_parser("starter", help="write a skeleton that reads a case and writes its outputs")
+    starter = options.add_action(actions, "starter", "write a skeleton that reads a case and writes its outputs")
     starter.add_argument("--lang", choices=tuple(LANGUAGES), default="python")
     starter.add_argument("folder", metavar="DIR", help="a folder; no file in it is overwritten")
     starter.set_defaults(run=run_starter)
-    make = actions.add_parser("make", help="make the cases again, with their tolerances")
+    make = options.add_action(actions, "make", "make the cases again, with their tolerances")
     make.add_argument("cases", metavar="CASE", nargs="*", help="names (default: all)")
     make.add_argument("--out", metavar="DIR", default=check.CASES, help="(default: where the bundled cases are)")
     make.set_defaults(run=run_make)
@@ -46,8 +47,8 @@ def add_check(actions: Any) -> None:
     parser = actions.add_parser(
         "check",
         help="compare an implementation's tensors with a case",
-        description="Check each tensor of an implementation, and name the first stage that differs. "
-        "Exit code 0: all given tensors are right; 1: some differ or are unknown; 2: nothing could be checked.",
+        description="Check each tensor of an implementation, and name the first stage that differs. Exit code 0: all "
+        "given tensors are right; 1: some differ or are unknown; 2: nothing could be checked.",
     )
     parser.add_argument("case", metavar="CASE", help=CASE)
     source = parser.add_mutually_exclusive_group(required=True)
@@ -60,7 +61,7 @@ def add_check(actions: Any) -> None:
     parser.add_argument(
         "--precision", choices=check.PRECISIONS, default="float32", help="in which the tensors were computed"
     )
-    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--junit", metavar="FILE", help="also write a JUnit report with one test case for each tensor")
     parser.set_defaults(run=run_check)
 

@@ -15,9 +15,9 @@ from .output import print_facts
 
 def add(commands: Any) -> None:
     """The command's options."""
-    parser = commands.add_parser("index", help="make a corpus searchable")
+    parser = options.add_action(commands, "index", "make a corpus searchable")
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
-    build = actions.add_parser("build", help="index passages by embeddings or by words; run it again to resume")
+    build = options.add_action(actions, "build", "index passages by embeddings or by words; run it again to resume")
     build.add_argument("passages", metavar="PASSAGES.jsonl", help='one {"id", "title", "text"} a line')
     build.add_argument("folder", metavar="DIR", help="a new folder, or one whose build was interrupted")
     how = build.add_mutually_exclusive_group(required=True)
@@ -32,12 +32,12 @@ def add(commands: Any) -> None:
         "--store", choices=("float32", "float16"), default="float32", help="number format of stored embeddings"
     )
     build.add_argument("--ops", choices=BACKENDS, default="numba", help=options.BACKEND_HELP)
-    build.add_argument("--json", action="store_true")
+    build.add_argument("--json", action="store_true", help="print JSON")
     build.set_defaults(run=run_build)
-    info = actions.add_parser("info", help="show what an index holds")
+    info = options.add_action(actions, "info", "show what an index holds")
     info.add_argument("folder", metavar="DIR")
     info.add_argument("--verify", action="store_true", help="read all of it and compare the checksums")
-    info.add_argument("--json", action="store_true")
+    info.add_argument("--json", action="store_true", help="print JSON")
     info.set_defaults(run=run_info)
 
 

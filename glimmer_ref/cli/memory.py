@@ -23,9 +23,9 @@ STORED = ("float32", "float16", "bfloat16", "int8")
 
 def add(commands: Any) -> None:
     """The command's options."""
-    parser = commands.add_parser("memory", help="compute and store the memory of a corpus")
+    parser = options.add_action(commands, "memory", "compute and store the memory of a corpus")
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
-    build = actions.add_parser("build", help="encode passages into a folder; run it again to resume")
+    build = options.add_action(actions, "build", "encode passages into a folder; run it again to resume")
     build.add_argument("passages", metavar="PASSAGES.jsonl", help='one {"id", "title", "text"} a line')
     build.add_argument("folder", metavar="DIR", help="a new folder, or one whose build was interrupted")
     build.add_argument(
@@ -40,7 +40,7 @@ def add(commands: Any) -> None:
     workers.add_argument("--scheduler", metavar="ADDRESS", help="of a dask cluster whose workers see the same files")
     options.add_model(build)
     build.set_defaults(run=run_build)
-    plan = actions.add_parser("plan", help="estimate what a build takes: bytes, shards, multiply-adds, hours")
+    plan = options.add_action(actions, "plan", "estimate what a build takes: bytes, shards, multiply-adds, hours")
     plan.add_argument(
         "passages", metavar="PASSAGES.jsonl", nargs="?", help="the passages; or give their number with --count"
     )
@@ -51,16 +51,16 @@ def add(commands: Any) -> None:
     plan.add_argument(
         "--rate", type=float, metavar="X", help="tokens a second for each worker, instead of a measurement"
     )
-    plan.add_argument("--workers", type=int, default=1, metavar="N")
-    plan.add_argument("--store", choices=STORED, default="float32")
-    plan.add_argument("--shard-passages", type=int, default=512)
-    plan.add_argument("--json", action="store_true")
+    plan.add_argument("--workers", type=int, default=1, metavar="N", help="processes that encode (default 1)")
+    plan.add_argument("--store", choices=STORED, default="float32", help="number format (default float32)")
+    plan.add_argument("--shard-passages", type=int, default=512, help="passages in each file (default 512)")
+    plan.add_argument("--json", action="store_true", help="print JSON")
     options.add_model(plan)
     plan.set_defaults(run=run_plan)
-    info = actions.add_parser("info", help="show what a memory holds")
+    info = options.add_action(actions, "info", "show what a memory holds")
     info.add_argument("folder", metavar="DIR")
     info.add_argument("--verify", action="store_true", help="read all of it and compare the checksums")
-    info.add_argument("--json", action="store_true")
+    info.add_argument("--json", action="store_true", help="print JSON")
     info.set_defaults(run=run_info)
 
 

@@ -16,6 +16,12 @@ NAMED = "or its name in Hugging Face's cache"
 BACKEND_HELP = "numpy: the reference backend; numba: the fast one; cuda: on an NVIDIA GPU"
 
 
+def add_action(actions: Any, name: str, text: str) -> Parser:
+    """One action of a command, with its sentence in the command's help and in its own."""
+    parser: Parser = actions.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
+    return parser
+
+
 def add_hub(parser: Parser) -> None:
     """--download and --revision, for a model that has a name at Hugging Face."""
     parser.add_argument(
@@ -41,7 +47,9 @@ def add_model(parser: Parser) -> None:
 
 def add_system(parser: Parser) -> None:
     """--system, --m."""
-    parser.add_argument("--system", choices=("glimmer", "lumen", "fid"), default="glimmer")
+    parser.add_argument(
+        "--system", choices=("glimmer", "lumen", "fid"), default="glimmer", help="the architecture (default glimmer)"
+    )
     parser.add_argument("--m", type=int, help="passages that GLIMMER's decoder reads (default: the model's own)")
 
 
@@ -62,7 +70,7 @@ def add_index(parser: Parser) -> None:
 
 
 def find(args: argparse.Namespace, name: str, **needed: Any) -> Path:
-    """The folder of a model that an option names. For a model in Hugging Face's cache, a note says which commit is read."""
+    """The folder of a model that an option names; for one in Hugging Face's cache, a note names the commit."""
     from ..params import hub
 
     if not hub.is_name(name):
@@ -70,7 +78,7 @@ def find(args: argparse.Namespace, name: str, **needed: Any) -> Path:
         if args.revision is not None and not any(x is not None and hub.is_name(x) for x in named):
             raise InputError("--revision", "the name of a model at Hugging Face", f"the folder {name}", "leave it out")
         if args.download:
-            note(f"glimmer-ref: note: {name} is a folder here, so nothing is fetched for it")
+            note(f"glimmer-ref: note: {name} is here, nothing is fetched for it")
         return Path(name)
     folder = hub.find(name, args.download, args.revision, **needed)
     note(f"glimmer-ref: note: {name}: {args.revision or hub.REVISION} is commit {folder.name}")

@@ -24,7 +24,7 @@ def add(commands: Any) -> None:
         description="Find the k best passages of an index for a question, and print them. Or find them for a file of "
         "questions, also one of KILT's, and write it again with these passages as candidates for evaluate and train.",
     )
-    parser.add_argument("question", nargs="?", metavar="QUESTION")
+    parser.add_argument("question", nargs="?", metavar="QUESTION", help="the question, in quotes")
     parser.add_argument("--questions", metavar="FILE.jsonl", help="a file of questions, instead of one")
     parser.add_argument(
         "--out", metavar="OUT.jsonl", help="where to write the same lines with their candidates, best first"
@@ -39,7 +39,7 @@ def add(commands: Any) -> None:
     parser.add_argument("--passages", metavar="FILE.jsonl", help="show titles and texts from this file beside ids")
     parser.add_argument("--k", type=int, default=25, help="passages for each question (default 25)")
     parser.add_argument("--ops", choices=BACKENDS, default="numba", help=options.BACKEND_HELP)
-    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(run=run)
 
 

@@ -17,8 +17,8 @@ def add(commands: Any) -> None:
     parser = commands.add_parser(
         "train",
         help="train a model by a recipe",
-        description="Train a model by a recipe. DIR gets the model folders `last` and `best`, which ask and evaluate read, "
-        "and log.jsonl and curves.png. After Ctrl-C or a kill, --resume continues and gives the same numbers.",
+        description="Train a model by a recipe. DIR gets the model folders `last` and `best`, which ask and evaluate "
+        "read, and log.jsonl and curves.png. After Ctrl-C or a kill, --resume continues and gives the same numbers.",
     )
     parser.add_argument("recipe", metavar="RECIPE", help="a TOML file, or the name of a bundled recipe, like mini")
     parser.add_argument(

@@ -16,8 +16,9 @@ def add(commands: Any) -> None:
         "world",
         help="generate fictional encyclopedias to train and test on",
         description="Generate people, towns, companies and books that do not exist, and write passages about them and "
-        "questions of six tasks and a seventh for training, with gold passages, hard negatives and BM25's candidates, in "
-        "KILT's format. No name of dev or test occurs in training. The same seed gives the same bytes on every machine.",
+        "questions of six tasks and a seventh for training, with gold passages, hard negatives and BM25's candidates, "
+        "in KILT's format. No name of dev or test occurs in training. The same seed gives the same bytes on every "
+        "machine.",
     )
     parser.add_argument("folder", metavar="OUT", help="a new or empty folder, or one that this command wrote")
     parser.add_argument(
@@ -29,7 +30,7 @@ def add(commands: Any) -> None:
     parser.add_argument(
         "--size", choices=("small", "full"), default="full", help="of each world; small is for a first look"
     )
-    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(run=run)
 
 
