@@ -25,10 +25,18 @@ def begin(kind: str, size: str, rounds: int, works: dict[str, Any]) -> dict[str,
     """An empty document of a kind, which names the module that reports it; see `report.py`."""
     return {
         "kind": kind,
-        "date": time.strftime("%Y-%m-%d %H:%M:%S"), "commit": commit(), "machine": machine(),
-        "versions": versions(*PACKAGES), "size": size, "rounds": rounds, "works": works,
-        "engines": {}, "not_done": {}, "peaks": [], "runs": [],
-    }  # fmt: skip
+        "date": time.strftime("%Y-%m-%d %H:%M:%S"),
+        "commit": commit(),
+        "machine": machine(),
+        "versions": versions(*PACKAGES),
+        "size": size,
+        "rounds": rounds,
+        "works": works,
+        "engines": {},
+        "not_done": {},
+        "peaks": [],
+        "runs": [],
+    }
 
 
 def place(name: str) -> Path:

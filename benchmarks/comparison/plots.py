@@ -40,8 +40,15 @@ def _bars(axes: Any, r: Result, group: int, work: str) -> None:
     for place, (s, engine) in enumerate(rows):
         name, precision = engine.split("@")[0].split(":")
         error = [[(s.median - s.min) / unit], [(s.max - s.median) / unit]]
-        axes.barh(place, s.median / unit, xerr=error, color=COLOURS[name], hatch=HATCHES[precision],
-                  edgecolor="white", error_kw={"elinewidth": 1, "ecolor": "#444444"})  # fmt: skip
+        axes.barh(
+            place,
+            s.median / unit,
+            xerr=error,
+            color=COLOURS[name],
+            hatch=HATCHES[precision],
+            edgecolor="white",
+            error_kw={"elinewidth": 1, "ecolor": "#444444"},
+        )
         part = r.share(group, work, engine)
         note = f"{s.median / unit:.3g} s" + (f", {part.median:.0%} of peak" if part else "")
         axes.text(s.max / unit + 0.01 * longest, place, note, va="center", fontsize=7)

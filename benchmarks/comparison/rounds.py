@@ -62,9 +62,17 @@ class Rounds:
     """
 
     def __init__(
-        self, size: str, out: Path, count: int, lock: Path | None, pause: float, works: Iterable[str],
-        folder: str | None = None, kind: str = "run", peers: bool = True,
-    ) -> None:  # fmt: skip
+        self,
+        size: str,
+        out: Path,
+        count: int,
+        lock: Path | None,
+        pause: float,
+        works: Iterable[str],
+        folder: str | None = None,
+        kind: str = "run",
+        peers: bool = True,
+    ) -> None:
         self.size, self.out, self.count, self.lock, self.pause = size, out, count, lock, pause
         self.folder = weights_folder(size, folder) if peers else None
         self.works = [tuple(work.split("+")) for work in works]
@@ -179,7 +187,16 @@ def described(size: str, name: str) -> dict[str, Any]:
     work, config = parse(name), shape(size)
     kind = KINDS[work.kind]
     return {
-        "kind": work.kind, "what": kind.what, "unit": kind.unit, "units": kind.units(work), "bound": kind.bound,
-        "macs": macs(work, config), "k": work.k, "m": work.m, "b": work.b, "tokens": work.read, "steps": work.steps,
+        "kind": work.kind,
+        "what": kind.what,
+        "unit": kind.unit,
+        "units": kind.units(work),
+        "bound": kind.bound,
+        "macs": macs(work, config),
+        "k": work.k,
+        "m": work.m,
+        "b": work.b,
+        "tokens": work.read,
+        "steps": work.steps,
         "bytes": {precision: least_bytes(work, config, precision) for precision in WIDTHS},
-    }  # fmt: skip
+    }

@@ -31,10 +31,15 @@ def _row(r: Result, group: int, work: str, engine: str) -> list[str]:
     ratio, part = r.ratio(group, (work, engine), (work, f"ours:float32@{group}")), r.share(group, work, engine)
     error = r.document["engines"][engine].get("error")
     return [
-        work, engine, f"{wall.median:.4f} ({wall.min:.4f} to {wall.max:.4f})", f"{cpu.median:.4f}",
-        f"{ratio.median:.2f}" if ratio else "", f"{part.median:.3f}" if part else "",
-        f"{memory.max / 2**20:.0f}", "" if error is None else f"{error:.0e}",
-    ]  # fmt: skip
+        work,
+        engine,
+        f"{wall.median:.4f} ({wall.min:.4f} to {wall.max:.4f})",
+        f"{cpu.median:.4f}",
+        f"{ratio.median:.2f}" if ratio else "",
+        f"{part.median:.3f}" if part else "",
+        f"{memory.max / 2**20:.0f}",
+        "" if error is None else f"{error:.0e}",
+    ]
 
 
 def every_engine(r: Result) -> list[str]:

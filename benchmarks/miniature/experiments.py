@@ -7,15 +7,12 @@ has comes from `glimmer_ref.costs.published.values`.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from fractions import Fraction
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from glimmer_ref.config import whole_layers
 from glimmer_ref.costs.published import values
-from glimmer_ref.training.recipe import OTHERS, Recipe, Stage
-from glimmer_ref.training.recipe_file import read_recipe
-from glimmer_ref.world.questions import LESSONS, TASKS
+from glimmer_ref.training.recipe import Recipe
 
 TASK = "nq"  # the task that Figure 7 trains and tests on, as in the paper
 ALL = "exact_match"
@@ -166,8 +163,10 @@ def figure3(shape: Shape) -> Experiment:
     left, right = _panel("Figure 3"), _panel("Figure 3", 1)
     retrieved = tuple(Point(x, GLIMMER, "glimmer", int(x), shape.m) for x in _numbers(left, "glimmer"))
     selected = tuple(Point(x, GLIMMER, "glimmer", shape.k, int(x)) for x in _numbers(right, "glimmer"))
-    lines = ((Line("glimmer", "glimmer", retrieved), *_levels(shape, left)),
-             (Line("glimmer", "glimmer", selected), *_levels(shape, right)))  # fmt: skip
+    lines = (
+        (Line("glimmer", "glimmer", retrieved), *_levels(shape, left)),
+        (Line("glimmer", "glimmer", selected), *_levels(shape, right)),
+    )
     names = ("k, passages retrieved", "m, passages selected")
     panels = (Panel(p.place, x, some) for p, x, some in zip((left, right), names, lines, strict=True))
     return Experiment("Figure 3", tuple(panels), "One GLIMMER and one LUMEN, each read with every k and m.")
@@ -190,9 +189,7 @@ def figure5(shape: Shape) -> Experiment:
     panel = _panel("Figure 5")
     fewer, lines = max(1, shape.rerank // 2), []
     for s, rerank in zip(panel.series, (fewer, 2 * fewer), strict=True):
-        points = tuple(
-            Point(x, shape.beta(rerank), "glimmer", s.model["k"], int(x)) for x in _numbers(panel, s.name)
-        )  # fmt: skip
+        points = tuple(Point(x, shape.beta(rerank), "glimmer", s.model["k"], int(x)) for x in _numbers(panel, s.name))
         lines.append(Line(f"{rerank} rerank layer{'s' * (rerank > 1)}", s.name, points))
     note = f"Two depths as the paper's, one twice the other; here of {shape.live} live layers."
     return Experiment("Figure 5", (Panel(panel.place, "m, passages selected", tuple(lines)),), note)
@@ -270,43 +267,3 @@ def table3(shape: Shape) -> Experiment:
 EXPERIMENTS: dict[str, Callable[[Shape], Experiment]] = {
     "3": figure3, "4": figure4, "5": figure5, "7": figure7, "table1": table1, "table2": table2, "table3": table3,
 }  # fmt: skip
-
-
-def _one_task(stage: Stage, training: Training) -> Stage:
-    """The stage with one task only; with `same_questions`, as short as that task's share of it."""
-    if not training.task:
-        return stage
-    weights = {task: stage.tasks.get(task, stage.tasks.get(OTHERS, 1.0)) for task in TASKS | LESSONS}
-    share = weights[training.task] / sum(weights.values()) if training.same_questions else 1.0
-    return replace(_scaled(stage, share), tasks={training.task: 1.0, OTHERS: 0.0})
-
-
-def _scaled(stage: Stage, scale: float) -> Stage:
-    """The stage with `scale` times the steps, and warm-up and decay in proportion."""
-    if scale == 1:
-        return stage
-    parts = {name: round(scale * getattr(stage, name)) for name in ("warmup", "decay")}
-    return replace(stage, steps=max(1, round(scale * stage.steps)), **parts)
-
-
-def recipe_of(training: Training, base: str, seed: int, scale: float = 1.0, begins: str = "") -> Recipe:
-    """The complete recipe of a training.
-
-    The model is evaluated on dev only at the end of each stage, since a point is the last model, not the best on dev.
-
-    Args:
-        base: a recipe's name or file.
-        scale: of the steps, relative to the base.
-        begins: the folder of the weights that it begins from, if they are not random.
-
-    Raises:
-        InputError: the base does not take the changes.
-    """
-    extends = [f"extends={base}"] if training.recipe else []
-    found = read_recipe(training.recipe or base, [*extends, f"seed={seed}", *training.changes])
-    stages = tuple(_one_task(_scaled(s, scale), training) for s in found.stages[training.first : training.last])
-    model: Any = found.model
-    if training.begins is not None:
-        model = replace(model, init=begins, t5={}, alpha="", beta="", tied=False)
-    steps = sum(stage.steps for stage in stages)
-    return replace(found, stages=stages, model=model, evaluation=replace(found.evaluation, every=steps))

@@ -10,7 +10,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from miniature.experiments import Point, Training, recipe_of
+from miniature.experiments import Point, Training
+from miniature.recipes import recipe_of
 
 from glimmer_ref.disk.read import read_json
 from glimmer_ref.errors import InputError

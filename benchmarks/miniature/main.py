@@ -21,9 +21,10 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import results
-from miniature.experiments import EXPERIMENTS, Experiment, Shape, recipe_of
+from miniature.experiments import EXPERIMENTS, Experiment, Shape
 from miniature.jobs import Job, Pace, differences, jobs_of, minutes, remaining, steps_done
 from miniature.page import report
+from miniature.recipes import recipe_of
 from miniature.runner import Runner, check_world
 from miniature.summary import file_of
 

@@ -52,8 +52,11 @@ def _table(document: Mapping[str, Any], panel: Mapping[str, Any]) -> list[str]:
 
 def _untrained(document: Mapping[str, Any]) -> list[str]:
     """Name and seed of every training that has not reached its recipe's last step."""
-    return [f"{t['training']} (seed {t['seed']})" for t in document["trainings"]
-            if t["steps"] < document["recipes"][t["training"]]["steps"]]  # fmt: skip
+    return [
+        f"{t['training']} (seed {t['seed']})"
+        for t in document["trainings"]
+        if t["steps"] < document["recipes"][t["training"]]["steps"]
+    ]
 
 
 def _recipes(document: Mapping[str, Any]) -> list[str]:

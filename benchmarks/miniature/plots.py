@@ -52,8 +52,9 @@ def _ours(axes: Any, found: list[Row]) -> None:
         elif some:
             ys = [h.mean for _, h in some]
             error = [[h.mean - h.min for _, h in some], [h.max - h.mean for _, h in some]]
-            axes.errorbar([float(Fraction(x)) for x, _ in some], ys, error, label=row.name, capsize=3,
-                          **looks[row.name])  # fmt: skip
+            axes.errorbar(
+                [float(Fraction(x)) for x, _ in some], ys, error, label=row.name, capsize=3, **looks[row.name]
+            )
 
 
 def _dots(left: Any, right: Any, row: Row) -> None:

@@ -93,9 +93,12 @@ class Runner:
                     return "stopped"
                 # In a session of its own it gets Ctrl-C once, from here, so that it can save.
                 process = subprocess.Popen(
-                    [sys.executable, "-m", "glimmer_ref", *words], stdout=output, stderr=errors,
-                    env=environment(self.threads), start_new_session=True,
-                )  # fmt: skip
+                    [sys.executable, "-m", "glimmer_ref", *words],
+                    stdout=output,
+                    stderr=errors,
+                    env=environment(self.threads),
+                    start_new_session=True,
+                )
                 self._running.add(process)
             code = process.wait()
             with self._lock:

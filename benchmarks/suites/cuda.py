@@ -155,10 +155,15 @@ def kernels(
         times = taking_turns(runs, wait, plan.rounds, plan.least)
         share = job.amount / times["ours"] / peaks["copy"] if job.kind == "memory" else times["torch"] / times["ours"]
         yield {
-            "size": size, "name": job.name, "kind": job.kind, "seconds": times,
-            "per second": job.amount / times["ours"], "share": share,
-            "target": TARGETS[job.kind], "largest difference": float(difference),
-        }  # fmt: skip
+            "size": size,
+            "name": job.name,
+            "kind": job.kind,
+            "seconds": times,
+            "per second": job.amount / times["ours"],
+            "share": share,
+            "target": TARGETS[job.kind],
+            "largest difference": float(difference),
+        }
 
 
 def answers(size: str, ours: Ops, theirs: Ops, wait: Any, plan: Any) -> Iterator[dict[str, Any]]:
@@ -179,9 +184,14 @@ def answers(size: str, ours: Ops, theirs: Ops, wait: Any, plan: Any) -> Iterator
         times = taking_turns(runs, wait, plan.rounds, 0)
         macs = sum(work.macs(task, work.shape(size)).values())
         yield {
-            "size": size, "name": text, "kind": "answer", "seconds": times, "per second": 2 * macs / times["ours"],
-            "share": times["torch"] / times["ours"], "target": TARGETS["answer"],
-        }  # fmt: skip
+            "size": size,
+            "name": text,
+            "kind": "answer",
+            "seconds": times,
+            "per second": 2 * macs / times["ours"],
+            "share": times["torch"] / times["ours"],
+            "target": TARGETS["answer"],
+        }
 
 
 def line(row: dict[str, Any]) -> str:

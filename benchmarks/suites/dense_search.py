@@ -95,9 +95,16 @@ def part(name: str, folder: Path, dtype: str, questions: int) -> dict[str, Any]:
             index.search([f"question {i}" for i in range(questions)], K, no_progress)
             seconds = time.perf_counter() - start
     size = sum(entry["bytes"] for entry in read_files(folder / dtype).values())
-    return {"part": name, "dtype": dtype, "questions": questions, "seconds": seconds, "bytes": size,
-            "plain_read": read, "own_bytes": peak.max - peak.before,
-            "formula_bytes": 4 * BLOCK * (SIZE + 2 * questions) + 24 * questions * K}  # fmt: skip
+    return {
+        "part": name,
+        "dtype": dtype,
+        "questions": questions,
+        "seconds": seconds,
+        "bytes": size,
+        "plain_read": read,
+        "own_bytes": peak.max - peak.before,
+        "formula_bytes": 4 * BLOCK * (SIZE + 2 * questions) + 24 * questions * K,
+    }
 
 
 def report(document: dict[str, Any], path: Path) -> list[str]:
@@ -109,10 +116,17 @@ def report(document: dict[str, Any], path: Path) -> list[str]:
         built = run["part"] == "build"
         name = "build" if built else f"search, {run['questions']} question{'s' * (run['questions'] > 1)}"
         share = "-" if built else f"{run['plain_read'] / run['seconds']:.2f}"
-        rows.append([
-            name, f"{run['dtype']}, {run['bytes'] / 1e9:.2f} GB", f"{run['seconds']:.1f}", f"{n / run['seconds']:,.0f}",
-            share, f"{run['own_bytes'] / 1e6:.0f} MB", "-" if built else f"{run['formula_bytes'] / 1e6:.0f} MB",
-        ])  # fmt: skip
+        rows.append(
+            [
+                name,
+                f"{run['dtype']}, {run['bytes'] / 1e9:.2f} GB",
+                f"{run['seconds']:.1f}",
+                f"{n / run['seconds']:,.0f}",
+                share,
+                f"{run['own_bytes'] / 1e6:.0f} MB",
+                "-" if built else f"{run['formula_bytes'] / 1e6:.0f} MB",
+            ]
+        )
     lines = [f"{n:,} passages of {SIZE} numbers, k={K}:", "", *tables.markdown(rows, head)]
     return results.write_page(path, document, lines)
 

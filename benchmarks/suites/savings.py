@@ -73,9 +73,16 @@ def point(r: Result, group: int, value: Any, name: str, fid: str) -> Point:
     excess = {s: t - counted.get(s, 0) * whole.median / total for s, t in stages.items()}
     worst = max(excess, key=lambda s: abs(excess[s]))
     return Point(
-        value, sum(macs.values()) / total, time, r.encoder_macs(name) / r.encoder_macs(fid), encoder, stages,
-        {s: 2 * counted.get(s, 0) / t / 1e9 for s, t in stages.items()}, worst, excess[worst] / whole.median,
-    )  # fmt: skip
+        value,
+        sum(macs.values()) / total,
+        time,
+        r.encoder_macs(name) / r.encoder_macs(fid),
+        encoder,
+        stages,
+        {s: 2 * counted.get(s, 0) / t / 1e9 for s, t in stages.items()},
+        worst,
+        excess[worst] / whole.median,
+    )
 
 
 def sweeps(r: Result, document: dict[str, Any]) -> Iterator[tuple[str, list[Point]]]:
@@ -101,11 +108,19 @@ def report(document: dict[str, Any], path: Path) -> list[str]:
         for p in points:
             rates = ", ".join(f"{stage} {rate:.0f}" for stage, rate in p.rates.items() if rate)
             e, t = p.encoder_time, p.time
-            rows.append([
-                f"{parameter}={p.value}", f"{p.encoder_macs:.3f}", f"{e.median:.3f} ({e.min:.3f} to {e.max:.3f})",
-                f"{e.median / p.encoder_macs:.2f}", f"{p.macs:.3f}", f"{t.median:.3f}", f"{t.median / p.macs:.2f}",
-                f"{p.stage} {p.excess:+.3f}", rates,
-            ])  # fmt: skip
+            rows.append(
+                [
+                    f"{parameter}={p.value}",
+                    f"{p.encoder_macs:.3f}",
+                    f"{e.median:.3f} ({e.min:.3f} to {e.max:.3f})",
+                    f"{e.median / p.encoder_macs:.2f}",
+                    f"{p.macs:.3f}",
+                    f"{t.median:.3f}",
+                    f"{t.median / p.macs:.2f}",
+                    f"{p.stage} {p.excess:+.3f}",
+                    rates,
+                ]
+            )
     lines += tables.markdown(rows, head)
     rest = ", ".join(f"{name}={x}" for name, x in REST.items())
     note = f"What is not swept is {rest} (beta=1/2 while alpha is swept). 'Parts most at': the stage whose time differs"
@@ -121,8 +136,10 @@ def draw(found: dict[str, list[Point]], document: dict[str, Any], path: Path) ->
     for column, (parameter, points) in enumerate(found.items()):
         above, below = panels[0][column], panels[1][column]
         at, labels = range(len(points)), [str(p.value) for p in points]
-        for macs, time, what, colour in (("encoder_macs", "encoder_time", "encoder side", "#0b3c49"),
-                                         ("macs", "time", "to the answer's end", "#d95f02")):  # fmt: skip
+        for macs, time, what, colour in (
+            ("encoder_macs", "encoder_time", "encoder side", "#0b3c49"),
+            ("macs", "time", "to the answer's end", "#d95f02"),
+        ):
             spreads = [getattr(p, time) for p in points]
             error = [[s.median - s.min for s in spreads], [s.max - s.median for s in spreads]]
             above.errorbar(at, [s.median for s in spreads], error, marker="o", color=colour, label=f"time, {what}")

@@ -143,10 +143,16 @@ def report(document: dict[str, Any], path: Path) -> list[str]:
         rows = []
         for template, dots in lines_of(document, name).items():
             rows += [
-                [d.x, template, f"{d.seconds:.4f}", f"{2 * d.macs / d.seconds / 1e9:.1f}",
-                 f"{d.units / d.seconds:.2f}", f"{d.peak / 2**20:.0f}"]
+                [
+                    d.x,
+                    template,
+                    f"{d.seconds:.4f}",
+                    f"{2 * d.macs / d.seconds / 1e9:.1f}",
+                    f"{d.units / d.seconds:.2f}",
+                    f"{d.peak / 2**20:.0f}",
+                ]
                 for d in dots
-            ]  # fmt: skip
+            ]
             if found := cliffs(dots):
                 rows.append(["", template, f"a multiply-add costs over {CLIFF}x more at {found}", "", "", ""])
         head = [described["x"], "work", "seconds", "GFLOP/s", "units a second", "peak MiB"]

@@ -95,11 +95,18 @@ def report(document: dict[str, Any], path: Path) -> list[str]:
         ours, theirs = ([r["wall"] for r in runs[peer]] for peer in PEERS)
         ratio = paired_ratio(ours, theirs)
         peaks = " : ".join(f"{max(r['peak'] for r in runs[peer]) / 2**20:.0f}" for peer in PEERS)
-        rows.append([
-            size, work, threads, f"{1e3 * Spread.of(ours).median:.0f}", f"{1e3 * Spread.of(theirs).median:.0f}",
-            f"{ratio.median:.2f} ({ratio.min:.2f} to {ratio.max:.2f})", peaks,
-            "reached" if ratio.median <= TARGET else "above target",
-        ])  # fmt: skip
+        rows.append(
+            [
+                size,
+                work,
+                threads,
+                f"{1e3 * Spread.of(ours).median:.0f}",
+                f"{1e3 * Spread.of(theirs).median:.0f}",
+                f"{ratio.median:.2f} ({ratio.min:.2f} to {ratio.max:.2f})",
+                peaks,
+                "reached" if ratio.median <= TARGET else "above target",
+            ]
+        )
     note = f"The target is at most {TARGET}. Gradients differ by at most {max(document['agree'].values()):.1e}."
     return results.write_page(path, document, [*tables.markdown(rows, head), "", note])
 

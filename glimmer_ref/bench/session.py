@@ -73,12 +73,21 @@ def _row(session: Session, work: str, threads: int, runs: list[dict[str, Any]], 
     counted, read = sum(macs(task, config).values()), least_bytes(task, config, session.precision)
     kind = KINDS[task.kind]
     return {
-        "work": work, "what": kind.what, "threads": threads, "seconds": wall.median, "least": wall.min,
-        "most": wall.max, "cpu_seconds": Spread.of([run["cpu"] for run in runs]).median, "macs": counted,
-        "bytes": read, "unit": kind.unit, "units": kind.units(task), "bound": kind.bound,
+        "work": work,
+        "what": kind.what,
+        "threads": threads,
+        "seconds": wall.median,
+        "least": wall.min,
+        "most": wall.max,
+        "cpu_seconds": Spread.of([run["cpu"] for run in runs]).median,
+        "macs": counted,
+        "bytes": read,
+        "unit": kind.unit,
+        "units": kind.units(task),
+        "bound": kind.bound,
         "share": share(peaks, session.precision, counted, read, wall.median),
         "peak_bytes": max(run["peak"] for run in runs),
-    }  # fmt: skip
+    }
 
 
 def run(session: Session) -> dict[str, Any]:
@@ -101,7 +110,10 @@ def run(session: Session) -> dict[str, Any]:
         stages = [answer["stages"] for answer in answers["peaks", n]]
         peaks[n] = {name: Spread.of([s[name] for s in stages]).median for name in PEAKS}
     return {
-        "machine": machine(), "size": session.size, "precision": session.precision, "runs": session.runs,
+        "machine": machine(),
+        "size": session.size,
+        "precision": session.precision,
+        "runs": session.runs,
         "ceilings": [{"threads": n, **peaks[n]} for n in session.threads],
         "rows": [_row(session, w, n, answers[w, n], peaks[n]) for w in session.works for n in session.threads],
-    }  # fmt: skip
+    }

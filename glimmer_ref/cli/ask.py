@@ -8,6 +8,7 @@ from typing import Any
 from ..errors import InputError, shown
 from ..terminal import note, say, say_json
 from . import examples, options
+from .components import TITLES
 from .output import then
 
 
@@ -163,22 +164,3 @@ def print_costs(answer: Any, costs: dict[str, dict[str, int]]) -> None:
         say(f"{'  share of fid':22}" + "".join(f"{n / sums[list(costs).index('fid')]:>11.3f}" for n in sums))
     say(f"By the paper's algorithm and shapes; done: what this run of {answer.system} did.")
     say("One multiply-add is two FLOPs." + (" Stored passages are in no sum." if answer.stored else ""))
-
-
-TITLES = {
-    "retrieval": "retrieval",
-    "text": "text to tokens",
-    "memory": "passages",
-    "read": "waited for memory",
-    "question": "question",
-    "encoder": "encoder",
-    "live": "live encoder",
-    "live_a": "live-A",
-    "reranker": "separate reranker",
-    "score": "score",
-    "live_b": "live-B",
-    "cross": "cross keys and values",
-    "decoder": "decoder",
-    "head": "logits",
-    "other": "other",
-}

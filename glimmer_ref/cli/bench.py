@@ -87,9 +87,16 @@ def _cells(row: dict[str, Any]) -> list[str]:
     rate = f"{row['units'] / row['seconds']:.4g} {row['unit']}s"
     share = f"{row['share']:.2f} {'reads' if row['bound'] == 'reads' else 'peak'}"
     return [
-        row["work"], str(row["threads"]), f"{row['seconds']:.4f}", f"{spread:.0%}", f"{row['cpu_seconds']:.4f}",
-        f"{row['macs'] / GIGA:.2f}", rate, share, f"{row['peak_bytes'] / 2**20:.0f}" if row["peak_bytes"] else "-",
-    ]  # fmt: skip
+        row["work"],
+        str(row["threads"]),
+        f"{row['seconds']:.4f}",
+        f"{spread:.0%}",
+        f"{row['cpu_seconds']:.4f}",
+        f"{row['macs'] / GIGA:.2f}",
+        rate,
+        share,
+        f"{row['peak_bytes'] / 2**20:.0f}" if row["peak_bytes"] else "-",
+    ]
 
 
 def table(report: dict[str, Any]) -> list[str]:

@@ -168,8 +168,13 @@ def print_sweep(head: dict[str, Any], results: list[dict[str, Any]]) -> None:
     """Print one row for each setting: means of tasks, and what they cost."""
     say(f"{head['system']}{_precision(head)}, {results[0]['questions']} questions, means of tasks")
     rows = [
-        [str(r["k"]), "-" if r["m"] is None else str(r["m"]), *_shares(r), f"{r['questions_per_second']:.1f}",
-         f"{r['samples_per_tflop']:,.1f}"]
+        [
+            str(r["k"]),
+            "-" if r["m"] is None else str(r["m"]),
+            *_shares(r),
+            f"{r['questions_per_second']:.1f}",
+            f"{r['samples_per_tflop']:,.1f}",
+        ]
         for r in results
-    ]  # fmt: skip
+    ]
     say(*tables.text(rows, ["k", "m", "score", "recall@m", "of retrieval", "a second", "per TFLOP"]))

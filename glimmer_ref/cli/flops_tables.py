@@ -2,34 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from .. import tables
 from ..costs.modes import prefixed
 from ..costs.reports import NAMES, describe
-from . import published_tables
-from .ask import TITLES
+from . import latency_tables, published_tables
+from .components import component, in_order
 from .output import binary, near
 
 Report = Mapping[str, Any]
-ORDER = [*TITLES, "Encoder and cross-attention", "Encoder", "Reranking", "Cross-attention", "Decoder"]
-
-
-def component(name: str) -> str:
-    """A component's title; the printed formulas have titles of their own."""
-    stage, _, kind = name.partition(".")
-    return TITLES.get(stage, stage) + (f", {kind}" if kind else "")
-
-
-def in_order(parts: Iterable[Mapping[str, Any]]) -> list[str]:
-    """The components that cost something in some system, encoders before decoders."""
-    return sorted({name for part in parts for name, x in part.items() if x}, key=_place)
-
-
-def _place(name: str) -> tuple[int, str]:
-    stage = name.partition(".")[0]
-    return (ORDER.index(stage), name)
 
 
 def count_table(report: Report) -> list[str]:
@@ -194,66 +177,15 @@ def storage_table(report: Report) -> list[str]:
 
 def storage_rows(report: Report) -> list[dict[str, Any]]:
     return [
-        {"dtype": dtype, "corpus": c, "passage_bytes": b["passage_bytes"], "bytes": x,
-         "read_bytes_per_question": b["read_bytes_per_question"]}
+        {
+            "dtype": dtype,
+            "corpus": c,
+            "passage_bytes": b["passage_bytes"],
+            "bytes": x,
+            "read_bytes_per_question": b["read_bytes_per_question"],
+        }
         for dtype, b in report["dtypes"].items()
         for c, x in b["corpus_bytes"].items()
-    ]  # fmt: skip
-
-
-def latency_table(report: Report) -> list[str]:
-    """The stages at the smallest batch size, then all batch sizes."""
-    h, batches = report["hardware"], report["batches"]
-    first = batches[0]["systems"]
-    stages = in_order(y["stages"] for y in first.values())
-    body = [
-        [TITLES[n], *(f"{1e3 * y['stages'][n]['seconds']:,.2f} {y['stages'][n]['bound_by']:10}" if n in y["stages"]
-                      else f"-{'':11}" for y in first.values())]
-        for n in stages
-    ]  # fmt: skip
-    head = [f"ms, batch of {batches[0]['batch']}", *(f"{NAMES[y]}{'':11}" for y in first)]
-    return [
-        describe(report),
-        f"{h['name']}, {h['dtype']}: {float(h['flops_per_second']) / 1e12:.5g} TFLOP/s, "
-        f"{float(h['bytes_per_second']) / 1e9:.5g} GB/s",
-        "",
-        *tables.text(body, head),
-        "",
-        *_batches(report),
-    ]
-
-
-def _batches(report: Report) -> list[str]:
-    systems, batches = list(report["batches"][0]["systems"]), report["batches"]
-    body = [
-        [str(row["batch"]), *(f"{1e3 * y['seconds_per_question']:,.2f}" for y in row["systems"].values()),
-         *(binary(y["resident_bytes"]) + ("*" if y["fits"] is False else "") for y in row["systems"].values())]
-        for row in batches
-    ]  # fmt: skip
-    lines = tables.text(
-        body, ["batch", *(f"{NAMES[y]} ms" for y in systems), *(f"{NAMES[y]}" for y in systems)], least=10
-    )
-    lines += ["ms a question; then weights, keys and values in memory, * if they do not fit"]
-    if report["price_per_hour"] is not None:
-        prices = [
-            [str(row["batch"]), *(f"{y['price_per_million_questions']:,.2f}" for y in row["systems"].values())]
-            for row in batches
-        ]
-        lines += [
-            "",
-            *tables.text(
-                prices,
-                [f"a million questions at {report['price_per_hour']:g} an hour, batch", *(NAMES[y] for y in systems)],
-            ),
-        ]
-    return lines
-
-
-def latency_rows(report: Report) -> list[dict[str, Any]]:
-    return [
-        {"batch": row["batch"], "system": name, **{key: x for key, x in y.items() if key != "stages"}}
-        for row in report["batches"]
-        for name, y in row["systems"].items()
     ]
 
 
@@ -263,10 +195,14 @@ def rerankers_table(report: Report) -> list[str]:
     prefix, unit = prefixed(max(row["total_macs"] for row in rows))
     own = rows[0]["total_macs"]
     body = [
-        [row["pipeline"], *(f"{float(row[f'{part}_macs'] / unit):,.4f}" for part in ("ranking", "reading", "total")),
-         f"{float(row['total_macs'] / own):.3f}", binary(row["stored_bytes_per_passage_bfloat16"])]
+        [
+            row["pipeline"],
+            *(f"{float(row[f'{part}_macs'] / unit):,.4f}" for part in ("ranking", "reading", "total")),
+            f"{float(row['total_macs'] / own):.3f}",
+            binary(row["stored_bytes_per_passage_bfloat16"]),
+        ]
         for row in rows
-    ]  # fmt: skip
+    ]
     head = [f"{prefix}MACs a question", "ranking", "reading", "total", "x GLIMMER", "a passage"]
     return [describe(report), "", *tables.text(body, head)]
 
@@ -278,7 +214,7 @@ TABLES: dict[str | None, Callable[[Report], list[str]]] = {
     "break-even": break_even_table,
     "figure2": figure2_table,
     "storage": storage_table,
-    "latency": latency_table,
+    "latency": latency_tables.table,
     "rerankers": rerankers_table,
     "published": published_tables.table,
     "page": lambda report: [f"{report['file']}: {report['bytes']:,} bytes; open it in a browser"],
@@ -289,7 +225,7 @@ ROWS: dict[str | None, Rows] = {
     "break-even": break_even_rows,
     "figure2": figure2_rows,
     "storage": storage_rows,
-    "latency": latency_rows,
+    "latency": latency_tables.rows,
     "rerankers": lambda report: report["rows"],
     "published": published_tables.rows,
     "page": lambda report: [{"file": report["file"], "bytes": report["bytes"]}],

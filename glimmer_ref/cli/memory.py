@@ -75,9 +75,15 @@ def run_build(args: argparse.Namespace) -> int:
     try:
         with reader.limited(), _workers(args, reader) as workers:
             memory, encoded = build(
-                reader.ops, reader.model, reader.tokenizer, args.passages, args.folder, args.store,
-                args.shard_passages, workers=workers,
-            )  # fmt: skip
+                reader.ops,
+                reader.model,
+                reader.tokenizer,
+                args.passages,
+                args.folder,
+                args.store,
+                args.shard_passages,
+                workers=workers,
+            )
     except KeyboardInterrupt:
         note(f"glimmer-ref: stopped; finished shards are kept, and the same command continues: {args.folder}")
         return 130

@@ -29,10 +29,16 @@ def _panel(report: Report, place: str) -> list[str]:
     named = all(row["x"] == row["series"] for row in rows)  # a table's rows have one name
     head = ["row" if named else "series", *([] if named else ["x"]), "y", "", *MODEL, "TMACs"]
     body = [
-        [row["series"], *([] if named else [_plain(row["x"])]), _plain(row["y"], ".1f" if named else ".10g"),
-         NAMES[row["system"]], *(_exact(row, name) for name in MODEL), f"{float(row['macs'] / TERA):.4f}"]
+        [
+            row["series"],
+            *([] if named else [_plain(row["x"])]),
+            _plain(row["y"], ".1f" if named else ".10g"),
+            NAMES[row["system"]],
+            *(_exact(row, name) for name in MODEL),
+            f"{float(row['macs'] / TERA):.4f}",
+        ]
         for row in rows
-    ]  # fmt: skip
+    ]
     axes = report["axes"][place]
     what = ([] if place == report["name"] else [place]) + ([] if named else [f"x = {axes['x']}"])
     return ["", *what, f"y = {axes['y']}", *tables.text(body, head)]
@@ -63,12 +69,18 @@ def front_table(report: Report) -> list[str]:
         return "-" if x is None else format(round(float(x), 2) + 0.0, form)  # + 0.0: no -0.00
 
     body = [
-        [("* " if row["front"] else "  ") + NAMES[row["system"]], *(_exact(row, n) for n in ("k", "m", "beta")),
-         f"{float(row['y']):.2f}", f"{float(row['macs'] / TERA):.4f}", decimal(row["lumen_k"], ".2f"),
-         decimal(row["lumen_y"], ".2f"), decimal(row["gain"], "+.2f"),
-         ", ".join(place.removeprefix("Figure ").replace(", ", " ") for place in row["places"])]
+        [
+            ("* " if row["front"] else "  ") + NAMES[row["system"]],
+            *(_exact(row, n) for n in ("k", "m", "beta")),
+            f"{float(row['y']):.2f}",
+            f"{float(row['macs'] / TERA):.4f}",
+            decimal(row["lumen_k"], ".2f"),
+            decimal(row["lumen_y"], ".2f"),
+            decimal(row["gain"], "+.2f"),
+            ", ".join(place.removeprefix("Figure ").replace(", ", " ") for place in row["places"]),
+        ]
         for row in report["rows"]
-    ]  # fmt: skip
+    ]
     head = ["* on front", "k", "m", "beta", "y", "TMACs", "k'", "y'", "gain", "in Figure"]
     return [
         "Large, alpha=1/3; y = mean score on the KILT dev sets; * = on the Pareto front",

@@ -46,18 +46,18 @@ class Mode(NamedTuple):
 MODES = {
     "printed": Mode(
         printed,
-        "Mode printed assumes d_ff = 8/3 d, heads * d_kv = d, equal depths and n_p + n_q tokens a pair. It leaves out "
-        "the question's own encoding, its tokens in the decoder's memory, the score, attention's products, and the "
+        "Mode printed assumes d_ff = 8/3 d, heads * d_kv = d, equal depths and n_p + n_q tokens a pair, and leaves "
+        "out the question's own encoding, its tokens in the decoder's memory, the score, attention's products, and the "
         "logits.",
     ),
     "figure2": Mode(
         figure2,
-        "Mode figure2 takes the true shapes. It leaves out the question's own encoding, its tokens in the decoder's "
+        "Mode figure2 takes the true shapes, and leaves out the question's own encoding, its tokens in the decoder's "
         "memory, the score, attention's products (q k^T and the weighted sum of v), and the logits.",
     ),
     "full": Mode(
         full,
-        "Mode full counts all matrix products and attention. It leaves out norms, activations, softmax, residuals, "
+        "Mode full counts all matrix products and attention, and leaves out norms, activations, softmax, residuals, "
         "look-ups, retrieval, and the offline memory, which is shown separately.",
     ),
 }

@@ -51,8 +51,16 @@ def bars(report: Report, path: str) -> None:
         for name, (components, color, hatch) in PARTS.items():
             widths = [float(_part(report["systems"][y]["macs"], components) / unit) for y in systems]
             if any(widths):
-                axes.barh([NAMES[y] for y in systems], widths, left=left, color=color, hatch=hatch, edgecolor="black",
-                          linewidth=0.6, label=name)  # fmt: skip
+                axes.barh(
+                    [NAMES[y] for y in systems],
+                    widths,
+                    left=left,
+                    color=color,
+                    hatch=hatch,
+                    edgecolor="black",
+                    linewidth=0.6,
+                    label=name,
+                )
                 left = [a + b for a, b in zip(left, widths, strict=True)]
         axes.bar_label(axes.containers[-1], [f" {x:.4g}" for x in left])
         axes.margins(x=0.12)
@@ -121,8 +129,15 @@ def times(report: Report, path: str) -> None:
             style = STYLES[system]
             axes.plot(x, y, label=NAMES[system], markersize=6, **style)
             hollow = [(n, ms) for (n, one), ms in zip(own, y, strict=True) if one["fits"] is False]
-            axes.plot(*zip(*hollow, strict=True) if hollow else ([], []), linestyle="", marker=style["marker"],
-                      markersize=6, markerfacecolor="white", markeredgecolor=style["color"], zorder=3)  # fmt: skip
+            axes.plot(
+                *zip(*hollow, strict=True) if hollow else ([], []),
+                linestyle="",
+                marker=style["marker"],
+                markersize=6,
+                markerfacecolor="white",
+                markeredgecolor=style["color"],
+                zorder=3,
+            )
         axes.set_xscale("log", base=2)
         axes.set_yscale("log")
         axes.set_xticks([row["batch"] for row in batches], [str(row["batch"]) for row in batches])

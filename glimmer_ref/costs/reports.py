@@ -93,9 +93,12 @@ def _solved(b: BreakEven) -> Report:
         return None if x is None else str(x)
 
     return {
-        "value": b.value, "exact": text(b.value), "possible": b.inside,
-        "whole": b.whole, "whole_exact": text(b.whole),
-    }  # fmt: skip
+        "value": b.value,
+        "exact": text(b.value),
+        "possible": b.inside,
+        "whole": b.whole,
+        "whole_exact": text(b.whole),
+    }
 
 
 def break_even_report(model: str, s: Setting, opponents: Sequence[tuple[str, int]], mode: str) -> Report:
@@ -194,9 +197,12 @@ def latency_report(
 ) -> Report:
     """Least seconds by stage, system and batch size; with a price an hour, the price of a million questions."""
     about = {
-        "name": hardware.name, "dtype": dtype, "flops_per_second": hardware.flops[dtype],
-        "bytes_per_second": hardware.bandwidth, "memory_bytes": hardware.memory or None,
-    }  # fmt: skip
+        "name": hardware.name,
+        "dtype": dtype,
+        "flops_per_second": hardware.flops[dtype],
+        "bytes_per_second": hardware.bandwidth,
+        "memory_bytes": hardware.memory or None,
+    }
     rows = [
         {"batch": n, "systems": {name: _latency(s, name, dtype, hardware, n, price) for name in systems}}
         for n in batches

@@ -21,7 +21,7 @@ from glimmer_ref.training.recipe_file import read_recipe
 
 BENCHMARKS = ROOT / "benchmarks"
 sys.path.insert(0, str(BENCHMARKS))
-from miniature import experiments, jobs, runner, summary  # noqa: E402
+from miniature import experiments, jobs, recipes, runner, summary  # noqa: E402
 
 sys.path.remove(str(BENCHMARKS))
 
@@ -55,7 +55,7 @@ def document(name: str, records: list[dict[str, Any]]) -> dict[str, Any]:
 @pytest.mark.parametrize("training", TRAININGS.values(), ids=list(TRAININGS))
 def test_a_trainings_file_is_its_recipe(training: experiments.Training, tmp_path: Path) -> None:
     begins = "before" if training.begins else ""
-    recipe = experiments.recipe_of(training, "mini", 3, 0.25, begins)
+    recipe = recipes.recipe_of(training, "mini", 3, 0.25, begins)
     path = tmp_path / "recipe.toml"
     path.write_text(jobs.written(recipe), "utf-8")
     assert read_recipe(path) == recipe
@@ -67,7 +67,7 @@ def test_every_training_differs_from_the_base_by_what_it_is_named_for() -> None:
 
     def differs(name: str) -> dict[str, Any]:
         training = TRAININGS[name]
-        return jobs.differences(experiments.recipe_of(training, "mini", 0, 1.0, "x"), base, training)
+        return jobs.differences(recipes.recipe_of(training, "mini", 0, 1.0, "x"), base, training)
 
     first, *others = names = [stage.name for stage in base.stages]
     later = {"stages": [names, others], "model.init": ["", "x"]}
@@ -92,13 +92,11 @@ def test_every_training_differs_from_the_base_by_what_it_is_named_for() -> None:
 def test_one_task_as_long_or_with_as_many_of_its_questions() -> None:
     base = read_recipe("mini")
     long, short = (
-        experiments.recipe_of(SHAPE.lumen(1, "nq", same), "mini", 0) for same in (False, True)
+        recipes.recipe_of(SHAPE.lumen(1, "nq", same), "mini", 0) for same in (False, True)
     )  # fmt: skip
     assert long.steps == base.steps
     for stage, mine in zip(base.stages, short.stages, strict=True):
-        weights = {
-            task: stage.tasks.get(task, stage.tasks.get("*", 1.0)) for task in experiments.TASKS | experiments.LESSONS
-        }
+        weights = {task: stage.tasks.get(task, stage.tasks.get("*", 1.0)) for task in recipes.TASKS | recipes.LESSONS}
         assert mine.steps == max(1, round(stage.steps * weights["nq"] / sum(weights.values())))
         assert mine.tasks == {"nq": 1.0, "*": 0.0}
 
@@ -239,7 +237,7 @@ def test_what_is_finished_and_how_long_the_rest_takes(tmp_path: Path) -> None:
     placed(base, base.recipe.steps, base.recipe.steps)
     assert base.finished("numba")
     with pytest.raises(InputError, match="another --out"):
-        base._replace(recipe=experiments.recipe_of(experiments.GLIMMER, "mini", 0, 0.5)).finished("numba")
+        base._replace(recipe=recipes.recipe_of(experiments.GLIMMER, "mini", 0, 0.5)).finished("numba")
 
 
 def command(*arguments: str) -> subprocess.CompletedProcess[str]:

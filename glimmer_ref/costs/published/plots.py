@@ -166,15 +166,26 @@ def front(report: Report, path: str) -> None:
         x, y = place(best)
         a.step([*x, tera(rows[-1])], [*y, y[-1]], where="post", color="#888888", label="Pareto front", zorder=1)
         dot = {"linestyle": "", "marker": "o", "markersize": 8, "markeredgecolor": STYLES["glimmer"]["color"]}
-        a.plot(*place([row for row in best if row not in lumen]), label="GLIMMER-Large on the front", **dot,
-               color=STYLES["glimmer"]["color"])  # fmt: skip
+        a.plot(
+            *place([row for row in best if row not in lumen]),
+            label="GLIMMER-Large on the front",
+            **dot,
+            color=STYLES["glimmer"]["color"],
+        )
         a.plot(*place(beaten), label="GLIMMER-Large behind it", **dot, color="white")
-        a.plot(*place(lumen), label="LUMEN-Large", color=STYLES["lumen"]["color"], marker="^", linestyle=":",
-               markersize=9)  # fmt: skip
+        a.plot(
+            *place(lumen), label="LUMEN-Large", color=STYLES["lumen"]["color"], marker="^", linestyle=":", markersize=9
+        )
         for row in [*best[1:], *lumen]:
             below = row in lumen
-            a.annotate(_name(row), (tera(row), float(row["y"])), xytext=(9, -13) if below else (-7, 5),
-                       textcoords="offset points", fontsize=8, ha="left" if below else "right")  # fmt: skip
+            a.annotate(
+                _name(row),
+                (tera(row), float(row["y"])),
+                xytext=(9, -13) if below else (-7, 5),
+                textcoords="offset points",
+                fontsize=8,
+                ha="left" if below else "right",
+            )
         title = "Quality against true cost: GLIMMER and LUMEN of Figures 3 to 5 (beta=1/4 unless stated)"
         _frame(a, COST, KILT, title)
         a.set_xlim(0, 1.15 * tera(rows[-1]))

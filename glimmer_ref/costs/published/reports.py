@@ -35,9 +35,14 @@ def _model(model: dict[str, Any]) -> Report:
 
 def _row(v: Value) -> Report:
     return {
-        "place": v.place, "series": v.series, "x": v.x, "y": v.y, "unit": v.unit,
-        **_model(v.model), "macs": tradeoff.macs(v.model),
-    }  # fmt: skip
+        "place": v.place,
+        "series": v.series,
+        "x": v.x,
+        "y": v.y,
+        "unit": v.unit,
+        **_model(v.model),
+        "macs": tradeoff.macs(v.model),
+    }
 
 
 def paper_result_report(name: str) -> Report:
@@ -61,19 +66,33 @@ def front_report() -> Report:
     for p in models:
         k = tradeoff.lumen_k(p)
         same: Fraction | None = tradeoff.between(known, k)
-        rows.append({
-            "places": list(p.places), **_model(p.model), "y": p.quality, "macs": p.macs, "front": p in best,
-            "lumen_k": k, "lumen_y": same, "gain": None if same is None else p.quality - same,
-        })  # fmt: skip
+        rows.append(
+            {
+                "places": list(p.places),
+                **_model(p.model),
+                "y": p.quality,
+                "macs": p.macs,
+                "front": p in best,
+                "lumen_k": k,
+                "lumen_y": same,
+                "gain": None if same is None else p.quality - same,
+            }
+        )
     worth = [
         {
-            "lumen_k": lumen.model["k"], "lumen_y": lumen.quality, "lumen_macs": lumen.macs,
+            "lumen_k": lumen.model["k"],
+            "lumen_y": lumen.quality,
+            "lumen_macs": lumen.macs,
             "glimmer": [
                 {**_model(p.model), "y": p.quality, "macs": p.macs, "share": p.macs / lumen.macs}
                 for p in tradeoff.at_least_as_good(models, lumen)
             ],
         }
         for lumen in known
-    ]  # fmt: skip
-    return {"title": "quality against cost, Figures 3 to 5", "rows": rows, "worth": worth,
-            "note": f"{FRONT_NOTE} {LARGE_NOTE}"}  # fmt: skip
+    ]
+    return {
+        "title": "quality against cost, Figures 3 to 5",
+        "rows": rows,
+        "worth": worth,
+        "note": f"{FRONT_NOTE} {LARGE_NOTE}",
+    }

@@ -112,15 +112,19 @@ def figure3() -> PaperResult:
         "passages retrieved and selected, GLIMMER-Large",
         (
             Panel(
-                "Figure 3, left", "k, passages retrieved, of which m=5 are selected", KILT,
+                "Figure 3, left",
+                "k, passages retrieved, of which m=5 are selected",
+                KILT,
                 (_lumen(40), Series("glimmer", _glimmer(), retrieved, "k"), _lumen(5)),
             ),
             Panel(
-                "Figure 3, right", "m, passages selected of k=25", KILT,
+                "Figure 3, right",
+                "m, passages selected of k=25",
+                KILT,
                 (Series("glimmer", _glimmer(), selected, "m"), _lumen(25)),
             ),
         ),
-    )  # fmt: skip
+    )
 
 
 def figure4() -> PaperResult:
@@ -209,13 +213,15 @@ def _table(number: int, title: str, column: str, rows: Sequence[tuple[str, str, 
 def table1() -> PaperResult:
     """A reranker with layers of its own, from T5 or from scratch."""
     return _table(
-        1, "configurations of the reranker, GLIMMER-Large, k=25, m=5", "Reranker",
+        1,
+        "configurations of the reranker, GLIMMER-Large, k=25, m=5",
+        "Reranker",
         (
             ("glimmer (shared)", "69.8", {}),
             ("Separate (from T5)", "70.0", {"reranker": "separate"}),
             ("Separate (from scratch)", "68.7", {"reranker": "separate"}),
         ),
-    )  # fmt: skip
+    )
 
 
 def table2() -> PaperResult:
