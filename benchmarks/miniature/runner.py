@@ -177,7 +177,7 @@ class Runner:
         while wait(futures, timeout=0.5).not_done:
             if time.monotonic() - printed > (3 if shown else 60):
                 printed = time.monotonic()
-                line = progress_line(wanted, pace, self.jobs, self.ops)
+                line = progress_line(wanted, pace, self.at_once, self.ops)
                 sys.stderr.write(f"\r\x1b[K{line}" if shown else f"{line}\n")
                 sys.stderr.flush()
         if shown:

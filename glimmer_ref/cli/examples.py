@@ -62,7 +62,7 @@ def run(args: argparse.Namespace) -> None:
         say(f"# {q.task}")
         say(command(q.text, args.weights))
         if args.explain:
-            say(f"#   {' | '.join(q.answers) or 'answer not told'}")
+            say(f"#   {' | '.join(q.answers) or 'answer not known'}")
     if not args.explain:
         say("", "# Their answers: --examples --explain. Other questions: --seed 1.")
     say("", "# Facts of your own, in the style of those that came with the model: facts.jsonl")

@@ -57,10 +57,10 @@ def test_examples_are_the_same_for_a_seed(show: Any) -> None:
 
 def test_answers_are_shown_when_asked_for(show: Any) -> None:
     known = {q.text: q.answers for q in read_questions(bundled() / "questions.jsonl")}
-    hidden, told = show(), show("--explain")
-    assert asked(hidden) == asked(told)
-    answers = [line[4:] for line in told.splitlines() if line.startswith("#   ")]
-    assert answers == [" | ".join(known[text]) for text in asked(told)]
+    hidden, shown = show(), show("--explain")
+    assert asked(hidden) == asked(shown)
+    answers = [line[4:] for line in shown.splitlines() if line.startswith("#   ")]
+    assert answers == [" | ".join(known[text]) for text in asked(shown)]
     assert "#   " not in hidden
 
 
@@ -82,7 +82,7 @@ def test_weights_are_named_in_the_commands(show: Any, tmp_path: Path) -> None:
     out = show("--weights", str(folder), "--explain")
     first = next(line for line in out.splitlines() if line.startswith("glimmer-ref"))
     assert shlex.split(first) == ["glimmer-ref", "ask", "it's who?", "--weights", str(folder)]
-    assert "answer not told" in out
+    assert "answer not known" in out
 
 
 @pytest.mark.parametrize(

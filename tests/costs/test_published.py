@@ -114,7 +114,7 @@ def test_the_front_is_what_no_other_model_beats() -> None:
     assert (best[-1].model["k"], best[-1].model["m"], best[-1].model["beta"]) == (40, 10, Fraction(1, 2))
 
 
-def test_a_model_that_the_paper_shows_three_times_is_told_once() -> None:
+def test_a_model_that_the_paper_shows_three_times_appears_once() -> None:
     (p,) = [p for p in tradeoff.retrieval() if p.quality == Fraction("69.83")]
     assert p.places == ("Figure 3, left", "Figure 3, right", "Figure 4")
 

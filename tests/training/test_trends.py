@@ -1,4 +1,4 @@
-"""The trends in miniature: what is trained, the rule for their words, and all of it once at toy size."""
+"""The paper's trends in miniature: what is trained, the rule for the words, and everything once at toy size."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ TRAININGS = {p.training.name: p.training for e in EXPERIMENTS.values() for p in 
 def scores(exact: float, n: int = 100, **more: Any) -> dict[str, Any]:
     """A test's result with two tasks that score the same."""
     task = {"questions": n, "exact_match": exact, "recall_at_m": 50.0}
-    told = {"training": "glimmer", "system": "glimmer", "k": 25, "m": 5, "seed": 0}
-    return {**told, **task, "tasks": {"nq": task, "fever": task}, **more}
+    point = {"training": "glimmer", "system": "glimmer", "k": 25, "m": 5, "seed": 0}
+    return {**point, **task, "tasks": {"nq": task, "fever": task}, **more}
 
 
 def document(name: str, records: list[dict[str, Any]]) -> dict[str, Any]:
-    """An experiment's file with these results, as far as words read it."""
+    """An experiment's result file with these scores, as far as the summary reads it."""
     panels = [
         {**p._asdict(), "lines": [
             {**line._asdict(), "points": [{**x._asdict(), "training": x.training.name} for x in line.points]}
@@ -141,7 +141,7 @@ def test_means_and_errors() -> None:
     assert one.error == pytest.approx(100 * (91 / 102 * 11 / 102 / 100 / 2) ** 0.5)  # two tasks of 100 questions
     three = summary.measured([scores(x) for x in (70, 80, 90)], "nq")
     assert three is not None and (three.mean, three.min, three.max, three.seeds) == (80, 70, 90, 3)
-    assert three.error == pytest.approx(10 / 3**0.5)  # the seeds differ more than 100 questions tell
+    assert three.error == pytest.approx(10 / 3**0.5)  # the seeds differ more than 100 questions allow
     sure = summary.measured([scores(100)], "nq")
     assert sure is not None and sure.error > 0
     assert summary.measured([], "nq") is None
@@ -150,8 +150,8 @@ def test_means_and_errors() -> None:
 @pytest.mark.parametrize(("last", "said"), [(95, "same direction"), (81, "flat here"), (60, "opposite")])
 def test_a_line_in_words(last: float, said: str) -> None:
     records = [scores(80, k=5), scores(last, k=40)]
-    told = summary.sentences(document("3", records), document("3", records)["panels"][0])
-    assert told == [f"glimmer, 5 to 40: paper +5.15, here {last - 80:+.1f} (flat within {_within(80, last)}): {said}."]
+    words = summary.sentences(document("3", records), document("3", records)["panels"][0])
+    assert words == [f"glimmer, 5 to 40: paper +5.15, here {last - 80:+.1f} (flat within {_within(80, last)}): {said}."]
 
 
 def _within(a: float, b: float) -> str:
@@ -165,19 +165,19 @@ def test_a_gap_in_words() -> None:
     some = [("lumen, alpha=0", 80), ("lumen, alpha=1", 90), ("lumen, alpha=0, nq only", 50),
             ("lumen, alpha=1, nq only", 90)]  # fmt: skip
     records = [scores(y, 1000, training=name, system="lumen", k=10, m=10) for name, y in some]
-    told = "\n".join(summary.sentences(document("7", records), document("7", records)["panels"][0]))
-    assert "all tasks above nq only, as many steps at 0: paper +5.3, here +30.0: same direction." in told
-    assert "all tasks above nq only, as many steps at 1: paper +2.2, here +0.0: flat here." in told
-    assert "its change from 0 to 1: paper -3.10, here -30.0" in told
+    words = "\n".join(summary.sentences(document("7", records), document("7", records)["panels"][0]))
+    assert "all tasks above nq only, as many steps at 0: paper +5.3, here +30.0: same direction." in words
+    assert "all tasks above nq only, as many steps at 1: paper +2.2, here +0.0: flat here." in words
+    assert "its change from 0 to 1: paper -3.10, here -30.0" in words
 
 
 def test_a_table_in_words() -> None:
     records = [scores(80, 1000), scores(70, 1000, training="mean pool"), scores(10, 1000, training="lambda=0")]
-    told = summary.sentences(document("table3", records), document("table3", records)["panels"][0])
-    assert told[0].startswith("Mean pool against glimmer: paper +0.00, here -10.0")
-    assert told[0].endswith("flat there, down here.")
-    assert told[1].endswith("down; the paper has no such point.")
-    assert len(told) == 2
+    words = summary.sentences(document("table3", records), document("table3", records)["panels"][0])
+    assert words[0].startswith("Mean pool against glimmer: paper +0.00, here -10.0")
+    assert words[0].endswith("flat there, down here.")
+    assert words[1].endswith("down; the paper has no such point.")
+    assert len(words) == 2
 
 
 # Running
@@ -222,15 +222,15 @@ def test_what_is_finished_and_how_long_the_rest_takes(tmp_path: Path) -> None:
     assert not base.finished("numba")
     gold, *others = (stage.steps for stage in base.recipe.stages)
     placed(base, gold, gold)
-    told = [{"step": 1}, {"step": gold // 2, "seconds": gold // 2}, {"step": gold, "seconds": gold}]
-    (base.folder / "log.jsonl").write_text("".join(json.dumps(r) + "\n" for r in told), "utf-8")
+    log = [{"step": 1}, {"step": gold // 2, "seconds": gold // 2}, {"step": gold, "seconds": gold}]
+    (base.folder / "log.jsonl").write_text("".join(json.dumps(r) + "\n" for r in log), "utf-8")
     pace = jobs.Pace([base.folder])
     assert list(pace.known.values()) == [1.0]
     assert pace.seconds(base.recipe) is None  # no other stage was measured
     assert pace.seconds(wanted[0].recipe) == pytest.approx(gold)  # FiD's, as GLIMMER's of the same batch, k and m
     assert jobs.steps_done(base) == gold
-    told += [{"step": end, "seconds": end} for end in (gold + sum(others[:i]) for i in range(1, len(others) + 1))]
-    (base.folder / "log.jsonl").write_text("".join(json.dumps(r) + "\n" for r in told), "utf-8")
+    log += [{"step": end, "seconds": end} for end in (gold + sum(others[:i]) for i in range(1, len(others) + 1))]
+    (base.folder / "log.jsonl").write_text("".join(json.dumps(r) + "\n" for r in log), "utf-8")
     assert jobs.Pace([base.folder]).seconds(base.recipe, gold) == pytest.approx(sum(others))
     placed(base, base.recipe.steps, gold)
     assert not base.finished("numba")  # its last evaluation is missing
@@ -279,10 +279,10 @@ def test_everything_at_toy_size_and_again(tmp_path: Path) -> None:
              ("figure-3", "figure-4", "figure-5", "figure-7", "table-1", "table-2", "table-3")]  # fmt: skip
     assert files == sorted(f"{name}.{kind}" for name in names for kind in ("json", "md", "png"))
     for name in names:
-        told = json.loads((tmp_path / "results" / f"{name}.json").read_text("utf-8"))
-        assert told["not_done"] == {} and told["machine"]["cores"] and told["versions"]["numpy"]
-        for panel in told["panels"]:
-            assert all(p.ours is not None for row in summary.rows(told, panel) for p in row.pairs)
+        result = json.loads((tmp_path / "results" / f"{name}.json").read_text("utf-8"))
+        assert result["not_done"] == {} and result["machine"]["cores"] and result["versions"]["numpy"]
+        for panel in result["panels"]:
+            assert all(p.ours is not None for row in summary.rows(result, panel) for p in row.pairs)
     before = {p: p.stat().st_mtime_ns for p in tmp_path.glob("*/0/last/*")}
     again = command("train", "--quick", "--out", str(tmp_path))
     assert again.returncode == 0, again.stderr
