@@ -1,8 +1,8 @@
 """The bundled model from a finished run: python benchmarks/bundle.py RUN WORLDS [--into weights/mini]
 
-RUN is what `glimmer-ref train mini` wrote, WORLDS what `glimmer-ref world` did. The run's best model is judged on the
-test world, whose people and words it has never seen, and put with that world's passages and questions, its curves and
-a card of what was measured into one folder.
+RUN was written by `glimmer-ref train mini`, WORLDS by `glimmer-ref world`. The run's best model is evaluated on the
+test world, whose people and words it has never seen. The folder gets the model, that world's passages and questions,
+the training curves, and a card with what was measured.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 import glimmer_ref
+from glimmer_ref import tables
 from glimmer_ref.data.inputs import Question, read_passages, read_questions
 from glimmer_ref.errors import InputError
 from glimmer_ref.evaluation.evaluate import evaluate, summary
@@ -47,32 +48,31 @@ def reachable(questions: list[Question], k: int) -> set[str]:
 
 
 def by_task(reader: Reader, questions: list[Question], memory: Any) -> list[str]:
-    """GLIMMER's table: each task, and those questions alone that what was retrieved can answer."""
+    """GLIMMER's table by task; one column has only the questions whose gold passages were all retrieved."""
     name, k, m = SYSTEMS[0]
     result, rows = evaluate(reader, questions, memory, name, k, m, progress)
     inside = summary(row for row in rows if row["id"] in reachable(questions, k))
-    lines = [
-        f"| task | questions | exact match | where all gold passages are in the {k} | recall@{m} | BM25's recall@{m} |",
-        "|---|---|---|---|---|---|",
-    ]
-    for task, told in [*result["tasks"].items(), ("mean of tasks", result)]:
-        within = inside if told is result else inside["tasks"].get(task, {})
-        cells = percent([told["exact_match"], within.get("exact_match"), *(told[n] for n in MEASURES[1:])])
-        lines.append(f"| {task} | {told['questions']:,} | {' | '.join(cells)} |")
-    return lines
+    found = f"where all gold passages are in the {k}"
+    head = ["task", "questions", "exact match", found, f"recall@{m}", f"BM25's recall@{m}"]
+    cells = []
+    for task, scores in [*result["tasks"].items(), ("mean of tasks", result)]:
+        within = inside if scores is result else inside["tasks"].get(task, {})
+        shares = percent([scores["exact_match"], within.get("exact_match"), *(scores[n] for n in MEASURES[1:])])
+        cells.append([task, f"{scores['questions']:,}", *shares])
+    return tables.markdown(cells, head)
 
 
 def beside(reader: Reader, questions: list[Question], memory: Any) -> list[str]:
-    """The three systems, from the same weights."""
-    lines = ["| system, the same weights | k | m | exact match |", "|---|---|---|---|"]
+    """The three systems with the same weights."""
+    cells = []
     for name, k, m in SYSTEMS:
         result, _ = evaluate(reader, questions, memory, name, k, m, progress)
-        lines.append(f"| {name} | {k} | {m or ''} | {percent([result['exact_match']])[0]} |")
-    return lines
+        cells.append([name, k, m or "", *percent([result["exact_match"]])])
+    return tables.markdown(cells, ["system, the same weights", "k", "m", "exact match"])
 
 
 def trained(run: Path, world: dict[str, Any]) -> list[str]:
-    """What the run says of itself."""
+    """The run's weights, steps and stages."""
     position = json.loads((run / "last" / "position.json").read_text())
     recipe = position["recipe"]
     size = sum(np.size(x) for x in leaves(checkpoint.load(run / "best")).values())
@@ -81,19 +81,19 @@ def trained(run: Path, world: dict[str, Any]) -> list[str]:
         f"- {position['step']:,} steps in {position['seconds'] / 60:.0f} minutes, evaluations included; the weights "
         f"are those of step {position['best']['step']:,}, the best on dev.",
         "",
-        "| stage | steps | questions a step | k | m | gold forced | lambda | weights of tasks, else 1 |",
-        "|---|---|---|---|---|---|---|---|",
     ]
+    head = ["stage", "steps", "questions a step", "k", "m", "gold forced", "lambda", "weights of tasks, else 1"]
+    rows = []
     for stage in recipe["stages"]:
         cells = [stage[name] for name in ("name", "steps", "batch", "k", "m", "force_gold", "lambda_")]
         shares = {"others" if task == OTHERS else task: weight for task, weight in stage["tasks"].items()}
         cells.append(", ".join(f"{task} {weight:g}" for task, weight in shares.items()))
-        lines.append(f"| {' | '.join(str(cell) for cell in cells)} |")
-    return lines
+        rows.append(cells)
+    return [*lines, *tables.markdown(rows, head)]
 
 
 def put_together(run: Path, worlds: Path, out: Path) -> None:
-    """All files of the bundled model, into an empty folder."""
+    """Write all files of the bundled model into an empty folder."""
     test = worlds / "test"
     for folder, names in (
         (run / "best", OF_MODEL),
@@ -122,7 +122,7 @@ def put_together(run: Path, worlds: Path, out: Path) -> None:
 
 
 def main() -> int:
-    """Make the folder, then let it take the old one's place."""
+    """Make the folder, then replace the old one by it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path)
     parser.add_argument("worlds", type=Path)

@@ -1,4 +1,4 @@
-"""Result files: what was measured, by whom, on which machine, from which commit."""
+"""Result files: what was measured, with which engines, on which machine, from which commit; and their Markdown."""
 
 from __future__ import annotations
 
@@ -22,13 +22,21 @@ def commit() -> str:
 
 
 def begin(kind: str, size: str, rounds: int, works: dict[str, Any]) -> dict[str, Any]:
-    """An empty document of a kind: run, savings, scale, start or trends."""
+    """An empty document of a kind, which names the module that reports it; see `report.py`."""
     return {
         "kind": kind,
-        "date": time.strftime("%Y-%m-%d %H:%M:%S"), "commit": commit(), "machine": machine(),
-        "versions": versions(*PACKAGES), "size": size, "rounds": rounds, "works": works,
-        "contestants": {}, "not_done": {}, "ceilings": [], "runs": [],
-    }  # fmt: skip
+        "date": time.strftime("%Y-%m-%d %H:%M:%S"),
+        "commit": commit(),
+        "machine": machine(),
+        "versions": versions(*PACKAGES),
+        "size": size,
+        "rounds": rounds,
+        "works": works,
+        "engines": {},
+        "not_done": {},
+        "peaks": [],
+        "runs": [],
+    }
 
 
 def place(name: str) -> Path:
@@ -40,7 +48,7 @@ def place(name: str) -> Path:
 
 
 def write(path: Path, document: dict[str, Any]) -> None:
-    """The document, whole or not at all; one record a line, so that versions can be compared."""
+    """Write the document, whole or not at all, with one record on each line, so that versions can be compared."""
     path.parent.mkdir(parents=True, exist_ok=True)
     lines = []
     for key, value in document.items():
@@ -52,3 +60,21 @@ def write(path: Path, document: dict[str, Any]) -> None:
     temporary = path.with_suffix(".part")
     temporary.write_text("{\n " + ",\n ".join(lines) + "\n}\n")
     temporary.replace(path)
+
+
+def heading(document: dict[str, Any]) -> list[str]:
+    """The machine, the versions and the commit, as the first lines of a page."""
+    here = document["machine"]
+    memory = f"{here['memory_bytes'] / 2**30:.0f} GiB"
+    installed = ", ".join(f"{name} {number}" for name, number in document["versions"].items() if name != "glimmer_ref")
+    return [
+        f"{here['cpu']}, {here['cores']} cores, {memory}, {here['system']}, Python {here['python']}; "
+        f"{installed}; {document['date'][:10]}, commit {document['commit']}.",
+        "",
+    ]
+
+
+def write_page(path: Path, document: dict[str, Any], lines: list[str]) -> list[str]:
+    """Write FILE.md beside FILE.json: the heading, then the lines, which are handed back."""
+    path.with_suffix(".md").write_text("\n".join([*heading(document), *lines]) + "\n")
+    return lines

@@ -36,7 +36,7 @@ from glimmer_ref.costs import storage
 from glimmer_ref.costs.breakeven import line
 from glimmer_ref.costs.modes import TERA, full, total
 from glimmer_ref.costs.parse import of_size
-from glimmer_ref.costs.published.values import EXHIBITS, values
+from glimmer_ref.costs.published.values import PAPER_RESULTS, values
 from glimmer_ref.data.inputs import passage_tokens, question_tokens, read_passages, read_questions
 from glimmer_ref.evaluation.evaluate import evaluate
 from glimmer_ref.inference.answer import by_stage
@@ -201,7 +201,7 @@ plt.show()
 # stated there; we take 10 passages).
 
 # %%
-seven = values(EXHIBITS["Figure 7"]())
+seven = values(PAPER_RESULTS["Figure 7"]())
 quality = {name: {v.model["alpha"]: float(v.y) for v in seven if v.series == name} for name in ("KILT", "NQ-only")}
 start = replace(of_size("large"), k=10)
 alphas = sorted(quality["KILT"])
@@ -269,25 +269,25 @@ Markdown(
 # %%
 # Picture: Figure 7 trained again in miniature, beside the paper's, where results of it exist.
 sys.path.append("../benchmarks")
-from trends_words import trained
+from miniature.summary import trained
 
 
 def trained_lines(axes, lines):
     """What was trained here: means over the seeds, with bars of their standard errors."""
     for j, row in enumerate(lines):
-        known = [p for p in row.pairs if p.here is not None]
+        known = [p for p in row.pairs if p.ours is not None]
         style = {"color": f"C{j}", "label": row.name}
         if row.level:
             for p in known:
-                axes.axhline(p.here.mean, ls=":", lw=2, **style)
+                axes.axhline(p.ours.mean, ls=":", lw=2, **style)
         elif known:
-            x, y, error = zip(*((float(Fraction(p.x)), p.here.mean, p.here.error) for p in known), strict=True)
+            x, y, error = zip(*((float(Fraction(p.x)), p.ours.mean, p.ours.error) for p in known), strict=True)
             axes.errorbar(x, y, error, marker="os^Dv"[j % 5], ls="-", capsize=3, **style)
 
 
 figure7 = trained("Figure 7")
 if not figure7:
-    print("Figure 7 in miniature has not been trained here yet: python benchmarks/trends.py train --figures 7")
+    print("Figure 7 in miniature has not been trained here yet: python benchmarks/miniature/main.py train --figures 7")
     print("(see benchmarks/README.md) trains a small LUMEN at every alpha; this cell then shows it.")
 else:
     figure, axes = plt.subplots(figsize=(9, 3.4))

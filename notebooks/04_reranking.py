@@ -31,7 +31,7 @@ from matplotlib import pyplot as plt
 import glimmer_ref
 from glimmer_ref.costs.modes import TERA
 from glimmer_ref.costs.published import tradeoff
-from glimmer_ref.costs.published.values import EXHIBITS, values
+from glimmer_ref.costs.published.values import PAPER_RESULTS, values
 from glimmer_ref.data.inputs import question_tokens, read_passages, read_questions
 from glimmer_ref.evaluation.evaluate import BATCH, evaluate
 from glimmer_ref.inference.reader import Reader, bundled
@@ -183,7 +183,7 @@ def level(axes, name, y, above=True):
 
 def paper(axes, place, title, xlabel):
     """A panel of a figure as published: lines with marks, and LUMEN's levels dotted."""
-    found = [v for exhibit in ("Figure 3", "Figure 4", "Figure 5") for v in values(EXHIBITS[exhibit]())]
+    found = [v for name in ("Figure 3", "Figure 4", "Figure 5") for v in values(PAPER_RESULTS[name]())]
     found = [v for v in found if v.place == place]
     for j, name in enumerate(dict.fromkeys(v.series for v in found)):
         some = [v for v in found if v.series == name]
@@ -377,7 +377,7 @@ plt.show()
 # ## The same curves, trained in miniature
 #
 # To have the paper's figures honestly, one must train a model for each point of Figure 4, and one for each line of
-# Figure 5. `benchmarks/trends.py` does that with small models in the made-up world. Look for the same shapes: steep in
+# Figure 5. `benchmarks/miniature` does that with small models in the made-up world. Look for the same shapes: steep in
 # $k$, soon flat in $m$, and hardly anything without live-A. LUMEN's level lies elsewhere than in the paper. It has had
 # as many steps as the others, and no distillation, which it has no scores for; and GLIMMER without distillation, the
 # row lambda = 0 of Table 3 in miniature, ends lower still. With so few steps, it is distillation that teaches so small
@@ -387,19 +387,19 @@ plt.show()
 # %%
 # Picture: Figures 3, 4 and 5 from small models that were trained for it, where there are results.
 sys.path.append("../benchmarks")
-from trends_words import trained
+from miniature.summary import trained
 
 
 def trained_lines(axes, lines):
     """What was trained there: means over the seeds, with bars of their standard errors; LUMEN's levels dotted."""
     solid = 0
     for row in lines:
-        points = [p for p in row.pairs if p.here is not None]
+        points = [p for p in row.pairs if p.ours is not None]
         if row.level:
             for p in points:
-                level(axes, row.name, p.here.mean)
+                level(axes, row.name, p.ours.mean)
         elif points:
-            x, y, off = zip(*((float(Fraction(p.x)), p.here.mean, p.here.error) for p in points), strict=True)
+            x, y, off = zip(*((float(Fraction(p.x)), p.ours.mean, p.ours.error) for p in points), strict=True)
             axes.errorbar(x, y, off, color=("C0", "C5")[solid % 2], marker="os"[solid % 2], capsize=3, label=row.name)
             room(axes, max(x))
             solid += 1
@@ -408,7 +408,7 @@ def trained_lines(axes, lines):
 panels = [panel for name in ("Figure 3", "Figure 4", "Figure 5") for panel in trained(name).items()]
 if not panels:
     print("Figures 3 to 5 in miniature have not been trained here yet:")
-    print("python benchmarks/trends.py train --figures 3,4,5 (see benchmarks/README.md); this cell then shows them.")
+    print("python benchmarks/miniature/main.py train --figures 3,4,5 (see benchmarks/README.md); then they are here.")
 else:
     figure, grid = plt.subplots(-(-len(panels) // 2), 2, figsize=(9, 3.4 * -(-len(panels) // 2)), squeeze=False)
     for axes, (place, lines) in zip(grid.flat, panels, strict=False):

@@ -35,8 +35,8 @@ from glimmer_ref.costs.flops import SYSTEMS, by_shapes, layer_weights, online
 from glimmer_ref.costs.modes import TERA, full, samples_per_tflop, total
 from glimmer_ref.costs.parse import of_size
 from glimmer_ref.costs.published import figure2
-from glimmer_ref.costs.published.values import EXHIBITS, values
-from glimmer_ref.costs.reports import NAMES, latency_document
+from glimmer_ref.costs.published.values import PAPER_RESULTS, values
+from glimmer_ref.costs.reports import NAMES, latency_report
 from glimmer_ref.costs.sweep import sweep
 from glimmer_ref.data.inputs import passage_tokens, question_tokens, read_passages, read_questions
 from glimmer_ref.evaluation.evaluate import candidates
@@ -210,7 +210,7 @@ for system, x in found.items():
 # Picture: Figure 2 again, quality against samples per TFLOP: FiD, LUMEN and GLIMMER on a rising line, each ring of the
 # published value around the dot that was computed.
 figure, axes = plt.subplots(figsize=(9, 3.2))
-for value in values(EXHIBITS["Figure 2"]()):
+for value in values(PAPER_RESULTS["Figure 2"]()):
     y = value.model["system"]
     axes.plot(float(figure2.PUBLISHED[y]), float(value.y), "o", ms=16, mfc="none", mec=COLORS[y], mew=2)
     axes.plot(float(found[y]), float(value.y), "o", ms=6, color=COLORS[y])
@@ -354,7 +354,7 @@ plt.show()
 # multiply-adds, but it reads all of its weights at every step, for one token each.
 
 # %%
-doc = latency_document("T5.1.1-xxl", start, ["glimmer"], roofline.accelerator("h100"), "bfloat16", [1, 8, 64])
+doc = latency_report("T5.1.1-xxl", start, ["glimmer"], roofline.accelerator("h100"), "bfloat16", [1, 8, 64])
 for row in doc["batches"]:
     one = row["systems"]["glimmer"]
     print(f"batch {row['batch']:2}: at least {1e3 * one['seconds_per_question']:6.1f} ms a question")

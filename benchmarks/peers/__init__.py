@@ -1,1 +1,1 @@
-"""Contestants: one file each, all with the same few methods; see `glimmer_ref.bench.process.Contestant`."""
+"""Engines: one file for each, all with the methods of `glimmer_ref.bench.process.Engine`."""

@@ -1,4 +1,4 @@
-"""The batch that training steps are timed with: random questions, passages and answers, ragged as they are."""
+"""The batch that training steps are timed with: random questions, passages and answers of different lengths."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ FIELDS = {"b": 16, "k": 8, "m": 4, "n_q": 10, "n_p": 20, "n_t": 3}
 
 
 class Batch(NamedTuple):
-    """What a step learns from: b questions, b k passages, b answers, and how many passages are read."""
+    """The input of a step: b questions, b k passages, b answers, and how many passages the decoder reads."""
 
     question: Tokens
     passages: Tokens
@@ -25,16 +25,16 @@ class Batch(NamedTuple):
 
 
 def config(size: str) -> GlimmerConfig:
-    """Half of the encoder live, two thirds of it before the choice, as in the bundled model."""
+    """Half of the encoder is live, two thirds of that before the score, as in the bundled model."""
     t5 = shape(size).t5
     return GlimmerConfig.from_proportions(t5, "1/2", "2/3" if t5.num_layers % 6 == 0 else "1/2", score_norm=True)
 
 
 def parse(work: str) -> dict[str, int]:
-    """The numbers of a work such as "step,b=16,k=8".
+    """Parse a work such as "step,b=16,k=8".
 
     Raises:
-        InputError: another work, or an unknown field.
+        InputError: another kind of work, or an unknown field.
     """
     kind, *words = work.split(",")
     given = dict(word.split("=") for word in words)
@@ -44,7 +44,7 @@ def parse(work: str) -> dict[str, int]:
 
 
 def batch(work: str, vocabulary: int) -> Batch:
-    """Lengths spread a quarter around those of the work; the same for everybody."""
+    """A batch whose lengths are within a quarter of the work's; the same for every engine."""
     n, rng = parse(work), np.random.default_rng(0)
 
     def tokens(count: int, mean: int) -> Tokens:

@@ -13,7 +13,7 @@ from typing import Any
 import ctranslate2
 import numpy as np
 
-from glimmer_ref.bench.measure import Job, Told, Watch
+from glimmer_ref.bench.measure import Job, RunDetails, Watch
 from glimmer_ref.bench.ours import CHECKED
 from glimmer_ref.bench.work import parse, tokens
 from glimmer_ref.errors import InputError
@@ -114,8 +114,8 @@ class CT2:
         def encoder() -> None:
             self.encode(ids)
 
-        def decode() -> Told:
-            return Told(counted=self.decode(words, 1 + task.steps)[1].read())
+        def decode() -> RunDetails:
+            return RunDetails(counted=self.decode(words, 1 + task.steps)[1].read())
 
         return encoder if task.kind == "encoder" else decode
 
@@ -136,5 +136,5 @@ def _vocabulary(folder: Path) -> int:
 
 
 def open_(size: str, precision: str, folder: Path, threads: int) -> CT2:
-    """The contestant."""
+    """The engine."""
     return CT2(precision, folder, threads)

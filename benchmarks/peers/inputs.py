@@ -1,4 +1,4 @@
-"""The same inputs for everybody: ids of the pairs as a batch, and random states for a decoder to read."""
+"""The same inputs for every engine: ids of the pairs as a batch, and random states for a decoder to read."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def pairs(work: Work, end: int) -> np.ndarray:
     """[Q; P_i] of every pair, all of one length: [b k, n_q + n_p] int64.
 
     Args:
-        end: the id of the end, above all others.
+        end: the id of the end of sequence; all other ids are smaller.
     """
     q, p = tokens(end, work.b, work.n_q, 1), tokens(end, work.pairs, work.n_p, 2)
 
@@ -23,5 +23,5 @@ def pairs(work: Work, end: int) -> np.ndarray:
 
 
 def memory(work: Work, d: int) -> np.ndarray:
-    """What b decoders read: [b, read, d] float32."""
+    """What the decoder of each of b questions reads: [b, read, d] float32."""
     return drawn_states(work.b * work.read, d).reshape(work.b, work.read, d)

@@ -40,9 +40,15 @@ def export(folder: Path) -> Path:
     temporary.mkdir()
     batch, length = torch.export.Dim("batch", min=1, max=4096), torch.export.Dim("length", min=2, max=4096)
     torch.onnx.export(
-        Encoder(model.encoder.eval()), (ids,), str(temporary / path.name), input_names=["ids"],
-        output_names=["states"], dynamic_shapes=({0: batch, 1: length},), external_data=True, dynamo=True,
-    )  # fmt: skip
+        Encoder(model.encoder.eval()),
+        (ids,),
+        str(temporary / path.name),
+        input_names=["ids"],
+        output_names=["states"],
+        dynamic_shapes=({0: batch, 1: length},),
+        external_data=True,
+        dynamo=True,
+    )
     temporary.rename(path.parent)
     return path
 
@@ -100,5 +106,5 @@ class Onnx:
 
 
 def open_(size: str, precision: str, folder: Path, threads: int) -> Onnx:
-    """The contestant."""
+    """The engine."""
     return Onnx(precision, folder, threads)

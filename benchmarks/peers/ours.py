@@ -1,4 +1,4 @@
-"""This package, by its fast operations."""
+"""This package with its fast backend."""
 
 from __future__ import annotations
 
@@ -8,5 +8,5 @@ from glimmer_ref.bench.ours import Ours
 
 
 def open_(size: str, precision: str, folder: Path, threads: int) -> Ours:
-    """The contestant; its weights are drawn from the seed that the folder's were drawn from."""
+    """The engine; its random weights have the same seed as the folder's."""
     return Ours(size, precision, "numba", threads)

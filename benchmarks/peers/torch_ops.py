@@ -1,8 +1,7 @@
 """The operations in eager PyTorch: the same model, from the same code, as PyTorch's own libraries compute it.
 
-A backend of the interface for `benchmarks/cuda.py` alone: cuBLAS and scaled_dot_product_attention are what our kernels
-are held against. Sequences of one length go into attention as a batch, others one by one. Float32 products are made
-in float32, without TF32.
+A backend for `benchmarks/suites/cuda.py` only, which compares our kernels with cuBLAS and scaled_dot_product_attention.
+Sequences of one length go through attention as a batch, others one by one. Products in float32 do not use TF32.
 """
 
 from __future__ import annotations

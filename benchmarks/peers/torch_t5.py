@@ -10,7 +10,7 @@ import torch
 import transformers
 from transformers.cache_utils import DynamicCache, EncoderDecoderCache
 
-from glimmer_ref.bench.measure import Job, Told, Watch
+from glimmer_ref.bench.measure import Job, RunDetails, Watch
 from glimmer_ref.bench.ours import CHECKED
 from glimmer_ref.bench.work import parse
 from glimmer_ref.errors import InputError
@@ -68,8 +68,8 @@ class Torch:
         def encoder() -> None:
             self.encode(ids)
 
-        def decode() -> Told:
-            return Told(counted=self.decode(memory, 1 + task.steps)[1].read())
+        def decode() -> RunDetails:
+            return RunDetails(counted=self.decode(memory, 1 + task.steps)[1].read())
 
         def fid() -> None:
             self.answer(ids, task.b, task.steps)
@@ -92,5 +92,5 @@ class Torch:
 
 
 def open_(size: str, precision: str, folder: Path, threads: int) -> Torch:
-    """The contestant."""
+    """The engine."""
     return Torch(precision, folder, threads)

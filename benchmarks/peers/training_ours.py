@@ -19,7 +19,7 @@ from .batch import Batch, batch, config
 
 
 class Training:
-    """Float32 weights, which an optimizer would change after every step: they are laid out in each anew."""
+    """Weights in float32. Each step prepares them anew, since an optimizer would have changed them."""
 
     def __init__(self, size: str, threads: int) -> None:
         self.ops, self.threads = bind("numba"), threads
@@ -51,5 +51,5 @@ class Training:
 
 
 def open_(size: str, precision: str, folder: Path, threads: int) -> Training:
-    """The contestant; its weights are drawn from a seed, the same for everybody."""
+    """The engine; its random weights are the same for every engine."""
     return Training(size, threads)

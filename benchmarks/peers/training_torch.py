@@ -1,4 +1,4 @@
-"""The same training step in PyTorch, as one writes it there: padded batches, masks, autograd."""
+"""The same training step in PyTorch, written as is usual there: padded batches, masks, autograd."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .batch import Batch, batch, config
 
 
 def padded(tokens: Tokens) -> tuple[Tensor, Tensor]:
-    """ids [b n] and which of them are meant."""
+    """ids [b n], and True where they are not padding."""
     return rows_of(tokens.lengths, lambda ids: torch.from_numpy(tokens.ids.astype(np.int64))[ids])
 
 
@@ -94,7 +94,7 @@ class Net:
 
 
 class Step:
-    """A batch made ready once, and the loss of it."""
+    """A batch that is prepared once, and its loss."""
 
     def __init__(self, net: Net, b: Batch) -> None:
         self.net, self.b = net, b
@@ -110,7 +110,7 @@ class Step:
         self.pairs_at = torch.where(self.pairs_there, at, 0)
 
     def after(self, q: Tensor, pairs: Tensor, there: Tensor, owner: Tensor, each: int) -> tuple[Tensor, Tensor]:
-        """Live-B of pairs, and what the decoder reads: the question, then `each` of them."""
+        """Live-B of the pairs, and what the decoder reads: the question, then `each` of them."""
         net, c = self.net, self.net.config
         x = net.encode("live", range(c.num_rerank_layers, c.num_live_layers), pairs, there)
         x = net.norm("final_norm", x)

@@ -1,4 +1,4 @@
-"""Which machine a figure comes from."""
+"""The machine that a measurement comes from."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 
 def cpu_name() -> str:
-    """The processor's own name, as the system tells it."""
+    """The processor's name, as the system reports it."""
     with suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text("utf-8", "replace").splitlines():
             if line.startswith("model name"):
@@ -21,14 +21,14 @@ def cpu_name() -> str:
 
 
 def cores() -> int:
-    """How many this process may use."""
+    """How many cores this process may use."""
     with suppress(AttributeError):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def memory_bytes() -> int:
-    """Main memory; 0 where the system does not tell."""
+    """Bytes of main memory; 0 if the system does not report it."""
     with suppress(AttributeError, ValueError, OSError):
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return 0
@@ -46,12 +46,12 @@ def machine() -> dict[str, Any]:
 
 
 def slug() -> str:
-    """The machine as part of a file's name."""
+    """The machine's name as part of a file name."""
     return re.sub(r"[^a-z0-9]+", "-", f"{cpu_name()} {cores()} cores".lower()).strip("-")
 
 
 def versions(*packages: str) -> dict[str, str]:
-    """Of the packages that are installed."""
+    """Versions of those of the packages that are installed."""
     result = {}
     for name in packages:
         with suppress(PackageNotFoundError):

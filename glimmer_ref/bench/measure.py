@@ -1,4 +1,4 @@
-"""Timing: one run's wall and processor seconds, its stages, its peak memory; and what many runs say together."""
+"""Timing: wall and processor seconds of a run, its stages and its peak memory; and the spread of many runs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ..ops import Ops
 
 
 class Watch:
-    """The two clocks: seconds since it was made, by the wall and of all threads' processor time."""
+    """Wall seconds and processor seconds of all threads since it was made."""
 
     def __init__(self) -> None:
         self.wall, self.cpu = time.perf_counter(), time.process_time()
@@ -27,30 +27,32 @@ class Watch:
         return time.perf_counter() - self.wall, time.process_time() - self.cpu
 
 
-class Told(NamedTuple):
-    """What a run may tell about itself.
+class RunDetails(NamedTuple):
+    """What a run may report about itself.
 
     Args:
         stages: seconds by component.
-        counted: wall and processor seconds of the part that is wanted, where it is not the whole run.
+        counted: wall and processor seconds of the part that counts, if that is not the whole run.
     """
 
     stages: Mapping[str, float] | None = None
     counted: tuple[float, float] | None = None
 
 
-Job = Callable[[], Told | None]  # what to time
+Job = Callable[[], RunDetails | None]  # what to time
 
 
 class Stages(Ops):
-    """The operations themselves, noting when each component of the model begins.
+    """The operations themselves, with a note of when each component of the model begins.
 
-    A `Instrument` would hear every operation and so keep composites from running as a whole; this hears
-    only the first word of a place and hands back what it wraps.
+    An `Instrument` observes every operation, so that fused implementations cannot run. This class observes only that a
+    component begins, and hands back the operations that it wraps.
     """
 
     def __init__(self, ops: Ops) -> None:
-        vars(self).update(vars(ops))  # bound and checked already: that would take longer than a short work
+        vars(self).update(
+            vars(ops)
+        )  # they are bound and checked already; doing it again would take longer than a short work
         self.inner, self.begun = ops, list[tuple[str, Watch]]()
 
     def at(self, name: str) -> Ops:
@@ -58,7 +60,7 @@ class Stages(Ops):
         return self.inner
 
     def seconds(self) -> dict[str, float]:
-        """Wall seconds by component until now; what came before the first is left out."""
+        """Wall seconds by component until now, without the time before the first."""
         result: dict[str, float] = {}
         for (name, watch), (_, following) in pairwise([*self.begun, ("", Watch())]):
             result[name] = result.get(name, 0.0) + following.wall - watch.wall
@@ -77,7 +79,7 @@ def _status(field: str) -> int:
 
 
 def peak_bytes() -> int:
-    """The most main memory this process has had, since `forget_peak` where the system can forget; 0 if untold."""
+    """The peak memory of this process, since `forget_peak` on Linux; 0 if the system does not report it."""
     with suppress(OSError):
         return _status("VmHWM")
     try:
@@ -89,44 +91,44 @@ def peak_bytes() -> int:
 
 
 def forget_peak() -> None:
-    """Let `peak_bytes` begin anew, on Linux; elsewhere it is the whole process's."""
+    """Start `peak_bytes` anew. This works on Linux only; elsewhere it stays the peak of the whole process."""
     with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5", "utf-8")
 
 
-def enough(wall: float, least: float = 0.5) -> int:
-    """How often a run that takes so long is to be repeated, so that clocks and the scheduler matter little."""
-    return max(1, math.ceil(least / max(wall, 1e-6)))
+def repeats_for(wall: float, seconds: float = 0.5) -> int:
+    """How often to repeat a run of `wall` seconds, so that clocks and the scheduler matter little."""
+    return max(1, math.ceil(seconds / max(wall, 1e-6)))
 
 
 def measure(job: Job, repeats: int = 1) -> dict[str, Any]:
-    """One run, or the mean of several: seconds by both clocks, peak bytes, stages if it tells them."""
+    """One run, or the mean of several: seconds by both clocks, peak bytes, and stages if the run reports them."""
     gc.collect()
     forget_peak()
     watch = Watch()
-    told = [job() for _ in range(repeats)]
+    details = [job() for _ in range(repeats)]
     whole = [x / repeats for x in watch.read()]
-    parts = [t.counted for t in told if t and t.counted]
+    parts = [t.counted for t in details if t and t.counted]
     wall, cpu = [sum(x) / len(x) for x in zip(*parts, strict=True)] if parts else whole
     result: dict[str, Any] = {"wall": wall, "cpu": cpu, "peak": peak_bytes(), "whole": whole[0]}
-    stages = [t.stages for t in told if t and t.stages]
+    stages = [t.stages for t in details if t and t.stages]
     if stages:
         result["stages"] = {name: sum(s[name] for s in stages) / len(stages) for name in stages[0]}
     return result
 
 
 class Spread(NamedTuple):
-    """What several figures say: the middle, the least, the most."""
+    """The median, minimum and maximum of several measurements."""
 
     median: float
-    least: float
-    most: float
+    min: float
+    max: float
 
     @classmethod
-    def of(cls, figures: Sequence[float]) -> Spread:
-        return cls(statistics.median(figures), min(figures), max(figures))
+    def of(cls, numbers: Sequence[float]) -> Spread:
+        return cls(statistics.median(numbers), min(numbers), max(numbers))
 
 
 def paired_ratio(theirs: Sequence[float], ours: Sequence[float]) -> Spread:
-    """How many times as long theirs took, round by round: what disturbed a round disturbed both."""
+    """How many times as long theirs took, round by round, since what disturbs a round disturbs both."""
     return Spread.of([a / b for a, b in zip(theirs, ours, strict=True)])

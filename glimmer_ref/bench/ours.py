@@ -1,4 +1,4 @@
-"""Ourselves as a contestant: python -m glimmer_ref.bench.ours --size base --precision float32."""
+"""This package as an engine: python -m glimmer_ref.bench.ours --size base --precision float32."""
 
 from __future__ import annotations
 
@@ -13,11 +13,13 @@ from ..paper.decoding import greedy
 from ..paper.fid import encode_pairs
 from ..params.model import prepare_params
 from ..ragged import States
-from .measure import Job, Stages, Told
+from .measure import Job, RunDetails, Stages
 from .process import serve
 from .work import SHAPES, Work, parse, prepare, question_and_passages, shape, weights
 
-CHECKED = Work("encoder", k=2, n_q=24, n_p=136, steps=8)  # what all contestants must agree on: past the last bucket
+CHECKED = Work(
+    "encoder", k=2, n_q=24, n_p=136, steps=8
+)  # what all engines must agree on; it reaches past the last position bucket
 
 
 class Ours:
@@ -27,7 +29,7 @@ class Ours:
         size: of T5.1.1.
         precision: of matrix products.
         backend: "numba", or "numpy", the reference backend.
-        threads: for the ceilings only; the rest is the environment's word.
+        threads: for the hardware peaks only; all else follows the environment.
     """
 
     def __init__(self, size: str, precision: str = "float32", backend: str = "numba", threads: int = 1) -> None:
@@ -36,36 +38,36 @@ class Ours:
         self.model = prepare_params(self.ops, weights(shape(size)), precision)
 
     def about(self) -> dict[str, Any]:
-        """Versions, and bytes of the weights as they were drawn."""
+        """Versions, backend and precision."""
         import numba
 
         return {"numpy": np.__version__, "numba": numba.__version__, "ops": self.backend, "precision": self.precision}
 
     def job(self, work: str) -> Job:
-        """The work, or "ceilings"."""
-        if work == "ceilings":
-            from .ceilings import ceilings
+        """The work, or "peaks", which measures the hardware peaks."""
+        if work == "peaks":
+            from .hardware_peaks import measure_peaks
 
-            return lambda: Told(asdict(ceilings(self.threads)))
+            return lambda: RunDetails(asdict(measure_peaks(self.threads)))
         task = parse(work)
         runs = prepare(task, self.ops, self.model)
 
-        def run() -> Told:
+        def run() -> RunDetails:
             stages = Stages(self.ops)
             runs.run(stages)
-            return Told(stages.seconds(), stages.since("decoder", 1) if task.kind == "decode" else None)
+            return RunDetails(stages.seconds(), stages.since("decoder", 1) if task.kind == "decode" else None)
 
         return run
 
     def check(self, path: str) -> list[str]:
-        """The encoder's output and the first ids decoded from it."""
+        """Write the encoder's output and the first ids decoded from it."""
         results: dict[str, Any] = checked(self.ops, self.model)
         np.savez(path, **results)
         return sorted(results)
 
 
 def checked(ops: Ops, model: Any) -> dict[str, np.ndarray]:
-    """What all contestants must agree on, by any backend: encoder [2n d], ids that follow both pairs, and the first."""
+    """What all engines must agree on: encoder [2n d], the ids that follow both pairs, and those after the first."""
     q, p, _ = question_and_passages(CHECKED, model.config.t5)
     pairs = encode_pairs(ops, model, q, p, np.array([CHECKED.k]))
     n = int(pairs.lengths[0])
@@ -81,7 +83,7 @@ def checked(ops: Ops, model: Any) -> dict[str, np.ndarray]:
 
 
 def main() -> None:
-    """Serve until stdin ends."""
+    """Answer requests until stdin ends."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--size", choices=SHAPES, default="base")
     parser.add_argument("--precision", choices=PRECISIONS, default="float32")

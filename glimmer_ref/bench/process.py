@@ -1,4 +1,4 @@
-"""A contestant in a process of its own, its threads fixed before anything is imported, one request at a time."""
+"""An engine in a process of its own, whose threads are fixed before anything is imported; one request at a time."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from contextlib import nullcontext, suppress
 from typing import Any, Protocol
 
 from ..errors import InputError
-from .measure import Job, enough, measure
+from .measure import Job, measure, repeats_for
 
 THREADS = (
     "OMP_NUM_THREADS",
@@ -23,21 +23,21 @@ THREADS = (
 )
 
 
-class Contestant(Protocol):
-    """What a worker serves."""
+class Engine(Protocol):
+    """What a worker runs: one implementation of the model in one precision."""
 
     def about(self) -> dict[str, Any]:
-        """Versions and choices that its figures depend on."""
+        """Versions and choices that its times depend on."""
 
     def job(self, work: str) -> Job:
-        """The work, prepared; InputError if it does not do such work."""
+        """The work, prepared; InputError if the engine does not do such work."""
 
     def check(self, path: str) -> list[str]:
-        """Compute what all must agree on, write it to a file, say what it holds."""
+        """Compute what all engines must agree on and write it to a file; the names of its arrays are returned."""
 
 
 def environment(threads: int) -> dict[str, str]:
-    """This process's environment with every library held to so many threads, and none of them spinning."""
+    """This process's environment, with a fixed number of threads for every library, which do not spin."""
     return {**os.environ, **dict.fromkeys(THREADS, str(threads)), "OMP_WAIT_POLICY": "passive"}
 
 
@@ -75,11 +75,11 @@ class Worker:
             )
         answer: dict[str, Any] = json.loads(line)
         if "refused" in answer:
-            raise _Told(answer["refused"])
+            raise _FromWorker(answer["refused"])
         return answer
 
     def close(self) -> None:
-        """End it, kindly if it listens."""
+        """Close its stdin, and kill it if it does not end."""
         with suppress(OSError), self.process.stdin or nullcontext():
             pass
         try:
@@ -91,8 +91,8 @@ class Worker:
             pass
 
 
-class _Told(InputError):
-    """A refusal that another process has put into words."""
+class _FromWorker(InputError):
+    """An input error whose line another process has written."""
 
     def __init__(self, line: str) -> None:
         ValueError.__init__(self, line)
@@ -105,52 +105,49 @@ class _Prepared:
         self.job, self.repeats = job, 1
 
     def warm(self) -> dict[str, Any]:
-        """Run it once, unmeasured by what is reported; a second time if it was short, for the first run is slow."""
+        """Run it once before what is reported, and a second time if it was short, because the first run is slow."""
         result = measure(self.job)
         if result["whole"] < 1:
             result = measure(self.job)
-        self.repeats = enough(result["whole"])
+        self.repeats = repeats_for(result["whole"])
         return {**result, "repeats": self.repeats}
 
 
-def _answer(contestant: Contestant, jobs: dict[str, _Prepared], request: dict[str, Any]) -> dict[str, Any]:
+def _answer(engine: Engine, jobs: dict[str, _Prepared], request: dict[str, Any]) -> dict[str, Any]:
     do, work = request["do"], request.get("work", "")
     if do == "about":
-        return contestant.about()
+        return engine.about()
     if do == "check":
-        return {"names": contestant.check(request["path"])}
+        return {"names": engine.check(request["path"])}
     if do == "drop":
         jobs.pop(work, None)
         return {}
     if do == "prepare":
-        jobs[work] = _Prepared(contestant.job(work))
+        jobs[work] = _Prepared(engine.job(work))
         return jobs[work].warm()
     return measure(jobs[work].job, jobs[work].repeats)
 
 
-def _open(make: Callable[[], Contestant]) -> Contestant | str:
-    """The contestant, or in one line why there is none."""
+def _open(make: Callable[[], Engine]) -> Engine | str:
+    """The engine, or one line that says why there is none."""
     try:
         return make()
     except (InputError, ImportError) as error:
         return f"{type(error).__name__}: {error}"
     except MemoryError:
-        return "memory: not enough for these weights"
+        return "memory: not repeats_for for these weights"
 
 
-def serve(make: Callable[[], Contestant]) -> None:
-    """Answer requests, a JSON line each, until there are no more; what anybody else prints goes to stderr."""
+def serve(make: Callable[[], Engine]) -> None:
+    """Answer requests, one JSON line each, until stdin ends. All other output of the process goes to stderr."""
     out = os.fdopen(os.dup(1), "w", buffering=1, encoding="utf-8", newline="\n")
     os.dup2(2, 1)
-    contestant, jobs = _open(make), dict[str, _Prepared]()
+    engine, jobs = _open(make), dict[str, _Prepared]()
     for line in sys.stdin:
         try:
-            if isinstance(contestant, str):
-                answer = {"refused": contestant}
-            else:
-                answer = _answer(contestant, jobs, json.loads(line))
+            answer = {"refused": engine} if isinstance(engine, str) else _answer(engine, jobs, json.loads(line))
         except InputError as error:
             answer = {"refused": str(error)}
         except MemoryError:
-            answer = {"refused": "memory: not enough for this work"}
+            answer = {"refused": "memory: not repeats_for for this work"}
         print(json.dumps(answer, allow_nan=False), file=out)

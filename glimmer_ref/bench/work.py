@@ -1,4 +1,4 @@
-"""The work that is timed, on random weights of T5.1.1, and what it costs by the package's own counters."""
+"""The works that are timed, on random weights of T5.1.1, and what they cost by this package's own counters."""
 
 from __future__ import annotations
 
@@ -62,14 +62,14 @@ class Work:
 
 
 class Runs(NamedTuple):
-    """What to run, given operations; and the part of it that is only a means, not counted."""
+    """What to run, given operations; and the part of it whose multiply-adds do not count."""
 
     run: Callable[[Ops], Any]
     less: Callable[[Ops], Any] | None = None
 
 
 class Kind(NamedTuple):
-    """A kind of work: what it is, what its units are, how to prepare it, and what it reads at least."""
+    """A kind of work: what it is, what its units are, how to prepare it, and what bounds its speed."""
 
     what: str
     unit: str
@@ -79,9 +79,9 @@ class Kind(NamedTuple):
 
 
 def shape(size: str) -> GlimmerConfig:
-    """The published T5.1.1 of that size, a third of its encoder live and a quarter of that live-A, or nearly.
+    """The published T5.1.1 of that size, with about a third of its encoder live and a quarter of that live-A.
 
-    Its end of sequence is the last row of the vocabulary, which `weights` never lets win.
+    Its end of sequence is the last row of the vocabulary, which the random weights never choose.
 
     Raises:
         InputError: no such size.
@@ -95,7 +95,7 @@ def shape(size: str) -> GlimmerConfig:
 
 
 def weights(config: GlimmerConfig, seed: int = 0) -> Model:
-    """Random weights that are also a plain T5's: one position table for the encoder, and an end that never comes."""
+    """Random weights that a plain T5 can have too: one position table for the encoder, and no end of sequence."""
     model = random(config, seed)
     head = model.decoder.lm_head
     assert head is not None
@@ -121,19 +121,19 @@ def cut(model: Model, work: Work) -> Model:
 
 
 def tokens(end: int, sequences: int, length: int, seed: int) -> Tokens:
-    """Random ids below that of the end."""
+    """Random ids below the id of the end of sequence."""
     ids = np.random.default_rng(seed).integers(2, end, sequences * length, dtype=np.int32)
     return Tokens(ids, np.full(sequences, length, np.int64))
 
 
 def question_and_passages(work: Work, t5: T5Config) -> tuple[Tokens, Tokens, np.ndarray]:
-    """b questions, k passages each, and the k's."""
+    """b questions, k passages for each, and the number of passages by question."""
     counts = np.full(work.b, work.k, np.int64)
     return tokens(t5.eos_token_id, work.b, work.n_q, 1), tokens(t5.eos_token_id, work.pairs, work.n_p, 2), counts
 
 
 def drawn_states(rows: int, columns: int) -> np.ndarray:
-    """Random states: the time of what follows does not hang on what a memory holds."""
+    """Random states; the time of what follows does not depend on what a memory holds."""
     return np.random.default_rng(3).standard_normal((rows, columns), np.float32)
 
 
@@ -176,7 +176,7 @@ def _attention(work: Work, ops: Ops, model: Model) -> Runs:
     lengths = np.full(work.pairs, n, np.int64)
     at = token_positions(lengths)
     w, x = model.memory.layers[0].attention, _states(ops, len(at), t5.d_model)
-    q, k, v = (ops.linear(x, weight) for weight in (w.q, w.k, w.v))  # they lie in memory as they do in a layer
+    q, k, v = (ops.linear(x, weight) for weight in (w.q, w.k, w.v))  # in memory they are as in a layer
     bias, layout = _states(ops, 2 * n - 1, t5.num_heads), SequenceLayout(lengths, lengths, at, at)
     return Runs(lambda ops: ops.attention(q, k, v, bias, layout, t5.num_heads, False))
 
@@ -214,7 +214,7 @@ PRESETS = {
 
 
 def parse(text: str) -> Work:
-    """A preset's name, a kind, or either with fields: "glimmer-25-5", "glimmer,k=50,beta=1/2".
+    """Parse a preset's name or a kind, either of them with fields: "glimmer-25-5", "glimmer,k=50,beta=1/2".
 
     Raises:
         InputError: no such work or field, or a value out of its range.
@@ -240,14 +240,14 @@ def _value(field: str, text: str) -> int | Fraction:
         value = Fraction(text) if field in ("alpha", "beta") else int(text)
     except (ValueError, ZeroDivisionError):
         value = -1
-    least = 0 if field in ("alpha", "beta", "steps") else 1
-    if value < least:
-        raise InputError(f"work: {field}", f"a number of at least {least}", repr(text))
+    minimum = 0 if field in ("alpha", "beta", "steps") else 1
+    if value < minimum:
+        raise InputError(f"work: {field}", f"a number of at least {minimum}", repr(text))
     return value
 
 
 def spell(work: Work) -> str:
-    """The work as `parse` reads it, its preset's name where it is one."""
+    """The work as `parse` reads it: a preset's name if it is one."""
     if named := next((name for name, preset in PRESETS.items() if preset == work), None):
         return named
     plain, names = Work(work.kind), [f.name for f in fields(Work)[1:]]
@@ -259,17 +259,16 @@ def prepare(work: Work, ops: Ops, model: Model) -> Runs:
     """The work's inputs, and the function to time.
 
     Args:
-        model: laid out for `ops`.
+        model: prepared for `ops`.
     """
     return KINDS[work.kind].prepare(work, ops, cut(model, work))
 
 
 @cache
 def macs(work: Work, config: GlimmerConfig) -> dict[str, int]:
-    """Multiply-adds by component, counted in a run of the very same function, without numbers.
+    """Multiply-adds by component, counted in a run of the same function with shapes only.
 
-    They are those of the paper's algorithm; a decoder that attends to the memory itself makes others, see
-    `ops.cpu.executed_macs`.
+    They are those of the paper's algorithm. A fast decoder may compute others; see `ops.cpu.executed_macs`.
     """
     ops = Ops(shape_backend)
     runs = prepare(work, ops, assemble(config, tied=False, leaf=lambda _, shape: zeros(*shape)))
@@ -281,10 +280,10 @@ def macs(work: Work, config: GlimmerConfig) -> dict[str, int]:
 
 
 def least_bytes(work: Work, config: GlimmerConfig, precision: str) -> int:
-    """Bytes that decoding must read from memory: each step all of the decoder's weights, and what it attends to.
+    """Bytes that decoding must read from memory: in each step all of the decoder's weights, and what it attends to.
 
-    That is keys and values in float32, or, where it is less, cross-attention's two weights that make them, for a
-    decoder that attends to the memory itself, which stays in cache. What was written before is left out.
+    These are either the keys and values in float32 or the two weights of cross-attention that make them from the
+    memory, whichever is less. The decoder's own KV cache is left out.
     """
     if work.kind != "decode":
         return 0

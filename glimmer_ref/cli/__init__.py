@@ -1,4 +1,4 @@
-"""glimmer-ref: the command line. Each command has a file of its own here."""
+"""glimmer-ref: the command line. Each command is a file of this folder."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ COMMANDS = (
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse's own, whose errors are one line without the usage, and repeat what was typed escaped."""
+    """argparse's parser with errors in one line, without the usage, in which what was typed is escaped."""
 
     def error(self, message: str) -> NoReturn:
         terminal.note(f"{self.prog}: error: {shown(message)}; {self.prog} --help shows what there is")
@@ -27,9 +27,9 @@ class Parser(argparse.ArgumentParser):
 
 
 def parser(first: str | None = None) -> argparse.ArgumentParser:
-    """The commands with their options; only that of the first word, if it is one, to start faster."""
+    """The commands with their options. If the first word is a command, only that one is loaded, to start faster."""
     top = Parser(
-        prog="glimmer-ref", description="GLIMMER, LUMEN and FiD: ask, evaluate, trace, and count what it costs."
+        prog="glimmer-ref", description="Ask GLIMMER, LUMEN and FiD, evaluate and train them, and count what they cost."
     )
     top.add_argument("--version", action="version", version=f"glimmer-ref {__version__}")
     commands = top.add_subparsers(title="commands", dest="command", required=True, metavar="COMMAND")
@@ -39,15 +39,17 @@ def parser(first: str | None = None) -> argparse.ArgumentParser:
 
 
 def _refuse_empty(args: argparse.Namespace) -> None:
-    """No option means anything where it is empty; a shell's variable that is not set makes one so."""
+    """Refuse options that are empty, which happens if a shell variable is not set."""
     for name, value in vars(args).items():
         if value == "" or (isinstance(value, list) and "" in value):
             raise InputError(name.replace("_", "-"), "a value", "an empty one", "is a shell variable not set?")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; 0 if it did its work, 2 with one line on stderr if its input is bad."""
-    gc.set_threshold(100_000)  # imports make many objects that stay: collecting among them took a tenth of start-up
+    """Run one command. The exit code is 0 if it succeeds, and 2 with one line on stderr if its input is bad."""
+    gc.set_threshold(
+        100_000
+    )  # imports make many objects that stay, and collecting among them took a tenth of the start-up time
     terminal.open_closed()
     try:
         words = sys.argv[1:] if argv is None else argv
@@ -56,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return int(args.run(args) or 0)
     except InputError as error:
         message = str(error)
-    except BrokenPipeError:  # whoever read our output has seen enough
+    except BrokenPipeError:  # whoever reads the output, such as `head`, has stopped
         terminal.lead_nowhere()
         return 1
     except OSError as error:

@@ -8,27 +8,36 @@ from typing import Any
 from ..errors import InputError, shown
 from ..terminal import note, say, say_json
 from . import examples, options
+from .components import TITLES
+from .output import then
 
 
 def add(commands: Any) -> None:
     """The command's options."""
-    parser = commands.add_parser("ask", help="answer a question")
-    parser.add_argument("question", metavar="QUESTION", nargs="?")
+    parser = commands.add_parser(
+        "ask",
+        help="answer a question",
+        description="Answer a question from passages. By default the bundled model answers from its own passages "
+        "about a fictional world; --examples shows what you can ask it.",
+    )
+    parser.add_argument("question", metavar="QUESTION", nargs="?", help="the question, in quotes")
     examples.add(parser)
     options.add_passages(parser)
     options.add_system(parser)
     options.add_model(parser)
-    parser.add_argument("--explain", action="store_true", help="which passages were read, and what it cost")
-    parser.add_argument("--plot", metavar="FILE.png", help="draw scores and the decoder's attention")
-    parser.add_argument("--json", action="store_true")
+    parser.add_argument(
+        "--explain", action="store_true", help="show which passages were read, and what the answer cost"
+    )
+    parser.add_argument("--plot", metavar="FILE.png", help="plot the scores and the decoder's attention")
+    parser.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> None:
-    """Answer, and show as much of the reasons as was asked for."""
+    """Answer, and print or plot the reasons that were asked for."""
     if (args.question is None) == (args.examples is None):
         got = "neither" if args.question is None else "both"
-        raise InputError("ask", "a QUESTION, or --examples", got, "--examples shows questions to begin with")
+        raise InputError("ask", "a QUESTION, or --examples", got, "--examples shows some questions")
     if args.examples is not None:
         examples.run(args)
         return
@@ -36,20 +45,24 @@ def run(args: argparse.Namespace) -> None:
     source = options.open_source(args, reader)
     answer = reader.ask(args.question, source, args.system, args.k, args.m, attention=bool(args.plot))
     print_notes(answer)
-    if args.json:
-        say_json(document(answer, args.question))
-    else:
-        say(answer.text)
-        if args.explain:
-            explain(reader, answer)
-    if args.plot:  # last: an answer is not lost for a picture
+    with then(lambda: _plot(answer, args)):
+        if args.json:
+            say_json(document(answer, args.question))
+        else:
+            say(answer.text)
+            if args.explain:
+                explain(reader, answer)
+
+
+def _plot(answer: Any, args: argparse.Namespace) -> None:
+    if args.plot:
         from ..inference.plots import plot_answer
 
         plot_answer(answer, args.question, args.plot)
 
 
 def print_notes(answer: Any) -> None:
-    """On stderr, words that the vocabulary does not hold, and what became of them; and scores that say nothing."""
+    """Print on stderr which words the vocabulary does not hold and how they were read, or that no score is best."""
     for words, what in (
         (answer.substituted, "not in the vocabulary, so other names stand for"),
         (answer.unknown, "the model's vocabulary does not hold"),
@@ -61,7 +74,7 @@ def print_notes(answer: Any) -> None:
 
 
 def document(answer: Any, question: str) -> dict[str, Any]:
-    """The answer as JSON, under the names of `Answer`, which says what each figure is."""
+    """The answer for JSON, under the names of `Answer`, whose docstring explains each."""
     rank = {row: place for place, row in enumerate(answer.selected)}
     return {
         "question": question,
@@ -96,7 +109,7 @@ def document(answer: Any, question: str) -> dict[str, Any]:
 
 
 def explain(reader: Any, answer: Any) -> None:
-    """Two tables at 80 columns: the passages, and the cost of each stage beside the other systems'."""
+    """Print two tables at 80 columns: the passages, and the cost of each stage beside the other systems'."""
     k, m = len(answer.passages), len(answer.selected)
     say("", f"log p {answer.log_probability:.3f}; {answer.system} read {m} of {k} passages, {answer.retrieval}")
     if answer.precision != "float32":
@@ -108,7 +121,7 @@ def explain(reader: Any, answer: Any) -> None:
 
 
 def print_passages(answer: Any) -> None:
-    """Kept ones first, in the decoder's order, then the dropped ones by score."""
+    """Print the selected passages in the decoder's order, then the dropped ones by score."""
     dropped = [i for i in range(len(answer.passages)) if i not in answer.selected]
     if answer.scores is not None:
         dropped.sort(key=lambda i: -answer.scores[i])
@@ -129,9 +142,9 @@ def _millions(macs: float | None) -> str:
 
 
 def print_costs(answer: Any, costs: dict[str, dict[str, int]]) -> None:
-    """Millions of multiply-adds of each stage: the systems' algorithms by shapes, and what this run did, with its time.
+    """Print millions of multiply-adds by stage: each system's algorithm, and what this run computed, with its time.
 
-    Passages that were encoded for this answer are in the sums; below is what it would have been without.
+    Passages that were encoded for this answer are in the first sums; the last sums leave them out.
     """
     from ..inference.answer import by_stage
 
@@ -151,22 +164,3 @@ def print_costs(answer: Any, costs: dict[str, dict[str, int]]) -> None:
         say(f"{'  share of fid':22}" + "".join(f"{n / sums[list(costs).index('fid')]:>11.3f}" for n in sums))
     say(f"By the paper's algorithm and shapes; done: what this run of {answer.system} did.")
     say("One multiply-add is two FLOPs." + (" Stored passages are in no sum." if answer.stored else ""))
-
-
-TITLES = {
-    "retrieval": "retrieval",
-    "text": "text to tokens",
-    "memory": "passages",
-    "read": "waited for memory",
-    "question": "question",
-    "encoder": "encoder",
-    "live": "live encoder",
-    "live_a": "live-A",
-    "reranker": "separate reranker",
-    "score": "score",
-    "live_b": "live-B",
-    "cross": "cross keys and values",
-    "decoder": "decoder",
-    "head": "logits",
-    "other": "other",
-}

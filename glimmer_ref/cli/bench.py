@@ -1,13 +1,13 @@
-"""glimmer-ref bench: how fast this package is here, beside what this machine could do at most."""
+"""glimmer-ref bench: how fast this package is on this machine, beside what the hardware could do at most."""
 
 from __future__ import annotations
 
 import argparse
 from typing import Any
 
+from .. import tables
 from ..errors import InputError
 from ..terminal import say, say_json
-from .columns import grid
 
 GIGA = 1e9
 
@@ -16,18 +16,20 @@ def add(commands: Any) -> None:
     """The command's options."""
     parser = commands.add_parser(
         "bench",
-        help="time this package on this machine, beside the machine's ceilings",
-        description="Time work on random weights of T5.1.1, and measure in the same minute what this machine could "
-        "do at most. Multiply-adds are those of the paper's algorithm. Comparisons with other implementations are in "
-        "benchmarks/.",
+        help="measure the speed of this package, beside the hardware's limits",
+        description="Measure how long parts of the model take on this machine, with random weights of T5.1.1, and "
+        "what the hardware could do at most in the same minute. Multiply-adds are those of the paper's algorithm. "
+        "Comparisons with other libraries are in benchmarks/.",
     )
-    parser.add_argument("--work", metavar="WORK,..", help="as --list names them, or like glimmer:k=50:m=5; all")
+    parser.add_argument("--work", metavar="WORK,..", help="names from --list, like glimmer:k=50:m=5, or all")
     parser.add_argument("--size", default="base", help="tiny, mini, small, base (default), large, xl or xxl")
-    parser.add_argument("--threads", default="1", help="like 1 (default), or 1,2")
-    parser.add_argument("--precision", choices=("float32", "bfloat16", "int8"), default="float32")
-    parser.add_argument("--runs", type=int, default=3, help="of each work; the middle one counts (default 3)")
-    parser.add_argument("--list", action="store_true", help="only say what work there is, and what it costs")
-    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--threads", default="1", help="numbers of threads, like 1,2 (default 1)")
+    parser.add_argument(
+        "--precision", choices=("float32", "bfloat16", "int8"), default="float32", help="of matrix products"
+    )
+    parser.add_argument("--runs", type=int, default=3, help="runs of each work; the median counts (default 3)")
+    parser.add_argument("--list", action="store_true", help="only list the works and what they cost")
+    parser.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(run=run)
 
 
@@ -48,7 +50,7 @@ def _works(text: str | None) -> list[str]:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Measure and print the table or the document."""
+    """Measure, and print the table or the report."""
     from ..bench.session import Session
     from ..bench.session import run as measure
 
@@ -57,16 +59,16 @@ def run(args: argparse.Namespace) -> None:
     if args.runs < 1:
         raise InputError("--runs", "at least 1", str(args.runs))
     session = Session(args.size, _works(args.work), _numbers(args.threads), args.precision, args.runs)
-    document = measure(session)
+    report = measure(session)
     if args.json:
-        say_json(document)
+        say_json(report)
     else:
-        say(*table(document))
+        say(*table(report))
     return None
 
 
 def print_list(size: str) -> None:
-    """Every work, in words and multiply-adds."""
+    """Print every work with its multiply-adds."""
     from ..bench.work import KINDS, PRESETS, macs, shape
 
     config = shape(size)
@@ -75,35 +77,42 @@ def print_list(size: str) -> None:
         kind = KINDS[work.kind]
         total = sum(macs(work, config).values()) / GIGA
         rows.append([name, f"{total:,.2f}", f"{kind.units(work)} {kind.unit}s", kind.what])
-    say(*grid([f"T5.1.1-{size}", "GMACs", "of", "what"], rows))
+    say(*tables.text(rows, [f"T5.1.1-{size}", "GMACs", "of", "what"]))
     say("any of them with other numbers: glimmer-25-5:k=50:m=10, fid:k=3:n_p=128, decode:b=8")
 
 
 def _cells(row: dict[str, Any]) -> list[str]:
-    """A row of the table; spread is that of the runs, most less least."""
+    """A row of the table; the spread of the runs is their range over their median."""
     spread = (row["most"] - row["least"]) / row["seconds"]
     rate = f"{row['units'] / row['seconds']:.4g} {row['unit']}s"
     share = f"{row['share']:.2f} {'reads' if row['bound'] == 'reads' else 'peak'}"
     return [
-        row["work"], str(row["threads"]), f"{row['seconds']:.4f}", f"{spread:.0%}", f"{row['cpu_seconds']:.4f}",
-        f"{row['macs'] / GIGA:.2f}", rate, share, f"{row['peak_bytes'] / 2**20:.0f}" if row["peak_bytes"] else "-",
-    ]  # fmt: skip
-
-
-def table(document: dict[str, Any]) -> list[str]:
-    """The ceilings, then a row for each work and number of threads."""
-    here = document["machine"]
-    tops = [
-        [str(top["threads"]), *(f"{top[name] / GIGA:.1f}" for name in ("float32", "bfloat16", "int8", "reads"))]
-        for top in document["ceilings"]
+        row["work"],
+        str(row["threads"]),
+        f"{row['seconds']:.4f}",
+        f"{spread:.0%}",
+        f"{row['cpu_seconds']:.4f}",
+        f"{row['macs'] / GIGA:.2f}",
+        rate,
+        share,
+        f"{row['peak_bytes'] / 2**20:.0f}" if row["peak_bytes"] else "-",
     ]
-    rows = [_cells(row) for row in document["rows"]]
+
+
+def table(report: dict[str, Any]) -> list[str]:
+    """The hardware's peaks, then a row for each work and number of threads."""
+    here = report["machine"]
+    peaks = [
+        [str(peak["threads"]), *(f"{peak[name] / GIGA:.1f}" for name in ("float32", "bfloat16", "int8", "reads"))]
+        for peak in report["ceilings"]
+    ]
+    rows = [_cells(row) for row in report["rows"]]
     return [
-        f"T5.1.1-{document['size']}, {document['precision']}, random weights, {document['runs']} runs each; "
+        f"T5.1.1-{report['size']}, {report['precision']}, random weights, {report['runs']} runs each; "
         f"{here['cpu']}, {here['cores']} cores",
         "",
         "the most that this machine did in the same minute",
-        *grid(["threads", "float32 GFLOP/s", "bfloat16", "int8 GOP/s", "reads GB/s"], tops),
+        *tables.text(peaks, ["threads", "float32 GFLOP/s", "bfloat16", "int8 GOP/s", "reads GB/s"]),
         "",
-        *grid(["work", "threads", "seconds", "spread", "CPU s", "GMACs", "a second", "share of", "MiB"], rows),
+        *tables.text(rows, ["work", "threads", "seconds", "spread", "CPU s", "GMACs", "a second", "share of", "MiB"]),
     ]

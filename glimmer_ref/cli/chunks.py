@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from .. import tables
 from ..terminal import say, say_json
-from .columns import grid
 
 
 def add(commands: Any) -> None:
@@ -14,27 +14,27 @@ def add(commands: Any) -> None:
     parser = commands.add_parser(
         "chunks",
         help="cut KILT's pages into passages",
-        description="Cut the pages of a knowledge source in KILT's format into passages of whole paragraphs, and write "
-        "each task's questions with the passages that prove them, as a folder that memory build, evaluate and train "
-        "read.",
+        description="Cut the pages of a knowledge source in KILT's format into passages of whole paragraphs. Write "
+        "them, and each task's questions with their gold passages, into a folder that memory build, evaluate and "
+        "train read.",
     )
     parser.add_argument("pages", metavar="PAGES.jsonl", help="KILT's knowledge source, or a world's knowledge.jsonl")
     parser.add_argument("folder", metavar="OUT", help="a new folder")
     parser.add_argument("--tasks", nargs="+", default=[], metavar="TASK.jsonl", help="files of KILT's tasks")
-    parser.add_argument("--words", type=int, default=200, metavar="N", help="at most so many a passage (default 200)")
-    parser.add_argument("--paragraphs", action="store_true", help="each paragraph a passage of its own")
+    parser.add_argument("--words", type=int, default=200, metavar="N", help="words of a passage at most (default 200)")
+    parser.add_argument("--paragraphs", action="store_true", help="make each paragraph a passage of its own")
     parser.add_argument(
         "--relevance",
         type=float,
         metavar="BLEU",
-        help="to learn from: drop questions that no provenance proves this surely; KILT's own bound is 0.5",
+        help="for training: drop questions whose best provenance has a lower BLEU score; KILT's own bound is 0.5",
     )
-    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> None:
-    """Write the folder and say what is in it."""
+    """Write the folder and print what is in it."""
     from ..data.kilt_corpus import write_folder
 
     result = write_folder(args.folder, args.pages, args.tasks, args.words, not args.paragraphs, args.relevance)
@@ -48,4 +48,4 @@ def run(args: argparse.Namespace) -> None:
     if result["tasks"]:
         head = ["questions of", "kept", "dropped", "without gold"]
         rows = [[name, *(f"{n:,}" for n in counts.values())] for name, counts in result["tasks"].items()]
-        say("", *grid(head, rows))
+        say("", *tables.text(rows, head))

@@ -1,4 +1,4 @@
-"""glimmer-ref convert: a T5 folder becomes a GLIMMER folder."""
+"""glimmer-ref convert: make a GLIMMER model of a T5 checkpoint."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ def add(commands: Any) -> None:
     parser = commands.add_parser(
         "convert",
         help="cut a T5 checkpoint into memory, live-A and live-B",
-        description="Cut the encoder of a T5 folder (Hugging Face layout) into memory encoder, live-A and live-B, "
-        "draw a score layer, and write a folder of ours.",
+        description="Cut the encoder of a T5 folder in Hugging Face's layout into memory encoder, live-A and live-B, "
+        "add a score layer with random weights, and write a model folder.",
     )
     parser.add_argument(
         "t5", metavar="T5_DIR", help=f"config.json with model.safetensors or pytorch_model.bin, {options.NAMED}"
@@ -25,17 +25,17 @@ def add(commands: Any) -> None:
     options.add_hub(parser)
     parser.add_argument("--alpha", help="live proportion of the encoder's layers, like 1/3")
     parser.add_argument("--beta", help="live-A's proportion of the live layers, like 1/4")
-    parser.add_argument("--seed", type=int, default=0, help="of the score layer's draw (default 0)")
+    parser.add_argument("--seed", type=int, default=0, help="of the score layer's random weights (default 0)")
     for name, what in (
-        ("--tie", "is the head the embedding, or lm_head? (default: what the tensors show)"),
-        ("--scale-decoder-outputs", "is what the head reads scaled by d_model^-1/2? (default: as config.json says)"),
+        ("--tie", "yes: the output head is the embedding; no: it is lm_head (default: what the tensors show)"),
+        ("--scale-decoder-outputs", "yes: the head's input is scaled by d_model^-1/2 (default: as config.json says)"),
     ):
         parser.add_argument(name, choices=("yes", "no"), help=what)
     parser.set_defaults(run=run)
 
 
 def _tokenizer_json(folder: Path) -> str | None:
-    """The folder's tokenizer, which must fit the model, as text: refused before anything is written."""
+    """The text of the folder's tokenizer, checked against the model before anything is written."""
     from ..config import T5Config
     from ..disk.read import read_json
     from ..text.sentencepiece import find_tokenizer_json
@@ -49,7 +49,7 @@ def _tokenizer_json(folder: Path) -> str | None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Convert, and say what was made."""
+    """Convert, and print what was made."""
     from ..params import checkpoint
     from ..params.head import Said
 

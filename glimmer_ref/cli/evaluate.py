@@ -7,44 +7,43 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from .. import tables
 from ..errors import InputError
 from ..progress import progress
 from ..terminal import note, say, say_json
 from . import options
-from .columns import grid
+from .output import then
 
 
 def add(commands: Any) -> None:
     """The command's options."""
     parser = commands.add_parser(
         "evaluate",
-        help="scores, recall and cost over files of questions",
-        description="Answer every question and judge the answers as KILT does: exact match, or accuracy for fever, "
-        "trex and zsre. recall@m is the share of gold passages that the decoder reads, beside that of retrieval's "
-        "first m. Questions per TFLOP are for 10^12 multiply-adds of the paper's algorithm with stored passages; those "
-        "a second are this machine's.",
+        help="score a model on files of questions, with recall and cost",
+        description="Answer every question and score the answers as KILT does: by exact match, or by accuracy for "
+        "fever, trex and zsre. recall@m is the share of gold passages that the decoder reads; beside it is that of "
+        "the first m retrieved passages. Questions per TFLOP are for 10^12 multiply-adds of the paper's algorithm "
+        "with stored passages; questions a second are measured on this machine.",
     )
     parser.add_argument(
         "questions", metavar="QUESTIONS.jsonl", nargs="*", help='{"input", "output", "gold", "candidates", "task"}'
     )
-    parser.add_argument("--task", metavar="TASK.jsonl", nargs="+", default=[], help="more files; KILT's own too")
+    parser.add_argument("--task", metavar="TASK.jsonl", nargs="+", default=[], help="more files, also KILT's own")
     options.add_passages(parser)
     options.add_index(parser)
     options.add_system(parser)
     parser.add_argument(
-        "--sweep", metavar="AXIS=..", nargs="+", help="k=5:40 m=1,5,10: each k with each m, 5:40 being 5, 10, 20, 40"
+        "--sweep", metavar="AXIS=..", nargs="+", help="each k with each m, like k=5:40 m=1,5,10; 5:40 is 5, 10, 20, 40"
     )
-    parser.add_argument("--out", metavar="DIR", help="keep a line for each question there; the same command goes on")
-    parser.add_argument(
-        "--kilt", action="store_true", help="with --out: also predictions as KILT's evaluation reads them"
-    )
+    parser.add_argument("--out", metavar="DIR", help="keep a line for each question there; the same command continues")
+    parser.add_argument("--kilt", action="store_true", help="with --out: also write predictions for KILT's evaluation")
     options.add_model(parser)
-    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> None:
-    """Evaluate and print the table or the document."""
+    """Evaluate, and print the table or the report."""
     from ..evaluation import sweep
     from ..evaluation.evaluate import check, evaluate
     from ..memory.store import Memory
@@ -70,13 +69,19 @@ def run(args: argparse.Namespace) -> None:
     else:
         k, m = settings[0]
         results = [{"k": k, "m": m, **evaluate(reader, questions, memory, args.system, k, m, progress)[0]}]
-    _print(args, reader.precision, results)
-    if len(settings) > 1:
+    with then(lambda: _draw(args, results)):
+        _print(args, reader.precision, results)
+
+
+def _draw(args: argparse.Namespace, results: list[dict[str, Any]]) -> None:
+    from ..evaluation import sweep
+
+    if len(results) > 1:
         sweep.draw(results, args.system, Path(args.out) / sweep.PICTURE)
 
 
 def _settings(args: argparse.Namespace, reader: Any, passages: int) -> list[Any]:
-    """The settings of k and m, held against the passages there are."""
+    """The settings of k and m, checked against the number of passages."""
     from ..evaluation import sweep
 
     k = reader.check_k(args.k, passages)
@@ -89,7 +94,7 @@ def _settings(args: argparse.Namespace, reader: Any, passages: int) -> list[Any]
 
 
 def _read(paths: list[str]) -> dict[str, list[Any]]:
-    """The questions of each file, of which there must be some."""
+    """The questions of each file; no file may be empty."""
     from ..data.inputs import read_questions
     from ..data.kilt_corpus import task_name
 
@@ -105,7 +110,7 @@ def _read(paths: list[str]) -> dict[str, list[Any]]:
 def _retrieved(
     args: argparse.Namespace, files: dict[str, list[Any]], k: int, source: Any
 ) -> tuple[dict[str, list[Any]], str]:
-    """The questions with what the index has found in place of their own candidates, and the index's digest."""
+    """The questions with the passages that the index finds as candidates, and the index's digest."""
     from ..evaluation.evaluate import check
     from ..memory.manifest import digest_of
     from ..retrieval.index_files import read_facts
@@ -131,8 +136,8 @@ def _print(args: argparse.Namespace, precision: str, results: list[dict[str, Any
         print_table(head | results[0])
     for row in results:
         if row["undecided"]:
-            said = f"{row['undecided']} of {row['questions']} questions: all passages have the same score"
-            note(f"glimmer-ref: note: k={row['k']}: {said}, and retrieval's order chose")
+            where = f"k={row['k']}: {row['undecided']} of {row['questions']} questions"
+            note(f"glimmer-ref: note: {where}: all passages have the same score, and retrieval's order chose")
 
 
 def _shares(row: dict[str, Any]) -> list[str]:
@@ -140,19 +145,19 @@ def _shares(row: dict[str, Any]) -> list[str]:
     return ["-" if v is None else f"{v:.1f}" for v in values]
 
 
-def _said(head: dict[str, Any]) -> str:
+def _precision(head: dict[str, Any]) -> str:
     return "" if head["precision"] == "float32" else f"  products in {head['precision']}"
 
 
 def print_table(result: dict[str, Any]) -> None:
-    """One row a task, percentages."""
+    """Print one row for each task, in percent."""
     m = "" if result["m"] is None else f" m={result['m']}"
-    say(f"{result['system']}  k={result['k']}{m}{_said(result)}")
+    say(f"{result['system']}  k={result['k']}{m}{_precision(result)}")
     rows = [
         [name, f"{row['questions']:,}", row.get("measure", ""), *_shares(row)]
         for name, row in [*result["tasks"].items(), ("mean of tasks", result)]
     ]
-    say(*grid(["task", "questions", "measure", "score", "recall@m", "of retrieval"], rows))
+    say(*tables.text(rows, ["task", "questions", "measure", "score", "recall@m", "of retrieval"]))
     say(
         f"{result['questions']} questions in {result['seconds']:.1f} s, {result['questions_per_second']:.1f} a second; "
         f"{result['samples_per_tflop']:,.1f} per TFLOP"
@@ -160,11 +165,16 @@ def print_table(result: dict[str, Any]) -> None:
 
 
 def print_sweep(head: dict[str, Any], results: list[dict[str, Any]]) -> None:
-    """One row a setting: means of tasks, and what it costs."""
-    say(f"{head['system']}{_said(head)}, {results[0]['questions']} questions, means of tasks")
+    """Print one row for each setting: means of tasks, and what they cost."""
+    say(f"{head['system']}{_precision(head)}, {results[0]['questions']} questions, means of tasks")
     rows = [
-        [str(r["k"]), "-" if r["m"] is None else str(r["m"]), *_shares(r), f"{r['questions_per_second']:.1f}",
-         f"{r['samples_per_tflop']:,.1f}"]
+        [
+            str(r["k"]),
+            "-" if r["m"] is None else str(r["m"]),
+            *_shares(r),
+            f"{r['questions_per_second']:.1f}",
+            f"{r['samples_per_tflop']:,.1f}",
+        ]
         for r in results
-    ]  # fmt: skip
-    say(*grid(["k", "m", "score", "recall@m", "of retrieval", "a second", "per TFLOP"], rows))
+    ]
+    say(*tables.text(rows, ["k", "m", "score", "recall@m", "of retrieval", "a second", "per TFLOP"]))

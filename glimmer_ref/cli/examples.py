@@ -1,4 +1,4 @@
-"""glimmer-ref ask --examples: questions to begin with, as commands, and how to ask about one's own facts."""
+"""glimmer-ref ask --examples: some questions as commands, and how to ask about your own facts."""
 
 from __future__ import annotations
 
@@ -32,14 +32,16 @@ def add(parser: argparse.ArgumentParser) -> None:
         nargs="?",
         const=1,
         metavar="N",
-        help="show N questions of each task that came with the model (default 1), and how to ask about your own facts; "
-        "with --explain, their answers too",
+        help="show N of the model's own questions for each task (default 1), and how to ask about your own facts; "
+        "with --explain, also their answers",
     )
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="another number, other examples (default 0)")
+    parser.add_argument(
+        "--seed", type=int, default=0, metavar="N", help="another number gives other examples (default 0)"
+    )
 
 
 def run(args: argparse.Namespace) -> None:
-    """Print the questions, or give them as JSON."""
+    """Print the questions, as commands or as JSON."""
     chosen = choose(args)
     own = f"{command(ABOUT_FACTS, args.weights)} --passages facts.jsonl"
     facts = [json.dumps(fact, ensure_ascii=False) for fact in FACTS]
@@ -60,7 +62,7 @@ def run(args: argparse.Namespace) -> None:
         say(f"# {q.task}")
         say(command(q.text, args.weights))
         if args.explain:
-            say(f"#   {' | '.join(q.answers) or 'answer not told'}")
+            say(f"#   {' | '.join(q.answers) or 'answer not known'}")
     if not args.explain:
         say("", "# Their answers: --examples --explain. Other questions: --seed 1.")
     say("", "# Facts of your own, in the style of those that came with the model: facts.jsonl")
@@ -70,16 +72,16 @@ def run(args: argparse.Namespace) -> None:
 
 
 def command(question: str, weights: str | None) -> str:
-    """What to type to ask a question, as the system's own shell takes it."""
+    """The command that asks a question, quoted for the system's shell."""
     words = ["glimmer-ref", "ask", question, *(["--weights", weights] if weights else [])]
     return subprocess.list2cmdline(words) if WINDOWS else shlex.join(words)
 
 
 def choose(args: argparse.Namespace) -> list[Question]:
-    """Some questions of each task of the model's own, always the same ones for a seed.
+    """Some of the model's own questions for each task, always the same for a seed.
 
     Raises:
-        InputError: no questions beside the weights, or a number below 1, or a seed below 0.
+        InputError: there are no questions beside the weights, the number is below 1, or the seed below 0.
     """
     from ..data.inputs import read_questions
     from ..world.rng import PortableRng

@@ -1,4 +1,4 @@
-"""glimmer-ref flops: what a question costs, and what another k, m, alpha, beta, length or size would cost."""
+"""glimmer-ref flops: what a question costs, and how that depends on k, m, alpha, beta, lengths and size."""
 
 from __future__ import annotations
 
@@ -8,114 +8,54 @@ from fractions import Fraction
 from typing import Any
 
 from ..errors import InputError, brief
-from ..terminal import say_json
-from . import options
-
-COUNTS = {
-    "k": "passages retrieved",
-    "m": "passages that GLIMMER's decoder reads",
-    "n_q": "tokens of the question",
-    "n_p": "tokens of a passage",
-    "n_t": "decoder steps",
-}
-SETTING = ("size", "config", "alpha", "beta", *COUNTS)
-USES: dict[str | None, tuple[str, ...]] = {  # which of the shared options an action heeds
-    None: (*SETTING, "system", "mode", "plot"),
-    "sweep": (*SETTING, "system", "mode", "plot"),
-    "break-even": (*SETTING, "mode"),
-    "figure2": (),
-    "storage": SETTING,
-    "latency": (*SETTING, "system", "plot"),
-    "rerankers": SETTING,
-    "published": ("plot",),
-    "page": (),
-}
+from ..terminal import say, say_json
+from .flops_options import COUNTS, USES, add_own, add_shared
 
 
 def add(commands: Any) -> None:
-    """The command's options; every action takes those that it heeds, before or after its name."""
+    """The command's options; every action takes those that it uses, before or after its name."""
     parser = commands.add_parser(
         "flops",
-        help="what a question costs, and what-if",
-        description="What one question costs in each system. Without options: the paper's XXL model, k=25, m=5, "
+        help="count what a question costs, also with other settings",
+        description="Count what one question costs in each system. Without options: the paper's XXL model, k=25, m=5, "
         "alpha=1/3, beta=1/4, 48 + 304 tokens a pair, 64 decoder steps.",
     )
-    _shared(parser, USES[None])
+    add_shared(parser, USES[None])
     parser.set_defaults(run=run, action=None)
     actions = parser.add_subparsers(title="actions", dest="action", metavar="ACTION")
     added = {}
     for name, (_, text) in ACTIONS.items():
-        # Without defaults of its own, so that it does not undo what was given before its name.
-        added[name] = actions.add_parser(name, help=text, description=text, argument_default=argparse.SUPPRESS)
-        _shared(added[name], USES[name])
-    _own(added)
-
-
-def _shared(parser: options.Parser, uses: tuple[str, ...]) -> None:
-    if "size" in uses:
-        parser.add_argument("--size", help="T5.1.1's shapes: small, base, large, xl, xxl (default xxl)")
-        parser.add_argument("--config", metavar="DIR", help="or those of a config.json, ours or a T5's")
-        parser.add_argument("--alpha", help="live proportion of the encoder, like 1/3")
-        parser.add_argument("--beta", help="live-A's proportion of the live layers, like 1/4")
-        for name, text in COUNTS.items():
-            parser.add_argument(f"--{name.replace('_', '-')}", metavar="N", help=text)
-    if "system" in uses:
-        parser.add_argument("--system", metavar="NAMES", help="all (default), or some of fid,lumen,glimmer")
-    if "mode" in uses:
-        parser.add_argument("--mode", help="printed, figure2, or full (default)")
-    form = parser.add_mutually_exclusive_group()
-    form.add_argument("--json", action="store_true", help="one JSON document, numbers as numbers")
-    form.add_argument("--csv", action="store_true", help="comma-separated rows")
-    if "plot" in uses:
-        form.add_argument("--plot", metavar="FILE", help="draw it, as FILE.png or FILE.svg")
-
-
-def _own(parsers: dict[str, argparse.ArgumentParser]) -> None:
-    """The options that only one action has."""
-
-    def option(action: str, name: str, default: str | None, text: str, metavar: str | None = None) -> None:
-        parsers[action].add_argument(name, default=default, help=text, metavar=metavar)
-
-    option("sweep", "--over", None, "k=5:100:5, alpha=1/24,1/3, size=base,xxl, .. (both ends included)", "AXIS=..")
-    option("break-even", "--against", None, "default fid:5,lumen:10, and both at the setting's k", "SYSTEM:K,..")
-    option("storage", "--passages", None, "of a corpus of your own", "N")
-    option("latency", "--hardware", None, "a100, h100 (default), h200, tpu-v3, tpu-v4, or cpu: measured now")
-    option("latency", "--peak-tflops", None, "of other hardware: 10^12 FLOP/s, two FLOPs a multiply-add", "X")
-    option("latency", "--bandwidth", None, "of other hardware: 10^9 bytes/s", "X")
-    option("latency", "--dtype", None, "bfloat16, float16, float32, int8 (default: the hardware's first)")
-    option("latency", "--batch", "1,8,64", "questions at once (default 1,8,64)", "N,N,..")
-    option("latency", "--price-per-hour", None, "of the hardware, in any currency", "X")
-    option("published", "--figure", None, "one of the paper's figures, 2 to 7", "N")
-    option("published", "--table", None, "or one of its tables, 1 to 3", "N")
-    parsers["page"].add_argument("out", metavar="OUT.html")
-    option("rerankers", "--reranker-size", "base", "its T5.1.1 shapes (default base)", "SIZE")
-    option("rerankers", "--depth", None, "layers of the cross-encoder (default: all)", "N")
-    option("rerankers", "--late-depth", None, "live layers of late interaction (default: half)", "N")
+        # It has no defaults of its own, so that it does not undo options before its name.
+        sentence = f"{text[0].upper()}{text[1:]}."
+        added[name] = actions.add_parser(name, help=text, description=sentence, argument_default=argparse.SUPPRESS)
+        add_shared(added[name], USES[name])
+    add_own(added)
 
 
 def run(args: argparse.Namespace) -> None:
-    """Compute what was asked for, and print or draw it."""
-    from ..costs.reports import plain_document
-    from . import columns, flops_tables
+    """Compute what was asked for, and print or plot it."""
+    from .. import tables
+    from ..costs.reports import as_json
+    from . import flops_tables, output
 
     for name in USES[None]:
         if getattr(args, name, None) is not None and name not in USES[args.action]:
             raise InputError(f"--{name.replace('_', '-')}", f"not with flops {args.action}", "one", "leave it out")
-    document = (ACTIONS[args.action][0] if args.action else count)(args)
+    report = (ACTIONS[args.action][0] if args.action else count)(args)
     if args.json:
-        say_json(plain_document(document))
+        say_json(as_json(report))
     elif args.csv:
-        columns.print_csv(plain_document(flops_tables.ROWS[args.action](document)))
+        say(*tables.csv(as_json(flops_tables.ROWS[args.action](report))))
     elif args.plot:
         from ..costs import plots
 
-        plots.DRAW[args.action](document, args.plot)
+        plots.DRAW[args.action](report, args.plot)
     else:
-        columns.show(flops_tables.TABLES[args.action](document), document["note"])
+        output.show(flops_tables.TABLES[args.action](report), report["note"])
 
 
 def _named(args: argparse.Namespace) -> tuple[str, Any]:
-    """The model's name and the setting that the options give, each number checked by itself."""
+    """The model's name and the setting of the options; each number is checked by itself."""
     from ..costs import parse
 
     if args.size is not None and args.config is not None:
@@ -127,7 +67,7 @@ def _named(args: argparse.Namespace) -> tuple[str, Any]:
 
 
 def _setting(args: argparse.Namespace, systems: list[str] | None = None, whole: bool = True) -> tuple[str, Any]:
-    """The same, its numbers checked together as far as these systems need them; all if not given."""
+    """The same, with its numbers checked together as far as these systems (default: all) use them."""
     from ..costs.flops import SYSTEMS
     from ..costs.parse import checked
 
@@ -170,16 +110,16 @@ def _count(name: str, text: str) -> int:
 
 
 def count(args: argparse.Namespace) -> dict[str, Any]:
-    """One question, by component."""
-    from ..costs.reports import count_document
+    """One question by component."""
+    from ..costs.reports import count_report
 
     mode, systems = _mode(args), _systems(args)
-    return count_document(*_setting(args, systems, whole=mode != "printed"), systems, mode)
+    return count_report(*_setting(args, systems, whole=mode != "printed"), systems, mode)
 
 
 def sweep(args: argparse.Namespace) -> dict[str, Any]:
     """The cost along --over's axis."""
-    from ..costs.reports import sweep_document
+    from ..costs.reports import sweep_report
     from ..costs.sweep import parse_axis
 
     mode = _mode(args)
@@ -191,12 +131,12 @@ def sweep(args: argparse.Namespace) -> dict[str, Any]:
             f"--over {axis}", f"no other --{axis.replace('_', '-')} or --config beside it", "one", "leave it out"
         )
     model, s = _named(args)
-    return sweep_document("T5.1.1" if axis == "size" else model, s, axis, values, _systems(args), mode)
+    return sweep_report("T5.1.1" if axis == "size" else model, s, axis, values, _systems(args), mode)
 
 
 def break_even(args: argparse.Namespace) -> dict[str, Any]:
     """GLIMMER against each of --against."""
-    from ..costs.reports import break_even_document
+    from ..costs.reports import break_even_report
 
     mode = _mode(args)
     model, s = _setting(args)
@@ -206,27 +146,27 @@ def break_even(args: argparse.Namespace) -> dict[str, Any]:
         if system not in ("fid", "lumen"):
             raise InputError("--against", "fid:K or lumen:K, separated by commas", repr(word))
         opponents.append((system, _count(f"--against {system}:K", k)))
-    return break_even_document(model, s, list(dict.fromkeys(opponents)), mode)
+    return break_even_report(model, s, list(dict.fromkeys(opponents)), mode)
 
 
 def figure2(args: argparse.Namespace) -> dict[str, Any]:
     """Figure 2; it takes no setting."""
-    from ..costs.reports import figure2_document
+    from ..costs.reports import figure2_report
 
-    return figure2_document()
+    return figure2_report()
 
 
 def storage(args: argparse.Namespace) -> dict[str, Any]:
     """Bytes of the stored memory."""
-    from ..costs.reports import storage_document
+    from ..costs.reports import storage_report
 
     own = None if args.passages is None else _count("--passages", args.passages)
-    return storage_document(*_setting(args), own)
+    return storage_report(*_setting(args), own)
 
 
 def latency(args: argparse.Namespace) -> dict[str, Any]:
     """Least seconds on the hardware that the options name."""
-    from ..costs.reports import latency_document
+    from ..costs.reports import latency_report
     from ..costs.storage import WIDTHS
 
     systems = _systems(args)
@@ -239,11 +179,11 @@ def latency(args: argparse.Namespace) -> dict[str, Any]:
     dtype = args.dtype or next(iter(hardware.flops))
     if dtype not in hardware.flops:
         raise InputError("--dtype", f"one of {', '.join(hardware.flops)} for {hardware.name}", repr(dtype))
-    return latency_document(model, s, systems, hardware, dtype, batches, price)
+    return latency_report(model, s, systems, hardware, dtype, batches, price)
 
 
 def _hardware(args: argparse.Namespace) -> Any:
-    """A named accelerator, this CPU measured on the spot, or the peaks that were stated."""
+    """A named accelerator, this CPU as measured, or hardware with the given peaks."""
     from ..costs.roofline import Hardware, accelerator
 
     if (args.peak_tflops is None) != (args.bandwidth is None):
@@ -262,31 +202,31 @@ def _hardware(args: argparse.Namespace) -> Any:
 
 
 def rerankers(args: argparse.Namespace) -> dict[str, Any]:
-    """GLIMMER beside rerankers of their own."""
+    """GLIMMER beside separate rerankers."""
     from ..costs.parse import of_size
-    from ..costs.reports import rerankers_document
+    from ..costs.reports import rerankers_report
 
     model, s = _setting(args)
     r = of_size(args.reranker_size)
     depth = r.L if args.depth is None else _count("--depth", args.depth)
     late = r.L // 2 if args.late_depth is None else _count("--late-depth", args.late_depth)
-    return rerankers_document(model, s, args.reranker_size, r, depth, late)
+    return rerankers_report(model, s, args.reranker_size, r, depth, late)
 
 
 def published(args: argparse.Namespace) -> dict[str, Any]:
-    """A figure or table of the paper beside its cost; without, all that Figures 3 to 5 have, by cost."""
-    from ..costs.published.reports import exhibit_document, front_document
-    from ..costs.published.values import EXHIBITS
+    """A figure or table of the paper beside its cost; without one, the models of Figures 3 to 5 by cost."""
+    from ..costs.published.reports import front_report, paper_result_report
+    from ..costs.published.values import PAPER_RESULTS
 
     if args.figure is not None and args.table is not None:
         raise InputError("--figure", "either --figure or --table", "both")
     if args.figure is None and args.table is None:
-        return front_document()
+        return front_report()
     kind, number = ("Figure", args.figure) if args.table is None else ("Table", args.table)
-    if f"{kind} {number}" not in EXHIBITS:
-        known = [name.split()[1] for name in EXHIBITS if name.startswith(kind)]
+    if f"{kind} {number}" not in PAPER_RESULTS:
+        known = [name.split()[1] for name in PAPER_RESULTS if name.startswith(kind)]
         raise InputError(f"--{kind.lower()}", f"one of {', '.join(known)}", repr(number))
-    return exhibit_document(f"{kind} {number}")
+    return paper_result_report(f"{kind} {number}")
 
 
 def page(args: argparse.Namespace) -> dict[str, Any]:
@@ -297,12 +237,12 @@ def page(args: argparse.Namespace) -> dict[str, Any]:
 
 
 ACTIONS: dict[str, tuple[Callable[[argparse.Namespace], dict[str, Any]], str]] = {
-    "sweep": (sweep, "the cost along one axis"),
-    "break-even": (break_even, "where GLIMMER costs as much as LUMEN or FiD, solved exactly"),
-    "figure2": (figure2, "the paper's Figure 2 to every digit, and what other ways to count give"),
-    "storage": (storage, "bytes of the stored memory"),
-    "latency": (latency, "least time and its price, from peak FLOP/s and bandwidth"),
-    "rerankers": (rerankers, "GLIMMER beside a cross-encoder and a late-interaction reranker"),
-    "published": (published, "the paper's figures and tables, quality against true cost"),
-    "page": (page, "an interactive page of all this, in one file that works offline"),
+    "sweep": (sweep, "show the cost along one axis"),
+    "break-even": (break_even, "solve exactly where GLIMMER costs as much as LUMEN or FiD"),
+    "figure2": (figure2, "repeat the paper's Figure 2 to every digit, and count in other ways"),
+    "storage": (storage, "count bytes of the stored memory"),
+    "latency": (latency, "bound time and price from below, by peak FLOP/s and bandwidth"),
+    "rerankers": (rerankers, "compare GLIMMER with a cross-encoder and a late-interaction reranker"),
+    "published": (published, "show the paper's figures and tables, with quality against true cost"),
+    "page": (page, "write an interactive page of all this, in one file that works offline"),
 }

@@ -2,38 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from .. import tables
 from ..costs.modes import prefixed
 from ..costs.reports import NAMES, describe
-from . import published_tables
-from .ask import TITLES
-from .columns import binary, grid, near
+from . import latency_tables, published_tables
+from .components import component, in_order
+from .output import binary, near
 
-Document = Mapping[str, Any]
-ORDER = [*TITLES, "Encoder and cross-attention", "Encoder", "Reranking", "Cross-attention", "Decoder"]
-
-
-def component(name: str) -> str:
-    """A component's title; the formulas' own braces as they are."""
-    stage, _, kind = name.partition(".")
-    return TITLES.get(stage, stage) + (f", {kind}" if kind else "")
+Report = Mapping[str, Any]
 
 
-def in_order(parts: Iterable[Mapping[str, Any]]) -> list[str]:
-    """The components that some system spends anything on, encoders before decoders."""
-    return sorted({name for part in parts for name, x in part.items() if x}, key=_place)
-
-
-def _place(name: str) -> tuple[int, str]:
-    stage = name.partition(".")[0]
-    return (ORDER.index(stage), name)
-
-
-def count_table(document: Document) -> list[str]:
-    """Components down, systems across."""
-    systems = document["systems"]
+def count_table(report: Report) -> list[str]:
+    """A row for each component, a column for each system."""
+    systems = report["systems"]
     prefix, unit = prefixed(max(y["total_macs"] for y in systems.values()))
 
     def row(label: str, values: Sequence[Any], form: str = ",.4f") -> list[str]:
@@ -53,27 +37,27 @@ def count_table(document: Document) -> list[str]:
     if "fid" in systems:
         rows.append(row("share of FiD", [t / systems["fid"]["total_macs"] for t in totals]))
     offline = parts("offline_macs")
-    lines = grid([f"{prefix}MACs (multiply-adds)", *(NAMES[y] for y in systems)], [*rows, *offline], least=11)
+    lines = tables.text([*rows, *offline], [f"{prefix}MACs (multiply-adds)", *(NAMES[y] for y in systems)], least=11)
     cut = len(lines) - len(offline)
     return [
-        describe(document),
+        describe(report),
         "",
         *lines[:cut],
         *(["offline, once for these k passages:", *lines[cut:]] if offline else []),
     ]
 
 
-def count_rows(document: Document) -> list[dict[str, Any]]:
+def count_rows(report: Report) -> list[dict[str, Any]]:
     return [
         {"system": system, "component": name, "macs": x}
-        for system, y in document["systems"].items()
+        for system, y in report["systems"].items()
         for name, x in {**y["offline_macs"], **y["macs"], "total": y["total_macs"]}.items()
     ]
 
 
-def sweep_table(document: Document) -> list[str]:
-    """The axis down, systems across."""
-    axis, rows = document["axis"], document["rows"]
+def sweep_table(report: Report) -> list[str]:
+    """A row for each value, a column for each system."""
+    axis, rows = report["axis"], report["rows"]
     systems = list(dict.fromkeys(row["system"] for row in rows))
     prefix, unit = prefixed(max(row["macs"] for row in rows))
     cells: dict[str, list[Any]] = {}
@@ -89,56 +73,58 @@ def sweep_table(document: Document) -> list[str]:
         for value, here in cells.items()
     ]
     wide = max(9, 24 // len(systems))
-    lines, group = grid(head, body, least=wide), (wide + 2) * len(systems)
+    lines, group = tables.text(body, head, least=wide), (wide + 2) * len(systems)
     first = len(lines[0]) - group
     return [
-        describe(document, axis),
+        describe(report, axis),
         "",
         f"{prefix + 'MACs a question':>{first}}{'samples per 10^12 MACs':>{group}}",
         *lines,
     ]
 
 
-def break_even_table(document: Document) -> list[str]:
-    """Opponents down, GLIMMER's variables across; below each solution, the last whole value that pays."""
-    prefix, unit = prefixed(max(row["macs"] for row in document["rows"]))
+def break_even_table(report: Report) -> list[str]:
+    """A row for each other system, a column for each of GLIMMER's variables; below are the last whole values."""
+    prefix, unit = prefixed(max(row["macs"] for row in report["rows"]))
     body = []
-    for row in document["rows"]:
+    for row in report["rows"]:
         solved = row["glimmer"].values()
         exact = ["-" if b["value"] is None else near(b["value"]) for b in solved]
         shown = [x if b["possible"] or x == "-" else f"({x})" for x, b in zip(exact, solved, strict=True)]
         body.append([f"{NAMES[row['system']]} k={row['k']}", f"{float(row['macs'] / unit):.4f}", *shown])
         body.append(["  whole, at most", "", *(b["whole_exact"] or "-" for b in solved)])
     return [
-        describe(document),
-        f"GLIMMER costs {float(document['glimmer_macs'] / unit):.4f} {prefix}MACs. It costs as much as",
+        describe(report),
+        f"GLIMMER costs {float(report['glimmer_macs'] / unit):.4f} {prefix}MACs. It costs as much as",
         "",
-        *grid([f"({prefix}MACs a question)", "", *(f"at {name} =" for name in document["rows"][0]["glimmer"])], body),
+        *tables.text(
+            body, [f"({prefix}MACs a question)", "", *(f"at {name} =" for name in report["rows"][0]["glimmer"])]
+        ),
         "",
         "One variable changes at a time. (In brackets): beyond what it can be.",
         "Whole: the largest in whole passages or layers at which GLIMMER costs no more.",
     ]
 
 
-def break_even_rows(document: Document) -> list[dict[str, Any]]:
+def break_even_rows(report: Report) -> list[dict[str, Any]]:
     return [
         {"system": row["system"], "k": row["k"], "macs": row["macs"], "variable": name, **b}
-        for row in document["rows"]
+        for row in report["rows"]
         for name, b in row["glimmer"].items()
     ]
 
 
-def figure2_table(document: Document) -> list[str]:
-    """The three values, then how far other ways to count are from them."""
-    k, systems, macs = document["setting"]["k"], list(document["samples_per_tflop"]), document["macs"]
+def figure2_table(report: Report) -> list[str]:
+    """The three values, then how far other ways of counting are from them."""
+    k, systems, macs = report["setting"]["k"], list(report["samples_per_tflop"]), report["macs"]
     published = next(iter(macs.values()))
-    lengths = document["solved_lengths"]
-    values = grid(
-        ["samples per TFLOP (10^12 MACs)", *(f"{NAMES[y]} k={k[y]}" for y in systems)],
+    lengths = report["solved_lengths"]
+    values = tables.text(
         [
-            ["published", *(f"{float(document['published'][y]):.10g}" for y in systems)],
-            ["mode figure2, 384 a pair", *(f"{float(document['samples_per_tflop'][y]):.10g}" for y in systems)],
+            ["published", *(f"{float(report['published'][y]):.10g}" for y in systems)],
+            ["mode figure2, 384 a pair", *(f"{float(report['samples_per_tflop'][y]):.10g}" for y in systems)],
         ],
+        ["samples per TFLOP (10^12 MACs)", *(f"{NAMES[y]} k={k[y]}" for y in systems)],
     )
     body = []
     for name, row in macs.items():
@@ -150,25 +136,25 @@ def figure2_table(document: Document) -> list[str]:
         "",
         *values,
         "",
-        *grid(["TMACs, and % off Figure 2", *(NAMES[y] for y in systems)], body),
+        *tables.text(body, ["TMACs, and % off Figure 2", *(NAMES[y] for y in systems)]),
         "",
         f"Solved from FiD's and LUMEN's published values alone: {float(lengths['pair_tokens']):.5f} tokens a pair,",
         f"{float(lengths['n_t']):.5f} decoder steps; GLIMMER's value then follows.",
     ]
 
 
-def figure2_rows(document: Document) -> list[dict[str, Any]]:
-    macs = document["macs"]
+def figure2_rows(report: Report) -> list[dict[str, Any]]:
+    macs = report["macs"]
     return [{"count": name, "system": y, "macs": x} for name, row in macs.items() for y, x in row.items()]
 
 
-def storage_table(document: Document) -> list[str]:
-    """Amounts down, dtypes across; then what encoding once costs."""
-    dtypes = document["dtypes"]
+def storage_table(report: Report) -> list[str]:
+    """A row for each amount, a column for each dtype; then what encoding once costs."""
+    dtypes = report["dtypes"]
     amounts = {
         "a passage": [b["passage_bytes"] for b in dtypes.values()],
-        f"read for a question, k={document['setting']['k']}": [b["read_bytes_per_question"] for b in dtypes.values()],
-        **{corpus: [b["corpus_bytes"][corpus] for b in dtypes.values()] for corpus in document["offline"]},
+        f"read for a question, k={report['setting']['k']}": [b["read_bytes_per_question"] for b in dtypes.values()],
+        **{corpus: [b["corpus_bytes"][corpus] for b in dtypes.values()] for corpus in report["offline"]},
     }
     offline = [
         [
@@ -176,116 +162,71 @@ def storage_table(document: Document) -> list[str]:
             f"{float(o['macs']):.4g}",
             *("never" if q is None else f"{float(q):,.0f}" for q in o["repaid_after_questions"].values()),
         ]
-        for corpus, o in document["offline"].items()
+        for corpus, o in report["offline"].items()
     ]
     return [
-        describe(document, "m", "beta", "n_t"),
+        describe(report, "m", "beta", "n_t"),
         "",
-        *grid(["memory as", *dtypes], [[name, *map(binary, row)] for name, row in amounts.items()]),
+        *tables.text([[name, *map(binary, row)] for name, row in amounts.items()], ["memory as", *dtypes]),
         "",
-        *grid(
-            ["encoded once", "MACs", "questions to repay:", "LUMEN", "GLIMMER"], [[*o[:2], "", *o[2:]] for o in offline]
+        *tables.text(
+            [[*o[:2], "", *o[2:]] for o in offline], ["encoded once", "MACs", "questions to repay:", "LUMEN", "GLIMMER"]
         ),
     ]
 
 
-def storage_rows(document: Document) -> list[dict[str, Any]]:
+def storage_rows(report: Report) -> list[dict[str, Any]]:
     return [
-        {"dtype": dtype, "corpus": c, "passage_bytes": b["passage_bytes"], "bytes": x,
-         "read_bytes_per_question": b["read_bytes_per_question"]}
-        for dtype, b in document["dtypes"].items()
+        {
+            "dtype": dtype,
+            "corpus": c,
+            "passage_bytes": b["passage_bytes"],
+            "bytes": x,
+            "read_bytes_per_question": b["read_bytes_per_question"],
+        }
+        for dtype, b in report["dtypes"].items()
         for c, x in b["corpus_bytes"].items()
-    ]  # fmt: skip
-
-
-def latency_table(document: Document) -> list[str]:
-    """Stages at the smallest batch, then the batches."""
-    h, batches = document["hardware"], document["batches"]
-    first = batches[0]["systems"]
-    stages = in_order(y["stages"] for y in first.values())
-    body = [
-        [TITLES[n], *(f"{1e3 * y['stages'][n]['seconds']:,.2f} {y['stages'][n]['bound_by']:10}" if n in y["stages"]
-                      else f"-{'':11}" for y in first.values())]
-        for n in stages
-    ]  # fmt: skip
-    head = [f"ms, batch of {batches[0]['batch']}", *(f"{NAMES[y]}{'':11}" for y in first)]
-    return [
-        describe(document),
-        f"{h['name']}, {h['dtype']}: {float(h['flops_per_second']) / 1e12:.5g} TFLOP/s, "
-        f"{float(h['bytes_per_second']) / 1e9:.5g} GB/s",
-        "",
-        *grid(head, body),
-        "",
-        *_batches(document),
     ]
 
 
-def _batches(document: Document) -> list[str]:
-    systems, batches = list(document["batches"][0]["systems"]), document["batches"]
-    body = [
-        [str(row["batch"]), *(f"{1e3 * y['seconds_per_question']:,.2f}" for y in row["systems"].values()),
-         *(binary(y["resident_bytes"]) + ("*" if y["fits"] is False else "") for y in row["systems"].values())]
-        for row in batches
-    ]  # fmt: skip
-    lines = grid(["batch", *(f"{NAMES[y]} ms" for y in systems), *(f"{NAMES[y]}" for y in systems)], body, least=10)
-    lines += ["ms a question; then weights, keys and values in memory, * if they do not fit"]
-    if document["price_per_hour"] is not None:
-        prices = [
-            [str(row["batch"]), *(f"{y['price_per_million_questions']:,.2f}" for y in row["systems"].values())]
-            for row in batches
-        ]
-        lines += [
-            "",
-            *grid(
-                [f"a million questions at {document['price_per_hour']:g} an hour, batch", *(NAMES[y] for y in systems)],
-                prices,
-            ),
-        ]
-    return lines
-
-
-def latency_rows(document: Document) -> list[dict[str, Any]]:
-    return [
-        {"batch": row["batch"], "system": name, **{key: x for key, x in y.items() if key != "stages"}}
-        for row in document["batches"]
-        for name, y in row["systems"].items()
-    ]
-
-
-def rerankers_table(document: Document) -> list[str]:
-    """Pipelines down."""
-    rows = document["rows"]
+def rerankers_table(report: Report) -> list[str]:
+    """A row for each pipeline."""
+    rows = report["rows"]
     prefix, unit = prefixed(max(row["total_macs"] for row in rows))
     own = rows[0]["total_macs"]
     body = [
-        [row["pipeline"], *(f"{float(row[f'{part}_macs'] / unit):,.4f}" for part in ("ranking", "reading", "total")),
-         f"{float(row['total_macs'] / own):.3f}", binary(row["stored_bytes_per_passage_bfloat16"])]
+        [
+            row["pipeline"],
+            *(f"{float(row[f'{part}_macs'] / unit):,.4f}" for part in ("ranking", "reading", "total")),
+            f"{float(row['total_macs'] / own):.3f}",
+            binary(row["stored_bytes_per_passage_bfloat16"]),
+        ]
         for row in rows
-    ]  # fmt: skip
+    ]
     head = [f"{prefix}MACs a question", "ranking", "reading", "total", "x GLIMMER", "a passage"]
-    return [describe(document), "", *grid(head, body)]
+    return [describe(report), "", *tables.text(body, head)]
 
 
-Rows = Callable[[Document], list[dict[str, Any]]]
-TABLES: dict[str | None, Callable[[Document], list[str]]] = {
+Rows = Callable[[Report], list[dict[str, Any]]]
+TABLES: dict[str | None, Callable[[Report], list[str]]] = {
     None: count_table,
     "sweep": sweep_table,
     "break-even": break_even_table,
     "figure2": figure2_table,
     "storage": storage_table,
-    "latency": latency_table,
+    "latency": latency_tables.table,
     "rerankers": rerankers_table,
     "published": published_tables.table,
-    "page": lambda document: [f"{document['file']}: {document['bytes']:,} bytes; open it in a browser"],
+    "page": lambda report: [f"{report['file']}: {report['bytes']:,} bytes; open it in a browser"],
 }
 ROWS: dict[str | None, Rows] = {
     None: count_rows,
-    "sweep": lambda document: document["rows"],
+    "sweep": lambda report: report["rows"],
     "break-even": break_even_rows,
     "figure2": figure2_rows,
     "storage": storage_rows,
-    "latency": latency_rows,
-    "rerankers": lambda document: document["rows"],
+    "latency": latency_tables.rows,
+    "rerankers": lambda report: report["rows"],
     "published": published_tables.rows,
-    "page": lambda document: [{"file": document["file"], "bytes": document["bytes"]}],
+    "page": lambda report: [{"file": report["file"], "bytes": report["bytes"]}],
 }

@@ -1,4 +1,4 @@
-"""glimmer-ref golden: check another implementation against golden cases, look at them, begin one, make them anew."""
+"""glimmer-ref golden: check another implementation against golden cases, and list, show or make them."""
 
 from __future__ import annotations
 
@@ -15,26 +15,28 @@ from ..golden.adapters import check_command
 from ..golden.show import lines
 from ..golden.starter import LANGUAGES, write
 from ..terminal import say, say_json
+from . import options
+from .output import then
 
 CASE = "name of a bundled case, or a folder with case.json"
 
 
 def add(commands: Any) -> None:
     """The command's options."""
-    parser = commands.add_parser("golden", help="check another implementation, and name the first stage that differs")
+    parser = options.add_action(commands, "golden", "check another implementation against golden cases")
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     add_check(actions)
-    listing = actions.add_parser("list", help="the bundled cases, and what each pins")
-    listing.add_argument("--json", action="store_true")
+    listing = options.add_action(actions, "list", "list the bundled cases, and what each covers")
+    listing.add_argument("--json", action="store_true", help="print JSON")
     listing.set_defaults(run=run_list)
-    show = actions.add_parser("show", help="a case's inputs, config and names, in a form to type from")
+    show = options.add_action(actions, "show", "show a case's inputs, config and names of arrays")
     show.add_argument("case", metavar="CASE", help=CASE)
     show.set_defaults(run=run_show)
-    starter = actions.add_parser("starter", help="a template that reads a case and writes the outputs")
+    starter = options.add_action(actions, "starter", "write a template that reads a case and writes its outputs")
     starter.add_argument("--lang", choices=tuple(LANGUAGES), default="python")
-    starter.add_argument("folder", metavar="DIR", help="nothing in it is overwritten")
+    starter.add_argument("folder", metavar="DIR", help="a folder; no file in it is overwritten")
     starter.set_defaults(run=run_starter)
-    make = actions.add_parser("make", help="make cases anew, with their tolerances")
+    make = options.add_action(actions, "make", "make the cases again, with their tolerances")
     make.add_argument("cases", metavar="CASE", nargs="*", help="names (default: all)")
     make.add_argument("--out", metavar="DIR", default=check.CASES, help="(default: where the bundled cases are)")
     make.set_defaults(run=run_make)
@@ -44,25 +46,29 @@ def add_check(actions: Any) -> None:
     """The options of golden check."""
     parser = actions.add_parser(
         "check",
-        help="hold an implementation's tensors against a case",
-        description="Say for each tensor whether it is right, and which stage is the first that differs. "
-        "Exit code 0: all that was given is right; 1: something differs or is unknown; 2: nothing could be judged.",
+        help="compare an implementation's tensors with a case",
+        description="Check each tensor of an implementation, and name the first stage that differs. Exit code 0: all "
+        "given tensors are right; 1: some differ or are unknown; 2: nothing could be checked.",
     )
     parser.add_argument("case", metavar="CASE", help=CASE)
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument(
         "outputs", metavar="OUTPUTS", nargs="?", help="a safetensors file, or a folder that has <case>.safetensors"
     )
-    source.add_argument("--run", dest="program", metavar="COMMAND", help="'my_program {case} {out}', to be run first")
-    parser.add_argument("--precision", choices=check.PRECISIONS, default="float32", help="what they were computed in")
-    parser.add_argument("--json", action="store_true")
-    parser.add_argument("--junit", metavar="FILE", help="also write a JUnit report, one test case a tensor")
+    source.add_argument(
+        "--run", dest="program", metavar="COMMAND", help="run this first, like 'my_program {case} {out}'"
+    )
+    parser.add_argument(
+        "--precision", choices=check.PRECISIONS, default="float32", help="in which the tensors were computed"
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument("--junit", metavar="FILE", help="also write a JUnit report with one test case for each tensor")
     parser.set_defaults(run=run_check)
 
 
 @contextmanager
 def refused() -> Iterator[None]:
-    """What the checker, which imports nothing of ours, calls unusable is a refusal here."""
+    """Turn the checker's error for unusable input, which imports nothing of this package, into an InputError."""
     try:
         yield
     except check.Unusable as error:
@@ -76,24 +82,28 @@ def run_check(args: argparse.Namespace) -> int:
             report = check.check(args.case, args.outputs, args.precision)
         else:
             report = check_command(args.case, args.program, args.precision)
-    if args.json:
-        say_json(report.to_json())
-    else:
-        say(*report.lines())
-    if args.junit:
-        with written(args.junit) as file:
-            ElementTree.ElementTree(junit(report)).write(file, encoding="utf-8", xml_declaration=True)
+    with then(lambda: _write_junit(report, args.junit)):
+        if args.json:
+            say_json(report.to_json())
+        else:
+            say(*report.lines())
     return report.code
 
 
+def _write_junit(report: check.Report, path: str | None) -> None:
+    if path:
+        with written(path) as file:
+            ElementTree.ElementTree(junit(report)).write(file, encoding="utf-8", xml_declaration=True)
+
+
 def junit(report: check.Report) -> ElementTree.Element:
-    """The report as continuous integration reads it: one test case for each tensor and each unknown name."""
+    """The report for continuous integration: one test case for each tensor and each unknown name."""
     suite = ElementTree.Element("testsuite", name=f"golden.{report.case}")
 
-    def test(name: str, kind: str = "", said: str = "") -> None:
+    def test(name: str, kind: str = "", message: str = "") -> None:
         element = ElementTree.SubElement(suite, "testcase", classname=f"golden.{report.case}", name=name)
         if kind:
-            ElementTree.SubElement(element, kind, message=said)
+            ElementTree.SubElement(element, kind, message=message)
 
     for v in report.tensors:
         test(v.name, {"differs": "failure", "not given": "skipped"}.get(v.status, ""), str(v))
@@ -125,13 +135,13 @@ def run_show(args: argparse.Namespace) -> None:
 
 
 def run_starter(args: argparse.Namespace) -> None:
-    """Write the template, and say where."""
+    """Write the template, and print its files."""
     for path in write(args.lang, args.folder):
         say(str(path))
 
 
 def run_make(args: argparse.Namespace) -> None:
-    """Make cases, and say which."""
+    """Make the cases."""
     from ..golden.generate.make import make
 
     make(args.cases, args.out)

@@ -1,4 +1,4 @@
-"""glimmer-ref index: make a corpus searchable, by GTR's embeddings or by words, and look at what was made."""
+"""glimmer-ref index: make a corpus searchable by GTR's embeddings or by words, and show what an index holds."""
 
 from __future__ import annotations
 
@@ -10,35 +10,39 @@ from ..errors import InputError
 from ..ops import BACKENDS
 from ..terminal import say, say_json
 from . import options
-from .columns import print_facts
+from .output import print_facts
 
 
 def add(commands: Any) -> None:
     """The command's options."""
-    parser = commands.add_parser("index", help="make a corpus searchable")
+    parser = options.add_action(commands, "index", "make a corpus searchable")
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
-    build = actions.add_parser("build", help="embed passages, or count their words, into a folder; run again to resume")
+    build = options.add_action(actions, "build", "index passages by embeddings or by words; run it again to resume")
     build.add_argument("passages", metavar="PASSAGES.jsonl", help='one {"id", "title", "text"} a line')
     build.add_argument("folder", metavar="DIR", help="a new folder, or one whose build was interrupted")
     how = build.add_mutually_exclusive_group(required=True)
     how.add_argument(
-        "--gtr", metavar="DIR", help=f"a GTR as sentence-transformers keeps it, such as gtr-t5-base, {options.NAMED}"
+        "--gtr",
+        metavar="DIR",
+        help=f"by the embeddings of a GTR model of sentence-transformers, like gtr-t5-base, {options.NAMED}",
     )
     how.add_argument("--bm25", action="store_true", help="by words, with the bm25s library")
     options.add_hub(build)
-    build.add_argument("--store", choices=("float32", "float16"), default="float32", help="embeddings are stored as")
-    build.add_argument("--ops", choices=BACKENDS, default="numba", help=options.TOLD)
-    build.add_argument("--json", action="store_true")
+    build.add_argument(
+        "--store", choices=("float32", "float16"), default="float32", help="number format of stored embeddings"
+    )
+    build.add_argument("--ops", choices=BACKENDS, default="numba", help=options.BACKEND_HELP)
+    build.add_argument("--json", action="store_true", help="print JSON")
     build.set_defaults(run=run_build)
-    info = actions.add_parser("info", help="what an index holds")
+    info = options.add_action(actions, "info", "show what an index holds")
     info.add_argument("folder", metavar="DIR")
     info.add_argument("--verify", action="store_true", help="read all of it and compare the checksums")
-    info.add_argument("--json", action="store_true")
+    info.add_argument("--json", action="store_true", help="print JSON")
     info.set_defaults(run=run_info)
 
 
 def run_build(args: argparse.Namespace) -> None:
-    """Build or resume, and say what is there now."""
+    """Build or resume, and print what the index holds."""
     from ..retrieval import bm25_index, dense
 
     if args.bm25:
@@ -51,7 +55,7 @@ def run_build(args: argparse.Namespace) -> None:
 
 
 def run_info(args: argparse.Namespace) -> None:
-    """Print what the index is of, checked against its files if asked."""
+    """Print what the index holds; with --verify, after its files were checked."""
     from ..retrieval.index_files import verify
 
     if args.verify:

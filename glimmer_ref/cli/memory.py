@@ -1,4 +1,4 @@
-"""glimmer-ref memory: pre-compute MemEnc of a corpus, and look at what was stored."""
+"""glimmer-ref memory: compute and store MemEnc of a corpus, plan it, and show what a memory holds."""
 
 from __future__ import annotations
 
@@ -15,68 +15,77 @@ from ..errors import InputError
 from ..progress import progress
 from ..terminal import note, say, say_json
 from . import options
-from .columns import binary, print_facts
+from .output import binary, print_facts
 
-MOST = 10**12  # of whatever is counted here
+MOST = 10**12  # a larger number is a typing error
 STORED = ("float32", "float16", "bfloat16", "int8")
 
 
 def add(commands: Any) -> None:
     """The command's options."""
-    parser = commands.add_parser("memory", help="pre-compute the memory of a corpus")
+    parser = options.add_action(commands, "memory", "compute and store the memory of a corpus")
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
-    build = actions.add_parser("build", help="encode passages into a folder; run again to resume")
+    build = options.add_action(actions, "build", "encode passages into a folder; run it again to resume")
     build.add_argument("passages", metavar="PASSAGES.jsonl", help='one {"id", "title", "text"} a line')
     build.add_argument("folder", metavar="DIR", help="a new folder, or one whose build was interrupted")
     build.add_argument(
         "--store",
         choices=STORED,
         default="float32",
-        help="stored as; int8 has one scale a token, and is off by at most half of it",
+        help="number format; int8 has one scale for each token, and its error is at most half of that",
     )
-    build.add_argument("--shard-passages", type=int, default=512, help="passages a file (default 512)")
-    who = build.add_mutually_exclusive_group()
-    who.add_argument("--workers", type=int, metavar="N", help="processes that encode, each with a part of the threads")
-    who.add_argument("--scheduler", metavar="ADDRESS", help="of a dask cluster, whose workers see the same files")
+    build.add_argument("--shard-passages", type=int, default=512, help="passages in each file (default 512)")
+    workers = build.add_mutually_exclusive_group()
+    workers.add_argument("--workers", type=int, metavar="N", help="processes that encode; they share the threads")
+    workers.add_argument("--scheduler", metavar="ADDRESS", help="of a dask cluster whose workers see the same files")
     options.add_model(build)
     build.set_defaults(run=run_build)
-    plan = actions.add_parser("plan", help="what a build takes: bytes, shards, multiply-adds, hours")
-    plan.add_argument("passages", metavar="PASSAGES.jsonl", nargs="?", help="read once; or say how many there are:")
+    plan = options.add_action(actions, "plan", "estimate what a build takes: bytes, shards, multiply-adds, hours")
+    plan.add_argument(
+        "passages", metavar="PASSAGES.jsonl", nargs="?", help="the passages; or give their number with --count"
+    )
     plan.add_argument("--count", type=int, metavar="N", help="passages, like 21000000")
-    plan.add_argument("--tokens", type=int, metavar="N", help="of each (default: the model's most)")
-    plan.add_argument("--size", choices=tuple(SIZES), help="of T5.1.1, in place of a model")
+    plan.add_argument("--tokens", type=int, metavar="N", help="tokens of each (default: the model's limit)")
+    plan.add_argument("--size", choices=tuple(SIZES), help="of T5.1.1, instead of a model")
     plan.add_argument("--alpha", default="1/3", help="with --size: the live proportion (default 1/3)")
-    plan.add_argument("--rate", type=float, metavar="X", help="tokens a second and worker, in place of a measurement")
-    plan.add_argument("--workers", type=int, default=1, metavar="N")
-    plan.add_argument("--store", choices=STORED, default="float32")
-    plan.add_argument("--shard-passages", type=int, default=512)
-    plan.add_argument("--json", action="store_true")
+    plan.add_argument(
+        "--rate", type=float, metavar="X", help="tokens a second for each worker, instead of a measurement"
+    )
+    plan.add_argument("--workers", type=int, default=1, metavar="N", help="processes that encode (default 1)")
+    plan.add_argument("--store", choices=STORED, default="float32", help="number format (default float32)")
+    plan.add_argument("--shard-passages", type=int, default=512, help="passages in each file (default 512)")
+    plan.add_argument("--json", action="store_true", help="print JSON")
     options.add_model(plan)
     plan.set_defaults(run=run_plan)
-    info = actions.add_parser("info", help="what a memory holds")
+    info = options.add_action(actions, "info", "show what a memory holds")
     info.add_argument("folder", metavar="DIR")
     info.add_argument("--verify", action="store_true", help="read all of it and compare the checksums")
-    info.add_argument("--json", action="store_true")
+    info.add_argument("--json", action="store_true", help="print JSON")
     info.set_defaults(run=run_info)
 
 
 def run_build(args: argparse.Namespace) -> int:
-    """Build or resume, and say what is there now."""
+    """Build or resume, and print what the memory holds."""
     from ..memory.build import build
 
     if args.workers is not None and args.workers < 1:
         raise InputError("--workers", "at least 1", str(args.workers))
     reader = options.load_reader(args)
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # asked to end, it ends its workers first
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that it ends its workers first
     try:
         with reader.limited(), _workers(args, reader) as workers:
             memory, encoded = build(
-                reader.ops, reader.model, reader.tokenizer, args.passages, args.folder, args.store,
-                args.shard_passages, workers=workers,
-            )  # fmt: skip
+                reader.ops,
+                reader.model,
+                reader.tokenizer,
+                args.passages,
+                args.folder,
+                args.store,
+                args.shard_passages,
+                workers=workers,
+            )
     except KeyboardInterrupt:
-        words = f"stopped; finished shards are kept, go on with the same command: {args.folder}"
-        note(f"glimmer-ref: {words}")
+        note(f"glimmer-ref: stopped; finished shards are kept, and the same command continues: {args.folder}")
         return 130
     finally:
         signal.signal(signal.SIGTERM, before)
@@ -87,7 +96,7 @@ def run_build(args: argparse.Namespace) -> int:
 
 @contextmanager
 def _workers(args: argparse.Namespace, reader: Any) -> Iterator[Any]:
-    """Who encodes: None for this process alone."""
+    """The workers that encode; None if this process encodes alone."""
     from ..bench.machine import cores
     from ..memory.process_pool import processes
     from ..memory.workers import Workers
@@ -114,7 +123,7 @@ def _cluster(address: str) -> Iterator[Any]:
     """A client of a dask cluster.
 
     Raises:
-        InputError: no distributed, or nobody at that address.
+        InputError: the package distributed is not installed, or there is no scheduler at the address.
     """
     if find_spec("distributed") is None:
         raise InputError("--scheduler", "the package distributed", "none", "pip install 'glimmer_ref[distributed]'")
@@ -129,7 +138,7 @@ def _cluster(address: str) -> Iterator[Any]:
 
 
 def run_plan(args: argparse.Namespace) -> None:
-    """Say what a build takes; only what is needed for that is read or run."""
+    """Print what a build takes; only what is needed for that is read or run."""
     from ..memory.plan import plan
 
     if (args.passages is None) == (args.count is None):
@@ -148,16 +157,16 @@ def run_plan(args: argparse.Namespace) -> None:
         return
     for name, value in result.items():
         if isinstance(value, float):
-            told = f"{value:,.0f}" if value >= 1000 else f"{value:.4g}"
+            text = f"{value:,.0f}" if value >= 1000 else f"{value:.4g}"
         else:
-            told = f"{value:,}" if isinstance(value, int) else value or "-"
+            text = f"{value:,}" if isinstance(value, int) else value or "-"
         if name == "hours" and value is None:
-            told = "say --rate, or name passages to measure with"
-        say(f"{name.replace('_', ' '):32}{told}{f'  ({binary(value)})' if name == 'bytes' else ''}")
+            text = "give --rate, or passages to measure with"
+        say(f"{name.replace('_', ' '):32}{text}{f'  ({binary(value)})' if name == 'bytes' else ''}")
 
 
 def _of_passages(args: argparse.Namespace) -> tuple[Any, ...]:
-    """What `plan` takes, of a file that is read, and with a rate that is measured with its first passages."""
+    """The arguments of `plan` for a file of passages; the rate is measured with its first passages."""
     from ..data.inputs import read_passages
     from ..disk.write import sha256
     from ..memory.manifest import build_facts
@@ -180,7 +189,7 @@ def _of_passages(args: argparse.Namespace) -> tuple[Any, ...]:
 
 
 def _of_count(args: argparse.Namespace) -> tuple[Any, ...]:
-    """The same where only numbers are known."""
+    """The arguments of `plan` if only the number of passages is known."""
     from ..config import GlimmerConfig
     from ..costs.flops import equal_lengths
     from ..disk.read import read_json
@@ -196,7 +205,7 @@ def _of_count(args: argparse.Namespace) -> tuple[Any, ...]:
 
 
 def run_info(args: argparse.Namespace) -> None:
-    """Print what the manifest says, checked against the files if asked."""
+    """Print what the manifest says; with --verify, after the files were checked."""
     from ..memory.store import Memory
 
     memory = Memory.open(args.folder)

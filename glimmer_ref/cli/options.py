@@ -1,4 +1,4 @@
-"""Options that several commands share, and how they open what these name."""
+"""Options that several commands share, and the functions that open what these name."""
 
 from __future__ import annotations
 
@@ -13,32 +13,43 @@ from ..terminal import note
 Parser = argparse.ArgumentParser
 
 NAMED = "or its name in Hugging Face's cache"
-TOLD = "numpy: the reference backend; numba: the fast one; cuda: on an NVIDIA GPU"
+BACKEND_HELP = "numpy: the reference backend; numba: the fast one; cuda: on an NVIDIA GPU"
+
+
+def add_action(actions: Any, name: str, text: str) -> Parser:
+    """One action of a command, with its sentence in the command's help and in its own."""
+    parser: Parser = actions.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
+    return parser
 
 
 def add_hub(parser: Parser) -> None:
-    """--download, --revision: of a model that is named as Hugging Face does."""
+    """--download and --revision, for a model that has a name at Hugging Face."""
     parser.add_argument(
-        "--download", action="store_true", help="fetch a model that is named, if Hugging Face's cache does not hold it"
+        "--download", action="store_true", help="fetch a named model if Hugging Face's cache does not have it"
     )
-    parser.add_argument("--revision", metavar="REV", help="branch, tag or commit of a model that is named (main)")
+    parser.add_argument("--revision", metavar="REV", help="branch, tag or commit of a named model (default: main)")
 
 
 def add_model(parser: Parser) -> None:
     """--weights, --download, --revision, --ops, --dtype, --precision, --threads."""
     parser.add_argument("--weights", metavar="DIR", help=f"model folder, {NAMED} (default: the bundled model)")
     add_hub(parser)
-    parser.add_argument("--ops", choices=BACKENDS, default="numba", help=TOLD)
+    parser.add_argument("--ops", choices=BACKENDS, default="numba", help=BACKEND_HELP)
     parser.add_argument("--dtype", choices=("float32", "float64"), default="float32", help="of all computation")
     parser.add_argument(
-        "--precision", choices=PRECISIONS, default="float32", help="of matrix products; lower is faster, and less exact"
+        "--precision",
+        choices=PRECISIONS,
+        default="float32",
+        help="of matrix products; a lower precision is faster and less exact",
     )
     parser.add_argument("--threads", type=int, metavar="N", help="threads to use (default: all processors)")
 
 
 def add_system(parser: Parser) -> None:
     """--system, --m."""
-    parser.add_argument("--system", choices=("glimmer", "lumen", "fid"), default="glimmer")
+    parser.add_argument(
+        "--system", choices=("glimmer", "lumen", "fid"), default="glimmer", help="the architecture (default glimmer)"
+    )
     parser.add_argument("--m", type=int, help="passages that GLIMMER's decoder reads (default: the model's own)")
 
 
@@ -53,11 +64,13 @@ def add_passages(parser: Parser) -> None:
 def add_index(parser: Parser) -> None:
     """--index, --gtr."""
     parser.add_argument("--index", metavar="DIR", help="retrieve with this index (glimmer-ref index build)")
-    parser.add_argument("--gtr", metavar="DIR", help=f"the retriever that made it, {NAMED}, unless it is one of words")
+    parser.add_argument(
+        "--gtr", metavar="DIR", help=f"the retriever that made the index, {NAMED}; not for an index of words"
+    )
 
 
 def find(args: argparse.Namespace, name: str, **needed: Any) -> Path:
-    """The folder of a model that an option names; of one in Hugging Face's cache it is said which commit is read."""
+    """The folder of a model that an option names; for one in Hugging Face's cache, a note names the commit."""
     from ..params import hub
 
     if not hub.is_name(name):
@@ -68,13 +81,12 @@ def find(args: argparse.Namespace, name: str, **needed: Any) -> Path:
             note(f"glimmer-ref: note: {name} is here, nothing is fetched for it")
         return Path(name)
     folder = hub.find(name, args.download, args.revision, **needed)
-    said = f"{name}: {args.revision or hub.REVISION} is commit {folder.name}"
-    note(f"glimmer-ref: note: {said}")
+    note(f"glimmer-ref: note: {name}: {args.revision or hub.REVISION} is commit {folder.name}")
     return folder
 
 
 def weights_folder(args: argparse.Namespace) -> Path:
-    """The folder that --weights names, or the bundled one; looked for once."""
+    """The folder that --weights names, or the bundled one; it is looked up once."""
     from ..inference.reader import bundled
 
     if "folder_of_weights" not in args:
@@ -91,7 +103,7 @@ def load_gtr(args: argparse.Namespace) -> Any:
 
 
 def open_index(args: argparse.Namespace) -> Any:
-    """The index that --index names, with the retriever of --gtr where it is one of embeddings."""
+    """The index that --index names; an index of embeddings is opened with the retriever of --gtr."""
     from ..retrieval import bm25_index, dense
     from ..retrieval.index_files import read_facts
 
@@ -115,7 +127,7 @@ def load_reader(args: argparse.Namespace) -> Any:
 
 
 def open_source(args: argparse.Namespace, reader: Any) -> Any:
-    """The passages or the memory that were named; else those beside the weights."""
+    """The passages or the memory that an option names, else the passages beside the weights."""
     from ..data.inputs import read_passages
     from ..memory.store import Memory
 

@@ -1,4 +1,4 @@
-"""glimmer-ref retrieve: the k best passages of an index for a question, or for every line of a file."""
+"""glimmer-ref retrieve: find the k best passages of an index for one question or for a file of questions."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from .. import tables
 from ..disk.write import check_place
 from ..errors import InputError, shown
 from ..ops import BACKENDS
 from ..terminal import say, say_json
 from . import options
-from .columns import grid
 
-MARKS = (1, 5, 20, 100)  # recall is told at these, and at k
+MARKS = (1, 5, 20, 100)  # recall is reported at these and at k
 
 
 def add(commands: Any) -> None:
@@ -21,21 +21,25 @@ def add(commands: Any) -> None:
     parser = commands.add_parser(
         "retrieve",
         help="find passages in an index",
-        description="Find the k best passages of an index: for one question, printed; or for a file of questions, "
-        "KILT's too, written again with what was found as their candidates, which evaluate and train read.",
+        description="Find the k best passages of an index for a question, and print them. Or find them for a file of "
+        "questions, also one of KILT's, and write it again with these passages as candidates for evaluate and train.",
     )
-    parser.add_argument("question", nargs="?", metavar="QUESTION")
-    parser.add_argument("--questions", metavar="FILE.jsonl", help="a file of them, instead of one")
-    parser.add_argument("--out", metavar="OUT.jsonl", help="the same lines with their candidates, best first")
+    parser.add_argument("question", nargs="?", metavar="QUESTION", help="the question, in quotes")
+    parser.add_argument("--questions", metavar="FILE.jsonl", help="a file of questions, instead of one")
+    parser.add_argument(
+        "--out", metavar="OUT.jsonl", help="where to write the same lines with their candidates, best first"
+    )
     options.add_index(parser)
     options.add_hub(parser)
     parser.add_argument(
-        "--only-found", action="store_true", help="with --out, to learn from: drop questions without a gold one found"
+        "--only-found",
+        action="store_true",
+        help="with --out, for training: drop questions for which no gold passage was found",
     )
-    parser.add_argument("--passages", metavar="FILE.jsonl", help="to show titles and texts beside ids")
+    parser.add_argument("--passages", metavar="FILE.jsonl", help="show titles and texts from this file beside ids")
     parser.add_argument("--k", type=int, default=25, help="passages for each question (default 25)")
-    parser.add_argument("--ops", choices=BACKENDS, default="numba", help=options.TOLD)
-    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--ops", choices=BACKENDS, default="numba", help=options.BACKEND_HELP)
+    parser.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(run=run)
 
 
@@ -57,24 +61,23 @@ def _one(args: argparse.Namespace) -> None:
     if args.out or args.only_found or not args.question.strip():
         got = "--out" if args.out else "--only-found" if args.only_found else "an empty one"
         raise InputError("retrieve", "a question that is printed", got)
-    ((ids, scores),) = options.open_index(args).search([args.question], args.k, _quietly)
-    wanted = set(ids) if args.passages else set()
-    known = {p.id: p for p in read_passages(args.passages) if p.id in wanted} if args.passages else {}
+    ((ids, scores),) = options.open_index(args).search([args.question], args.k, _no_progress)
+    known = {p.id: p for p in read_passages(args.passages) if p.id in set(ids)} if args.passages else {}
     if args.json:
-        found = [{"id": i, "score": float(s)} | _told(known.get(i)) for i, s in zip(ids, scores, strict=True)]
+        found = [{"id": i, "score": float(s)} | _texts(known.get(i)) for i, s in zip(ids, scores, strict=True)]
         say_json({"question": args.question, "passages": found})
         return
     for rank, (i, s) in enumerate(zip(ids, scores, strict=True), 1):
-        told = _told(known.get(i))
+        texts = _texts(known.get(i))
         line = f"{rank:>4}  {s:9.4f}  {i}"
-        say(f"{line}  {shown(': '.join(told.values()))}"[:80] if told else line)
+        say(f"{line}  {shown(': '.join(texts.values()))}"[:80] if texts else line)
 
 
-def _told(passage: Any) -> dict[str, str]:
+def _texts(passage: Any) -> dict[str, str]:
     return {} if passage is None else {"title": passage.title, "text": passage.text}
 
 
-def _quietly(items: Any, total: int, what: str) -> Any:
+def _no_progress(items: Any, total: int, what: str) -> Any:
     return items
 
 
@@ -98,11 +101,11 @@ def _file(args: argparse.Namespace) -> None:
         if not args.only_found or retrieved(q.gold, ids, args.k)
     ]
     write_lines(Path(args.out), lines)
-    _tell(args, recalls(questions, [ids for ids, _ in found], args.k), len(questions) - len(lines))
+    _report(args, recalls(questions, [ids for ids, _ in found], args.k), len(questions) - len(lines))
 
 
 def recalls(questions: Any, found: list[list[str]], k: int) -> list[dict[str, Any]]:
-    """By task the share of gold passages among the first 1, 5 .. k that were found, in percent."""
+    """For each task, the percentage of gold passages that are among the first 1, 5, .. k found."""
     marks = [*(mark for mark in MARKS if mark < k), k]
     tasks: dict[str, list[tuple[set[str], list[str]]]] = {}
     for question, ids in zip(questions, found, strict=True):
@@ -120,7 +123,7 @@ def recalls(questions: Any, found: list[list[str]], k: int) -> list[dict[str, An
     return rows
 
 
-def _tell(args: argparse.Namespace, rows: list[dict[str, Any]], dropped: int) -> None:
+def _report(args: argparse.Namespace, rows: list[dict[str, Any]], dropped: int) -> None:
     if args.json:
         say_json({"out": args.out, "k": args.k, "dropped": dropped, "tasks": rows})
         return
@@ -128,6 +131,6 @@ def _tell(args: argparse.Namespace, rows: list[dict[str, Any]], dropped: int) ->
     body = [
         ["-" if x is None else f"{x:.1f}" if isinstance(x, float) else str(x) for x in row.values()] for row in rows
     ]
-    say(*grid(head, body))
+    say(*tables.text(body, head))
     kept = sum(row["questions"] for row in rows) - dropped
     say(f"{args.out}: {kept:,} questions with {args.k} candidates each" + f", {dropped:,} dropped" * (dropped > 0))

@@ -1,4 +1,4 @@
-"""glimmer-ref trace: every named array of one run, as safetensors."""
+"""glimmer-ref trace: write every named array of one run as safetensors."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def add(commands: Any) -> None:
         "trace",
         help="write every named array of one run",
         description='Run one question from token ids, {"question": [..], "passages": [[..], ..], "target": [..]}, '
-        "and write every named array. Without a target the decoder writes its own answer.",
+        "and write every named array. Without a target the decoder generates the answer.",
     )
     parser.add_argument("--inputs", required=True, metavar="IDS.json")
     parser.add_argument("--out", required=True, metavar="TRACE.safetensors")
@@ -30,10 +30,10 @@ def add(commands: Any) -> None:
 
 
 def read_inputs(path: str) -> dict[str, Any]:
-    """The ids of an inputs file.
+    """Read the token ids of an inputs file.
 
     Raises:
-        InputError: no such file, no JSON, or another form.
+        InputError: there is no such file, it is not JSON, or it has another form.
     """
     data = read_json(path, "a JSON file of token ids")
 
@@ -44,7 +44,7 @@ def read_inputs(path: str) -> dict[str, Any]:
     if not isinstance(data, dict) or not is_ids(data.get("question")) or not isinstance(data.get("passages"), list):
         raise InputError(path, form, "another form")
     if not all(is_ids(p) for p in data["passages"]) or not is_ids(data.get("target") or []):
-        raise InputError(path, form, "something else than whole numbers")
+        raise InputError(path, form, "something other than whole numbers")
     unknown = sorted(set(data) - {"question", "passages", "target"})
     if unknown:
         raise InputError(path, form, f"also {', '.join(unknown)}")
@@ -52,7 +52,7 @@ def read_inputs(path: str) -> dict[str, Any]:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Trace, write, and say what was written."""
+    """Trace, write, and print what was written."""
     import numpy as np
 
     from ..inference.reader import Reader
@@ -60,16 +60,16 @@ def run(args: argparse.Namespace) -> None:
     from ..params.safetensors_io import write_tensors
 
     check_place(args.out)
-    data, no_tokenizer = read_inputs(args.inputs), cast(Any, None)  # ids need none
+    data, no_tokenizer = read_inputs(args.inputs), cast(Any, None)  # token ids need no tokenizer
     model = checkpoint.load(options.weights_folder(args), args.dtype)
     reader = Reader(model, no_tokenizer, args.ops, args.precision, args.threads)
     arrays = reader.trace(data["question"], data["passages"], data.get("target"), args.system, args.m, args.only)
     if not arrays:
         raise InputError("--only", "a pattern that some name matches", repr(args.only))
-    unsound = next((name for name, x in arrays.items() if x.dtype.kind == "f" and not np.isfinite(x).all()), None)
-    if unsound is not None:
-        note(f"glimmer-ref: note: NaN or infinities, first in {unsound}")
-    # The file format sorts its tensors; the order of the run is kept beside them.
+    not_finite = next((name for name, x in arrays.items() if x.dtype.kind == "f" and not np.isfinite(x).all()), None)
+    if not_finite is not None:
+        note(f"glimmer-ref: note: NaN or infinities, first in {not_finite}")
+    # The file format sorts its tensors, so the order of the run is written beside them.
     about = {"system": args.system, "ops": args.ops, "dtype": args.dtype, "precision": reader.precision}
     about["order"] = json.dumps(list(arrays))
     write_tensors(args.out, arrays, about)

@@ -1,4 +1,4 @@
-"""glimmer-ref train: learn as a recipe says."""
+"""glimmer-ref train: train a model by a recipe."""
 
 from __future__ import annotations
 
@@ -16,17 +16,23 @@ def add(commands: Any) -> None:
     """The command's options."""
     parser = commands.add_parser(
         "train",
-        help="train a model as a recipe says",
-        description="Train as a recipe says. OUT gets `last` and `best`, folders that ask and evaluate read, "
-        "log.jsonl and curves.png. Stopped by Ctrl-C or a kill, it goes on with --resume to the same numbers.",
+        help="train a model by a recipe",
+        description="Train a model by a recipe. DIR gets the model folders `last` and `best`, which ask and evaluate "
+        "read, and log.jsonl and curves.png. After Ctrl-C or a kill, --resume continues and gives the same numbers.",
     )
     parser.add_argument("recipe", metavar="RECIPE", help="a TOML file, or the name of a bundled recipe, like mini")
-    parser.add_argument("--out", metavar="DIR", required=True, help="a new folder; with --resume, an earlier run's")
-    parser.add_argument("--resume", action="store_true", help="go on from DIR's last checkpoint")
     parser.add_argument(
-        "--set", metavar="KEY=VALUE", action="append", default=[], help="instead of the recipe's, as stages.0.rate=1e-3"
+        "--out", metavar="DIR", required=True, help="a new folder; with --resume, that of an earlier run"
     )
-    parser.add_argument("--data", metavar="DIR", help="where the recipe's data folders are, instead of data.root")
+    parser.add_argument("--resume", action="store_true", help="continue from DIR's last checkpoint")
+    parser.add_argument(
+        "--set",
+        metavar="KEY=VALUE",
+        action="append",
+        default=[],
+        help="change a value of the recipe, like stages.0.rate=1e-3",
+    )
+    parser.add_argument("--data", metavar="DIR", help="the folder of the recipe's data, instead of data.root")
     parser.add_argument(
         "--ops", choices=BACKENDS, default="numba", help="numpy: the reference backend; numba: the fast one"
     )
@@ -35,18 +41,18 @@ def add(commands: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Train; where it was stopped, say how to go on."""
+    """Train; if it is stopped, print how to continue."""
     from ..training.loop import LAST, train
     from ..training.recipe_file import read_recipe
 
     changes = [*args.set, *([] if args.data is None else [f"data.root={json.dumps(args.data)}"])]
     recipe = read_recipe(args.recipe, changes)
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # asked to end, it saves as with Ctrl-C
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that it saves, as with Ctrl-C
     try:
         state = train(recipe, args.out, args.ops, args.threads, args.resume)
     except KeyboardInterrupt:
         saved = (Path(args.out) / LAST).exists()
-        words = f"go on with the same command and --resume: {args.out}" if saved else "nothing was learnt yet"
+        words = f"the same command with --resume continues: {args.out}" if saved else "nothing was saved yet"
         note("")
         note(f"glimmer-ref: stopped; {words}")
         return 130

@@ -1,4 +1,4 @@
-"""glimmer-ref world: generate fictional encyclopedias with questions, and say what is in them."""
+"""glimmer-ref world: generate fictional encyclopedias with questions, and print what is in them."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from .. import tables
 from ..terminal import say, say_json
-from .columns import grid
 
 
 def add(commands: Any) -> None:
@@ -15,15 +15,22 @@ def add(commands: Any) -> None:
     parser = commands.add_parser(
         "world",
         help="generate fictional encyclopedias to train and test on",
-        description="Invent people, towns, companies and books, and write passages about them and questions of six "
-        "tasks, and a seventh to learn from, with gold passages, hard negatives and BM25's candidates, in KILT's "
-        "format. No name of dev or test occurs in training. The same seed gives the same bytes everywhere.",
+        description="Generate people, towns, companies and books that do not exist, and write passages about them and "
+        "questions of six tasks and a seventh for training, with gold passages, hard negatives and BM25's candidates, "
+        "in KILT's format. No name of dev or test occurs in training. The same seed gives the same bytes on every "
+        "machine.",
     )
     parser.add_argument("folder", metavar="OUT", help="a new or empty folder, or one that this command wrote")
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="another number, other worlds (default 0)")
-    parser.add_argument("--train-worlds", type=int, default=8, metavar="N", help="beside dev and test (default 8)")
-    parser.add_argument("--size", choices=("small", "full"), default="full", help="of each world: small is for a look")
-    parser.add_argument("--json", action="store_true")
+    parser.add_argument(
+        "--seed", type=int, default=0, metavar="N", help="another number gives other worlds (default 0)"
+    )
+    parser.add_argument(
+        "--train-worlds", type=int, default=8, metavar="N", help="training worlds, besides dev and test (default 8)"
+    )
+    parser.add_argument(
+        "--size", choices=("small", "full"), default="full", help="of each world; small is for a first look"
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(run=run)
 
 
@@ -49,7 +56,7 @@ def run(args: argparse.Namespace) -> None:
 
 
 def print_worlds(worlds: dict[str, Any]) -> None:
-    """One line for each world."""
+    """Print one line for each world."""
     head = ["world", "pages", "passages", "tokens", "questions", "recall@5", "recall@25"]
     rows = [
         [
@@ -61,11 +68,11 @@ def print_worlds(worlds: dict[str, Any]) -> None:
         ]
         for name, w in worlds.items()
     ]
-    say(*grid(head, rows))
+    say(*tables.text(rows, head))
 
 
 def print_tasks(tasks: dict[str, Any]) -> None:
-    """One line for each task."""
+    """Print one line for each task."""
     head = ["task", "questions", "tokens", "answer", "recall@5", "recall@25"]
     rows = [
         [
@@ -76,4 +83,4 @@ def print_tasks(tasks: dict[str, Any]) -> None:
         ]
         for name, t in tasks.items()
     ]
-    say(*grid(head, rows))
+    say(*tables.text(rows, head))

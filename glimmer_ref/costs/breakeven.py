@@ -1,4 +1,4 @@
-"""Where two systems cost the same, solved exactly: costs are straight lines in k, m, alpha and beta."""
+"""Where two systems cost the same, solved exactly, since costs are linear in k, m, alpha and beta."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ class BreakEven:
     """The value of one variable at which GLIMMER costs as much as another system.
 
     Args:
-        value: exact; None where the variable changes nothing, or there is no such value.
-        low, high: the range that makes sense (high is None where there is no end).
-        whole: the largest value in that range, in whole passages or layers, at which GLIMMER costs no
-            more; None if it costs more everywhere, or never.
+        value: exact; None if the variable changes nothing, or there is no such value.
+        low, high: the range of possible values; high is None if there is no upper end.
+        whole: the largest value in that range, in whole passages or layers, at which GLIMMER does not cost more;
+            None if it costs more everywhere, or nowhere.
     """
 
     variable: str
@@ -33,7 +33,7 @@ class BreakEven:
 
     @property
     def inside(self) -> bool:
-        """Can the variable take this value?"""
+        """True if the variable can have this value."""
         return self.value is not None and self.low <= self.value and (self.high is None or self.value <= self.high)
 
 
@@ -41,7 +41,7 @@ def line(cost: Callable[[int], Number]) -> tuple[Fraction, Fraction]:
     """a and b of cost(x) = a + b x.
 
     Raises:
-        ValueError: the cost is no straight line.
+        ValueError: the cost is not linear.
     """
     a = Fraction(cost(0))
     b = Fraction(cost(1)) - a
@@ -51,9 +51,9 @@ def line(cost: Callable[[int], Number]) -> tuple[Fraction, Fraction]:
 
 
 def limits(s: Setting, variable: str) -> tuple[Fraction, Fraction | None, Fraction]:
-    """Least and largest value that make sense, and the step between whole ones.
+    """The smallest and the largest possible value, and the step between values in whole passages or layers.
 
-    Whole layers of alpha are also whole when beta divides them.
+    For alpha, the live layers must also be whole after beta divides them.
     """
     one = Fraction(1)
     if variable == "k":
@@ -66,10 +66,10 @@ def limits(s: Setting, variable: str) -> tuple[Fraction, Fraction | None, Fracti
 
 
 def break_even(s: Setting, variable: str, target: Number, mode: str = "full") -> BreakEven:
-    """The value of `variable` at which GLIMMER costs `target` multiply-adds, all else as in the setting.
+    """The value of `variable` at which GLIMMER costs `target` multiply-adds; all else is as in the setting.
 
     Raises:
-        InputError: a variable in which the cost is no straight line.
+        InputError: the cost is not linear in this variable.
     """
     if variable not in VARIABLES:
         raise InputError("break-even", f"one of {', '.join(VARIABLES)}", repr(variable))
@@ -80,7 +80,7 @@ def break_even(s: Setting, variable: str, target: Number, mode: str = "full") ->
 
     a, b = line(cost)
     low, high, step = limits(s, variable)
-    if b == 0:  # the variable changes nothing: any value pays, or none
+    if b == 0:  # the variable changes nothing: either every value is cheap enough, or none
         whole = None if high is None or a > target else high // step * step
         return BreakEven(variable, None, low, high, whole)
     value = (target - a) / b
@@ -89,6 +89,6 @@ def break_even(s: Setting, variable: str, target: Number, mode: str = "full") ->
 
 
 def against(s: Setting, system: str, k: int, mode: str = "full") -> dict[str, BreakEven]:
-    """All four variables against LUMEN or FiD reading k passages, at the setting's own alpha."""
+    """All four variables against LUMEN or FiD with k passages, at the setting's own alpha."""
     target = total(replace(s, k=k), system, mode)
     return {variable: break_even(s, variable, target, mode) for variable in VARIABLES}

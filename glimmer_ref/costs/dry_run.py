@@ -1,4 +1,4 @@
-"""What one question costs, by running the model itself without numbers under a counter."""
+"""What one question costs, counted in a run of the model itself with shapes instead of numbers."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ def traced_macs(
     m: int,
     tied: bool = False,
 ) -> dict[str, int]:
-    """Multiply-adds by component of one question, for a model of any size, weights not needed.
+    """Multiply-adds by component of one question, for a model of any size; no weights are needed.
 
     Args:
         system: "glimmer", "lumen" or "fid".
         question: tokens of the question.
-        passages: tokens of each passage. GLIMMER is counted as selecting the first m.
+        passages: tokens of each passage; GLIMMER selects the first m.
         steps: decoder steps, the end of sequence included.
         tied: the head is the embedding (D18).
 
     Returns:
-        As `MacCounter` has it; `memory` is the offline part. Equal to `costs.flops.by_shapes`.
+        The counts of `MacCounter`, in which `memory` is the offline part. They equal `flops.by_shapes`.
     """
     model = assemble(config, tied=tied, leaf=lambda _, shape: zeros(*shape))
     count = MacCounter(Ops(shape_backend))

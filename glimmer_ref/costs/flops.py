@@ -18,7 +18,7 @@ SYSTEMS = ("fid", "lumen", "glimmer")
 
 @dataclass(frozen=True)
 class Setting:
-    """All that the cost of a question depends on.
+    """All numbers that the cost of a question depends on.
 
     Args:
         d, hc, f, v: d_model, heads times d_kv, d_ff, vocabulary.
@@ -64,7 +64,7 @@ class Setting:
 
 
 def shapes_of(t5: T5Config) -> dict[str, Any]:
-    """The part of a setting that T5's config decides."""
+    """The part of a setting that follows from T5's config."""
     return {
         "d": t5.d_model,
         "hc": t5.num_heads * t5.d_kv,
@@ -77,7 +77,7 @@ def shapes_of(t5: T5Config) -> dict[str, Any]:
 
 
 def setting_of(config: GlimmerConfig) -> Setting:
-    """The setting of a config: its own k and m, and its longest texts."""
+    """The setting of a config: its own k and m, and its longest lengths."""
     return Setting(
         **shapes_of(config.t5),
         alpha=config.alpha,
@@ -93,12 +93,12 @@ def setting_of(config: GlimmerConfig) -> Setting:
 
 
 class Lengths(NamedTuple):
-    """What a count needs to know of some sequences' lengths n_i.
+    """What a count needs to know about the lengths n_i of some sequences.
 
     Args:
         sequences: how many there are.
-        tokens: sum of n_i, what matrix products grow with.
-        squares: sum of n_i^2, what attention grows with.
+        tokens: sum of n_i; matrix products grow with it.
+        squares: sum of n_i^2; attention grows with it.
     """
 
     sequences: Number
@@ -107,32 +107,32 @@ class Lengths(NamedTuple):
 
 
 def lengths_of(tokens: Sequence[Number]) -> Lengths:
-    """Of sequences of any lengths."""
+    """The lengths of sequences with any numbers of tokens."""
     return Lengths(len(tokens), sum(tokens), sum(n * n for n in tokens))
 
 
 def equal_lengths(sequences: Number, tokens: Number) -> Lengths:
-    """Of `sequences` sequences of `tokens` tokens each."""
+    """The lengths of `sequences` sequences of `tokens` tokens each."""
     return Lengths(sequences, sequences * tokens, sequences * tokens * tokens)
 
 
 def pairs_of(n_q: Number, x: Lengths) -> Lengths:
-    """Of [Q; P_i] for each passage: lengths n_q + n_i."""
+    """The lengths of the pairs [Q; P_i], which are n_q + n_i."""
     return Lengths(x.sequences, x.sequences * n_q + x.tokens, x.sequences * n_q * n_q + 2 * n_q * x.tokens + x.squares)
 
 
 def layer_weights(s: Setting) -> Number:
-    """Weights of an encoder layer, which each token is multiplied with: q k v o, and the feed-forward's."""
+    """Weights of an encoder layer that each token is multiplied with: q, k, v, o and the feed-forward block's."""
     return 4 * s.d * s.hc + s.matrices * s.d * s.f
 
 
 def decoder_layer_weights(s: Setting) -> Number:
-    """Weights that each new token passes in a decoder layer: an encoder layer's, and q o of cross-attention."""
+    """Weights of a decoder layer that each new token is multiplied with: an encoder layer's, and cross q, o."""
     return layer_weights(s) + 2 * s.d * s.hc
 
 
 def encoder_macs(s: Setting, stage: str, layers: Number, x: Lengths) -> Macs:
-    """`layers` over sequences that each attend to themselves; attention is q k^T, and its mixing of v."""
+    """`layers` encoder layers over sequences; attention is q k^T and the weighted sum of v."""
     return {
         stage: layers * x.tokens * layer_weights(s),
         f"{stage}.attention": layers * x.squares * 2 * s.hc,
@@ -140,7 +140,7 @@ def encoder_macs(s: Setting, stage: str, layers: Number, x: Lengths) -> Macs:
 
 
 def decoder_macs(s: Setting, memory: Number) -> Macs:
-    """n_t steps that attend to `memory` tokens, and to 1, 2 .. n_t of their own, n_t (n_t + 1) / 2 in all."""
+    """n_t decoder steps that attend to `memory` tokens and to 1, 2 .. n_t own ones, n_t (n_t + 1) / 2 in all."""
     return {
         "cross": s.decoder_layers * memory * 2 * s.d * s.hc,
         "decoder": s.decoder_layers * s.n_t * decoder_layer_weights(s),
@@ -150,17 +150,17 @@ def decoder_macs(s: Setting, memory: Number) -> Macs:
 
 
 def read_tokens(s: Setting, system: str, pairs: Lengths) -> Number:
-    """Tokens that the decoder attends to: all of the pairs', and MemEnc(Q) except in FiD (D4)."""
+    """Tokens that the decoder attends to: those of all pairs and, except in FiD, of MemEnc(Q) (D4)."""
     return pairs.tokens + s.n_q if system != "fid" and s.decoder_question else pairs.tokens
 
 
 def fid_macs(s: Setting, pairs: Lengths) -> Macs:
-    """All layers over every pair."""
+    """FiD: all layers over every pair."""
     return {**encoder_macs(s, "encoder", s.L, pairs), **decoder_macs(s, read_tokens(s, "fid", pairs))}
 
 
 def memory_macs(s: Setting, passages: Lengths) -> Macs:
-    """The memory encoder over passages, offline, and over the question."""
+    """The memory encoder over the passages, which is offline, and over the question."""
     return {
         **encoder_macs(s, "memory", s.memory, passages),
         **encoder_macs(s, "question", s.memory, equal_lengths(1, s.n_q)),
@@ -168,7 +168,7 @@ def memory_macs(s: Setting, passages: Lengths) -> Macs:
 
 
 def lumen_macs(s: Setting, passages: Lengths, pairs: Lengths) -> Macs:
-    """The live layers over every pair."""
+    """LUMEN: the live layers over every pair."""
     return {
         **memory_macs(s, passages),
         **encoder_macs(s, "live", s.live, pairs),
@@ -177,9 +177,9 @@ def lumen_macs(s: Setting, passages: Lengths, pairs: Lengths) -> Macs:
 
 
 def glimmer_macs(s: Setting, passages: Lengths, pairs: Lengths, best: Lengths) -> Macs:
-    """The first live layers over every pair, a score each, the other layers over the best ones.
+    """GLIMMER: the first live layers over every pair, a score for each, the other live layers over the selected pairs.
 
-    A separate reranker (Table 1) replaces live-A, and then the best ones pass all live layers.
+    A separate reranker (Table 1) replaces live-A; then the selected pairs go through all live layers.
     """
     first, rest, after = ("live_a", "live_b", s.live - s.live_a)
     if s.reranker == "separate":
@@ -194,10 +194,11 @@ def glimmer_macs(s: Setting, passages: Lengths, pairs: Lengths, best: Lengths) -
 
 
 def shape_macs(s: Setting, system: str, passages: Lengths, selected: Lengths) -> Macs:
-    """Multiply-adds by component, in the order of a run, of passages of any lengths.
+    """Multiply-adds by component, in the order of a run, for passages of any lengths.
 
     Args:
-        passages: all k; `selected` those m of them that GLIMMER's decoder reads.
+        passages: all k passages.
+        selected: the m of them that GLIMMER's decoder reads.
 
     Raises:
         InputError: an unknown system.
@@ -220,17 +221,17 @@ def by_shapes(
     steps: int,
     selected: Sequence[int] = (),
 ) -> dict[str, int]:
-    """Multiply-adds of one question as `MacCounter` counts them in a run: the same names, order and numbers.
+    """Multiply-adds of one question, with the same names, order and numbers as `MacCounter` counts in a run.
 
     Args:
         system: "glimmer", "lumen" or "fid".
         question: tokens of the question.
         passages: tokens of each passage.
         steps: decoder steps, the end of sequence included.
-        selected: which passages GLIMMER's decoder reads.
+        selected: the passages that GLIMMER's decoder reads, by index.
 
     Returns:
-        Components that cost anything; `memory` and `memory.attention` are offline.
+        The components that are not 0; `memory` and `memory.attention` are offline.
     """
     s = replace(setting_of(config), n_q=question, n_t=steps)
     macs = shape_macs(s, system, lengths_of(passages), lengths_of([passages[i] for i in selected]))
@@ -238,5 +239,5 @@ def by_shapes(
 
 
 def online(macs: Mapping[str, Number]) -> Number:
-    """The sum of what is computed per question: all but the memory."""
+    """The sum of what is computed for each question: everything but the memory."""
     return sum(x for name, x in macs.items() if name not in ("memory", "memory.attention"))

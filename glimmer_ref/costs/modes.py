@@ -1,4 +1,4 @@
-"""Three ways to count a question's cost, each of which says what it leaves out."""
+"""Three ways to count what a question costs. Each states what it leaves out."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ FIGURE2_PARTS = ("encoder", "live", "live_a", "reranker", "live_b", "cross", "de
 
 
 def full(s: Setting, system: str) -> Macs:
-    """All matrix products and attention by true shapes, of passages of n_p tokens each."""
+    """All matrix products and attention by true shapes, for passages of n_p tokens each."""
     return shape_macs(s, system, equal_lengths(s.k, s.n_p), equal_lengths(s.m, s.n_p))
 
 
 def figure2(s: Setting, system: str) -> Macs:
-    """The products of encoder, cross keys and values, and decoder by true shapes, as Figure 2 has them."""
+    """The products of encoder, cross keys and values, and decoder by true shapes, as Figure 2 counts them."""
     macs = full(replace(s, decoder_question=False), system)
     return {name: x for name, x in macs.items() if name in FIGURE2_PARTS}
 
 
 def printed(s: Setting, system: str) -> Macs:
-    """The formulas of sections 2.1, 2.2 and 3.3, their n_p being a pair's tokens, n_q + n_p."""
+    """The formulas of sections 2.1, 2.2 and 3.3; their n_p is the length of a pair, n_q + n_p."""
     pair = s.n_q + s.n_p
     if system == "fid":
         return f_fid(s.k, pair, s.n_t, s.L, s.d)
@@ -38,7 +38,7 @@ def printed(s: Setting, system: str) -> Macs:
 
 
 class Mode(NamedTuple):
-    """A way to count, and one sentence about what it leaves out."""
+    """A way to count, and one sentence that states what it leaves out."""
 
     macs: Callable[[Setting, str], Macs]
     leaves_out: str
@@ -47,18 +47,19 @@ class Mode(NamedTuple):
 MODES = {
     "printed": Mode(
         printed,
-        "Mode printed takes d_ff = 8/3 d, heads * d_kv = d and equal depths, n_p + n_q tokens a pair, and leaves out "
-        "the question's own encoding, its place before the decoder, the score, attention's products, and the logits.",
+        "Mode printed assumes d_ff = 8/3 d, heads * d_kv = d, equal depths and n_p + n_q tokens a pair, and leaves "
+        "out the question's own encoding, its tokens in the decoder's memory, the score, attention's products, and the "
+        "logits.",
     ),
     "figure2": Mode(
         figure2,
-        "Mode figure2 takes the true shapes, and leaves out the question's own encoding, its place before the "
-        "decoder, the score, attention's products (q k^T and its mixing of v), and the logits.",
+        "Mode figure2 takes the true shapes, and leaves out the question's own encoding, its tokens in the decoder's "
+        "memory, the score, attention's products (q k^T and the weighted sum of v), and the logits.",
     ),
     "full": Mode(
         full,
         "Mode full counts all matrix products and attention, and leaves out norms, activations, softmax, residuals, "
-        "look-ups, retrieval, and the offline memory, which is shown apart.",
+        "look-ups, retrieval, and the offline memory, which is shown separately.",
     ),
 }
 
@@ -75,15 +76,15 @@ def total(s: Setting, system: str, mode: str) -> Number:
 
 
 def samples_per_tflop(macs: Number) -> Number:
-    """Questions for 10^12 multiply-adds, which the paper calls a TFLOP."""
+    """Questions that 10^12 multiply-adds answer; the paper calls these a TFLOP."""
     return TERA / Fraction(macs)
 
 
 def plain(x: Number) -> int | float:
-    """An exact number as JSON has it: whole, or the nearest float."""
+    """An exact number for JSON: whole, or the nearest float."""
     return int(x) if x == int(x) else float(x)
 
 
 def prefixed(largest: Number) -> tuple[str, int]:
-    """The unit, up to tera, that leaves at least one digit before the point of the largest number."""
+    """The largest unit, up to tera, in which the largest number is at least 1."""
     return next((name, unit) for name, unit in reversed(PREFIXES) if unit == 1 or largest >= unit)

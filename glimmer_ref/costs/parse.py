@@ -1,4 +1,4 @@
-"""The door: a setting from a published size or a config folder, and the refusal of nonsense."""
+"""Parse and validate: a setting from a published size or a config folder, and its numbers from text."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .flops import SYSTEMS, Number, Setting, setting_of, shapes_of
 PAPER: dict[str, Any] = {
     "alpha": Fraction(1, 3), "beta": Fraction(1, 4), "k": 25, "m": 5, "n_q": 48, "n_p": 304, "n_t": 64,
 }  # fmt: skip
-MOST = 10**12  # beyond this, a number is a slip of the keyboard
+MOST = 10**12  # a larger number is a typing error
 COUNTS = ("k", "m", "n_p", "n_q", "n_t")
 PROPORTIONS = ("alpha", "beta")
 
@@ -25,8 +25,7 @@ PROPORTIONS = ("alpha", "beta")
 def of_size(size: str) -> Setting:
     """T5.1.1 of a published size, with the paper's k, m, alpha, beta and lengths.
 
-    The paper gives 48 tokens to a question and 304 to a passage; 64 decoder steps are inferred from its
-    Figure 2.
+    In the paper a question has 48 tokens and a passage 304. The 64 decoder steps are inferred from its Figure 2.
 
     Raises:
         InputError: no such size.
@@ -46,10 +45,10 @@ def size_named(size: str) -> T5Config:
 
 
 def of_folder(folder: str | Path) -> Setting:
-    """The setting of a config folder: ours, or a T5's with the paper's k, m, alpha, beta and lengths.
+    """The setting of a config folder: one of ours, or a T5's with the paper's k, m, alpha, beta and lengths.
 
     Raises:
-        InputError: no config.json in it, or not one of ours or T5's; no encoder layer.
+        InputError: there is no config.json, it is neither ours nor a T5's, or there is no encoder layer.
     """
     path = Path(folder) / "config.json" if Path(folder).is_dir() else Path(folder)
     data = read_json(path, "a config.json")
@@ -59,7 +58,7 @@ def of_folder(folder: str | Path) -> Setting:
 
 
 def count(name: str, value: object) -> int:
-    """A whole number from 1 to 10^12, from text or as it is.
+    """Check a whole number from 1 to 10^12, which may be given as text.
 
     Raises:
         InputError: anything else.
@@ -74,9 +73,9 @@ def count(name: str, value: object) -> int:
 
 
 def fraction(text: object) -> Fraction | None:
-    """An exact number from text like "1/3" or "0.25", or from a number; None if it is none of these.
+    """An exact number from text like "1/3" or "0.25", or from a number; None if it is neither.
 
-    No exponents: "1e999999999" would take all memory to write out.
+    Exponents are not allowed, because "1e999999999" would fill the memory.
     """
     if isinstance(text, str) and not re.fullmatch(r"\s*-?\d{0,18}(\.\d{1,18}|\d/\d{1,18}|\d)\s*", text):
         return None
@@ -87,7 +86,7 @@ def fraction(text: object) -> Fraction | None:
 
 
 def proportion(name: str, value: object) -> Fraction:
-    """A number in [0, 1], exact: "1/3" or "0.25".
+    """Check an exact number in [0, 1], like "1/3" or "0.25".
 
     Raises:
         InputError: anything else.
@@ -99,12 +98,12 @@ def proportion(name: str, value: object) -> Fraction:
 
 
 def number(name: str, value: object) -> Number:
-    """A setting's count or proportion, by its name."""
+    """Check a count or proportion of a setting, by its name."""
     return proportion(name, value) if name in PROPORTIONS else count(name, value)
 
 
 def change(s: Setting, **values: object) -> Setting:
-    """Other numbers, from text or as they are, each checked by itself; `size` changes T5's shapes."""
+    """The setting with other values, each checked by itself; `size` changes T5's shapes."""
     more: dict[str, Any] = {}
     for name, value in values.items():
         if name == "size":
@@ -115,11 +114,11 @@ def change(s: Setting, **values: object) -> Setting:
 
 
 def checked(s: Setting, whole: bool = True, systems: Sequence[str] = SYSTEMS) -> Setting:
-    """The setting itself, if its numbers fit each other.
+    """Check that a setting's numbers fit each other, and return it.
 
     Args:
-        whole: alpha and beta must give whole layers (D12); the printed formulas take any.
-        systems: those that it is for. FiD has neither alpha, beta nor m, LUMEN neither beta nor m.
+        whole: alpha and beta must give whole layers (D12); the printed formulas do not need this.
+        systems: only the numbers that these use are checked. FiD has no alpha, beta or m; LUMEN has no beta or m.
 
     Raises:
         InputError: m > k, no encoder layer, or layers that are not whole.

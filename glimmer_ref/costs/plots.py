@@ -1,4 +1,4 @@
-"""Pictures of costs: bars of one question's components, lines along an axis, least time against batch."""
+"""Plots of costs: bars of one question's components, lines along an axis, least time against batch size."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from ..pictures import picture
 from .modes import prefixed
 from .reports import NAMES, describe
 
-Document = Mapping[str, Any]
-# Lightness, marker and dashes differ too, so that greyscale keeps the systems apart.
+Report = Mapping[str, Any]
+# Lightness, marker and dashes differ too, so that the systems can be told apart in greyscale.
 STYLES: dict[str, dict[str, Any]] = {
     "fid": {"color": "#e0a030", "marker": "s", "linestyle": "--"},
     "lumen": {"color": "#b03a48", "marker": "^", "linestyle": "-."},
     "glimmer": {"color": "#14375e", "marker": "o", "linestyle": "-"},
 }
-PARTS: dict[str, tuple[tuple[str, ...], str, str]] = {  # a part of the bars: components, colour, hatching
+PARTS: dict[str, tuple[tuple[str, ...], str, str]] = {  # for each part of a bar: components, colour, hatching
     "question": (("question",), "#f2f2f2", ""),
     "encoder over all k": (("encoder", "live", "live_a", "reranker", "score"), "#14375e", ""),
     "encoder over the m best": (("live_b",), "#4f86b5", "//"),
@@ -31,7 +31,7 @@ PARTS: dict[str, tuple[tuple[str, ...], str, str]] = {  # a part of the bars: co
 
 
 def save(path: str, draw: Callable[[Any], None], height: float = 4.2) -> None:
-    """One figure with one pair of axes, its legend above them where it covers nothing.
+    """Write one figure with one pair of axes and the legend below them.
 
     Raises:
         InputError: as `pictures.picture`.
@@ -41,42 +41,50 @@ def save(path: str, draw: Callable[[Any], None], height: float = 4.2) -> None:
         figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
 
 
-def bars(document: Document, path: str) -> None:
-    """A bar a system, stacked by part."""
-    systems = list(document["systems"])
-    prefix, unit = prefixed(max(y["total_macs"] for y in document["systems"].values()))
+def bars(report: Report, path: str) -> None:
+    """One stacked bar for each system."""
+    systems = list(report["systems"])
+    prefix, unit = prefixed(max(y["total_macs"] for y in report["systems"].values()))
 
     def draw(axes: Any) -> None:
         left = [0.0] * len(systems)
         for name, (components, color, hatch) in PARTS.items():
-            widths = [float(_part(document["systems"][y]["macs"], components) / unit) for y in systems]
+            widths = [float(_part(report["systems"][y]["macs"], components) / unit) for y in systems]
             if any(widths):
-                axes.barh([NAMES[y] for y in systems], widths, left=left, color=color, hatch=hatch, edgecolor="black",
-                          linewidth=0.6, label=name)  # fmt: skip
+                axes.barh(
+                    [NAMES[y] for y in systems],
+                    widths,
+                    left=left,
+                    color=color,
+                    hatch=hatch,
+                    edgecolor="black",
+                    linewidth=0.6,
+                    label=name,
+                )
                 left = [a + b for a, b in zip(left, widths, strict=True)]
         axes.bar_label(axes.containers[-1], [f" {x:.4g}" for x in left])
         axes.margins(x=0.12)
         axes.invert_yaxis()
         axes.set_xlabel(f"{prefix}MACs (multiply-adds) a question")
-        axes.set_title(f"Cost of one question, mode {document['mode']}\n{shown(describe(document))}", fontsize=10)
+        axes.set_title(f"Cost of one question, mode {report['mode']}\n{shown(describe(report))}", fontsize=10)
 
     save(path, draw, height=3.8)
 
 
 def _part(macs: Mapping[str, Any], components: tuple[str, ...]) -> Any:
-    """The sum of components; the attention of all stages is one of them."""
-    if "reranker" in macs:  # the live encoder then reads the m best only
+    """The sum of some components; "attention" stands for the attention of all stages."""
+    if "reranker" in macs:  # then the live encoder reads only the m best
         macs = {"live_b" if name == "live" else name: x for name, x in macs.items()}
     return sum(x for name, x in macs.items() if name.rpartition(".")[2] in components)
 
 
-def lines(document: Document, path: str) -> None:
-    """A line a system along the axis of a sweep."""
-    axis, rows = document["axis"], document["rows"]
+def lines(report: Report, path: str) -> None:
+    """One line for each system along the axis of a sweep."""
+    axis, rows = report["axis"], report["rows"]
     prefix, unit = prefixed(max(row["macs"] for row in rows))
 
     def draw(axes: Any) -> None:
-        from matplotlib.ticker import LogFormatter  # the default one writes mathematics
+        from matplotlib.ticker import LogFormatter  # the default one writes powers of ten
 
         for system in dict.fromkeys(row["system"] for row in rows):
             own = [row for row in rows if row["system"] == system]
@@ -93,7 +101,7 @@ def lines(document: Document, path: str) -> None:
         axes.grid(color="#dddddd")
         axes.set_xlabel(AXES[axis])
         axes.set_ylabel(f"{prefix}MACs (multiply-adds) a question")
-        axes.set_title(f"Cost of one question, mode {document['mode']}\n{shown(describe(document, axis))}", fontsize=10)
+        axes.set_title(f"Cost of one question, mode {report['mode']}\n{shown(describe(report, axis))}", fontsize=10)
 
     save(path, draw)
 
@@ -110,9 +118,9 @@ AXES = {
 }
 
 
-def times(document: Document, path: str) -> None:
-    """Least milliseconds a question against the batch, hollow where it does not fit into memory."""
-    batches, h = document["batches"], document["hardware"]
+def times(report: Report, path: str) -> None:
+    """Least milliseconds a question against the batch size; hollow markers do not fit into memory."""
+    batches, h = report["batches"], report["hardware"]
 
     def draw(axes: Any) -> None:
         for system in batches[0]["systems"]:
@@ -121,8 +129,15 @@ def times(document: Document, path: str) -> None:
             style = STYLES[system]
             axes.plot(x, y, label=NAMES[system], markersize=6, **style)
             hollow = [(n, ms) for (n, one), ms in zip(own, y, strict=True) if one["fits"] is False]
-            axes.plot(*zip(*hollow, strict=True) if hollow else ([], []), linestyle="", marker=style["marker"],
-                      markersize=6, markerfacecolor="white", markeredgecolor=style["color"], zorder=3)  # fmt: skip
+            axes.plot(
+                *zip(*hollow, strict=True) if hollow else ([], []),
+                linestyle="",
+                marker=style["marker"],
+                markersize=6,
+                markerfacecolor="white",
+                markeredgecolor=style["color"],
+                zorder=3,
+            )
         axes.set_xscale("log", base=2)
         axes.set_yscale("log")
         axes.set_xticks([row["batch"] for row in batches], [str(row["batch"]) for row in batches])
@@ -131,19 +146,19 @@ def times(document: Document, path: str) -> None:
         axes.grid(color="#dddddd", which="both")
         axes.set_xlabel("questions at once (hollow: more than the memory holds)")
         axes.set_ylabel("least ms a question")
-        axes.set_title(f"Least time on {h['name']}, {h['dtype']}\n{shown(describe(document))}", fontsize=10)
+        axes.set_title(f"Least time on {h['name']}, {h['dtype']}\n{shown(describe(report))}", fontsize=10)
 
     save(path, draw)
 
 
-def published(document: Document, path: str) -> None:
+def published(report: Report, path: str) -> None:
     """The paper's figures and tables."""
     from .published.plots import draw
 
-    draw(document, path)
+    draw(report, path)
 
 
-DRAW: dict[str | None, Callable[[Document, str], None]] = {
+DRAW: dict[str | None, Callable[[Report, str], None]] = {
     None: bars,
     "sweep": lines,
     "latency": times,

@@ -1,6 +1,6 @@
-"""The answers to cost questions as plain documents: what the command line prints, and notebooks can read.
+"""Reports: the answers to cost questions as plain dictionaries, for the command line and for notebooks.
 
-Numbers are exact (whole or Fraction) wherever nothing was measured; `plain_document` makes them JSON's.
+Numbers are exact (int or Fraction) unless they were measured; `as_json` converts them for JSON.
 """
 
 from __future__ import annotations
@@ -19,52 +19,53 @@ from .published import figure2
 from .rerankers import pipelines
 from .sweep import sweep
 
-Document = dict[str, Any]
+Report = dict[str, Any]
 NAMES = {"fid": "FiD", "lumen": "LUMEN", "glimmer": "GLIMMER"}
 SHAPES = ("d", "hc", "f", "v", "matrices", "L", "decoder_layers")
 
 STORAGE_NOTE = (
-    "Every passage is taken to have n_p tokens of d numbers, int8 with one scale of 4 bytes a token; no index, no "
-    "text, nothing compressed. Repaid: questions after which encoding once has cost fewer multiply-adds than FiD over "
-    "the same k would have (mode full)."
+    "Every passage has n_p tokens of d numbers; int8 has one scale of 4 bytes for each token. Indexes, texts and "
+    "compression are left out. Questions to repay: after so many, encoding once has saved more multiply-adds than it "
+    "cost, compared with FiD over the same k (mode full)."
 )
 LATENCY_NOTE = (
-    "A lower bound: each stage at 100 % of peak FLOP/s or of bandwidth, whichever takes longer, one after the other. "
-    "Weights are read once a stage and batch, in the decoder once a step, with all its keys and values. Left out: "
-    "activations, launches, retrieval, and bringing memory from disk."
+    "A lower bound: the stages follow each other, each at 100 % of peak FLOP/s or of bandwidth, whichever is slower. "
+    "Weights are read once for each stage and batch; the decoder reads its weights, keys and values in every step. "
+    "Activations, launches, retrieval and reading memory from disk are left out."
 )
 FIGURE2_NOTE = (
-    "384 tokens a pair and 64 decoder steps are inferred, not stated in the paper: FiD-Light's lengths, and the only "
-    "ones that fit. One FLOP of the paper is one multiply-add (MAC). Terms with a + are for 48 + 336 tokens."
+    "The paper does not state 384 tokens a pair and 64 decoder steps. They are inferred: they are FiD-Light's lengths "
+    "and the only ones that fit. One FLOP of the paper is one multiply-add (MAC). Terms with a + are for 48 + 336 "
+    "tokens."
 )
 
 
-def plain_document(x: Any) -> Any:
-    """The same with every exact number as JSON has it."""
+def as_json(x: Any) -> Any:
+    """The report with every exact number as JSON can write it."""
     if isinstance(x, Mapping):
-        return {key: plain_document(value) for key, value in x.items()}
+        return {key: as_json(value) for key, value in x.items()}
     if isinstance(x, list | tuple):
-        return [plain_document(value) for value in x]
+        return [as_json(value) for value in x]
     return plain(x) if isinstance(x, Fraction) else x
 
 
-def header(model: str, s: Setting) -> Document:
-    """What every document opens with: the model's name, and the setting."""
+def header(model: str, s: Setting) -> Report:
+    """What every report begins with: the model's name and the setting."""
     exact = {f"{name}_exact": str(getattr(s, name)) for name in ("alpha", "beta")}
     return {"model": model, "setting": {**asdict(s), **exact}}
 
 
-def describe(document: Mapping[str, Any], *leave_out: str) -> str:
-    """The model and the numbers of its setting on one line."""
-    s = document["setting"]
+def describe(report: Mapping[str, Any], *leave_out: str) -> str:
+    """The model and its setting in one line."""
+    s = report["setting"]
     values = {name: s.get(f"{name}_exact") or s.get(name) for name in ("k", "m", "alpha", "beta", "n_q", "n_p", "n_t")}
     numbers = (f"{name}={value}" for name, value in values.items() if name not in leave_out and value is not None)
-    return f"{document['model']}: {' '.join(numbers)}"
+    return f"{report['model']}: {' '.join(numbers)}"
 
 
-def count_document(model: str, s: Setting, systems: Sequence[str], mode: str) -> Document:
-    """One question, by component; what is computed offline apart."""
-    rows: Document = {}
+def count_report(model: str, s: Setting, systems: Sequence[str], mode: str) -> Report:
+    """The cost of one question by component; what is computed offline is separate."""
+    rows: Report = {}
     for system in systems:
         macs = {name: Fraction(x) for name, x in MODES[mode].macs(s, system).items()}
         rows[system] = {
@@ -77,28 +78,31 @@ def count_document(model: str, s: Setting, systems: Sequence[str], mode: str) ->
     return {**header(model, s), "mode": mode, "systems": rows, "note": MODES[mode].leaves_out}
 
 
-def sweep_document(
+def sweep_report(
     model: str, s: Setting, axis: str, values: Sequence[Number | str], systems: Sequence[str], mode: str
-) -> Document:
-    """One question along an axis."""
+) -> Report:
+    """The cost of one question along an axis."""
     rows, start = sweep(s, axis, values, systems, mode), header(model, s)
     for name in (axis, f"{axis}_exact", *(SHAPES if axis == "size" else ())):
         start["setting"].pop(name, None)
     return {**start, "mode": mode, "axis": axis, "rows": rows, "note": MODES[mode].leaves_out}
 
 
-def _solved(b: BreakEven) -> Document:
+def _solved(b: BreakEven) -> Report:
     def text(x: Fraction | None) -> str | None:
         return None if x is None else str(x)
 
     return {
-        "value": b.value, "exact": text(b.value), "possible": b.inside,
-        "whole": b.whole, "whole_exact": text(b.whole),
-    }  # fmt: skip
+        "value": b.value,
+        "exact": text(b.value),
+        "possible": b.inside,
+        "whole": b.whole,
+        "whole_exact": text(b.whole),
+    }
 
 
-def break_even_document(model: str, s: Setting, opponents: Sequence[tuple[str, int]], mode: str) -> Document:
-    """Where GLIMMER costs as much as LUMEN or FiD over some k, solved for each variable alone."""
+def break_even_report(model: str, s: Setting, opponents: Sequence[tuple[str, int]], mode: str) -> Report:
+    """Where GLIMMER costs as much as LUMEN or FiD with k passages, solved for one variable at a time."""
     rows = [
         {
             "system": system,
@@ -112,8 +116,8 @@ def break_even_document(model: str, s: Setting, opponents: Sequence[tuple[str, i
     return {**header(model, s), "mode": mode, "glimmer_macs": own, "rows": rows, "note": MODES[mode].leaves_out}
 
 
-def figure2_document() -> Document:
-    """Figure 2, and how far other ways to count are from it."""
+def figure2_report() -> Report:
+    """Figure 2, and how far other ways of counting are from it."""
     pair, steps = figure2.solved_lengths()
     lengths = {"pair_tokens": figure2.PAIR, "n_t": figure2.STEPS}
     return {
@@ -127,8 +131,12 @@ def figure2_document() -> Document:
     }
 
 
-def storage_document(model: str, s: Setting, own: int | None = None) -> Document:
-    """Bytes of the stored memory, and when its making has paid; `own` is a corpus's number of passages."""
+def storage_report(model: str, s: Setting, own: int | None = None) -> Report:
+    """Bytes of the stored memory, and after how many questions it has paid off.
+
+    Args:
+        own: passages of a corpus of your own, beside the paper's.
+    """
     corpora = {} if own is None else {f"{own:,} passages": own}
     corpora |= storage.CORPORA
     dtypes = {
@@ -154,10 +162,10 @@ def storage_document(model: str, s: Setting, own: int | None = None) -> Document
 
 def _latency(
     s: Setting, system: str, dtype: str, hardware: roofline.Hardware, batch: int, price: float | None
-) -> Document:
-    """One system at one batch."""
+) -> Report:
+    """One system at one batch size."""
     flops, width = hardware.flops[dtype], storage.WIDTHS[dtype]
-    stages: Document = {
+    stages: Report = {
         name: {
             "macs": Fraction(w.macs),
             "bytes": Fraction(w.bytes),
@@ -178,7 +186,7 @@ def _latency(
     }
 
 
-def latency_document(
+def latency_report(
     model: str,
     s: Setting,
     systems: Sequence[str],
@@ -186,12 +194,15 @@ def latency_document(
     dtype: str,
     batches: Sequence[int],
     price: float | None = None,
-) -> Document:
-    """Least seconds by stage, system and batch, and what a million questions cost at a price an hour."""
+) -> Report:
+    """Least seconds by stage, system and batch size; with a price an hour, the price of a million questions."""
     about = {
-        "name": hardware.name, "dtype": dtype, "flops_per_second": hardware.flops[dtype],
-        "bytes_per_second": hardware.bandwidth, "memory_bytes": hardware.memory or None,
-    }  # fmt: skip
+        "name": hardware.name,
+        "dtype": dtype,
+        "flops_per_second": hardware.flops[dtype],
+        "bytes_per_second": hardware.bandwidth,
+        "memory_bytes": hardware.memory or None,
+    }
     rows = [
         {"batch": n, "systems": {name: _latency(s, name, dtype, hardware, n, price) for name in systems}}
         for n in batches
@@ -199,8 +210,8 @@ def latency_document(
     return {**header(model, s), "hardware": about, "price_per_hour": price, "batches": rows, "note": LATENCY_NOTE}
 
 
-def rerankers_document(model: str, s: Setting, size: str, r: Setting, depth: int, late_depth: int) -> Document:
-    """GLIMMER beside pipelines with a reranker of their own."""
+def rerankers_report(model: str, s: Setting, size: str, r: Setting, depth: int, late_depth: int) -> Report:
+    """GLIMMER beside pipelines that have a separate reranker."""
     rows = [
         {
             "pipeline": name,
@@ -212,9 +223,9 @@ def rerankers_document(model: str, s: Setting, size: str, r: Setting, depth: int
         for name, p in pipelines(s, r, depth, late_depth).items()
     ]
     note = (
-        f"Cross-encoder: {depth} layers of T5.1.1-{size} over each pair's text; late interaction: its last "
-        f"{late_depth}, the first {r.L - late_depth} offline. Reading is of m passages, of k without ranking. "
-        "GLIMMER's ranking is what it costs above LUMEN over m passages. Mode full; stored memory in bfloat16."
+        f"The cross-encoder has {depth} layers of T5.1.1-{size} over each pair's text. Late interaction runs its last "
+        f"{late_depth} and has the first {r.L - late_depth} offline. The reader reads m passages, k without ranking. "
+        "GLIMMER's ranking is what it costs above LUMEN over m passages. Mode full; memory is stored in bfloat16."
     )
     about = {"size": size, "depth": depth, "late_depth": late_depth}
     return {**header(model, s), "reranker": about, "rows": rows, "note": note}

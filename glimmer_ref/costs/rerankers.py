@@ -1,4 +1,4 @@
-"""GLIMMER's ranking beside rerankers of their own: a cross-encoder, and a late-interaction one."""
+"""GLIMMER's ranking beside separate rerankers: a cross-encoder and a late-interaction model."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .modes import total
 
 
 class Pipeline(NamedTuple):
-    """Multiply-adds of ranking k passages and of reading, and the numbers stored per passage token."""
+    """Multiply-adds of ranking k passages and of reading, and the numbers that are stored for each passage token."""
 
     ranking: Number
     reading: Number
@@ -19,21 +19,21 @@ class Pipeline(NamedTuple):
 
 
 def cross_encoder(s: Setting, r: Setting, depth: Number) -> Number:
-    """Rank k pairs by `depth` layers of a T5 encoder over their text, then a score each."""
+    """Multiply-adds of ranking k pairs by `depth` layers of a T5 encoder over their text, and a score for each."""
     pairs = pairs_of(s.n_q, equal_lengths(s.k, s.n_p))
     return sum(encoder_macs(r, "r", depth, pairs).values()) + s.k * r.d
 
 
 def late_interaction(s: Setting, r: Setting, depth: Number) -> Number:
-    """The same by the last `depth` layers only: passages pass the others offline, the question now."""
+    """The same by the last `depth` layers only. The others run offline for passages, and online for the question."""
     question = encoder_macs(r, "r", r.L - depth, equal_lengths(1, s.n_q))
     return sum(question.values()) + cross_encoder(s, r, depth)
 
 
 def pipelines(s: Setting, r: Setting, depth: int, late_depth: int) -> dict[str, Pipeline]:
-    """Ways from k retrieved passages to an answer; all but two read m of them.
+    """Ways from k retrieved passages to an answer. All but the two without ranking read m passages.
 
-    GLIMMER's ranking is what it costs above LUMEN over m passages: what section 3.3 calls reranking.
+    GLIMMER's ranking is what it costs above LUMEN over m passages; section 3.3 calls this reranking.
 
     Args:
         s: the reader's setting.
@@ -49,11 +49,11 @@ def pipelines(s: Setting, r: Setting, depth: int, late_depth: int) -> dict[str, 
             raise InputError(name, f"from 1 to the reranker's {r.L} layers", str(layers))
     best = replace(s, k=s.m)
     fid, lumen = total(best, "fid", "full"), total(best, "lumen", "full")
-    shared, apart = (total(replace(s, reranker=owner), "glimmer", "full") for owner in ("shared", "separate"))
+    shared, separate = (total(replace(s, reranker=owner), "glimmer", "full") for owner in ("shared", "separate"))
     cross, late = cross_encoder(s, r, depth), late_interaction(s, r, late_depth)
     return {
         "GLIMMER": Pipeline(shared - lumen, lumen, s.d),
-        "GLIMMER, separate live-A": Pipeline(apart - lumen, lumen, s.d),
+        "GLIMMER, separate live-A": Pipeline(separate - lumen, lumen, s.d),
         "late interaction, LUMEN": Pipeline(late, lumen, s.d + r.d),
         "late interaction, FiD": Pipeline(late, fid, r.d),
         "cross-encoder, LUMEN": Pipeline(cross, lumen, s.d),

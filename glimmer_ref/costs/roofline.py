@@ -1,7 +1,7 @@
 """The least time a question can take on given hardware: arithmetic or memory traffic, whichever is longer.
 
-Weights are read once per stage and batch, in the decoder once per step; its cross keys and values and its own
-past are read at every step. Activations, launches, and anything below 100 % of both peaks are left out.
+Weights are read once for each stage and batch. The decoder reads its weights, its cross keys and values and its KV
+cache in every step. Activations and launches are left out, and both peaks are assumed to be reached.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from .flops import Number, Setting, decoder_layer_weights, equal_lengths, layer_
 from .modes import full
 from .storage import read_bytes
 
-MEETS_MEMORY = ("live_a", "reranker", "live")  # the first of these that a system has reads the stored passages
+READS_MEMORY = ("live_a", "reranker", "live")  # the first of these stages that a system has reads the stored passages
 
 
 class Hardware(NamedTuple):
-    """Peak FLOP/s (two a multiply-add) by dtype, bytes/s of its memory, and bytes of it."""
+    """Peak FLOP/s by dtype (two for each multiply-add), bytes/s of its memory, and the memory's bytes."""
 
     name: str
     flops: dict[str, Number]
@@ -45,7 +45,7 @@ def accelerator(name: str) -> Hardware:
     """A named accelerator at its dense peaks (no sparsity; float32 outside the tensor cores).
 
     Raises:
-        InputError: none of these.
+        InputError: no such accelerator.
 
     Source: NVIDIA's datasheets of A100 (80 GB, SXM: 312 TFLOP/s, 2,039 GB/s), H100 (SXM: half of 1,979 with
     sparsity, 3.35 TB/s) and H200 (the same, 141 GB, 4.8 TB/s); Google Cloud's pages "TPU v3" (123 TFLOP/s,
@@ -57,14 +57,14 @@ def accelerator(name: str) -> Hardware:
 
 
 class Work(NamedTuple):
-    """What a stage does for a batch: multiply-adds, and bytes moved from or to memory."""
+    """What a stage does for a batch: multiply-adds, and bytes read from or written to memory."""
 
     macs: Number
     bytes: Number
 
 
 def stage_layers(s: Setting) -> dict[str, Number]:
-    """Encoder layers whose weights a stage reads; live-B's are named live where a separate reranker ranks."""
+    """Encoder layers whose weights each stage reads; with a separate reranker, the stage "live" has all live layers."""
     return {
         "question": s.memory,
         "encoder": s.L,
@@ -93,7 +93,7 @@ def work(s: Setting, system: str, width: Number, batch: Number) -> dict[str, Wor
         width: bytes of a number, of weights and memory alike.
     """
     macs, read = full(s, system), memory_read(s, system)
-    first = next((stage for stage in MEETS_MEMORY if stage in macs), None)
+    first = next((stage for stage in READS_MEMORY if stage in macs), None)
     result = {}
     for stage, layers in stage_layers(s).items():
         if stage in macs:
@@ -105,7 +105,7 @@ def work(s: Setting, system: str, width: Number, batch: Number) -> dict[str, Wor
         batch * macs["cross"], s.decoder_layers * 2 * s.d * s.hc * width + batch * keys_values(s, read, width)
     )
     weights = s.decoder_layers * decoder_layer_weights(s) + s.d * s.v
-    # The t-th step reads t tokens of its past: n_t (n_t + 1) / 2 in all, keys and values.
+    # Step t reads the keys and values of t tokens: n_t (n_t + 1) / 2 in all.
     past = s.decoder_layers * s.n_t * (s.n_t + 1) * s.hc * width
     result["decoder"] = Work(
         batch * (macs["decoder"] + macs["decoder.attention"] + macs["head"]),
@@ -115,22 +115,22 @@ def work(s: Setting, system: str, width: Number, batch: Number) -> dict[str, Wor
 
 
 def larger(a: Number, b: Number) -> Number:
-    """The larger of two, in plain arithmetic."""
+    """The larger of two numbers, in plain arithmetic, so that it can be written as a formula."""
     return (a + b + abs(a - b)) / 2
 
 
 def stage_seconds(w: Work, flops: Number, bandwidth: Number) -> Number:
-    """The roofline: the longer of arithmetic and traffic."""
+    """The roofline: the time of arithmetic or of memory traffic, whichever is longer."""
     return larger(2 * w.macs / flops, w.bytes / bandwidth)
 
 
 def seconds(s: Setting, system: str, width: Number, batch: Number, flops: Number, bandwidth: Number) -> Number:
-    """Least time of a batch, stage after stage."""
+    """Least seconds of a batch, one stage after the other."""
     return sum(stage_seconds(w, flops, bandwidth) for w in work(s, system, width, batch).values())
 
 
 def resident_bytes(s: Setting, system: str, width: Number, batch: Number) -> Number:
-    """What must lie in memory at once: all online weights, and the batch's keys and values."""
+    """Bytes that must be in memory at once: all online weights, and the batch's keys and values."""
     own = s.live_a if system == "glimmer" and s.reranker == "separate" else 0
     encoder = (s.L + own) * layer_weights(s)
     decoder = s.decoder_layers * (decoder_layer_weights(s) + 2 * s.d * s.hc) + 2 * s.d * s.v
@@ -138,5 +138,5 @@ def resident_bytes(s: Setting, system: str, width: Number, batch: Number) -> Num
 
 
 def price_per_million(seconds_each: Number, price_an_hour: Number) -> Number:
-    """Money for a million questions, in whatever currency an hour is priced."""
+    """Price of a million questions, in the currency of the price an hour."""
     return 1_000_000 * seconds_each * price_an_hour / 3600

@@ -1,4 +1,4 @@
-"""What stored memory weighs, what a question reads of it, and when its making has paid."""
+"""The size of a stored memory, what a question reads of it, and after how many questions it has paid off."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ from fractions import Fraction
 from .flops import Number, Setting
 from .modes import full, total
 
-WIDTHS = {"float32": 4, "float16": 2, "bfloat16": 2, "int8": 1}  # bytes a number
-SCALES = {"float32": 0, "float16": 0, "bfloat16": 0, "int8": 4}  # bytes beside each token: int8's scale, a float32
+WIDTHS = {"float32": 4, "float16": 2, "bfloat16": 2, "int8": 1}  # bytes for each number
+SCALES = {"float32": 0, "float16": 0, "bfloat16": 0, "int8": 4}  # more bytes for each token: int8 has a float32 scale
 CORPORA = {"21 M passages": 21_000_000, "36 M passages": 36_000_000}
 
 
 def passage_bytes(s: Setting, width: Number, scale: Number = 0) -> Number:
-    """One passage's memory: n_p tokens of d numbers, and the scale of each token."""
+    """Bytes of one passage's memory: n_p tokens of d numbers, and the scale of each token."""
     return s.n_p * (s.d * width + scale)
 
 
 def corpus_bytes(s: Setting, width: Number, passages: Number, scale: Number = 0) -> Number:
-    """A corpus's memory, of passages of n_p tokens each."""
+    """Bytes of a corpus's memory; every passage has n_p tokens."""
     return passages * passage_bytes(s, width, scale)
 
 
 def read_bytes(s: Setting, width: Number, scale: Number = 0) -> Number:
-    """What LUMEN or GLIMMER reads of it for one question: all k passages."""
+    """Bytes that LUMEN or GLIMMER reads of it for one question: those of k passages."""
     return s.k * passage_bytes(s, width, scale)
 
 
@@ -35,6 +35,6 @@ def offline_macs(s: Setting, passages: Number) -> Number:
 
 
 def repaid_after(s: Setting, passages: Number, system: str) -> Fraction | None:
-    """Questions after which offline encoding has cost less than FiD over the same k; None if never."""
+    """Questions after which encoding the corpus once has saved its cost, compared with FiD; None if never."""
     saved = total(s, "fid", "full") - total(s, system, "full")
     return Fraction(offline_macs(s, passages)) / saved if saved > 0 else None

@@ -16,10 +16,10 @@ MOST = 2000
 
 
 def parse_axis(spec: str) -> tuple[str, list[Number | str]]:
-    """An axis and its values: "k=5:100:5" (the end included), "alpha=1/24,1/3", "size=base,xxl".
+    """Parse an axis and its values: "k=5:100:5" (with the end), "alpha=1/24,1/3", "size=base,xxl".
 
     Raises:
-        InputError: another form, an unknown axis, a value that does not fit it, more than 2000 values.
+        InputError: another form, an unknown axis, a value that is not possible, or more than 2000 values.
     """
     name, _, text = spec.partition("=")
     name = name.strip().replace("-", "_")
@@ -35,7 +35,7 @@ def parse_axis(spec: str) -> tuple[str, list[Number | str]]:
 
 
 def _range(spec: str, name: str, words: Sequence[str]) -> list[Number | str]:
-    """FROM, FROM + STEP .. up to TO itself."""
+    """FROM, FROM + STEP, .. up to and with TO."""
     numbers = [x for x in map(fraction, words) if x is not None]
     if len(numbers) != 3 or len(words) != 3:
         raise InputError("--over", "FROM:TO:STEP, three numbers", brief(spec))
@@ -52,10 +52,10 @@ def _range(spec: str, name: str, words: Sequence[str]) -> list[Number | str]:
 def sweep(
     s: Setting, axis: str, values: Sequence[Number | str], systems: Sequence[str], mode: str
 ) -> list[dict[str, Any]]:
-    """A row for each value and system, all else as in the setting.
+    """A row for each value and system; all else is as in the setting.
 
     Raises:
-        InputError: at some value the setting is nonsense, as with m > k.
+        InputError: some value is not possible in this setting, for example m > k.
     """
     rows = []
     for value in values:

@@ -1,4 +1,4 @@
-"""This machine's own peak and bandwidth, as NumPy reaches them, measured in a second or two."""
+"""This machine's peak and bandwidth, as far as NumPy reaches them, measured in a second or two."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .roofline import Hardware
 
 
 def fastest(work: Callable[[], object], seconds: float) -> float:
-    """The shortest of the runs that fit into about so many seconds; at least two."""
+    """Seconds of the fastest of the runs, at least two, that fit into about `seconds`."""
     begin, best, runs = time.perf_counter(), float("inf"), 0
     while runs < 2 or time.perf_counter() - begin < seconds:
         start = time.perf_counter()
@@ -21,7 +21,7 @@ def fastest(work: Callable[[], object], seconds: float) -> float:
 
 
 def this_cpu(seconds: float = 0.6, size: int = 1536, rows: int = 16384) -> Hardware:
-    """FLOP/s of a float32 matrix product, bytes/s of a matrix-vector product over a matrix too large for caches.
+    """Measure FLOP/s of a float32 matrix product and bytes/s of a product with a matrix that is too large for caches.
 
     Args:
         seconds: of each of the two measurements.
@@ -36,7 +36,7 @@ def this_cpu(seconds: float = 0.6, size: int = 1536, rows: int = 16384) -> Hardw
 
 
 def _memory() -> int:
-    """Bytes of main memory; 0 where the system does not tell."""
+    """Bytes of main memory; 0 if the system does not report it."""
     import os
 
     try:

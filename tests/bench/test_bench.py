@@ -1,4 +1,4 @@
-"""The benchmarks themselves, at tiny sizes: ceilings, counted work, workers, and the command."""
+"""The benchmarks themselves, at tiny sizes: hardware peaks, counted work, workers, and the command."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from glimmer_ref.bench import ceilings, measure, work
+from glimmer_ref.bench import hardware_peaks, measure, work
 from glimmer_ref.bench.ours import Ours, checked
 from glimmer_ref.bench.process import Worker
 from glimmer_ref.cli import main
@@ -29,36 +29,36 @@ def reference() -> Ours:
     return Ours("tiny", backend="numpy")
 
 
-def test_ceilings_are_rates_that_a_core_can_have(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ceilings, "STREAM_BYTES", 1 << 22)
-    ceilings._memory.cache_clear()
-    top = ceilings.ceilings(1, seconds=0.002)
-    ceilings._memory.cache_clear()
+def test_hardware_peaks_are_rates_that_a_core_can_have(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hardware_peaks, "STREAM_BYTES", 1 << 22)
+    hardware_peaks._memory.cache_clear()
+    top = hardware_peaks.measure_peaks(1, seconds=0.002)
+    hardware_peaks._memory.cache_clear()
     assert top.reads > 1e8
     assert 1e8 < top.float32 < 1e12
     assert top.peak("float32") == top.float32
     assert top.peak("bfloat16") == (top.bfloat16 or top.float32)
     # Which is higher is the CPU's affair: AMD's dot product of bfloat16 doubles float32's rate, Intel's halves it.
     # The best of five, since two milliseconds on a busy machine may be mostly somebody else's.
-    each = [top, *(ceilings.ceilings(1, seconds=0.002) for _ in range(4))]
+    each = [top, *(hardware_peaks.measure_peaks(1, seconds=0.002) for _ in range(4))]
     bfloat16, float32 = max(c.bfloat16 or 0 for c in each), max(c.float32 for c in each)
     assert not bfloat16 or 0.1 < bfloat16 / float32 < 10
 
 
 def test_the_burst_computes_what_it_says() -> None:
     """Three times s = s * a + b in the first lane of every sum, which begin at 0, 1, 2 .."""
-    _, many = ceilings.shape()
+    _, many = hardware_peaks.shape()
     expected = sum(((s * 0.5 + 2) * 0.5 + 2) * 0.5 + 2 for s in range(many))
-    assert ceilings._fma(3, np.float32(0.5), np.float32(2)) == pytest.approx(expected)
+    assert hardware_peaks._fma(3, np.float32(0.5), np.float32(2)) == pytest.approx(expected)
 
 
 def test_the_stream_reads_every_vector_once() -> None:
     """Its sum is that of the first lanes of all vectors."""
-    lanes = ceilings.shape()[0]
+    lanes = hardware_peaks.shape()[0]
     raw = np.zeros(16 * lanes + 16, np.float32)
     x = raw[-raw.ctypes.data % 64 // 4 :][: 16 * lanes]
     x[:] = np.arange(x.size)
-    assert ceilings._stream(x.ctypes.data, 16 // ceilings.BLOCK) == x[::lanes].sum()
+    assert hardware_peaks._stream(x.ctypes.data, 16 // hardware_peaks.BLOCK) == x[::lanes].sum()
 
 
 @pytest.mark.parametrize("name", work.PRESETS)
@@ -125,7 +125,7 @@ def test_stages_add_up(reference: Ours) -> None:
 def test_spread_and_ratio() -> None:
     assert measure.Spread.of([3.0, 1.0, 2.0]) == (2.0, 1.0, 3.0)
     assert measure.paired_ratio([2.0, 9.0, 4.0], [1.0, 3.0, 4.0]) == (2.0, 1.0, 3.0)
-    assert (measure.enough(3.0), measure.enough(0.03)) == (1, 17)
+    assert (measure.repeats_for(3.0), measure.repeats_for(0.03)) == (1, 17)
 
 
 @pytest.mark.parametrize(

@@ -37,7 +37,7 @@ from reporting import into
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 LISTED = Path(__file__).with_name("equivalent.toml")
-COPIED = ("glimmer_ref", "tests", "weights", "pyproject.toml", "README.md")
+COPIED = ("glimmer_ref", "tests", "weights", "pyproject.toml", "README.md", "docs")
 SEED, COUNT, LEAST = 15, 400, 12  # of each file at least so many
 CPU_SECONDS, SECONDS, KIB = 30, 300.0, 8 * 2**20  # a run that takes more hangs, or eats the memory
 
@@ -51,7 +51,7 @@ WHOLE = [
 SLOW = ("numba", "float32", "mistake", "differences", "threads", "come_out", "every_number", "under_dropout")
 PASS = [*WHOLE, "-k", " and ".join(f"not {word}" for word in SLOW)]
 BACKWARD = ["tests/paper/test_backward.py", "-k", PASS[-1]]
-FLOPS = ["tests/paper/test_flops.py", "tests/costs/test_whatif.py", "-k", "not numba and not cpu_is_measured"]
+FLOPS = ["tests/paper/test_flops.py", "tests/costs/test_calculator.py", "-k", "not numba and not cpu_is_measured"]
 CHECK = ["tests/golden/test_golden_check.py", "-k", "not plugin and not starter and not filled"]
 MANIFEST = ["tests/memory/test_memory.py", "-k", "manifest or info or encoder or foreign or verify or says or facts"]
 # Which tests a file's mutants must fail, the fastest first; each list is a run of pytest.

@@ -37,7 +37,7 @@ def run(capsys: pytest.CaptureFixture[str]) -> Run:
     return call
 
 
-def document(run: Run, *words: str) -> Any:
+def report(run: Run, *words: str) -> Any:
     code, out, err = run(*words, "--json")
     assert (code, err) == (0, "")
     return json.loads(out)
@@ -57,7 +57,7 @@ def test_tables_fit_the_terminal_and_end_with_what_was_assumed(run: Run, words: 
     lines = [line.replace(str(bundled()), "mini") for line in out.splitlines()]
     assert max(len(line) for line in lines) <= 80
     note = out.split("\n\n")[-1].split()
-    assert " ".join(note) == document(run, *words, *model)["note"]
+    assert " ".join(note) == report(run, *words, *model)["note"]
 
 
 @pytest.mark.parametrize("words", FORMS)
@@ -80,7 +80,7 @@ def test_json_has_numbers_as_numbers_and_csv_has_them_too(run: Run, words: tuple
             with pytest.raises(ValueError):
                 float(x)
 
-    walk(document(run, *words))
+    walk(report(run, *words))
     code, out, err = run(*words, "--csv")
     rows = list(csv.DictReader(io.StringIO(out)))
     assert (code, err) == (0, "") and len(rows) > 2
@@ -88,9 +88,9 @@ def test_json_has_numbers_as_numbers_and_csv_has_them_too(run: Run, words: tuple
 
 
 def test_without_options_it_is_the_papers_xxl(run: Run) -> None:
-    data = document(run)
+    data = report(run)
     spelled = "--size xxl --k 25 --m 5 --alpha 1/3 --beta 1/4 --n-q 48 --n-p 304 --n-t 64 --system all --mode full"
-    assert document(run, *spelled.split()) == data
+    assert report(run, *spelled.split()) == data
     config = GlimmerConfig.from_proportions(SIZES["xxl"], "1/3", "1/4")
     for system, cost in data["systems"].items():
         shapes = by_shapes(config, system, 48, [304] * 25, 64, range(5))
@@ -100,7 +100,7 @@ def test_without_options_it_is_the_papers_xxl(run: Run) -> None:
 
 
 def test_figure_2(run: Run) -> None:
-    data = document(run, "figure2")
+    data = report(run, "figure2")
     assert list(data["samples_per_tflop"]) == ["fid", "lumen", "glimmer"]
     for system, published in data["published"].items():
         assert data["samples_per_tflop"][system] == pytest.approx(published, rel=3e-10)
@@ -117,44 +117,44 @@ def test_options_stand_before_or_after_the_action(run: Run) -> None:
 
 
 def test_sweep_rows_are_the_single_counts(run: Run) -> None:
-    rows = document(run, *SWEEP, "--system", "glimmer,lumen")["rows"]
+    rows = report(run, *SWEEP, "--system", "glimmer,lumen")["rows"]
     assert [(r["k"], r["system"]) for r in rows] == [(k, y) for k in (5, 15, 25) for y in ("glimmer", "lumen")]
-    assert rows[-2]["macs"] == document(run)["systems"]["glimmer"]["total_macs"]
+    assert rows[-2]["macs"] == report(run)["systems"]["glimmer"]["total_macs"]
 
 
 def test_a_system_is_not_held_to_what_it_does_not_have(run: Run) -> None:
-    rows = document(run, "sweep", "--over", "alpha=0:1:1/24", "--system", "lumen")["rows"]
+    rows = report(run, "sweep", "--over", "alpha=0:1:1/24", "--system", "lumen")["rows"]
     assert len(rows) == 25
     assert run("--size", "small", "--system", "fid")[0] == 0
 
 
 def test_printed_takes_any_alpha(run: Run) -> None:
-    data = document(run, "--mode", "printed", "--alpha", "0.33", "--system", "glimmer")
+    data = report(run, "--mode", "printed", "--alpha", "0.33", "--system", "glimmer")
     assert list(data["systems"]["glimmer"]["macs"]) == ["Encoder", "Cross-attention", "Decoder", "Reranking"]
     assert data["setting"]["alpha"] == 0.33 and data["setting"]["alpha_exact"] == "33/100"
 
 
 def test_break_even_says_exactly_where(run: Run) -> None:
-    (row,) = document(run, "break-even", "--against", "lumen:10")["rows"]
+    (row,) = report(run, "break-even", "--against", "lumen:10")["rows"]
     assert row["glimmer"]["k"]["value"] == pytest.approx(35.44176601523976, rel=1e-15)
     assert row["glimmer"]["k"]["whole"] == 35 and "/" in row["glimmer"]["k"]["exact"]
     assert row["glimmer"]["beta"]["whole_exact"] == "3/8"
 
 
 def test_a_price_and_a_corpus_of_ones_own(run: Run) -> None:
-    data = document(run, "latency", "--price-per-hour", "3.6", "--batch", "4")
+    data = report(run, "latency", "--price-per-hour", "3.6", "--batch", "4")
     cost = data["batches"][0]["systems"]["fid"]
     assert cost["price_per_million_questions"] == pytest.approx(1000 * cost["seconds_per_question"])
-    assert document(run, "latency")["price_per_hour"] is None
-    offline = document(run, "storage", "--passages", "1000")["offline"]
+    assert report(run, "latency")["price_per_hour"] is None
+    offline = report(run, "storage", "--passages", "1000")["offline"]
     assert offline["1,000 passages"]["macs"] * 21_000 == offline["21 M passages"]["macs"]
 
 
 def test_latency_on_stated_and_measured_hardware(run: Run) -> None:
-    stated = document(run, "latency", "--peak-tflops", "989.4", "--bandwidth", "3350", "--dtype", "int8")
+    stated = report(run, "latency", "--peak-tflops", "989.4", "--bandwidth", "3350", "--dtype", "int8")
     assert stated["hardware"]["flops_per_second"] == 989_400_000_000_000
     assert stated["batches"][0]["systems"]["fid"]["fits"] is None
-    measured = document(run, "latency", "--hardware", "cpu", "--config", str(bundled()))
+    measured = report(run, "latency", "--hardware", "cpu", "--config", str(bundled()))
     assert measured["hardware"]["dtype"] == "float32" and measured["hardware"]["flops_per_second"] > 0
 
 

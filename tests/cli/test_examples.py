@@ -1,4 +1,4 @@
-"""ask --examples: what it shows can be pasted, and what README shows is what is printed."""
+"""ask --examples: what it shows can be pasted, and what docs/commands.md shows is what is printed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from glimmer_ref.cli import examples, main
 from glimmer_ref.data.inputs import read_passages, read_questions
 from glimmer_ref.inference.reader import bundled
 
-README = ROOT / "README.md"
+PAGE = ROOT / "docs" / "commands.md"
 FACTS = "```json\n"
 COMMAND = "```console\n$ "
 
@@ -57,10 +57,10 @@ def test_examples_are_the_same_for_a_seed(show: Any) -> None:
 
 def test_answers_are_shown_when_asked_for(show: Any) -> None:
     known = {q.text: q.answers for q in read_questions(bundled() / "questions.jsonl")}
-    hidden, told = show(), show("--explain")
-    assert asked(hidden) == asked(told)
-    answers = [line[4:] for line in told.splitlines() if line.startswith("#   ")]
-    assert answers == [" | ".join(known[text]) for text in asked(told)]
+    hidden, shown = show(), show("--explain")
+    assert asked(hidden) == asked(shown)
+    answers = [line[4:] for line in shown.splitlines() if line.startswith("#   ")]
+    assert answers == [" | ".join(known[text]) for text in asked(shown)]
     assert "#   " not in hidden
 
 
@@ -82,7 +82,7 @@ def test_weights_are_named_in_the_commands(show: Any, tmp_path: Path) -> None:
     out = show("--weights", str(folder), "--explain")
     first = next(line for line in out.splitlines() if line.startswith("glimmer-ref"))
     assert shlex.split(first) == ["glimmer-ref", "ask", "it's who?", "--weights", str(folder)]
-    assert "answer not told" in out
+    assert "answer not known" in out
 
 
 @pytest.mark.parametrize(
@@ -110,9 +110,9 @@ def test_no_questions_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert "at least one question" in capsys.readouterr().err
 
 
-def readme(folder: Path) -> tuple[str, str]:
-    """What README shows below its example of facts, and what the command prints: notes first."""
-    text = README.read_text("utf-8")
+def page(folder: Path) -> tuple[str, str]:
+    """What docs/commands.md shows below its example of facts, and what the command prints: notes first."""
+    text = PAGE.read_text("utf-8")
     facts = text.split(FACTS)[1].split("```")[0]
     command, shown = text.split(COMMAND)[1].split("```")[0].split("\n", 1)
     (folder / "facts.jsonl").write_text(facts, "utf-8")
@@ -121,8 +121,8 @@ def readme(folder: Path) -> tuple[str, str]:
     return shown, got.stderr + got.stdout
 
 
-def test_readme_shows_what_is_printed(tmp_path: Path) -> None:
-    shown, printed = readme(tmp_path)
+def test_the_page_shows_what_is_printed(tmp_path: Path) -> None:
+    shown, printed = page(tmp_path)
     assert shown == printed, "to refresh it: python tests/cli/test_examples.py"
 
 
@@ -130,6 +130,6 @@ if __name__ == "__main__":
     from tempfile import TemporaryDirectory
 
     with TemporaryDirectory() as some:
-        old, new = readme(Path(some))
-    head, tail = README.read_text("utf-8").split(COMMAND)
-    README.write_text(COMMAND.join((head, tail.replace(old, new, 1))), "utf-8")
+        old, new = page(Path(some))
+    head, tail = PAGE.read_text("utf-8").split(COMMAND)
+    PAGE.write_text(COMMAND.join((head, tail.replace(old, new, 1))), "utf-8")

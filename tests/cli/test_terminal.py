@@ -13,9 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from glimmer_ref import terminal
+from glimmer_ref import tables, terminal
 from glimmer_ref.cli import COMMANDS, main
-from glimmer_ref.cli.columns import grid, print_csv
 from glimmer_ref.disk.write import write_text
 from glimmer_ref.errors import InputError
 from glimmer_ref.inference import reader
@@ -56,7 +55,7 @@ def test_lines_are_escaped_and_encoded(monkeypatch: pytest.MonkeyPatch) -> None:
     terminal.note("\ud800")
     assert out.text().splitlines() == [r"Zo\xeb", r"a\x1b[31m\x07\x00\u202e\x9bb\na\x1b[31m\x07\x00\u202e\x9bb"]
     assert err.text() == "\\ud800\n"
-    assert grid(["x"], [["a\n\x1bb"]]) == ["x       ", r"a\n\x1bb"]
+    assert tables.text([["a\n\x1bb"]], ["x"]) == ["x       ", r"a\n\x1bb"]
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "utf-8", "latin-1"])
@@ -74,16 +73,16 @@ def test_json_stays_json(encoding: str, monkeypatch: pytest.MonkeyPatch) -> None
             terminal.say_json({"x": wrong})
 
 
-def test_rows_of_csv_are_lines(capsys: pytest.CaptureFixture[str]) -> None:
-    print_csv([{"a": "x\ny\x1b,", "b": 1}])
-    assert capsys.readouterr().out == 'a,b\n"x\\ny\\x1b,",1\n'
+def test_a_row_is_a_line() -> None:
+    assert tables.csv([{"a": "x\ny\x1b,", "b": 1}]) == ["a,b", '"x\\ny\\x1b,",1']
+    assert tables.markdown([["x\n|", ""]], ["a", "b"]) == ["| a | b |", "|---|---|", "| x\\n\\| | |"]
 
 
 def test_nothing_prints_past_it() -> None:
-    """No file of the package but two, which can be run alone, prints by itself."""
-    alone = {"terminal.py", "check.py", "template.py", "process.py"}
+    """Only files that can be run alone print by themselves, and the worker's protocol."""
+    alone = {"terminal.py", "golden/check.py", "golden/template.py", "bench/process.py"}
     for path in PACKAGE.rglob("*.py"):
-        if path.name not in alone:
+        if path.relative_to(PACKAGE).as_posix() not in alone:
             assert " print(" not in path.read_text("utf-8"), path
             assert "sys.stdout" not in path.read_text("utf-8"), path
 
@@ -135,6 +134,22 @@ def test_streams_that_are_closed_full_or_of_ascii(facts: str) -> None:
         assert "Exception ignored" not in done.stderr
         done = program(facts, "2> /dev/full")
         assert (done.returncode, done.stdout) == (0, "Jorian Nettleworth\n")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="by a POSIX shell")
+@pytest.mark.parametrize("more", ["--explain", "--json"])
+def test_a_picture_is_written_though_nobody_reads_the_answer(facts: str, tmp_path: Path, more: str) -> None:
+    """As with `| head` that has seen enough: by a pipe whose reader has gone before the first line."""
+    path = tmp_path / "why.png"
+    reader, writer = os.pipe()
+    os.close(reader)
+    words = ["ask", QUESTION, "--passages", facts, "--ops", "numpy", more, "--plot", str(path)]
+    done = subprocess.run(
+        [sys.executable, "-m", "glimmer_ref", *words], stdout=writer, stderr=subprocess.PIPE, timeout=120, text=True
+    )
+    os.close(writer)
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert path.read_bytes().startswith(b"\x89PNG")
 
 
 EMPTY = {

@@ -35,7 +35,7 @@ def reader(request: pytest.FixtureRequest) -> Reader:
 
 
 def counted(reader: Reader, system: str, questions: list[str], rows: list[list[int]], m: int) -> dict[str, int]:
-    """What a counter hears of a run of the very model."""
+    """What a counter counts in a run of the model itself."""
     count, passages = MacCounter(reader.ops), as_passages(FACTS)
     q = question_tokens(reader.config, reader.tokenizer, questions)
     p: Any = passage_tokens(reader.config, reader.tokenizer, [passages[i] for some in rows for i in some])
@@ -54,7 +54,7 @@ def m_of(system: str, m: int) -> dict[str, int]:
 
 
 @systems
-def test_macs_are_what_a_counter_hears(reader: Reader, system: str) -> None:
+def test_macs_are_what_a_counter_counts(reader: Reader, system: str) -> None:
     observed = counted(reader, system, [QUESTION], [[0, 1, 2]], 1)
     now = reader.ask(QUESTION, FACTS, system, **m_of(system, 1))
     assert (now.macs, now.stored) == (observed, False)
@@ -64,8 +64,8 @@ def test_macs_are_what_a_counter_hears(reader: Reader, system: str) -> None:
 
 
 @systems
-def test_a_batch_costs_what_a_counter_hears_of_it(reader: Reader, system: str) -> None:
-    """The one that is done sooner steps on with the other."""
+def test_a_batch_costs_what_a_counter_counts(reader: Reader, system: str) -> None:
+    """The question that ends sooner keeps stepping with the other."""
     rows = [[1, 0], [0, 1, 2]]
     answers = reader.ask_many(
         [QUESTION, OTHER_QUESTION], as_passages(FACTS), [np.array(r) for r in rows], system, **m_of(system, 2)
@@ -101,7 +101,7 @@ def test_substituted_names_are_counted_as_they_were_read() -> None:
 
 
 def test_what_was_done(reader: Reader) -> None:
-    """The reference does what it says; so does a backend that is listened to, whose single operations then run."""
+    """The reference computes what it counts. So does an observed backend, whose single operations then run."""
     by_itself, observed = reader.ask(QUESTION, FACTS), reader.ask(QUESTION, FACTS, attention=True)
     assert observed.macs_done == observed.macs == by_itself.macs
     assert (by_itself.macs_done == by_itself.macs) == (reader.ops.hook("decoder_macs") is None)
@@ -111,7 +111,7 @@ def test_what_was_done(reader: Reader) -> None:
 
 
 def absorbed_macs(t5: T5Config, model: Any, lengths: list[int], steps: int) -> dict[str, int]:
-    """Counted in a run of the absorbed form, told in single products; its result is checked on the way."""
+    """Counted in a run of the absorbed form as single products, whose result is checked too."""
     rng, heads, c = np.random.default_rng(0), t5.num_heads, t5.d_kv
     count, hc = MacCounter(NUMPY), t5.num_heads * t5.d_kv
     for w in model.decoder.layers:
@@ -162,7 +162,7 @@ def test_the_absorbed_form_is_counted_as_it_is(d_kv: int, limit: int, proj: str)
 
 
 @systems
-def test_what_the_fast_decoder_did_is_told_beside_the_algorithm(system: str) -> None:
+def test_what_the_fast_decoder_did_is_reported_beside_the_algorithm(system: str) -> None:
     reader = glimmer_ref.load()
     rows, both = [np.arange(3), np.arange(2)], [QUESTION, OTHER_QUESTION]
     for a in (reader.ask(QUESTION, FACTS, system), reader.ask_many(both, as_passages(FACTS), rows, system)[1]):

@@ -1,4 +1,4 @@
-"""The interactive page: its numbers are Python's, whatever the sliders say, and it fits the screen."""
+"""The interactive page: its numbers are Python's at all sliders' places, and it fits the screen."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ def test_the_pages_numbers_are_pythons(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(CHROMIUM is None, reason="needs chromium; .ci/run installs it")
 def test_the_page_fits_a_phone(tmp_path: Path) -> None:
-    """In a frame 400 pixels wide: a window cannot be as narrow. The frame tells its parent what it sees."""
+    """In a frame 400 pixels wide, since a window cannot be so narrow. The frame writes its result into its parent."""
     inner = moved([{}]).replace('$("result").textContent = ', "parent.result.textContent = ")
     frame = f'<iframe style="width:400px;height:900px;border:0" srcdoc="{html.escape(inner)}"></iframe>'
     result = browse(tmp_path, f'<!doctype html><body><pre id="result"></pre>{frame}</body>')

@@ -13,8 +13,8 @@ import pytest
 from glimmer_ref.costs.modes import samples_per_tflop, total
 from glimmer_ref.costs.published import figure2, tradeoff
 from glimmer_ref.costs.published.plots import draw
-from glimmer_ref.costs.published.reports import exhibit_document, front_document
-from glimmer_ref.costs.published.values import EXHIBITS, Value, values
+from glimmer_ref.costs.published.reports import front_report, paper_result_report
+from glimmer_ref.costs.published.values import PAPER_RESULTS, Value, values
 from glimmer_ref.errors import InputError
 
 # The data of the paper's plots as its source has them, x before y; a level stands once for each end.
@@ -48,7 +48,7 @@ TABLES = {
     "Table 3": "glimmer 69.8; Separate Qenc 70.0; PDist lambda=0.1 69.5; PDist lambda=10 69.5; PDist tau=0.1 70.1; "
     "PDist tau=5 69.4; Mean pool 69.8",
 }
-ALL = [v for exhibit in EXHIBITS.values() for v in values(exhibit())]
+ALL = [v for paper_result in PAPER_RESULTS.values() for v in values(paper_result())]
 
 
 def at(place: str, series: str) -> list[Value]:
@@ -114,13 +114,13 @@ def test_the_front_is_what_no_other_model_beats() -> None:
     assert (best[-1].model["k"], best[-1].model["m"], best[-1].model["beta"]) == (40, 10, Fraction(1, 2))
 
 
-def test_a_model_that_the_paper_shows_three_times_is_told_once() -> None:
+def test_a_model_that_the_paper_shows_three_times_appears_once() -> None:
     (p,) = [p for p in tradeoff.retrieval() if p.quality == Fraction("69.83")]
     assert p.places == ("Figure 3, left", "Figure 3, right", "Figure 4")
 
 
 def test_where_glimmer_is_worth_it() -> None:
-    data = front_document()
+    data = front_report()
     worth = {w["lumen_k"]: [(p["k"], p["m"], p["beta_exact"]) for p in w["glimmer"]] for w in data["worth"]}
     assert worth[5] == []
     assert (25, 10, "1/4") in worth[25] and (25, 5, "1/4") not in worth[25] and (25, 25, "1/4") not in worth[25]
@@ -139,7 +139,7 @@ def test_where_glimmer_is_worth_it() -> None:
 @pytest.mark.parametrize("name", ["Figure 3", "Figure 6", "Table 1", "front"])
 def test_pictures_are_drawn(tmp_path: Path, name: str) -> None:
     path = tmp_path / "x.png"
-    draw(front_document() if name == "front" else exhibit_document(name), str(path))
+    draw(front_report() if name == "front" else paper_result_report(name), str(path))
     assert path.read_bytes()[:4] == b"\x89PNG"
     with pytest.raises(InputError, match=r"a name that ends in .*got \.nonsense"):
-        draw(exhibit_document("Table 2"), str(tmp_path / "x.nonsense"))
+        draw(paper_result_report("Table 2"), str(tmp_path / "x.nonsense"))

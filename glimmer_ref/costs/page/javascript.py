@@ -1,4 +1,4 @@
-"""The cost formulas as JavaScript, written down by running the Python ones on symbols."""
+"""The cost formulas as JavaScript, made by running the Python formulas on symbols."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ NUMBERS = ("d", "hc", "f", "v", "matrices", "L", "decoder_layers", "k", "m", "n_
 
 
 class Symbol:
-    """Arithmetic that writes itself down in JavaScript. It cannot be branched on."""
+    """A number whose arithmetic gives JavaScript text. Code cannot branch on it."""
 
     def __init__(self, text: str) -> None:
         self.text = text
@@ -43,7 +43,7 @@ class Symbol:
 
 @dataclass(frozen=True)
 class Layers(Setting):
-    """A setting told by whole layers instead of alpha and beta, so that no formula divides."""
+    """A setting in whole layers instead of alpha and beta, so that no formula divides."""
 
     @property
     def live(self) -> Number:
@@ -63,7 +63,7 @@ def _table(name: str, rows: dict[str, str]) -> str:
 
 
 def _stages(s: Setting, system: str) -> dict[str, Number]:
-    """Each stage with its attention, the offline memory too."""
+    """Each stage with its attention, and the offline memory."""
     stages: dict[str, Number] = {}
     for name, x in full(s, system).items():
         stage = name.removesuffix(".attention")
@@ -76,8 +76,8 @@ def formulas() -> str:
 
     s has the numbers of `Setting`, live and live_a in layers, width (bytes a number), scale (bytes beside a
     stored token), batch, flops (peak FLOP/s) and bandwidth (bytes/s). All results but SECONDS are whole
-    numbers; JavaScript's doubles hold them exactly up to 2^53, some ten times what XXL costs at the page's
-    largest sliders.
+    numbers. JavaScript's doubles hold them exactly up to 2^53, about ten times what XXL costs with all sliders at their
+    ends.
     """
     numbers: dict[str, Any] = {name: Symbol(f"s.{name}") for name in NUMBERS}
     s = Layers(**numbers, alpha=None, beta=None)

@@ -19,14 +19,14 @@ from .javascript import formulas
 ASSUMPTION = (
     MODES["full"].leaves_out
     + " One multiply-add (MAC) is two FLOPs. Every passage has n_p tokens; 64 decoder steps are "
-    "inferred from the paper's Figure 2. Latency is a roofline: each stage takes the longer of arithmetic at the "
-    "datasheet's peak and traffic at its bandwidth, so real systems are slower. Stored int8 has one scale a token, "
-    "4 bytes; the latency leaves it out."
+    "inferred from the paper's Figure 2. Latency is a roofline: each stage takes as long as its arithmetic at the "
+    "datasheet's peak or its traffic at the datasheet's bandwidth, whichever is longer, so real systems are slower. "
+    "Stored int8 has one scale of 4 bytes for each token; the latency leaves it out."
 )
 
 
 def data() -> dict[str, Any]:
-    """What the page's sliders choose from."""
+    """The values that the page's sliders and menus offer."""
     return {
         "sizes": {name: shapes_of(t5) for name, t5 in SIZES.items()},
         "start": {**{name: x for name, x in PAPER.items() if isinstance(x, int)}, "size": "xxl", "batch": 1},
@@ -44,7 +44,7 @@ def data() -> dict[str, Any]:
 
 
 def page() -> str:
-    """The page as text; the same text every time."""
+    """The page as text, which is always the same."""
     template = (files(__package__) / "page.html").read_text(encoding="utf-8")
     for place, text in (
         ("/*FORMULAS*/", formulas()),

@@ -1,4 +1,4 @@
-"""Figure 2's samples per TFLOP, to every printed digit, and how far other ways to count are from them."""
+"""Figure 2's samples per TFLOP to every printed digit, and how far other ways of counting are from them."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ Row = dict[str, Fraction]
 def setting(system: str, n_q: int = 48, pair: int = PAIR, n_t: int = STEPS) -> Setting:
     """Figure 2's setting: T5.1.1-XXL, alpha 1/3, beta 1/4; k = 5, 10, or 25 of which 5 are selected.
 
-    384 tokens a pair and 64 decoder steps are inferred: they are FiD-Light's input and output lengths, and
-    the only ones that give the published values (`solved_lengths`); the text has 48 + 304.
+    384 tokens a pair and 64 decoder steps are inferred. They are FiD-Light's input and output lengths, and the only
+    lengths that give the published values (`solved_lengths`). The text has 48 + 304 tokens.
     """
     return replace(of_size("xxl"), k=K[system], m=5, n_q=n_q, n_p=pair - n_q, n_t=n_t)
 
 
 def samples() -> Row:
-    """Samples per TFLOP of the three systems, by the true shapes, exact.
+    """Samples per TFLOP of the three systems by true shapes, exact.
 
     Paper: Figure 2
     """
@@ -41,7 +41,7 @@ def samples() -> Row:
 def solved_lengths() -> tuple[Fraction, Fraction]:
     """Tokens a pair and decoder steps, solved from the published values of FiD and LUMEN alone.
 
-    Both costs are a * pair + b * steps: two equations, two unknowns. GLIMMER's value is then a check.
+    Both costs are a * pair + b * steps, which gives two equations with two unknowns. GLIMMER's value then checks them.
     """
     (a, b, c), (d, e, f) = (
         (
@@ -55,7 +55,7 @@ def solved_lengths() -> tuple[Fraction, Fraction]:
 
 
 def omitted(s: Setting, system: str) -> dict[str, Number]:
-    """What mode full counts and mode figure2 leaves out; the two and these terms add up."""
+    """What mode full counts and mode figure2 leaves out: mode full is mode figure2 and these terms."""
     macs, counted = full(s, system), figure2(s, system)
     attention = [x for name, x in macs.items() if name.endswith(".attention") and name != "memory.attention"]
     return {
@@ -68,7 +68,7 @@ def omitted(s: Setting, system: str) -> dict[str, Number]:
 
 
 def breakdown() -> dict[str, Row]:
-    """Multiply-adds of each way to count, and of each term that Figure 2 leaves out, by system."""
+    """Multiply-adds by system for each way to count, and for each term that Figure 2 leaves out."""
 
     def row(count: Callable[[Setting, str], dict[str, Number]], n_q: int, pair: int) -> Row:
         return {system: Fraction(online(count(setting(system, n_q, pair), system))) for system in SYSTEMS}

@@ -1,4 +1,4 @@
-"""The paper's figures and tables drawn again, beside the same values on the calculator's own cost axis."""
+"""The paper's figures and tables as plots, beside the same values against the calculator's cost."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from ..modes import TERA
 from ..plots import STYLES
 from .values import KILT, NQ
 
-Document = Mapping[str, Any]
+Report = Mapping[str, Any]
 Row = Mapping[str, Any]
 COST = "TMACs (10^12 multiply-adds) a question, mode full"
 SHORT = {KILT: "KILT dev, mean score", NQ: "NQ dev, exact match"}
 LIGHT = {"color": "#5b93c4", "marker": "D", "linestyle": "--"}
 LIGHTER = {"color": "#d98c95", "marker": "v", "linestyle": "--"}
-SERIES: dict[str, dict[str, Any]] = {  # where one system has two lines; else `STYLES`
+SERIES: dict[str, dict[str, Any]] = {  # if one system has two lines; else `STYLES`
     "2 rerank layers": LIGHT,
     "NQ-only": LIGHTER,
     "lumen-5": {"color": "#d98c95", "marker": "v", "linestyle": ":"},
@@ -26,7 +26,7 @@ SERIES: dict[str, dict[str, Any]] = {  # where one system has two lines; else `S
 
 
 def sheet(path: str, shape: tuple[int, int], size: tuple[float, float], draw: Callable[[Any, Any], None]) -> None:
-    """A figure with a grid of axes, one legend for all below them.
+    """Write a figure with a grid of axes and one legend below all of them.
 
     Raises:
         InputError: as `pictures.picture`.
@@ -63,7 +63,7 @@ def _frame(axes: Any, x: str, y: str, title: str) -> None:
 
 
 def lines(axes: Any, rows: Sequence[Row], x: Callable[[Row], float | None]) -> None:
-    """A line a series; a series that has no x is a level from side to side."""
+    """One line for each series; a series without x is a horizontal line."""
     for series in in_series(rows):
         ys, look = [float(row["y"]) for row in series], style(series[0])
         if x(series[0]) is None:
@@ -79,14 +79,14 @@ def as_printed(row: Row) -> float | None:
     return None if row["x"] is None else float(row["x"])
 
 
-def curves(document: Document, path: str) -> None:
-    """Each panel as in the paper, and to its right the same points against their cost."""
-    panels = document["axes"]
+def curves(report: Report, path: str) -> None:
+    """Each panel as in the paper on the left, and the same points against their cost on the right."""
+    panels = report["axes"]
 
     def draw(figure: Any, axes: Any) -> None:
-        figure.suptitle(f"{document['name']}: {document['title']}", fontsize=11)
+        figure.suptitle(f"{report['name']}: {report['title']}", fontsize=11)
         for (left, right), (place, names) in zip(axes, panels.items(), strict=True):
-            rows = [row for row in document["rows"] if row["place"] == place]
+            rows = [row for row in report["rows"] if row["place"] == place]
             _frame(left, names["x"], names["y"], f"{place}, as published")
             lines(left, rows, as_printed)
             _frame(right, COST, names["y"], "against what it costs")
@@ -96,13 +96,13 @@ def curves(document: Document, path: str) -> None:
     sheet(path, (len(panels), 2), (10.5, 3.9 * len(panels) + 0.7), draw)
 
 
-def bars(document: Document, path: str) -> None:
-    """Figure 6: its stacked bars, and both trainings against the model's cost."""
-    alone, more = in_series(document["rows"])
-    ((place, names),) = document["axes"].items()
+def bars(report: Report, path: str) -> None:
+    """Figure 6: its stacked bars, and the scores of both trainings against the model's cost."""
+    alone, more = in_series(report["rows"])
+    ((place, names),) = report["axes"].items()
 
     def draw(figure: Any, axes: Any) -> None:
-        figure.suptitle(f"{document['name']}: {document['title']}", fontsize=11)
+        figure.suptitle(f"{report['name']}: {report['title']}", fontsize=11)
         ((left, right),) = axes
         labels, low, high = [r["x"] for r in alone], [float(r["y"]) for r in alone], [float(r["y"]) for r in more]
         left.barh(labels, low, color=LIGHTER["color"], edgecolor="black", label="NQ only")
@@ -123,10 +123,10 @@ def bars(document: Document, path: str) -> None:
     sheet(path, (1, 2), (10.5, 4.4), draw)
 
 
-def dots(document: Document, path: str) -> None:
-    """A table: a dot a row and how far it is from the first, its cost below its name."""
-    rows = document["rows"]
-    ((place, names),) = document["axes"].items()
+def dots(report: Report, path: str) -> None:
+    """A table: a dot for each row with its distance from the first row, and its cost below its name."""
+    rows = report["rows"]
+    ((place, names),) = report["axes"].items()
 
     def draw(figure: Any, axes: Any) -> None:
         a = axes[0, 0]
@@ -137,7 +137,7 @@ def dots(document: Document, path: str) -> None:
         for label, value in zip(labels, values, strict=True):
             a.annotate(f"{value:.1f}", (value, label), xytext=(0, 8), textcoords="offset points", ha="center")
         a.axvline(values[0], color="#999999", linestyle=":", zorder=0)
-        _frame(a, f"{names['y']} (the axis does not start at 0)", "", f"{place}: {document['title']}")
+        _frame(a, f"{names['y']} (the axis does not start at 0)", "", f"{place}: {report['title']}")
         a.margins(x=0.15)
         a.set_ylim(len(rows) - 0.5, -0.5)
 
@@ -145,15 +145,15 @@ def dots(document: Document, path: str) -> None:
 
 
 def _name(row: Row) -> str:
-    """What tells a model from the others of its system."""
+    """What distinguishes a model from the others of its system."""
     if row["system"] == "lumen":
         return f"LUMEN, k={row['k']}"
     return f"k={row['k']}, m={row['m']}" + ("" if row["beta_exact"] == "1/4" else f", beta={row['beta_exact']}")
 
 
-def front(document: Document, path: str) -> None:
-    """Every model of Figures 3 to 5 against its cost, with the Pareto front as stairs."""
-    rows = document["rows"]
+def front(report: Report, path: str) -> None:
+    """The models of Figures 3 to 5 against their cost, with the Pareto front as a step line."""
+    rows = report["rows"]
     best = [row for row in rows if row["front"]]
     lumen = [row for row in rows if row["system"] == "lumen"]
     beaten = [row for row in rows if row not in best and row not in lumen]
@@ -166,15 +166,26 @@ def front(document: Document, path: str) -> None:
         x, y = place(best)
         a.step([*x, tera(rows[-1])], [*y, y[-1]], where="post", color="#888888", label="Pareto front", zorder=1)
         dot = {"linestyle": "", "marker": "o", "markersize": 8, "markeredgecolor": STYLES["glimmer"]["color"]}
-        a.plot(*place([row for row in best if row not in lumen]), label="GLIMMER-Large on the front", **dot,
-               color=STYLES["glimmer"]["color"])  # fmt: skip
+        a.plot(
+            *place([row for row in best if row not in lumen]),
+            label="GLIMMER-Large on the front",
+            **dot,
+            color=STYLES["glimmer"]["color"],
+        )
         a.plot(*place(beaten), label="GLIMMER-Large behind it", **dot, color="white")
-        a.plot(*place(lumen), label="LUMEN-Large", color=STYLES["lumen"]["color"], marker="^", linestyle=":",
-               markersize=9)  # fmt: skip
+        a.plot(
+            *place(lumen), label="LUMEN-Large", color=STYLES["lumen"]["color"], marker="^", linestyle=":", markersize=9
+        )
         for row in [*best[1:], *lumen]:
             below = row in lumen
-            a.annotate(_name(row), (tera(row), float(row["y"])), xytext=(9, -13) if below else (-7, 5),
-                       textcoords="offset points", fontsize=8, ha="left" if below else "right")  # fmt: skip
+            a.annotate(
+                _name(row),
+                (tera(row), float(row["y"])),
+                xytext=(9, -13) if below else (-7, 5),
+                textcoords="offset points",
+                fontsize=8,
+                ha="left" if below else "right",
+            )
         title = "Quality against true cost: GLIMMER and LUMEN of Figures 3 to 5 (beta=1/4 unless stated)"
         _frame(a, COST, KILT, title)
         a.set_xlim(0, 1.15 * tera(rows[-1]))
@@ -182,12 +193,12 @@ def front(document: Document, path: str) -> None:
     sheet(path, (1, 1), (9, 5.8), draw)
 
 
-def draw(document: Document, path: str) -> None:
-    """The picture that fits a document of `published_documents`."""
-    name = document.get("name")
+def draw(report: Report, path: str) -> None:
+    """Draw a report of `published.reports`."""
+    name = report.get("name")
     if name is None:
-        front(document, path)
+        front(report, path)
     elif name == "Figure 6":
-        bars(document, path)
+        bars(report, path)
     else:
-        (curves if name.startswith("Figure") else dots)(document, path)
+        (curves if name.startswith("Figure") else dots)(report, path)

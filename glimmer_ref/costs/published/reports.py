@@ -1,4 +1,4 @@
-"""The paper's figures and tables beside the calculator's own cost, as plain documents."""
+"""The paper's figures and tables beside the calculator's own cost, as plain dictionaries."""
 
 from __future__ import annotations
 
@@ -6,74 +6,93 @@ from fractions import Fraction
 from typing import Any
 
 from . import tradeoff
-from .values import EXHIBITS, Value, values
+from .values import PAPER_RESULTS, Value, values
 
-Document = dict[str, Any]
+Report = dict[str, Any]
 
 LARGE_NOTE = (
-    "Cost: mode full, T5.1.1-Large, 48 + 304 tokens a pair as in the text; 64 decoder steps are assumed (no length of "
-    "answers is stated; Figure 2 fits 64)."
+    "Cost: mode full, T5.1.1-Large, 48 + 304 tokens a pair as in the text. 64 decoder steps are assumed: the paper "
+    "does not state the length of answers, and Figure 2 fits 64."
 )
 XXL_NOTE = (
     "Cost: mode full, T5.1.1-XXL, 384 tokens a pair (48 + 336) and 64 decoder steps, both inferred from this figure. "
     "Samples per TFLOP are the published ones; mode figure2 gives each to every printed digit."
 )
 FRONT_NOTE = (
-    "GLIMMER-Large and LUMEN-Large of Figures 3 to 5, mean score on the KILT dev sets. LUMEN's own score at the same "
-    "cost is read off straight lines between its published k = 5, 25 and 40. If its true curve flattens with k, as "
-    "GLIMMER's does, it lies above them, and the gain is an upper bound."
+    "GLIMMER-Large and LUMEN-Large of Figures 3 to 5, mean score on the KILT dev sets. LUMEN's score at the same cost "
+    "is interpolated linearly between its published k = 5, 25 and 40. If its true curve flattens with k, as GLIMMER's "
+    "does, it is above these lines, and the gain is an upper bound."
 )
 PARTS = ("system", "size", "k", "m", "alpha", "beta", "reranker")
 
 
-def _model(model: dict[str, Any]) -> Document:
-    """What a model is made of; only what its system knows."""
+def _model(model: dict[str, Any]) -> Report:
+    """The settings of a model that its system has."""
     unknown = {"fid": ("m", "alpha", "beta"), "lumen": ("m", "beta"), "glimmer": ()}[model["system"]]
-    row: Document = {name: model[name] for name in PARTS if name in model and name not in unknown}
+    row: Report = {name: model[name] for name in PARTS if name in model and name not in unknown}
     return row | {f"{name}_exact": str(row[name]) for name in ("alpha", "beta") if name in row}
 
 
-def _row(v: Value) -> Document:
+def _row(v: Value) -> Report:
     return {
-        "place": v.place, "series": v.series, "x": v.x, "y": v.y, "unit": v.unit,
-        **_model(v.model), "macs": tradeoff.macs(v.model),
-    }  # fmt: skip
+        "place": v.place,
+        "series": v.series,
+        "x": v.x,
+        "y": v.y,
+        "unit": v.unit,
+        **_model(v.model),
+        "macs": tradeoff.macs(v.model),
+    }
 
 
-def exhibit_document(name: str) -> Document:
-    """A figure or table: its values as printed, where each stands, and what each model costs.
+def paper_result_report(name: str) -> Report:
+    """A figure or table: its values as printed, the place of each, and what each model costs.
 
     Args:
         name: like "Figure 3".
     """
-    exhibit = EXHIBITS[name]()
-    rows = [_row(v) for v in values(exhibit)]
-    axes = {panel.place: {"x": panel.x, "y": panel.unit} for panel in exhibit.panels}
-    note = f"{exhibit.note} {XXL_NOTE if name == 'Figure 2' else LARGE_NOTE}".strip()
-    return {"name": name, "title": exhibit.title, "axes": axes, "rows": rows, "note": note}
+    paper_result = PAPER_RESULTS[name]()
+    rows = [_row(v) for v in values(paper_result)]
+    axes = {panel.place: {"x": panel.x, "y": panel.unit} for panel in paper_result.panels}
+    note = f"{paper_result.note} {XXL_NOTE if name == 'Figure 2' else LARGE_NOTE}".strip()
+    return {"name": name, "title": paper_result.title, "axes": axes, "rows": rows, "note": note}
 
 
-def front_document() -> Document:
-    """Every model of Figures 3 to 5 by cost, the Pareto front, and where GLIMMER is worth it."""
+def front_report() -> Report:
+    """The models of Figures 3 to 5 by cost, the Pareto front, and which GLIMMERs replace a LUMEN at lower cost."""
     models = tradeoff.retrieval()
     best, known = tradeoff.front(models), tradeoff.lumens(models)
     rows = []
     for p in models:
         k = tradeoff.lumen_k(p)
         same: Fraction | None = tradeoff.between(known, k)
-        rows.append({
-            "places": list(p.places), **_model(p.model), "y": p.quality, "macs": p.macs, "front": p in best,
-            "lumen_k": k, "lumen_y": same, "gain": None if same is None else p.quality - same,
-        })  # fmt: skip
+        rows.append(
+            {
+                "places": list(p.places),
+                **_model(p.model),
+                "y": p.quality,
+                "macs": p.macs,
+                "front": p in best,
+                "lumen_k": k,
+                "lumen_y": same,
+                "gain": None if same is None else p.quality - same,
+            }
+        )
     worth = [
         {
-            "lumen_k": lumen.model["k"], "lumen_y": lumen.quality, "lumen_macs": lumen.macs,
+            "lumen_k": lumen.model["k"],
+            "lumen_y": lumen.quality,
+            "lumen_macs": lumen.macs,
             "glimmer": [
                 {**_model(p.model), "y": p.quality, "macs": p.macs, "share": p.macs / lumen.macs}
                 for p in tradeoff.at_least_as_good(models, lumen)
             ],
         }
         for lumen in known
-    ]  # fmt: skip
-    return {"title": "quality against cost, Figures 3 to 5", "rows": rows, "worth": worth,
-            "note": f"{FRONT_NOTE} {LARGE_NOTE}"}  # fmt: skip
+    ]
+    return {
+        "title": "quality against cost, Figures 3 to 5",
+        "rows": rows,
+        "worth": worth,
+        "note": f"{FRONT_NOTE} {LARGE_NOTE}",
+    }

@@ -1,4 +1,4 @@
-"""Quality against true cost: what the paper's models cost, which of them are on the front, where GLIMMER pays."""
+"""Quality against cost: what the paper's models cost, which are on the Pareto front, and where GLIMMER pays off."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from ..flops import Setting
 from ..modes import total
 from ..parse import of_size
 from . import figure2
-from .values import EXHIBITS, Value, values
+from .values import PAPER_RESULTS, Value, values
 
-RETRIEVAL = ("Figure 3", "Figure 4", "Figure 5")  # the exhibits in which only k, m and beta change
+RETRIEVAL = ("Figure 3", "Figure 4", "Figure 5")  # the figures in which only k, m and beta change
 
 
-class Priced(NamedTuple):
+class CostedModel(NamedTuple):
     """A model of the paper with its quality and cost.
 
     Args:
         places: where the paper shows it.
         model: as in `published.Value`.
-        quality: in the exhibit's unit.
+        quality: in the unit of its figure or table.
         macs: multiply-adds a question, mode full.
     """
 
@@ -37,7 +37,7 @@ class Priced(NamedTuple):
 def setting_of_model(model: dict[str, Any]) -> Setting:
     """The setting that a published model is counted in.
 
-    XXL is Figure 2's, with its 384 tokens a pair and 64 decoder steps. The Large models of the other figures
+    XXL models are those of Figure 2, with 384 tokens a pair and 64 decoder steps. The Large models of the other figures
     and tables have the text's 48 + 304 tokens; the same 64 steps are assumed.
     """
     if model["size"] == "xxl":
@@ -51,27 +51,27 @@ def macs(model: dict[str, Any]) -> Fraction:
     return Fraction(total(setting_of_model(model), model["system"], "full"))
 
 
-def priced(found: Iterable[Value]) -> list[Priced]:
-    """The models of some values, cheapest first; one that the paper shows more than once is told once."""
+def priced(found: Iterable[Value]) -> list[CostedModel]:
+    """The models of some values, cheapest first. A model that the paper shows more than once appears once."""
     merged: dict[Any, list[Value]] = {}
     for v in found:
         merged.setdefault((tuple(sorted(v.model.items())), v.y), []).append(v)
     result = [
-        Priced(tuple(dict.fromkeys(v.place for v in same)), same[0].model, same[0].y, macs(same[0].model))
+        CostedModel(tuple(dict.fromkeys(v.place for v in same)), same[0].model, same[0].y, macs(same[0].model))
         for same in merged.values()
     ]
     return sorted(result, key=lambda p: (p.macs, -p.quality))
 
 
-def retrieval() -> list[Priced]:
+def retrieval() -> list[CostedModel]:
     """GLIMMER-Large and LUMEN-Large of Figures 3 to 5."""
-    return priced(v for name in RETRIEVAL for v in values(EXHIBITS[name]()))
+    return priced(v for name in RETRIEVAL for v in values(PAPER_RESULTS[name]()))
 
 
-def front(models: Sequence[Priced]) -> list[Priced]:
-    """The Pareto front: those to which no other is as good and as cheap, and better or cheaper."""
+def front(models: Sequence[CostedModel]) -> list[CostedModel]:
+    """The Pareto front: the models for which no other is at least as good and as cheap, and better or cheaper."""
 
-    def beaten(p: Priced) -> bool:
+    def beaten(p: CostedModel) -> bool:
         return any(
             q.macs <= p.macs and q.quality >= p.quality and (q.macs, q.quality) != (p.macs, p.quality) for q in models
         )
@@ -79,25 +79,25 @@ def front(models: Sequence[Priced]) -> list[Priced]:
     return [p for p in models if not beaten(p)]
 
 
-def lumens(models: Sequence[Priced]) -> list[Priced]:
-    """LUMEN's among them, by k."""
+def lumens(models: Sequence[CostedModel]) -> list[CostedModel]:
+    """The LUMEN models among them, by k."""
     return sorted((p for p in models if p.model["system"] == "lumen"), key=lambda p: int(p.model["k"]))
 
 
-def at_least_as_good(models: Sequence[Priced], lumen: Priced) -> list[Priced]:
-    """GLIMMER's models with at least a LUMEN's quality that cost no more, cheapest first."""
+def at_least_as_good(models: Sequence[CostedModel], lumen: CostedModel) -> list[CostedModel]:
+    """The GLIMMER models at least as good as a LUMEN model that do not cost more, cheapest first."""
     return [p for p in models if p.model["system"] == "glimmer" and p.quality >= lumen.quality and p.macs <= lumen.macs]
 
 
-def lumen_k(p: Priced) -> Fraction:
-    """How many passages LUMEN-Large reads at this cost, solved exactly."""
+def lumen_k(p: CostedModel) -> Fraction:
+    """The k at which LUMEN-Large has this cost, solved exactly."""
     s = replace(of_size("large"), alpha=p.model["alpha"])
     start, each = line(lambda k: total(replace(s, k=k), "lumen", "full"))
     return (p.macs - start) / each
 
 
-def between(known: Sequence[Priced], k: Fraction) -> Fraction | None:
-    """LUMEN's quality at k by straight lines between its published ones; None beyond them."""
+def between(known: Sequence[CostedModel], k: Fraction) -> Fraction | None:
+    """LUMEN's quality at k, interpolated linearly between its published values; None beyond them."""
     for a, b in pairwise(known):
         if a.model["k"] <= k <= b.model["k"]:
             share = (k - a.model["k"]) / (b.model["k"] - a.model["k"])

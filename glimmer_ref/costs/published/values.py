@@ -1,7 +1,7 @@
 """The paper's Figures 2 to 7 and Tables 1 to 3 as data: every value, and the model that it was measured on.
 
-A function a figure or table, made of panels, series and points. Numbers are written as they are printed;
-`values` makes them exact.
+Each figure or table is a function; it has panels, which have series of points. Numbers are strings as they are
+printed, and `values` makes them exact.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ class Series(NamedTuple):
 
     Args:
         name: as in the legend or the row.
-        model: what all its points have in common: system, size, k, m, alpha, beta, reranker.
+        model: what all points have in common: system, size, k, m, alpha, beta, reranker.
         points: as printed.
-        varies: which of k, m, alpha, beta x is; "" where x is another number, or a name.
+        varies: which of k, m, alpha, beta x is; "" if x is another number or a name.
         level: a model's single value, drawn as a horizontal line.
     """
 
@@ -38,7 +38,7 @@ class Series(NamedTuple):
 
 
 class Panel(NamedTuple):
-    """One pair of axes, or one table: where it is in the paper, what x and y are, and its series."""
+    """One pair of axes, or one table: its place in the paper, what x and y are, and its series."""
 
     place: str
     x: str
@@ -46,7 +46,7 @@ class Panel(NamedTuple):
     series: tuple[Series, ...]
 
 
-class Exhibit(NamedTuple):
+class PaperResult(NamedTuple):
     """A figure or table of the paper."""
 
     title: str
@@ -59,7 +59,7 @@ class Value:
     """One number of the paper, its place there, and the model that it belongs to.
 
     Args:
-        x: a number; a name in tables and bars; None for a level.
+        x: a number; in tables and bars a name; None for a level.
         y, unit: the value.
         model: `system`, `size`, `k`, `m`, `alpha`, `beta`, and `reranker` where it is separate.
     """
@@ -73,18 +73,18 @@ class Value:
 
 
 def _glimmer(**more: Any) -> dict[str, Any]:
-    """GLIMMER-Large as in the ablations: 25 retrieved, 5 selected, alpha 1/3, beta 1/4."""
+    """GLIMMER-Large as in the ablations: 25 passages retrieved, 5 selected, alpha 1/3, beta 1/4."""
     return {"system": "glimmer", **LARGE, "k": 25, "m": 5, **more}
 
 
 def _lumen(k: int) -> Series:
-    """A dotted line, LUMEN-Large reading k passages."""
+    """A horizontal line: LUMEN-Large with k passages."""
     quality = {5: "65.56", 25: "70.16", 40: "70.98"}[k]
     return Series(f"lumen-{k}", {"system": "lumen", **LARGE, "k": k}, (("", quality),), level=True)
 
 
-def figure2() -> Exhibit:
-    """Quality and speed of the three systems at XXL; the speeds' own label is in `whatif.figure2`."""
+def figure2() -> PaperResult:
+    """Quality and speed of the three systems at XXL. The speeds are in `figure2.py`, which has the label."""
     quality = {"fid": "69.215", "lumen": "70.98166667", "glimmer": "73.22"}
     series = tuple(
         Series(
@@ -94,36 +94,40 @@ def figure2() -> Exhibit:
         )
         for system, y in quality.items()
     )
-    return Exhibit(
+    return PaperResult(
         "quality and speed of FiD, LUMEN and GLIMMER, XXL",
         (Panel("Figure 2", "samples per TFLOP", KILT, series),),
         "The two bar charts hold the same values as the points.",
     )
 
 
-def figure3() -> Exhibit:
+def figure3() -> PaperResult:
     """More passages retrieved, and more selected.
 
     Paper: Figure 3
     """
     retrieved = (("5", "65.56"), ("10", "67.99"), ("25", "69.83"), ("40", "70.71"))
     selected = (("1", "66.86"), ("5", "69.83"), ("10", "70.18"), ("25", "70.16"))
-    return Exhibit(
+    return PaperResult(
         "passages retrieved and selected, GLIMMER-Large",
         (
             Panel(
-                "Figure 3, left", "k, passages retrieved, of which m=5 are selected", KILT,
+                "Figure 3, left",
+                "k, passages retrieved, of which m=5 are selected",
+                KILT,
                 (_lumen(40), Series("glimmer", _glimmer(), retrieved, "k"), _lumen(5)),
             ),
             Panel(
-                "Figure 3, right", "m, passages selected of k=25", KILT,
+                "Figure 3, right",
+                "m, passages selected of k=25",
+                KILT,
                 (Series("glimmer", _glimmer(), selected, "m"), _lumen(25)),
             ),
         ),
-    )  # fmt: skip
+    )
 
 
-def figure4() -> Exhibit:
+def figure4() -> PaperResult:
     """More layers before the score.
 
     Paper: Figure 4
@@ -131,10 +135,10 @@ def figure4() -> Exhibit:
     points = (("0", "64.53"), ("0.125", "67.6"), ("0.25", "69.83"), ("0.5", "70.01"), ("1", "69.94"))
     series = (Series("glimmer", _glimmer(), points, "beta"), _lumen(25))
     panel = Panel("Figure 4", "beta, live-A's proportion of the live layers", KILT, series)
-    return Exhibit("the rerank proportion beta, GLIMMER-Large, k=25, m=5", (panel,))
+    return PaperResult("the rerank proportion beta, GLIMMER-Large, k=25, m=5", (panel,))
 
 
-def figure5() -> Exhibit:
+def figure5() -> PaperResult:
     """More passages selected out of 40.
 
     Paper: Figure 5
@@ -145,15 +149,15 @@ def figure5() -> Exhibit:
         Series("2 rerank layers", _glimmer(k=40), two, "m"),
         Series("4 rerank layers", _glimmer(k=40, beta=Fraction(1, 2)), four, "m"),
     )
-    return Exhibit(
+    return PaperResult(
         "passages selected of 40, GLIMMER-Large",
         (Panel("Figure 5", "m, passages selected of k=40", KILT, series),),
         "At k=40, m=5 and 2 layers Figure 5 has 70.540702 where Figure 3 has 70.71.",
     )
 
 
-def figure6() -> Exhibit:
-    """What training on many tasks adds, a stacked bar a model.
+def figure6() -> PaperResult:
+    """What training on many tasks adds, with a stacked bar for each model.
 
     Paper: Figure 6
     """
@@ -169,15 +173,16 @@ def figure6() -> Exhibit:
         for name, bar in (("NQ only", alone), ("KILT, above NQ only", more))
         for row in models
     )
-    return Exhibit(
+    return PaperResult(
         "training on all of KILT instead of NQ only, Large",
         (Panel("Figure 6", "model", NQ, series),),
-        "Bars are stacked: KILT's whole is the sum. The caption calls GLIMMER what axis and text call LUMEN (L); "
-        "memory is trained in all. k is not stated: 10 is assumed for the cost, as LUMEN has in Figure 2.",
+        "Bars are stacked, so the value for KILT is the sum. The caption names GLIMMER where axis and text name LUMEN "
+        "(L). Memory is trained in all models. The paper does not state k; the cost assumes 10, as LUMEN has in "
+        "Figure 2.",
     )
 
 
-def figure7() -> Exhibit:
+def figure7() -> PaperResult:
     """Training on many tasks, against the live proportion.
 
     Paper: Figure 7
@@ -192,33 +197,35 @@ def figure7() -> Exhibit:
     )  # fmt: skip
     model = {"system": "lumen", **LARGE, "k": 10}
     series = (Series("KILT", model, kilt, "alpha"), Series("NQ-only", model, alone, "alpha"))
-    return Exhibit(
+    return PaperResult(
         "the live proportion alpha, LUMEN-Large trained on KILT or on NQ only",
         (Panel("Figure 7", "alpha, live proportion of the encoder", NQ, series),),
-        "k is not stated: 10 is assumed for the cost, as LUMEN has in Figure 2.",
+        "The paper does not state k; the cost assumes 10, as LUMEN has in Figure 2.",
     )
 
 
-def _table(number: int, title: str, column: str, rows: Sequence[tuple[str, str, dict[str, Any]]]) -> Exhibit:
-    """Rows of one value each, GLIMMER-Large with 25 retrieved and 5 selected."""
+def _table(number: int, title: str, column: str, rows: Sequence[tuple[str, str, dict[str, Any]]]) -> PaperResult:
+    """Rows with one value each, for GLIMMER-Large with 25 passages retrieved and 5 selected."""
     series = tuple(Series(name, _glimmer(**more), ((name, y),)) for name, y, more in rows)
-    return Exhibit(title, (Panel(f"Table {number}", column, KILT, series),))
+    return PaperResult(title, (Panel(f"Table {number}", column, KILT, series),))
 
 
-def table1() -> Exhibit:
-    """A reranker with layers of its own, from T5 or from scratch; the layers themselves are in `paper.variants`."""
+def table1() -> PaperResult:
+    """A reranker with layers of its own, from T5 or from scratch."""
     return _table(
-        1, "configurations of the reranker, GLIMMER-Large, k=25, m=5", "Reranker",
+        1,
+        "configurations of the reranker, GLIMMER-Large, k=25, m=5",
+        "Reranker",
         (
             ("glimmer (shared)", "69.8", {}),
             ("Separate (from T5)", "70.0", {"reranker": "separate"}),
             ("Separate (from scratch)", "68.7", {"reranker": "separate"}),
         ),
-    )  # fmt: skip
+    )
 
 
-def table2() -> Exhibit:
-    """Training the memory encoder, or not.
+def table2() -> PaperResult:
+    """With and without training the memory encoder.
 
     Paper: Table 2
     """
@@ -226,7 +233,7 @@ def table2() -> Exhibit:
     return _table(2, "with and without training memory, GLIMMER-Large, k=25, m=5", "Model", rows)
 
 
-def table3() -> Exhibit:
+def table3() -> PaperResult:
     """Other decisions: question encoder, distillation's weight and temperature, pooling.
 
     Paper: Table 3
@@ -243,7 +250,7 @@ def table3() -> Exhibit:
     return _table(3, "other ablations, GLIMMER-Large, k=25, m=5", "Model", [(name, y, {}) for name, y in rows])
 
 
-EXHIBITS: dict[str, Callable[[], Exhibit]] = {
+PAPER_RESULTS: dict[str, Callable[[], PaperResult]] = {
     "Figure 2": figure2,
     "Figure 3": figure3,
     "Figure 4": figure4,
@@ -257,7 +264,7 @@ EXHIBITS: dict[str, Callable[[], Exhibit]] = {
 
 
 def _number(text: str) -> Fraction | str | None:
-    """A number if it is one, as it is printed; a level's x is None."""
+    """x as a number if it is one, else as printed; None for a level."""
     try:
         return Fraction(text)
     except ValueError:
@@ -265,17 +272,17 @@ def _number(text: str) -> Fraction | str | None:
 
 
 def _layers(varies: str, x: Fraction, model: dict[str, Any]) -> Any:
-    """What x says of the model: a count, or the proportion in whole layers that the printed digits mean."""
+    """What x says about the model: a count, or the proportion in whole layers that the printed digits stand for."""
     if varies in ("k", "m"):
         return int(x)
     layers = SIZES[model["size"]].num_layers * (1 if varies == "alpha" else model["alpha"])
     return Fraction(round(x * layers), layers)
 
 
-def values(exhibit: Exhibit) -> list[Value]:
+def values(paper_result: PaperResult) -> list[Value]:
     """Every number of a figure or table."""
     result = []
-    for panel in exhibit.panels:
+    for panel in paper_result.panels:
         for s in panel.series:
             for text, y in s.points:
                 x = _number(text)

@@ -36,7 +36,7 @@ from numba.core.errors import NumbaError
 
 from ....terminal import note
 
-SECONDS = 16  # to compile all kernels for float32, measured: benchmarks/start.py
+SECONDS = 16  # to compile all kernels for float32, measured: benchmarks/suites/startup.py
 HARMLESS = ("NUMBA_CACHE_DIR", "NUMBA_NUM_THREADS", "NUMBA_THREADING_LAYER")  # settings that change no code
 
 KERNELS = Path(__file__).absolute().parent.parent  # every file that holds a kernel, or a part of one

@@ -33,7 +33,7 @@ def with_bias(cuda: Any, dtype: Any) -> Any:
 
 
 def tiles(cuda: Any, dtype: Any, intrinsics: Any, sizes: Sizes, c: int, masked: bool) -> Any:
-    """`attention` for heads of at most c columns, c a multiple of 8; with `masked`, `dropout_mask` multiplies its weights."""
+    """`attention` for heads of at most c columns, c a multiple of 8; with `masked`, weights get `dropout_mask`."""
     queries, keys = sizes.queries, sizes.keys
     threads = queries // ROWS * LANES
     each, wide = keys // LANES, c // LANES  # keys, and columns, of a thread

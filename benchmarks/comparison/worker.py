@@ -1,4 +1,4 @@
-"""One contestant in its own process: python benchmarks/worker.py torch_t5 --size base --folder DIR; see `run.py`."""
+"""One engine in a process of its own, which answers requests on stdin; `engines.py` starts it."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import sys
 from importlib import import_module
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from glimmer_ref.bench.process import serve
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser()
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("peer")
     parser.add_argument("--size", required=True)
     parser.add_argument("--precision", required=True)

@@ -1,4 +1,4 @@
-"""What a trends file says: means over seeds beside the paper's values, and in words whether both go the same way."""
+"""What a miniature's result file says: means over seeds beside the paper's values, and whether the directions agree."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ RULE = (
 )
 
 
-class Here(NamedTuple):
-    """What the miniature scores: mean, least and most over seeds, standard error, recall@m."""
+class Measured(NamedTuple):
+    """What the miniature scores: mean, minimum and maximum over seeds, standard error, recall@m."""
 
     mean: float
-    least: float
-    most: float
+    min: float
+    max: float
     error: float
     seeds: int
     recall: float | None
@@ -39,7 +39,7 @@ class Pair(NamedTuple):
 
     x: str
     paper: float | None
-    here: Here | None
+    ours: Measured | None
     training: str
     k: int
     m: int
@@ -55,7 +55,7 @@ class Row(NamedTuple):
 
 
 def _variance(record: Mapping[str, Any], measure: str) -> float:
-    """Of exact match by the number of questions, each task's share towards a half by one of each kind."""
+    """Variance of exact match by the number of questions; each share has one right and one wrong answer added."""
     tasks = record["tasks"]
     some = list(tasks.values()) if measure == "exact_match" else [tasks[measure]]
     total = 0.0
@@ -66,27 +66,27 @@ def _variance(record: Mapping[str, Any], measure: str) -> float:
     return total / len(some) ** 2
 
 
-def here(records: Sequence[Mapping[str, Any]], measure: str) -> Here | None:
-    """The seeds of one point together."""
+def measured(records: Sequence[Mapping[str, Any]], measure: str) -> Measured | None:
+    """The scores of one point over its seeds."""
     if not records:
         return None
     table = [r if measure == "exact_match" else r["tasks"][measure] for r in records]
     values, n = [float(row["exact_match"]) for row in table], len(records)
     mean = sum(values) / n
     seeds = sum((v - mean) ** 2 for v in values) / (n - 1) / n if n > 1 else 0.0
-    # All seeds answer the same questions, so that more of them do not make these more.
+    # All seeds answer the same questions, so more seeds do not mean more questions.
     questions = sum(_variance(r, measure) for r in records) / n
     recalls = [row["recall_at_m"] for row in table if row["recall_at_m"] is not None]
     recall = sum(recalls) / len(recalls) if recalls else None
-    return Here(mean, min(values), max(values), math.sqrt(max(questions, seeds)), n, recall)
+    return Measured(mean, min(values), max(values), math.sqrt(max(questions, seeds)), n, recall)
 
 
 def paper_line(document: Document, place: str, name: str) -> dict[str, float]:
-    """The paper's points under the exact x: a row's name, k, m, or the proportion in whole layers; "" for a level."""
-    exhibit, result = published.EXHIBITS[document["exhibit"]](), {}
-    panel = next(p for p in exhibit.panels if p.place == place)
+    """The paper's values by exact x: a row's name, k, m, or the proportion in whole layers; "" for a level."""
+    paper, result = published.PAPER_RESULTS[document["paper_result"]](), {}
+    panel = next(p for p in paper.panels if p.place == place)
     varies = {s.name: s.varies for s in panel.series}
-    for v in published.values(exhibit):
+    for v in published.values(paper):
         table = place == name and isinstance(v.x, str)
         if v.place == place and (v.series == name or table):
             x = v.model[varies[v.series]] if varies[v.series] else v.x
@@ -106,28 +106,28 @@ def _order(pair: Pair) -> Fraction:
 
 
 def rows(document: Document, panel: Mapping[str, Any]) -> list[Row]:
-    """A panel's lines, figures in the order of x."""
+    """The lines of a panel; in a figure their points are in the order of x."""
     result = []
     for line in panel["lines"]:
         paper = paper_line(document, panel["place"], line["paper"]) if line["paper"] else {}
         pairs = []
         for p in line["points"]:
             records = [r for r in document["runs"] if _is_of(r, p)]
-            found = here(records, panel["measure"])
+            found = measured(records, panel["measure"])
             pairs.append(Pair(p["x"], paper.get(_exact(p["x"])), found, p["training"], p["k"], p["m"]))
-        table = document["exhibit"].startswith("Table")
+        table = document["paper_result"].startswith("Table")
         result.append(Row(line["name"], line["paper"], line["level"], pairs if table else sorted(pairs, key=_order)))
     return result
 
 
-def file_of(exhibit: str) -> str:
-    """An exhibit's result file."""
-    return f"trends-{exhibit.lower().replace(' ', '-')}.json"
+def file_of(name: str) -> str:
+    """The result file of a figure or table, like "Figure 3"."""
+    return f"trends-{name.lower().replace(' ', '-')}.json"
 
 
-def trained(exhibit: str) -> dict[str, list[Row]]:
-    """The lines of an exhibit by panel, from results/; none where it was not trained."""
-    path = results.FOLDER / file_of(exhibit)
+def trained(name: str) -> dict[str, list[Row]]:
+    """The lines of a figure or table by panel, from results/; {} if there is no result."""
+    path = results.FOLDER / file_of(name)
     if not path.exists():
         return {}
     document = json.loads(path.read_text("utf-8"))
@@ -138,13 +138,13 @@ def _is_of(record: Mapping[str, Any], point: Mapping[str, Any]) -> bool:
     return all(record[name] == point[name] for name in ("training", "system", "k", "m"))
 
 
-def word(difference: float, within: float) -> str:
+def direction(difference: float, within: float) -> str:
     """up, flat or down."""
     return "flat" if abs(difference) <= within else "up" if difference > 0 else "down"
 
 
 def verdict(paper: str, ours: str) -> str:
-    """Two of up, flat and down as one word."""
+    """How our direction compares with the paper's, in words."""
     if ours == paper:
         return "same direction" if ours != "flat" else "flat as there"
     if ours == "flat":
@@ -153,20 +153,20 @@ def verdict(paper: str, ours: str) -> str:
 
 
 def compared(a: Pair, b: Pair) -> str:
-    """From a to b in the paper and here; "" where a value is missing here."""
-    if a.here is None or b.here is None:
+    """The change from a to b in the paper and in ours; "" if a value of ours is missing."""
+    if a.ours is None or b.ours is None:
         return ""
-    ours, within = b.here.mean - a.here.mean, ERRORS * math.hypot(a.here.error, b.here.error)
-    told = f"here {ours:+.1f} (flat within {within:.1f})"
+    ours, within = b.ours.mean - a.ours.mean, ERRORS * math.hypot(a.ours.error, b.ours.error)
+    words = f"here {ours:+.1f} (flat within {within:.1f})"
     if a.paper is None or b.paper is None:
-        return f"{told}: {word(ours, within)}; the paper has no such point"
+        return f"{words}: {direction(ours, within)}; the paper has no such point"
     paper = b.paper - a.paper
-    return f"paper {paper:+.2f}, {told}: {verdict(word(paper, PAPER_FLAT), word(ours, within))}"
+    return f"paper {paper:+.2f}, {words}: {verdict(direction(paper, PAPER_FLAT), direction(ours, within))}"
 
 
 def _line(row: Row) -> Iterator[str]:
-    """A figure's line from end to end, and from point to point."""
-    known = [p for p in row.pairs if p.here is not None]
+    """The changes of a figure's line from end to end and from point to point."""
+    known = [p for p in row.pairs if p.ours is not None]
     if len(known) > 1:
         yield f"{row.name}, {known[0].x} to {known[-1].x}: {compared(known[0], known[-1])}."
     if len(known) > 2:
@@ -175,31 +175,31 @@ def _line(row: Row) -> Iterator[str]:
 
 
 def _gap(above: Row, below: Row) -> Iterator[str]:
-    """How the distance of two lines changes from the least to the largest x that the paper and we have of both."""
+    """The differences of two lines at each x that the paper and ours have, and how the difference changes with x."""
     pairs = []
     for a, b in zip(above.pairs, below.pairs, strict=True):
-        if a.here is not None and b.here is not None and a.paper is not None and b.paper is not None:
-            error = math.hypot(a.here.error, b.here.error)
-            gap = a.here.mean - b.here.mean
-            pairs.append(a._replace(paper=a.paper - b.paper, here=a.here._replace(mean=gap, error=error)))
+        if a.ours is not None and b.ours is not None and a.paper is not None and b.paper is not None:
+            error = math.hypot(a.ours.error, b.ours.error)
+            gap = a.ours.mean - b.ours.mean
+            pairs.append(a._replace(paper=a.paper - b.paper, ours=a.ours._replace(mean=gap, error=error)))
     name = f"{above.name} above {below.name}"
     for p in pairs:
-        assert p.here is not None and p.paper is not None
-        ours = word(p.here.mean, ERRORS * p.here.error)
-        said = verdict(word(p.paper, PAPER_FLAT), ours)
-        yield f"{name} at {p.x}: paper {p.paper:+.1f}, here {p.here.mean:+.1f}: {said}."
+        assert p.ours is not None and p.paper is not None
+        ours = direction(p.ours.mean, ERRORS * p.ours.error)
+        words = verdict(direction(p.paper, PAPER_FLAT), ours)
+        yield f"{name} at {p.x}: paper {p.paper:+.1f}, here {p.ours.mean:+.1f}: {words}."
     if len(pairs) > 1:
         yield f"{name}, its change from {pairs[0].x} to {pairs[-1].x}: {compared(pairs[0], pairs[-1])}."
 
 
 def sentences(document: Document, panel: Mapping[str, Any]) -> list[str]:
-    """All that can be said of a panel's directions."""
+    """A sentence about each change in a panel."""
     found, result = rows(document, panel), list[str]()
-    if document["exhibit"].startswith("Table"):
+    if document["paper_result"].startswith("Table"):
         for row in found:
             first = row.pairs[0]
-            told = ((p, compared(first, p)) for p in row.pairs[1:])
-            result += [f"{p.x} against {first.x}: {words}." for p, words in told if words]
+            changes = ((p, compared(first, p)) for p in row.pairs[1:])
+            result += [f"{p.x} against {first.x}: {words}." for p, words in changes if words]
         return result
     for row in found:
         result += [] if row.level else _line(row)

@@ -1,4 +1,4 @@
-"""The trainings of the trends one by one: recipe, folder, how far each is, and how long what is left takes."""
+"""One job for each training and seed: its recipe and folder, how far it is, and how long the rest will take."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from trends_points import Point, Training, recipe_of
+from miniature.experiments import Point, Training
+from miniature.recipes import recipe_of
 
 from glimmer_ref.disk.read import read_json
 from glimmer_ref.errors import InputError
@@ -20,7 +21,7 @@ from glimmer_ref.training.loop import LAST, run_settings
 from glimmer_ref.training.recipe import Recipe
 from glimmer_ref.training.schema import key_of
 
-Key = tuple[str, int, int, int]  # of a stage: the system, and batch, k, m
+Key = tuple[str, int, int, int]  # of a stage: system, batch, k, m
 
 
 def _toml(value: Any) -> str:
@@ -33,7 +34,7 @@ def _toml(value: Any) -> str:
 
 
 def written(recipe: Recipe) -> str:
-    """A recipe as a TOML file that says everything."""
+    """A recipe as a TOML file with every setting."""
 
     def table(part: Any) -> str:
         return "".join(f"{json.dumps(key_of(f))} = {_toml(getattr(part, f.name))}\n" for f in fields(part))
@@ -43,25 +44,30 @@ def written(recipe: Recipe) -> str:
     return "\n".join([*parts, *(f"[[stages]]\n{table(stage)}" for stage in recipe.stages)])
 
 
-class Task(NamedTuple):
-    """One training with one seed: what is run, and where it lies."""
+class Job(NamedTuple):
+    """One training with one seed: its recipe, and the folder of its run."""
 
     training: Training
     seed: int
     recipe: Recipe
     folder: Path
 
+    @property
+    def name(self) -> str:
+        """As it is printed."""
+        return f"{self.training.name}, seed {self.seed}"
+
     def position(self) -> dict[str, Any] | None:
-        """How far it is; None where it has not begun."""
+        """Its last checkpoint's position; None if it has not begun."""
         path = self.folder / LAST / POSITION
         found: dict[str, Any] | None = read_json(path) if path.is_file() else None
         return found
 
     def finished(self, ops: str) -> bool:
-        """Is nothing left to train?
+        """True if nothing is left to train.
 
         Raises:
-            InputError: what lies there was trained by another recipe.
+            InputError: the folder holds a run of another recipe.
         """
         position = self.position()
         if position is None:
@@ -73,41 +79,41 @@ class Task(NamedTuple):
         return bool(position["step"] == position["judged"] == self.recipe.steps)
 
     def test(self, point: Point) -> Path:
-        """The file of what it scores with the point's system, k and m."""
+        """The file of its scores with the point's system, k and m."""
         return self.folder / f"test-{point.system}-{point.k}-{point.m}.json"
 
 
 def slug(training: Training) -> str:
-    """Its name as a folder's."""
+    """The training's name as the name of a folder."""
     return "-".join("".join(c if c.isalnum() or c == "." else " " for c in training.name).split())
 
 
-def tasks(trainings: Iterable[Training], base: str, seeds: Sequence[int], scale: float, out: Path) -> list[Task]:
-    """Every training with every seed, what others begin from before those."""
-    wanted = dict.fromkeys(t for training in trainings for t in (training.begins, training) if t is not None)
+def jobs_of(trainings: Iterable[Training], base: str, seeds: Sequence[int], scale: float, out: Path) -> list[Job]:
+    """Every training with every seed. A training that others begin from comes before them."""
+    needed = dict.fromkeys(t for training in trainings for t in (training.begins, training) if t is not None)
     result = []
-    for training in sorted(wanted, key=lambda t: t.begins is not None):
+    for training in sorted(needed, key=lambda t: t.begins is not None):
         for seed in seeds:
             begins = "" if training.begins is None else str(out / slug(training.begins) / str(seed) / LAST)
             recipe = recipe_of(training, base, seed, scale, begins)
-            result.append(Task(training, seed, recipe, out / slug(training) / str(seed)))
+            result.append(Job(training, seed, recipe, out / slug(training) / str(seed)))
     return result
 
 
 def stage_keys(recipe: Recipe) -> Iterator[tuple[Key, int]]:
-    """Of each stage what its pace depends on most, and its steps."""
+    """For each stage, what its pace depends on most, and its steps."""
     for stage in recipe.stages:
         yield (recipe.top.system, stage.batch, stage.k, stage.m), stage.steps
 
 
 def _paces(folder: Path) -> Iterator[tuple[Key, float, int]]:
-    """Seconds and steps between neighbouring evaluations of a run, both in one stage."""
+    """Seconds and steps between neighbouring evaluations of a run that are in the same stage."""
     with suppress(OSError, KeyError, TypeError, InputError):
         recipe = read_json(folder / LAST / POSITION)["recipe"]
         begin = 0
-        told = [(0, 0.0), *((r["step"], r["seconds"]) for r in read_log(folder / LOG) if "seconds" in r)]
+        log = [(0, 0.0), *((r["step"], r["seconds"]) for r in read_log(folder / LOG) if "seconds" in r)]
         for stage in recipe["stages"]:
-            here = [(step, seconds) for step, seconds in told if begin <= step <= begin + stage["steps"]]
+            here = [(step, seconds) for step, seconds in log if begin <= step <= begin + stage["steps"]]
             key = (recipe["top"]["system"], stage["batch"], stage["k"], stage["m"])
             begin += stage["steps"]
             for (a, start), (b, end) in pairwise(here):
@@ -115,7 +121,7 @@ def _paces(folder: Path) -> Iterator[tuple[Key, float, int]]:
 
 
 class Pace:
-    """Seconds that a step takes, as measured by runs before, evaluations on dev included."""
+    """Seconds that a step takes, measured from earlier runs, evaluations on dev included."""
 
     def __init__(self, folders: Iterable[Path]) -> None:
         sums: dict[Key, tuple[float, int]] = {}
@@ -126,12 +132,12 @@ class Pace:
         self.known = {key: seconds / steps for key, (seconds, steps) in sums.items() if steps}
 
     def step(self, key: Key) -> float | None:
-        """Of a stage; of another system's with the same batch, k and m where its own was not measured."""
-        like = [pace for other, pace in self.known.items() if other[1:] == key[1:]]
-        return self.known.get(key, max(like, default=None))
+        """Of a stage; if it was not measured, that of another system with the same batch, k and m."""
+        similar = [pace for other, pace in self.known.items() if other[1:] == key[1:]]
+        return self.known.get(key, max(similar, default=None))
 
     def seconds(self, recipe: Recipe, done: int = 0) -> float | None:
-        """Of what is left of a recipe; None where a stage like one of its was never measured."""
+        """Seconds that the rest of a recipe takes; None if one of its stages was never measured."""
         total = 0.0
         for key, steps in stage_keys(recipe):
             left, done = max(0, steps - done), max(0, done - steps)
@@ -142,33 +148,33 @@ class Pace:
         return total
 
 
-def steps_done(task: Task) -> int:
-    """By the last line of its log, which is ahead of its checkpoint."""
-    with suppress(OSError, ValueError, IndexError, KeyError), (task.folder / LOG).open("rb") as file:
+def steps_done(job: Job) -> int:
+    """Steps by the last line of its log, which is ahead of its checkpoint."""
+    with suppress(OSError, ValueError, IndexError, KeyError), (job.folder / LOG).open("rb") as file:
         file.seek(max(0, file.seek(0, 2) - 4096))
         return int(json.loads(file.read().splitlines()[-1])["step"])
-    position = task.position()
+    position = job.position()
     return 0 if position is None else int(position["step"])
 
 
 def minutes(seconds: float | None) -> str:
-    """As people say it."""
+    """Seconds in minutes or hours."""
     return (
         "not known" if seconds is None else f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
     )
 
 
-def remaining(wanted: Sequence[Task], pace: Pace) -> float | None:
-    """Seconds of one process for what is not trained yet."""
-    some = [pace.seconds(task.recipe, steps_done(task)) for task in wanted]
+def remaining(jobs: Sequence[Job], pace: Pace) -> float | None:
+    """Seconds that one process takes for the rest of these jobs; None if it cannot be estimated."""
+    some = [pace.seconds(job.recipe, steps_done(job)) for job in jobs]
     return None if None in some else sum(x for x in some if x is not None)
 
 
 def differences(recipe: Recipe, base: Recipe, training: Training) -> dict[str, list[Any]]:
-    """What a training's recipe has otherwise than the base's: by key, [base's, its own].
+    """The differences of a training's recipe from the base: for each key, [the base's value, its own].
 
-    Of stages that it goes through; where it begins from another training, of the model only what it sets; a single
-    task by its name.
+    Only the stages that the training goes through are compared. If it begins from another training, only those parts
+    of the model are that it sets itself. Training on a single task is named by the task.
     """
     found: dict[str, list[Any]] = {}
 
@@ -179,12 +185,12 @@ def differences(recipe: Recipe, base: Recipe, training: Training) -> dict[str, l
         elif a != b:
             found[place] = [a, b]
 
-    def told(some: Recipe, stages: Sequence[Any]) -> dict[str, Any]:
+    def plain(some: Recipe, stages: Sequence[Any]) -> dict[str, Any]:
         parts = {name: part for name, part in asdict(some).items() if name in ("model", "optimizer")}
         return {"system": some.top.system, **parts, "stage": {stage.name: asdict(stage) for stage in stages}}
 
     own = base.stages[training.first : training.last]
-    compare(told(base, own), told(recipe, recipe.stages), "")
+    compare(plain(base, own), plain(recipe, recipe.stages), "")
     if training.begins is not None:
         drawn = ("model.t5", "model.alpha", "model.beta")
         found = {name: pair for name, pair in found.items() if not name.startswith(drawn)}

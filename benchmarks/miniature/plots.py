@@ -1,4 +1,4 @@
-"""Pictures of a trends file: the paper's figure or table to the left, the miniature's to the right."""
+"""Plots of a miniature's result file: the paper's figure or table on the left, ours on the right."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from pictures import pyplot
-from trends_words import Document, Row, paper_line, rows
+from comparison.plots import pyplot
+from miniature.summary import Document, Row, paper_line, rows
 
 from glimmer_ref.costs.published import values
 from glimmer_ref.costs.published.plots import SHORT
@@ -18,7 +18,7 @@ LEVELS = ("#b03a48", "#d98c95", "#6e1020")
 
 
 def _looks(found: list[Row]) -> dict[str, dict[str, Any]]:
-    """Of each of our lines."""
+    """Colour and marker of each of our lines."""
     lines, levels = [r for r in found if not r.level], [r for r in found if r.level]
     looks: dict[str, dict[str, Any]] = {
         row.name: {"color": COLOURS[i], "marker": MARKS[i]} for i, row in enumerate(lines)
@@ -27,7 +27,7 @@ def _looks(found: list[Row]) -> dict[str, dict[str, Any]]:
 
 
 def _paper(axes: Any, document: Document, place: str, found: list[Row]) -> None:
-    """All of the paper's points, those that the miniature has not got too."""
+    """All of the paper's points, also those that the miniature does not have."""
     looks, drawn = _looks(found), set[str]()
     for row in found:
         if not row.paper_name or row.paper_name in drawn:
@@ -42,22 +42,23 @@ def _paper(axes: Any, document: Document, place: str, found: list[Row]) -> None:
 
 
 def _ours(axes: Any, found: list[Row]) -> None:
-    """Means over seeds, from the least to the most."""
+    """Means over seeds, with bars from the minimum to the maximum."""
     looks = _looks(found)
     for row in found:
-        some = [(p.x, p.here) for p in row.pairs if p.here is not None]
+        some = [(p.x, p.ours) for p in row.pairs if p.ours is not None]
         if row.level:
             for _, h in some:
                 axes.axhline(h.mean, label=row.name, **looks[row.name])
         elif some:
             ys = [h.mean for _, h in some]
-            error = [[h.mean - h.least for _, h in some], [h.most - h.mean for _, h in some]]
-            axes.errorbar([float(Fraction(x)) for x, _ in some], ys, error, label=row.name, capsize=3,
-                          **looks[row.name])  # fmt: skip
+            error = [[h.mean - h.min for _, h in some], [h.max - h.mean for _, h in some]]
+            axes.errorbar(
+                [float(Fraction(x)) for x, _ in some], ys, error, label=row.name, capsize=3, **looks[row.name]
+            )
 
 
 def _dots(left: Any, right: Any, row: Row) -> None:
-    """A table's rows from top to bottom, dotted lines at the first."""
+    """A table's rows from top to bottom, with dotted lines at the first row's values."""
     for axes in (left, right):
         axes.set_yticks(range(len(row.pairs)), [p.x for p in row.pairs])
         axes.set_ylim(len(row.pairs) - 0.5, -0.5)
@@ -66,25 +67,25 @@ def _dots(left: Any, right: Any, row: Row) -> None:
         look = {"color": COLOURS[bool(place)], "marker": "o"}
         if p.paper is not None:
             left.plot(p.paper, place, **look)
-        if p.here is not None:
-            h = p.here
-            right.errorbar(h.mean, place, xerr=[[h.mean - h.least], [h.most - h.mean]], capsize=3, **look)
+        if p.ours is not None:
+            h = p.ours
+            right.errorbar(h.mean, place, xerr=[[h.mean - h.min], [h.max - h.mean]], capsize=3, **look)
     first = row.pairs[0]
     if first.paper is not None:
         left.axvline(first.paper, color="#999999", linestyle=":", zorder=0)
-    if first.here is not None:
-        right.axvline(first.here.mean, color="#999999", linestyle=":", zorder=0)
+    if first.ours is not None:
+        right.axvline(first.ours.mean, color="#999999", linestyle=":", zorder=0)
 
 
 def _panel(left: Any, right: Any, document: Document, panel: Mapping[str, Any]) -> None:
     found, place = rows(document, panel), panel["place"]
-    described = next(p for p in values.EXHIBITS[document["exhibit"]]().panels if p.place == place)
+    described = next(p for p in values.PAPER_RESULTS[document["paper_result"]]().panels if p.place == place)
     unit, ours = SHORT.get(described.unit, described.unit), panel["measure"]
     scored = "test world, exact match" + (", mean of tasks" if ours == "exact_match" else f", {ours}")
     left.set_title(f"{place}, the paper", fontsize=10)
     seeds = len(document["seeds"])
-    right.set_title(f"here: {seeds} seed{'s' * (seeds > 1)}" + (", least to most" if seeds > 1 else ""), fontsize=10)
-    if document["exhibit"].startswith("Table"):
+    right.set_title(f"here: {seeds} seed{'s' * (seeds > 1)}" + (", min-max" if seeds > 1 else ""), fontsize=10)
+    if document["paper_result"].startswith("Table"):
         _dots(left, right, found[0])
         left.set_xlabel(unit)
         right.set_xlabel(scored)
@@ -102,15 +103,15 @@ def _panel(left: Any, right: Any, document: Document, panel: Mapping[str, Any]) 
 
 
 def draw(document: Document, path: Path) -> None:
-    """A row of two panels for each of the exhibit's."""
+    """Write the plot: for each panel of the figure or table, a row of two."""
     plt = pyplot()
     panels = document["panels"]
     most = max(len(line["points"]) for panel in panels for line in panel["lines"])
-    tall = 1.6 + 0.4 * most if document["exhibit"].startswith("Table") else 3.9
+    tall = 1.6 + 0.4 * most if document["paper_result"].startswith("Table") else 3.9
     figure, axes = plt.subplots(
         len(panels), 2, figsize=(11, tall * len(panels) + 0.4), layout="constrained", squeeze=False
     )
-    figure.suptitle(f"{document['exhibit']} in miniature (axes differ: other tasks, another model)", fontsize=11)
+    figure.suptitle(f"{document['paper_result']} in miniature (axes differ: other tasks, another model)", fontsize=11)
     for (left, right), panel in zip(axes, panels, strict=True):
         _panel(left, right, document, panel)
     figure.savefig(path, dpi=110)

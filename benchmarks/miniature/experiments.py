@@ -1,23 +1,20 @@
-"""What the paper's trends are made of in miniature: trainings, and for each figure or table which of them it reads.
+"""The experiments of the miniature: for each figure or table of the paper, which models are trained and tested.
 
-A training is the base recipe with changes; a point of a figure is a training read with some k and m. Nothing of the
-paper's is typed here: which points it has comes from `glimmer_ref.costs.published.values`.
+A training is the base recipe with changes. A point is a trained model tested with some k and m. Which points the paper
+has comes from `glimmer_ref.costs.published.values`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from fractions import Fraction
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from glimmer_ref.config import whole_layers
 from glimmer_ref.costs.published import values
-from glimmer_ref.training.recipe import OTHERS, Recipe, Stage
-from glimmer_ref.training.recipe_file import read_recipe
-from glimmer_ref.world.questions import TASKS, TRAINING_TASKS
+from glimmer_ref.training.recipe import Recipe
 
-TASK = "nq"  # what Figure 7 trains and is judged on, as in the paper
+TASK = "nq"  # the task that Figure 7 trains and tests on, as in the paper
 ALL = "exact_match"
 
 
@@ -25,13 +22,13 @@ class Training(NamedTuple):
     """One model to be trained.
 
     Args:
-        name: what tells it from the others.
-        recipe: a bundled recipe that is laid over the base; "": the base itself.
+        name: unique among all trainings.
+        recipe: a bundled recipe that changes the base; "" for the base itself.
         changes: as `glimmer-ref train --set` takes them.
-        first, last: the base's stages that it goes through, as a slice.
-        begins: the training whose last weights it begins from; none: drawn as the base says.
-        task: the only one that it learns; "": all.
-        same_questions: with so many steps that it sees as many questions of its task as the model of all tasks does.
+        first, last: which of the base's stages it goes through, as a slice.
+        begins: the training whose last weights it begins from; None for random weights.
+        task: the only task that it learns; "" for all.
+        same_questions: train for only as many steps as give it as many questions of its task as all tasks' model sees.
     """
 
     name: str
@@ -45,7 +42,7 @@ class Training(NamedTuple):
 
 
 class Point(NamedTuple):
-    """A training read with k passages of which m are selected; x as the axis or the row says it."""
+    """A trained model tested with k passages, of which m are selected; x is its place on the axis, or its row."""
 
     x: str
     training: Training
@@ -55,7 +52,7 @@ class Point(NamedTuple):
 
 
 class Line(NamedTuple):
-    """Points under one name; `paper` is the name of the paper's own line, "" where it has none."""
+    """Points under one name; `paper` is the name of the paper's line, "" if there is none."""
 
     name: str
     paper: str
@@ -64,11 +61,12 @@ class Line(NamedTuple):
 
 
 class Panel(NamedTuple):
-    """A pair of axes or a table, under the paper's place.
+    """One pair of axes, or one table.
 
     Args:
-        measure: "exact_match" (mean of tasks), or the task whose exact match it is.
-        gaps: pairs of lines whose distance is what the paper talks about.
+        place: its name in the paper.
+        measure: "exact_match" (mean of tasks), or the task whose exact match is shown.
+        gaps: pairs of lines whose difference the paper discusses.
     """
 
     place: str
@@ -78,18 +76,18 @@ class Panel(NamedTuple):
     gaps: tuple[tuple[str, str], ...] = ()
 
 
-class Exhibit(NamedTuple):
-    """A figure or table, and how the miniature differs from it."""
+class Experiment(NamedTuple):
+    """A figure or table in miniature; the note says how it differs from the paper's."""
 
     name: str
     panels: tuple[Panel, ...]
     note: str = ""
 
     def points(self) -> list[Point]:
-        """Of all lines."""
+        """The points of all lines."""
         return [point for panel in self.panels for line in panel.lines for point in line.points]
 
-    def ends(self) -> Exhibit:
+    def ends(self) -> Experiment:
         """The same with only the first and last point of each line."""
 
         def short(line: Line) -> Line:
@@ -99,7 +97,7 @@ class Exhibit(NamedTuple):
 
 
 class Shape(NamedTuple):
-    """Layers of the base's encoder, and k and m that ablations are read with."""
+    """Layers of the base's encoder, and the k and m that ablations are tested with."""
 
     layers: int
     live: int
@@ -109,21 +107,21 @@ class Shape(NamedTuple):
 
     @classmethod
     def of(cls, base: Recipe) -> Shape:
-        """A drawn base's."""
+        """Of a base recipe, whose model has random weights."""
         layers, glimmer = base.model.t5["num_layers"], base.model.glimmer
         live = whole_layers("alpha", base.model.alpha, layers)
         rerank = whole_layers("beta", base.model.beta, live)
         return cls(layers, live, rerank, glimmer.get("k", 25), glimmer.get("m", 5))
 
     def beta(self, rerank: int) -> Training:
-        """GLIMMER with so many layers before the score; with the base's, the base."""
+        """GLIMMER with `rerank` layers before the score; the base if these are the base's."""
         if rerank == self.rerank:
             return GLIMMER
         beta = Fraction(rerank, self.live)
         return Training(f"glimmer, beta={beta}", changes=(f'model.beta="{beta}"',))
 
     def lumen(self, live: int | None = None, task: str = "", same_questions: bool = False) -> Training:
-        """LUMEN with so many live layers, the base's if not said; it has no beta."""
+        """LUMEN with `live` live layers, by default the base's. It has no beta."""
         alpha = Fraction(self.live if live is None else live, self.layers)
         much = f", {task} only" + (", as many of its questions" if same_questions else "") if task else ""
         changes = ("system=lumen", f'model.alpha="{alpha}"', 'model.beta="0"')
@@ -140,7 +138,7 @@ INSTEAD_OF_T5 = (
 
 
 def _panel(name: str, number: int = 0) -> values.Panel:
-    return values.EXHIBITS[name]().panels[number]
+    return values.PAPER_RESULTS[name]().panels[number]
 
 
 def _series(panel: values.Panel, name: str) -> values.Series:
@@ -160,19 +158,21 @@ def _levels(shape: Shape, panel: values.Panel) -> tuple[Line, ...]:
     )
 
 
-def figure3(shape: Shape) -> Exhibit:
+def figure3(shape: Shape) -> Experiment:
     """k and m of one trained model."""
     left, right = _panel("Figure 3"), _panel("Figure 3", 1)
     retrieved = tuple(Point(x, GLIMMER, "glimmer", int(x), shape.m) for x in _numbers(left, "glimmer"))
     selected = tuple(Point(x, GLIMMER, "glimmer", shape.k, int(x)) for x in _numbers(right, "glimmer"))
-    lines = ((Line("glimmer", "glimmer", retrieved), *_levels(shape, left)),
-             (Line("glimmer", "glimmer", selected), *_levels(shape, right)))  # fmt: skip
+    lines = (
+        (Line("glimmer", "glimmer", retrieved), *_levels(shape, left)),
+        (Line("glimmer", "glimmer", selected), *_levels(shape, right)),
+    )
     names = ("k, passages retrieved", "m, passages selected")
     panels = (Panel(p.place, x, some) for p, x, some in zip((left, right), names, lines, strict=True))
-    return Exhibit("Figure 3", tuple(panels), "One GLIMMER and one LUMEN, each read with every k and m.")
+    return Experiment("Figure 3", tuple(panels), "One GLIMMER and one LUMEN, each read with every k and m.")
 
 
-def figure4(shape: Shape) -> Exhibit:
+def figure4(shape: Shape) -> Experiment:
     """beta, each point trained anew."""
     panel = _panel("Figure 4")
     points = tuple(
@@ -181,23 +181,21 @@ def figure4(shape: Shape) -> Exhibit:
     )
     lines = (Line("glimmer", "glimmer", points), *_levels(shape, panel))
     note = f"Every point is a model of its own; {shape.live} live layers allow no other beta."
-    return Exhibit("Figure 4", (Panel(panel.place, "beta", lines),), note)
+    return Experiment("Figure 4", (Panel(panel.place, "beta", lines),), note)
 
 
-def figure5(shape: Shape) -> Exhibit:
+def figure5(shape: Shape) -> Experiment:
     """m out of 40 for two depths of the reranker."""
     panel = _panel("Figure 5")
     fewer, lines = max(1, shape.rerank // 2), []
     for s, rerank in zip(panel.series, (fewer, 2 * fewer), strict=True):
-        points = tuple(
-            Point(x, shape.beta(rerank), "glimmer", s.model["k"], int(x)) for x in _numbers(panel, s.name)
-        )  # fmt: skip
+        points = tuple(Point(x, shape.beta(rerank), "glimmer", s.model["k"], int(x)) for x in _numbers(panel, s.name))
         lines.append(Line(f"{rerank} rerank layer{'s' * (rerank > 1)}", s.name, points))
     note = f"Two depths as the paper's, one twice the other; here of {shape.live} live layers."
-    return Exhibit("Figure 5", (Panel(panel.place, "m, passages selected", tuple(lines)),), note)
+    return Experiment("Figure 5", (Panel(panel.place, "m, passages selected", tuple(lines)),), note)
 
 
-def figure7(shape: Shape) -> Exhibit:
+def figure7(shape: Shape) -> Experiment:
     """alpha, all tasks against one."""
     panel = _panel("Figure 7")
     printed = {v.model["alpha"] for v in values.values(values.figure7())}
@@ -218,19 +216,19 @@ def figure7(shape: Shape) -> Exhibit:
         "many steps, so that it sees its task more often than the model of all tasks, and as many questions of it."
     )
     gaps = tuple((lines[0].name, other.name) for other in lines[1:])
-    return Exhibit("Figure 7", (Panel(panel.place, "alpha", lines, TASK, gaps),), note)
+    return Experiment("Figure 7", (Panel(panel.place, "alpha", lines, TASK, gaps),), note)
 
 
-def _table(shape: Shape, name: str, rows: Mapping[str, Training], note: str) -> Exhibit:
-    """Rows by the paper's names; those that it has not got come last."""
+def _table(shape: Shape, name: str, rows: Mapping[str, Training], note: str) -> Experiment:
+    """Rows by the paper's names; those that the paper does not have come last."""
     panel = _panel(name)
     known = [s.name for s in panel.series]
     named = {row: rows[row] for row in [*known, *(row for row in rows if row not in known)]}
     points = tuple(Point(row, training, "glimmer", shape.k, shape.m) for row, training in named.items())
-    return Exhibit(name, (Panel(panel.place, panel.x, (Line(name, name, points),)),), note)
+    return Experiment(name, (Panel(panel.place, panel.x, (Line(name, name, points),)),), note)
 
 
-def table1(shape: Shape) -> Exhibit:
+def table1(shape: Shape) -> Experiment:
     """The reranker's configurations."""
     rows = {
         "glimmer (shared)": TUNED,
@@ -240,14 +238,14 @@ def table1(shape: Shape) -> Exhibit:
     return _table(shape, "Table 1", rows, INSTEAD_OF_T5)
 
 
-def table2(shape: Shape) -> Exhibit:
+def table2(shape: Shape) -> Experiment:
     """Memory trained or not."""
     frozen = TUNED._replace(name="frozen memory", recipe="table2_frozen_memory")
     return _table(shape, "Table 2", {"glimmer": TUNED, "Frozen memory": frozen}, INSTEAD_OF_T5)
 
 
-def table3(shape: Shape) -> Exhibit:
-    """Other decisions, and what becomes of it without distillation."""
+def table3(shape: Shape) -> Experiment:
+    """Other decisions, and training without distillation."""
     rows = {
         "glimmer": GLIMMER,
         "Separate Qenc": Training("question encoder", "table3_question_encoder"),
@@ -266,46 +264,6 @@ def table3(shape: Shape) -> Exhibit:
     return _table(shape, "Table 3", rows, note)
 
 
-EXHIBITS: dict[str, Callable[[Shape], Exhibit]] = {
+EXPERIMENTS: dict[str, Callable[[Shape], Experiment]] = {
     "3": figure3, "4": figure4, "5": figure5, "7": figure7, "table1": table1, "table2": table2, "table3": table3,
 }  # fmt: skip
-
-
-def _one_task(stage: Stage, training: Training) -> Stage:
-    """The stage with one task alone; where wanted, as short as that task's part of it."""
-    if not training.task:
-        return stage
-    weights = {task: stage.tasks.get(task, stage.tasks.get(OTHERS, 1.0)) for task in TASKS | TRAINING_TASKS}
-    share = weights[training.task] / sum(weights.values()) if training.same_questions else 1.0
-    return replace(_scaled(stage, share), tasks={training.task: 1.0, OTHERS: 0.0})
-
-
-def _scaled(stage: Stage, scale: float) -> Stage:
-    """So many times the steps, warm-up and decay in proportion."""
-    if scale == 1:
-        return stage
-    parts = {name: round(scale * getattr(stage, name)) for name in ("warmup", "decay")}
-    return replace(stage, steps=max(1, round(scale * stage.steps)), **parts)
-
-
-def recipe_of(training: Training, base: str, seed: int, scale: float = 1.0, begins: str = "") -> Recipe:
-    """All of a training's recipe.
-
-    It is judged on dev at the end of each stage alone: a point is the last model, not the best of many looks at dev.
-
-    Args:
-        base: a recipe's name or file.
-        scale: how many times the base's steps.
-        begins: the folder of weights that it begins from, where it does not draw them.
-
-    Raises:
-        InputError: the base does not take the changes.
-    """
-    extends = [f"extends={base}"] if training.recipe else []
-    found = read_recipe(training.recipe or base, [*extends, f"seed={seed}", *training.changes])
-    stages = tuple(_one_task(_scaled(s, scale), training) for s in found.stages[training.first : training.last])
-    model: Any = found.model
-    if training.begins is not None:
-        model = replace(model, init=begins, t5={}, alpha="", beta="", tied=False)
-    steps = sum(stage.steps for stage in stages)
-    return replace(found, stages=stages, model=model, evaluation=replace(found.evaluation, every=steps))

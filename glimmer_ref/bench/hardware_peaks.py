@@ -1,7 +1,7 @@
 """What this CPU can do at most: multiply-adds by kernels that touch only registers, bytes by a stream through memory.
 
-A share of a ceiling means something only where both were measured in the same minute, so these take a fraction of
-a second. Each kernel is one loop, written in LLVM's own terms, whose sums stay in vector registers.
+The share of a peak is meaningful only if both were measured in the same minute, so measuring the peaks takes a fraction
+of a second. Each kernel is one loop in LLVM's intermediate representation, whose sums stay in vector registers.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 STREAM_BYTES = 1 << 29  # 512 MB, many times any cache
-BLOCK = 4  # vectors of a step through memory: loads in order of their addresses keep the prefetcher going
+BLOCK = 4  # vectors for each step through memory: loads in the order of their addresses keep the prefetcher busy
 I32, I64, FLOAT = ir.IntType(32), ir.IntType(64), ir.FloatType()
 settings: Any = numba.config
-kernel_of: Any = intrinsic  # its own type does not know that the typing context is left out of a call
+kernel_of: Any = intrinsic  # its declared type has the typing context, which callers leave out
 
 
 @dataclass(frozen=True)
-class Ceilings:
-    """The most that so many threads reached together.
+class HardwarePeaks:
+    """The highest rates that a number of threads reached together.
 
     Args:
         threads: how many ran at once.
@@ -46,20 +46,20 @@ class Ceilings:
     reads: float
 
     def peak(self, precision: str) -> float:
-        """Operations a second in a precision; float32's where the CPU has no instruction for it."""
+        """Operations a second in a precision; those of float32 if the CPU has no instruction for it."""
         return float(asdict(self)[precision]) or self.float32
 
 
 @cache
 def features() -> frozenset[str]:
-    """What numba compiles for: its own setting where there is one, else what the host has."""
+    """The CPU features that numba compiles for: its own setting if there is one, else those of the host."""
     if chosen := settings.CPU_FEATURES:
         return frozenset(word[1:] for word in chosen.split(",") if word.startswith("+"))
     return frozenset(name for name, there in llvm.get_host_cpu_features().items() if there)
 
 
 def shape() -> tuple[int, int]:
-    """Lanes of a float32 vector, and how many sums fit into the registers beside two operands."""
+    """The lanes of a float32 vector, and how many sums fit into the registers beside two operands."""
     if "avx512f" in features():
         return 16, 24
     return (8, 12) if "avx" in features() else (4, 12)
@@ -97,7 +97,7 @@ def _declared(builder: ir.IRBuilder, name: str, returns: Any, *takes: Any) -> An
 
 
 def _total(builder: ir.IRBuilder, sums: list[Any], floats: bool) -> Any:
-    """One number that needs every sum, so that none is left out as unused."""
+    """One number that depends on every sum, so that the compiler removes none as unused."""
     add = builder.fadd if floats else builder.add
     whole = sums[0]
     for x in sums[1:]:
@@ -122,7 +122,7 @@ def fma_burst(typingctx: Any, count: Any, a: Any, b: Any) -> Any:
 
 
 def _dot_burst(name: str, floats: bool) -> Any:
-    """A kernel that repeats one of AVX-512's products of short numbers, added up in 16 lanes."""
+    """A kernel that repeats one of AVX-512's dot products of short numbers, which are added up in 16 lanes."""
 
     @kernel_of
     def burst(typingctx: Any, count: Any, a: Any) -> Any:
@@ -176,7 +176,7 @@ def _stream(address: Any, count: Any) -> Any:
 
 @cache
 def _dots() -> dict[str, tuple[Any, int]]:
-    """The kernels for lower precisions that this CPU has, and the multiply-adds of one lane's product."""
+    """The kernels for the lower precisions that this CPU has, and the multiply-adds of one lane's product."""
     names = {
         "bfloat16": ("avx512bf16", "llvm.x86.avx512bf16.dpbf16ps.512", 2),
         "int8": ("avx512vnni", "llvm.x86.avx512.vpdpbusd.512", 4),
@@ -190,7 +190,7 @@ def _dots() -> dict[str, tuple[Any, int]]:
 
 @cache
 def _pool(threads: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(threads, "ceilings")
+    return ThreadPoolExecutor(threads, "hardware-peaks")
 
 
 def together(work: Callable[[int], object], threads: int) -> float:
@@ -202,13 +202,13 @@ def together(work: Callable[[int], object], threads: int) -> float:
 
 
 def _rate(burst: Callable[[int], object], amount: float, threads: int, seconds: float) -> float:
-    """`amount` a second and count, by the fastest of three bursts of so many seconds on each thread."""
+    """Operations a second, of `amount` for each count, by the fastest of three bursts on each thread."""
 
     def took(count: int) -> float:
         return together(lambda _: burst(count), threads)
 
     count = 1 << 16
-    burst(16)  # compiled here, not in the measurement
+    burst(16)  # compiles the kernel outside the measurement
     while (first := took(count)) < seconds / 4:
         count *= 4
     count = max(1, int(count * seconds / first))
@@ -217,13 +217,13 @@ def _rate(burst: Callable[[int], object], amount: float, threads: int, seconds: 
 
 @cache
 def _memory() -> np.ndarray:
-    """Half a gigabyte that starts at a vector's boundary, its pages in place."""
+    """Half a gigabyte that begins at a vector's boundary; its pages have been written."""
     raw = np.ones(STREAM_BYTES // 4 + 16, np.float32)
     return raw[-raw.ctypes.data % 64 // 4 :][: STREAM_BYTES // 4]
 
 
 def _reads(threads: int) -> float:
-    """Bytes a second, by the fastest of three passes, each thread over its own part."""
+    """Bytes a second, by the fastest of three passes in which each thread reads its own part."""
     address, block = _memory().ctypes.data, BLOCK * 4 * shape()[0]
     count = STREAM_BYTES // threads // block
     _stream(address, 1)
@@ -235,11 +235,11 @@ def _repeat(kernel: Any, count: int) -> None:
     kernel(count, 0x01010101)
 
 
-def ceilings(threads: int, seconds: float = 0.04) -> Ceilings:
-    """This CPU's ceilings for so many threads at once, in about half a second.
+def measure_peaks(threads: int, seconds: float = 0.04) -> HardwarePeaks:
+    """This CPU's peaks for a number of threads at once, in about half a second.
 
     Args:
-        seconds: of each burst; three make one figure.
+        seconds: of each burst; the fastest of three counts.
     """
     lanes, many = shape()
     fma = _rate(lambda n: _fma(n, np.float32(0.999), np.float32(0.001)), 2 * lanes * many, threads, seconds)
@@ -247,4 +247,4 @@ def ceilings(threads: int, seconds: float = 0.04) -> Ceilings:
         precision: _rate(partial(_repeat, kernel), 2 * 16 * 24 * macs, threads, seconds)
         for precision, (kernel, macs) in _dots().items()
     }
-    return Ceilings(threads, fma, lower.get("bfloat16", 0.0), lower.get("int8", 0.0), _reads(threads))
+    return HardwarePeaks(threads, fma, lower.get("bfloat16", 0.0), lower.get("int8", 0.0), _reads(threads))

@@ -1,7 +1,7 @@
-"""GLIMMER's savings as time: python benchmarks/savings.py [--quick]; sweeps of k, m, alpha and beta beside FiD.
+"""GLIMMER's savings in time: python benchmarks/suites/savings.py [--quick] sweeps k, m, alpha and beta beside FiD.
 
-Each point is timed in the same rounds as FiD over 25 passages, and its time ratio set against the calculator's ratio
-of multiply-adds, with the seconds of every stage, so that where the two part it can be said why.
+Each point is timed in the same rounds as FiD over 25 passages. Its ratio of times is compared with the ratio of counted
+multiply-adds. The seconds of every stage show where the two ratios differ.
 """
 
 from __future__ import annotations
@@ -12,13 +12,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import results
-from campaign import Campaign, say
-from figures import Figures, encoder_seconds, stage_macs
-from pictures import pyplot
+from comparison.plots import pyplot
+from comparison.ratios import Result, encoder_seconds, stage_macs
+from comparison.rounds import Rounds, say
 
+from glimmer_ref import tables
 from glimmer_ref.bench.measure import Spread
 from glimmer_ref.bench.work import SHAPES
 from glimmer_ref.errors import InputError
@@ -36,7 +37,7 @@ COLOURS = {"question": "#8f9aa0", "live_a": "#0b3c49", "score": "#000000", "live
 
 
 def work(parameter: str, value: Any, more: str) -> str:
-    """The work of one point; the sweep of alpha has beta 1/2, which is whole for all of its live encoders."""
+    """The work of one point. The sweep of alpha has beta 1/2, which gives whole layers for each alpha."""
     fields = {**REST, parameter: value}
     if parameter == "alpha":
         fields["beta"] = "1/2"
@@ -44,7 +45,7 @@ def work(parameter: str, value: Any, more: str) -> str:
 
 
 class Point(NamedTuple):
-    """One point of a sweep, as ratios to FiD over 25 passages; `encoder` are those before the decoder."""
+    """One point of a sweep, as ratios to FiD over 25 passages; the `encoder` fields leave the decoder out."""
 
     value: Any
     macs: float
@@ -57,12 +58,13 @@ class Point(NamedTuple):
     excess: float
 
 
-def point(f: Figures, group: int, value: Any, name: str, fid: str) -> Point:
-    """Ratios, stages, and the stage that costs most beyond its multiply-adds at FiD's rate."""
-    (who,) = f.contestants(group, name)
-    macs, total = f.works[name]["macs"], sum(f.works[fid]["macs"].values())
-    runs, whole = f.runs[group, name, who], f.spread(group, fid, who)
-    time, encoder = f.ratio(group, (name, who), (fid, who)), f.ratio(group, (name, who), (fid, who), encoder_seconds)
+def point(r: Result, group: int, value: Any, name: str, fid: str) -> Point:
+    """The ratios and stages of a point, and the stage whose time differs most from its multiply-adds at FiD's rate."""
+    (engine,) = r.engines(group, name)
+    macs, total = r.works[name]["macs"], sum(r.works[fid]["macs"].values())
+    runs, whole = r.runs[group, name, engine], r.spread(group, fid, engine)
+    pair = (name, engine), (fid, engine)
+    time, encoder = r.ratio(group, *pair), r.ratio(group, *pair, encoder_seconds)
     assert whole is not None and time is not None and encoder is not None
     stages = {
         s: Spread.of([run["stages"][s] for run in runs.values()]).median for s in next(iter(runs.values()))["stages"]
@@ -71,65 +73,82 @@ def point(f: Figures, group: int, value: Any, name: str, fid: str) -> Point:
     excess = {s: t - counted.get(s, 0) * whole.median / total for s, t in stages.items()}
     worst = max(excess, key=lambda s: abs(excess[s]))
     return Point(
-        value, sum(macs.values()) / total, time, f.encoder_macs(name) / f.encoder_macs(fid), encoder, stages,
-        {s: 2 * counted.get(s, 0) / t / 1e9 for s, t in stages.items()}, worst, excess[worst] / whole.median,
-    )  # fmt: skip
+        value,
+        sum(macs.values()) / total,
+        time,
+        r.encoder_macs(name) / r.encoder_macs(fid),
+        encoder,
+        stages,
+        {s: 2 * counted.get(s, 0) / t / 1e9 for s, t in stages.items()},
+        worst,
+        excess[worst] / whole.median,
+    )
 
 
-def sweeps(f: Figures, document: dict[str, Any]) -> Iterator[tuple[str, list[Point]]]:
-    """Every parameter's points."""
+def sweeps(r: Result, document: dict[str, Any]) -> Iterator[tuple[str, list[Point]]]:
+    """The points of each parameter."""
     for parameter, values in document["sweeps"].items():
         names = [work(parameter, value, document["more"]) for value in values]
         points = zip(values, names, strict=True)
-        yield parameter, [point(f, f.groups[0], v, n, document["fid"]) for v, n in points if n in f.works]
+        yield parameter, [point(r, r.groups[0], v, n, document["fid"]) for v, n in points if n in r.works]
 
 
 def report(document: dict[str, Any], path: Path) -> list[str]:
-    """The table, and the picture beside it."""
-    f = Figures(document)
-    found = dict(sweeps(f, document))
+    """Write the page and the plot beside the file; the page's lines are returned."""
+    found = dict(sweeps(Result(document), document))
     draw(found, document, path.with_suffix(".png"))
-    head = ["", "encoder: MACs", "time (least .. most)", "time/MACs", "all: MACs", "time", "time/MACs"]
+    head = ["", "encoder: MACs", "time (min-max)", "time/MACs", "all: MACs", "time", "time/MACs"]
     head += ["parts most at", "GFLOP/s by stage"]
     lines = [
         "Time and multiply-adds of GLIMMER as shares of FiD's over 25 passages: encoder side, and to the answer's end.",
         "",
-        f"| {' | '.join(head)} |",
-        "|" + "---|" * len(head),
     ]
+    rows = []
     for parameter, points in found.items():
         for p in points:
             rates = ", ".join(f"{stage} {rate:.0f}" for stage, rate in p.rates.items() if rate)
             e, t = p.encoder_time, p.time
-            lines.append(
-                f"| {parameter}={p.value} | {p.encoder_macs:.3f} | {e.median:.3f} ({e.least:.3f} .. {e.most:.3f}) | "
-                f"{e.median / p.encoder_macs:.2f} | {p.macs:.3f} | {t.median:.3f} | {t.median / p.macs:.2f} | "
-                f"{p.stage} {p.excess:+.3f} | {rates} |"
+            rows.append(
+                [
+                    f"{parameter}={p.value}",
+                    f"{p.encoder_macs:.3f}",
+                    f"{e.median:.3f} ({e.min:.3f} to {e.max:.3f})",
+                    f"{e.median / p.encoder_macs:.2f}",
+                    f"{p.macs:.3f}",
+                    f"{t.median:.3f}",
+                    f"{t.median / p.macs:.2f}",
+                    f"{p.stage} {p.excess:+.3f}",
+                    rates,
+                ]
             )
+    lines += tables.markdown(rows, head)
     rest = ", ".join(f"{name}={x}" for name, x in REST.items())
     note = f"What is not swept is {rest} (beta=1/2 while alpha is swept). 'Parts most at': the stage whose time differs"
     note += " most from its multiply-adds at FiD's mean rate, as a share of FiD's time."
-    return [*lines, "", note, "", f"![time against multiply-adds]({path.with_suffix('.png').name})"]
+    plot = f"![time against multiply-adds]({path.with_suffix('.png').name})"
+    return results.write_page(path, document, [*lines, "", note, "", plot])
 
 
 def draw(found: dict[str, list[Point]], document: dict[str, Any], path: Path) -> None:
-    """Above: ratios of time and of multiply-adds; below: seconds by stage."""
+    """Plot the ratios of time and of multiply-adds above, the seconds by stage below."""
     plt = pyplot()
     figure, panels = plt.subplots(2, len(found), figsize=(3.6 * len(found), 7), layout="constrained", squeeze=False)
     for column, (parameter, points) in enumerate(found.items()):
         above, below = panels[0][column], panels[1][column]
         at, labels = range(len(points)), [str(p.value) for p in points]
-        for macs, time, what, colour in (("encoder_macs", "encoder_time", "encoder side", "#0b3c49"),
-                                         ("macs", "time", "to the answer's end", "#d95f02")):  # fmt: skip
+        for macs, time, what, colour in (
+            ("encoder_macs", "encoder_time", "encoder side", "#0b3c49"),
+            ("macs", "time", "to the answer's end", "#d95f02"),
+        ):
             spreads = [getattr(p, time) for p in points]
-            error = [[s.median - s.least for s in spreads], [s.most - s.median for s in spreads]]
+            error = [[s.median - s.min for s in spreads], [s.max - s.median for s in spreads]]
             above.errorbar(at, [s.median for s in spreads], error, marker="o", color=colour, label=f"time, {what}")
             above.plot(at, [getattr(p, macs) for p in points], "--", color=colour, label=f"multiply-adds, {what}")
-        floor = [0.0] * len(points)
+        bottom = [0.0] * len(points)
         for stage in dict.fromkeys(stage for p in points for stage in p.seconds):
             seconds = [p.seconds.get(stage, 0.0) for p in points]
-            below.bar(at, seconds, bottom=floor, label=stage, color=COLOURS.get(stage, "#999999"))
-            floor = [a + b for a, b in zip(floor, seconds, strict=True)]
+            below.bar(at, seconds, bottom=bottom, label=stage, color=COLOURS.get(stage, "#999999"))
+            bottom = [a + b for a, b in zip(bottom, seconds, strict=True)]
         for axes in (above, below):
             axes.set_xticks(at, labels)
             axes.set_xlabel(parameter)
@@ -159,13 +178,11 @@ def main() -> int:
     fid = f"fid,k=25{more}"
     together = ["+".join([fid, *(work(name, value, more) for value in values)]) for name, values in points.items()]
     out = args.out or results.place(f"savings-{args.size}")
-    campaign = Campaign(
-        args.size, out, 1 if args.quick else args.rounds, args.lock, 0.1, together, None, "savings", False
-    )
-    campaign.document |= {"sweeps": points, "fid": fid, "more": more}
-    campaign.group = args.threads
-    campaign.measure([(f"ours:{args.precision}", args.threads)])
-    print("\n".join(report(campaign.document, out)))
+    rounds = Rounds(args.size, out, 1 if args.quick else args.rounds, args.lock, 0.1, together, None, "savings", False)
+    rounds.document |= {"sweeps": points, "fid": fid, "more": more}
+    rounds.group = args.threads
+    rounds.measure([(f"ours:{args.precision}", args.threads)])
+    print("\n".join(report(rounds.document, out)))
     say(f"written to {out}")
     return 0
 
@@ -174,4 +191,4 @@ if __name__ == "__main__":
     try:
         sys.exit(main())
     except InputError as error:
-        sys.exit(f"benchmarks/savings.py: error: {error}")
+        sys.exit(f"benchmarks/suites/savings.py: error: {error}")

@@ -1,4 +1,4 @@
-"""This package's reference backend: plain NumPy, as one reads it."""
+"""This package with its reference backend in NumPy."""
 
 from __future__ import annotations
 
@@ -8,5 +8,5 @@ from glimmer_ref.bench.ours import Ours
 
 
 def open_(size: str, precision: str, folder: Path, threads: int) -> Ours:
-    """The contestant."""
+    """The engine."""
     return Ours(size, precision, "numpy", threads)

@@ -1,9 +1,9 @@
-"""Exact search over many passages in bounded memory: python benchmarks/dense.py [--passages 1000000] [--quick].
+"""Exact search over many passages in bounded memory: python benchmarks/suites/dense_search.py [--quick].
 
-Synthetic passages, whose embeddings are random unit vectors of GTR's size, are built into an index and searched for
-batches of questions, each part in a process of its own. Told are seconds, passages a second, what a search reads a
-second beside a plain read of the same files just before, and memory: what a process had of its own at most, without
-the pages of mapped files, beside what the formula in `glimmer_ref/retrieval/dense.py` says.
+The embeddings of synthetic passages are random unit vectors of GTR's size. An index of them is built, then searched for
+batches of questions, each in a process of its own. The report gives seconds, passages a second, the speed of a search
+relative to a plain read of the same files just before, and the peak memory of the process without the pages of mapped
+files, beside what the formula in `glimmer_ref/retrieval/dense.py` predicts.
 """
 
 from __future__ import annotations
@@ -21,10 +21,11 @@ from typing import Any
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import results
 
+from glimmer_ref import tables
 from glimmer_ref.retrieval.dense import DenseIndex, build
 from glimmer_ref.retrieval.index_files import read_files
 from glimmer_ref.retrieval.top_k import BLOCK
@@ -32,8 +33,8 @@ from glimmer_ref.retrieval.top_k import BLOCK
 SIZE, K = 768, 100
 
 
-class Drawn:
-    """Stands for a retriever: random unit vectors, the same for the same texts."""
+class RandomEncoder:
+    """In place of a retriever: random unit vectors, the same for the same texts."""
 
     size, digest = SIZE, "drawn"
 
@@ -51,10 +52,10 @@ def own_bytes() -> int:
 
 
 class Peak:
-    """The most that `own_bytes` was while the block ran, looked at every few milliseconds."""
+    """The largest `own_bytes` while the block ran, sampled every few milliseconds."""
 
     def __enter__(self) -> Peak:
-        self.before = self.most = own_bytes()
+        self.before = self.max = own_bytes()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch)
         self._thread.start()
@@ -62,58 +63,72 @@ class Peak:
 
     def _watch(self) -> None:
         while not self._stop.wait(0.005):
-            self.most = max(self.most, own_bytes())
+            self.max = max(self.max, own_bytes())
 
     def __exit__(self, *_: Any) -> None:
         self._stop.set()
         self._thread.join()
 
 
-def quietly(items: Any, *_: Any) -> Any:
+def no_progress(items: Any, *_: Any) -> Any:
+    """In place of a progress bar."""
     return items
 
 
 def part(name: str, folder: Path, dtype: str, questions: int) -> dict[str, Any]:
-    """One process's work."""
-    drawn: Any = Drawn()
+    """Build or search an index, and measure it; this is the work of one process."""
+    encoder: Any = RandomEncoder()
     with Peak() as peak:
         start = time.perf_counter()
         if name == "build":
-            build(folder / "passages.jsonl", folder / dtype, drawn, dtype, quietly)
+            build(folder / "passages.jsonl", folder / dtype, encoder, dtype, no_progress)
             seconds, read = time.perf_counter() - start, 0.0
         else:
-            index = DenseIndex(folder / dtype, drawn)
+            index = DenseIndex(folder / dtype, encoder)
             for file in read_files(folder / dtype):  # a plain read, which also leaves the files in the page cache
                 np.fromfile(folder / dtype / file, np.uint8)
             begin = time.perf_counter()
             for file in read_files(folder / dtype):
                 np.fromfile(folder / dtype / file, np.uint8)
             start, read = time.perf_counter(), time.perf_counter() - begin
-            peak.most = own_bytes()
-            index.search([f"question {i}" for i in range(questions)], K, quietly)
+            peak.max = own_bytes()
+            index.search([f"question {i}" for i in range(questions)], K, no_progress)
             seconds = time.perf_counter() - start
     size = sum(entry["bytes"] for entry in read_files(folder / dtype).values())
-    return {"part": name, "dtype": dtype, "questions": questions, "seconds": seconds, "bytes": size,
-            "plain_read": read, "own_bytes": peak.most - peak.before,
-            "formula_bytes": 4 * BLOCK * (SIZE + 2 * questions) + 24 * questions * K}  # fmt: skip
+    return {
+        "part": name,
+        "dtype": dtype,
+        "questions": questions,
+        "seconds": seconds,
+        "bytes": size,
+        "plain_read": read,
+        "own_bytes": peak.max - peak.before,
+        "formula_bytes": 4 * BLOCK * (SIZE + 2 * questions) + 24 * questions * K,
+    }
 
 
 def report(document: dict[str, Any], path: Path) -> list[str]:
-    """The table."""
+    """Write the page beside the file; the page's lines are returned."""
     n = document["passages"]
-    lines = [f"{n:,} passages of {SIZE} numbers, k={K}:", "",
-             "| work | stored | seconds | passages a second | of a plain read's speed | memory of its own | formula |",
-             "|---|---|---|---|---|---|---|"]  # fmt: skip
+    head = ["work", "stored", "seconds", "passages a second", "of a plain read's speed", "memory of its own", "formula"]
+    rows = []
     for run in document["runs"]:
         built = run["part"] == "build"
         name = "build" if built else f"search, {run['questions']} question{'s' * (run['questions'] > 1)}"
         share = "-" if built else f"{run['plain_read'] / run['seconds']:.2f}"
-        lines.append(
-            f"| {name} | {run['dtype']}, {run['bytes'] / 1e9:.2f} GB | {run['seconds']:.1f} | "
-            f"{n / run['seconds']:,.0f} | {share} | {run['own_bytes'] / 1e6:.0f} MB | "
-            f"{'-' if built else format(run['formula_bytes'] / 1e6, '.0f') + ' MB'} |"
+        rows.append(
+            [
+                name,
+                f"{run['dtype']}, {run['bytes'] / 1e9:.2f} GB",
+                f"{run['seconds']:.1f}",
+                f"{n / run['seconds']:,.0f}",
+                share,
+                f"{run['own_bytes'] / 1e6:.0f} MB",
+                "-" if built else f"{run['formula_bytes'] / 1e6:.0f} MB",
+            ]
         )
-    return lines
+    lines = [f"{n:,} passages of {SIZE} numbers, k={K}:", "", *tables.markdown(rows, head)]
+    return results.write_page(path, document, lines)
 
 
 def main() -> int:
@@ -140,9 +155,7 @@ def main() -> int:
                 document["runs"].append(json.loads(done.stdout))
                 print(document["runs"][-1], file=sys.stderr, flush=True)
                 results.write(out, document)
-    from report import told  # it imports this file
-
-    print("\n".join(told(out)))
+    print("\n".join(report(document, out)))
     return 0
 
 

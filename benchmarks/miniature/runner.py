@@ -1,4 +1,4 @@
-"""Trains and tests what is missing of the trends, several models at once, and says how long it takes."""
+"""Train and test the jobs that are not finished, several at once, with a line that says how long it will take."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import results
-from campaign import say
-from trends_points import Point
-from trends_tasks import Pace, Task, minutes, remaining, steps_done, written
+from comparison.rounds import say
+from miniature.experiments import Point
+from miniature.jobs import Job, Pace, minutes, remaining, steps_done, written
 
 from glimmer_ref.bench.process import environment
 from glimmer_ref.data.inputs import read_passages, read_questions
@@ -30,10 +30,10 @@ TEST, ABOUT = "test", "world.json"
 
 
 def test_file(data: Path, out: Path, depth: int) -> Path:
-    """The test world's questions with at least so many candidates each, BM25's as in the world's own files.
+    """The test world's questions, each with at least `depth` candidates by BM25, as in the world's own files.
 
     Raises:
-        InputError: candidates of another ranking, which cannot be gone on with, or too few passages.
+        InputError: the file's candidates come from another ranking, so they cannot be extended; too few passages.
     """
     own = data / TEST / "questions.jsonl"
     known = list(read_questions(own))
@@ -53,11 +53,11 @@ def test_file(data: Path, out: Path, depth: int) -> Path:
     return path
 
 
-def hold_to_one_world(data: Path, out: Path) -> dict[str, Any]:
-    """What the world is; a folder of runs is of one world.
+def check_world(data: Path, out: Path) -> dict[str, Any]:
+    """What the world is. All runs in a folder are of the same world.
 
     Raises:
-        InputError: no world, or another than the runs before had.
+        InputError: there is no world, or earlier runs were of another one.
     """
     about: dict[str, Any] = read_json(data / ABOUT)
     kept = out / ABOUT
@@ -68,15 +68,17 @@ def hold_to_one_world(data: Path, out: Path) -> dict[str, Any]:
     return about
 
 
-class Yard:
-    """Where models are trained: so many processes at once, each with so many threads.
+class Runner:
+    """Runs jobs in processes.
 
     Args:
-        points: what every training is tested with.
+        at_once: how many run at once.
+        threads: of each.
+        points: what the trainings are tested with.
     """
 
-    def __init__(self, data: Path, out: Path, ops: str, jobs: int, threads: int, points: Iterable[Point]) -> None:
-        self.data, self.out, self.ops, self.jobs, self.threads = data, out, ops, jobs, threads
+    def __init__(self, data: Path, out: Path, ops: str, at_once: int, threads: int, points: Iterable[Point]) -> None:
+        self.data, self.out, self.ops, self.at_once, self.threads = data, out, ops, at_once, threads
         self.points = list(points)
         self.questions = test_file(data, out, max(p.k for p in self.points))
         self.failed: dict[str, str] = {}
@@ -84,16 +86,19 @@ class Yard:
         self._lock, self._stopped = threading.Lock(), False
 
     def _command(self, words: Sequence[str], log: Path, answer: Path | None = None) -> str:
-        """Run a glimmer-ref command; the last line of its complaint, "" if it went well."""
-        with log.open("ab") as told, (answer or log).open("ab" if answer is None else "wb") as said:
+        """Run a glimmer-ref command; "" if it succeeds, else the last line of its error."""
+        with log.open("ab") as errors, (answer or log).open("ab" if answer is None else "wb") as output:
             with self._lock:
                 if self._stopped:
                     return "stopped"
-                # A session of its own: Ctrl-C reaches it once, from here, and it saves in peace.
+                # In a session of its own it gets Ctrl-C once, from here, so that it can save.
                 process = subprocess.Popen(
-                    [sys.executable, "-m", "glimmer_ref", *words], stdout=said, stderr=told,
-                    env=environment(self.threads), start_new_session=True,
-                )  # fmt: skip
+                    [sys.executable, "-m", "glimmer_ref", *words],
+                    stdout=output,
+                    stderr=errors,
+                    env=environment(self.threads),
+                    start_new_session=True,
+                )
                 self._running.add(process)
             code = process.wait()
             with self._lock:
@@ -103,57 +108,56 @@ class Yard:
         lines = log.read_text("utf-8", errors="replace").strip().splitlines()
         return lines[-1] if lines else f"exit status {code}"
 
-    def _train(self, task: Task) -> str:
-        if task.finished(self.ops):
+    def _train(self, job: Job) -> str:
+        if job.finished(self.ops):
             return ""
-        task.folder.parent.mkdir(parents=True, exist_ok=True)
-        toml, log = (task.folder.with_name(f"{task.seed}.{kind}") for kind in ("toml", "log"))
-        toml.write_text(written(task.recipe), encoding="utf-8")
-        resume = ["--resume"] if task.position() else []
-        words = ["train", str(toml), "--out", str(task.folder), "--data", str(self.data), "--ops", self.ops, *resume]
+        job.folder.parent.mkdir(parents=True, exist_ok=True)
+        toml, log = (job.folder.with_name(f"{job.seed}.{kind}") for kind in ("toml", "log"))
+        toml.write_text(written(job.recipe), encoding="utf-8")
+        resume = ["--resume"] if job.position() else []
+        words = ["train", str(toml), "--out", str(job.folder), "--data", str(self.data), "--ops", self.ops, *resume]
         return self._command(words, log)
 
-    def _test(self, task: Task, point: Point) -> str:
-        place = task.test(point)
+    def _test(self, job: Job, point: Point) -> str:
+        place = job.test(point)
         if place.exists():
             return ""
         part = place.with_suffix(".part")
         words = ["evaluate", str(self.questions), "--passages", str(self.data / TEST / "passages.jsonl"), "--json"]
-        words += ["--weights", str(task.folder / LAST), "--ops", self.ops, "--system", point.system]
+        words += ["--weights", str(job.folder / LAST), "--ops", self.ops, "--system", point.system]
         words += ["--k", str(point.k), *(["--m", str(point.m)] if point.system == "glimmer" else [])]
-        complaint = self._command(words, task.folder.with_name(f"{task.seed}.log"), part)
-        if complaint:
-            return complaint
+        error = self._command(words, job.folder.with_name(f"{job.seed}.log"), part)
+        if error:
+            return error
         found = {**json.loads(part.read_text("utf-8")), "commit": results.commit(), "threads": self.threads}
         part.write_text(json.dumps(found) + "\n", encoding="utf-8")
         part.replace(place)
         return ""
 
-    def _do(self, task: Task) -> None:
-        """Train and test; what went wrong is kept, and the others go on."""
-        name = f"{task.training.name}, seed {task.seed}"
-        complaint = self._train(task)
-        settings = {p[2:]: p for p in self.points if p.training == task.training}
+    def _do(self, job: Job) -> None:
+        """Train and test; an error is kept, and the other jobs continue."""
+        error = self._train(job)
+        settings = {p[2:]: p for p in self.points if p.training == job.training}
         for point in settings.values():
-            complaint = complaint or self._test(task, point)
-        if complaint and not self._stopped:
-            self.failed[name] = complaint
-        say(f"{name}: {complaint or 'done'}")
+            error = error or self._test(job, point)
+        if error and not self._stopped:
+            self.failed[job.name] = error
+        say(f"{job.name}: {error or 'done'}")
 
-    def run(self, wanted: Sequence[Task], pace: Pace) -> None:
-        """All that is missing; first what others begin from.
+    def run(self, wanted: Sequence[Job], pace: Pace) -> None:
+        """Run all jobs; those that others begin from come first.
 
         Raises:
             InputError: a folder holds a run of another recipe.
-            KeyboardInterrupt: after what was running has saved.
+            KeyboardInterrupt: raised again after the running jobs have saved.
         """
-        for task in wanted:
-            task.finished(self.ops)
+        for job in wanted:
+            job.finished(self.ops)
         waves = [[t for t in wanted if (t.training.begins is None) is first] for first in (True, False)]
-        pool = ThreadPoolExecutor(self.jobs)
+        pool = ThreadPoolExecutor(self.at_once)
         try:
             for wave in waves:
-                self._watch([pool.submit(self._do, task) for task in wave], wanted, pace)
+                self._watch([pool.submit(self._do, job) for job in wave], wanted, pace)
         except BaseException:
             self._stop()
             raise
@@ -166,14 +170,14 @@ class Yard:
             for process in self._running:
                 process.terminate()
 
-    def _watch(self, futures: list[Future[None]], wanted: Sequence[Task], pace: Pace) -> None:
-        """A line now and then until all are done: on a terminal one that is drawn again."""
+    def _watch(self, futures: list[Future[None]], wanted: Sequence[Job], pace: Pace) -> None:
+        """Print a line of progress now and then until all are done; on a terminal it is drawn in place."""
         shown = sys.stderr.isatty()
-        told = time.monotonic()
+        printed = time.monotonic()
         while wait(futures, timeout=0.5).not_done:
-            if time.monotonic() - told > (3 if shown else 60):
-                told = time.monotonic()
-                line = left(wanted, pace, self.jobs, self.ops)
+            if time.monotonic() - printed > (3 if shown else 60):
+                printed = time.monotonic()
+                line = progress_line(wanted, pace, self.at_once, self.ops)
                 sys.stderr.write(f"\r\x1b[K{line}" if shown else f"{line}\n")
                 sys.stderr.flush()
         if shown:
@@ -182,12 +186,12 @@ class Yard:
             future.result()
 
 
-def left(wanted: Sequence[Task], pace: Pace, jobs: int, ops: str) -> str:
-    """The progress line."""
+def progress_line(wanted: Sequence[Job], pace: Pace, at_once: int, ops: str) -> str:
+    """Models and steps done, and the time left."""
     done, total = sum(steps_done(t) for t in wanted), sum(t.recipe.steps for t in wanted)
     if not pace.known:
-        pace = Pace(task.folder for task in wanted)
+        pace = Pace(job.folder for job in wanted)
     seconds = remaining(wanted, pace)
-    time_left = minutes(None if seconds is None else seconds / jobs)
-    finished = sum(task.finished(ops) for task in wanted)
+    time_left = minutes(None if seconds is None else seconds / at_once)
+    finished = sum(job.finished(ops) for job in wanted)
     return f"{finished} of {len(wanted)} models trained, {done:,} of {total:,} steps; time left: {time_left}"

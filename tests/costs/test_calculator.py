@@ -1,4 +1,4 @@
-"""Cost questions: Figure 2, sweeps, break-evens, storage, roofline, rerankers, and the door to them."""
+"""Cost questions: Figure 2, sweeps, break-evens, storage, roofline, rerankers, and their input."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Random weights of one size as a folder that every contestant can read: python benchmarks/checkpoint.py base DIR."""
+"""Random weights as a folder that every engine can read: python benchmarks/comparison/random_checkpoint.py SIZE DIR."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from glimmer_ref.params.model import Model, leaves, prepare_params
 from glimmer_ref.params.name_maps import HUGGING_FACE, lines, split_encoder
 from glimmer_ref.params.safetensors_io import write_tensors
 
-EXPECTED = "expected.npz"  # what the reference backend makes of these weights
+EXPECTED = "expected.npz"  # what the reference backend computes with these weights
 
 
 def published(model: Model) -> dict[str, np.ndarray]:
@@ -30,7 +30,7 @@ def published(model: Model) -> dict[str, np.ndarray]:
 
 
 def write(size: str, folder: Path) -> None:
-    """Write config.json, model.safetensors, and what the reference computes from them; the last one written last."""
+    """Write config.json, model.safetensors, and, as a sign that both are complete, what the reference computes."""
     folder.mkdir(parents=True, exist_ok=True)
     model = weights(shape(size))
     more = {"model_type": "t5", "architectures": ["T5ForConditionalGeneration"], "tie_word_embeddings": False}

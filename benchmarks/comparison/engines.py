@@ -1,4 +1,4 @@
-"""Who takes part: each peer's precisions, what it needs installed, and how it is started, checked and asked."""
+"""The engines that are compared: their precisions, what they need installed, how one is started and checked."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from checkpoint import EXPECTED
+from comparison.random_checkpoint import EXPECTED
 
 from glimmer_ref.bench.process import Worker
 from glimmer_ref.errors import InputError
@@ -19,7 +19,7 @@ HERE = Path(__file__).resolve().parent
 
 
 class Peer(NamedTuple):
-    """A file of `peers/`, the precisions it offers, the packages it needs."""
+    """A library: its file in `peers/`, the precisions that it offers, the packages that it needs."""
 
     file: str
     precisions: tuple[str, ...]
@@ -28,17 +28,18 @@ class Peer(NamedTuple):
 
 PEERS = {
     "ours": Peer("ours", ("float32", "bfloat16", "int8")),
-    "oracle": Peer("oracle", ("float32",)),
+    "reference": Peer("reference", ("float32",)),
     "transformers": Peer("torch_t5", ("float32", "bfloat16"), ("torch", "transformers")),
     "onnxruntime": Peer("onnx", ("float32", "int8"), ("torch", "transformers", "onnx", "onnxruntime")),
     "ctranslate2": Peer("ct2", ("float32", "int8"), ("torch", "transformers", "ctranslate2")),
 }
-# Largest error against the reference's float32, relative to the largest value: above it, it is another function.
+# The largest error against the reference in float32, relative to the largest value. An engine with a larger error
+# computes another function.
 TOLERANCE = {"float32": 1e-4, "bfloat16": 0.1, "int8": 0.3}
 
 
-def everybody() -> list[str]:
-    """All names "peer:precision" whose packages are here."""
+def installed() -> list[str]:
+    """All names "peer:precision" whose packages are installed."""
     return [
         f"{name}:{precision}"
         for name, peer in PEERS.items()
@@ -48,8 +49,8 @@ def everybody() -> list[str]:
 
 
 @dataclass
-class Contestant:
-    """One of them, running."""
+class Engine:
+    """A library in one precision, with its threads, in a running process."""
 
     name: str
     precision: str
@@ -62,39 +63,39 @@ class Contestant:
         return f"{self.name}:{self.precision}@{self.threads}"
 
 
-def start(who: str, size: str, folder: Path, threads: int) -> Contestant:
+def start(name: str, size: str, folder: Path, threads: int) -> Engine:
     """Start "peer:precision" with so many threads.
 
     Raises:
         InputError: no such peer or precision.
     """
-    name, _, precision = who.partition(":")
-    if name not in PEERS or precision not in PEERS[name].precisions:
-        known = ", ".join(f"{n}:{p}" for n, peer in PEERS.items() for p in peer.precisions)
-        raise InputError("contestant", f"one of {known}", repr(who))
-    command = [sys.executable, str(HERE / "worker.py"), PEERS[name].file, "--size", size, "--precision", precision]
+    peer, _, precision = name.partition(":")
+    if peer not in PEERS or precision not in PEERS[peer].precisions:
+        known = ", ".join(f"{n}:{p}" for n, other in PEERS.items() for p in other.precisions)
+        raise InputError("engine", f"one of {known}", repr(name))
+    command = [sys.executable, str(HERE / "worker.py"), PEERS[peer].file, "--size", size, "--precision", precision]
     command += ["--folder", str(folder), "--threads", str(threads)]
-    return Contestant(name, precision, threads, Worker(command, threads))
+    return Engine(peer, precision, threads, Worker(command, threads))
 
 
-def check(contestant: Contestant, folder: Path) -> dict[str, Any]:
-    """How far its encoder is from the reference backend's, and which share of the first ids are the same.
+def check(engine: Engine, folder: Path) -> dict[str, Any]:
+    """The error of its encoder against the reference backend's, and the share of the decoded ids that are the same.
 
     Raises:
-        InputError: further than its precision explains, so that its time would be another function's.
+        InputError: the error is larger than its precision explains, so it computes another function.
     """
     got = folder / f"got-{os.getpid()}.npz"
-    contestant.worker.ask("check", path=str(got))
+    engine.worker.ask("check", path=str(got))
     with np.load(folder / EXPECTED) as file, np.load(got) as theirs:
         result = compared(dict(theirs), dict(file))
     got.unlink()
-    allowed = TOLERANCE[contestant.precision]
+    allowed = TOLERANCE[engine.precision]
     if not result["error"] <= allowed:
         raise InputError(
-            contestant.id, f"the reference backend's encoder output within {allowed:g}", f"{result['error']:.2g} off"
+            engine.id, f"the reference backend's encoder output within {allowed:g}", f"{result['error']:.2g} off"
         )
-    if contestant.precision == "float32" and result.get("same_ids", 1.0) < 1:
-        raise InputError(contestant.id, "the reference backend's ids", f"{result['same_ids']:.0%} of them")
+    if engine.precision == "float32" and result.get("same_ids", 1.0) < 1:
+        raise InputError(engine.id, "the reference backend's ids", f"{result['same_ids']:.0%} of them")
     return result
 
 

@@ -1,7 +1,7 @@
-"""Seconds of a training step, ours and PyTorch's, in turns: python benchmarks/training.py [--quick].
+"""Seconds of a training step, ours and PyTorch's, in turns: python benchmarks/suites/training.py [--quick].
 
 A step is the loss of a GLIMMER (language modeling and distillation, memory encoder included) and the gradients of all
-its weights, without an optimizer. Before anything is timed, both must come to the same loss and the same gradients.
+its weights, without an optimizer. Nothing is timed before both give the same loss and the same gradients.
 """
 
 from __future__ import annotations
@@ -13,12 +13,13 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
 import results
-from campaign import say
+from comparison.rounds import say
 
+from glimmer_ref import tables
 from glimmer_ref.bench.measure import Spread, paired_ratio
 from glimmer_ref.bench.process import Worker
 from glimmer_ref.errors import InputError
@@ -28,21 +29,22 @@ WORKS = {
     "base": ("step,b=1,k=4,m=2,n_q=24,n_p=120,n_t=8",),
 }
 PEERS = ("ours", "torch")
-SAME, WANTED = 1e-3, 1.5  # relative difference of a gradient; how many times PyTorch's seconds ours may be
+SAME, TARGET = 1e-3, 1.5  # largest relative difference of a gradient; ours may take so many times PyTorch's seconds
 
 
 def start(stack: ExitStack, peer: str, size: str, threads: int) -> Worker:
-    """A process of its own."""
-    command = [sys.executable, str(Path(__file__).with_name("worker.py")), f"training_{peer}", "--size", size]
+    """Start one peer in a process of its own."""
+    worker = Path(__file__).parents[1] / "comparison" / "worker.py"
+    command = [sys.executable, str(worker), f"training_{peer}", "--size", size]
     command += ["--precision", "float32", "--folder", ".", "--threads", str(threads)]
     return stack.enter_context(closing(Worker(command, threads)))
 
 
 def agree(workers: dict[str, Worker]) -> float:
-    """The largest difference of a gradient, relative to its largest number.
+    """The largest difference of a gradient, relative to its largest element.
 
     Raises:
-        InputError: they do not compute the same.
+        InputError: the gradients differ by more than that.
     """
     with tempfile.TemporaryDirectory() as folder:
         found = []
@@ -59,7 +61,7 @@ def agree(workers: dict[str, Worker]) -> float:
 
 
 def measure(size: str, works: tuple[str, ...], threads: int, rounds: int, document: dict[str, Any]) -> None:
-    """All works of a size, both in turns, the first of a round by turns."""
+    """Measure all works of a size, ours and PyTorch's in turns; they also take turns in being first."""
     with ExitStack() as stack:
         workers = {peer: start(stack, peer, size, threads) for peer in PEERS}
         document["agree"][f"{size}@{threads}"] = agree(workers)
@@ -77,11 +79,9 @@ def measure(size: str, works: tuple[str, ...], threads: int, rounds: int, docume
 
 
 def report(document: dict[str, Any], path: Path) -> list[str]:
-    """The table."""
-    lines = [
-        "| size | work | threads | ours, ms | PyTorch, ms | ours / PyTorch | peak MiB, ours : PyTorch | |",
-        "|---" * 8 + "|",
-    ]
+    """Write the page beside the file; the page's lines are returned."""
+    head = ["size", "work", "threads", "ours, ms", "PyTorch, ms", "ours / PyTorch", "peak MiB, ours : PyTorch", ""]
+    rows = []
     keys = {(r["size"], r["work"], r["threads"]): None for r in document["runs"]}
     for size, work, threads in keys:
         runs = {
@@ -95,17 +95,20 @@ def report(document: dict[str, Any], path: Path) -> list[str]:
         ours, theirs = ([r["wall"] for r in runs[peer]] for peer in PEERS)
         ratio = paired_ratio(ours, theirs)
         peaks = " : ".join(f"{max(r['peak'] for r in runs[peer]) / 2**20:.0f}" for peer in PEERS)
-        lines.append(
-            f"| {size} | {work} | {threads} | "
-            f"{1e3 * Spread.of(ours).median:.0f} | {1e3 * Spread.of(theirs).median:.0f} | "
-            f"{ratio.median:.2f} ({ratio.least:.2f} .. {ratio.most:.2f}) | {peaks} | "
-            f"{'reached' if ratio.median <= WANTED else '**not reached**'} |"
+        rows.append(
+            [
+                size,
+                work,
+                threads,
+                f"{1e3 * Spread.of(ours).median:.0f}",
+                f"{1e3 * Spread.of(theirs).median:.0f}",
+                f"{ratio.median:.2f} ({ratio.min:.2f} to {ratio.max:.2f})",
+                peaks,
+                "reached" if ratio.median <= TARGET else "above target",
+            ]
         )
-    return [
-        *lines,
-        "",
-        f"At most {WANTED} is wanted. Gradients differ by at most {max(document['agree'].values()):.1e}.",
-    ]
+    note = f"The target is at most {TARGET}. Gradients differ by at most {max(document['agree'].values()):.1e}."
+    return results.write_page(path, document, [*tables.markdown(rows, head), "", note])
 
 
 def main() -> int:
@@ -134,4 +137,4 @@ if __name__ == "__main__":
     try:
         sys.exit(main())
     except InputError as error:
-        sys.exit(f"benchmarks/training.py: error: {error}")
+        sys.exit(f"benchmarks/suites/training.py: error: {error}")

@@ -1,13 +1,13 @@
-"""The CUDA backend on a GPU: each kernel, each stage and whole answers, against PyTorch and the machine's ceilings.
+"""The CUDA backend on a GPU: each kernel, each stage and whole answers, beside PyTorch and the hardware's peaks.
 
-    python benchmarks/cuda.py --dry        # what would be measured, and what it costs; needs no GPU
-    python benchmarks/cuda.py --rehearse   # all of it once, at tiny sizes, with the numba backend on the CPU
-    python benchmarks/cuda.py [--size base,large,xl] [--quick] [--out FILE.json]
+    python benchmarks/suites/cuda.py --dry        # only print what would be measured and what it costs; needs no GPU
+    python benchmarks/suites/cuda.py --rehearse   # everything once, at tiny sizes, with the numba backend on the CPU
+    python benchmarks/suites/cuda.py [--size base,large,xl] [--quick] [--out FILE.json]
 
-One run on one machine: the ceilings first (a copy, a large product in float32 and in bfloat16, by PyTorch), then
-every kernel beside PyTorch's, in rounds that take turns, then GLIMMER from memory to answer, k=25, m=5, by our
-kernels and by the same code in eager PyTorch. A figure is the middle of its rounds. Kernels are timed in runs of many
-launches between two waits, so what is measured is the GPU once launches are ahead of it.
+A run measures the hardware's peaks first (a copy, and large products in float32 and in bfloat16, by PyTorch). Then it
+measures every kernel beside PyTorch's, which take turns in being first. Last comes GLIMMER from memory to answer, k=25,
+m=5, with our kernels and with the same code in eager PyTorch. Each number is the median of its rounds. Kernels are
+timed in runs of many launches between two waits, so that the GPU and not the launches is measured.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from glimmer_ref.bench import work
 from glimmer_ref.errors import InputError
@@ -35,7 +35,7 @@ from glimmer_ref.params.model import prepare_params
 from glimmer_ref.ragged import token_positions
 
 TERA, GIGA = 1e12, 1e9
-WANTED = {  # shares of PyTorch's speed, or of the copy's, that the issue of this backend asks for
+TARGETS = {  # shares of PyTorch's speed, or of the copy's, that are to be reached
     "linear float32": 0.70, "linear bfloat16": 0.50, "attention": 0.50, "memory": 0.85, "answer": 1.0,
 }  # fmt: skip
 
@@ -44,9 +44,9 @@ class Job(NamedTuple):
     """One operation at one size.
 
     Args:
-        kind: a key of WANTED.
-        args: on the host; weights that `pack` lays out are the second.
-        amount: multiply-adds, twice; or bytes read and written.
+        kind: a key of TARGETS.
+        args: on the host; the second are weights to `pack` if there is a precision.
+        amount: two for each multiply-add; or bytes read and written.
         precision: of a product's weights.
     """
 
@@ -59,7 +59,7 @@ class Job(NamedTuple):
 
 
 def jobs(size: str, k: int, rng: np.random.Generator) -> Iterator[Job]:
-    """Every kernel at the sizes that GLIMMER gives it: k pairs of 48 + 304 tokens, and one token."""
+    """Every kernel at the sizes that it has in GLIMMER: k pairs of 48 + 304 tokens, and one token."""
     t5, n = work.shape(size).t5, 48 + 304
     rows, hc = k * n, t5.num_heads * t5.d_kv
     d, f, v = t5.d_model, t5.d_ff, t5.vocab_size
@@ -105,7 +105,7 @@ def prepared(ops: Ops, job: Job) -> Callable[[], Any]:
 
 
 def seconds(run: Callable[[], Any], wait: Callable[[], None], least: float) -> float:
-    """Of one run, from as many as take `least` seconds."""
+    """Seconds of one run, measured over so many runs that they take `least` seconds."""
     run()
     wait()
     times, start = 1, time.perf_counter()
@@ -122,7 +122,7 @@ def seconds(run: Callable[[], Any], wait: Callable[[], None], least: float) -> f
 def taking_turns(
     runs: dict[str, Callable[[], Any]], wait: Callable[[], None], rounds: int, least: float
 ) -> dict[str, float]:
-    """The middle of the rounds of each, who takes turns in being first."""
+    """The median over the rounds of each run; they take turns in being first."""
     found: dict[str, list[float]] = {name: [] for name in runs}
     for i in range(rounds):
         names = list(runs)
@@ -131,8 +131,8 @@ def taking_turns(
     return {name: statistics.median(times) for name, times in found.items()}
 
 
-def ceilings(wait: Callable[[], None], least: float) -> dict[str, float]:
-    """Bytes a second of a copy, read and written; multiplications and additions a second of a large product."""
+def hardware_peaks(wait: Callable[[], None], least: float) -> dict[str, float]:
+    """Bytes a second of a copy, read and written; operations a second of a large product."""
     import torch
 
     here = "cuda" if torch.cuda.is_available() else "cpu"
@@ -146,23 +146,28 @@ def ceilings(wait: Callable[[], None], least: float) -> dict[str, float]:
 
 
 def kernels(
-    size: str, ours: Ops, theirs: Ops, wait: Any, plan: Any, limits: dict[str, float]
+    size: str, ours: Ops, theirs: Ops, wait: Any, plan: Any, peaks: dict[str, float]
 ) -> Iterator[dict[str, Any]]:
-    """Each kernel's speed, PyTorch's, and the share that is judged."""
+    """Each kernel's speed, PyTorch's, and the share that has a target."""
     for job in jobs(size, plan.k, np.random.default_rng(0)):
         runs = {"ours": prepared(ours, job), "torch": prepared(theirs, job)}
-        apart = np.abs(ours.get(runs["ours"]()) - theirs.get(runs["torch"]())).max()
+        difference = np.abs(ours.to_host(runs["ours"]()) - theirs.to_host(runs["torch"]())).max()
         times = taking_turns(runs, wait, plan.rounds, plan.least)
-        share = job.amount / times["ours"] / limits["copy"] if job.kind == "memory" else times["torch"] / times["ours"]
+        share = job.amount / times["ours"] / peaks["copy"] if job.kind == "memory" else times["torch"] / times["ours"]
         yield {
-            "size": size, "name": job.name, "kind": job.kind, "seconds": times,
-            "per second": job.amount / times["ours"], "share": share,
-            "wanted": WANTED[job.kind], "largest difference": float(apart),
-        }  # fmt: skip
+            "size": size,
+            "name": job.name,
+            "kind": job.kind,
+            "seconds": times,
+            "per second": job.amount / times["ours"],
+            "share": share,
+            "target": TARGETS[job.kind],
+            "largest difference": float(difference),
+        }
 
 
 def answers(size: str, ours: Ops, theirs: Ops, wait: Any, plan: Any) -> Iterator[dict[str, Any]]:
-    """Whole answers and their stages: float32 against float32, and ours in bfloat16 beside it."""
+    """Whole answers and their parts, ours and PyTorch's in float32, and ours in bfloat16."""
     weights = work.weights(work.shape(size))
     models = {"ours": prepare_params(ours, weights), "torch": prepare_params(theirs, weights)}
     models["ours, bfloat16"] = prepare_params(ours, weights, "bfloat16")
@@ -179,13 +184,18 @@ def answers(size: str, ours: Ops, theirs: Ops, wait: Any, plan: Any) -> Iterator
         times = taking_turns(runs, wait, plan.rounds, 0)
         macs = sum(work.macs(task, work.shape(size)).values())
         yield {
-            "size": size, "name": text, "kind": "answer", "seconds": times, "per second": 2 * macs / times["ours"],
-            "share": times["torch"] / times["ours"], "wanted": WANTED["answer"],
-        }  # fmt: skip
+            "size": size,
+            "name": text,
+            "kind": "answer",
+            "seconds": times,
+            "per second": 2 * macs / times["ours"],
+            "share": times["torch"] / times["ours"],
+            "target": TARGETS["answer"],
+        }
 
 
-def told(row: dict[str, Any]) -> str:
-    """A line of what was found."""
+def line(row: dict[str, Any]) -> str:
+    """One row in print."""
     rate = (
         f"{row['per second'] / GIGA:9.1f} GB/s"
         if row["kind"] == "memory"
@@ -193,12 +203,12 @@ def told(row: dict[str, Any]) -> str:
     )
     times = ", ".join(f"{name} {1e6 * s:.0f}" for name, s in row["seconds"].items())
     of = "copy" if row["kind"] == "memory" else "torch"
-    verdict = "" if row["share"] >= row["wanted"] else f"  below the wanted {row['wanted']:.2f}"
+    verdict = "" if row["share"] >= row["target"] else f"  below the target {row['wanted']:.2f}"
     return f"{row['size']:6} {row['name']:42} {rate}  {row['share']:5.2f} of {of}  us: {times}{verdict}"
 
 
 def dry(sizes: list[str], plan: Any) -> None:
-    """What would be run, with what each costs, from shapes alone."""
+    """Print what would be run and what each costs, from shapes alone."""
     for size in sizes:
         for job in jobs(size, plan.k, Shapes()):
             unit = "GB" if job.kind == "memory" else "TFLOP"
@@ -209,7 +219,7 @@ def dry(sizes: list[str], plan: Any) -> None:
 
 
 class Shapes:
-    """Draws nothing, at no cost."""
+    """In place of a random generator: arrays of a shape that take no memory."""
 
     def standard_normal(self, shape: Any, dtype: Any) -> np.ndarray:
         return np.broadcast_to(np.float32(0), shape)
@@ -219,7 +229,7 @@ class Shapes:
 
 
 def machine() -> dict[str, Any]:
-    """The card, versions and the day."""
+    """The GPU, versions and the date."""
     import torch
 
     card = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
@@ -230,16 +240,16 @@ def machine() -> dict[str, Any]:
 
 
 def main() -> int:
-    """0 if all that was wanted is reached, 1 if not, 2 if it cannot run here."""
+    """0 if all targets are reached, 1 if not, 2 if it cannot run here."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--size", default="base,large,xl")
     parser.add_argument("--k", type=int, default=25)
     parser.add_argument("--steps", type=int, default=32)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--least", type=float, default=0.05, help="seconds that a kernel is run for in a round")
+    parser.add_argument("--least", type=float, default=0.05, help="seconds that a kernel runs for in a round")
     parser.add_argument("--quick", action="store_true", help="base alone, two rounds")
-    parser.add_argument("--rehearse", action="store_true", help="on the CPU, to see that this runs")
-    parser.add_argument("--dry", action="store_true", help="only say what would be measured")
+    parser.add_argument("--rehearse", action="store_true", help="everything once on the CPU, to see that it runs")
+    parser.add_argument("--dry", action="store_true", help="only print what would be measured")
     parser.add_argument("--out", type=Path, help="a JSON file for benchmarks/results")
     plan = parser.parse_args()
     if plan.quick:
@@ -248,8 +258,8 @@ def main() -> int:
         plan.size, plan.rounds, plan.least, plan.steps = "tiny", 1, 0, 2
     try:
         return measure(plan)
-    except InputError as refused:
-        print(refused, file=sys.stderr)
+    except InputError as error:
+        print(error, file=sys.stderr)
         return 2
 
 
@@ -270,16 +280,16 @@ def measure(plan: Any) -> int:
             cuda.synchronize()
             torch.cuda.synchronize()
 
-    limits = ceilings(wait, plan.least)
-    print(", ".join(f"{name} {x / (GIGA if name == 'copy' else TERA):.1f}" for name, x in limits.items()), machine())
+    peaks = hardware_peaks(wait, plan.least)
+    print(", ".join(f"{name} {x / (GIGA if name == 'copy' else TERA):.1f}" for name, x in peaks.items()), machine())
     for size in sizes:
-        for found in (kernels(size, ours, theirs, wait, plan, limits), answers(size, ours, theirs, wait, plan)):
+        for found in (kernels(size, ours, theirs, wait, plan, peaks), answers(size, ours, theirs, wait, plan)):
             for row in found:
                 rows.append(row)
-                print(told(row), flush=True)
+                print(line(row), flush=True)
                 if plan.out:
-                    plan.out.write_text(json.dumps({"machine": machine(), "ceilings": limits, "rows": rows}, indent=1))
-    return int(any(row["share"] < row["wanted"] for row in rows))
+                    plan.out.write_text(json.dumps({"machine": machine(), "peaks": peaks, "rows": rows}, indent=1))
+    return int(any(row["share"] < row["target"] for row in rows))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Time and peak memory as things grow: python benchmarks/scale.py [--quick]; k, lengths, models, questions."""
+"""Time and memory against k, lengths, questions at once and model: python benchmarks/suites/scale.py [--quick]."""
 
 from __future__ import annotations
 
@@ -7,23 +7,24 @@ import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import results
-from campaign import Campaign, say
-from figures import Figures
-from pictures import pyplot
+from comparison.plots import pyplot
+from comparison.ratios import Result
+from comparison.rounds import Rounds, say
 
+from glimmer_ref import tables
 from glimmer_ref.bench.machine import memory_bytes
 from glimmer_ref.bench.work import SHAPES, shape
 from glimmer_ref.errors import InputError
 from glimmer_ref.params.model import shapes
 
-CLIFF = 1.5  # times the least time per multiply-add of a series' upper half
+CLIFF = 1.5  # times the least seconds per multiply-add at smaller values; a point above that is reported
 
 
 class Series(NamedTuple):
-    """What grows, and the work at each of its values; `{}` stands for the value, or for the size of the model."""
+    """What grows, and the work at each of its values; `{}` stands for the value. A model's value is its size."""
 
     x: str
     values: tuple[Any, ...]
@@ -46,7 +47,7 @@ QUICK = {
 
 
 def fits(size: str) -> bool:
-    """Is there main memory for a model drawn in float32 and laid out a second time?"""
+    """True if main memory holds a model's random weights in float32 and a second copy in the backend's layout."""
     weights = 4 * sum(_product(s) for s in shapes(shape(size)).values())
     return memory_bytes() == 0 or 2.2 * weights < memory_bytes()
 
@@ -59,14 +60,14 @@ def _product(numbers: tuple[int, ...]) -> int:
 
 
 def parts(series: Series, size: str) -> list[tuple[str, list[str]]]:
-    """Which works of which size of model."""
+    """The works of a series, by the size of the model."""
     if series.x != "model":
         return [(size, [work.format(value) for value in series.values for work in series.works])]
     return [(value, list(series.works)) for value in series.values]
 
 
 def measure(args: argparse.Namespace, chosen: dict[str, Series], out: Path) -> dict[str, Any]:
-    """All series, one process a size; written after each."""
+    """Measure all series, with one process for each size of the model; the document is written after each."""
     document = results.begin("scale", args.size, args.rounds, {})
     document |= {
         "threads": args.threads,
@@ -81,13 +82,13 @@ def measure(args: argparse.Namespace, chosen: dict[str, Series], out: Path) -> d
                 say(document["left_out"][-1])
                 continue
             place = out.with_name(f".{out.stem}.part.json")
-            campaign = Campaign(size, place, args.rounds, args.lock, 0.0, works, None, "scale", False)
-            campaign.group = args.threads
+            rounds = Rounds(size, place, args.rounds, args.lock, 0.0, works, None, "scale", False)
+            rounds.group = args.threads
             try:
-                campaign.measure([(f"ours:{args.precision}", args.threads)])
-            except InputError as error:  # a model that memory does not hold after all
+                rounds.measure([(f"ours:{args.precision}", args.threads)])
+            except InputError as error:  # the model does not fit into memory after all
                 document["left_out"].append(f"{name}: {size}: {error}")
-            document["parts"].append({"series": name, **campaign.document})
+            document["parts"].append({"series": name, **rounds.document})
             results.write(out, document)
             place.unlink(missing_ok=True)
     return document
@@ -101,32 +102,32 @@ class Dot(NamedTuple):
     peak: int
     macs: int
     units: int
-    floor: float
+    bound: float  # seconds that reading its bytes takes at the measured bandwidth
 
 
 def lines_of(document: dict[str, Any], name: str) -> dict[str, list[Dot]]:
-    """A series' lines: each of its works with all the values it was measured at."""
+    """The lines of a series: each of its works, with all values that it was measured at."""
     series, result = Series(**document["series"][name]), dict[str, list[Dot]]()
     for part in (part for part in document["parts"] if part["series"] == name):
-        f = Figures(part)
+        r = Result(part)
         for template in series.works:
             for value in [part["size"]] if series.x == "model" else series.values:
                 work = template.format(value)
-                for who in f.contestants(document["threads"], work):
-                    result.setdefault(template, []).append(_dot(f, document["threads"], work, who, value))
+                for engine in r.engines(document["threads"], work):
+                    result.setdefault(template, []).append(_dot(r, document["threads"], work, engine, value))
     return result
 
 
-def _dot(f: Figures, group: int, work: str, who: str, value: Any) -> Dot:
-    wall, peak, facts = f.spread(group, work, who), f.spread(group, work, who, "peak"), f.works[work]
-    reads = f.ceiling(group, group, "reads")
+def _dot(r: Result, group: int, work: str, engine: str, value: Any) -> Dot:
+    wall, peak, costs = r.spread(group, work, engine), r.spread(group, work, engine, "peak"), r.works[work]
+    reads = r.peak(group, group, "reads")
     assert wall is not None and peak is not None and reads is not None
-    floor = facts["bytes"][f.document["contestants"][who]["precision"]] / reads.median
-    return Dot(value, wall.median, int(peak.most), sum(facts["macs"].values()), facts["units"], floor)
+    bound = costs["bytes"][r.document["engines"][engine]["precision"]] / reads.median
+    return Dot(value, wall.median, int(peak.max), sum(costs["macs"].values()), costs["units"], bound)
 
 
 def cliffs(dots: list[Dot]) -> list[Any]:
-    """Values beyond which a multiply-add takes much longer than at smaller ones."""
+    """The values at which a multiply-add takes much longer than at a smaller value."""
     per, found = [dot.seconds / dot.macs for dot in dots], []
     for i, dot in enumerate(dots):
         if i and per[i] > CLIFF * min(per[:i]):
@@ -135,26 +136,34 @@ def cliffs(dots: list[Dot]) -> list[Any]:
 
 
 def report(document: dict[str, Any], path: Path) -> list[str]:
-    """A table for each series, and the picture."""
+    """Write the page and the plot beside the file; the page's lines are returned."""
     picture = path.with_suffix(".png")
     lines = [f"T5.1.1-{document['size']} unless said, {document['threads']} thread(s).", ""]
     for name, described in document["series"].items():
-        lines += [f"| {described['x']} | work | seconds | GFLOP/s | units a second | peak MiB |", "|" + "---|" * 6]
+        rows = []
         for template, dots in lines_of(document, name).items():
-            lines += [
-                f"| {d.x} | {template} | {d.seconds:.4f} | {2 * d.macs / d.seconds / 1e9:.1f} | "
-                f"{d.units / d.seconds:.2f} | {d.peak / 2**20:.0f} |"
+            rows += [
+                [
+                    d.x,
+                    template,
+                    f"{d.seconds:.4f}",
+                    f"{2 * d.macs / d.seconds / 1e9:.1f}",
+                    f"{d.units / d.seconds:.2f}",
+                    f"{d.peak / 2**20:.0f}",
+                ]
                 for d in dots
             ]
             if found := cliffs(dots):
-                lines.append(f"| | {template} | a multiply-add costs over {CLIFF}x more at {found} | | | |")
-        lines.append("")
+                rows.append(["", template, f"a multiply-add costs over {CLIFF}x more at {found}", "", "", ""])
+        head = [described["x"], "work", "seconds", "GFLOP/s", "units a second", "peak MiB"]
+        lines += [*tables.markdown(rows, head), ""]
     draw(document, picture)
-    return [*lines, *(f"- {line}" for line in document["left_out"]), "", f"![growth]({picture.name})"]
+    lines += [*(f"- {line}" for line in document["left_out"]), "", f"![growth]({picture.name})"]
+    return results.write_page(path, document, lines)
 
 
 def draw(document: dict[str, Any], path: Path) -> None:
-    """Above: seconds and what the multiply-adds predict, or throughput; below: peak memory."""
+    """Plot seconds and what the multiply-adds predict, or throughput, above; peak memory below."""
     plt = pyplot()
     count = len(document["series"])
     figure, panels = plt.subplots(2, count, figsize=(4.2 * count, 7.4), layout="constrained", squeeze=False)
@@ -170,7 +179,7 @@ def draw(document: dict[str, Any], path: Path) -> None:
                 above.plot(at, [d.macs * rate for d in dots], "--", color=colour, alpha=0.6)
             else:
                 above.plot(at, [d.units / d.seconds for d in dots], "o-", color=colour, label=label)
-                above.plot(at, [d.units / d.floor for d in dots], "--", color=colour, alpha=0.6)
+                above.plot(at, [d.units / d.bound for d in dots], "--", color=colour, alpha=0.6)
             below.plot(at, [d.peak / 2**20 for d in dots], "o-", color=colour, label=label)
         above.set_ylabel(described["unit"])
         below.set_ylabel("peak MiB")
@@ -183,7 +192,7 @@ def draw(document: dict[str, Any], path: Path) -> None:
         above.set_yscale("log")
         below.set_ylim(bottom=0)
         above.legend(fontsize=7)
-        dashed = "growth by multiply-adds" if described["unit"] == "seconds" else "what reads at the ceiling allow"
+        dashed = "growth by multiply-adds" if described["unit"] == "seconds" else "what the memory bandwidth allows"
         above.set_title(f"{described['unit']} by {described['x']}\ndashed: {dashed}", fontsize=9)
     figure.suptitle(f"T5.1.1-{document['size']}, {document['threads']} thread(s), {document['machine']['cpu']}")
     figure.savefig(path, dpi=110)
@@ -218,4 +227,4 @@ if __name__ == "__main__":
     try:
         sys.exit(main())
     except InputError as error:
-        sys.exit(f"benchmarks/scale.py: error: {error}")
+        sys.exit(f"benchmarks/suites/scale.py: error: {error}")

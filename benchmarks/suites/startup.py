@@ -1,4 +1,7 @@
-"""Cold and warm start as whole processes, in turns: python benchmarks/start.py; kernels compiled anew, or kept."""
+"""Cold and warm start, as whole processes in turns: python benchmarks/suites/startup.py [--quick].
+
+A cold start compiles the kernels; a warm one finds them in the cache.
+"""
 
 from __future__ import annotations
 
@@ -11,11 +14,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import results
-from campaign import say
+from comparison.rounds import say
 
+from glimmer_ref import tables
 from glimmer_ref.bench.measure import Spread
 from glimmer_ref.errors import InputError
 
@@ -29,11 +33,11 @@ COMMANDS = {
     "answer, cold": (ASK, True),
     "answer, kept": (ASK, False),
 }
-WANTED = {"all kernels, cold": 20.0, "answer, kept": 1.5}
+TARGETS = {"all kernels, cold": 20.0, "answer, kept": 1.5}
 
 
 def once(words: list[str], cache: Path) -> dict[str, float]:
-    """One process: seconds until it ended, and of its processor time.
+    """Wall and processor seconds of one process.
 
     Raises:
         InputError: it failed.
@@ -49,22 +53,18 @@ def once(words: list[str], cache: Path) -> dict[str, float]:
 
 
 def report(document: dict[str, Any], path: Path) -> list[str]:
-    """The table."""
-    lines = ["| start | seconds (least .. most) | CPU s | wanted |", "|---|---|---|---|"]
+    """Write the page beside the file; the page's lines are returned."""
+    rows = []
     for name in document["works"]:
         runs = [run for run in document["runs"] if run["work"] == name]
         if runs:
             wall, cpu = (Spread.of([run[field] for run in runs]) for field in ("wall", "cpu"))
-            limit = WANTED.get(name)
-            verdict = (
-                ""
-                if limit is None
-                else f"at most {limit:g}: {'reached' if wall.median <= limit else '**not reached**'}"
-            )
-            lines.append(
-                f"| {name} | {wall.median:.2f} ({wall.least:.2f} .. {wall.most:.2f}) | {cpu.median:.2f} | {verdict} |"
-            )
-    return lines
+            target = TARGETS.get(name)
+            reached = "reached" if target is None or wall.median <= target else "above target"
+            verdict = "" if target is None else f"at most {target:g}: {reached}"
+            seconds = f"{wall.median:.2f} ({wall.min:.2f} to {wall.max:.2f})"
+            rows.append([name, seconds, f"{cpu.median:.2f}", verdict])
+    return results.write_page(path, document, tables.markdown(rows, ["start", "seconds (min-max)", "CPU s", "target"]))
 
 
 def main() -> int:
@@ -97,4 +97,4 @@ if __name__ == "__main__":
     try:
         sys.exit(main())
     except InputError as error:
-        sys.exit(f"benchmarks/start.py: error: {error}")
+        sys.exit(f"benchmarks/suites/startup.py: error: {error}")

@@ -1,0 +1,88 @@
+"""What a result file says: times, ratios round by round, shares of the hardware peaks of the same rounds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from glimmer_ref.bench.measure import Spread
+from glimmer_ref.bench.session import share
+
+Run = Mapping[str, Any]
+DECODING = ("cross", "decoder")  # stages of a run that come after the encoder
+DECODER_MACS = ("cross", "decoder", "decoder.attention", "head")
+
+
+class Result:
+    """The document of a result file, and what can be asked of it.
+
+    A run is named by its group (the number of threads that most engines had), its work and its engine.
+    """
+
+    def __init__(self, document: dict[str, Any]) -> None:
+        self.document = document
+        self.works: dict[str, Any] = document["works"]
+        self.runs: dict[tuple[int, str, str], dict[int, Run]] = {}
+        for run in document["runs"]:
+            self.runs.setdefault((run["group"], run["work"], run["engine"]), {})[run["round"]] = run
+        self.peaks: dict[tuple[int, str, int], dict[int, Run]] = {}
+        for peaks in document["peaks"]:
+            self.peaks.setdefault((peaks["group"], peaks["work"], peaks["threads"]), {})[peaks["round"]] = peaks
+
+    @property
+    def groups(self) -> list[int]:
+        """Numbers of threads."""
+        return sorted({group for group, _, _ in self.runs})
+
+    def engines(self, group: int, work: str) -> list[str]:
+        """Which engines did a work, in the order of the document."""
+        return [engine for engine in self.document["engines"] if (group, work, engine) in self.runs]
+
+    def spread(self, group: int, work: str, engine: str, field: str = "wall") -> Spread | None:
+        """A field over all rounds; None if there is no such run."""
+        runs = self.runs.get((group, work, engine))
+        return Spread.of([run[field] for run in runs.values()]) if runs else None
+
+    def ratio(
+        self, group: int, a: tuple[str, str], b: tuple[str, str], of: Callable[[Run], float] = lambda run: run["wall"]
+    ) -> Spread | None:
+        """How many times as long (work, engine) a took as b, round by round."""
+        left, right = self.runs.get((group, *a), {}), self.runs.get((group, *b), {})
+        rounds = sorted(set(left) & set(right))
+        return Spread.of([of(left[r]) / of(right[r]) for r in rounds]) if rounds else None
+
+    def share(self, group: int, work: str, engine: str) -> Spread | None:
+        """The share of the hardware peak of the same round, for the engine's threads and precision."""
+        runs, about = self.runs.get((group, work, engine), {}), self.document["engines"].get(engine, {})
+        peaks = self.peaks.get((group, work, about.get("threads", 0)), {})
+        if not runs:
+            return None
+        costs = self.works[work]
+        macs, read, precision = sum(costs["macs"].values()), costs["bytes"][about["precision"]], about["precision"]
+        parts = [share(peaks[r], precision, macs, read, run["wall"]) for r, run in runs.items() if r in peaks]
+        return Spread.of(parts) if parts else None
+
+    def peak(self, group: int, threads: int, name: str) -> Spread | None:
+        """A hardware peak over all rounds of a group."""
+        some = [
+            peaks[name] for peaks in self.document["peaks"] if (peaks["group"], peaks["threads"]) == (group, threads)
+        ]
+        return Spread.of(some) if some else None
+
+    def encoder_macs(self, work: str) -> int:
+        """Multiply-adds of a system before its decoder."""
+        return sum(n for name, n in self.works[work]["macs"].items() if name not in DECODER_MACS)
+
+
+def encoder_seconds(run: Run) -> float:
+    """Seconds of a system before its decoder."""
+    return sum(s for name, s in run["stages"].items() if name not in DECODING)
+
+
+def stage_macs(macs: Mapping[str, int]) -> dict[str, int]:
+    """Multiply-adds by the stages that a run is timed in: attention with its stage, logits with the decoder."""
+    result: dict[str, int] = {}
+    for name, n in macs.items():
+        stage = "decoder" if name == "head" else name.removesuffix(".attention")
+        result[stage] = result.get(stage, 0) + n
+    return result

@@ -1,0 +1,73 @@
+"""Compare engines on the same work, in turns: python benchmarks/comparison/run.py --size base --threads 1,2.
+
+An engine is a library in one precision. Each is a process of its own with its threads fixed, and takes part only if its
+encoder computes what the reference backend computes. In every round each engine runs once, in rotating order, after the
+hardware peaks were measured. Ratios are made round by round, so that what disturbs one engine disturbs all.
+`benchmarks/report.py` turns the result into tables and plots.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import results
+from comparison.engines import installed
+from comparison.rounds import Rounds, say
+
+from glimmer_ref.bench.machine import cores
+from glimmer_ref.bench.work import SHAPES
+from glimmer_ref.errors import InputError
+
+WORK = ("encoder-5", "encoder-25", "decode", "fid-25+glimmer-25-5+lumen-10+fid-5", "memory", "attention", "linear")
+LITTLE = ",n_q=8,n_p=24,steps=4"
+SMOKE = (f"encoder,k=2{LITTLE}", f"decode,k=2{LITTLE}", f"fid,k=2{LITTLE}+glimmer,k=3,m=2{LITTLE}", "attention,n_p=24")
+
+
+def options() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--size", choices=SHAPES, default="base")
+    parser.add_argument("--threads", default=",".join(map(str, sorted({1, cores()}))), help="like 1,2: one group each")
+    parser.add_argument("--engines", help=f"comma-separated; here: {','.join(installed())} (default: all)")
+    parser.add_argument(
+        "--work", help=f"like 'decode glimmer,k=50,m=5'; a+b in the same rounds; default: {' '.join(WORK)}"
+    )
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument(
+        "--pause", type=float, default=0.2, help="seconds before each run, in which threads stop spinning"
+    )
+    parser.add_argument("--lock", type=Path, help="hold this file's lock while timing; useful where others take it too")
+    parser.add_argument("--folder", help="of the random weights and their converted forms (default: in ~/.cache)")
+    parser.add_argument("--out", type=Path, help="the result's file (default: benchmarks/results/<date>-<machine>)")
+    parser.add_argument("--smoke", action="store_true", help="tiny sizes, two rounds: does every engine still work?")
+    return parser
+
+
+def main() -> int:
+    """Measure, and print where the result is."""
+    args = options().parse_args()
+    if args.smoke:
+        args.size, args.rounds, args.pause = "tiny", 2, 0.0
+    works = args.work.split() if args.work else SMOKE if args.smoke else WORK
+    names = args.engines.split(",") if args.engines else installed()
+    out = args.out or (Path(tempfile.mkdtemp()) / "smoke.json" if args.smoke else results.place(args.size))
+    rounds = Rounds(args.size, out, args.rounds, args.lock, args.pause, works, args.folder)
+    for threads in map(int, args.threads.split(",")):
+        rounds.group = threads
+        single = [("ours:float32", 1)] if threads > 1 and "ours:float32" in names else []  # what more threads gain
+        rounds.measure([*((name, threads) for name in names), *single])
+    results.write(out, rounds.document)
+    say(f"written to {out}")
+    return 1 if args.smoke and any("left_out" in about for about in rounds.document["engines"].values()) else 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except InputError as error:
+        sys.exit(f"benchmarks/comparison/run.py: error: {error}")
