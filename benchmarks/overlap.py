@@ -35,7 +35,7 @@ from glimmer_ref.costs.storage import SCALES, WIDTHS
 from glimmer_ref.data.inputs import Passage
 from glimmer_ref.instruments import Profiler
 from glimmer_ref.memory import store as memories
-from glimmer_ref.memory.manifest import INDEX, MANIFEST, VERSION, Manifest, metadata, shard_name
+from glimmer_ref.memory.manifest import INDEX, MANIFEST, VERSION, Manifest, metadata
 from glimmer_ref.memory.prefetch import ahead
 from glimmer_ref.memory.quantized import Rows
 from glimmer_ref.memory.shard import Index, Shard
@@ -44,7 +44,7 @@ from glimmer_ref.ops import Ops, bind
 from glimmer_ref.paper.glimmer import live_a, score
 from glimmer_ref.paper.lumen import arriving, encode_question, join
 from glimmer_ref.params.model import Model, prepare_params, random
-from glimmer_ref.params.safetensors_io import write_tensors
+from glimmer_ref.params.safetensors_io import shard_name, write_tensors
 from glimmer_ref.ragged import Arriving, States, Tokens
 
 WAYS = ("read", "live_a", "in_turn", "overlapped")

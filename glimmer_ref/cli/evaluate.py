@@ -106,8 +106,8 @@ def _retrieved(
     args: argparse.Namespace, files: dict[str, list[Any]], k: int, source: Any
 ) -> tuple[dict[str, list[Any]], str]:
     """The questions with what the index has found in place of their own candidates, and the index's digest."""
+    from ..disk.facts import digest_of
     from ..evaluation.evaluate import check
-    from ..memory.manifest import digest_of
     from ..retrieval.index_files import read_facts
 
     index, result = options.open_index(args), {}

@@ -24,7 +24,7 @@ def add(commands: Any) -> None:
     how.add_argument(
         "--gtr", metavar="DIR", help=f"a GTR as sentence-transformers keeps it, such as gtr-t5-base, {options.NAMED}"
     )
-    how.add_argument("--bm25", action="store_true", help="by words, with the bm25s library")
+    how.add_argument("--bm25", action="store_true", help="by words, with BM25")
     options.add_hub(build)
     build.add_argument("--store", choices=("float32", "float16"), default="float32", help="embeddings are stored as")
     build.add_argument("--ops", choices=BACKENDS, default="numba", help=options.TOLD)

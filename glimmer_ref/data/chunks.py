@@ -14,13 +14,11 @@ chunks of 100 words.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, NamedTuple
 
-from ..errors import InputError, brief
-from .json_lines import read_jsonl
+from ..errors import InputError
 from .kilt import Datapoint, Page, Provenance
 
 WORDS = 200
@@ -245,30 +243,3 @@ def gold(datapoint: Datapoint, chunks: Mapping[str, Sequence[Chunk]]) -> tuple[s
     places = (p for output in datapoint.outputs for p in output.provenance or ())
     found = (id for p in places for id in holding(p, chunks.get(p.wikipedia_id or "", ())))
     return tuple(dict.fromkeys(found))
-
-
-def _rows(place: str, record: Mapping[str, Any], key: str, made: Callable[..., Any], types: tuple[type, ...]) -> Any:
-    rows = record.get(key)
-    fits = isinstance(rows, list) and all(
-        isinstance(row, list) and len(row) == len(types) and all(map(isinstance, row, types)) for row in rows
-    )
-    if not fits:
-        raise InputError(place, f'"{key}" as glimmer-ref chunks writes it', brief(rows))
-    return tuple(made(*row) for row in rows or ())
-
-
-def read_chunks(path: str | Path) -> Iterator[Chunk]:
-    """The chunks of a passages.jsonl that `glimmer-ref chunks` wrote, one at a time.
-
-    Raises:
-        InputError: no such file, or a line that is no chunk, by number.
-    """
-    for place, record in read_jsonl(path):
-        for key in KEYS.values():
-            if not isinstance(record.get(key), str):
-                raise InputError(place, f'a string "{key}", as glimmer-ref chunks writes it', brief(record.get(key)))
-        spans = _rows(place, record, "spans", Span, (int, int, int))
-        if not spans:
-            raise InputError(place, "a chunk with spans", "none")
-        silent = _rows(place, record, "silent", Silent, (int, str))
-        yield Chunk(**{name: record[key] for name, key in KEYS.items()}, spans=spans, silent=silent)

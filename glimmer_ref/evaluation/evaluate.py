@@ -23,7 +23,7 @@ BATCH = 16  # questions a batch: beyond, the products are large enough not to ga
 
 
 def candidates(reader: Reader, question: Question, memory: Memory, k: int) -> np.ndarray:
-    """Rows of the k passages to read: the file's own candidates, else those of the lexical score."""
+    """Rows of the k passages to read: the file's own candidates, else the best by BM25."""
     if question.candidates:
         return memory.rows(list(question.candidates[:k]))
     return reader.retrieve(question.text, memory, k)[0]

@@ -14,13 +14,14 @@ from .. import __version__
 from ..data.chunks import page_of
 from ..data.inputs import Passage, Question
 from ..data.kilt import prediction, write_predictions
+from ..disk.facts import difference, digest_of
 from ..disk.lock import LOCK, held
 from ..disk.read import open_regular, parse_json, read_json
 from ..disk.write import sweep, temporary_of, write_json
 from ..errors import InputError, brief
 from ..inference.reader import Reader
-from ..memory.manifest import difference, digest_of, weights_digest
 from ..memory.store import Memory
+from ..params.digest import weights_digest
 from ..params.model import leaves
 from ..pictures import picture
 from ..progress import Show

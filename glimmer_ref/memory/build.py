@@ -10,13 +10,14 @@ from typing import Any, NamedTuple
 
 from ..data.inputs import Passage, read_passages
 from ..data.passages_file import Source, read_source
+from ..disk.facts import difference
 from ..disk.journal import JOURNAL, Journal, check_finished, entry_of
 from ..disk.lock import LOCK, held
 from ..disk.write import sweep, temporary_of, write_json
 from ..errors import InputError
 from ..ops import Ops
 from ..params.model import Model
-from ..params.safetensors_io import map_file, write_tensors
+from ..params.safetensors_io import map_file, shard_name, write_tensors
 from ..progress import Show, progress
 from ..text.tokenizer import Tokenizer
 from .encode import encode_shard
@@ -27,10 +28,8 @@ from .manifest import (
     Manifest,
     build_facts,
     build_of,
-    difference,
     metadata,
     passages_of,
-    shard_name,
 )
 from .quantized import DTYPES
 from .shard import Index, Shard

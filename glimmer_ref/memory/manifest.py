@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from ..disk.facts import difference
 from ..disk.journal import RESTORE
 from ..disk.read import parse_json, read_json
 from ..errors import InputError, brief
 from ..ops import PRECISIONS, Ops
+from ..params.digest import weights_digest
 from ..params.model import Model, computed_in, leaves
-from ..ragged import Array
+from ..params.safetensors_io import shard_name
 from .quantized import DTYPES
 
 VERSION = 1
@@ -37,16 +36,6 @@ T5_FACTS = (
 )
 
 
-def weights_digest(ops: Ops, weights: Mapping[str, Array]) -> str:
-    """SHA-256 of named weights as float32, in whatever dtype and layout they are."""
-    digest = hashlib.sha256()
-    for name, leaf in weights.items():
-        x = np.asarray(ops.to_host(leaf)).astype("<f4", order="C")
-        digest.update(f"{name} {list(x.shape)}\n".encode())
-        digest.update(x.reshape(-1).data)
-    return digest.hexdigest()
-
-
 def encoder_facts(ops: Ops, model: Model, tokenizer_digest: str) -> dict[str, Any]:
     """Everything that decides MemEnc(Passage): sizes, limits, text format, tokenizer, weights.
 
@@ -65,16 +54,6 @@ def encoder_facts(ops: Ops, model: Model, tokenizer_digest: str) -> dict[str, An
     }
 
 
-def digest_of(facts: Mapping[str, Any]) -> str:
-    """SHA-256 of some facts, whatever their order."""
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
-
-
-def memory_digest(ops: Ops, model: Model, tokenizer_digest: str) -> str:
-    """One digest of everything that decides MemEnc(Passage)."""
-    return digest_of(encoder_facts(ops, model, tokenizer_digest))
-
-
 def build_facts(
     ops: Ops, model: Model, tokenizer_digest: str, dtype: str, passages: int, passages_sha256: str, shard_passages: int
 ) -> dict[str, Any]:
@@ -90,19 +69,6 @@ def build_facts(
     if computed_in(model) in PRECISIONS[1:]:  # other bytes, and an honest memory says so
         facts["precision"] = computed_in(model)
     return facts
-
-
-def difference(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> tuple[str, str] | None:
-    """The first fact that differs, as "name=ours" and "name=theirs"; None where all agree."""
-    for name in [*ours, *(n for n in theirs if n not in ours)]:
-        mine, other = ours.get(name), theirs.get(name)
-        if isinstance(mine, dict) and isinstance(other, dict):
-            inner = difference(mine, other)
-            if inner:
-                return inner
-        elif mine != other:
-            return f"{name}={str(mine)[:40]}", f"{name}={str(other)[:40]}"
-    return None
 
 
 def metadata(name: str, build: Mapping[str, Any]) -> dict[str, str]:
@@ -137,11 +103,6 @@ def check_build(path: Path, told: Mapping[str, str], build: Mapping[str, Any]) -
     ours, other = difference(build, theirs) or ("the same words", "others")
     do = f"this file or {MANIFEST} was changed: restore it, or build into a new folder"
     raise InputError(f"{path}", f"a file of {MANIFEST}'s build, {ours}", other, do)
-
-
-def shard_name(number: int) -> str:
-    """A shard's file name."""
-    return f"shard-{number:05d}.safetensors"
 
 
 def passages_of(build: Mapping[str, Any], number: int) -> int:

@@ -14,10 +14,10 @@ from ..costs.flops import Lengths, memory_macs, setting_of
 from ..data.inputs import Passage, passage_tokens
 from ..ops import Ops
 from ..params.model import Model
-from ..params.safetensors_io import TYPES, Stored, file_bytes
+from ..params.safetensors_io import TYPES, Stored, file_bytes, shard_name
 from ..text.tokenizer import Tokenizer
 from .encode import encode_shard
-from .manifest import INDEX, metadata, shard_name
+from .manifest import INDEX, metadata
 from .quantized import DTYPES, Rows
 from .shard import Index, Shard
 

@@ -13,12 +13,14 @@ import numpy as np
 
 from ..data.inputs import Passage
 from ..disk import kinds
+from ..disk.facts import difference, digest_of
 from ..disk.journal import AGAIN, RESTORE, check_finished
 from ..disk.lock import LOCK
 from ..disk.read import most_open_files, reason_of
 from ..errors import InputError, brief
 from ..ops import Ops
 from ..params.model import Model
+from ..params.safetensors_io import shard_name
 from ..progress import Show, progress
 from ..ragged import Arriving, Ints, States, offsets, token_positions
 from ..text.borrowed import Loans
@@ -30,10 +32,7 @@ from .manifest import (
     QUARANTINE,
     VERSION,
     Manifest,
-    difference,
-    digest_of,
     encoder_facts,
-    shard_name,
 )
 from .prefetch import ahead
 from .shard import Index, Shard

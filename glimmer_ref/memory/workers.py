@@ -21,16 +21,17 @@ from typing import Any, NamedTuple
 
 from ..data.inputs import passages_of
 from ..data.json_lines import jsonl
+from ..disk.facts import difference
 from ..disk.read import reason_of
 from ..disk.write import sha256
 from ..errors import InputError
 from ..ops import Ops, bind
 from ..params.checkpoint import load
 from ..params.model import Model, prepare_params
-from ..params.safetensors_io import write_tensors
+from ..params.safetensors_io import shard_name, write_tensors
 from ..text.tokenizer import Tokenizer
 from .encode import encode_shard
-from .manifest import difference, encoder_facts, metadata, shard_name
+from .manifest import encoder_facts, metadata
 
 TRIES = 3  # of a shard, before it is left out
 IN_A_ROW = 5  # shards that are left out one after the other, before all of it is given up

@@ -109,15 +109,6 @@ def decode(name: str, stored: Stored, dtype: str, transposed: bool = False) -> n
     return x
 
 
-def read_checkpoint(folder: PathLike, dtype: str = "float32") -> dict[str, np.ndarray]:
-    """All tensors of a folder under their own names, as floats.
-
-    Raises:
-        InputError: as `open_checkpoint`; a tensor of whole numbers, or one that is not finite, by its name.
-    """
-    return {name: decode(name, stored, dtype) for name, stored in open_checkpoint(folder).items()}
-
-
 def _scaling(config: GlimmerConfig, scaled: bool) -> GlimmerConfig:
     return replace(config, t5=replace(config.t5, scale_decoder_outputs=scaled))
 

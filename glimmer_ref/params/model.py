@@ -210,11 +210,6 @@ def map_named(function: Callable[[str, Array], Array], tree: T) -> T:
     return cast(T, walk("", tree))
 
 
-def map_leaves(function: Callable[[Array], Array], tree: T) -> T:
-    """The same tree with `function` applied to every weight."""
-    return map_named(lambda _, x: function(x), tree)
-
-
 PRODUCTS = ("q", "k", "v", "o", "wi_0", "wi_1", "wo")  # last words of the names of `linear`'s weights
 
 

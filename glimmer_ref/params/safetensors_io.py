@@ -116,6 +116,11 @@ def _view(where: str, entry: Mapping[str, Any], data: np.ndarray) -> Stored:
         raise InputError(where, "a shape that NumPy can hold", f"{str(shape)[:80]} ({e})") from None
 
 
+def shard_name(number: int) -> str:
+    """The name of the file that holds one of many shards, counted from 0."""
+    return f"shard-{number:05d}.safetensors"
+
+
 def map_file(path: str | os.PathLike[str]) -> tuple[dict[str, Stored], dict[str, str]]:
     """Every tensor of a safetensors file, memory-mapped, and the texts in its header: nothing else is read.
 

@@ -21,11 +21,10 @@ from ..data.passages_file import read_source
 from ..disk.journal import RESTORE
 from ..disk.read import most_open_files
 from ..errors import InputError
-from ..memory.manifest import shard_name
-from ..params.safetensors_io import Stored, map_tensors, write_tensors
+from ..params.safetensors_io import Stored, map_tensors, shard_name, write_tensors
 from ..progress import Show, progress
 from .gtr import GTR, passage_text
-from .index_files import BUILD_AGAIN, VERSION, Ids, building, check_sample, read_facts, read_files
+from .index_files import BUILD_AGAIN, VERSION, Strings, building, check_sample, read_facts, read_files
 from .top_k import BLOCK, top_k
 
 KIND = "dense"
@@ -39,7 +38,7 @@ class _Shard:
     """Embeddings [n e] of n passages, and their ids."""
 
     embeddings: Stored
-    ids: Ids
+    ids: Strings
 
     @classmethod
     def map(cls, path: Path, dtype: str, n: int, size: int) -> _Shard:
@@ -48,7 +47,7 @@ class _Shard:
         if e is None or (e.dtype, e.shape) != (DTYPES[dtype], (n, size)):
             got = "none" if e is None else f"{list(e.shape)} in {e.dtype}"
             raise InputError(str(path), f"embeddings [{n} {size}] in {dtype}", got, RESTORE)
-        return cls(e, Ids.of(tensors, n, str(path)))
+        return cls(e, Strings.of(tensors, n, str(path), "ids"))
 
 
 def _counts(total: int, shard: int) -> dict[str, int]:
@@ -131,7 +130,7 @@ def _encode(passages: Iterable[Passage], embed: GTR, dtype: str) -> dict[str, np
             yield passage_text(passage)
 
     embeddings = embed(texts()).astype(dtype)
-    return {"embeddings": embeddings, **Ids.arrays(ids)}
+    return {"embeddings": embeddings, **Strings.arrays(ids, "ids")}
 
 
 def build(

@@ -17,12 +17,13 @@ import numpy as np
 
 from ..config import T5Config
 from ..data.inputs import Passage
+from ..disk.facts import digest_of
 from ..disk.read import parse_json, read_json
 from ..errors import InputError, brief
-from ..memory.manifest import digest_of, weights_digest
 from ..ops import Ops
 from ..paper.t5 import encode
 from ..params.checkpoint import decode, open_checkpoint
+from ..params.digest import weights_digest
 from ..params.hub import Place, model_files, weight_files
 from ..params.model import PRODUCTS, Stack, assemble_stack, leaves, map_named
 from ..params.name_maps import HUGGING_FACE, lines, one_embedding

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,18 +11,17 @@ from typing import Any
 import numpy as np
 
 from ..disk import kinds
+from ..disk.facts import difference, digest_of
 from ..disk.journal import JOURNAL, RESTORE, Journal, check_finished, entry_of, is_entry, sample
 from ..disk.lock import LOCK, held
 from ..disk.read import decode, read_json, read_text
 from ..disk.write import json_text, sha256, sweep, temporary_of, write_json, write_text
 from ..errors import InputError, brief
-from ..memory.manifest import difference, digest_of
 from ..params.safetensors_io import Stored
 from ..progress import Show, progress
 from ..ragged import Ints, offsets
 
 BUILD_AGAIN = "build it again, into a new folder"
-PARTS = ".parts"  # what is not whole yet
 INDEX, FACTS = "index.json", "build.json"
 VERSION = 2
 WHAT = "the words of an index"
@@ -117,7 +115,7 @@ def verify(folder: str | Path, show: Show = progress) -> None:
 def _check_folder(folder: Path, names: Collection[str]) -> None:
     """Refuse a folder in which there is anything, but for an index that was begun."""
     ours = {LOCK, FACTS, INDEX, JOURNAL, *names}
-    others = sorted(x.name for x in folder.iterdir() if (temporary_of(x.name) or x.name) not in ours | {PARTS})
+    others = sorted(x.name for x in folder.iterdir() if (temporary_of(x.name) or x.name) not in ours)
     left = sorted(x.name for x in folder.iterdir() if x.name in ours - {LOCK, FACTS})
     if others or (left and not (folder / FACTS).exists()):
         raise InputError(
@@ -143,7 +141,6 @@ class Work:
         if apart := difference(facts, before):
             raise InputError(str(folder), f"an index with {apart[0]}", apart[1], "name another folder")
         sweep(folder, {INDEX, FACTS, JOURNAL, *names}.__contains__)
-        shutil.rmtree(folder / PARTS, ignore_errors=True)
         self.journal, self.sealed = Journal(folder, names), {}
         if (folder / INDEX).exists():
             self.sealed = {n: {k: e[k] for k in ("bytes", "sha256")} for n, e in _sealed(folder, names).items()}
@@ -171,14 +168,8 @@ class Work:
             )
         self.journal.add(name, entry)
 
-    def parts(self) -> Path:
-        """An empty folder for files that are not whole yet."""
-        (self.folder / PARTS).mkdir()
-        return self.folder / PARTS
-
     def seal(self) -> None:
         """Write down what all files are: from now on the index opens."""
-        shutil.rmtree(self.folder / PARTS, ignore_errors=True)
         files = {n: {**self.journal.files[n], "sample": sample(self.folder / n)} for n in self.names}
         text = json_text(_summary(files, self.folder / FACTS))
         if not self.sealed or read_text(self.folder / INDEX) != text:
@@ -210,45 +201,46 @@ def building(folder: Path, facts: Mapping[str, Any], names: Collection[str], sho
             if not work.journal.files:  # nothing that could be gone on with
                 for path in (folder / FACTS, folder / JOURNAL):
                     path.unlink(missing_ok=True)
-            shutil.rmtree(folder / PARTS, ignore_errors=True)
             raise
         work.seal()
 
 
 @dataclass(frozen=True, eq=False)
-class Ids(Sequence[str]):
-    """Ids of n passages as UTF-8 that lie end to end: [S] bytes, [n+1] where each begins."""
+class Strings(Sequence[str]):
+    """Strings of a file as UTF-8 that lies end to end: [S] bytes, and [n+1] where each begins."""
 
     text: np.ndarray
     ends: Ints
-    name: str = "index"
+    name: str
 
     @classmethod
-    def of(cls, tensors: Mapping[str, Stored], n: int, name: str) -> Ids:
-        """From a file's tensors "ids" and "offsets".
+    def of(cls, tensors: Mapping[str, Stored], n: int, file: str, key: str) -> Strings:
+        """From the tensors `key` and "offsets" of a file.
 
         Raises:
-            InputError: they are not those of n ids.
+            InputError: they are not those of n strings.
         """
-        text, ends = tensors.get("ids"), tensors.get("offsets")
+        text, ends = tensors.get(key), tensors.get("offsets")
         right = (
-            text is not None and ends is not None and (text.dtype, ends.dtype, ends.shape) == ("U8", "I64", (n + 1,))
+            text is not None
+            and ends is not None
+            and (text.dtype, len(text.shape), ends.dtype, ends.shape) == ("U8", 1, "I64", (n + 1,))
         )
         if text is None or ends is None or not right:
-            raise InputError(name, f"{n} ids", "other tensors", RESTORE)
+            raise InputError(file, f"{n} {key}", "other tensors", RESTORE)
         if (np.diff(ends.raw) < 0).any() or ends.raw[0] != 0 or ends.raw[-1] != text.raw.size:
-            raise InputError(name, f"{n} ids that lie end to end", "other places", RESTORE)
-        return cls(text.raw, ends.raw, name)
+            raise InputError(file, f"{n} {key} that lie end to end", "other places", RESTORE)
+        return cls(text.raw, ends.raw, f"{file}: {key}")
 
     @staticmethod
-    def arrays(ids: Iterable[str]) -> dict[str, np.ndarray]:
+    def arrays(strings: Iterable[str], key: str) -> dict[str, np.ndarray]:
         """What is written to a file."""
-        known = [i.encode() for i in ids]
-        ends = offsets(np.array([len(i) for i in known], np.int64))
-        return {"ids": np.frombuffer(b"".join(known), np.uint8), "offsets": ends}
+        encoded = [s.encode() for s in strings]
+        ends = offsets(np.array([len(s) for s in encoded], np.int64))
+        return {key: np.frombuffer(b"".join(encoded), np.uint8), "offsets": ends}
 
     def __len__(self) -> int:
         return len(self.ends) - 1
 
     def __getitem__(self, i: Any) -> Any:
-        return decode(bytes(self.text[self.ends[i] : self.ends[i + 1]]), f"{self.name}: id {i}")
+        return decode(bytes(self.text[self.ends[i] : self.ends[i + 1]]), f"{self.name}, {i}")

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from glimmer_ref.errors import InputError
 from glimmer_ref.memory.build import build
 from glimmer_ref.memory.store import Memory
 from glimmer_ref.ops import bind
+from glimmer_ref.params.safetensors_io import map_tensors, write_tensors
 from glimmer_ref.retrieval import bm25_index, dense, gtr, index_files
 
 VALUES = (None, True, -1, 10**30, 1e308, "", "x", [], [1], {}, {"a": 1})
@@ -100,7 +102,6 @@ def corpora(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 
 def test_an_index_of_words(corpora: tuple[Path, Path], tmp_path: Path) -> None:
-    pytest.importorskip("bm25s")
     for corpus, name in zip(corpora, "ab", strict=True):
         bm25_index.build(corpus, tmp_path / name, quiet)
 
@@ -112,12 +113,17 @@ def test_an_index_of_words(corpora: tuple[Path, Path], tmp_path: Path) -> None:
     assert check(tmp_path / "a", tmp_path / "b", answer, verify, strict=True) > 400
 
 
-ARRAYS = [np.zeros(0, np.float32), np.zeros((2, 3)), np.array([7, -9, 10**9] * 40), np.array("x"), np.full(3, np.nan)]
+ARRAYS = [
+    np.zeros(0, np.float32),
+    np.zeros((2, 3)),
+    np.array([7, -9, 10**9] * 40),
+    np.zeros((), np.uint32),
+    np.full(3, np.nan),
+]
 
 
 def test_an_index_of_words_of_other_shapes(corpora: tuple[Path, Path], tmp_path: Path) -> None:
     """Where the digests were made anew: whatever the library makes of them is one line, or an answer."""
-    pytest.importorskip("bm25s")
     folder, refused = tmp_path / "a", 0
     bm25_index.build(corpora[0], folder, quiet)
     sealed = (folder / "index.json").read_bytes()
@@ -125,9 +131,11 @@ def test_an_index_of_words_of_other_shapes(corpora: tuple[Path, Path], tmp_path:
         raw = (folder / name).read_bytes()
         damaged = [WHOLE[word](raw) for word in ("empty", "half", "no UTF-8", "deep JSON", "no object", "no fields")]
         damaged += [raw.replace(b"p", b"\xff"), b'{"a": "b"}', b'{"a": 99999}', b'{"a": [1]}']
-        for array in ARRAYS if name.endswith(".npy") else ():
-            np.save(tmp_path / "array.npy", array)
-            damaged.append((tmp_path / "array.npy").read_bytes())
+        tensors = map_tensors(folder / name)
+        largest = {key: np.full_like(x.raw, np.iinfo(x.raw.dtype).max) for key, x in tensors.items()}
+        for key, array in [*product(tensors, ARRAYS), *largest.items()]:
+            write_tensors(tmp_path / "other", {**tensors, key: array})
+            damaged.append((tmp_path / "other").read_bytes())
         for damage in damaged:
             (folder / name).write_bytes(damage)
             files = {n: {**index_files.entry_of(folder / n), "sample": index_files.sample(folder / n)}

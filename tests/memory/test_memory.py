@@ -37,14 +37,15 @@ from glimmer_ref.config import GlimmerConfig
 from glimmer_ref.costs import storage
 from glimmer_ref.costs.flops import setting_of
 from glimmer_ref.data.inputs import Passage, passage_tokens
+from glimmer_ref.disk.facts import digest_of
 from glimmer_ref.memory import build as memory_build
 from glimmer_ref.memory import encode, shard
 from glimmer_ref.memory.build import build
-from glimmer_ref.memory.manifest import build_facts, memory_digest, metadata
+from glimmer_ref.memory.manifest import build_facts, encoder_facts, metadata
 from glimmer_ref.memory.quantized import Rows
 from glimmer_ref.memory.store import Memory, memorize
 from glimmer_ref.paper.lumen import encode_passages
-from glimmer_ref.params.model import Model, leaves, map_leaves
+from glimmer_ref.params.model import Model, leaves, map_named
 from glimmer_ref.params.safetensors_io import Stored, map_tensors
 from glimmer_ref.text.tokenizer import Tokenizer
 
@@ -238,7 +239,7 @@ def is_mapped(x: Any) -> bool:
 
 def test_a_look_up_reads_only_its_rows(tmp_path: Path, tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = models.config("1", passage_tokens=40)  # no memory layers: embedding 10,000 passages takes no time
-    model, d = map_leaves(NUMPY.to_device, models.random(settings, 0, "float32")), settings.t5.d_model
+    model, d = map_named(lambda _, x: NUMPY.to_device(x), models.random(settings, 0, "float32")), settings.t5.d_model
     corpus = write_passages(tmp_path / "many.jsonl", (Passage(f"n{i}", "", "a b c d e f " * 6) for i in range(10_000)))
     build(NUMPY, model, tokenizer, corpus, tmp_path / "memory", show=quiet)
     asked: dict[str, list[int]] = {}
@@ -490,7 +491,7 @@ def test_passages_that_change_under_a_build_are_refused(tmp_path: Path, tokenize
 def other_weights(name: str) -> Model:
     """The model with one weight changed."""
     hit = leaves(MODEL)[name]
-    return map_leaves(lambda x: x + np.float32(1e-6) if x is hit else x, MODEL)
+    return map_named(lambda _, x: x + np.float32(1e-6) if x is hit else x, MODEL)
 
 
 def changed(**more: Any) -> Model:
@@ -517,7 +518,7 @@ def test_another_memory_encoder_is_refused(tokenizer: Tokenizer, corpus: Path, s
     with refused(f"a build of the same memory, {what}.*nothing was changed"):
         build(NUMPY, model, tokenizer, corpus, stored, shard_passages=4, show=quiet)
     assert contents(stored) == before
-    assert memory_digest(NUMPY, model, tokenizer.digest) != memory_digest(NUMPY, MODEL, tokenizer.digest)
+    assert digest_of(encoder_facts(NUMPY, model, tokenizer.digest)) != Memory.open(stored).info()["digest"]
 
 
 def test_another_tokenizer_is_refused(tmp_path: Path, tokenizer: Tokenizer, stored: Path) -> None:
@@ -531,7 +532,7 @@ def test_another_tokenizer_is_refused(tmp_path: Path, tokenizer: Tokenizer, stor
     [
         *(other_weights(n) for n in leaves(MODEL) if n.split(".")[0] not in ("embedding", "memory")),
         changed(num_rerank_layers=2, k=9, m=2, pool="mean", question_tokens=9, passage_offset=30),
-        map_leaves(lambda x: x.astype(np.float64), MODEL),
+        map_named(lambda _, x: x.astype(np.float64), MODEL),
     ],
 )
 def test_what_is_no_part_of_the_memory_may_change(tokenizer: Tokenizer, stored: Path, model: Model) -> None:

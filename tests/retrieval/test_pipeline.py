@@ -17,7 +17,6 @@ from glimmer_ref.data.inputs import read_passages, read_questions
 from glimmer_ref.evaluation.evaluate import evaluate
 from glimmer_ref.inference.reader import bundled
 
-pytest.importorskip("bm25s", reason="needs the extra bm25; .ci/run installs it")
 LONG = bool(os.environ.get("GLIMMER_REF_LONG"))
 
 
