@@ -153,10 +153,20 @@ def print_table(result: dict[str, Any]) -> None:
         for name, row in [*result["tasks"].items(), ("mean of tasks", result)]
     ]
     say(*grid(["task", "questions", "measure", "score", "recall@m", "of retrieval"], rows))
+    print_kilt(result.get("kilt", {}))
     say(
         f"{result['questions']} questions in {result['seconds']:.1f} s, {result['questions_per_second']:.1f} a second; "
         f"{result['samples_per_tflop']:,.1f} per TFLOP"
     )
+
+
+def print_kilt(tasks: dict[str, dict[str, Any]]) -> None:
+    """KILT's own scores, one row a task, where questions have their provenance and passages their pages."""
+    names = ("r_precision", "recall_at_5", "f1", "kilt_score", "kilt_f1")
+    rows = [[task, f"{row['questions']:,}", *(f"{row[name]:.1f}" for name in names)] for task, row in tasks.items()]
+    if rows:
+        say("", "by pages, as KILT does; KILT-EM is KILT-AC for tasks scored by accuracy")
+        say(*grid(["task", "questions", "R-precision", "recall@5", "F1", "KILT-EM", "KILT-F1"], rows), "")
 
 
 def print_sweep(head: dict[str, Any], results: list[dict[str, Any]]) -> None:

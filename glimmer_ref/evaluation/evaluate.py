@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from math import fsum
 from statistics import fmean
@@ -11,14 +11,27 @@ from typing import Any
 
 import numpy as np
 
+from ..data.chunks import page_of
 from ..data.inputs import Passage, Question
 from ..errors import InputError, brief
 from ..inference.answer import undecided
 from ..inference.reader import Answer, Reader
 from ..memory.store import Memory
 from ..progress import Show
-from .metrics import ACCURACY, accuracy, exact_match, measure_of
+from .metrics import (
+    ACCURACY,
+    accuracy,
+    exact_match,
+    f1,
+    kilt_accuracy,
+    kilt_exact_match,
+    kilt_f1,
+    measure_of,
+    r_precision,
+    recall_at_k,
+)
 
+KILT_RECALL = 5  # pages that KILT's leaderboard takes recall at
 BATCH = 16  # questions a batch: beyond, the products are large enough not to gain
 
 
@@ -98,11 +111,34 @@ def _recall(gold: set[str], found: list[str]) -> float | None:
     return len(gold & set(found)) / len(gold) if gold else None
 
 
+def kilt_scores(question: Question, answer: str, ranked: Sequence[str]) -> dict[str, float] | None:
+    """KILT's scores of one question by the pages of the ranked passages; None without evidence or without pages.
+
+    Args:
+        ranked: ids of passages, best first; `glimmer-ref chunks` gives them the ids of their pages.
+    """
+    try:
+        pages = [page_of(id) for id in ranked] if question.evidence else []
+    except InputError:
+        return None
+    if not pages:
+        return None
+    by_accuracy, proof = measure_of(question.task) == ACCURACY, (pages, question.evidence)
+    return {
+        "r_precision": r_precision(*proof),
+        "recall_at_5": recall_at_k(*proof, KILT_RECALL),
+        "f1": f1(answer, question.answers),
+        "kilt_score": (kilt_accuracy if by_accuracy else kilt_exact_match)(answer, question.answers, *proof),
+        "kilt_f1": kilt_f1(answer, question.answers, *proof),
+    }
+
+
 def judge(question: Question, answer: Answer) -> dict[str, Any]:
     """One question's line of predictions; what cannot be judged is None."""
     selected = [answer.passages[i].id for i in answer.selected]
     ranked = range(len(answer.passages)) if answer.scores is None else np.argsort(-answer.scores, kind="stable")
     gold = set(question.gold)
+    ids = [answer.passages[int(i)].id for i in ranked]
     right = accuracy if measure_of(question.task) == ACCURACY else exact_match
     return {
         "id": question.id,
@@ -111,12 +147,13 @@ def judge(question: Question, answer: Answer) -> dict[str, Any]:
         "prediction_ids": answer.ids,
         "log_probability": answer.log_probability,
         "selected": selected,
-        "ranked": [answer.passages[int(i)].id for i in ranked],
+        "ranked": ids,
         "scores": None if answer.scores is None else [float(s) for s in answer.scores],
         "exact_match": exact_match(answer.text, question.answers) if question.answers else None,
         "score": right(answer.text, question.answers) if question.answers else None,
         "recall_at_m": _recall(gold, selected),
         "recall_at_m_of_retrieval": _recall(gold, [p.id for p in answer.passages[: len(selected)]]),
+        "kilt": kilt_scores(question, answer.text, ids),
     }
 
 
@@ -144,7 +181,8 @@ def summary(rows: Iterable[dict[str, Any]]) -> dict[str, Any]:
     "score" is exact match or accuracy, whichever a task is judged by. "samples_per_tflop" counts 10^12 multiply-adds
     of the paper's algorithm, by shapes: all that is computed per question, so not the passages' memory, which was there
     before. "questions_per_second" is wall time of what this machine did, retrieval by words included. "undecided"
-    counts the questions whose passages all had the same score, though not all were read.
+    counts the questions whose passages all had the same score, though not all were read. "kilt" has the means of
+    `kilt_scores` by task, and is there only if some question has them.
     """
     rows = list(rows)
     by_task: dict[str, list[dict[str, Any]]] = {}
@@ -169,7 +207,19 @@ def summary(rows: Iterable[dict[str, Any]]) -> dict[str, Any]:
         "samples_per_tflop": len(rows) * 1e12 / macs if macs else None,
         "undecided": sum(undecided(row["scores"], row["selected"]) for row in rows),
         "tasks": tasks,
+        **_kilt_summary(by_task),
     }
+
+
+def _kilt_summary(by_task: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, Any]:
+    """KILT's scores in percent, of each task that has some."""
+    known = {task: [row["kilt"] for row in some if row.get("kilt")] for task, some in by_task.items()}
+    means = {
+        task: {"questions": len(some), **{name: _percent([x[name] for x in some]) for name in some[0]}}
+        for task, some in known.items()
+        if some
+    }
+    return {"kilt": means} if means else {}
 
 
 def _percent(values: list[float | None]) -> float | None:
