@@ -24,6 +24,7 @@ from glimmer_ref.params.safetensors_io import write_tensors
 from glimmer_ref.retrieval.bm25 import K1, B, Postings, passage_words
 from glimmer_ref.retrieval.bm25_index import arrays_of, mapped
 from glimmer_ref.retrieval.top_k import best
+from glimmer_ref.tables import table
 from glimmer_ref.text.words import distinct
 
 K, QUESTIONS, ROUNDS = 25, 200, 3
@@ -108,19 +109,16 @@ def compare(name: str, passages: list[Passage], asked: list[str]) -> dict[str, A
     }  # fmt: skip
 
 
-def table(rows: Iterable[dict[str, Any]]) -> list[str]:
+def lines_of(corpora: Iterable[dict[str, Any]]) -> list[str]:
     """The comparison in markdown."""
-    lines = [
-        "| corpus | ranker | build, s | a question, ms | MB on disk | of bm25s's 25 |",
-        "|---|---|--:|--:|--:|--:|",
-    ]
-    for row in rows:
+    rows = []
+    for x in corpora:
         for who in ("ours", "bm25s"):
-            same = f"{100 * row['shared']:.2f} %" if who == "ours" else ""
-            build, ask, size = (row[f"{who}_{key}"] for key in ("build_s", "question_ms", "bytes"))
-            name = f"{row['corpus']}, {row['passages']:,} passages"
-            lines.append(f"| {name} | {who} | {build:.2f} | {ask:.3f} | {size / 1e6:.1f} | {same} |")
-    return lines
+            same = f"{100 * x['shared']:.2f} %" if who == "ours" else ""
+            build, ask, size = (x[f"{who}_{key}"] for key in ("build_s", "question_ms", "bytes"))
+            name = f"{x['corpus']}, {x['passages']:,} passages, {who}"
+            rows.append([name, f"{build:.2f}", f"{ask:.3f}", f"{size / 1e6:.1f}", same])
+    return table(["corpus and ranker", "build, s", "a question, ms", "MB on disk", "of bm25s's 25"], rows, "markdown")
 
 
 def main() -> None:
@@ -135,7 +133,7 @@ def main() -> None:
         compare("bundled", list(read_passages(folder / "passages.jsonl")), questions),
         compare("synthetic", *synthetic(args.passages)),
     ]
-    print("\n".join(table(rows)))
+    print("\n".join(lines_of(rows)))
     if args.out:
         write_json(args.out, {"bm25s": bm25s.__version__, "numpy": np.__version__, "corpora": rows})
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from ..errors import InputError
 from ..progress import progress
+from ..tables import table
 from ..terminal import note, say, say_json
 from . import options
 from .columns import grid
@@ -166,7 +167,7 @@ def print_kilt(tasks: dict[str, dict[str, Any]]) -> None:
     rows = [[task, f"{row['questions']:,}", *(f"{row[name]:.1f}" for name in names)] for task, row in tasks.items()]
     if rows:
         say("", "by pages, as KILT does; KILT-EM is KILT-AC for tasks scored by accuracy")
-        say(*grid(["task", "questions", "R-precision", "recall@5", "F1", "KILT-EM", "KILT-F1"], rows), "")
+        say(*table(["task", "questions", "R-precision", "recall@5", "F1", "KILT-EM", "KILT-F1"], rows), "")
 
 
 def print_sweep(head: dict[str, Any], results: list[dict[str, Any]]) -> None:
