@@ -37,7 +37,7 @@ from glimmer_ref.instruments import Profiler
 from glimmer_ref.memory import store as memories
 from glimmer_ref.memory.manifest import INDEX, MANIFEST, VERSION, Manifest, metadata
 from glimmer_ref.memory.prefetch import ahead
-from glimmer_ref.memory.quantized import Rows
+from glimmer_ref.memory.quantized import QuantizedStates
 from glimmer_ref.memory.shard import Index, Shard
 from glimmer_ref.memory.store import Memory, bounds
 from glimmer_ref.ops import Ops, bind
@@ -56,7 +56,7 @@ def write_memory(folder: Path, dtype: str, passages: int, d: int) -> None:
     folder.mkdir()
     build = {"version": VERSION, "dtype": dtype, "passages": passages, "passages_sha256": "", "shard_passages": SHARD}
     build |= {"encoder": {"d_model": d, "num_memory_layers": 0}}
-    tokens = Rows.of(np.random.default_rng(0).standard_normal((SHARD * N_P, d), np.float32), dtype)
+    tokens = QuantizedStates.of(np.random.default_rng(0).standard_normal((SHARD * N_P, d), np.float32), dtype)
     lengths, shards, files = np.full(SHARD, N_P), [], {}
     for i in range(passages // SHARD):
         shards.append(Shard.of([Passage(str(i * SHARD + j), "", "") for j in range(SHARD)], lengths, tokens))
@@ -118,7 +118,7 @@ class Bench:
     def slow(self, memory: Memory, rows: np.ndarray) -> States:
         assert self.rate is not None
         start, dtype = time.perf_counter(), memory.info()["dtype"]
-        part, size = memory.take(rows), len(rows) * N_P * (self.model.config.t5.d_model * WIDTHS[dtype] + SCALES[dtype])
+        part, size = memory.read(rows), len(rows) * N_P * (self.model.config.t5.d_model * WIDTHS[dtype] + SCALES[dtype])
         time.sleep(max(0.0, size / self.rate - (time.perf_counter() - start)))
         return part
 

@@ -14,8 +14,8 @@ from .errors import InputError, brief
 FEED_FORWARDS = ("gated-gelu", "relu")
 POOLS = ("first", "mean")
 OWNERS = ("shared", "separate")
-MOST_DISTANCE = 2**31 - 1
-MOST_OFFSET = 65_536
+MAX_DISTANCE = 2**31 - 1
+MAX_OFFSET = 65_536
 
 
 def _positive(what: str, value: object, least: int = 1, most: int | None = None, why: str = "") -> None:
@@ -74,7 +74,7 @@ class T5Config:
             "relative_attention_max_distance",
             self.relative_attention_max_distance,
             least=self.relative_attention_num_buckets // 2 + 1,
-            most=MOST_DISTANCE,
+            most=MAX_DISTANCE,
             why="positions are int32, so no two tokens are farther apart",
         )
         if self.relative_attention_num_buckets % 4:
@@ -174,7 +174,7 @@ class GlimmerConfig:
             raise InputError("config: m", "at most k", f"k={self.k}, m={self.m}")
         if self.passage_offset is not None:
             why = "the position bias has a row for every distance, up to the offset and back"
-            _positive("passage_offset", self.passage_offset, self.question_tokens, MOST_OFFSET, why)
+            _positive("passage_offset", self.passage_offset, self.question_tokens, MAX_OFFSET, why)
         _one_of("pool", self.pool, POOLS)
         _one_of("question_encoder", self.question_encoder, OWNERS)
         _one_of("reranker", self.reranker, OWNERS)
@@ -186,8 +186,10 @@ class GlimmerConfig:
         prefixes, form = self.question_prefixes, self.passage_format
         if not isinstance(prefixes, tuple) or not all(isinstance(p, str) for p in prefixes):
             raise InputError("config: question_prefixes", "a list of strings", brief(prefixes))
-        if (length := sum(map(len, prefixes))) > template.MOST or len(prefixes) > template.MOST:
-            raise InputError("config: question_prefixes", f"at most {template.MOST} characters together", f"{length:,}")
+        if (length := sum(map(len, prefixes))) > template.MAX_CHARACTERS or len(prefixes) > template.MAX_CHARACTERS:
+            raise InputError(
+                "config: question_prefixes", f"at most {template.MAX_CHARACTERS} characters together", f"{length:,}"
+            )
         if not isinstance(form, str):
             raise InputError("config: passage_format", "a string with {text} and perhaps {title}", brief(form))
         template.parse(form)

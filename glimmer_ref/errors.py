@@ -6,7 +6,7 @@ import re
 # encode (halves of surrogate pairs).
 UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
-MOST = 300  # characters of what came
+MAX_LENGTH = 300  # characters of what came
 
 
 def escaped(text: str) -> str:
@@ -36,4 +36,6 @@ class InputError(ValueError):
     """Bad input, told in one line: what, what was expected, what came (at most `MOST` characters), what to do."""
 
     def __init__(self, what: str, expected: str, got: str, do: str = "") -> None:
-        super().__init__(shown(f"{what}: {expected}; got {cut(shown(str(got)), MOST)}" + (f"; {do}" if do else "")))
+        super().__init__(
+            shown(f"{what}: {expected}; got {cut(shown(str(got)), MAX_LENGTH)}" + (f"; {do}" if do else ""))
+        )

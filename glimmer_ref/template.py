@@ -7,7 +7,7 @@ from functools import lru_cache
 
 from .errors import InputError, brief
 
-MOST = 1000  # characters
+MAX_CHARACTERS = 1000  # characters
 FIELDS = ("title", "text")
 
 
@@ -21,8 +21,8 @@ def parse(form: str) -> tuple[tuple[str, str | None], ...]:
         InputError: more characters than `MOST`, another field, a conversion or a format, or a field too often.
     """
     what = "config: passage_format"
-    if len(form) > MOST:
-        raise InputError(what, f"at most {MOST} characters", f"{len(form):,}")
+    if len(form) > MAX_CHARACTERS:
+        raise InputError(what, f"at most {MAX_CHARACTERS} characters", f"{len(form):,}")
     try:
         parts = list(string.Formatter().parse(form))
     except ValueError:

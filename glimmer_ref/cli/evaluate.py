@@ -73,7 +73,7 @@ def run(args: argparse.Namespace) -> None:
         results = [{"k": k, "m": m, **evaluate(reader, questions, memory, args.system, k, m, progress)[0]}]
     _print(args, reader.precision, results)
     if len(settings) > 1:
-        sweep.draw(results, args.system, Path(args.out) / sweep.PICTURE)
+        sweep.plot(results, args.system, Path(args.out) / sweep.PICTURE)
 
 
 def _settings(args: argparse.Namespace, reader: Any, passages: int) -> list[Any]:
@@ -82,7 +82,7 @@ def _settings(args: argparse.Namespace, reader: Any, passages: int) -> list[Any]
 
     k = reader.check_k(args.k, passages)
     m = min(reader.config.m, k) if args.m is None and args.system == "glimmer" else args.m
-    settings = sweep.settings(args.sweep, k, m) if args.sweep else [sweep.Setting(k, m)]
+    settings = sweep.settings(args.sweep, k, m) if args.sweep else [sweep.SweepPoint(k, m)]
     for setting in settings:
         reader.check_k(setting.k, passages)
         reader.check_m(args.system, *setting)

@@ -16,7 +16,7 @@ from .read import open_regular, parse_json, read_text, reason_of
 from .write import sha256, write_text
 
 JOURNAL = "finished.jsonl"  # of a build that goes on: a line for each file, written once the file is whole
-MOST_JOURNAL_BYTES = 2**30
+MAX_JOURNAL_BYTES = 2**30
 WHOLE, BLOCKS, BLOCK = 4 * 2**20, 64, 4096  # of `sample`, in bytes
 
 AGAIN = "run the same build again: it makes what is missing"
@@ -97,7 +97,7 @@ class Journal:
 
     def _text(self) -> str:
         try:
-            return read_text(self.path, MOST_JOURNAL_BYTES) if self.path.exists() else ""
+            return read_text(self.path, MAX_JOURNAL_BYTES) if self.path.exists() else ""
         except InputError:
             return "\n"
 

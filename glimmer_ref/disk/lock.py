@@ -36,7 +36,7 @@ def _is_at(descriptor: int, path: Path) -> bool:
         return False
 
 
-def take(path: Path) -> tuple[int, bool] | None:
+def try_lock(path: Path) -> tuple[int, bool] | None:
     """Open a file, made if there is none, and lock it; None where another has it.
 
     Returns:
@@ -68,7 +68,7 @@ def locked(path: Path, folder: Path) -> Iterator[None]:
         InputError: another has it.
         OSError: no room or permission.
     """
-    taken = take(path)
+    taken = try_lock(path)
     if taken is None:
         raise InputError(f"{folder}", "one writer at a time", "another at work", "wait until it is done")
     try:

@@ -17,7 +17,7 @@ from . import kinds
 
 PathLike = str | os.PathLike[str]
 
-MOST_JSON_BYTES = 64 * 2**20
+MAX_JSON_BYTES = 64 * 2**20
 KINDS = (
     (stat.S_ISDIR, "a folder"),
     (stat.S_ISFIFO, "a pipe"),
@@ -33,7 +33,7 @@ def kind(mode: int) -> str:
     return next((name for test, name in KINDS if test(mode)), "another kind of file")
 
 
-def most_open_files() -> int:
+def max_open_files() -> int:
     """How many files this process may have open at a time; 512, the least that is usual, where nobody tells."""
     try:
         from resource import RLIM_INFINITY, RLIMIT_NOFILE, getrlimit  # not on every system
@@ -46,7 +46,7 @@ def most_open_files() -> int:
 def reason_of(error: OSError) -> str:
     """Why the system refused, in a few words; of a limit, which one."""
     words = error.strerror or type(error).__name__
-    limit = f", of which this process may have {most_open_files()} (ulimit -n)" if error.errno == EMFILE else ""
+    limit = f", of which this process may have {max_open_files()} (ulimit -n)" if error.errno == EMFILE else ""
     return words + limit
 
 
@@ -121,7 +121,7 @@ def decode(raw: bytes, place: str) -> str:
     raise InputError(place, "text in UTF-8", *kind)
 
 
-def read_text(path: PathLike, most: int = MOST_JSON_BYTES) -> str:
+def read_text(path: PathLike, most: int = MAX_JSON_BYTES) -> str:
     """A text file in UTF-8.
 
     Raises:
@@ -175,7 +175,7 @@ def parse_json(text: str | bytes, place: str, what: str = "JSON", once: bool = F
         raise InputError(place, what, *(kind or (said,))) from None
 
 
-def read_json(path: PathLike, what: str = "JSON", most: int = MOST_JSON_BYTES) -> Any:
+def read_json(path: PathLike, what: str = "JSON", most: int = MAX_JSON_BYTES) -> Any:
     """A JSON file.
 
     Raises:

@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import BinaryIO
 
 from ..errors import InputError
-from .lock import WINDOWS, take
+from .lock import WINDOWS, try_lock
 from .read import PathLike, open_regular, reason_of
 
 NEW = ".new"  # the end of a name that stands until a file, or a folder, takes its place
 TEMPORARY = re.compile(r"\.(.+)\.(?:\d{1,3}|[0-9a-f]{32})\.new")
-MOST_WRITERS = 100  # of one file at once
+MAX_WRITERS = 100  # of one file at once
 
 
 def _target(path: PathLike) -> tuple[Path, bool]:
@@ -38,7 +38,7 @@ def _target(path: PathLike) -> tuple[Path, bool]:
 
 
 @contextmanager
-def _straight(path: Path) -> Iterator[BinaryIO]:
+def _write_through(path: Path) -> Iterator[BinaryIO]:
     """A device or a pipe, written to as it stands: put in its place, a file would take its name away."""
     flags = os.O_WRONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
     descriptor = os.open(path, flags)  # of a pipe that nobody reads: refused by the system, at once
@@ -57,10 +57,10 @@ def _claim(path: Path) -> tuple[Path, int]:
 
     What a killed writer left is taken over: a lock tells it from what another is writing. Files left after it go.
     """
-    for number in range(MOST_WRITERS):
+    for number in range(MAX_WRITERS):
         temporary = _temporary(path, number)
         try:
-            taken = take(temporary)
+            taken = try_lock(temporary)
         except OSError:
             if os.path.lexists(temporary):  # somebody else's
                 continue
@@ -70,7 +70,7 @@ def _claim(path: Path) -> tuple[Path, int]:
         descriptor, locks = taken
         if locks:
             os.truncate(descriptor, 0)
-            _sweep_from(path, number + 1)
+            _clean_from(path, number + 1)
             return temporary, descriptor
         os.close(descriptor)
         temporary.unlink(missing_ok=True)
@@ -79,10 +79,10 @@ def _claim(path: Path) -> tuple[Path, int]:
     return temporary, os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
 
 
-def _dead(temporary: Path) -> None:
+def _remove_if_dead(temporary: Path) -> None:
     """Remove a temporary file if nobody is writing it; where there are no locks, it stays."""
     with suppress(OSError):
-        if (taken := take(temporary)) is not None:
+        if (taken := try_lock(temporary)) is not None:
             try:
                 if taken[1] and not WINDOWS:
                     temporary.unlink()
@@ -92,9 +92,9 @@ def _dead(temporary: Path) -> None:
                 temporary.unlink()
 
 
-def _sweep_from(path: Path, number: int) -> None:
+def _clean_from(path: Path, number: int) -> None:
     while (left := _temporary(path, number)).exists():
-        _dead(left)
+        _remove_if_dead(left)
         number += 1
 
 
@@ -104,15 +104,15 @@ def temporary_of(name: str) -> str | None:
     return found[1] if found else None
 
 
-def sweep(folder: PathLike, ours: Callable[[str], object] = bool) -> None:
+def clean_leftovers(folder: PathLike, ours: Callable[[str], object] = bool) -> None:
     """Remove what killed writers left in a folder of files of ours; what somebody is writing stays."""
     for entry in Path(folder).iterdir():
         name = temporary_of(entry.name)
         if name is not None and ours(name):
-            _dead(entry)
+            _remove_if_dead(entry)
 
 
-def _end(temporary: Path, path: Path, whole: bool) -> None:
+def _finish(temporary: Path, path: Path, whole: bool) -> None:
     if whole:
         os.replace(temporary, path)
     else:
@@ -133,10 +133,10 @@ def _replacing(path: Path) -> Iterator[BinaryIO]:
                 whole = True
             finally:
                 if not WINDOWS:  # while it is locked
-                    _end(temporary, path, whole)
+                    _finish(temporary, path, whole)
     finally:
         if WINDOWS:  # where an open file can be neither renamed nor removed
-            _end(temporary, path, whole)
+            _finish(temporary, path, whole)
 
 
 @contextmanager
@@ -150,7 +150,7 @@ def written(path: PathLike) -> Iterator[BinaryIO]:
     """
     try:
         target, special = _target(path)
-        with _straight(target) if special else _replacing(target) as file:
+        with _write_through(target) if special else _replacing(target) as file:
             yield file
     except OSError as error:
         raise InputError(f"{path}", "a place that can be written", reason_of(error)) from None

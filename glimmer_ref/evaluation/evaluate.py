@@ -133,7 +133,7 @@ def kilt_scores(question: Question, answer: str, ranked: Sequence[str]) -> dict[
     }
 
 
-def judge(question: Question, answer: Answer) -> dict[str, Any]:
+def score_answer(question: Question, answer: Answer) -> dict[str, Any]:
     """One question's line of predictions; what cannot be judged is None."""
     selected = [answer.passages[i].id for i in answer.selected]
     ranked = range(len(answer.passages)) if answer.scores is None else np.argsort(-answer.scores, kind="stable")
@@ -157,7 +157,7 @@ def judge(question: Question, answer: Answer) -> dict[str, Any]:
     }
 
 
-def judged(
+def scored_batches(
     reader: Reader,
     questions: Sequence[Question],
     memory: Memory,
@@ -171,7 +171,7 @@ def judged(
     for batch in _in_batches(reader, questions, memory, system, k, m, show):
         now, each = time.perf_counter(), 1 / len(batch)
         cost = {"seconds": (now - start) * each, "macs": sum(batch[0][1].macs.values()) * each}
-        yield [judge(question, answer) | cost for question, answer in batch]
+        yield [score_answer(question, answer) | cost for question, answer in batch]
         start = time.perf_counter()
 
 
@@ -248,5 +248,5 @@ def evaluate(
     Returns:
         The summary, and a line of predictions for each question.
     """
-    rows = [row for batch in judged(reader, questions, memory, system, k, m, show) for row in batch]
+    rows = [row for batch in scored_batches(reader, questions, memory, system, k, m, show) for row in batch]
     return summary(rows), rows

@@ -17,7 +17,7 @@ from ..data.kilt import prediction, write_predictions
 from ..disk.facts import difference, digest_of
 from ..disk.lock import LOCK, held
 from ..disk.read import open_regular, parse_json, read_json
-from ..disk.write import sweep, temporary_of, write_json
+from ..disk.write import clean_leftovers, temporary_of, write_json
 from ..errors import InputError, brief
 from ..inference.reader import Reader
 from ..memory.store import Memory
@@ -25,13 +25,13 @@ from ..params.digest import weights_digest
 from ..params.model import leaves
 from ..pictures import picture
 from ..progress import Show
-from .evaluate import judged, summary
+from .evaluate import scored_batches, summary
 
 RUN, RESULTS, PICTURE = "run.json", "results.json", "sweep.png"
-MOST = 1000
+MAX_POINTS = 1000
 
 
-class Setting(NamedTuple):
+class SweepPoint(NamedTuple):
     """Passages considered, and those that GLIMMER's decoder reads; m is None for systems that read all."""
 
     k: int
@@ -43,7 +43,7 @@ class Setting(NamedTuple):
         return f"k{self.k}" if self.m is None else f"k{self.k}-m{self.m}"
 
 
-def values(text: str) -> list[int]:
+def parse_values(text: str) -> list[int]:
     """Whole numbers: "1,5,10"; "5:40", doubled as long as they stay below 40, and 40; "5:40:5", each so much more.
 
     Raises:
@@ -52,7 +52,7 @@ def values(text: str) -> list[int]:
     ranged = ":" in text
     words = text.split(":" if ranged else ",")
     whole = all(word.strip().isdecimal() and len(word) < 10 for word in words)
-    if not whole or len(words) > (3 if ranged else MOST):
+    if not whole or len(words) > (3 if ranged else MAX_POINTS):
         raise InputError("--sweep", "k=V,V,.. or k=FROM:TO or k=FROM:TO:STEP, and the same of m", brief(text))
     numbers = [int(word) for word in words]
     if ranged:
@@ -60,14 +60,14 @@ def values(text: str) -> list[int]:
         if not 1 <= first <= last or step == [0]:
             raise InputError("--sweep", "FROM at least 1 and at most TO, and STEP above 0", repr(text))
         if step:
-            return list(range(first, last + 1, step[0]))[: MOST + 1]
-        numbers = [*(first << i for i in range(MOST) if first << i < last), last]
+            return list(range(first, last + 1, step[0]))[: MAX_POINTS + 1]
+        numbers = [*(first << i for i in range(MAX_POINTS) if first << i < last), last]
     if min(numbers) < 1:
         raise InputError("--sweep", "numbers of at least 1", brief(text))
     return list(dict.fromkeys(numbers))
 
 
-def settings(axes: Sequence[str], k: int, m: int | None) -> list[Setting]:
+def settings(axes: Sequence[str], k: int, m: int | None) -> list[SweepPoint]:
     """Every k with every m that is at most k, of "k=.." and "m=.."; the given ones where an axis is not named.
 
     Args:
@@ -81,15 +81,15 @@ def settings(axes: Sequence[str], k: int, m: int | None) -> list[Setting]:
         name, _, text = axis.partition("=")
         if name not in ("k", "m") or name in named:
             raise InputError("--sweep", "k=.. and m=.., each at most once", brief(axis))
-        named[name] = values(text)
+        named[name] = parse_values(text)
     if m is None and "m" in named:
         raise InputError("--sweep", "k=.. for a system that reads all k passages", "m=..")
     ms: list[int | None] = [None] if m is None else list(named.get("m", [m]))
-    found = [Setting(k, m) for k in named.get("k", [k]) for m in ms if m is None or m <= k]
+    found = [SweepPoint(k, m) for k in named.get("k", [k]) for m in ms if m is None or m <= k]
     if not found:
         raise InputError("--sweep", "some m that is at most some k", " ".join(axes))
-    if len(found) > MOST:
-        raise InputError("--sweep", f"at most {MOST} settings", str(len(found)))
+    if len(found) > MAX_POINTS:
+        raise InputError("--sweep", f"at most {MAX_POINTS} settings", str(len(found)))
     return found
 
 
@@ -123,7 +123,7 @@ def _check_folder(folder: Path) -> None:
 
 def _begin(folder: Path, mine: Mapping[str, Any]) -> None:
     """Say what the run is of, or find the same said; what a kill has left is swept away."""
-    sweep(folder)
+    clean_leftovers(folder)
     path = folder / RUN
     if not path.exists():
         write_json(path, mine)
@@ -181,7 +181,7 @@ def _answer(
     questions: Sequence[Question],
     memory: Memory,
     system: str,
-    setting: Setting,
+    setting: SweepPoint,
     show: Show,
 ) -> list[dict[str, Any]]:
     """The lines of one setting: those in its file, and after them those that were missing."""
@@ -189,7 +189,7 @@ def _answer(
         file.seek(0)
         rows = _done(file, questions)
         rest = questions[len(rows) :]
-        for batch in judged(reader, rest, memory, system, *setting, show) if rest else ():
+        for batch in scored_batches(reader, rest, memory, system, *setting, show) if rest else ():
             file.write("".join(map(_line, batch)).encode())
             file.flush()
             rows += batch
@@ -202,7 +202,7 @@ def run(
     questions: Sequence[Question],
     memory: Memory,
     system: str,
-    some: Sequence[Setting],
+    some: Sequence[SweepPoint],
     show: Show,
     retrieval: str | None = None,
 ) -> list[dict[str, Any]]:
@@ -260,7 +260,7 @@ def _told(row: Mapping[str, Any]) -> Mapping[str, Any]:
     return prediction(str(row.get("id")), str(row.get("prediction")), [{"wikipedia_id": page} for page in pages])
 
 
-def kilt_predictions(folder: str | Path, setting: Setting, files: Mapping[str, Sequence[Question]]) -> list[Path]:
+def kilt_predictions(folder: str | Path, setting: SweepPoint, files: Mapping[str, Sequence[Question]]) -> list[Path]:
     """A setting's answers as KILT's evaluation takes them, a file for each file of questions: k25-m5.NAME.
 
     The pages are those of all k passages, the best ranked first.
@@ -280,7 +280,7 @@ def kilt_predictions(folder: str | Path, setting: Setting, files: Mapping[str, S
     return written
 
 
-def draw(results: Sequence[Mapping[str, Any]], system: str, path: str | Path) -> None:
+def plot(results: Sequence[Mapping[str, Any]], system: str, path: str | Path) -> None:
     """Figure 3's curves of one's own model: score against k and the algorithm's cost, a line for each m.
 
     Raises:

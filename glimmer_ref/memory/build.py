@@ -13,7 +13,7 @@ from ..data.passages_file import Source, read_source
 from ..disk.facts import difference
 from ..disk.journal import JOURNAL, Journal, check_finished, entry_of
 from ..disk.lock import LOCK, held
-from ..disk.write import sweep, temporary_of, write_json
+from ..disk.write import clean_leftovers, temporary_of, write_json
 from ..errors import InputError
 from ..ops import Ops
 from ..params.model import Model
@@ -34,7 +34,7 @@ from .manifest import (
 from .quantized import DTYPES
 from .shard import Index, Shard
 from .store import Memory
-from .workers import Failure, Workers, parts, spread
+from .workers import Failure, Workers, encode_parts, split_passages
 
 NAMES = "|".join(map(re.escape, (MANIFEST, INDEX, LOCK, QUARANTINE, JOURNAL)))
 OURS = re.compile(rf"{NAMES}|shard-\d{{5,}}\.safetensors")
@@ -86,7 +86,7 @@ class _Work:
     def __init__(self, folder: Path, build: dict[str, Any], show: Show) -> None:
         self.folder, self.build = folder, build
         _check_builds(folder, build)
-        sweep(folder, OURS.fullmatch)
+        clean_leftovers(folder, OURS.fullmatch)
         self.shards = {
             shard_name(i): passages_of(build, i) for i in range(-(-build["passages"] // build["shard_passages"]))
         }
@@ -138,15 +138,15 @@ def _write_elsewhere(workers: Workers, source: Source, work: _Work, show: Show) 
 
     def passages() -> Iterator[None]:
         nonlocal tokens
-        lacking = (p for p in parts(source.path, size) if shard_name(p.number) not in finished)
-        for written in spread(workers, lacking, str(source.path), folder, work.build, source.check, failed):
+        lacking = (p for p in split_passages(source.path, size) if shard_name(p.number) not in finished)
+        for written in encode_parts(workers, lacking, str(source.path), folder, work.build, source.check, failed):
             work.journal.add(written.name, {"bytes": written.bytes, "sha256": written.sha256})
             tokens += written.tokens
             yield from [None] * written.passages
 
     for _ in show(passages(), source.passages, "memory", done, lambda: tokens, "tokens"):
         pass
-    sweep(folder, OURS.fullmatch)  # of workers that were killed
+    clean_leftovers(folder, OURS.fullmatch)  # of workers that were killed
     if failed:
         write_json(folder / QUARANTINE, {n: f._asdict() for n, f in failed.items()})
         name, first = min(failed.items())

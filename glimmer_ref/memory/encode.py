@@ -14,7 +14,7 @@ from ..paper.lumen import encode_passages
 from ..params.model import Model
 from ..ragged import Array, Tokens
 from ..text.tokenizer import Tokenizer
-from .quantized import Rows
+from .quantized import QuantizedStates
 from .shard import Shard
 
 BATCH_TOKENS = 8192  # encoded at a time; fixed, because other batches give other last bits
@@ -54,7 +54,7 @@ def _batches(
         yield batch, _end_to_end(rows)
 
 
-def _check_finite(rows: Rows, dtype: str, batch: list[Passage], lengths: np.ndarray) -> None:
+def _check_finite(rows: QuantizedStates, dtype: str, batch: list[Passage], lengths: np.ndarray) -> None:
     bad = np.flatnonzero(~rows.finite())
     if bad.size:
         passage = batch[int(np.searchsorted(np.cumsum(lengths), bad[0], side="right"))]
@@ -71,16 +71,16 @@ def encode_shard(
         InputError: no passages, one without tokens, or values that are not finite in `dtype`.
     """
     kept: list[Passage] = []
-    parts: list[Rows] = []
+    parts: list[QuantizedStates] = []
     lengths: list[np.ndarray] = []
     for batch, tokens in _batches(model.config, tokenizer, passages):
         with np.errstate(over="ignore", invalid="ignore"):  # told below, with the passage's name
             states: Array = ops.to_host(encode_passages(ops, model, tokens).states)
         kind = dtype or str(states.dtype)
-        parts.append(Rows.of(states, kind))
+        parts.append(QuantizedStates.of(states, kind))
         _check_finite(parts[-1], kind, batch, tokens.lengths)
         kept += batch
         lengths.append(tokens.lengths)
     if not kept:
         raise InputError("passages", "at least one", "none")
-    return Shard.of(kept, np.concatenate(lengths), Rows.end_to_end(parts))
+    return Shard.of(kept, np.concatenate(lengths), QuantizedStates.end_to_end(parts))

@@ -76,30 +76,30 @@ def metadata(name: str, build: Mapping[str, Any]) -> dict[str, str]:
     return {"build": json.dumps(build, sort_keys=True), "file": name}
 
 
-def build_of(path: Path, told: Mapping[str, str]) -> dict[str, Any]:
+def build_of(path: Path, header: Mapping[str, str]) -> dict[str, Any]:
     """The build that a file says in its header that it belongs to.
 
     Raises:
         InputError: it says none, or that it is another file.
     """
     try:
-        record = parse_json(told.get("build", ""), str(path))
+        record = parse_json(header.get("build", ""), str(path))
     except InputError:
         record = None
-    if not isinstance(record, dict) or told.get("file") != path.name:
+    if not isinstance(record, dict) or header.get("file") != path.name:
         raise InputError(str(path), "a file of: glimmer-ref memory build", "another", "name another folder")
     return record
 
 
-def check_build(path: Path, told: Mapping[str, str], build: Mapping[str, Any]) -> None:
+def check_build(path: Path, header: Mapping[str, str], build: Mapping[str, Any]) -> None:
     """Hold what the header of a file says against the build that it should belong to.
 
     Raises:
         InputError: another file's, or of another build, by the first fact that differs.
     """
-    if told == metadata(path.name, build):
+    if header == metadata(path.name, build):
         return
-    theirs = build_of(path, told)
+    theirs = build_of(path, header)
     ours, other = difference(build, theirs) or ("the same words", "others")
     do = f"this file or {MANIFEST} was changed: restore it, or build into a new folder"
     raise InputError(f"{path}", f"a file of {MANIFEST}'s build, {ours}", other, do)

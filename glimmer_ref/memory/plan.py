@@ -18,7 +18,7 @@ from ..params.safetensors_io import TYPES, Stored, file_bytes, shard_name
 from ..text.tokenizer import Tokenizer
 from .encode import encode_shard
 from .manifest import INDEX, metadata
-from .quantized import DTYPES, Rows
+from .quantized import DTYPES, QuantizedStates
 from .shard import Index, Shard
 
 LEAST_SECONDS, MEASURED = 2.0, 64  # that a rate is measured for, and passages at a time
@@ -60,7 +60,7 @@ def _shard_bytes(number: int, passages: int, tokens: int, strings: int, build: d
     d, tag = build["encoder"]["d_model"], DTYPES[build["dtype"]]
     scales = _zeros(np.float32, tokens) if tag == "I8" else None
     shard = Shard(
-        Rows(Stored(tag, _zeros(TYPES[tag], tokens, d)), scales),
+        QuantizedStates(Stored(tag, _zeros(TYPES[tag], tokens, d)), scales),
         _zeros(np.int64, passages + 1),
         _zeros(np.uint8, strings),
         _zeros(np.int64, 3 * passages + 1),

@@ -52,7 +52,7 @@ def int8(states: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 @dataclass(frozen=True, eq=False)
-class Rows:
+class QuantizedStates:
     """States of T tokens as they lie in a file, or in RAM.
 
     Args:
@@ -66,7 +66,7 @@ class Rows:
     name: str = "memory"
 
     @classmethod
-    def of(cls, states: np.ndarray, dtype: str) -> Rows:
+    def of(cls, states: np.ndarray, dtype: str) -> QuantizedStates:
         """States [T d] rounded to `dtype`; what does not fit becomes infinite or nan."""
         with np.errstate(over="ignore", invalid="ignore"):
             if dtype == "int8":
@@ -77,7 +77,7 @@ class Rows:
             return cls(Stored({**DTYPES, "float64": "F64"}[dtype], states.astype(dtype)))
 
     @classmethod
-    def end_to_end(cls, parts: list[Rows]) -> Rows:
+    def end_to_end(cls, parts: list[QuantizedStates]) -> QuantizedStates:
         """Several as one; all of one dtype."""
         scales = [p.scales for p in parts if p.scales is not None]
         values = np.concatenate([p.values.raw for p in parts])
@@ -86,9 +86,9 @@ class Rows:
     def __len__(self) -> int:
         return self.values.shape[0]
 
-    def __getitem__(self, some: slice) -> Rows:
+    def __getitem__(self, some: slice) -> QuantizedStates:
         scales = None if self.scales is None else self.scales[some]
-        return Rows(Stored(self.values.dtype, self.values.raw[some]), scales, self.name)
+        return QuantizedStates(Stored(self.values.dtype, self.values.raw[some]), scales, self.name)
 
     def will_read(self) -> None:
         """Begin to read them from disk, without waiting for them."""

@@ -15,15 +15,15 @@ from ..errors import InputError
 from ..params.safetensors_io import Stored, map_file
 from ..ragged import Ints, offsets
 from .manifest import check_build
-from .quantized import DTYPES, Rows, few_will_be_read, will_read
+from .quantized import DTYPES, QuantizedStates, few_will_be_read, will_read
 
 
 def _map(path: Path) -> tuple[dict[str, Stored], dict[str, str]]:
     """Map a file of which little will be read: its tensors, and what its header says."""
-    tensors, told = map_file(path)
+    tensors, header = map_file(path)
     for x in tensors.values():
         few_will_be_read(x.raw)
-    return tensors, told
+    return tensors, header
 
 
 def _tensor(path: Path, tensors: dict[str, Stored], name: str, dtype: str, *sizes: int | None) -> Stored:
@@ -62,14 +62,14 @@ class Shard:
         name: the file, for errors.
     """
 
-    tokens: Rows
+    tokens: QuantizedStates
     offsets: Ints
     strings: np.ndarray
     string_offsets: Ints
     name: str = "memory"
 
     @classmethod
-    def of(cls, passages: Sequence[Passage], lengths: Ints, tokens: Rows) -> Shard:
+    def of(cls, passages: Sequence[Passage], lengths: Ints, tokens: QuantizedStates) -> Shard:
         """A shard in RAM: n passages, their lengths [n], and their T tokens."""
         strings = [s.encode() for p in passages for s in (p.id, p.title, p.text)]
         ends = offsets(np.array([len(s) for s in strings], np.int64))
@@ -85,18 +85,18 @@ class Shard:
         Raises:
             InputError: no such file, damaged, another shape or type than expected, or of another build.
         """
-        (tensors, told), dtype, d_model = _map(path), build["dtype"], build["encoder"]["d_model"]
+        (tensors, header), dtype, d_model = _map(path), build["dtype"], build["encoder"]["d_model"]
         values = _tensor(path, tensors, "tokens", DTYPES[dtype], None, d_model)
         scales = _tensor(path, tensors, "scales", "F32", values.shape[0]).raw if dtype == "int8" else None
         strings = _tensor(path, tensors, "strings", "U8", None).raw
         shard = cls(
-            Rows(values, scales, str(path)),
+            QuantizedStates(values, scales, str(path)),
             _bounds(path, tensors, "offsets", passages, values.shape[0], least=1),
             strings,
             _bounds(path, tensors, "string_offsets", 3 * passages, strings.size, least=0),
             str(path),
         )
-        check_build(path, told, build)
+        check_build(path, header, build)
         return shard
 
     def arrays(self) -> dict[str, np.ndarray | Stored]:
@@ -126,7 +126,7 @@ class Shard:
         """The i-th passage's strings."""
         return Passage(self._string(3 * i), self._string(3 * i + 1), self._string(3 * i + 2))
 
-    def rows(self, i: int) -> Rows:
+    def rows(self, i: int) -> QuantizedStates:
         """The i-th passage's states [n_i d]."""
         return self.tokens[int(self.offsets[i]) : int(self.offsets[i + 1])]
 
@@ -171,9 +171,9 @@ class Index(NamedTuple):
         Raises:
             InputError: no such file, damaged, of another size or of another build.
         """
-        (tensors, told), n = _map(path), build["passages"]
+        (tensors, header), n = _map(path), build["passages"]
         index = cls(_tensor(path, tensors, "hashes", "U64", n).raw, _tensor(path, tensors, "rows", "I64", n).raw)
-        check_build(path, told, build)
+        check_build(path, header, build)
         return index
 
     def candidates(self, id: str) -> list[int]:

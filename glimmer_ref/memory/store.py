@@ -16,7 +16,7 @@ from ..disk import kinds
 from ..disk.facts import difference, digest_of
 from ..disk.journal import AGAIN, RESTORE, check_finished
 from ..disk.lock import LOCK
-from ..disk.read import most_open_files, reason_of
+from ..disk.read import max_open_files, reason_of
 from ..errors import InputError, brief
 from ..ops import Ops
 from ..params.model import Model
@@ -43,7 +43,7 @@ OPEN_SHARDS = 128  # maps kept at a time, at most
 
 def maps() -> int:
     """How many maps are kept at a time: each takes one of the files that a process may have open, see `_decode`."""
-    return max(1, min(OPEN_SHARDS, most_open_files() // 8))
+    return max(1, min(OPEN_SHARDS, max_open_files() // 8))
 
 
 def _check_size(path: Path, size: int) -> None:
@@ -177,7 +177,7 @@ class Memory:
                 return row
         raise InputError(f"memory {self.name}", "an id that it holds", brief(id))
 
-    def take(self, rows: Sequence[int] | Ints, dtype: str = "float32") -> States:
+    def read(self, rows: Sequence[int] | Ints, dtype: str = "float32") -> States:
         """MemEnc of some passages, in the order asked for, repeats allowed; only these are read.
 
         Args:
@@ -200,7 +200,7 @@ class Memory:
         part is taken.
 
         Raises:
-            InputError: as `take`.
+            InputError: as `read`.
         """
         found, lengths = self._find(rows, dtype)
         cuts = pairwise(bounds(lengths, PART_TOKENS))

@@ -35,7 +35,7 @@ from .manifest import encoder_facts, metadata
 
 TRIES = 3  # of a shard, before it is left out
 IN_A_ROW = 5  # shards that are left out one after the other, before all of it is given up
-AHEAD = 2  # tasks for each worker that are handed out before it asks
+QUEUED = 2  # tasks for each worker that are handed out before it asks
 
 
 class Part(NamedTuple):
@@ -104,7 +104,7 @@ class Failure(NamedTuple):
     error: str
 
 
-def parts(path: str | Path, size: int) -> Iterator[Part]:
+def split_passages(path: str | Path, size: int) -> Iterator[Part]:
     """The parts of a file of passages, `size` of them each but the last; the file is read once, line by line."""
     with open(path, "rb") as file:
         number, offset, length, passages, digest = 0, 0, 0, 0, hashlib.sha256()
@@ -171,7 +171,7 @@ class _Round:
 
     def fill(self, tasks: Iterator[Task]) -> None:
         """Hand out tasks, those first that failed before."""
-        while len(self.running) < AHEAD * self.workers.at_once:
+        while len(self.running) < QUEUED * self.workers.at_once:
             task = self.again.popleft() if self.again else next(tasks, None)
             if task is None:
                 return
@@ -206,7 +206,7 @@ class _Round:
         self.in_a_row += 1
 
 
-def spread(
+def encode_parts(
     workers: Workers,
     some: Iterable[Part],
     source: str,

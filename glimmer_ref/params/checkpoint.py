@@ -17,8 +17,8 @@ from ..disk.read import PathLike, read_json
 from ..disk.write import write_json, write_text
 from ..errors import InputError
 from .foreign import refuse_folder
-from .head import NOTHING, Said, head
-from .model import Model, draw, from_arrays, leaves, shapes
+from .head import NO_OPTIONS, HeadOptions, head
+from .model import Model, from_arrays, init_param, leaves, shapes
 from .name_maps import plan
 from .safetensors_io import FLOATS, Stored, map_tensors, write_tensors
 from .torch_checkpoint import read_torch
@@ -114,7 +114,11 @@ def _scaling(config: GlimmerConfig, scaled: bool) -> GlimmerConfig:
 
 
 def _from_published(
-    config: GlimmerConfig, data: Mapping[str, Any], theirs: Mapping[str, Stored], dtype: str, said: Said = NOTHING
+    config: GlimmerConfig,
+    data: Mapping[str, Any],
+    theirs: Mapping[str, Stored],
+    dtype: str,
+    said: HeadOptions = NO_OPTIONS,
 ) -> tuple[GlimmerConfig, dict[str, np.ndarray]]:
     """Our leaves from published names, each an array of its own; without score layer where they have none.
 
@@ -209,7 +213,7 @@ def from_t5(
     beta: Fraction | str | None,
     seed: int,
     dtype: str = "float32",
-    said: Said = NOTHING,
+    said: HeadOptions = NO_OPTIONS,
     **more: Any,
 ) -> Model:
     """A GLIMMER from a T5 folder: memory takes its encoder's first layers, live the last.
@@ -231,7 +235,7 @@ def from_t5(
     config, arrays = _from_published(_cut(data, alpha, beta, more), data, open_checkpoint(folder), dtype, said)
     if "score.weight" not in arrays:
         shape = shapes(config)["score.weight"]
-        drawn = draw(np.random.default_rng(seed), "score.weight", shape, config.t5.d_kv)
+        drawn = init_param(np.random.default_rng(seed), "score.weight", shape, config.t5.d_kv)
         arrays["score.weight"] = drawn.astype(dtype)
         if config.score_norm:
             arrays["score.norm"] = np.ones(config.t5.d_model, dtype)

@@ -26,7 +26,7 @@ FLAGS = "say which: convert with --tie yes|no or --scale-decoder-outputs yes|no,
 
 
 @dataclass(frozen=True)
-class Said:
+class HeadOptions:
     """What a caller says of the head, over config.json; None leaves it to the file.
 
     Args:
@@ -38,7 +38,7 @@ class Said:
     scale_decoder_outputs: bool | None = None
 
 
-NOTHING = Said()
+NO_OPTIONS = HeadOptions()
 
 
 def _flag(data: Mapping[str, Any], key: str) -> bool | None:
@@ -63,7 +63,7 @@ def _one_reading(data: Mapping[str, Any], ties: bool, distinct: bool, stated: bo
     return ties
 
 
-def head(data: Mapping[str, Any], distinct: bool, said: Said) -> tuple[bool, bool]:
+def head(data: Mapping[str, Any], distinct: bool, said: HeadOptions) -> tuple[bool, bool]:
     """Is the head the embedding, and is what it reads scaled?
 
     Args:

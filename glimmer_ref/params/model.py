@@ -17,7 +17,7 @@ from ..errors import InputError
 from ..ops import Ops
 from ..ragged import Array
 
-Leaf = Callable[[str, tuple[int, ...]], Array]
+ParamFactory = Callable[[str, tuple[int, ...]], Array]
 T = TypeVar("T")
 
 
@@ -101,42 +101,42 @@ class Model:
     reranker: Stack | None
 
 
-def _attention(t5: T5Config, leaf: Leaf, at: str) -> Attention:
+def _attention(t5: T5Config, param: ParamFactory, at: str) -> Attention:
     d, hc = t5.d_model, t5.num_heads * t5.d_kv
     return Attention(
-        leaf(f"{at}.norm", (d,)),
-        leaf(f"{at}.q", (d, hc)),
-        leaf(f"{at}.k", (d, hc)),
-        leaf(f"{at}.v", (d, hc)),
-        leaf(f"{at}.o", (hc, d)),
+        param(f"{at}.norm", (d,)),
+        param(f"{at}.q", (d, hc)),
+        param(f"{at}.k", (d, hc)),
+        param(f"{at}.v", (d, hc)),
+        param(f"{at}.o", (hc, d)),
     )
 
 
-def _feed_forward(t5: T5Config, leaf: Leaf, at: str) -> FeedForward:
+def _feed_forward(t5: T5Config, param: ParamFactory, at: str) -> FeedForward:
     d, f = t5.d_model, t5.d_ff
-    gate = leaf(f"{at}.wi_1", (d, f)) if t5.feed_forward_proj == "gated-gelu" else None
-    return FeedForward(leaf(f"{at}.norm", (d,)), leaf(f"{at}.wi_0", (d, f)), gate, leaf(f"{at}.wo", (f, d)))
+    gate = param(f"{at}.wi_1", (d, f)) if t5.feed_forward_proj == "gated-gelu" else None
+    return FeedForward(param(f"{at}.norm", (d,)), param(f"{at}.wi_0", (d, f)), gate, param(f"{at}.wo", (f, d)))
 
 
-def _table(t5: T5Config, leaf: Leaf, at: str) -> Array:
-    return leaf(f"{at}.relative_attention_bias", (t5.relative_attention_num_buckets, t5.num_heads))
+def _table(t5: T5Config, param: ParamFactory, at: str) -> Array:
+    return param(f"{at}.relative_attention_bias", (t5.relative_attention_num_buckets, t5.num_heads))
 
 
-def assemble_stack(t5: T5Config, leaf: Leaf, at: str, layers: int) -> Stack:
+def build_stack(t5: T5Config, param: ParamFactory, at: str, layers: int) -> Stack:
     """Build encoder layers, asking `leaf(name, shape)` for every weight; names begin with `at`."""
     return Stack(
-        _table(t5, leaf, at),
+        _table(t5, param, at),
         tuple(
             EncoderLayer(
-                _attention(t5, leaf, f"{at}.layer_{i}.attention"),
-                _feed_forward(t5, leaf, f"{at}.layer_{i}.feed_forward"),
+                _attention(t5, param, f"{at}.layer_{i}.attention"),
+                _feed_forward(t5, param, f"{at}.layer_{i}.feed_forward"),
             )
             for i in range(layers)
         ),
     )
 
 
-def assemble(config: GlimmerConfig, tied: bool, leaf: Leaf) -> Model:
+def build_model(config: GlimmerConfig, tied: bool, param: ParamFactory) -> Model:
     """Build the tree, asking `leaf(name, shape)` for every weight.
 
     Args:
@@ -145,27 +145,27 @@ def assemble(config: GlimmerConfig, tied: bool, leaf: Leaf) -> Model:
     t5, d = config.t5, config.t5.d_model
 
     def stack(at: str, layers: int) -> Stack:
-        return assemble_stack(t5, leaf, at, layers)
+        return build_stack(t5, param, at, layers)
 
     def decoder_layer(at: str) -> DecoderLayer:
         return DecoderLayer(
-            _attention(t5, leaf, f"{at}.self_attention"),
-            _attention(t5, leaf, f"{at}.cross_attention"),
-            _feed_forward(t5, leaf, f"{at}.feed_forward"),
+            _attention(t5, param, f"{at}.self_attention"),
+            _attention(t5, param, f"{at}.cross_attention"),
+            _feed_forward(t5, param, f"{at}.feed_forward"),
         )
 
     return Model(
         config=config,
-        embedding=leaf("embedding", (t5.vocab_size, d)),
+        embedding=param("embedding", (t5.vocab_size, d)),
         memory=stack("memory", config.num_memory_layers),
         live=stack("live", config.num_live_layers),
-        final_norm=leaf("final_norm", (d,)),
-        score=Score(leaf("score.norm", (d,)) if config.score_norm else None, leaf("score.weight", (d, 1))),
+        final_norm=param("final_norm", (d,)),
+        score=Score(param("score.norm", (d,)) if config.score_norm else None, param("score.weight", (d, 1))),
         decoder=Decoder(
-            _table(t5, leaf, "decoder"),
+            _table(t5, param, "decoder"),
             tuple(decoder_layer(f"decoder.layer_{i}") for i in range(t5.num_decoder_layers)),
-            leaf("decoder.final_norm", (d,)),
-            None if tied else leaf("decoder.lm_head", (t5.vocab_size, d)),
+            param("decoder.final_norm", (d,)),
+            None if tied else param("decoder.lm_head", (t5.vocab_size, d)),
         ),
         question=stack("question", config.num_memory_layers) if config.question_encoder == "separate" else None,
         reranker=stack("reranker", config.num_rerank_layers) if config.reranker == "separate" else None,
@@ -225,12 +225,12 @@ def prepare_params(ops: Ops, model: Model, precision: str = "float32") -> Model:
 
     head = "embedding" if model.decoder.lm_head is None else "decoder.lm_head"  # the table that logits are made with
 
-    def leaf(name: str, x: Array) -> Array:
+    def param(name: str, x: Array) -> Array:
         if name.rsplit(".", 1)[-1] in PRODUCTS:
             return ops.pack(x, precision)
         return ops.pack_table(x, precision) if name == head else ops.to_device(x)
 
-    return map_named(leaf, model)
+    return map_named(param, model)
 
 
 def computed_in(model: Model) -> str:
@@ -243,10 +243,10 @@ def shapes(config: GlimmerConfig, tied: bool = False) -> dict[str, tuple[int, ..
     """Names and shapes of all weights of a config."""
     result: dict[str, tuple[int, ...]] = {}
 
-    def leaf(name: str, shape: tuple[int, ...]) -> None:
+    def param(name: str, shape: tuple[int, ...]) -> None:
         result[name] = shape
 
-    assemble(config, tied, leaf)
+    build_model(config, tied, param)
     return result
 
 
@@ -266,7 +266,7 @@ def from_arrays(config: GlimmerConfig, arrays: Mapping[str, Array]) -> Model:
     for name, shape in wanted.items():
         if tuple(arrays[name].shape) != shape:
             raise InputError(f"weights: {name}", f"shape {list(shape)}", f"{list(arrays[name].shape)}")
-    return assemble(config, "decoder.lm_head" not in arrays, lambda name, _: arrays[name])
+    return build_model(config, "decoder.lm_head" not in arrays, lambda name, _: arrays[name])
 
 
 def _some(names: list[str]) -> str:
@@ -280,13 +280,13 @@ def random(config: GlimmerConfig, seed: int, dtype: str = "float32", tied: bool 
     """
     rng = np.random.default_rng(seed)
 
-    def leaf(name: str, shape: tuple[int, ...]) -> Array:
-        return draw(rng, name, shape, config.t5.d_kv).astype(dtype)
+    def param(name: str, shape: tuple[int, ...]) -> Array:
+        return init_param(rng, name, shape, config.t5.d_kv).astype(dtype)
 
-    return assemble(config, tied, leaf)
+    return build_model(config, tied, param)
 
 
-def draw(rng: np.random.Generator, name: str, shape: tuple[int, ...], d_kv: int) -> np.ndarray:
+def init_param(rng: np.random.Generator, name: str, shape: tuple[int, ...], d_kv: int) -> np.ndarray:
     """One weight at T5's initial scale: fan-in^-1/2, the query's smaller by d_kv^-1/2."""
     kind = name.rsplit(".", 1)[-1]
     if kind.endswith("norm"):

@@ -17,8 +17,8 @@ from ..disk.read import open_regular, parse_json, reason_of
 from ..disk.write import written
 from ..errors import InputError
 
-MOST_HEADER_BYTES = 16 * 2**20
-MOST_TENSORS = 65_536
+MAX_HEADER_BYTES = 16 * 2**20
+MAX_TENSORS = 65_536
 
 # Tag in the file -> little-endian NumPy type, in the order in which the safetensors library ranks them.
 # NumPy has no bfloat16: its two bytes are kept as they are.
@@ -82,15 +82,15 @@ class Stored:
 def _header(path: Path, file: BinaryIO, size: int) -> tuple[dict[str, Any], int]:
     """The header's entries, and where the data begin."""
     length = int.from_bytes(file.read(8), "little")
-    if length > MOST_HEADER_BYTES:
-        raise InputError(f"{path}", f"a header of at most {MOST_HEADER_BYTES} bytes", f"{length}", "not safetensors?")
+    if length > MAX_HEADER_BYTES:
+        raise InputError(f"{path}", f"a header of at most {MAX_HEADER_BYTES} bytes", f"{length}", "not safetensors?")
     if length > size - 8:
         raise InputError(f"{path}", f"a header of {length} bytes", f"{size - 8} bytes in all", "truncated?")
     header = parse_json(file.read(length), f"{path}: header in JSON", "an object of names", once=True)
     if not isinstance(header, dict):
         raise InputError(f"{path}", "a header with names", type(header).__name__, "not safetensors?")
-    if len(header) > MOST_TENSORS:
-        raise InputError(f"{path}", f"at most {MOST_TENSORS} tensors", f"{len(header)}")
+    if len(header) > MAX_TENSORS:
+        raise InputError(f"{path}", f"at most {MAX_TENSORS} tensors", f"{len(header)}")
     return header, 8 + length
 
 
@@ -181,9 +181,9 @@ def _pack_header(tensors: Mapping[str, Stored], metadata: Mapping[str, str] | No
         at += x.raw.nbytes
     text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode("utf-8")
     text += b" " * (-len(text) % 8)
-    if len(tensors) > MOST_TENSORS or len(text) > MOST_HEADER_BYTES:
+    if len(tensors) > MAX_TENSORS or len(text) > MAX_HEADER_BYTES:
         raise InputError(
-            "tensors", f"at most {MOST_TENSORS} with short names", f"{len(tensors)}, {len(text)} bytes of names"
+            "tensors", f"at most {MAX_TENSORS} with short names", f"{len(tensors)}, {len(text)} bytes of names"
         )
     return len(text).to_bytes(8, "little") + text
 

@@ -18,10 +18,10 @@ import numpy as np
 from ..disk import kinds
 from ..disk.read import open_regular, reason_of
 from ..errors import InputError
-from .safetensors_io import MOST_TENSORS, TYPES, Stored
+from .safetensors_io import MAX_TENSORS, TYPES, Stored
 from .torch_pickle import PLAIN, Tensor, unpickle
 
-MOST_PICKLE_BYTES = 2 * 2**20
+MAX_PICKLE_BYTES = 2 * 2**20
 
 
 def _refuse_other(path: Path) -> None:
@@ -45,7 +45,7 @@ def _entries(path: Path) -> tuple[str, dict[str, zipfile.ZipInfo]]:
     folders = [name.removesuffix("/data.pkl") for name in names if name.endswith("/data.pkl")]
     if not folders:
         _refuse_other(path)
-    if len(names) < len(infos) or len(infos) > 2 * MOST_TENSORS or len(folders) != 1:
+    if len(names) < len(infos) or len(infos) > 2 * MAX_TENSORS or len(folders) != 1:
         raise InputError(f"{path}", "one data.pkl, and no name twice", f"{len(folders)} in {len(infos)} entries")
     packed = [info.filename for info in infos if info.compress_type != zipfile.ZIP_STORED]
     if packed:
@@ -97,8 +97,8 @@ def read_torch(path: str | os.PathLike[str]) -> dict[str, Stored]:
     if order is not None and _bytes(path, order, file).tobytes() != b"little":
         raise InputError(f"{path}", "little-endian numbers", "big-endian", "save it anew on another machine")
     program = entries[f"{folder}/data.pkl"]
-    if program.file_size > MOST_PICKLE_BYTES:
-        raise InputError(f"{path}", f"a data.pkl of at most {MOST_PICKLE_BYTES} bytes", f"{program.file_size}")
+    if program.file_size > MAX_PICKLE_BYTES:
+        raise InputError(f"{path}", f"a data.pkl of at most {MAX_PICKLE_BYTES} bytes", f"{program.file_size}")
     tensors = unpickle(_bytes(path, program, file).tobytes(), f"{path}")
     contents: dict[str, np.ndarray] = {}
     for name, tensor in tensors.items():

@@ -14,7 +14,7 @@ from typing import Any
 
 from ..errors import InputError, brief
 
-MOST_AXES = 8
+MAX_AXES = 8
 PLAIN = "only a plain state dict is read: torch.save(model.state_dict(), 'pytorch_model.bin')"
 QUANTIZED = "only float16, bfloat16, float32 and float64 are read: dequantize it and save it anew"
 WRAPPERS = ("state_dict", "model_state_dict", "model", "module")  # what trainers keep a state dict under
@@ -72,7 +72,7 @@ class _Bad(Exception):
 
 
 def _counts(value: Any) -> bool:
-    fits = isinstance(value, tuple) and len(value) <= MOST_AXES
+    fits = isinstance(value, tuple) and len(value) <= MAX_AXES
     return fits and all(type(n) is int and 0 <= n < 2**62 for n in value)
 
 

@@ -15,7 +15,7 @@ from ..params.safetensors_io import map_tensors, write_tensors
 from ..progress import Show, progress
 from ..text.words import RULE
 from .bm25 import K1, UNIT, B, Postings, passage_words
-from .index_files import BUILD_AGAIN, VERSION, Strings, Work, building, check_sample, read_facts, read_files
+from .index_files import BUILD_AGAIN, VERSION, IndexBuild, Strings, building, check_sample, read_facts, read_files
 from .top_k import best
 
 KIND = "bm25"
@@ -44,7 +44,7 @@ def build(passages_path: str | Path, folder: str | Path, show: Show = progress) 
     return BM25Index(folder)
 
 
-def _write(source: Source, work: Work, show: Show) -> None:
+def _write(source: Source, work: IndexBuild, show: Show) -> None:
     """Count the words of all passages, and write the files that are not there."""
     ids: list[str] = []
 

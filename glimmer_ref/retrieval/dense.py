@@ -19,7 +19,7 @@ import numpy as np
 from ..data.inputs import Passage, read_passages
 from ..data.passages_file import read_source
 from ..disk.journal import RESTORE
-from ..disk.read import most_open_files
+from ..disk.read import max_open_files
 from ..errors import InputError
 from ..params.safetensors_io import Stored, map_tensors, shard_name, write_tensors
 from ..progress import Show, progress
@@ -81,7 +81,7 @@ class DenseIndex:
         # Nothing of `self` in it: a cycle would keep the maps until Python looks for cycles.
         place, dtype, size, unchecked = self.folder, self.dtype, embed.size, {*files}
 
-        @lru_cache(maxsize=max(1, min(OPEN_SHARDS, most_open_files() // 8)))
+        @lru_cache(maxsize=max(1, min(OPEN_SHARDS, max_open_files() // 8)))
         def load(number: int) -> _Shard:
             path = place / shard_name(number)
             if path.name in unchecked:

@@ -25,7 +25,7 @@ from ..paper.t5 import encode
 from ..params.checkpoint import decode, open_checkpoint
 from ..params.digest import weights_digest
 from ..params.hub import Place, model_files, weight_files
-from ..params.model import PRODUCTS, Stack, assemble_stack, leaves, map_named
+from ..params.model import PRODUCTS, Stack, build_stack, leaves, map_named
 from ..params.name_maps import HUGGING_FACE, lines, one_embedding
 from ..params.safetensors_io import Stored
 from ..ragged import Array, States, Tokens, token_positions
@@ -37,9 +37,9 @@ INDEX, STATED = "modules.json", "config_sentence_transformers.json"
 MODULES = ("Transformer", "Pooling", "Dense", "Normalize")
 BATCH_TOKENS = 8192  # embedded at a time; fixed, because other batches give other last bits
 OWN_TOKENS = 512  # of a text, where no file states a limit: what GTR was trained and published with
-MOST_TOKENS = 1 << 20
+MAX_TOKENS = 1 << 20
 NO_LIMIT = 10**20  # transformers writes 10^30 or 10^20 for a tokenizer without limit
-NO_LENGTH = 1e-12  # what a vector's length is at least taken for, as torch's normalize does
+MIN_LENGTH = 1e-12  # what a vector's length is at least taken for, as torch's normalize does
 DO = "only GTR's own modules are told here"
 
 
@@ -110,7 +110,7 @@ def embed(ops: Ops, t5: T5Config, w: Weights, texts: Tokens) -> np.ndarray:
     x = States(ops.embed(w.embedding, texts.ids), texts.lengths, token_positions(texts.lengths))
     states = ops.rms_norm(encode(ops, t5, w.encoder, x).states, w.final_norm, t5.layer_norm_epsilon)
     u = np.asarray(ops.to_host(ops.linear(ops.mean(states, texts.lengths), w.dense)))
-    return u / np.maximum(np.sqrt((u * u).sum(axis=1, keepdims=True)), NO_LENGTH)
+    return u / np.maximum(np.sqrt((u * u).sum(axis=1, keepdims=True)), MIN_LENGTH)
 
 
 def passage_text(passage: Passage) -> str:
@@ -169,8 +169,8 @@ def _length(path: Path, key: str) -> int | None:
     length = _object(path).get(key) if path.exists() else None
     if length is None or (isinstance(length, int | float) and length >= NO_LIMIT):
         return None
-    if not isinstance(length, int) or isinstance(length, bool) or not 2 <= length <= MOST_TOKENS:
-        raise InputError(str(path), f"{key}: a whole number from 2 to {MOST_TOKENS}", brief(length))
+    if not isinstance(length, int) or isinstance(length, bool) or not 2 <= length <= MAX_TOKENS:
+        raise InputError(str(path), f"{key}: a whole number from 2 to {MAX_TOKENS}", brief(length))
     return length
 
 
@@ -207,7 +207,7 @@ def _encoder(stored: dict[str, Stored], t5: T5Config, dtype: str, where: Path) -
     table = one_embedding(table, stored)
     names = {x.ours: x for x in table if x.how != "copy"}
 
-    def leaf(ours: str, shape: tuple[int, ...]) -> Array:
+    def param(ours: str, shape: tuple[int, ...]) -> Array:
         theirs = names[ours].theirs
         if theirs not in stored:
             raise InputError(str(where), "all tensors of T5's encoder", f"no {theirs}")
@@ -216,9 +216,9 @@ def _encoder(stored: dict[str, Stored], t5: T5Config, dtype: str, where: Path) -
             raise InputError(f"{where}: {theirs}", f"{list(shape)}, as ours lies", f"{list(x.shape)}")
         return x
 
-    embedding = leaf("embedding", (t5.vocab_size, t5.d_model))
-    stack = assemble_stack(t5, leaf, "encoder", t5.num_layers)
-    norm = leaf("final_norm", (t5.d_model,))
+    embedding = param("embedding", (t5.vocab_size, t5.d_model))
+    stack = build_stack(t5, param, "encoder", t5.num_layers)
+    norm = param("final_norm", (t5.d_model,))
     for copy in (x.theirs for x in table if x.how == "copy"):
         if copy in stored and not np.array_equal(decode(copy, stored.pop(copy), dtype), embedding):
             raise InputError(f"{where}: {copy}", f"a copy of {table[0].theirs}", "other numbers")
@@ -241,7 +241,7 @@ def _dense(folder: Path, d: int, dtype: str) -> Array:
     return w
 
 
-def _laid_out(ops: Ops, name: str, x: Array) -> Array:
+def _prepared(ops: Ops, name: str, x: Array) -> Array:
     """A weight as a backend wants it: `linear`'s are packed."""
     return ops.pack(x, "float32") if name.rsplit(".", 1)[-1] in (*PRODUCTS, "dense") else ops.to_device(x)
 
@@ -274,4 +274,4 @@ def load(folder: str | Path, ops: Ops, dtype: str = "float32") -> GTR:
         "passage_text": passage_text(Passage("", "title", "text")),
         "weights": weights_digest(ops, leaves(plain)),
     }
-    return GTR(ops, t5, map_named(partial(_laid_out, ops), plain), tokenizer, most, digest_of(facts))
+    return GTR(ops, t5, map_named(partial(_prepared, ops), plain), tokenizer, most, digest_of(facts))

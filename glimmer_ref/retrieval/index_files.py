@@ -15,7 +15,7 @@ from ..disk.facts import difference, digest_of
 from ..disk.journal import JOURNAL, RESTORE, Journal, check_finished, entry_of, is_entry, sample
 from ..disk.lock import LOCK, held
 from ..disk.read import decode, read_json, read_text
-from ..disk.write import json_text, sha256, sweep, temporary_of, write_json, write_text
+from ..disk.write import clean_leftovers, json_text, sha256, temporary_of, write_json, write_text
 from ..errors import InputError, brief
 from ..params.safetensors_io import Stored
 from ..progress import Show, progress
@@ -123,7 +123,7 @@ def _check_folder(folder: Path, names: Collection[str]) -> None:
         )
 
 
-class Work:
+class IndexBuild:
     """An index that is being built, in a folder that is held.
 
     Files of which an earlier run has written down what they are must be so still; others are made again.
@@ -140,7 +140,7 @@ class Work:
         before = _read_facts(folder / FACTS) if (folder / FACTS).exists() else facts
         if apart := difference(facts, before):
             raise InputError(str(folder), f"an index with {apart[0]}", apart[1], "name another folder")
-        sweep(folder, {INDEX, FACTS, JOURNAL, *names}.__contains__)
+        clean_leftovers(folder, {INDEX, FACTS, JOURNAL, *names}.__contains__)
         self.journal, self.sealed = Journal(folder, names), {}
         if (folder / INDEX).exists():
             self.sealed = {n: {k: e[k] for k in ("bytes", "sha256")} for n, e in _sealed(folder, names).items()}
@@ -186,7 +186,7 @@ def _sealed(folder: Path, names: Collection[str]) -> dict[str, dict[str, Any]]:
 
 
 @contextmanager
-def building(folder: Path, facts: Mapping[str, Any], names: Collection[str], show: Show) -> Iterator[Work]:
+def building(folder: Path, facts: Mapping[str, Any], names: Collection[str], show: Show) -> Iterator[IndexBuild]:
     """Hold a folder while the block makes the files that are `lacking`, and then write down what all of them are.
 
     Raises:
@@ -194,7 +194,7 @@ def building(folder: Path, facts: Mapping[str, Any], names: Collection[str], sho
             cannot be written or is full; a file that was there, and is damaged.
     """
     with held(folder, lambda path: _check_folder(path, names)):
-        work = Work(folder, facts, names, show)
+        work = IndexBuild(folder, facts, names, show)
         try:
             yield work
         except BaseException:

@@ -15,7 +15,7 @@ import numpy as np
 
 from ..disk.folder import recover
 from ..disk.lock import LOCK, held
-from ..disk.write import NEW, sweep
+from ..disk.write import NEW, clean_leftovers
 from ..errors import InputError
 from ..inference.reader import Reader
 from ..instruments import Tape
@@ -151,7 +151,7 @@ def _tidy(out: Path) -> None:
     """What a kill has left goes, once the folder is held."""
     recover(out / LAST)
     recover(out / BEST)
-    sweep(out)
+    clean_leftovers(out)
 
 
 def _learning(name: str, threads: int | None) -> Ops:

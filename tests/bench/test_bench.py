@@ -212,5 +212,5 @@ def test_the_memory_that_overlap_reads_is_one(tmp_path: Path, monkeypatch: pytes
     overlap = import_module("overlap")
     overlap.write_memory(tmp_path / "memory", "int8", 2 * overlap.SHARD, 8)
     memory = Memory.open(tmp_path / "memory")
-    states = memory.take(np.array([1, overlap.SHARD + 1]))
+    states = memory.read(np.array([1, overlap.SHARD + 1]))
     assert states.lengths.tolist() == [overlap.N_P] * 2 and np.array_equal(states[0], states[1])

@@ -176,7 +176,7 @@ def test_a_memory(corpora: tuple[Path, Path], tmp_path: Path) -> None:
 
     def answer() -> Any:
         memory = Memory.open(tmp_path / "a")
-        return memory.take([0, 10, 5]).states.tobytes(), [memory.passage(i) for i in (0, 10, 5)]
+        return memory.read([0, 10, 5]).states.tobytes(), [memory.passage(i) for i in (0, 10, 5)]
 
     def verify() -> None:
         Memory.open(tmp_path / "a").verify(quiet)
@@ -196,7 +196,7 @@ def test_another_builds_shard_is_not_looked_up_in(corpora: tuple[Path, Path], tm
         assert (tmp_path / "a" / name).stat().st_size == (tmp_path / "b" / name).stat().st_size
         shutil.copy(tmp_path / "b" / name, tmp_path / "a" / name)
         with pytest.raises(InputError, match=rf"{name}: a file of manifest.json's build, weights="):
-            Memory.open(tmp_path / "a").take([5])
+            Memory.open(tmp_path / "a").read([5])
         build(NUMPY, other, tokenizer, corpora[0], tmp_path / "c", shard_passages=4, show=quiet)
         shutil.rmtree(tmp_path / "a")
         build(NUMPY, MODEL, tokenizer, corpora[0], tmp_path / "a", shard_passages=4, show=quiet)
@@ -206,9 +206,9 @@ def test_a_changed_number_is_refused_without_a_warning(corpora: tuple[Path, Path
     """An infinity in a stored memory, which used to be a RuntimeWarning as well; warnings are errors here."""
     tokenizer = write_tokenizer(tmp_path / "tokenizer.json")
     memory = build(NUMPY, MODEL, tokenizer, corpora[0], tmp_path / "a", shard_passages=4, show=quiet).memory
-    path, bits = tmp_path / "a" / "shard-00000.safetensors", np.float32(memory.take([0]).states[0, 3]).tobytes()
+    path, bits = tmp_path / "a" / "shard-00000.safetensors", np.float32(memory.read([0]).states[0, 3]).tobytes()
     raw = path.read_bytes()
     for value in (np.inf, np.nan):
         path.write_bytes(raw.replace(bits, np.float32(value).tobytes(), 1))
         with pytest.raises(InputError, match=r"shard-00000\.safetensors: tokens: finite numbers; got inf or nan"):
-            Memory.open(tmp_path / "a").take([0])
+            Memory.open(tmp_path / "a").read([0])

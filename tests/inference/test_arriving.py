@@ -184,7 +184,7 @@ def test_a_stream_is_the_same_as_a_look_up(
     monkeypatch.setattr(memories, "PART_TOKENS", tokens)
     memory, rows = Memory.open(stored_memory(tmp_path, dtype)), [10, 0, 5, 4, 5, 3, 7]
     for wanted in ("float32", "float64"):
-        whole, stream = memory.take(rows, wanted), memory.stream(rows, wanted)
+        whole, stream = memory.read(rows, wanted), memory.stream(rows, wanted)
         parts = list(stream.parts)
         assert len(stream) == len(rows) and stream.lengths.tolist() == whole.lengths.tolist()
         assert len(parts) == {1: 7, 10_000: 1}.get(tokens, len(parts))
@@ -198,7 +198,7 @@ def test_a_stream_is_the_same_as_a_look_up(
 @pytest.mark.parametrize(("rows", "dtype"), [([11], "float32"), ([-1], "float32"), ([0.5], "float32"), ([0], "int8")])
 def test_what_a_look_up_refuses_a_stream_refuses_at_once(tmp_path: Path, rows: Any, dtype: str) -> None:
     memory, said = Memory.open(stored_memory(tmp_path)), []
-    for look_up in (memory.take, memory.stream):
+    for look_up in (memory.read, memory.stream):
         with pytest.raises(InputError) as refusal:
             look_up(rows, dtype)
         said.append(str(refusal.value))

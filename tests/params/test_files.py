@@ -14,7 +14,7 @@ from models import T5, config
 from published import fid, hugging_face, t5x, write_t5
 from test_names import one_encoder
 
-from glimmer_ref.disk.read import MOST_JSON_BYTES, read_json
+from glimmer_ref.disk.read import MAX_JSON_BYTES, read_json
 from glimmer_ref.errors import InputError
 from glimmer_ref.params import checkpoint
 from glimmer_ref.params.checkpoint import convert, decode, from_t5, load, open_checkpoint, save
@@ -196,7 +196,7 @@ def test_unreadable_config_json_is_refused(tmp_path: Path) -> None:
     path = folder / "config.json"
     path.write_bytes(b'{"a": "\xff"}')
     assert "UTF-8" in refusal(folder)
-    os.truncate(path, MOST_JSON_BYTES + 1)
+    os.truncate(path, MAX_JSON_BYTES + 1)
     assert "at most" in refusal(folder)
     path.unlink()
     assert "No such file" in refusal(folder)
