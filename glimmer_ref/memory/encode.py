@@ -1,4 +1,4 @@
-"""MemEnc of passages, encoded in batches, as one shard."""
+"""Encodes passages in batches into one shard: MemEnc of each."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from ..text.tokenizer import Tokenizer
 from .quantized import QuantizedStates
 from .shard import Shard
 
-BATCH_TOKENS = 8192  # encoded at a time; fixed, because other batches give other last bits
+BATCH_TOKENS = 8192  # encoded at a time; fixed, since the last bits depend on the batch
 
 
 def check_unicode(passage: Passage) -> None:
-    """Refuse strings that no file can hold, by the passage's id.
+    """Refuse strings that UTF-8 cannot encode, naming the passage.
 
     Raises:
         InputError: half of a surrogate pair, which JSON can spell.
@@ -39,7 +39,7 @@ def _end_to_end(rows: list[np.ndarray]) -> Tokens:
 def _batches(
     config: GlimmerConfig, tokenizer: Tokenizer, passages: Iterable[Passage]
 ) -> Iterator[tuple[list[Passage], Tokens]]:
-    """Passages with their ids, as many at a time as fit into BATCH_TOKENS."""
+    """Batches of passages with their token ids, as many as fit into BATCH_TOKENS."""
     batch: list[Passage] = []
     rows: list[np.ndarray] = []
     for passage in passages:
@@ -65,7 +65,7 @@ def _check_finite(rows: QuantizedStates, dtype: str, batch: list[Passage], lengt
 def encode_shard(
     ops: Ops, model: Model, tokenizer: Tokenizer, passages: Iterable[Passage], dtype: str | None = None
 ) -> Shard:
-    """MemEnc of some passages as one shard, stored in `dtype`, or as the model computes it.
+    """MemEnc of some passages as one shard, stored in `dtype`, or in the dtype that the model computes.
 
     Raises:
         InputError: no passages, one without tokens, or values that are not finite in `dtype`.
@@ -74,7 +74,7 @@ def encode_shard(
     parts: list[QuantizedStates] = []
     lengths: list[np.ndarray] = []
     for batch, tokens in _batches(model.config, tokenizer, passages):
-        with np.errstate(over="ignore", invalid="ignore"):  # told below, with the passage's name
+        with np.errstate(over="ignore", invalid="ignore"):  # reported below, with the passage's name
             states: Array = ops.to_host(encode_passages(ops, model, tokens).states)
         kind = dtype or str(states.dtype)
         parts.append(QuantizedStates.of(states, kind))

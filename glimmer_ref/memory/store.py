@@ -1,4 +1,4 @@
-"""The stored memory, MemEnc(Passage_i) of a whole corpus: opened by memory map, looked up by row or id."""
+"""The stored memory, MemEnc(Passage_i) of a whole corpus: memory-mapped, and looked up by row or id."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ from .prefetch import ahead
 from .shard import Index, Shard
 
 PART_TOKENS = 1536  # read at a time, about; fewer would make the encoder's matrix products less efficient
-OPEN_SHARDS = 128  # maps kept at a time, at most
+OPEN_SHARDS = 128  # shards that stay mapped, at most
 
 
 def maps() -> int:
-    """How many maps are kept at a time: each takes one of the files that a process may have open, see `_decode`."""
+    """How many shards stay mapped: each takes one of the files that a process may have open, see `_decode`."""
     return max(1, min(OPEN_SHARDS, max_open_files() // 8))
 
 
@@ -82,7 +82,7 @@ def bounds(lengths: Ints, tokens: int) -> list[int]:
 class Memory:
     """MemEnc(Passage_i) of n passages, with their ids, titles and texts.
 
-    Made by `open`, or by `memorize` in RAM. Nothing is read before it is asked for.
+    Made by `open`, or in main memory by `memorize`. Nothing is read before it is needed.
 
     Args:
         name: the folder as the user gave it, for errors.
@@ -99,10 +99,10 @@ class Memory:
 
     @classmethod
     def open(cls, folder: str | Path) -> Memory:
-        """A memory that was built into a folder.
+        """Open a memory that was built into a folder.
 
         Raises:
-            InputError: no memory, an unfinished or damaged one, or one of another version.
+            InputError: there is no memory, or it is unfinished, damaged or of another version.
         """
         path = Path(folder)
         if not (path / MANIFEST).is_file():
@@ -120,7 +120,7 @@ class Memory:
         return int(self.manifest.build["passages"])
 
     def check(self, ops: Ops, model: Model, tokenizer_digest: str) -> None:
-        """Hold the memory against the weights that are to read it.
+        """Check that these weights can use the memory.
 
         Raises:
             InputError: another memory encoder, tokenizer or passage format made it; names what differs.
@@ -163,7 +163,7 @@ class Memory:
             yield from self._shard(number).passages()
 
     def rows(self, ids: Iterable[str]) -> Ints:
-        """Where the passages of some ids are: [b].
+        """The rows of the passages with some ids: [b].
 
         Raises:
             InputError: an id that the memory does not hold.
@@ -178,14 +178,14 @@ class Memory:
         raise InputError(f"memory {self.name}", "an id that it holds", brief(id))
 
     def read(self, rows: Sequence[int] | Ints, dtype: str = "float32") -> States:
-        """MemEnc of some passages, in the order asked for, repeats allowed; only these are read.
+        """Read MemEnc of some passages in the given order, repeats allowed; nothing else is read.
 
         Args:
-            rows: [b].
-            dtype: of the states, "float32" or "float64", whatever they are stored in.
+            rows: [b] of the passages.
+            dtype: of the result, "float32" or "float64", whatever dtype they are stored in.
 
         Returns:
-            [N d] fresh arrays on the host; the caller puts them where the operations want them.
+            [N d] new arrays on the host; the caller moves them to the device.
 
         Raises:
             InputError: a row that is negative or past the end, or another dtype.
@@ -215,20 +215,20 @@ class Memory:
         return found, np.array([shard.offsets[i + 1] - shard.offsets[i] for shard, i in places], np.int64)
 
     def _decode(self, dtype: str, rows: list[int], lengths: Ints) -> States:
-        """Some passages read from disk, end to end; as many at a time as maps are kept, which bounds the open files."""
+        """Decode some passages one after the other; at most `maps()` at a time, which limits the open files."""
         starts = offsets(lengths)
         states = np.empty((starts[-1], self.manifest.build["encoder"]["d_model"]), dtype)
         cuts, most = list(pairwise(starts)), maps()
         for first in range(0, len(rows), most):
-            found = [shard.rows(i) for shard, i in map(self._place, rows[first : first + most])]
+            found = [shard.states(i) for shard, i in map(self._place, rows[first : first + most])]
             for passage in found:
-                passage.will_read()  # all of them at once
+                passage.will_read()  # starts all reads at once
             for passage, (begin, end) in zip(found, cuts[first : first + most], strict=True):
                 passage.decode(states[begin:end])
         return States(states, lengths, token_positions(lengths))
 
     def info(self) -> dict[str, Any]:
-        """What there is to say about the memory, for people and for JSON."""
+        """A description of the memory, for people and for JSON."""
         manifest, build = self.manifest, self.manifest.build
         return {
             "folder": self.name,
@@ -245,7 +245,7 @@ class Memory:
         }
 
     def verify(self, show: Show = progress) -> None:
-        """Read every file once: its SHA-256 is the manifest's, and all that the manifest says is so.
+        """Read every file once and check it: the SHA-256, the number of tokens and the index.
 
         Raises:
             InputError: the first file, or the first field of the manifest, that differs.
@@ -255,7 +255,7 @@ class Memory:
             return
         check_finished(folder, self.manifest.files, show)
 
-        def shards() -> Iterator[Shard]:  # each is held against the build, and closed again
+        def shards() -> Iterator[Shard]:  # each is checked against the build, and closed again
             return (
                 Shard.map(folder / shard_name(i), build, self.manifest.passages_of(i)) for i in self.manifest.numbers
             )
@@ -273,7 +273,7 @@ class Memory:
 def memorize(
     ops: Ops, model: Model, tokenizer: Tokenizer, passages: Iterable[Passage], loans: Loans | None = None
 ) -> Memory:
-    """MemEnc of a few passages in RAM, in the dtype of the model.
+    """MemEnc of a few passages in main memory, in the dtype of the model.
 
     Args:
         loans: words that are to be read as the names that they borrowed.

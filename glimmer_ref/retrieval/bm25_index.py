@@ -39,7 +39,7 @@ def build(passages_path: str | Path, folder: str | Path, show: Show = progress) 
     facts = {"version": VERSION, "kind": KIND, "k1": K1, "b": B, "passages": source.passages,
              "passages_sha256": source.sha256, "words": RULE}  # fmt: skip
     with building(Path(folder), facts, FILES, show) as work:
-        if work.lacking:
+        if work.missing:
             _write(source, work, show)
     return BM25Index(folder)
 
@@ -56,7 +56,7 @@ def _write(source: Source, work: IndexBuild, show: Show) -> None:
     postings = Postings.of(passages())
     source.check()
     arrays = {WORDS: arrays_of(postings), IDS: Strings.arrays(ids, "ids")}
-    for name in work.lacking:
+    for name in work.missing:
         write_tensors(work.folder / name, arrays[name])
         work.add(name)
 

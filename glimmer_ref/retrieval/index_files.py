@@ -1,4 +1,4 @@
-"""What is common to indexes on disk: a folder that says what it is of, its checksums, and the passages' ids."""
+"""Common parts of indexes on disk: the facts of the build, the checksums of the files, and the ids of the passages."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from ..ragged import Ints, offsets
 BUILD_AGAIN = "build it again, into a new folder"
 INDEX, FACTS = "index.json", "build.json"
 VERSION = 2
-WHAT = "the words of an index"
+WHAT = "the facts of an index"
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -37,7 +37,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _read_facts(path: Path) -> dict[str, Any]:
-    """What a build is of, of an index that need not be finished."""
+    """The facts of a build, which need not be finished."""
     facts = _read(path)
     if facts.get("version") != VERSION:
         raise InputError(str(path), f"version {VERSION} of an index", brief(facts.get("version"), 20), BUILD_AGAIN)
@@ -48,9 +48,9 @@ def _read_facts(path: Path) -> dict[str, Any]:
 
 
 def _summary(files: Mapping[str, Any], facts: Path) -> dict[str, Any]:
-    """What index.json holds: its files, and digests of these words and of build.json, so that neither is changed."""
-    told = {"build": sha256(facts), "files": files}
-    return {**told, "digest": digest_of(told)}
+    """What index.json holds: the files, and digests of itself and of build.json, which detect changes."""
+    summary = {"build": sha256(facts), "files": files}
+    return {**summary, "digest": digest_of(summary)}
 
 
 def _is_file(entry: Any) -> bool:
@@ -61,7 +61,8 @@ def read_files(folder: str | Path) -> dict[str, dict[str, Any]]:
     """The files of a finished index, each with its "bytes", "sha256" and "sample".
 
     Raises:
-        InputError: no index there, one that was not finished, a file of another length, or words that were changed.
+        InputError: there is no index, or it is not finished; a file has another length; index.json or build.json was
+            changed.
     """
     path = Path(folder)
     if (path / FACTS).exists() and not (path / INDEX).exists():
@@ -84,7 +85,7 @@ def read_files(folder: str | Path) -> dict[str, dict[str, Any]]:
 
 
 def read_facts(folder: str | Path) -> dict[str, Any]:
-    """What a finished index is of: its "kind", how many "passages", and what else its build has told.
+    """The facts of a finished index: its "kind", how many "passages", and what else its build recorded.
 
     Raises:
         InputError: as `read_files`.
@@ -94,17 +95,17 @@ def read_facts(folder: str | Path) -> dict[str, Any]:
 
 
 def check_sample(path: Path, entry: Mapping[str, Any]) -> None:
-    """Hold a file against its `sample`, which is cheap; `verify` reads all of it.
+    """Compare a file with its recorded `sample`, which is cheap; `verify` reads all of the file.
 
     Raises:
-        InputError: it is another.
+        InputError: the file differs.
     """
     if sample(path) != entry["sample"]:
         raise InputError(str(path), "the file that was built", "another", RESTORE)
 
 
 def verify(folder: str | Path, show: Show = progress) -> None:
-    """Read every file once and compare its SHA-256 with the one that was written down.
+    """Read every file once and compare its SHA-256 with the recorded one.
 
     Raises:
         InputError: the first file that differs.
@@ -113,7 +114,7 @@ def verify(folder: str | Path, show: Show = progress) -> None:
 
 
 def _check_folder(folder: Path, names: Collection[str]) -> None:
-    """Refuse a folder in which there is anything, but for an index that was begun."""
+    """Refuse a folder that is not empty and holds no index that was begun."""
     ours = {LOCK, FACTS, INDEX, JOURNAL, *names}
     others = sorted(x.name for x in folder.iterdir() if (temporary_of(x.name) or x.name) not in ours)
     left = sorted(x.name for x in folder.iterdir() if x.name in ours - {LOCK, FACTS})
@@ -124,22 +125,22 @@ def _check_folder(folder: Path, names: Collection[str]) -> None:
 
 
 class IndexBuild:
-    """An index that is being built, in a folder that is held.
+    """An index that is being built, in a locked folder.
 
-    Files of which an earlier run has written down what they are must be so still; others are made again.
+    A file that an earlier run has recorded must still match its record; other files are made again.
 
     Args:
-        names: of the files.
+        names: of all files of the index.
 
     Raises:
-        InputError: a build of other facts, or a damaged file.
+        InputError: a build with other facts, or a damaged file.
     """
 
     def __init__(self, folder: Path, facts: Mapping[str, Any], names: Collection[str], show: Show) -> None:
         self.folder, self.names = folder, names
         before = _read_facts(folder / FACTS) if (folder / FACTS).exists() else facts
-        if apart := difference(facts, before):
-            raise InputError(str(folder), f"an index with {apart[0]}", apart[1], "name another folder")
+        if differs := difference(facts, before):
+            raise InputError(str(folder), f"an index with {differs[0]}", differs[1], "name another folder")
         clean_leftovers(folder, {INDEX, FACTS, JOURNAL, *names}.__contains__)
         self.journal, self.sealed = Journal(folder, names), {}
         if (folder / INDEX).exists():
@@ -151,15 +152,15 @@ class IndexBuild:
             write_json(folder / FACTS, facts)
 
     @property
-    def lacking(self) -> list[str]:
-        """The files that are to be made."""
+    def missing(self) -> list[str]:
+        """The names of the missing files."""
         return [name for name in self.names if name not in self.journal.files]
 
     def add(self, name: str) -> None:
-        """A file is finished.
+        """Record a finished file.
 
         Raises:
-            InputError: it was lost, and is another than before.
+            InputError: it replaces a lost file and differs from it.
         """
         entry = entry_of(self.folder / name)
         if self.sealed.get(name, entry) != entry:
@@ -169,7 +170,7 @@ class IndexBuild:
         self.journal.add(name, entry)
 
     def seal(self) -> None:
-        """Write down what all files are: from now on the index opens."""
+        """Record all files: the index can be opened from now on."""
         files = {n: {**self.journal.files[n], "sample": sample(self.folder / n)} for n in self.names}
         text = json_text(_summary(files, self.folder / FACTS))
         if not self.sealed or read_text(self.folder / INDEX) != text:
@@ -178,7 +179,7 @@ class IndexBuild:
 
 
 def _sealed(folder: Path, names: Collection[str]) -> dict[str, dict[str, Any]]:
-    """What is written down of a finished index, of which files may be lost."""
+    """The records of a finished index, some of whose files may be lost."""
     files = _read(folder / INDEX).get("files")
     if not isinstance(files, dict) or files.keys() != {*names} or not all(map(_is_file, files.values())):
         raise InputError(str(folder / INDEX), WHAT, "something else", RESTORE)
@@ -187,18 +188,18 @@ def _sealed(folder: Path, names: Collection[str]) -> dict[str, dict[str, Any]]:
 
 @contextmanager
 def building(folder: Path, facts: Mapping[str, Any], names: Collection[str], show: Show) -> Iterator[IndexBuild]:
-    """Hold a folder while the block makes the files that are `lacking`, and then write down what all of them are.
+    """Lock a folder while the block makes the files that are `missing`, and record all files at the end.
 
     Raises:
-        InputError: a folder with anything else in it, or an index of other facts; another build at work; a place that
-            cannot be written or is full; a file that was there, and is damaged.
+        InputError: the folder holds anything else, or an index with other facts; another build is at work; the place
+            cannot be written or is full; a file is damaged.
     """
     with held(folder, lambda path: _check_folder(path, names)):
         work = IndexBuild(folder, facts, names, show)
         try:
             yield work
         except BaseException:
-            if not work.journal.files:  # nothing that could be gone on with
+            if not work.journal.files:  # nothing to resume from
                 for path in (folder / FACTS, folder / JOURNAL):
                     path.unlink(missing_ok=True)
             raise

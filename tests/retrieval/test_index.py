@@ -164,7 +164,7 @@ def test_damage_is_named(retriever: gtr.GTR, corpus: Path, tmp_path: Path) -> No
     dense.build(corpus, folder, retriever, show=quiet)
     assert shard.read_bytes() == whole
     (folder / "index.json").write_text("[]")
-    with pytest.raises(InputError, match="the words of an index"):
+    with pytest.raises(InputError, match="the facts of an index"):
         dense.DenseIndex(folder, retriever)
     with pytest.raises(InputError, match=r"an index, with index\.json"):
         index_files.read_facts(tmp_path / "nowhere")
