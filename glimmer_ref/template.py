@@ -1,4 +1,4 @@
-"""A format with {title} and {text}: parsed once, and filled in by putting strings together."""
+"""A format with {title} and {text}: parsed once, and filled in by joining strings."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ FIELDS = ("title", "text")
 
 @lru_cache(maxsize=64)
 def parse(form: str) -> tuple[tuple[str, str | None], ...]:
-    """The literal parts of a format, each with the field that follows it; None behind the last.
+    """The literal parts of a format, each with the field that follows it; None after the last.
 
-    Two braces stand for one. {text} must be there once; {title} may be there once.
+    Two braces stand for one. {text} must occur once; {title} may occur once.
 
     Raises:
-        InputError: more characters than `MOST`, another field, a conversion or a format, or a field too often.
+        InputError: more than `MAX_CHARACTERS`, another field, a conversion or a format, or a field too often.
     """
     what = "config: passage_format"
     if len(form) > MAX_CHARACTERS:
@@ -35,7 +35,7 @@ def parse(form: str) -> tuple[tuple[str, str | None], ...]:
 
 
 def filled(form: str, title: str, text: str) -> str:
-    """A format with its fields replaced; braces in these are text.
+    """Fill in the fields of a format; braces in their values are plain text.
 
     Raises:
         InputError: as `parse`.

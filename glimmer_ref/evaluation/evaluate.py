@@ -1,4 +1,4 @@
-"""Many questions at once: scores, recall of the selected passages, and what it cost, by task."""
+"""Answers many questions: scores, recall of the selected passages, and cost, by task."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from .metrics import (
 )
 
 KILT_RECALL = 5  # pages that KILT's leaderboard takes recall at
-BATCH = 16  # questions a batch: beyond, the products are large enough not to gain
+BATCH = 16  # questions in a batch; larger batches are not faster
 
 
 def candidates(reader: Reader, question: Question, memory: Memory, k: int) -> np.ndarray:
@@ -43,7 +43,7 @@ def candidates(reader: Reader, question: Question, memory: Memory, k: int) -> np
 
 
 def _missing(known: Memory | set[str], ids: Iterable[str]) -> str | None:
-    """The first id that is not there."""
+    """The first unknown id."""
     if not isinstance(known, Memory):
         return next((brief(id) for id in ids if id not in known), None)
     try:
@@ -54,13 +54,13 @@ def _missing(known: Memory | set[str], ids: Iterable[str]) -> str | None:
 
 
 def check(questions: Iterable[Question], source: Memory | Sequence[Passage], k: int, m: int | None = None) -> None:
-    """Hold the candidates that questions bring along against what is asked for, before the work.
+    """Check the candidates in the questions before the work.
 
     Args:
-        m: where somebody chose it; a question with fewer candidates than the model's own m reads all it has.
+        m: if the user chose it; with the model's own m, a question with fewer candidates reads all of them.
 
     Raises:
-        InputError: a candidate that the source does not hold, or fewer than m, by the question's id.
+        InputError: a candidate that the source does not hold, or fewer than m; names the question.
     """
     known = source if isinstance(source, Memory) else {passage.id for passage in source}
     for question in questions:
@@ -86,7 +86,9 @@ def _in_batches(
     batches = [questions[i : i + BATCH] for i in range(0, len(questions), BATCH)]
     for batch in show(batches, len(batches), "evaluate"):
         asked = [(question, candidates(reader, question, memory, k)) for question in batch]
-        for number, run in groupby(asked, lambda pair: min(most, len(pair[1]))):  # few have fewer than m candidates
+        for number, run in groupby(
+            asked, lambda pair: min(most, len(pair[1]))
+        ):  # questions with fewer than m candidates apart
             some, rows = zip(*run, strict=True)
             found = reader.ask_many([q.text for q in some], memory, rows, system, number or None)
             yield list(zip(some, found, strict=True))
@@ -101,13 +103,13 @@ def answers(
     m: int | None,
     show: Show,
 ) -> Iterator[tuple[Question, Answer]]:
-    """Each question with its answer, in the file's order; one with fewer than m candidates reads all it has."""
+    """Each question with its answer, in order; a question with fewer than m candidates reads all of them."""
     for batch in _in_batches(reader, questions, memory, system, k, m, show):
         yield from batch
 
 
 def _recall(gold: set[str], found: list[str]) -> float | None:
-    """The share of the gold passages that was found."""
+    """The share of the gold passages that were found; None without gold passages."""
     return len(gold & set(found)) / len(gold) if gold else None
 
 
@@ -134,12 +136,12 @@ def kilt_scores(question: Question, answer: str, ranked: Sequence[str]) -> dict[
 
 
 def score_answer(question: Question, answer: Answer) -> dict[str, Any]:
-    """One question's line of predictions; what cannot be judged is None."""
+    """The line of predictions of one question; a score that cannot be computed is None."""
     selected = [answer.passages[i].id for i in answer.selected]
     ranked = range(len(answer.passages)) if answer.scores is None else np.argsort(-answer.scores, kind="stable")
     gold = set(question.gold)
     ids = [answer.passages[int(i)].id for i in ranked]
-    right = accuracy if measure_of(question.task) == ACCURACY else exact_match
+    score = accuracy if measure_of(question.task) == ACCURACY else exact_match
     return {
         "id": question.id,
         "task": question.task,
@@ -150,7 +152,7 @@ def score_answer(question: Question, answer: Answer) -> dict[str, Any]:
         "ranked": ids,
         "scores": None if answer.scores is None else [float(s) for s in answer.scores],
         "exact_match": exact_match(answer.text, question.answers) if question.answers else None,
-        "score": right(answer.text, question.answers) if question.answers else None,
+        "score": score(answer.text, question.answers) if question.answers else None,
         "recall_at_m": _recall(gold, selected),
         "recall_at_m_of_retrieval": _recall(gold, [p.id for p in answer.passages[: len(selected)]]),
         "kilt": kilt_scores(question, answer.text, ids),
@@ -166,7 +168,7 @@ def scored_batches(
     m: int | None,
     show: Show,
 ) -> Iterator[list[dict[str, Any]]]:
-    """Batch by batch what `judge` says of each question, with its share of the batch's seconds and multiply-adds."""
+    """`score_answer` of each question, batch by batch, with its share of the seconds and multiply-adds of its batch."""
     start = time.perf_counter()
     for batch in _in_batches(reader, questions, memory, system, k, m, show):
         now, each = time.perf_counter(), 1 / len(batch)
@@ -176,13 +178,13 @@ def scored_batches(
 
 
 def summary(rows: Iterable[dict[str, Any]]) -> dict[str, Any]:
-    """Percentages overall (mean over tasks, as in the paper) and by task.
+    """Percentages overall (the mean over tasks, as in the paper) and by task.
 
-    "score" is exact match or accuracy, whichever a task is judged by. "samples_per_tflop" counts 10^12 multiply-adds
-    of the paper's algorithm, by shapes: all that is computed per question, so not the passages' memory, which was there
-    before. "questions_per_second" is wall time of what this machine did, retrieval by words included. "undecided"
-    counts the questions whose passages all had the same score, though not all were read. "kilt" has the means of
-    `kilt_scores` by task, and is there only if some question has them.
+    "score" is the measure of the task, exact match or accuracy. "samples_per_tflop" is questions per 10^12
+    multiply-adds of the paper's algorithm, counted by shapes; the passages' memory does not count, since it was computed before.
+    "questions_per_second" is wall time on this machine, with retrieval by words. "undecided" counts the questions whose
+    passages all had the same score, though not all were read. "kilt" has the means of `kilt_scores` by task, and is
+    missing if no question has them.
     """
     rows = list(rows)
     by_task: dict[str, list[dict[str, Any]]] = {}
@@ -228,7 +230,7 @@ def _percent(values: list[float | None]) -> float | None:
 
 def _mean(values: Iterable[float | None]) -> float | None:
     known = [v for v in values if v is not None]
-    return fmean(known) if known else None  # exactly rounded, where the bits of `sum` depend on the Python
+    return fmean(known) if known else None  # exactly rounded; the last bits of `sum` depend on the version of Python
 
 
 def evaluate(
@@ -240,10 +242,10 @@ def evaluate(
     m: int | None,
     show: Show,
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Answer all questions.
+    """Answer and score all questions.
 
     Args:
-        m: see `Reader.ask`; a question with fewer candidates reads all it has, which `check` can refuse before.
+        m: see `Reader.ask`; a question with fewer candidates reads all of them, unless `check` refused it before.
 
     Returns:
         The summary, and a line of predictions for each question.

@@ -1,4 +1,4 @@
-"""Evaluations that are kept: one or several settings of k and m in a folder, which go on where they were stopped."""
+"""Evaluations that are saved in a folder, at one or several k and m; a stopped one can be resumed."""
 
 from __future__ import annotations
 
@@ -32,19 +32,19 @@ MAX_POINTS = 1000
 
 
 class SweepPoint(NamedTuple):
-    """Passages considered, and those that GLIMMER's decoder reads; m is None for systems that read all."""
+    """k passages considered, and m read by GLIMMER's decoder; m is None for systems that read all of them."""
 
     k: int
     m: int | None
 
     @property
     def name(self) -> str:
-        """Its file's, without the ending."""
+        """The name of its file, without the ending."""
         return f"k{self.k}" if self.m is None else f"k{self.k}-m{self.m}"
 
 
 def parse_values(text: str) -> list[int]:
-    """Whole numbers: "1,5,10"; "5:40", doubled as long as they stay below 40, and 40; "5:40:5", each so much more.
+    """Parse whole numbers: "1,5,10"; "5:40" for 5, 10, 20, 40 (doubled); "5:40:5" for 5, 10, 15 .. 40.
 
     Raises:
         InputError: another form, a number below 1, or more than a thousand.
@@ -68,7 +68,7 @@ def parse_values(text: str) -> list[int]:
 
 
 def settings(axes: Sequence[str], k: int, m: int | None) -> list[SweepPoint]:
-    """Every k with every m that is at most k, of "k=.." and "m=.."; the given ones where an axis is not named.
+    """Parse the axes "k=.." and "m=..": every k with every m that is at most k; an axis that is missing has one value.
 
     Args:
         m: None for LUMEN and FiD.
@@ -96,10 +96,10 @@ def settings(axes: Sequence[str], k: int, m: int | None) -> list[SweepPoint]:
 def facts(
     reader: Reader, memory: Memory, questions: Sequence[Question], system: str, retrieval: str | None
 ) -> dict[str, Any]:
-    """All that decides the lines of a run but k and m: who goes on with them must have the same."""
+    """All facts that decide the lines of a run, except k and m: they must be equal to resume it."""
     asked = [astuple(q if retrieval is None else replace(q, candidates=())) for q in questions]
     texts = hashlib.sha256()
-    if "passages_sha256" not in memory.manifest.build:  # in RAM, from a file that nobody has hashed
+    if "passages_sha256" not in memory.manifest.build:  # in main memory, without a checksum of a file
         for passage in memory.passages():
             texts.update(json.dumps(astuple(passage)).encode())
     return {
@@ -115,14 +115,16 @@ def facts(
 
 
 def _check_folder(folder: Path) -> None:
-    """Refuse a folder in which there is anything, but for an evaluation that was begun."""
-    others = [x for x in folder.iterdir() if x.name != LOCK and temporary_of(x.name) != RUN]  # a kill leaves these
+    """Refuse a folder that is not empty and holds no evaluation that was begun."""
+    others = [
+        x for x in folder.iterdir() if x.name != LOCK and temporary_of(x.name) != RUN
+    ]  # a killed process leaves these
     if others and not (folder / RUN).exists():
         raise InputError(str(folder), "a new folder, or one of an evaluation", "other files", "name another")
 
 
 def _begin(folder: Path, mine: Mapping[str, Any]) -> None:
-    """Say what the run is of, or find the same said; what a kill has left is swept away."""
+    """Write the facts of the run, or check that they are those in the folder; remove leftover files."""
     clean_leftovers(folder)
     path = folder / RUN
     if not path.exists():
@@ -131,12 +133,12 @@ def _begin(folder: Path, mine: Mapping[str, Any]) -> None:
     theirs = read_json(path, "the facts of an evaluation")
     if not isinstance(theirs, dict):
         raise InputError(str(path), "the facts of an evaluation", "something else", "name another folder")
-    if apart := difference(mine, theirs):
-        raise InputError(str(folder), f"an evaluation with {apart[0]}", apart[1], "name another folder")
+    if differs := difference(mine, theirs):
+        raise InputError(str(folder), f"an evaluation with {differs[0]}", differs[1], "name another folder")
 
 
 def _row(raw: bytes, place: str) -> dict[str, Any]:
-    """One whole line of a setting's file."""
+    """Parse one whole line of a file."""
     row = parse_json(raw, place, "a line of an evaluation")
     if not isinstance(row, dict):
         raise InputError(place, "a line of an evaluation", "something else", "move the file away")
@@ -144,7 +146,7 @@ def _row(raw: bytes, place: str) -> dict[str, Any]:
 
 
 def _done(file: IO[bytes], questions: Sequence[Question]) -> list[dict[str, Any]]:
-    """The whole lines there are; what a kill has left of another is cut off."""
+    """The whole lines of a file; an incomplete last line is cut off."""
     rows: list[dict[str, Any]] = []
     end = 0
     for raw in file:
@@ -164,7 +166,7 @@ def _done(file: IO[bytes], questions: Sequence[Question]) -> list[dict[str, Any]
 
 
 def _summary(rows: list[dict[str, Any]], path: Path) -> dict[str, Any]:
-    """`summary` of rows that an earlier run may have written, and somebody else changed."""
+    """`summary` of rows that an earlier run may have written, and that may have been changed since."""
     try:
         return summary(rows)
     except (KeyError, TypeError, ValueError, OverflowError):
@@ -184,7 +186,7 @@ def _answer(
     setting: SweepPoint,
     show: Show,
 ) -> list[dict[str, Any]]:
-    """The lines of one setting: those in its file, and after them those that were missing."""
+    """The lines of one setting: those in its file, then the missing ones."""
     with open(path, "a+b") as file:
         file.seek(0)
         rows = _done(file, questions)
@@ -202,29 +204,29 @@ def run(
     questions: Sequence[Question],
     memory: Memory,
     system: str,
-    some: Sequence[SweepPoint],
+    points: Sequence[SweepPoint],
     show: Show,
     retrieval: str | None = None,
 ) -> list[dict[str, Any]]:
-    """Evaluate each setting; a kill loses at most the batch that was at work.
+    """Evaluate each setting; a process that is killed loses at most the current batch.
 
     Args:
-        folder: k25-m5.jsonl for each setting, a line a question; run.json, what they hang on; results.json, written
-            when all settings are done.
-        some: the settings.
-        retrieval: digest of the index that candidates come from, of which more may then be asked for.
+        folder: gets k25-m5.jsonl for each setting, with a line for each question; run.json, the facts that decide
+            them; results.json, when all settings are done.
+        points: the settings.
+        retrieval: digest of the index that found the candidates, if any; it can find more of them for a larger k.
 
     Returns:
         For each setting {"k", "m"} and `summary`.
 
     Raises:
-        InputError: a folder of something else, or of another model, memory or questions; one in use; no room. Whole
-            lines stay.
+        InputError: the folder holds something else, or a run of another model, memory or questions; it is in use; the
+            disk is full. Whole lines stay.
     """
     folder, results = Path(folder), []
     with held(folder, _check_folder):
         _begin(folder, facts(reader, memory, questions, system, retrieval))
-        for setting in some:
+        for setting in points:
             path = folder / f"{setting.name}.jsonl"
             rows = _answer(path, reader, questions, memory, system, setting, show)
             results.append({**setting._asdict(), **_summary(rows, path)})
@@ -233,7 +235,7 @@ def run(
 
 
 def check_kilt(files: Mapping[str, Sequence[Question]], source: Memory | Sequence[Passage]) -> None:
-    """What `kilt_predictions` needs, before the work: files of different names, passages whose pages are known.
+    """Check before the work what `kilt_predictions` needs: files of different names, passages with known pages.
 
     Raises:
         InputError: two files of one name, or passages that `glimmer-ref chunks` did not cut.
@@ -251,8 +253,8 @@ def check_kilt(files: Mapping[str, Sequence[Question]], source: Memory | Sequenc
             page_of(passage.id)
 
 
-def _told(row: Mapping[str, Any]) -> Mapping[str, Any]:
-    """A line of an evaluation as KILT takes it."""
+def _kilt_line(row: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A line of an evaluation in the form of KILT."""
     ranked = row.get("ranked")
     if not isinstance(ranked, list) or not all(isinstance(id, str) for id in ranked):
         raise InputError("a line of an evaluation", "ranked ids", brief(ranked, 40))
@@ -261,9 +263,9 @@ def _told(row: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def kilt_predictions(folder: str | Path, setting: SweepPoint, files: Mapping[str, Sequence[Question]]) -> list[Path]:
-    """A setting's answers as KILT's evaluation takes them, a file for each file of questions: k25-m5.NAME.
+    """Write the answers of a setting for KILT's own evaluation, one file k25-m5.NAME for each file of questions.
 
-    The pages are those of all k passages, the best ranked first.
+    The pages are those of all k passages, best first.
 
     Raises:
         InputError: passages that `glimmer-ref chunks` did not cut, whose pages are not known.
@@ -274,14 +276,14 @@ def kilt_predictions(folder: str | Path, setting: SweepPoint, files: Mapping[str
             said = list[Mapping[str, Any]]()
             for _ in questions:
                 row = _row(next(lines, b""), f"{folder / setting.name}.jsonl, line {len(said) + 1}")
-                said.append(_told(row))
+                said.append(_kilt_line(row))
             written.append(folder / f"{setting.name}.{Path(path).name}")
             write_predictions(written[-1], said, [q.id for q in questions])
     return written
 
 
 def plot(results: Sequence[Mapping[str, Any]], system: str, path: str | Path) -> None:
-    """Figure 3's curves of one's own model: score against k and the algorithm's cost, a line for each m.
+    """Draw the curves of Figure 3 for this model: score against k and against the algorithm's cost, a line for each m.
 
     Raises:
         InputError: as `pictures.picture`.
