@@ -57,7 +57,7 @@ def run(args: argparse.Namespace) -> None:
     said = HeadOptions(answers[args.tie], answers[args.scale_decoder_outputs])
     t5 = options.find(args, args.t5)
     text = _tokenizer_json(t5)
-    model = checkpoint.convert(t5, args.out, args.alpha, args.beta, args.seed, tokenizer_json=text, said=said)
+    model = checkpoint.convert(t5, args.out, args.alpha, args.beta, args.seed, tokenizer_json=text, options=said)
     c = model.config
     say(
         f"{args.out}: {c.num_memory_layers} memory layers, {c.num_rerank_layers} live-A, "

@@ -181,7 +181,7 @@ def summary(rows: Iterable[dict[str, Any]]) -> dict[str, Any]:
     """Percentages overall (the mean over tasks, as in the paper) and by task.
 
     "score" is the measure of the task, exact match or accuracy. "samples_per_tflop" is questions per 10^12
-    multiply-adds of the paper's algorithm, counted by shapes; the passages' memory does not count, since it was computed before.
+    multiply-adds of the paper's algorithm, counted by shapes; the memory, which was computed before, does not count.
     "questions_per_second" is wall time on this machine, with retrieval by words. "undecided" counts the questions whose
     passages all had the same score, though not all were read. "kilt" has the means of `kilt_scores` by task, and is
     missing if no question has them.

@@ -1,7 +1,7 @@
-"""PyTorch checkpoints (pytorch_model.bin) read without PyTorch, and without running anything in them.
+"""Reads PyTorch checkpoints (pytorch_model.bin) without PyTorch, and without running code from them.
 
 Such a file is a zip archive: data.pkl, a pickle that describes the tensors, and their bytes in data/0,
-data/1 .. The pickle is run by the machine of torch_pickle.py.
+data/1 .. The stack machine of torch_pickle.py runs the pickle.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def _refuse_other(path: Path) -> None:
 
 
 def _entries(path: Path) -> tuple[str, dict[str, zipfile.ZipInfo]]:
-    """Name of the archive's own folder, and what lies in it."""
+    """The name of the folder in the archive, and its entries."""
     try:
         with path.open("rb") as file:
             infos = zipfile.ZipFile(file).infolist()
@@ -54,7 +54,7 @@ def _entries(path: Path) -> tuple[str, dict[str, zipfile.ZipInfo]]:
 
 
 def _bytes(path: Path, info: zipfile.ZipInfo, file: np.ndarray) -> np.ndarray:
-    """An entry's bytes within the mapped file, checked against its CRC."""
+    """The bytes of an entry within the mapped file, checked against its CRC."""
     where, at = f"{path}: {info.filename}", info.header_offset
     local = file[at : at + 30].tobytes()
     begin = at + 30 + (sum(struct.unpack("<HH", local[26:30])) if len(local) == 30 else 0)
@@ -79,11 +79,11 @@ def _stored(where: str, tensor: Tensor, content: np.ndarray) -> Stored:
 
 
 def read_torch(path: str | os.PathLike[str]) -> dict[str, Stored]:
-    """Every tensor of a PyTorch checkpoint, memory-mapped: a state dict saved by PyTorch 1.6 or later.
+    """Memory-map every tensor of a PyTorch checkpoint: a state dict saved by PyTorch 1.6 or later.
 
     Raises:
-        InputError: no such file, truncated or damaged, compressed, big-endian, the format before 1.6, a
-            tensor outside its storage, or anything in the pickle that is no tensor, by its name.
+        InputError: the file is missing, truncated, damaged, compressed, big-endian, or in the format before 1.6; a
+            tensor lies outside its storage; the pickle holds anything but tensors, which is named.
 
     Source: PyTorch's torch/serialization.py and torch/_utils.py: archive entries, persistent ids and
         the arguments of _rebuild_tensor_v2.

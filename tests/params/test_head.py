@@ -97,12 +97,12 @@ def test_a_flag_decides_what_a_folder_becomes(tmp_path: Path) -> None:
     split = folder(tmp_path / "split", True, "distinct", ABSENT)
     with pytest.raises(InputError, match=r"lm_head\.weight"):
         from_t5(split, "1/2", "1/3", 0)
-    tied = from_t5(split, "1/2", "1/3", 0, said=HeadOptions(tie=True))
+    tied = from_t5(split, "1/2", "1/3", 0, options=HeadOptions(tie=True))
     assert tied.decoder.lm_head is None and tied.config.t5.scale_decoder_outputs is True
-    own = from_t5(split, "1/2", "1/3", 0, said=HeadOptions(tie=False))
+    own = from_t5(split, "1/2", "1/3", 0, options=HeadOptions(tie=False))
     np.testing.assert_array_equal(own.decoder.lm_head, both["lm_head.weight"])
     assert own.config.t5.scale_decoder_outputs is False
-    scaled = from_t5(split, "1/2", "1/3", 0, said=HeadOptions(scale_decoder_outputs=True))
+    scaled = from_t5(split, "1/2", "1/3", 0, options=HeadOptions(scale_decoder_outputs=True))
     assert scaled.decoder.lm_head is not None and scaled.config.t5.scale_decoder_outputs is True
 
 
@@ -121,7 +121,7 @@ def test_by_transformers(tmp_path: Path) -> None:
         said = HeadOptions()
         if stated == ABSENT and (tie, there) in SPLIT:
             said = HeadOptions(scale_decoder_outputs=RECORDED[tie, there][1])
-        model = from_t5(path, "1/2", "1/3", 0, said=said)
+        model = from_t5(path, "1/2", "1/3", 0, options=said)
         table = model.embedding if model.decoder.lm_head is None else model.decoder.lm_head
         factor = model.config.t5.d_model**-0.5 if model.config.t5.scale_decoder_outputs else 1
         np.testing.assert_allclose(logits, (last * factor) @ table.T, atol=1e-4 * np.abs(logits).max())
