@@ -46,7 +46,7 @@ def add(commands: Any) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Evaluate and print the table or the document."""
-    from ..evaluation import sweep
+    from ..evaluation import kilt_predictions, sweep
     from ..evaluation.evaluate import check, evaluate
     from ..memory.store import Memory
 
@@ -62,12 +62,12 @@ def run(args: argparse.Namespace) -> None:
     chosen = args.m is not None or any(axis.startswith("m=") for axis in args.sweep or ())
     check(questions, source, max(s.k for s in settings), max(s.m or 0 for s in settings) if chosen else None)
     if args.kilt:
-        sweep.check_kilt(files, source)
+        kilt_predictions.check(files, source)
     memory = source if isinstance(source, Memory) else reader.memorize(source)
     if args.out:
         results = sweep.run(args.out, reader, questions, memory, args.system, settings, progress, retrieval)
         for setting in settings if args.kilt else ():
-            sweep.kilt_predictions(args.out, setting, files)
+            kilt_predictions.write(args.out, setting, files)
     else:
         k, m = settings[0]
         results = [{"k": k, "m": m, **evaluate(reader, questions, memory, args.system, k, m, progress)[0]}]

@@ -11,12 +11,10 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 from .. import __version__
-from ..data.chunks import page_of
-from ..data.inputs import Passage, Question
-from ..data.kilt import prediction, write_predictions
+from ..data.inputs import Question
 from ..disk.facts import difference, digest_of
 from ..disk.lock import LOCK, held
-from ..disk.read import open_regular, parse_json, read_json
+from ..disk.read import parse_json, read_json
 from ..disk.write import clean_leftovers, temporary_of, write_json
 from ..errors import InputError, brief
 from ..inference.reader import Reader
@@ -137,7 +135,7 @@ def _begin(folder: Path, mine: Mapping[str, Any]) -> None:
         raise InputError(str(folder), f"an evaluation with {differs[0]}", differs[1], "name another folder")
 
 
-def _row(raw: bytes, place: str) -> dict[str, Any]:
+def parse_row(raw: bytes, place: str) -> dict[str, Any]:
     """Parse one whole line of a file."""
     row = parse_json(raw, place, "a line of an evaluation")
     if not isinstance(row, dict):
@@ -152,7 +150,7 @@ def _done(file: IO[bytes], questions: Sequence[Question]) -> list[dict[str, Any]
     for raw in file:
         if not raw.endswith(b"\n"):
             break
-        row = _row(raw, f"{file.name}, line {len(rows) + 1}")
+        row = parse_row(raw, f"{file.name}, line {len(rows) + 1}")
         if len(rows) >= len(questions) or row.get("id") != questions[len(rows)].id:
             raise InputError(
                 file.name, "lines in the order of the questions", f"another in line {len(rows) + 1}", "move it"
@@ -232,54 +230,6 @@ def run(
             results.append({**setting._asdict(), **_summary(rows, path)})
         write_json(folder / RESULTS, {"system": system, "precision": reader.precision, "settings": results})
     return results
-
-
-def check_kilt(files: Mapping[str, Sequence[Question]], source: Memory | Sequence[Passage]) -> None:
-    """Check before the work what `kilt_predictions` needs: files of different names, passages with known pages.
-
-    Raises:
-        InputError: two files of one name, or passages that `glimmer-ref chunks` did not cut.
-    """
-    names = [Path(path).name for path in files]
-    if len(set(names)) < len(names):
-        raise InputError(
-            "--kilt", "files of different names", ", ".join(names)[:60], "their predictions would be one file"
-        )
-    asked = [question for some in files.values() for question in some]
-    for id in (id for question in asked for id in question.candidates):
-        page_of(id)
-    if not all(question.candidates for question in asked):
-        for passage in source.passages() if isinstance(source, Memory) else source:
-            page_of(passage.id)
-
-
-def _kilt_line(row: Mapping[str, Any]) -> Mapping[str, Any]:
-    """A line of an evaluation in the form of KILT."""
-    ranked = row.get("ranked")
-    if not isinstance(ranked, list) or not all(isinstance(id, str) for id in ranked):
-        raise InputError("a line of an evaluation", "ranked ids", brief(ranked, 40))
-    pages = dict.fromkeys(map(page_of, ranked))
-    return prediction(str(row.get("id")), str(row.get("prediction")), [{"wikipedia_id": page} for page in pages])
-
-
-def kilt_predictions(folder: str | Path, setting: SweepPoint, files: Mapping[str, Sequence[Question]]) -> list[Path]:
-    """Write the answers of a setting for KILT's own evaluation, one file k25-m5.NAME for each file of questions.
-
-    The pages are those of all k passages, best first.
-
-    Raises:
-        InputError: passages that `glimmer-ref chunks` did not cut, whose pages are not known.
-    """
-    folder, written = Path(folder), []
-    with open_regular(folder / f"{setting.name}.jsonl") as lines:
-        for path, questions in files.items():
-            said = list[Mapping[str, Any]]()
-            for _ in questions:
-                row = _row(next(lines, b""), f"{folder / setting.name}.jsonl, line {len(said) + 1}")
-                said.append(_kilt_line(row))
-            written.append(folder / f"{setting.name}.{Path(path).name}")
-            write_predictions(written[-1], said, [q.id for q in questions])
-    return written
 
 
 def plot(results: Sequence[Mapping[str, Any]], system: str, path: str | Path) -> None:

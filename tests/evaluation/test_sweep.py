@@ -15,7 +15,7 @@ from glimmer_ref.cli import main
 from glimmer_ref.data.inputs import Question, read_passages, read_questions
 from glimmer_ref.disk.lock import held
 from glimmer_ref.errors import InputError
-from glimmer_ref.evaluation import sweep
+from glimmer_ref.evaluation import kilt_predictions, sweep
 from glimmer_ref.evaluation.evaluate import BATCH, check, evaluate
 from glimmer_ref.evaluation.sweep import SweepPoint, parse_values, settings
 from glimmer_ref.inference.reader import Reader, bundled
@@ -176,7 +176,7 @@ def test_kilt_is_told_the_pages_best_first(reader: Reader, questions: list[Quest
     memory = reader.memorize(passages)
     asked = [replace(q, candidates=tuple(p.id for p in passages)) for q in questions[:3]]
     sweep.run(tmp_path / "a", reader, asked, memory, "glimmer", [SweepPoint(8, 2)], quiet)
-    (path,) = sweep.kilt_predictions(tmp_path / "a", SweepPoint(8, 2), {"some/nq-dev-kilt.jsonl": asked})
+    (path,) = kilt_predictions.write(tmp_path / "a", SweepPoint(8, 2), {"some/nq-dev-kilt.jsonl": asked})
     assert path.name == "k8-m2.nq-dev-kilt.jsonl"
     told = [json.loads(line) for line in path.read_text("ascii").splitlines()]
     for said, row in zip(told, lines(tmp_path / "a")["k8-m2.jsonl"], strict=True):
