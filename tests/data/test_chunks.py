@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from chunk_pages import provenance, recover
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -25,7 +26,6 @@ from glimmer_ref.data.chunks import (
     gold,
     holding,
     page_of,
-    recover,
 )
 from glimmer_ref.data.inputs import read_passages, read_questions
 from glimmer_ref.data.kilt import Page, Provenance, read_knowledge, read_task, write_lines
@@ -245,7 +245,7 @@ def test_a_place_is_in_the_chunks_that_have_its_characters(a: Page, words: int, 
     unread = [c.id for c in chunks if any(first[0] <= s.paragraph <= last[0] for s in c.silent)]
     assert list(holding(place(first[0], first[1], last[0], last[1] + 1), chunks)) == (read or unread)
     chunk = data.draw(st.sampled_from(chunks))
-    own = {k: v for k, v in chunk.provenance().items() if k not in ("wikipedia_id", "title", "section")}
+    own = {k: v for k, v in provenance(chunk).items() if k not in ("wikipedia_id", "title", "section")}
     assert chunk.id in holding(Provenance("17", "Aster", **own, bleu_score=None), chunks)
 
 
