@@ -8,6 +8,7 @@ on disk, and how many of bm25s's 25 passages ours finds too. Both rank by the sa
 from __future__ import annotations
 
 import argparse
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -17,14 +18,17 @@ from typing import Any, NamedTuple
 import bm25s
 import numpy as np
 
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+import results
+
+from glimmer_ref import tables
 from glimmer_ref.data.inputs import Passage, read_passages, read_questions
-from glimmer_ref.disk.write import write_json
 from glimmer_ref.inference.reader import bundled
 from glimmer_ref.params.safetensors_io import write_tensors
 from glimmer_ref.retrieval.bm25 import K1, B, Postings, passage_words
 from glimmer_ref.retrieval.bm25_index import arrays_of, mapped
 from glimmer_ref.retrieval.top_k import best
-from glimmer_ref.tables import table
 from glimmer_ref.text.words import distinct
 
 K, QUESTIONS, ROUNDS = 25, 200, 3
@@ -118,14 +122,16 @@ def lines_of(corpora: Iterable[dict[str, Any]]) -> list[str]:
             build, ask, size = (x[f"{who}_{key}"] for key in ("build_s", "question_ms", "bytes"))
             name = f"{x['corpus']}, {x['passages']:,} passages, {who}"
             rows.append([name, f"{build:.2f}", f"{ask:.3f}", f"{size / 1e6:.1f}", same])
-    return table(["corpus and ranker", "build, s", "a question, ms", "MB on disk", "of bm25s's 25"], rows, "markdown")
+    return tables.table(
+        ["corpus and ranker", "build, s", "a question, ms", "MB on disk", "of bm25s's 25"], rows, "markdown"
+    )
 
 
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.split(":")[0])
     parser.add_argument("--passages", type=int, default=100_000, help="of the synthetic corpus")
-    parser.add_argument("--out", help="also write the figures there, as JSON")
+    parser.add_argument("--out", help="the JSON file of the figures; the table goes beside it")
     args = parser.parse_args()
     folder = bundled()
     questions = [q.text for q in read_questions(folder / "questions.jsonl")][:: 2400 // QUESTIONS]
@@ -133,9 +139,12 @@ def main() -> None:
         compare("bundled", list(read_passages(folder / "passages.jsonl")), questions),
         compare("synthetic", *synthetic(args.passages)),
     ]
-    print("\n".join(lines_of(rows)))
-    if args.out:
-        write_json(args.out, {"bm25s": bm25s.__version__, "numpy": np.__version__, "corpora": rows})
+    table = lines_of(rows)
+    print("\n".join(table))
+    out = Path(args.out) if args.out else results.place("bm25")
+    document = results.begin("bm25", "", ROUNDS, {})
+    results.write(out, document | {"versions": {**document["versions"], "bm25s": bm25s.__version__}, "runs": rows})
+    out.with_suffix(".md").write_text("\n".join(table) + "\n", "utf-8")
 
 
 if __name__ == "__main__":
