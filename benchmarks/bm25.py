@@ -2,7 +2,7 @@
 
 Both rank the bundled passages and a synthetic corpus whose words are drawn by Zipf's law. The table gives seconds to
 count the words of all passages and to write the index, milliseconds to find the 25 best passages for a question, bytes
-on disk, and how many of bm25s's 25 passages ours finds too. Both rank by the same words, in one thread.
+on disk, and how many of bm25s's 25 passages ours finds too. Both rank by the same words. Times are of the processor.
 """
 
 from __future__ import annotations
@@ -35,10 +35,11 @@ K, QUESTIONS, ROUNDS = 25, 200, 3
 VOCABULARY, LENGTH, EXPONENT = 200_000, 100, 1.1  # different words; words of a passage; of Zipf's law
 
 Search = Callable[[str], np.ndarray]
+Maker = Callable[[Sequence[Passage], Path], Search]
 
 
 class Measured(NamedTuple):
-    """What one ranker took: seconds to build, milliseconds a question, bytes on disk; the rows that it found."""
+    """One ranker: seconds to build, milliseconds for a question, bytes on disk, and the rows that it found."""
 
     build_s: float
     question_ms: float
@@ -79,21 +80,22 @@ def library(passages: Sequence[Passage], folder: Path) -> Search:
     return search
 
 
-def measure(make: Callable[[Sequence[Passage], Path], Search], passages: list[Passage], asked: list[str]) -> Measured:
-    """The quickest of `ROUNDS` builds and of as many rounds of questions."""
-    builds, searches = [], []
+def measure(makers: Sequence[Maker], passages: list[Passage], asked: list[str]) -> list[Measured]:
+    """The quickest of `ROUNDS` builds, and of as many rounds of questions, of each; they take turns."""
+    runs: list[list[Measured]] = [[] for _ in makers]
     for _ in range(ROUNDS):
-        with tempfile.TemporaryDirectory() as name:
-            start = time.perf_counter()
-            search = make(passages, Path(name))
-            builds.append(time.perf_counter() - start)
-            size = sum(path.stat().st_size for path in Path(name).iterdir())
-            found = [search(question) for question in asked]  # what is mapped is read now
-            start = time.perf_counter()
-            for question in asked:
-                search(question)
-            searches.append((time.perf_counter() - start) / len(asked))
-    return Measured(min(builds), 1e3 * min(searches), size, [rows.tolist() for rows in found])
+        for make, done in zip(makers, runs, strict=True):
+            with tempfile.TemporaryDirectory() as name:
+                start = time.process_time()
+                search = make(passages, Path(name))
+                build = time.process_time() - start
+                size = sum(path.stat().st_size for path in Path(name).iterdir())
+                found = [search(question).tolist() for question in asked]  # what is mapped is read now
+                start = time.process_time()
+                for question in asked:
+                    search(question)
+                done.append(Measured(build, 1e3 * (time.process_time() - start) / len(asked), size, found))
+    return [Measured(min(x.build_s for x in done), min(x.question_ms for x in done), *done[0][2:]) for done in runs]
 
 
 def shared(a: Iterable[list[int]], b: Iterable[list[int]]) -> float:
@@ -103,7 +105,7 @@ def shared(a: Iterable[list[int]], b: Iterable[list[int]]) -> float:
 
 def compare(name: str, passages: list[Passage], asked: list[str]) -> dict[str, Any]:
     """Both rankers on one corpus."""
-    mine, theirs = measure(ours, passages, asked), measure(library, passages, asked)
+    mine, theirs = measure((ours, library), passages, asked)
     same = sum(x == y for x, y in zip(mine.rows, theirs.rows, strict=True))
     return {
         "corpus": name, "passages": len(passages), "questions": len(asked),
