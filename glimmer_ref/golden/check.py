@@ -32,7 +32,7 @@ PRECISIONS = ("float64", "float32", "tf32", "bfloat16")
 FLOATS = ("float16", "bfloat16", "float32", "float64")
 TYPES = {"BOOL": "?", "U8": "u1", "I8": "i1", "U16": "<u2", "I16": "<i2", "U32": "<u4", "I32": "<i4", "U64": "<u8"}
 TYPES |= {"I64": "<i8", "F16": "<f2", "BF16": "<u2", "F32": "<f4", "F64": "<f8"}
-MOST_FILE_BYTES, MAX_HEADER_BYTES, MAX_TENSORS = 2**30, 16 * 2**20, 10_000
+MOST_FILE_BYTES, MOST_HEADER_BYTES, MOST_TENSORS = 2**30, 16 * 2**20, 10_000
 MOST_UNKNOWN = 20  # unknown names that are compared with the known ones
 NEAR, CLEAR = 0.3, 0.1  # decades of NMSE: as near is a likely cause, as much nearer than the next leaves no doubt
 OTHER_FORM = (TypeError, LookupError, AttributeError, OverflowError, RecursionError)
@@ -102,16 +102,16 @@ def read_tensors(path: str | Path) -> dict[str, np.ndarray]:
     if other is not None and raw[8:9] != b"{":  # where a header begins; its length may look like anything
         raise Unusable(path, "a safetensors file", f"what looks like {other}")
     length = int.from_bytes(raw[:8], "little")
-    if len(raw) > 8 and length > MAX_HEADER_BYTES and all(9 <= byte < 127 for byte in raw[:64]):
+    if len(raw) > 8 and length > MOST_HEADER_BYTES and all(9 <= byte < 127 for byte in raw[:64]):
         raise Unusable(path, "a safetensors file", "what looks like text: JSON or CSV, perhaps")
-    if length > MAX_HEADER_BYTES or 8 + length > len(raw):
+    if length > MOST_HEADER_BYTES or 8 + length > len(raw):
         got = f"one of {length} bytes in a file of {len(raw)}"
-        raise Unusable(path, f"a whole safetensors header of at most {MAX_HEADER_BYTES} bytes", got)
+        raise Unusable(path, f"a whole safetensors header of at most {MOST_HEADER_BYTES} bytes", got)
     try:
         header = json.loads(raw[8 : 8 + length].decode(), object_pairs_hook=_once)
         header.pop("__metadata__", None)
-        if len(header) > MAX_TENSORS:
-            raise ValueError(f"{len(header)} tensors, more than {MAX_TENSORS}")
+        if len(header) > MOST_TENSORS:
+            raise ValueError(f"{len(header)} tensors, more than {MOST_TENSORS}")
         data, at, result = raw[8 + length :], 0, {}
         for name, entry in sorted(header.items(), key=lambda item: item[1]["data_offsets"]):
             result[name] = _tensor(name, entry, data, at)
