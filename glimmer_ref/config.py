@@ -14,14 +14,19 @@ from .errors import InputError, brief
 FEED_FORWARDS = ("gated-gelu", "relu")
 POOLS = ("first", "mean")
 OWNERS = ("shared", "separate")
-MOST_DISTANCE = 2**31 - 1
-MOST_OFFSET = 65_536
+MAX_DISTANCE = 2**31 - 1
+MAX_OFFSET = 65_536
 
 
-def _positive(what: str, value: object, least: int = 1, most: int | None = None, why: str = "") -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or value < least or (most is not None and value > most):
-        up_to = "" if most is None else f" and at most {most}"
-        raise InputError(f"config: {what}", f"a whole number of at least {least}{up_to}", brief(value), why)
+def _positive(what: str, value: object, minimum: int = 1, maximum: int | None = None, why: str = "") -> None:
+    if (
+        not isinstance(value, int)
+        or isinstance(value, bool)
+        or value < minimum
+        or (maximum is not None and value > maximum)
+    ):
+        up_to = "" if maximum is None else f" and at most {maximum}"
+        raise InputError(f"config: {what}", f"a whole number of at least {minimum}{up_to}", brief(value), why)
 
 
 def _one_of(what: str, value: object, choices: tuple[str, ...]) -> None:
@@ -40,9 +45,9 @@ class T5Config:
 
     Args:
         feed_forward_proj: "gated-gelu" (T5.1.1; the tanh form, D15) or "relu" (T5 1.0).
-        scale_decoder_outputs: multiply by d_model^-0.5 before the head; None leaves it to
-            the weights: only a tied head is scaled (D18). Of a published T5, params/head.py
-            decides it as transformers does.
+        scale_decoder_outputs: multiply by d_model^-0.5 before the head; with None the weights
+            decide: only a tied head is scaled (D18). For a published T5, params/head.py decides
+            as transformers does.
 
     Raises:
         InputError: a size that is not a positive whole number, or an unknown activation.
@@ -66,15 +71,15 @@ class T5Config:
     def __post_init__(self) -> None:
         for name in ("vocab_size", "d_model", "d_kv", "d_ff", "num_decoder_layers", "num_heads"):
             _positive(name, getattr(self, name))
-        _positive("num_layers", self.num_layers, least=0)
-        _positive("relative_attention_num_buckets", self.relative_attention_num_buckets, least=4)
+        _positive("num_layers", self.num_layers, minimum=0)
+        _positive("relative_attention_num_buckets", self.relative_attention_num_buckets, minimum=4)
         # Half of a direction's buckets are exact distances, the rest logarithmic up to the maximum:
         # a maximum inside the exact half would divide by log(1) or less.
         _positive(
             "relative_attention_max_distance",
             self.relative_attention_max_distance,
-            least=self.relative_attention_num_buckets // 2 + 1,
-            most=MOST_DISTANCE,
+            minimum=self.relative_attention_num_buckets // 2 + 1,
+            maximum=MAX_DISTANCE,
             why="positions are int32, so no two tokens are farther apart",
         )
         if self.relative_attention_num_buckets % 4:
@@ -90,13 +95,13 @@ class T5Config:
         if self.scale_decoder_outputs is not None:
             _flag("scale_decoder_outputs", self.scale_decoder_outputs)
         for name in ("decoder_start_token_id", "eos_token_id"):
-            _positive(name, getattr(self, name), least=0)
+            _positive(name, getattr(self, name), minimum=0)
             if getattr(self, name) >= self.vocab_size:
                 raise InputError(f"config: {name}", f"below vocab_size={self.vocab_size}", str(getattr(self, name)))
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> T5Config:
-        """A published T5 config.json, whose many other keys do not concern the forward pass.
+        """Read a published config.json of T5; keys that do not concern the forward pass are ignored.
 
         Raises:
             InputError: as `config_keys.published`, or a size that is missing.
@@ -117,17 +122,17 @@ class GlimmerConfig:
         num_memory_layers: layers run offline, (1 - alpha) L.
         num_live_layers: layers run per question, alpha L.
         num_rerank_layers: live layers before the score (live-A), beta alpha L.
-        k, m: passages retrieved and selected when the caller does not say.
+        k, m: passages retrieved and selected, unless the caller gives other numbers.
         pool: "first" token or "mean" of a pair for its score (D5, Table 3).
         score_norm: an RMSNorm before the score's projection (D5).
-        passage_offset: position of a passage's first token in the pair; None puts it right
-            behind the question's last (D2).
+        passage_offset: position of the first token of a passage in the pair; None puts it right
+            after the last token of the question (D2).
         decoder_question: the decoder also reads MemEnc(Q) (D4).
         question_encoder, reranker: "shared" as in GLIMMER, or "separate" (Tables 1 and 3).
-        question_eos, passage_eos: does the end-of-sequence token close them (D13).
+        question_eos, passage_eos: whether the end-of-sequence token closes them (D13).
         question_tokens, passage_tokens, answer_tokens: length limits.
-        question_prefixes: a question that starts with none of these gets the first.
-        passage_format: how title and text become one string: text with {text} and perhaps {title}.
+        question_prefixes: a question that starts with none of these gets the first one.
+        passage_format: how title and text become one string: it holds {text} and perhaps {title}.
 
     Raises:
         InputError: layers that do not add up, m > k, or a value outside its choices.
@@ -155,7 +160,7 @@ class GlimmerConfig:
 
     def __post_init__(self) -> None:
         for name in ("num_memory_layers", "num_live_layers", "num_rerank_layers"):
-            _positive(name, getattr(self, name), least=0)
+            _positive(name, getattr(self, name), minimum=0)
         for name in ("k", "m", "question_tokens", "passage_tokens", "answer_tokens"):
             _positive(name, getattr(self, name))
         if self.num_memory_layers + self.num_live_layers != self.t5.num_layers:
@@ -174,7 +179,7 @@ class GlimmerConfig:
             raise InputError("config: m", "at most k", f"k={self.k}, m={self.m}")
         if self.passage_offset is not None:
             why = "the position bias has a row for every distance, up to the offset and back"
-            _positive("passage_offset", self.passage_offset, self.question_tokens, MOST_OFFSET, why)
+            _positive("passage_offset", self.passage_offset, self.question_tokens, MAX_OFFSET, why)
         _one_of("pool", self.pool, POOLS)
         _one_of("question_encoder", self.question_encoder, OWNERS)
         _one_of("reranker", self.reranker, OWNERS)
@@ -186,8 +191,10 @@ class GlimmerConfig:
         prefixes, form = self.question_prefixes, self.passage_format
         if not isinstance(prefixes, tuple) or not all(isinstance(p, str) for p in prefixes):
             raise InputError("config: question_prefixes", "a list of strings", brief(prefixes))
-        if (length := sum(map(len, prefixes))) > template.MOST or len(prefixes) > template.MOST:
-            raise InputError("config: question_prefixes", f"at most {template.MOST} characters together", f"{length:,}")
+        if (length := sum(map(len, prefixes))) > template.MAX_CHARACTERS or len(prefixes) > template.MAX_CHARACTERS:
+            raise InputError(
+                "config: question_prefixes", f"at most {template.MAX_CHARACTERS} characters together", f"{length:,}"
+            )
         if not isinstance(form, str):
             raise InputError("config: passage_format", "a string with {text} and perhaps {title}", brief(form))
         template.parse(form)
@@ -204,7 +211,7 @@ class GlimmerConfig:
 
     @classmethod
     def from_proportions(cls, t5: T5Config, alpha: Fraction | str, beta: Fraction | str, **more: Any) -> GlimmerConfig:
-        """Cut T5's encoder by alpha and beta, refusing what gives no whole layers (D12).
+        """Cut the encoder of T5 by alpha and beta, which must give whole layers (D12).
 
         Args:
             alpha: live proportion of the encoder, in [0, 1]: a Fraction, or text like "1/3".
@@ -220,7 +227,7 @@ class GlimmerConfig:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> GlimmerConfig:
-        """A config.json of ours: T5's keys, and ours in a section "glimmer"."""
+        """Read our config.json: the keys of T5, and ours in a section "glimmer"."""
         section = data.get("glimmer") if isinstance(data, Mapping) else None
         if not isinstance(section, Mapping):
             raise InputError(
@@ -245,7 +252,7 @@ class GlimmerConfig:
         return cls(T5Config.from_json(data), **values)
 
     def to_json(self) -> dict[str, Any]:
-        """The inverse of `from_json`; other T5 programs can read the file too."""
+        """The inverse of `from_json`; other programs for T5 can read the file too."""
         section = asdict(self)
         t5 = section.pop("t5")
         offset = section.pop("passage_offset")

@@ -1,7 +1,7 @@
-"""The keys of a published T5's config.json that change what the model computes, under our names.
+"""The keys in config.json of a published T5 that change what the model computes, under our names.
 
-Source: T5Config and MT5Config of transformers 5.23, and what its modeling_t5.py reads of them. `tie_word_embeddings`
-and `scale_decoder_outputs` concern the head, which the weights decide with them: see params/head.py.
+Source: T5Config and MT5Config of transformers 5.23, and the keys that its modeling_t5.py uses. The head depends on
+`tie_word_embeddings`, `scale_decoder_outputs` and the weights: see params/head.py.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ ALIASES = {
     "num_hidden_layers": "num_layers",
     "head_dim": "d_kv",
 }
-# What each kind of model does where its config says nothing of the feed-forward.
+# The feed-forward of each kind of model, if its config does not name one.
 FEED_FORWARD = {"t5": "relu", "mt5": "gated-gelu"}
 OTHER_KINDS = {
     "umt5": "it has a position table in every layer",
@@ -31,7 +31,7 @@ ACTIVATIONS = {
     ("gelu_new", True): "gated-gelu",
     ("gelu_pytorch_tanh", True): "gated-gelu",
 }
-# Keys that make another model of any config, and what to do about each.
+# Keys that make it another model, and what to do about each.
 OTHER_MODELS = {
     "quantization_config": "load it with transformers, dequantize() it and save_pretrained in float32",
     "per_layer_config": "all layers have the same shapes here",
@@ -59,7 +59,7 @@ def _unaliased(data: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _feed_forward(values: Mapping[str, Any], default: str) -> str:
-    """What `feed_forward_proj` says, which `dense_act_fn` and `is_gated_act` overrule."""
+    """The value of `feed_forward_proj`, which `dense_act_fn` and `is_gated_act` override."""
     said = values.get("feed_forward_proj", default)
     words = str(said).split("-")
     activation = values.get("dense_act_fn", "gelu_new" if said == "gated-gelu" else words[-1])
@@ -78,7 +78,7 @@ def _feed_forward(values: Mapping[str, Any], default: str) -> str:
 
 
 def _end(data: Mapping[str, Any]) -> Any:
-    """The one token that ends an answer; a list of one is that one."""
+    """The token that ends an answer; a list of one token means that token."""
     end = data.get("eos_token_id", 1)
     if isinstance(end, list) and len(end) == 1:
         return end[0]
@@ -88,13 +88,13 @@ def _end(data: Mapping[str, Any]) -> Any:
 
 
 def published(data: Any) -> dict[str, Any]:
-    """A published config.json under T5's own names, its aliases and overrides resolved.
+    """A published config.json under the names of T5, with aliases and overrides resolved.
 
-    Keys that do not concern the forward pass are handed on as they are.
+    Keys that do not concern the forward pass are kept unchanged.
 
     Raises:
-        InputError: no object, another kind of model, an activation that is not told here, a quantized model, two names
-            of one size that disagree, or several tokens that end an answer.
+        InputError: no object, another kind of model, an unsupported activation, a quantized model, two names of one
+            size that disagree, or several tokens that end an answer.
     """
     if not isinstance(data, Mapping):
         raise InputError(FILE, "an object with T5's sizes", type(data).__name__)

@@ -1,39 +1,44 @@
-"""The one error that a user's input can cause."""
+"""The error that bad input raises."""
 
 import re
 
-# What a terminal would obey (control characters, ends of lines, changes of the direction of writing) or could not
-# encode (halves of surrogate pairs).
+# Characters that change what a terminal shows (control characters, line ends, changes of the writing direction), and
+# halves of surrogate pairs, which cannot be encoded.
 UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
-MOST = 300  # characters of what came
+MAX_LENGTH = 300  # characters of "got"
 
 
 def escaped(text: str) -> str:
-    r"""Text that a terminal shows and does not obey: escapes such as `\x1b` in place of what is `UNSAFE`."""
+    r"""Text that is safe to show on a terminal: escapes such as `\x1b` replace characters that are `UNSAFE`."""
     return UNSAFE.sub(lambda found: ascii(found[0])[1:-1], text)
 
 
 def shown(text: str) -> str:
-    """Text as one line of a terminal: white space squeezed, and the rest `escaped`.
+    """Text as one line for a terminal: single spaces, and the rest `escaped`.
 
-    Names in files of others may hold line breaks, or sequences that a terminal would obey.
+    Names in files may hold line breaks or control sequences.
     """
     return escaped(" ".join(text.split()))
 
 
 def cut(text: str, most: int) -> str:
-    """Text of at most so many characters, the last two of them dots where more were left out."""
+    """At most `most` characters of a text; the last two are dots if some were left out."""
     return text if len(text) <= most else text[: most - 2] + ".."
 
 
 def brief(value: object, most: int = 60) -> str:
-    """A value as Python writes it, in at most so many characters."""
+    """A value as Python writes it, in at most `most` characters."""
     return cut(repr(value), most)
 
 
 class InputError(ValueError):
-    """Bad input, told in one line: what, what was expected, what came (at most `MOST` characters), what to do."""
+    """Bad input, described in one line: what, what was expected, what was given, and what to do.
+
+    At most `MAX_LENGTH` characters of what was given are shown.
+    """
 
     def __init__(self, what: str, expected: str, got: str, do: str = "") -> None:
-        super().__init__(shown(f"{what}: {expected}; got {cut(shown(str(got)), MOST)}" + (f"; {do}" if do else "")))
+        super().__init__(
+            shown(f"{what}: {expected}; got {cut(shown(str(got)), MAX_LENGTH)}" + (f"; {do}" if do else ""))
+        )

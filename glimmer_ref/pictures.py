@@ -1,4 +1,4 @@
-"""Pictures: each on a figure of its own, whatever a user's matplotlib is set to; no text is read as mathematics."""
+"""Draws pictures with matplotlib, independent of the user's settings; text is never parsed as mathematics."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ STYLE = {"text.usetex": False, "text.parse_math": False}
 
 
 def _format(path: PathLike) -> str:
-    """The kind of picture that a name asks for; a name without an ending is a PNG's."""
+    """The format that the ending of a name asks for; PNG without an ending."""
     ending = os.path.splitext(os.fspath(path))[1][1:].lower()
     if ending and ending not in FORMATS:
         raise InputError(f"{path}", f"a name that ends in {', '.join(f'.{name}' for name in FORMATS)}", f".{ending}")
@@ -30,9 +30,9 @@ def _format(path: PathLike) -> str:
 
 
 def _place_settings() -> None:
-    """Where a user has no home, matplotlib's settings and list of fonts go to a folder that ends with the process.
+    """For a user without a home, put the settings and the font list of matplotlib into a temporary folder.
 
-    Newer ones do so by themselves, with a warning; 3.9 cannot be imported then.
+    Newer versions do so themselves, with a warning; 3.9 cannot be imported then.
     """
     if "MPLCONFIGDIR" not in os.environ and os.path.expanduser("~") == "~":
         folder = os.environ["MPLCONFIGDIR"] = tempfile.mkdtemp(prefix="matplotlib-")
@@ -40,18 +40,18 @@ def _place_settings() -> None:
 
 
 def _imported() -> Any:
-    """matplotlib, also where MPLBACKEND names no backend, by which it could not be imported."""
+    """Import matplotlib, even if MPLBACKEND names an unknown backend, with which its import fails."""
     _place_settings()
     wanted = None if "matplotlib" in sys.modules else os.environ.pop("MPLBACKEND", None)
     try:
         import matplotlib
-    except (ImportError, OSError, ValueError) as error:  # not whole, or a settings file that is no text
+    except (ImportError, OSError, ValueError) as error:  # a broken installation, or a settings file that is no text
         raise InputError("matplotlib", "that it can be imported", str(error)) from None
     finally:
         if wanted is not None:
             os.environ["MPLBACKEND"] = wanted
     if wanted:
-        with suppress(ValueError):  # as matplotlib does when it is imported
+        with suppress(ValueError):  # as matplotlib does at its import
             matplotlib.rcParams["backend"] = wanted
     return matplotlib
 
@@ -60,23 +60,23 @@ def _imported() -> Any:
 def picture(
     path: PathLike, rows: int, columns: int, size: tuple[float, float], dpi: int, **more: Any
 ) -> Iterator[tuple[Any, Any]]:
-    """A figure and its axes [rows columns], to be drawn on by the block and written when it ends.
+    """A figure and its axes [rows columns], which the block draws on; the file is written when the block ends.
 
-    A user's own matplotlib stays as it is: its backend, its settings and its figures.
+    The backend, the settings and the figures of the user's matplotlib do not change.
 
     Args:
         size: width and height in inches.
         more: for `Figure.subplots`.
 
     Raises:
-        InputError: a kind of picture that is not made, one too large, or a file that cannot be written.
+        InputError: an unknown format, a picture that is too large, or a file that cannot be written.
     """
     form, matplotlib = _format(path), _imported()
     with warnings.catch_warnings(), matplotlib.rc_context():
-        warnings.simplefilter("ignore")  # of letters that no font has: they are drawn as boxes
+        warnings.simplefilter("ignore")  # about letters that no font has: they are drawn as boxes
         default = matplotlib.rcParamsDefault
         matplotlib.rcParams.update({key: default[key] for key in default if key != "backend"} | STYLE)
-        from matplotlib.figure import Figure  # not pyplot's, which would choose a backend for the whole process
+        from matplotlib.figure import Figure  # pyplot would choose a backend for the whole process
 
         figure = Figure(figsize=size, layout="constrained")
         yield figure, figure.subplots(rows, columns, squeeze=False, **more)

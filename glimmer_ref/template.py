@@ -1,4 +1,4 @@
-"""A format with {title} and {text}: parsed once, and filled in by putting strings together."""
+"""A format with {title} and {text}: parsed once, and filled in by joining strings."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ from functools import lru_cache
 
 from .errors import InputError, brief
 
-MOST = 1000  # characters
+MAX_CHARACTERS = 1000  # characters
 FIELDS = ("title", "text")
 
 
 @lru_cache(maxsize=64)
 def parse(form: str) -> tuple[tuple[str, str | None], ...]:
-    """The literal parts of a format, each with the field that follows it; None behind the last.
+    """The literal parts of a format, each with the field that follows it; None after the last.
 
-    Two braces stand for one. {text} must be there once; {title} may be there once.
+    Two braces stand for one. {text} must occur once; {title} may occur once.
 
     Raises:
-        InputError: more characters than `MOST`, another field, a conversion or a format, or a field too often.
+        InputError: more than `MAX_CHARACTERS`, another field, a conversion or a format, or a field too often.
     """
     what = "config: passage_format"
-    if len(form) > MOST:
-        raise InputError(what, f"at most {MOST} characters", f"{len(form):,}")
+    if len(form) > MAX_CHARACTERS:
+        raise InputError(what, f"at most {MAX_CHARACTERS} characters", f"{len(form):,}")
     try:
         parts = list(string.Formatter().parse(form))
     except ValueError:
@@ -35,7 +35,7 @@ def parse(form: str) -> tuple[tuple[str, str | None], ...]:
 
 
 def filled(form: str, title: str, text: str) -> str:
-    """A format with its fields replaced; braces in these are text.
+    """Fill in the fields of a format; braces in their values are plain text.
 
     Raises:
         InputError: as `parse`.

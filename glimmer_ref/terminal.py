@@ -1,4 +1,4 @@
-"""Lines for people, on stdout and stderr: escaped, in what the stream can encode, and each to its own stream."""
+"""Lines for people on stdout and stderr: escaped, and in characters that the stream can encode."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from .errors import UNSAFE, InputError, escaped
 
 
 def open_closed() -> None:
-    """Streams that were closed before we began lead nowhere.
+    """Replace standard streams that were closed before the start by the null device.
 
-    Python has None in their place, by which `print` means stdout, and the next file opened would take their number.
+    Python has None in their place, which `print` takes for stdout, and the next opened file would get their number.
     """
     for number, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
         if getattr(sys, name) is None:
@@ -26,8 +26,8 @@ def open_closed() -> None:
 
 
 def lead_nowhere() -> None:
-    """What is still to be written to stdout is lost: whoever read it has gone, or there is no room."""
-    with suppress(OSError, ValueError):  # a stream without a number
+    """Discard further output to stdout: its reader has gone, or the disk is full."""
+    with suppress(OSError, ValueError):  # a stream without a file number
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
@@ -40,8 +40,8 @@ def say(*lines: str) -> None:
     """Lines on stdout.
 
     Raises:
-        InputError: a place that is full.
-        BrokenPipeError: nobody reads them any more.
+        InputError: the disk is full.
+        BrokenPipeError: the reader has gone.
     """
     if sys.stdout is None:
         return
@@ -56,7 +56,7 @@ def say(*lines: str) -> None:
 
 
 def note(line: str) -> None:
-    """A line on stderr, if there is one: nothing hangs on it."""
+    """A line on stderr, if there is one; a failure is ignored."""
     if sys.stderr is not None:
         with suppress(OSError):
             sys.stderr.write(_line(line, sys.stderr))
@@ -64,15 +64,15 @@ def note(line: str) -> None:
 
 
 def watched() -> bool:
-    """Is stderr a terminal, on which a line may be drawn again and again?"""
+    """Is stderr a terminal, on which a line can be redrawn?"""
     return sys.stderr is not None and sys.stderr.isatty()
 
 
 def say_json(data: Any) -> None:
-    """One JSON document on stdout, NumPy's numbers as numbers; ASCII alone where stdout is not in UTF-8.
+    """One JSON document on stdout, with the numbers of NumPy; only ASCII if stdout is not in UTF-8.
 
     Raises:
-        InputError: a number that JSON has not; as `say`.
+        InputError: a number that JSON does not have; as `say`.
     """
     ascii_only = (getattr(sys.stdout, "encoding", None) or "utf-8").lower().replace("-", "") != "utf8"
     try:
@@ -83,4 +83,4 @@ def say_json(data: Any) -> None:
 
 
 def _plain(x: Any) -> Any:
-    return x.tolist()  # NumPy's arrays and numbers have it; anything else has no place in a document
+    return x.tolist()  # arrays and numbers of NumPy have it; nothing else belongs in a document

@@ -27,12 +27,12 @@ from html import escape
 from textwrap import dedent, fill
 
 import numpy as np
+from glimmer_ref.bench.ceilings import ceilings
 from IPython.display import HTML, Markdown
 from matplotlib import pyplot as plt
 from matplotlib.patches import FancyBboxPatch
 
 import glimmer_ref
-from glimmer_ref.bench.ceilings import ceilings
 from glimmer_ref.costs.this_cpu import fastest
 from glimmer_ref.data.inputs import passage_tokens, question_tokens, read_passages, read_questions
 from glimmer_ref.evaluation.evaluate import evaluate
@@ -43,7 +43,7 @@ from glimmer_ref.ops.cpu import ops as cpu_ops
 from glimmer_ref.ops.cpu.kernels.rows import normalize_row
 from glimmer_ref.paper import t5
 from glimmer_ref.params import checkpoint
-from glimmer_ref.params.model import draw, map_named, prepare_params
+from glimmer_ref.params.model import init_param, map_named, prepare_params
 from glimmer_ref.ragged import States, Tokens, token_positions
 
 plt.style.use("style.mplstyle")
@@ -266,9 +266,9 @@ states = ops.rms_norm(rng.standard_normal((rows, d)), np.ones(d), 1e-6)
 widths = [8, 16, 32, 64, 128, 256]
 ways = {"usual weights, no division": [], "usual weights, divided": [], "T5's weights, no division": []}
 for c in widths:
-    k = states @ draw(rng, "k", (d, c), c)
-    usual = states @ draw(rng, "k", (d, c), c)
-    smaller = states @ draw(rng, "q", (d, c), c)
+    k = states @ init_param(rng, "k", (d, c), c)
+    usual = states @ init_param(rng, "k", (d, c), c)
+    smaller = states @ init_param(rng, "q", (d, c), c)
     for name, q_, by in zip(ways, (usual, usual, smaller), (1, math.sqrt(c), 1), strict=True):
         scores = q_ @ k.T / by
         (probs,) = ops.attention_probs(

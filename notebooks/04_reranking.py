@@ -323,7 +323,7 @@ for start in range(0, len(sample), BATCH):
     q = question_tokens(config, reader.tokenizer, [x.text for x in some])
     rows = np.concatenate([memory.rows(x.candidates[:k]) for x in some])
     trace = Trace(reader.ops, only=r"live_a\.layer_\d+\.feed_forward\.out")
-    glimmer.rank(trace, deep, q, memory.take(rows), np.full(len(some), k))
+    glimmer.rank(trace, deep, q, memory.read(rows), np.full(len(some), k))
     for layer, found in enumerate(firsts):
         name = f"live_a.layer_{layer}.feed_forward.out"
         x = numpy_backend.first_token(trace.arrays[name], trace.arrays[f"{name}.lengths"])

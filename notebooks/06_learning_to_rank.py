@@ -38,8 +38,8 @@ from glimmer_ref.paper import glimmer, lumen
 from glimmer_ref.paper.distillation import distribution, log_p_lm
 from glimmer_ref.paper.t5 import encode
 from glimmer_ref.params import checkpoint
-from glimmer_ref.params.model import draw as draw_weight
 from glimmer_ref.params.model import from_arrays, leaves, prepare_params
+from glimmer_ref.params.model import init_param as draw_weight
 from glimmer_ref.ragged import States, Tokens, offsets, token_positions
 from glimmer_ref.training.adafactor import Adafactor
 from glimmer_ref.training.batches import sample_batch, task_shares

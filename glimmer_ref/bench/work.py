@@ -18,7 +18,7 @@ from ..paper.decoding import greedy
 from ..paper.fid import encode_pairs
 from ..paper.lumen import encode_passages
 from ..paper.systems import FROM_TEXT, SYSTEMS
-from ..params.model import Model, Stack, assemble, random
+from ..params.model import Model, Stack, build_model, random
 from ..ragged import Array, States, Tokens, token_positions, zeros
 
 TINY = T5Config(320, 64, 16, 96, 12, 2, 4)  # for tests of the benchmarks themselves
@@ -271,7 +271,7 @@ def macs(work: Work, config: GlimmerConfig) -> dict[str, int]:
     They are those of the paper's algorithm. A fast decoder may compute others; see `ops.cpu.executed_macs`.
     """
     ops = Ops(shape_backend)
-    runs = prepare(work, ops, assemble(config, tied=False, leaf=lambda _, shape: zeros(*shape)))
+    runs = prepare(work, ops, build_model(config, tied=False, param=lambda _, shape: zeros(*shape)))
     whole, part = MacCounter(ops), MacCounter(ops)
     runs.run(whole)
     if runs.less is not None:

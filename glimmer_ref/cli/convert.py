@@ -51,13 +51,13 @@ def _tokenizer_json(folder: Path) -> str | None:
 def run(args: argparse.Namespace) -> None:
     """Convert, and print what was made."""
     from ..params import checkpoint
-    from ..params.head import Said
+    from ..params.head import HeadOptions
 
     answers = {None: None, "yes": True, "no": False}
-    said = Said(answers[args.tie], answers[args.scale_decoder_outputs])
+    said = HeadOptions(answers[args.tie], answers[args.scale_decoder_outputs])
     t5 = options.find(args, args.t5)
     text = _tokenizer_json(t5)
-    model = checkpoint.convert(t5, args.out, args.alpha, args.beta, args.seed, tokenizer_json=text, said=said)
+    model = checkpoint.convert(t5, args.out, args.alpha, args.beta, args.seed, tokenizer_json=text, options=said)
     c = model.config
     say(
         f"{args.out}: {c.num_memory_layers} memory layers, {c.num_rerank_layers} live-A, "

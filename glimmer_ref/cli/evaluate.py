@@ -44,7 +44,7 @@ def add(commands: Any) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Evaluate, and print the table or the report."""
-    from ..evaluation import sweep
+    from ..evaluation import kilt_predictions, sweep
     from ..evaluation.evaluate import check, evaluate
     from ..memory.store import Memory
 
@@ -60,12 +60,12 @@ def run(args: argparse.Namespace) -> None:
     chosen = args.m is not None or any(axis.startswith("m=") for axis in args.sweep or ())
     check(questions, source, max(s.k for s in settings), max(s.m or 0 for s in settings) if chosen else None)
     if args.kilt:
-        sweep.check_kilt(files, source)
+        kilt_predictions.check(files, source)
     memory = source if isinstance(source, Memory) else reader.memorize(source)
     if args.out:
         results = sweep.run(args.out, reader, questions, memory, args.system, settings, progress, retrieval)
         for setting in settings if args.kilt else ():
-            sweep.kilt_predictions(args.out, setting, files)
+            kilt_predictions.write(args.out, setting, files)
     else:
         k, m = settings[0]
         results = [{"k": k, "m": m, **evaluate(reader, questions, memory, args.system, k, m, progress)[0]}]
@@ -77,7 +77,7 @@ def _draw(args: argparse.Namespace, results: list[dict[str, Any]]) -> None:
     from ..evaluation import sweep
 
     if len(results) > 1:
-        sweep.draw(results, args.system, Path(args.out) / sweep.PICTURE)
+        sweep.plot(results, args.system, Path(args.out) / sweep.PICTURE)
 
 
 def _settings(args: argparse.Namespace, reader: Any, passages: int) -> list[Any]:
@@ -86,7 +86,7 @@ def _settings(args: argparse.Namespace, reader: Any, passages: int) -> list[Any]
 
     k = reader.check_k(args.k, passages)
     m = min(reader.config.m, k) if args.m is None and args.system == "glimmer" else args.m
-    settings = sweep.settings(args.sweep, k, m) if args.sweep else [sweep.Setting(k, m)]
+    settings = sweep.settings(args.sweep, k, m) if args.sweep else [sweep.SweepPoint(k, m)]
     for setting in settings:
         reader.check_k(setting.k, passages)
         reader.check_m(args.system, *setting)
@@ -111,8 +111,8 @@ def _retrieved(
     args: argparse.Namespace, files: dict[str, list[Any]], k: int, source: Any
 ) -> tuple[dict[str, list[Any]], str]:
     """The questions with the passages that the index finds as candidates, and the index's digest."""
+    from ..disk.facts import digest_of
     from ..evaluation.evaluate import check
-    from ..memory.manifest import digest_of
     from ..retrieval.index_files import read_facts
 
     index, result = options.open_index(args), {}
@@ -158,10 +158,20 @@ def print_table(result: dict[str, Any]) -> None:
         for name, row in [*result["tasks"].items(), ("mean of tasks", result)]
     ]
     say(*tables.text(rows, ["task", "questions", "measure", "score", "recall@m", "of retrieval"]))
+    print_kilt(result.get("kilt", {}))
     say(
         f"{result['questions']} questions in {result['seconds']:.1f} s, {result['questions_per_second']:.1f} a second; "
         f"{result['samples_per_tflop']:,.1f} per TFLOP"
     )
+
+
+def print_kilt(tasks: dict[str, dict[str, Any]]) -> None:
+    """KILT's own scores, one row a task, where questions have their provenance and passages their pages."""
+    names = ("r_precision", "recall_at_5", "f1", "kilt_score", "kilt_f1")
+    rows = [[task, f"{row['questions']:,}", *(f"{row[name]:.1f}" for name in names)] for task, row in tasks.items()]
+    if rows:
+        say("", "by pages, as KILT does; KILT-EM is KILT-AC for tasks scored by accuracy")
+        say(*tables.text(rows, ["task", "questions", "R-precision", "recall@5", "F1", "KILT-EM", "KILT-F1"]), "")
 
 
 def print_sweep(head: dict[str, Any], results: list[dict[str, Any]]) -> None:

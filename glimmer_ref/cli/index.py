@@ -26,7 +26,7 @@ def add(commands: Any) -> None:
         metavar="DIR",
         help=f"by the embeddings of a GTR model of sentence-transformers, like gtr-t5-base, {options.NAMED}",
     )
-    how.add_argument("--bm25", action="store_true", help="by words, with the bm25s library")
+    how.add_argument("--bm25", action="store_true", help="by words, with BM25")
     options.add_hub(build)
     build.add_argument(
         "--store", choices=("float32", "float16"), default="float32", help="number format of stored embeddings"

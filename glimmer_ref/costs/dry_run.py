@@ -12,7 +12,7 @@ from ..ops import Ops, shape_backend
 from ..paper.decoding import greedy
 from ..paper.lumen import encode_passages
 from ..paper.systems import FROM_TEXT, SYSTEMS
-from ..params.model import assemble
+from ..params.model import build_model
 from ..ragged import Tokens, zeros
 
 
@@ -37,7 +37,7 @@ def traced_macs(
     Returns:
         The counts of `MacCounter`, in which `memory` is the offline part. They equal `flops.by_shapes`.
     """
-    model = assemble(config, tied=tied, leaf=lambda _, shape: zeros(*shape))
+    model = build_model(config, tied=tied, param=lambda _, shape: zeros(*shape))
     count = MacCounter(Ops(shape_backend))
     lengths = np.array(passages, np.int64)
     q, p = (Tokens(np.zeros(n.sum(), np.int32), n) for n in (np.array([question], np.int64), lengths))

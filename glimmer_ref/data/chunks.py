@@ -1,4 +1,4 @@
-"""Pages cut into chunks of at most 200 words, and the way back: from chunks to pages, from provenance to chunks.
+"""Pages cut into chunks of at most 200 words, and the way back: from a chunk to its page, from provenance to chunks.
 
 A word is a row of characters without white space. A chunk has whole paragraphs of one section, as many as fit. A
 paragraph that is too long is cut behind a sentence in the second half of the words that fit, else behind the last word
@@ -14,13 +14,11 @@ called Abstract.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, NamedTuple
 
-from ..errors import InputError, brief
-from .json_lines import read_jsonl
+from ..errors import InputError
 from .kilt import Datapoint, Page, Provenance
 
 WORDS = 200
@@ -72,19 +70,6 @@ class Chunk:
         """Its line in passages.jsonl."""
         texts = {key: getattr(self, name) for name, key in KEYS.items()}
         return texts | {"spans": self.spans, "silent": self.silent}
-
-    def provenance(self) -> dict[str, Any]:
-        """Its place in the form of KILT's predictions."""
-        first, last = self.spans[0], self.spans[-1]
-        return {
-            "wikipedia_id": self.page,
-            "title": self.title,
-            "section": self.section,
-            "start_paragraph_id": first.paragraph,
-            "start_character": first.start,
-            "end_paragraph_id": last.paragraph,
-            "end_character": last.end,
-        }
 
 
 def _pieces(text: str, words: int) -> Iterator[tuple[int, int, int]]:
@@ -166,40 +151,6 @@ def cut(page: Page, words: int = WORDS, fill: bool = True) -> list[Chunk]:
     return chunks
 
 
-def _pieces_of(chunk: Chunk) -> list[tuple[Span, str]]:
-    """The spans of a chunk's text, each with its characters: the inverse of `_joined`."""
-    pieces, at = list[tuple[Span, str]](), 0
-    for span in chunk.spans:
-        piece = chunk.text[at : at + span.end - span.start]
-        at += len(piece) + (not piece[-1:].isspace())
-        pieces.append((span, piece))
-    lengths = [span.end - span.start for span in chunk.spans]
-    if [len(piece) for _, piece in pieces] != lengths or _joined(piece for _, piece in pieces) != chunk.text:
-        raise InputError(f"chunk {chunk.id!r}", "the text that its spans name", f"{len(chunk.text)} characters")
-    return pieces
-
-
-def recover(chunks: Iterable[Chunk]) -> tuple[str, ...]:
-    """The paragraphs of a page, from all of its chunks in any order.
-
-    Raises:
-        InputError: a chunk before the last is missing, a chunk is of another page, or its text or spans were changed.
-    """
-    chunks = sorted(chunks, key=lambda chunk: chunk.spans[0])
-    if [c.id for c in chunks] != [f"{chunks[0].page}:{number}" for number in range(len(chunks))]:
-        raise InputError("recover", "the chunks of one page, each once", ", ".join(c.id for c in chunks)[:60])
-    pieces = [(Span(s.paragraph, 0, len(s.text)), s.text) for chunk in chunks for s in chunk.silent]
-    pieces += [piece for chunk in chunks for piece in _pieces_of(chunk)]
-    paragraphs: list[str] = []
-    for span, piece in sorted(pieces):
-        if span.paragraph == len(paragraphs):
-            paragraphs.append("")
-        if (span.paragraph, span.start) != (len(paragraphs) - 1, len(paragraphs[-1])):
-            raise InputError(f"page {chunks[0].page!r}", "spans that follow each other", f"a gap before {span[:2]}")
-        paragraphs[-1] += piece
-    return tuple(paragraphs)
-
-
 def page_of(id: str) -> str:
     """The id of the page of a chunk, from the chunk's id.
 
@@ -244,30 +195,3 @@ def gold(datapoint: Datapoint, chunks: Mapping[str, Sequence[Chunk]]) -> tuple[s
     places = (p for output in datapoint.outputs for p in output.provenance or ())
     found = (id for p in places for id in holding(p, chunks.get(p.wikipedia_id or "", ())))
     return tuple(dict.fromkeys(found))
-
-
-def _rows(place: str, record: Mapping[str, Any], key: str, made: Callable[..., Any], types: tuple[type, ...]) -> Any:
-    rows = record.get(key)
-    fits = isinstance(rows, list) and all(
-        isinstance(row, list) and len(row) == len(types) and all(map(isinstance, row, types)) for row in rows
-    )
-    if not fits:
-        raise InputError(place, f'"{key}" as glimmer-ref chunks writes it', brief(rows))
-    return tuple(made(*row) for row in rows or ())
-
-
-def read_chunks(path: str | Path) -> Iterator[Chunk]:
-    """The chunks of a passages.jsonl that `glimmer-ref chunks` wrote, one at a time.
-
-    Raises:
-        InputError: no such file, or a line that is no chunk, by number.
-    """
-    for place, record in read_jsonl(path):
-        for key in KEYS.values():
-            if not isinstance(record.get(key), str):
-                raise InputError(place, f'a string "{key}", as glimmer-ref chunks writes it', brief(record.get(key)))
-        spans = _rows(place, record, "spans", Span, (int, int, int))
-        if not spans:
-            raise InputError(place, "a chunk with spans", "none")
-        silent = _rows(place, record, "silent", Silent, (int, str))
-        yield Chunk(**{name: record[key] for name, key in KEYS.items()}, spans=spans, silent=silent)

@@ -88,6 +88,17 @@ def objects(place: str, record: Record, key: str) -> list[Record] | None:
     return value
 
 
+def page(place: str, record: Record) -> str | None:
+    """The id of the page that a place of KILT's is on: empty for null, None without such a key.
+
+    Raises:
+        InputError: no id.
+    """
+    if record.get("wikipedia_id") is None:
+        return "" if "wikipedia_id" in record else None
+    return identity(place, record, "wikipedia_id").strip()
+
+
 def accepted(answers: Iterable[str]) -> tuple[str, ...]:
     """The answers among some strings: without white space around them, each once, blank ones left out."""
     return tuple(dict.fromkeys(answer.strip() for answer in answers if answer.strip()))

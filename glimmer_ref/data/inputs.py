@@ -40,6 +40,7 @@ class Question:
         gold: ids of the passages that prove the answer.
         candidates: ids of retrieved passages, best first; empty before retrieval.
         hard_negatives: ids of passages that are easily mistaken for gold, for training.
+        evidence: for each of KILT's outputs that names its provenance, the ids of its pages.
     """
 
     id: str
@@ -49,6 +50,7 @@ class Question:
     gold: tuple[str, ...]
     candidates: tuple[str, ...]
     hard_negatives: tuple[str, ...] = ()
+    evidence: tuple[tuple[str, ...], ...] = ()
 
 
 def _answers(place: str, record: fields.Record) -> tuple[str, ...]:
@@ -58,6 +60,14 @@ def _answers(place: str, record: fields.Record) -> tuple[str, ...]:
         raise InputError(place, 'a list of strings "output", or of objects with "answer"', fields.given(value))
     outputs = ({"answer": v} if isinstance(v, str) else v for v in value)
     return fields.accepted(answer for output in outputs for answer in fields.answers(place, output))
+
+
+def _evidence(place: str, record: fields.Record) -> tuple[tuple[str, ...], ...]:
+    """The pages that prove each output of a line which `_answers` has accepted."""
+    outputs = (output for output in record.get("output") or () if isinstance(output, dict))
+    places = (fields.objects(place, output, "provenance") for output in outputs)
+    pages = ([fields.page(place, p) for p in some] for some in places if some is not None)
+    return tuple(tuple(dict.fromkeys(page for page in some if page is not None)) for some in pages)
 
 
 class HasId(Protocol):
@@ -125,7 +135,8 @@ def _question(place: str, record: fields.Record, count: int, task: str) -> tuple
     gold, candidates, hard = (fields.identities(place, record, key) for key in ("gold", "candidates", "hard_negatives"))
     id = fields.identity(place, record, "id", str(count)).strip()
     answers = _answers(place, record)
-    return place, Question(id, fields.string(place, record, "task", task), text, answers, gold, candidates, hard)
+    named, evidence = fields.string(place, record, "task", task), _evidence(place, record)
+    return place, Question(id, named, text, answers, gold, candidates, hard, evidence)
 
 
 def read_questions(path: str | Path, task: str = "all") -> Iterator[Question]:

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from ..disk import kinds
-from ..disk.read import MOST_JSON_BYTES, decode, open_regular, parse_json
+from ..disk.read import MAX_JSON_BYTES, decode, open_regular, parse_json
 from ..errors import InputError
 
 WHAT = "one JSON object"
 MARK = b"\xef\xbb\xbf"  # a byte order mark in UTF-8
-MOST_LINE = MOST_JSON_BYTES
+MOST_LINE = MAX_JSON_BYTES
 
 
 def _instead(text: str) -> tuple[str, str]:

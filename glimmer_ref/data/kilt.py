@@ -129,11 +129,13 @@ def _score(place: str, record: Record) -> float | None:
 
 
 def _provenance(place: str, record: Record) -> Provenance:
-    page = "" if "wikipedia_id" in record else None
-    if record.get("wikipedia_id") is not None:
-        page = fields.identity(place, record, "wikipedia_id").strip()
     numbers = {key: _number(place, record, key) for key in PLACE}
-    return Provenance(page, fields.string(place, record, "title", ""), **numbers, bleu_score=_score(place, record))
+    return Provenance(
+        fields.page(place, record),
+        fields.string(place, record, "title", ""),
+        **numbers,
+        bleu_score=_score(place, record),
+    )
 
 
 def _output(place: str, record: Record) -> Output:

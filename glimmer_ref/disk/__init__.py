@@ -1,1 +1,1 @@
-"""Files on disk: read within bounds, written whole or not at all, folders that one process at a time has."""
+"""Files on disk: read within limits, written completely or not at all, and folders that one process holds at a time."""

@@ -1,4 +1,4 @@
-"""Folders that are there whole or not at all."""
+"""Folders that are replaced completely or not at all."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .lock import LOCK, WINDOWS, drop, locked
 from .read import reason_of
 from .write import NEW
 
-BEFORE = ".before"  # the end of the name of what was in a folder's place, while another takes it
+BEFORE = ".before"  # the end of the name that the old folder has while the new one takes its place
 
 
 def _beside(folder: Path, end: str) -> Path:
@@ -21,20 +21,20 @@ def _beside(folder: Path, end: str) -> Path:
 
 
 def _sync(folder: Path) -> None:
-    """Make renames in a folder last through a power cut, where the system can."""
+    """Make renames in a folder survive a power cut, if the system can."""
     if not WINDOWS:
         handle = os.open(folder, os.O_RDONLY)
         try:
-            with suppress(OSError):  # not every file system can
+            with suppress(OSError):  # some file systems cannot
                 os.fsync(handle)
         finally:
             os.close(handle)
 
 
 def recover(folder: Path) -> None:
-    """Tidy up after a kill: the folder is the new one or the one before, whole, and nothing is beside it.
+    """Clean up after a killed process: the folder is then the old or the new one, complete, with nothing beside it.
 
-    The caller holds the folder, or the one that it lies in: see `held` and `replacing`.
+    The caller must hold the folder or its parent: see `held` and `replacing`.
     """
     before = _beside(folder, BEFORE)
     if before.exists() and not folder.exists():
@@ -44,7 +44,7 @@ def recover(folder: Path) -> None:
 
 
 def _put(new: Path, folder: Path) -> None:
-    """A finished folder in place of another; at every moment one of them can be recovered."""
+    """Put a finished folder in the place of another; `recover` can restore one of them at any moment."""
     before = _beside(folder, BEFORE)
     if folder.exists():
         folder.rename(before)
@@ -57,11 +57,11 @@ def _put(new: Path, folder: Path) -> None:
 def replaced(folder: Path) -> Iterator[Path]:
     """An empty folder beside `folder`, which takes its place once the block has filled it.
 
-    The caller holds the folder, or the one that it lies in: see `held` and `replacing`. After an error of the block
-    all is as it was.
+    The caller must hold the folder or its parent: see `held` and `replacing`. If the block fails, the old folder
+    stays.
 
     Raises:
-        OSError: no room or permission.
+        OSError: the disk is full, or permission is missing.
     """
     recover(folder)
     new = _beside(folder, NEW)
@@ -90,14 +90,16 @@ def check_free(folder: str | os.PathLike[str], check: Callable[[Path], object]) 
 
 @contextmanager
 def replacing(folder: str | os.PathLike[str], check: Callable[[Path], object], parents: bool = False) -> Iterator[Path]:
-    """`replaced`, of a folder that nobody else writes meanwhile: the lock is a file beside it.
+    """`replaced`, with a lock file beside the folder, so that no other process writes it at the same time.
 
     Args:
-        check: refuses to lose what is there, before anything is touched, and again before it is replaced.
-        parents: make the folder that it is to lie in, if there is none.
+        check: raises if the folder must not be replaced. It runs before anything is changed, and again before the
+            replacement.
+        parents: create the parent folder if there is none.
 
     Raises:
-        InputError: as `check`; another at work, or no room or permission to write there, in the block too.
+        InputError: as `check`; another process is at work; the disk is full or permission is missing, also within the
+            block.
     """
     place = Path(folder).absolute()
     try:

@@ -1,4 +1,4 @@
-"""Files of a build that are finished: what was written down of each, and whether it is still so."""
+"""The finished files of a build: their recorded sizes and checksums, and the check that they still match."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from ..progress import Show
 from .read import open_regular, parse_json, read_text, reason_of
 from .write import sha256, write_text
 
-JOURNAL = "finished.jsonl"  # of a build that goes on: a line for each file, written once the file is whole
-MOST_JOURNAL_BYTES = 2**30
+JOURNAL = "finished.jsonl"  # of a build that is not complete: a line for each file that is
+MAX_JOURNAL_BYTES = 2**30
 WHOLE, BLOCKS, BLOCK = 4 * 2**20, 64, 4096  # of `sample`, in bytes
 
 AGAIN = "run the same build again: it makes what is missing"
@@ -25,7 +25,7 @@ SHA256 = re.compile("[0-9a-f]{64}")
 
 
 def is_entry(entry: Any) -> bool:
-    """Is it what is known of a file: "bytes" and "sha256", and nothing else?"""
+    """Is it the record of a file: "bytes" and "sha256", and nothing else?"""
     right = isinstance(entry, dict) and entry.keys() == {"bytes", "sha256"} and type(entry["bytes"]) is int
     return right and isinstance(entry["sha256"], str) and bool(SHA256.fullmatch(entry["sha256"]))
 
@@ -42,8 +42,8 @@ def entry_of(path: Path) -> dict[str, Any]:
 def sample(path: Path) -> str:
     """SHA-256 of a file up to 4 MiB, and of a longer one its length and 64 blocks of 4 KiB, equally far apart.
 
-    It tells another build's file, a truncated and a mixed one. A change between the blocks of a long file it does not
-    see; reading all of the file does.
+    It detects a file of another build, a truncated one and a mix of two. It misses a change between the blocks of a
+    long file, which only reading the whole file detects.
 
     Raises:
         InputError: it cannot be read.
@@ -60,10 +60,10 @@ def sample(path: Path) -> str:
 
 
 def check_finished(folder: Path, known: Mapping[str, Mapping[str, Any]], show: Show) -> None:
-    """Read files of which something is known, and hold them against it.
+    """Read the files that have a record, and compare each with it.
 
     Raises:
-        InputError: the first one that is another than it was.
+        InputError: the first file that differs.
     """
     for name, entry in show(known.items(), len(known), "checksums") if known else ():
         path = folder / name
@@ -72,9 +72,9 @@ def check_finished(folder: Path, known: Mapping[str, Mapping[str, Any]], show: S
 
 
 class Journal:
-    """What is known of the files that a build has finished so far. One process at a time has it.
+    """The records of the files that a build has finished so far. Only one process at a time may use it.
 
-    A line that was cut in two, or is none, counts for nothing, and its file is made again.
+    A line that is incomplete or damaged is ignored, and its file is made again.
 
     Raises:
         InputError: it cannot be read or written.
@@ -92,12 +92,12 @@ class Journal:
             if isinstance(name, str) and name in names and is_entry(record) and (folder / name).is_file():
                 self.files[name] = record
         now = "".join(self._line(name) for name in self.files)
-        if now != before:  # without what was cut in two
+        if now != before:  # without incomplete lines
             write_text(self.path, now)
 
     def _text(self) -> str:
         try:
-            return read_text(self.path, MOST_JOURNAL_BYTES) if self.path.exists() else ""
+            return read_text(self.path, MAX_JOURNAL_BYTES) if self.path.exists() else ""
         except InputError:
             return "\n"
 
@@ -105,10 +105,13 @@ class Journal:
         return json.dumps({"file": name, **self.files[name]}) + "\n"
 
     def add(self, name: str, entry: dict[str, Any] | None = None) -> None:
-        """A file is finished; what is known of it is read from it if not given.
+        """Record a finished file.
+
+        Args:
+            entry: its "bytes" and "sha256"; read from the file if not given.
 
         Raises:
-            InputError: no room.
+            InputError: the disk is full.
         """
         self.files[name] = entry or entry_of(self.path.parent / name)
         try:
@@ -120,5 +123,5 @@ class Journal:
             raise InputError(str(self.path), "a place that can be written", reason_of(error)) from None
 
     def end(self) -> None:
-        """All of it is written down elsewhere."""
+        """Remove the journal: its records are stored elsewhere now."""
         self.path.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""What a file looks like by its first bytes, and a folder by what is in it: for errors that help."""
+"""Guesses what a file is by its first bytes, and a folder by its files, for error messages that help."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import NamedTuple
 
 from ..errors import InputError
 
-HEAD = 1024  # bytes that are looked at
+HEAD = 1024  # bytes that are examined
 OLD_TORCH = bytes.fromhex("8a0a6cfc9c46f9206aa85019")  # the number that opens files of PyTorch before 1.6
 
 
 class Kind(NamedTuple):
-    """What something is, and what to do with it where it is not wanted."""
+    """What something is, and what the user can do about it."""
 
     words: str
     do: str = ""
@@ -96,7 +96,7 @@ def _of_text(head: bytes) -> Kind | None:
 
 
 def of_bytes(head: bytes) -> Kind | None:
-    """What a file is that begins so; None if that cannot be told."""
+    """What a file with these first bytes is; None if unknown."""
     if head.startswith(b"PK\x03\x04"):
         return _of_zip(head)
     if head[8:9] == b"{" and int.from_bytes(head[:8], "little") < 2**32:
@@ -112,10 +112,10 @@ def of_bytes(head: bytes) -> Kind | None:
 
 
 def refuse(head: bytes, place: str, wanted: str, *fits: Kind) -> None:
-    """Refuse what begins so, if it can be told that it is none of the kinds that fit.
+    """Refuse a file whose first bytes show that it is none of the kinds that fit.
 
     Raises:
-        InputError: it can.
+        InputError: it is of another kind.
     """
     kind = of_bytes(head[:HEAD])
     if kind is not None and kind not in fits:
@@ -123,19 +123,19 @@ def refuse(head: bytes, place: str, wanted: str, *fits: Kind) -> None:
 
 
 def of_folder(folder: Path) -> Kind | None:
-    """What a folder is that holds a file of such a name; None if that cannot be told."""
+    """What a folder is by the names of its files; None if unknown."""
     return next((kind for name, kind in FOLDERS if (folder / name).is_file()), None)
 
 
 def instead_of_folder(folder: Path) -> Kind:
-    """What is where a folder of another kind was wanted: nothing, a file, or a folder of some kind."""
+    """What is in the place where a folder of another kind was expected: nothing, a file, or some folder."""
     if folder.is_dir():
         return of_folder(folder) or Kind("another folder")
     return Kind("a file, not a folder") if folder.exists() else is_published(str(folder)) or Kind("no such folder")
 
 
 def is_published(name: str) -> Kind | None:
-    """Is a name that leads nowhere perhaps that of a model or data set on a hub, as OWNER/NAME?"""
+    """Does a path that does not exist look like OWNER/NAME, a model or data set on a hub?"""
     owner, _, rest = name.partition("/")
     if not re.fullmatch(r"[\w-]+/[\w.-]+", name) or re.search(r"\.[a-z]+\d?$", rest) or Path(owner).exists():
         return None

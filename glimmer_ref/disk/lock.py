@@ -1,4 +1,4 @@
-"""Locks that end with the process, however it ends; and a folder that one process at a time has."""
+"""Locks that end with the process, however it ends, and folders that one process holds at a time."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ NO_LOCKS = (errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK)  # of f
 
 
 def lock(descriptor: int) -> bool | None:
-    """Lock an open file without waiting: True; False where another has it; None where there are no locks."""
+    """Lock an open file without waiting: True; False if another process has the lock; None if there are no locks."""
     from filelock import lock_descriptor  # takes some 50 ms to import, and only who writes needs it
 
     try:
@@ -36,11 +36,11 @@ def _is_at(descriptor: int, path: Path) -> bool:
         return False
 
 
-def take(path: Path) -> tuple[int, bool] | None:
-    """Open a file, made if there is none, and lock it; None where another has it.
+def try_lock(path: Path) -> tuple[int, bool] | None:
+    """Open a file, which is created if missing, and lock it; None if another process has the lock.
 
     Returns:
-        The descriptor, to be closed by the caller, and whether there are locks at all.
+        The descriptor, which the caller must close, and whether the file system has locks.
     """
     flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
     while True:
@@ -69,22 +69,22 @@ def _give_back(path: Path, descriptor: int) -> None:
 def drop(path: Path) -> None:
     """Remove a lock file that nobody holds: a process that was killed has left it."""
     with suppress(OSError):
-        if path.is_file() and (taken := take(path)) is not None:
+        if path.is_file() and (taken := try_lock(path)) is not None:
             _give_back(path, taken[0])
 
 
 @contextmanager
 def locked(path: Path, folder: Path) -> Iterator[None]:
-    """Hold a lock file, which is there only meanwhile.
+    """Hold a lock file, which exists only while the block runs.
 
     Args:
-        folder: what it is of, for the error.
+        folder: what it locks, for the error.
 
     Raises:
-        InputError: another has it.
-        OSError: no room or permission.
+        InputError: another process holds it.
+        OSError: the disk is full, or permission is missing.
     """
-    taken = take(path)
+    taken = try_lock(path)
     if taken is None:
         raise InputError(f"{folder}", "one writer at a time", "another at work", "wait until it is done")
     try:
@@ -95,15 +95,16 @@ def locked(path: Path, folder: Path) -> Iterator[None]:
 
 @contextmanager
 def held(folder: str | os.PathLike[str], check: Callable[[Path], object]) -> Iterator[None]:
-    """A folder, made if there is none, that nobody else writes into while the block runs.
+    """Hold a folder, which is created if missing: no other process that holds it writes there while the block runs.
 
-    The lock ends with the process, however it ends. Where the file system has no locks, there is none.
+    The lock ends with the process, however it ends. A file system without locks gives no protection.
 
     Args:
-        check: refuses a folder of somebody else's, before anything in it is touched, and again once it is held.
+        check: raises if the folder is not ours. It runs before anything is changed, and again once the lock is held.
 
     Raises:
-        InputError: as `check`; another at work, or no room or permission to write there, in the block too.
+        InputError: as `check`; another process is at work; the disk is full or permission is missing, also within the
+            block.
     """
     path = Path(folder)
     try:

@@ -1,4 +1,4 @@
-"""Files that a user names, read within bounds: regular files only, in UTF-8, and JSON that is JSON."""
+"""Reads files that a user names: regular files only, limited in size, text in UTF-8, strict JSON."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from . import kinds
 
 PathLike = str | os.PathLike[str]
 
-MOST_JSON_BYTES = 64 * 2**20
+MAX_JSON_BYTES = 64 * 2**20
 KINDS = (
     (stat.S_ISDIR, "a folder"),
     (stat.S_ISFIFO, "a pipe"),
@@ -29,12 +29,12 @@ LATIN = kinds.Kind("other bytes; Latin-1 or Windows-1252, perhaps", "save it as 
 
 
 def kind(mode: int) -> str:
-    """What a file that is not regular is, from its `st_mode`."""
+    """The kind of a file that is not regular, from its `st_mode`."""
     return next((name for test, name in KINDS if test(mode)), "another kind of file")
 
 
-def most_open_files() -> int:
-    """How many files this process may have open at a time; 512, the least that is usual, where nobody tells."""
+def max_open_files() -> int:
+    """How many files this process may have open at a time; 512, the lowest usual limit, if the system has no answer."""
     try:
         from resource import RLIM_INFINITY, RLIMIT_NOFILE, getrlimit  # not on every system
     except ImportError:
@@ -44,14 +44,14 @@ def most_open_files() -> int:
 
 
 def reason_of(error: OSError) -> str:
-    """Why the system refused, in a few words; of a limit, which one."""
+    """Why the system refused, in a few words, with the limit on open files if that was the cause."""
     words = error.strerror or type(error).__name__
-    limit = f", of which this process may have {most_open_files()} (ulimit -n)" if error.errno == EMFILE else ""
+    limit = f", of which this process may have {max_open_files()} (ulimit -n)" if error.errno == EMFILE else ""
     return words + limit
 
 
 def _instead(path: PathLike, error: OSError) -> kinds.Kind:
-    """What is where a file was wanted."""
+    """What is in the place where a file was expected."""
     said = kinds.Kind(reason_of(error))
     if os.path.isdir(path):
         return kinds.Kind("a folder", "name a file in it")
@@ -63,7 +63,7 @@ def _instead(path: PathLike, error: OSError) -> kinds.Kind:
 
 
 def _open(path: PathLike) -> int:
-    """A descriptor, without waiting for the other end of a pipe."""
+    """Open for reading, without waiting for the other end of a pipe: the descriptor."""
     if not os.fspath(path):
         raise InputError("file name", "a path", "an empty one", "is a shell variable not set?")
     try:
@@ -76,10 +76,10 @@ def _open(path: PathLike) -> int:
 
 @contextmanager
 def open_regular(path: PathLike) -> Iterator[BufferedReader]:
-    """A regular file, open for reading bytes. Pipes and devices, which may never end, are refused.
+    """Open a regular file for reading bytes. Pipes and devices are refused, since they may never end.
 
     Raises:
-        InputError: no such file, one that cannot be read, or no regular file; a failure while the block reads.
+        InputError: the file is missing, cannot be read, or is not regular; or reading fails within the block.
     """
     descriptor = _open(path)
     try:
@@ -99,7 +99,7 @@ def read_bytes(path: PathLike, most: int) -> bytes:
     """All of a regular file of at most `most` bytes.
 
     Raises:
-        InputError: as `open_regular`, or a larger one.
+        InputError: as `open_regular`, or the file is larger.
     """
     with open_regular(path) as file:
         size = os.fstat(file.fileno()).st_size
@@ -109,10 +109,10 @@ def read_bytes(path: PathLike, most: int) -> bytes:
 
 
 def decode(raw: bytes, place: str) -> str:
-    """Bytes as UTF-8, a mark of it at the beginning left out.
+    """Decode UTF-8, without the byte order mark that it may begin with.
 
     Raises:
-        InputError: another encoding, by its name where that can be told.
+        InputError: another encoding, named if it is recognised.
     """
     try:
         return raw.removeprefix(b"\xef\xbb\xbf").decode()
@@ -121,7 +121,7 @@ def decode(raw: bytes, place: str) -> str:
     raise InputError(place, "text in UTF-8", *kind)
 
 
-def read_text(path: PathLike, most: int = MOST_JSON_BYTES) -> str:
+def read_text(path: PathLike, most: int = MAX_JSON_BYTES) -> str:
     """A text file in UTF-8.
 
     Raises:
@@ -149,12 +149,12 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def parse_json(text: str | bytes, place: str, what: str = "JSON", once: bool = False) -> Any:
-    """A JSON document; NaN and infinities, which are no JSON, are refused.
+    """Parse strict JSON: NaN and infinities are refused.
 
     Args:
         place: the file, perhaps with a line, for the error.
-        what: is expected there.
-        once: refuse a name that an object has twice, since other readers may take the other value.
+        what: what is expected there, for the error.
+        once: refuse an object with the same name twice, since other readers may use the other value.
 
     Raises:
         InputError: not UTF-8, not JSON, nested too deeply, or a number too large for a float.
@@ -175,7 +175,7 @@ def parse_json(text: str | bytes, place: str, what: str = "JSON", once: bool = F
         raise InputError(place, what, *(kind or (said,))) from None
 
 
-def read_json(path: PathLike, what: str = "JSON", most: int = MOST_JSON_BYTES) -> Any:
+def read_json(path: PathLike, what: str = "JSON", most: int = MAX_JSON_BYTES) -> Any:
     """A JSON file.
 
     Raises:

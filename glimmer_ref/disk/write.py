@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, and their checksums."""
+"""Writes files completely or not at all, and computes their checksums."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from pathlib import Path
 from typing import BinaryIO
 
 from ..errors import InputError
-from .lock import WINDOWS, take
+from .lock import WINDOWS, try_lock
 from .read import PathLike, open_regular, reason_of
 
-NEW = ".new"  # the end of a name that stands until a file, or a folder, takes its place
+NEW = ".new"  # the end of the temporary name of a file or folder that is being written
 TEMPORARY = re.compile(r"\.(.+)\.(?:\d{1,3}|[0-9a-f]{32})\.new")
-MOST_WRITERS = 100  # of one file at once
+MAX_WRITERS = 100  # of one file at the same time
 
 
 def _target(path: PathLike) -> tuple[Path, bool]:
-    """Where a name leads, links followed, and whether something that is not a regular file is there already."""
+    """The file that a name means, links followed, and whether it exists and is not a regular file."""
     if not os.fspath(path):
         raise InputError("file name", "a path to write to", "an empty one", "is a shell variable not set?")
     try:
@@ -38,10 +38,10 @@ def _target(path: PathLike) -> tuple[Path, bool]:
 
 
 @contextmanager
-def _straight(path: Path) -> Iterator[BinaryIO]:
-    """A device or a pipe, written to as it stands: put in its place, a file would take its name away."""
+def _write_through(path: Path) -> Iterator[BinaryIO]:
+    """Write directly into a device or a pipe; a regular file must not replace it."""
     flags = os.O_WRONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-    descriptor = os.open(path, flags)  # of a pipe that nobody reads: refused by the system, at once
+    descriptor = os.open(path, flags)  # the system refuses a pipe without a reader at once
     if hasattr(os, "set_blocking"):
         os.set_blocking(descriptor, True)
     with open(path, "wb", opener=lambda *_: descriptor) as file:
@@ -53,16 +53,17 @@ def _temporary(path: Path, number: int | str) -> Path:
 
 
 def _claim(path: Path) -> tuple[Path, int]:
-    """An empty file beside the place that this writer alone has, and its descriptor.
+    """An empty temporary file beside the target that this writer alone uses, and its descriptor.
 
-    What a killed writer left is taken over: a lock tells it from what another is writing. Files left after it go.
+    The file of a killed writer is reused. A lock shows that a living writer still uses its file. Further leftover
+    files are removed.
     """
-    for number in range(MOST_WRITERS):
+    for number in range(MAX_WRITERS):
         temporary = _temporary(path, number)
         try:
-            taken = take(temporary)
+            taken = try_lock(temporary)
         except OSError:
-            if os.path.lexists(temporary):  # somebody else's
+            if os.path.lexists(temporary):  # another user's
                 continue
             raise
         if taken is None:
@@ -70,19 +71,19 @@ def _claim(path: Path) -> tuple[Path, int]:
         descriptor, locks = taken
         if locks:
             os.truncate(descriptor, 0)
-            _sweep_from(path, number + 1)
+            _clean_from(path, number + 1)
             return temporary, descriptor
         os.close(descriptor)
         temporary.unlink(missing_ok=True)
         break
-    temporary = _temporary(path, uuid.uuid4().hex)  # no locks here: a name that nobody else has
+    temporary = _temporary(path, uuid.uuid4().hex)  # no locks here: a name that no other writer has
     return temporary, os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
 
 
-def _dead(temporary: Path) -> None:
-    """Remove a temporary file if nobody is writing it; where there are no locks, it stays."""
+def _remove_if_dead(temporary: Path) -> None:
+    """Remove a temporary file if its writer has ended; without locks it stays."""
     with suppress(OSError):
-        if (taken := take(temporary)) is not None:
+        if (taken := try_lock(temporary)) is not None:
             try:
                 if taken[1] and not WINDOWS:
                     temporary.unlink()
@@ -92,27 +93,31 @@ def _dead(temporary: Path) -> None:
                 temporary.unlink()
 
 
-def _sweep_from(path: Path, number: int) -> None:
+def _clean_from(path: Path, number: int) -> None:
     while (left := _temporary(path, number)).exists():
-        _dead(left)
+        _remove_if_dead(left)
         number += 1
 
 
 def temporary_of(name: str) -> str | None:
-    """The name of the file that a temporary one was to become; None for other names."""
+    """The final name of a temporary file; None if the name is not a temporary one."""
     found = TEMPORARY.fullmatch(name)
     return found[1] if found else None
 
 
-def sweep(folder: PathLike, ours: Callable[[str], object] = bool) -> None:
-    """Remove what killed writers left in a folder of files of ours; what somebody is writing stays."""
+def clean_leftovers(folder: PathLike, ours: Callable[[str], object] = bool) -> None:
+    """Remove the temporary files that killed writers left in a folder; files that are being written stay.
+
+    Args:
+        ours: says whether the final name is one of ours; others stay too.
+    """
     for entry in Path(folder).iterdir():
         name = temporary_of(entry.name)
         if name is not None and ours(name):
-            _dead(entry)
+            _remove_if_dead(entry)
 
 
-def _end(temporary: Path, path: Path, whole: bool) -> None:
+def _finish(temporary: Path, path: Path, whole: bool) -> None:
     if whole:
         os.replace(temporary, path)
     else:
@@ -121,7 +126,7 @@ def _end(temporary: Path, path: Path, whole: bool) -> None:
 
 @contextmanager
 def _replacing(path: Path) -> Iterator[BinaryIO]:
-    """A file beside the place, which takes the place once all of it is on the disk."""
+    """A file beside the target, which replaces it once all bytes are on the disk."""
     temporary, descriptor = _claim(path)
     whole = False
     try:
@@ -133,34 +138,35 @@ def _replacing(path: Path) -> Iterator[BinaryIO]:
                 whole = True
             finally:
                 if not WINDOWS:  # while it is locked
-                    _end(temporary, path, whole)
+                    _finish(temporary, path, whole)
     finally:
         if WINDOWS:  # where an open file can be neither renamed nor removed
-            _end(temporary, path, whole)
+            _finish(temporary, path, whole)
 
 
 @contextmanager
 def written(path: PathLike) -> Iterator[BinaryIO]:
-    """Where a block writes a file that appears whole or not at all; what was there before stays until then.
+    """Open a file for writing that appears completely or not at all; the old file stays until then.
 
-    A link is followed. A device or a pipe is written to as it stands.
+    A link is followed. A device or a pipe is written directly.
 
     Raises:
-        InputError: a folder, an empty name, a place that cannot be written or is full; a failure in the block too.
+        InputError: a folder, an empty name, a place that cannot be written, a full disk; or writing fails within the
+            block.
     """
     try:
         target, special = _target(path)
-        with _straight(target) if special else _replacing(target) as file:
+        with _write_through(target) if special else _replacing(target) as file:
             yield file
     except OSError as error:
         raise InputError(f"{path}", "a place that can be written", reason_of(error)) from None
 
 
 def check_place(path: PathLike) -> None:
-    """Refuse a place that `written` would, where that can be seen before the work.
+    """Refuse before the work what `written` would refuse after it, as far as it is known.
 
     Raises:
-        InputError: a folder, an empty name, or a name that leads nowhere.
+        InputError: a folder, an empty name, or a parent folder that does not exist.
     """
     try:
         target, _ = _target(path)
@@ -184,7 +190,7 @@ def write_text(path: PathLike, text: str) -> None:
 
 
 def json_text(document: object) -> str:
-    """JSON as our files hold it: in ASCII, indented by one. A ValueError where there is NaN, which is no JSON."""
+    """JSON as our files hold it: in ASCII, indented by one. NaN raises ValueError."""
     return json.dumps(document, indent=1, allow_nan=False) + "\n"
 
 

@@ -1,1 +1,1 @@
-"""Many questions: answered, scored with the field's metrics, swept over k and m, kept and resumed."""
+"""Evaluation on many questions: answers, the field's metrics, sweeps over k and m that are saved and resumed."""

@@ -1,9 +1,9 @@
-"""Many questions at once: scores, recall of the selected passages, and what it cost, by task."""
+"""Answers many questions: scores, recall of the selected passages, and cost, by task."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from math import fsum
 from statistics import fmean
@@ -11,26 +11,39 @@ from typing import Any
 
 import numpy as np
 
+from ..data.chunks import page_of
 from ..data.inputs import Passage, Question
 from ..errors import InputError, brief
 from ..inference.answer import undecided
 from ..inference.reader import Answer, Reader
 from ..memory.store import Memory
 from ..progress import Show
-from .metrics import ACCURACY, accuracy, exact_match, measure_of
+from .metrics import (
+    ACCURACY,
+    accuracy,
+    exact_match,
+    f1,
+    kilt_accuracy,
+    kilt_exact_match,
+    kilt_f1,
+    measure_of,
+    r_precision,
+    recall_at_k,
+)
 
-BATCH = 16  # questions a batch: beyond, the products are large enough not to gain
+KILT_RECALL = 5  # pages that KILT's leaderboard takes recall at
+BATCH = 16  # questions in a batch; larger batches are not faster
 
 
 def candidates(reader: Reader, question: Question, memory: Memory, k: int) -> np.ndarray:
-    """Rows of the k passages to read: the file's own candidates, else those of the lexical score."""
+    """Rows of the k passages to read: the file's own candidates, else the best by BM25."""
     if question.candidates:
         return memory.rows(list(question.candidates[:k]))
     return reader.retrieve(question.text, memory, k)[0]
 
 
 def _missing(known: Memory | set[str], ids: Iterable[str]) -> str | None:
-    """The first id that is not there."""
+    """The first unknown id."""
     if not isinstance(known, Memory):
         return next((brief(id) for id in ids if id not in known), None)
     try:
@@ -41,13 +54,13 @@ def _missing(known: Memory | set[str], ids: Iterable[str]) -> str | None:
 
 
 def check(questions: Iterable[Question], source: Memory | Sequence[Passage], k: int, m: int | None = None) -> None:
-    """Hold the candidates that questions bring along against what is asked for, before the work.
+    """Check the candidates in the questions before the work.
 
     Args:
-        m: where somebody chose it; a question with fewer candidates than the model's own m reads all it has.
+        m: if the user chose it; with the model's own m, a question with fewer candidates reads all of them.
 
     Raises:
-        InputError: a candidate that the source does not hold, or fewer than m, by the question's id.
+        InputError: a candidate that the source does not hold, or fewer than m; names the question.
     """
     known = source if isinstance(source, Memory) else {passage.id for passage in source}
     for question in questions:
@@ -73,7 +86,9 @@ def _in_batches(
     batches = [questions[i : i + BATCH] for i in range(0, len(questions), BATCH)]
     for batch in show(batches, len(batches), "evaluate"):
         asked = [(question, candidates(reader, question, memory, k)) for question in batch]
-        for number, run in groupby(asked, lambda pair: min(most, len(pair[1]))):  # few have fewer than m candidates
+        for number, run in groupby(
+            asked, lambda pair: min(most, len(pair[1]))
+        ):  # questions with fewer than m candidates apart
             some, rows = zip(*run, strict=True)
             found = reader.ask_many([q.text for q in some], memory, rows, system, number or None)
             yield list(zip(some, found, strict=True))
@@ -88,22 +103,45 @@ def answers(
     m: int | None,
     show: Show,
 ) -> Iterator[tuple[Question, Answer]]:
-    """Each question with its answer, in the file's order; one with fewer than m candidates reads all it has."""
+    """Each question with its answer, in order; a question with fewer than m candidates reads all of them."""
     for batch in _in_batches(reader, questions, memory, system, k, m, show):
         yield from batch
 
 
 def _recall(gold: set[str], found: list[str]) -> float | None:
-    """The share of the gold passages that was found."""
+    """The share of the gold passages that were found; None without gold passages."""
     return len(gold & set(found)) / len(gold) if gold else None
 
 
-def judge(question: Question, answer: Answer) -> dict[str, Any]:
-    """One question's line of predictions; what cannot be judged is None."""
+def kilt_scores(question: Question, answer: str, ranked: Sequence[str]) -> dict[str, float] | None:
+    """KILT's scores of one question by the pages of the ranked passages; None without evidence or without pages.
+
+    Args:
+        ranked: ids of passages, best first; `glimmer-ref chunks` gives them the ids of their pages.
+    """
+    try:
+        pages = [page_of(id) for id in ranked] if question.evidence else []
+    except InputError:
+        return None
+    if not pages:
+        return None
+    by_accuracy, proof = measure_of(question.task) == ACCURACY, (pages, question.evidence)
+    return {
+        "r_precision": r_precision(*proof),
+        "recall_at_5": recall_at_k(*proof, KILT_RECALL),
+        "f1": f1(answer, question.answers),
+        "kilt_score": (kilt_accuracy if by_accuracy else kilt_exact_match)(answer, question.answers, *proof),
+        "kilt_f1": kilt_f1(answer, question.answers, *proof),
+    }
+
+
+def score_answer(question: Question, answer: Answer) -> dict[str, Any]:
+    """The line of predictions of one question; a score that cannot be computed is None."""
     selected = [answer.passages[i].id for i in answer.selected]
     ranked = range(len(answer.passages)) if answer.scores is None else np.argsort(-answer.scores, kind="stable")
     gold = set(question.gold)
-    right = accuracy if measure_of(question.task) == ACCURACY else exact_match
+    ids = [answer.passages[int(i)].id for i in ranked]
+    score = accuracy if measure_of(question.task) == ACCURACY else exact_match
     return {
         "id": question.id,
         "task": question.task,
@@ -111,16 +149,17 @@ def judge(question: Question, answer: Answer) -> dict[str, Any]:
         "prediction_ids": answer.ids,
         "log_probability": answer.log_probability,
         "selected": selected,
-        "ranked": [answer.passages[int(i)].id for i in ranked],
+        "ranked": ids,
         "scores": None if answer.scores is None else [float(s) for s in answer.scores],
         "exact_match": exact_match(answer.text, question.answers) if question.answers else None,
-        "score": right(answer.text, question.answers) if question.answers else None,
+        "score": score(answer.text, question.answers) if question.answers else None,
         "recall_at_m": _recall(gold, selected),
         "recall_at_m_of_retrieval": _recall(gold, [p.id for p in answer.passages[: len(selected)]]),
+        "kilt": kilt_scores(question, answer.text, ids),
     }
 
 
-def judged(
+def scored_batches(
     reader: Reader,
     questions: Sequence[Question],
     memory: Memory,
@@ -129,22 +168,23 @@ def judged(
     m: int | None,
     show: Show,
 ) -> Iterator[list[dict[str, Any]]]:
-    """Batch by batch what `judge` says of each question, with its share of the batch's seconds and multiply-adds."""
+    """`score_answer` of each question, batch by batch, with its share of the seconds and multiply-adds of its batch."""
     start = time.perf_counter()
     for batch in _in_batches(reader, questions, memory, system, k, m, show):
         now, each = time.perf_counter(), 1 / len(batch)
         cost = {"seconds": (now - start) * each, "macs": sum(batch[0][1].macs.values()) * each}
-        yield [judge(question, answer) | cost for question, answer in batch]
+        yield [score_answer(question, answer) | cost for question, answer in batch]
         start = time.perf_counter()
 
 
 def summary(rows: Iterable[dict[str, Any]]) -> dict[str, Any]:
-    """Percentages overall (mean over tasks, as in the paper) and by task.
+    """Percentages overall (the mean over tasks, as in the paper) and by task.
 
-    "score" is exact match or accuracy, whichever a task is judged by. "samples_per_tflop" counts 10^12 multiply-adds
-    of the paper's algorithm, by shapes: all that is computed per question, so not the passages' memory, which was there
-    before. "questions_per_second" is wall time of what this machine did, retrieval by words included. "undecided"
-    counts the questions whose passages all had the same score, though not all were read.
+    "score" is the measure of the task, exact match or accuracy. "samples_per_tflop" is questions per 10^12
+    multiply-adds of the paper's algorithm, counted by shapes; the memory, which was computed before, does not count.
+    "questions_per_second" is wall time on this machine, with retrieval by words. "undecided" counts the questions whose
+    passages all had the same score, though not all were read. "kilt" has the means of `kilt_scores` by task, and is
+    missing if no question has them.
     """
     rows = list(rows)
     by_task: dict[str, list[dict[str, Any]]] = {}
@@ -169,7 +209,19 @@ def summary(rows: Iterable[dict[str, Any]]) -> dict[str, Any]:
         "samples_per_tflop": len(rows) * 1e12 / macs if macs else None,
         "undecided": sum(undecided(row["scores"], row["selected"]) for row in rows),
         "tasks": tasks,
+        **_kilt_summary(by_task),
     }
+
+
+def _kilt_summary(by_task: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, Any]:
+    """KILT's scores in percent, of each task that has some."""
+    known = {task: [row["kilt"] for row in some if row.get("kilt")] for task, some in by_task.items()}
+    means = {
+        task: {"questions": len(some), **{name: _percent([x[name] for x in some]) for name in some[0]}}
+        for task, some in known.items()
+        if some
+    }
+    return {"kilt": means} if means else {}
 
 
 def _percent(values: list[float | None]) -> float | None:
@@ -178,7 +230,7 @@ def _percent(values: list[float | None]) -> float | None:
 
 def _mean(values: Iterable[float | None]) -> float | None:
     known = [v for v in values if v is not None]
-    return fmean(known) if known else None  # exactly rounded, where the bits of `sum` depend on the Python
+    return fmean(known) if known else None  # exactly rounded; the last bits of `sum` depend on the version of Python
 
 
 def evaluate(
@@ -190,13 +242,13 @@ def evaluate(
     m: int | None,
     show: Show,
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Answer all questions.
+    """Answer and score all questions.
 
     Args:
-        m: see `Reader.ask`; a question with fewer candidates reads all it has, which `check` can refuse before.
+        m: see `Reader.ask`; a question with fewer candidates reads all of them, unless `check` refused it before.
 
     Returns:
         The summary, and a line of predictions for each question.
     """
-    rows = [row for batch in judged(reader, questions, memory, system, k, m, show) for row in batch]
+    rows = [row for batch in scored_batches(reader, questions, memory, system, k, m, show) for row in batch]
     return summary(rows), rows

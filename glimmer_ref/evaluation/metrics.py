@@ -1,13 +1,13 @@
-"""How answers and found pages are judged: exact match, F1, accuracy, R-precision, recall, and KILT's scores.
+"""The metrics of answers and of found pages: exact match, F1, accuracy, R-precision, recall, and those of KILT.
 
-Each function judges one question; a task's figure is the mean over its questions. All are those of KILT's
-evaluation, bit for bit (tests/fixtures/kilt_scores.jsonl was recorded from it).
+Each function scores one question; the score of a task is the mean over its questions. All agree with KILT's evaluation
+bit for bit (tests/fixtures/kilt_scores.jsonl was recorded from it).
 
 Args of all:
-    answer: what a model said. Empty, it is wrong, whatever is accepted.
-    accepted: the answers that count as right; empty ones among them do not.
-    found: ids of pages, best first; a page that is there again counts once, where it came first.
-    evidence: for each output of the question, the ids of the pages that prove it together.
+    answer: of the model; an empty one is wrong.
+    accepted: the answers that count as right; empty ones are ignored.
+    found: ids of pages, best first; a repeated page counts at its first place only.
+    evidence: for each right output of the question, the ids of the pages that prove it together.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from collections.abc import Collection, Iterable, Sequence
 from ..errors import InputError
 
 EXACT_MATCH, ACCURACY = "exact match", "accuracy"
-_BY_ACCURACY = frozenset({"fever", "trex", "zsre", "structured_zeroshot"})  # zsRE's files have the last name
+_BY_ACCURACY = frozenset({"fever", "trex", "zsre", "structured_zeroshot"})  # the files of zsRE have the last name
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
 
@@ -34,7 +34,7 @@ def normalise(answer: str) -> str:
 
 
 def _said(answer: str, accepted: Iterable[str]) -> tuple[str, list[str]]:
-    """Both without the space around them; nothing is accepted where nothing was said."""
+    """Both without surrounding space; nothing is accepted if the answer is empty."""
     answer = answer.strip()
     return answer, [a.strip() for a in accepted if answer and a.strip()]
 
@@ -46,7 +46,7 @@ def exact_match(answer: str, accepted: Iterable[str]) -> bool:
 
 
 def f1(answer: str, accepted: Iterable[str]) -> float:
-    """2 precision recall / (precision + recall) of normalised words, for the accepted answer that gives most."""
+    """2 precision recall / (precision + recall) of normalised words; the best over all accepted answers."""
     answer, right = _said(answer, accepted)
     return max((_word_f1(normalise(answer).split(), normalise(a).split()) for a in right), default=0.0)
 
@@ -60,24 +60,24 @@ def _word_f1(said: Sequence[str], right: Sequence[str]) -> float:
 
 
 def accuracy(answer: str, accepted: Iterable[str]) -> bool:
-    """Is the answer, letter for letter, one of the accepted ones? For FEVER, zsRE, T-REx.
+    """Is the answer exactly one of the accepted ones? For FEVER, zsRE, T-REx.
 
-    Source: KILT's evaluation does not normalise here, but for the space around an answer.
+    Source: KILT's evaluation removes only the space around an answer here.
     """
     answer, right = _said(answer, accepted)
     return answer in right
 
 
 def measure_of(task: str) -> str:
-    """What a task is judged by: accuracy for fact verification and slot filling, exact match for questions.
+    """The measure of a task: accuracy for fact verification and slot filling, exact match for questions.
 
-    Source: the leaderboard of KILT, whose tasks section 4.1 trains and tests on.
+    Source: the leaderboard of KILT; section 4.1 trains and tests on its tasks.
     """
     return ACCURACY if task in _BY_ACCURACY else EXACT_MATCH
 
 
 def r_precision(found: Iterable[str], evidence: Iterable[Collection[str]]) -> float:
-    """The share of an output's R pages that is among the first R found, for the output that gives most."""
+    """The share of an output's R pages that are among the first R found; the best over all outputs."""
     pages = list(dict.fromkeys(found))
     sets = [set(pages_of_one) for pages_of_one in evidence]
     return max((len(s.intersection(pages[: len(s)])) / len(s) for s in sets if s), default=0.0)

@@ -1,4 +1,4 @@
-"""Evaluations that are kept: one or several settings of k and m in a folder, which go on where they were stopped."""
+"""Evaluations that are saved in a folder, at one or several k and m; a stopped one can be resumed."""
 
 from __future__ import annotations
 
@@ -11,39 +11,38 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 from .. import __version__
-from ..data.chunks import page_of
-from ..data.inputs import Passage, Question
-from ..data.kilt import prediction, write_predictions
+from ..data.inputs import Question
+from ..disk.facts import difference, digest_of
 from ..disk.lock import LOCK, held
-from ..disk.read import open_regular, parse_json, read_json
-from ..disk.write import sweep, temporary_of, write_json
+from ..disk.read import parse_json, read_json
+from ..disk.write import clean_leftovers, temporary_of, write_json
 from ..errors import InputError, brief
 from ..inference.reader import Reader
-from ..memory.manifest import difference, digest_of, weights_digest
 from ..memory.store import Memory
+from ..params.digest import weights_digest
 from ..params.model import leaves
 from ..pictures import picture
 from ..progress import Show
-from .evaluate import judged, summary
+from .evaluate import scored_batches, summary
 
 RUN, RESULTS, PICTURE = "run.json", "results.json", "sweep.png"
-MOST = 1000
+MAX_POINTS = 1000
 
 
-class Setting(NamedTuple):
-    """Passages considered, and those that GLIMMER's decoder reads; m is None for systems that read all."""
+class SweepPoint(NamedTuple):
+    """k passages considered, and m read by GLIMMER's decoder; m is None for systems that read all of them."""
 
     k: int
     m: int | None
 
     @property
     def name(self) -> str:
-        """Its file's, without the ending."""
+        """The name of its file, without the ending."""
         return f"k{self.k}" if self.m is None else f"k{self.k}-m{self.m}"
 
 
-def values(text: str) -> list[int]:
-    """Whole numbers: "1,5,10"; "5:40", doubled as long as they stay below 40, and 40; "5:40:5", each so much more.
+def parse_values(text: str) -> list[int]:
+    """Parse whole numbers: "1,5,10"; "5:40" for 5, 10, 20, 40 (doubled); "5:40:5" for 5, 10, 15 .. 40.
 
     Raises:
         InputError: another form, a number below 1, or more than a thousand.
@@ -51,7 +50,7 @@ def values(text: str) -> list[int]:
     ranged = ":" in text
     words = text.split(":" if ranged else ",")
     whole = all(word.strip().isdecimal() and len(word) < 10 for word in words)
-    if not whole or len(words) > (3 if ranged else MOST):
+    if not whole or len(words) > (3 if ranged else MAX_POINTS):
         raise InputError("--sweep", "k=V,V,.. or k=FROM:TO or k=FROM:TO:STEP, and the same of m", brief(text))
     numbers = [int(word) for word in words]
     if ranged:
@@ -59,15 +58,15 @@ def values(text: str) -> list[int]:
         if not 1 <= first <= last or step == [0]:
             raise InputError("--sweep", "FROM at least 1 and at most TO, and STEP above 0", repr(text))
         if step:
-            return list(range(first, last + 1, step[0]))[: MOST + 1]
-        numbers = [*(first << i for i in range(MOST) if first << i < last), last]
+            return list(range(first, last + 1, step[0]))[: MAX_POINTS + 1]
+        numbers = [*(first << i for i in range(MAX_POINTS) if first << i < last), last]
     if min(numbers) < 1:
         raise InputError("--sweep", "numbers of at least 1", brief(text))
     return list(dict.fromkeys(numbers))
 
 
-def settings(axes: Sequence[str], k: int, m: int | None) -> list[Setting]:
-    """Every k with every m that is at most k, of "k=.." and "m=.."; the given ones where an axis is not named.
+def settings(axes: Sequence[str], k: int, m: int | None) -> list[SweepPoint]:
+    """Parse the axes "k=.." and "m=..": every k with every m that is at most k; an axis that is missing has one value.
 
     Args:
         m: None for LUMEN and FiD.
@@ -80,25 +79,25 @@ def settings(axes: Sequence[str], k: int, m: int | None) -> list[Setting]:
         name, _, text = axis.partition("=")
         if name not in ("k", "m") or name in named:
             raise InputError("--sweep", "k=.. and m=.., each at most once", brief(axis))
-        named[name] = values(text)
+        named[name] = parse_values(text)
     if m is None and "m" in named:
         raise InputError("--sweep", "k=.. for a system that reads all k passages", "m=..")
     ms: list[int | None] = [None] if m is None else list(named.get("m", [m]))
-    found = [Setting(k, m) for k in named.get("k", [k]) for m in ms if m is None or m <= k]
+    found = [SweepPoint(k, m) for k in named.get("k", [k]) for m in ms if m is None or m <= k]
     if not found:
         raise InputError("--sweep", "some m that is at most some k", " ".join(axes))
-    if len(found) > MOST:
-        raise InputError("--sweep", f"at most {MOST} settings", str(len(found)))
+    if len(found) > MAX_POINTS:
+        raise InputError("--sweep", f"at most {MAX_POINTS} settings", str(len(found)))
     return found
 
 
 def facts(
     reader: Reader, memory: Memory, questions: Sequence[Question], system: str, retrieval: str | None
 ) -> dict[str, Any]:
-    """All that decides the lines of a run but k and m: who goes on with them must have the same."""
+    """All facts that decide the lines of a run, except k and m: they must be equal to resume it."""
     asked = [astuple(q if retrieval is None else replace(q, candidates=())) for q in questions]
     texts = hashlib.sha256()
-    if "passages_sha256" not in memory.manifest.build:  # in RAM, from a file that nobody has hashed
+    if "passages_sha256" not in memory.manifest.build:  # in main memory, without a checksum of a file
         for passage in memory.passages():
             texts.update(json.dumps(astuple(passage)).encode())
     return {
@@ -114,15 +113,17 @@ def facts(
 
 
 def _check_folder(folder: Path) -> None:
-    """Refuse a folder in which there is anything, but for an evaluation that was begun."""
-    others = [x for x in folder.iterdir() if x.name != LOCK and temporary_of(x.name) != RUN]  # a kill leaves these
+    """Refuse a folder that is not empty and holds no evaluation that was begun."""
+    others = [
+        x for x in folder.iterdir() if x.name != LOCK and temporary_of(x.name) != RUN
+    ]  # a killed process leaves these
     if others and not (folder / RUN).exists():
         raise InputError(str(folder), "a new folder, or one of an evaluation", "other files", "name another")
 
 
 def _begin(folder: Path, mine: Mapping[str, Any]) -> None:
-    """Say what the run is of, or find the same said; what a kill has left is swept away."""
-    sweep(folder)
+    """Write the facts of the run, or check that they are those in the folder; remove leftover files."""
+    clean_leftovers(folder)
     path = folder / RUN
     if not path.exists():
         write_json(path, mine)
@@ -130,12 +131,12 @@ def _begin(folder: Path, mine: Mapping[str, Any]) -> None:
     theirs = read_json(path, "the facts of an evaluation")
     if not isinstance(theirs, dict):
         raise InputError(str(path), "the facts of an evaluation", "something else", "name another folder")
-    if apart := difference(mine, theirs):
-        raise InputError(str(folder), f"an evaluation with {apart[0]}", apart[1], "name another folder")
+    if differs := difference(mine, theirs):
+        raise InputError(str(folder), f"an evaluation with {differs[0]}", differs[1], "name another folder")
 
 
-def _row(raw: bytes, place: str) -> dict[str, Any]:
-    """One whole line of a setting's file."""
+def parse_row(raw: bytes, place: str) -> dict[str, Any]:
+    """Parse one whole line of a file."""
     row = parse_json(raw, place, "a line of an evaluation")
     if not isinstance(row, dict):
         raise InputError(place, "a line of an evaluation", "something else", "move the file away")
@@ -143,13 +144,13 @@ def _row(raw: bytes, place: str) -> dict[str, Any]:
 
 
 def _done(file: IO[bytes], questions: Sequence[Question]) -> list[dict[str, Any]]:
-    """The whole lines there are; what a kill has left of another is cut off."""
+    """The whole lines of a file; an incomplete last line is cut off."""
     rows: list[dict[str, Any]] = []
     end = 0
     for raw in file:
         if not raw.endswith(b"\n"):
             break
-        row = _row(raw, f"{file.name}, line {len(rows) + 1}")
+        row = parse_row(raw, f"{file.name}, line {len(rows) + 1}")
         if len(rows) >= len(questions) or row.get("id") != questions[len(rows)].id:
             raise InputError(
                 file.name, "lines in the order of the questions", f"another in line {len(rows) + 1}", "move it"
@@ -163,7 +164,7 @@ def _done(file: IO[bytes], questions: Sequence[Question]) -> list[dict[str, Any]
 
 
 def _summary(rows: list[dict[str, Any]], path: Path) -> dict[str, Any]:
-    """`summary` of rows that an earlier run may have written, and somebody else changed."""
+    """`summary` of rows that an earlier run may have written, and that may have been changed since."""
     try:
         return summary(rows)
     except (KeyError, TypeError, ValueError, OverflowError):
@@ -180,15 +181,15 @@ def _answer(
     questions: Sequence[Question],
     memory: Memory,
     system: str,
-    setting: Setting,
+    setting: SweepPoint,
     show: Show,
 ) -> list[dict[str, Any]]:
-    """The lines of one setting: those in its file, and after them those that were missing."""
+    """The lines of one setting: those in its file, then the missing ones."""
     with open(path, "a+b") as file:
         file.seek(0)
         rows = _done(file, questions)
         rest = questions[len(rows) :]
-        for batch in judged(reader, rest, memory, system, *setting, show) if rest else ():
+        for batch in scored_batches(reader, rest, memory, system, *setting, show) if rest else ():
             file.write("".join(map(_line, batch)).encode())
             file.flush()
             rows += batch
@@ -201,29 +202,29 @@ def run(
     questions: Sequence[Question],
     memory: Memory,
     system: str,
-    some: Sequence[Setting],
+    points: Sequence[SweepPoint],
     show: Show,
     retrieval: str | None = None,
 ) -> list[dict[str, Any]]:
-    """Evaluate each setting; a kill loses at most the batch that was at work.
+    """Evaluate each setting; a process that is killed loses at most the current batch.
 
     Args:
-        folder: k25-m5.jsonl for each setting, a line a question; run.json, what they hang on; results.json, written
-            when all settings are done.
-        some: the settings.
-        retrieval: digest of the index that candidates come from, of which more may then be asked for.
+        folder: gets k25-m5.jsonl for each setting, with a line for each question; run.json, the facts that decide
+            them; results.json, when all settings are done.
+        points: the settings.
+        retrieval: digest of the index that found the candidates, if any; it can find more of them for a larger k.
 
     Returns:
         For each setting {"k", "m"} and `summary`.
 
     Raises:
-        InputError: a folder of something else, or of another model, memory or questions; one in use; no room. Whole
-            lines stay.
+        InputError: the folder holds something else, or a run of another model, memory or questions; it is in use; the
+            disk is full. Whole lines stay.
     """
     folder, results = Path(folder), []
     with held(folder, _check_folder):
         _begin(folder, facts(reader, memory, questions, system, retrieval))
-        for setting in some:
+        for setting in points:
             path = folder / f"{setting.name}.jsonl"
             rows = _answer(path, reader, questions, memory, system, setting, show)
             results.append({**setting._asdict(), **_summary(rows, path)})
@@ -231,56 +232,8 @@ def run(
     return results
 
 
-def check_kilt(files: Mapping[str, Sequence[Question]], source: Memory | Sequence[Passage]) -> None:
-    """What `kilt_predictions` needs, before the work: files of different names, passages whose pages are known.
-
-    Raises:
-        InputError: two files of one name, or passages that `glimmer-ref chunks` did not cut.
-    """
-    names = [Path(path).name for path in files]
-    if len(set(names)) < len(names):
-        raise InputError(
-            "--kilt", "files of different names", ", ".join(names)[:60], "their predictions would be one file"
-        )
-    asked = [question for some in files.values() for question in some]
-    for id in (id for question in asked for id in question.candidates):
-        page_of(id)
-    if not all(question.candidates for question in asked):
-        for passage in source.passages() if isinstance(source, Memory) else source:
-            page_of(passage.id)
-
-
-def _told(row: Mapping[str, Any]) -> Mapping[str, Any]:
-    """A line of an evaluation as KILT takes it."""
-    ranked = row.get("ranked")
-    if not isinstance(ranked, list) or not all(isinstance(id, str) for id in ranked):
-        raise InputError("a line of an evaluation", "ranked ids", brief(ranked, 40))
-    pages = dict.fromkeys(map(page_of, ranked))
-    return prediction(str(row.get("id")), str(row.get("prediction")), [{"wikipedia_id": page} for page in pages])
-
-
-def kilt_predictions(folder: str | Path, setting: Setting, files: Mapping[str, Sequence[Question]]) -> list[Path]:
-    """A setting's answers as KILT's evaluation takes them, a file for each file of questions: k25-m5.NAME.
-
-    The pages are those of all k passages, the best ranked first.
-
-    Raises:
-        InputError: passages that `glimmer-ref chunks` did not cut, whose pages are not known.
-    """
-    folder, written = Path(folder), []
-    with open_regular(folder / f"{setting.name}.jsonl") as lines:
-        for path, questions in files.items():
-            said = list[Mapping[str, Any]]()
-            for _ in questions:
-                row = _row(next(lines, b""), f"{folder / setting.name}.jsonl, line {len(said) + 1}")
-                said.append(_told(row))
-            written.append(folder / f"{setting.name}.{Path(path).name}")
-            write_predictions(written[-1], said, [q.id for q in questions])
-    return written
-
-
-def draw(results: Sequence[Mapping[str, Any]], system: str, path: str | Path) -> None:
-    """Figure 3's curves of one's own model: score against k and the algorithm's cost, a line for each m.
+def plot(results: Sequence[Mapping[str, Any]], system: str, path: str | Path) -> None:
+    """Draw the curves of Figure 3 for this model: score against k and against the algorithm's cost, a line for each m.
 
     Raises:
         InputError: as `pictures.picture`.

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..config import GlimmerConfig
-from ..params.model import Model, assemble
+from ..params.model import Model, build_model
 from ..ragged import Tokens, bfloat16
 from .generate import operations, rng
 
@@ -90,7 +90,7 @@ def weights(case: Case) -> dict[str, np.ndarray]:
                 x = (bfloat16(x).astype(np.uint32) << 16).view(np.float32)
             result[name] = x
 
-    assemble(case.config, case.tied, leaf)
+    build_model(case.config, case.tied, leaf)
     return result
 
 
@@ -100,7 +100,7 @@ def model(case: Case, named: Mapping[str, np.ndarray], dtype: str = "float64") -
     def leaf(name: str, shape: tuple[int, ...]) -> np.ndarray:
         return named[name].astype(dtype) if name in named else np.zeros(shape, dtype)
 
-    return assemble(case.config, case.tied, leaf)
+    return build_model(case.config, case.tied, leaf)
 
 
 def inputs(case: Case) -> dict[str, np.ndarray]:

@@ -19,10 +19,11 @@ from ..paper.systems import FROM_TEXT, SYSTEMS
 from ..params import checkpoint, hub
 from ..params.model import Model, computed_in, prepare_params
 from ..ragged import Ints, States, Tokens
-from ..retrieval import lexical
+from ..retrieval.bm25 import BM25
 from ..text.adapter import Reading, TextAdapter, Unchanged
 from ..text.tokenizer import Tokenizer
 from ..text.truncate import beginning
+from ..text.words import distinct
 from ..world.name_substitution import name_substituter
 from .answer import Answer, compare, cost_of
 from .tracing import attention_shares, trace_ids
@@ -93,8 +94,8 @@ class Reader:
 
         Args:
             question: as a string; the model's first prefix is added where it has none.
-            source: passages, or the memory of them. If there are more than k, the k that share the
-                weightiest words with the question are considered; an index finds better ones.
+            source: passages, or the memory of them. If there are more than k, the k
+                with the highest BM25 score are considered; an index of embeddings may find better ones.
             system: "glimmer", "lumen" or "fid".
             k: passages considered; the model's own number, or all there are, if not given.
             m: passages that GLIMMER's decoder reads; likewise.
@@ -117,7 +118,7 @@ class Reader:
         if k == total:
             return np.arange(total), "given order"
         passages = source.passages() if isinstance(source, Memory) else source
-        return lexical.rank(question, passages, k), "lexical score"
+        return BM25(passages, distinct(question)).rank(question, k), "lexical score (BM25)"
 
     def check_k(self, k: int | None, total: int) -> int:
         """k, or the model's own number where it is None, held against the passages there are."""

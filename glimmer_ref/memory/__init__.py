@@ -1,1 +1,1 @@
-"""The stored memory: MemEnc of every passage, built once by one or many processes, kept in shards."""
+"""The stored memory: MemEnc of every passage, computed once by one or many processes and kept in shards."""

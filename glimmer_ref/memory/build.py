@@ -1,4 +1,4 @@
-"""Building the stored memory: a file of passages in, shard by shard of MemEnc out, in a folder that resumes."""
+"""Builds the stored memory: reads a file of passages, writes MemEnc shard by shard, and resumes after a stop."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from typing import Any, NamedTuple
 
 from ..data.inputs import Passage, read_passages
 from ..data.passages_file import Source, read_source
+from ..disk.facts import difference
 from ..disk.journal import JOURNAL, Journal, check_finished, entry_of
 from ..disk.lock import LOCK, held
-from ..disk.write import sweep, temporary_of, write_json
+from ..disk.write import clean_leftovers, temporary_of, write_json
 from ..errors import InputError
 from ..ops import Ops
 from ..params.model import Model
-from ..params.safetensors_io import map_file, write_tensors
+from ..params.safetensors_io import map_file, shard_name, write_tensors
 from ..progress import Show, progress
 from ..text.tokenizer import Tokenizer
 from .encode import encode_shard
@@ -27,29 +28,27 @@ from .manifest import (
     Manifest,
     build_facts,
     build_of,
-    difference,
     metadata,
     passages_of,
-    shard_name,
 )
 from .quantized import DTYPES
 from .shard import Index, Shard
 from .store import Memory
-from .workers import Failure, Workers, parts, spread
+from .workers import Failure, Workers, encode_parts, split_passages
 
 NAMES = "|".join(map(re.escape, (MANIFEST, INDEX, LOCK, QUARANTINE, JOURNAL)))
 OURS = re.compile(rf"{NAMES}|shard-\d{{5,}}\.safetensors")
 
 
 class Built(NamedTuple):
-    """A memory that was built, and how many of its passages were encoded now, the others before."""
+    """A memory that was built, and how many of its passages this run encoded; earlier runs encoded the others."""
 
     memory: Memory
     encoded: int
 
 
 def _check_folder(folder: str | Path) -> None:
-    """Refuse a folder in which there is anything but a memory, before touching it."""
+    """Refuse a folder that holds anything but a memory, before changing it."""
     for entry in sorted(Path(folder).iterdir()):
         if not OURS.fullmatch(temporary_of(entry.name) or entry.name):
             raise InputError(
@@ -63,7 +62,7 @@ def _record(path: Path) -> dict[str, Any]:
 
 
 def _check_builds(folder: Path, build: dict[str, Any]) -> None:
-    """Refuse files that an earlier run of another build left; nothing is deleted."""
+    """Refuse files of another build; nothing is deleted."""
     names = {p.name for p in folder.iterdir() if OURS.fullmatch(p.name)} - {LOCK, QUARANTINE, JOURNAL}
     for name in sorted(names):
         if differs := difference(build, _record(folder / name)):
@@ -76,18 +75,18 @@ def _check_builds(folder: Path, build: dict[str, Any]) -> None:
 
 
 class _Work:
-    """A build that is held: what is known of its files, and which shards are finished.
+    """A build whose folder is locked: the records of its files, and which shards are finished.
 
-    Files of which an earlier run has written down what they are must be so still; others are made again.
+    A file that an earlier run has recorded must still match its record; other files are made again.
 
     Raises:
-        InputError: files of another build, or a damaged one.
+        InputError: files of another build, or a damaged file.
     """
 
     def __init__(self, folder: Path, build: dict[str, Any], show: Show) -> None:
         self.folder, self.build = folder, build
         _check_builds(folder, build)
-        sweep(folder, OURS.fullmatch)
+        clean_leftovers(folder, OURS.fullmatch)
         self.shards = {
             shard_name(i): passages_of(build, i) for i in range(-(-build["passages"] // build["shard_passages"]))
         }
@@ -100,17 +99,17 @@ class _Work:
 
     @property
     def finished(self) -> set[str]:
-        """The shards that are there."""
+        """The names of the finished shards."""
         return {*self.journal.files}
 
     @property
     def done(self) -> int:
-        """The passages of these."""
+        """How many passages the finished shards have."""
         return sum(self.shards[name] for name in self.finished)
 
 
 def _write_here(ops: Ops, model: Model, tokenizer: Tokenizer, source: Source, work: _Work, show: Show) -> None:
-    """Encode the passages of all shards that are not there yet, in this process."""
+    """Encode the passages of all missing shards in this process."""
     build, tokens, finished, done = work.build, 0, work.finished, work.done
 
     def missing() -> Iterator[tuple[str, Passage]]:
@@ -129,25 +128,27 @@ def _write_here(ops: Ops, model: Model, tokenizer: Tokenizer, source: Source, wo
 
 
 def _write_elsewhere(workers: Workers, source: Source, work: _Work, show: Show) -> None:
-    """The same by `workers`, whose shards come in any order; one that fails again and again is left out and told.
+    """Encode the missing shards with `workers`, which finish them in any order.
+
+    A shard that fails several times is left out and reported at the end.
 
     Raises:
-        InputError: shards that failed, when all others are there.
+        InputError: some shards failed; all others are written then.
     """
     folder, size, tokens, failed = work.folder, work.build["shard_passages"], 0, dict[str, Failure]()
     finished, done = work.finished, work.done
 
     def passages() -> Iterator[None]:
         nonlocal tokens
-        lacking = (p for p in parts(source.path, size) if shard_name(p.number) not in finished)
-        for written in spread(workers, lacking, str(source.path), folder, work.build, source.check, failed):
+        lacking = (p for p in split_passages(source.path, size) if shard_name(p.number) not in finished)
+        for written in encode_parts(workers, lacking, str(source.path), folder, work.build, source.check, failed):
             work.journal.add(written.name, {"bytes": written.bytes, "sha256": written.sha256})
             tokens += written.tokens
             yield from [None] * written.passages
 
     for _ in show(passages(), source.passages, "memory", done, lambda: tokens, "tokens"):
         pass
-    sweep(folder, OURS.fullmatch)  # of workers that were killed
+    clean_leftovers(folder, OURS.fullmatch)  # of workers that were killed
     if failed:
         write_json(folder / QUARANTINE, {n: f._asdict() for n, f in failed.items()})
         name, first = min(failed.items())
@@ -159,7 +160,7 @@ def _write_elsewhere(workers: Workers, source: Source, work: _Work, show: Show) 
 
 
 def _seal(work: _Work) -> None:
-    """Write index and manifest over finished shards: from now on the memory opens."""
+    """Write the index and the manifest of finished shards: the memory can be opened from now on."""
     folder, build, files = work.folder, work.build, work.journal.files
 
     def shards() -> Iterator[Shard]:
@@ -191,20 +192,19 @@ def build(
 ) -> Built:
     """Pre-compute MemEnc of a JSON-lines file of passages into a folder.
 
-    Killed at any moment, it leaves finished shards and no manifest; run again, it keeps them and
-    makes the rest, with the same bytes, by as many workers as there are. Each shard's SHA-256 is written
-    down when it is finished, and held against the file by a later run, also over a finished memory: all
-    of it is read then. A shard is held in RAM until it is written; the ids of all passages are, too.
+    A build that is killed leaves finished shards and no manifest. The next run keeps these shards and makes the
+    others; the bytes are the same, however many workers there are. The SHA-256 of each shard is recorded when it is
+    finished. Every later run, also one over a finished memory, reads all files and compares them with it. A shard is
+    in main memory until it is written, and so are the ids of all passages.
 
     Args:
         dtype: "float32", "float16", "bfloat16" or "int8".
         shard_passages: passages of a file, all but the last.
-        workers: who encodes; this process if not given.
+        workers: encode the shards; this process does if not given.
 
     Raises:
-        InputError: broken passages; a folder with anything else in it, another build or a running one;
-            memory that is not finite in `dtype`; no room or permission to write; shards that workers
-            could not make.
+        InputError: broken passages; a folder that holds anything else, another build or a running one; memory that
+            is not finite in `dtype`; a full disk or missing permission; shards that workers could not make.
     """
     _check_settings(dtype, shard_passages)
     source, path = read_source(passages_path), Path(folder)

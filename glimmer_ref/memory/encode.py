@@ -1,4 +1,4 @@
-"""MemEnc of passages, encoded in batches, as one shard."""
+"""Encodes passages in batches into one shard: MemEnc of each."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from ..paper.lumen import encode_passages
 from ..params.model import Model
 from ..ragged import Array, Tokens
 from ..text.tokenizer import Tokenizer
-from .quantized import Rows
+from .quantized import QuantizedStates
 from .shard import Shard
 
-BATCH_TOKENS = 8192  # encoded at a time; fixed, because other batches give other last bits
+BATCH_TOKENS = 8192  # encoded at a time; fixed, since the last bits depend on the batch
 
 
 def check_unicode(passage: Passage) -> None:
-    """Refuse strings that no file can hold, by the passage's id.
+    """Refuse strings that UTF-8 cannot encode, naming the passage.
 
     Raises:
         InputError: half of a surrogate pair, which JSON can spell.
@@ -39,7 +39,7 @@ def _end_to_end(rows: list[np.ndarray]) -> Tokens:
 def _batches(
     config: GlimmerConfig, tokenizer: Tokenizer, passages: Iterable[Passage]
 ) -> Iterator[tuple[list[Passage], Tokens]]:
-    """Passages with their ids, as many at a time as fit into BATCH_TOKENS."""
+    """Batches of passages with their token ids, as many as fit into BATCH_TOKENS."""
     batch: list[Passage] = []
     rows: list[np.ndarray] = []
     for passage in passages:
@@ -54,7 +54,7 @@ def _batches(
         yield batch, _end_to_end(rows)
 
 
-def _check_finite(rows: Rows, dtype: str, batch: list[Passage], lengths: np.ndarray) -> None:
+def _check_finite(rows: QuantizedStates, dtype: str, batch: list[Passage], lengths: np.ndarray) -> None:
     bad = np.flatnonzero(~rows.finite())
     if bad.size:
         passage = batch[int(np.searchsorted(np.cumsum(lengths), bad[0], side="right"))]
@@ -65,22 +65,22 @@ def _check_finite(rows: Rows, dtype: str, batch: list[Passage], lengths: np.ndar
 def encode_shard(
     ops: Ops, model: Model, tokenizer: Tokenizer, passages: Iterable[Passage], dtype: str | None = None
 ) -> Shard:
-    """MemEnc of some passages as one shard, stored in `dtype`, or as the model computes it.
+    """MemEnc of some passages as one shard, stored in `dtype`, or in the dtype that the model computes.
 
     Raises:
         InputError: no passages, one without tokens, or values that are not finite in `dtype`.
     """
     kept: list[Passage] = []
-    parts: list[Rows] = []
+    parts: list[QuantizedStates] = []
     lengths: list[np.ndarray] = []
     for batch, tokens in _batches(model.config, tokenizer, passages):
-        with np.errstate(over="ignore", invalid="ignore"):  # told below, with the passage's name
+        with np.errstate(over="ignore", invalid="ignore"):  # reported below, with the passage's name
             states: Array = ops.to_host(encode_passages(ops, model, tokens).states)
         kind = dtype or str(states.dtype)
-        parts.append(Rows.of(states, kind))
+        parts.append(QuantizedStates.of(states, kind))
         _check_finite(parts[-1], kind, batch, tokens.lengths)
         kept += batch
         lengths.append(tokens.lengths)
     if not kept:
         raise InputError("passages", "at least one", "none")
-    return Shard.of(kept, np.concatenate(lengths), Rows.end_to_end(parts))
+    return Shard.of(kept, np.concatenate(lengths), QuantizedStates.end_to_end(parts))

@@ -1,22 +1,21 @@
-"""What a stored memory says of itself: the weights, passages and dtype that made it, and its files' checksums."""
+"""The manifest of a stored memory: the weights, passages and dtype that made it, and the checksums of its files."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from ..disk.facts import difference
 from ..disk.journal import RESTORE
 from ..disk.read import parse_json, read_json
 from ..errors import InputError, brief
 from ..ops import PRECISIONS, Ops
+from ..params.digest import weights_digest
 from ..params.model import Model, computed_in, leaves
-from ..ragged import Array
+from ..params.safetensors_io import shard_name
 from .quantized import DTYPES
 
 VERSION = 1
@@ -37,21 +36,11 @@ T5_FACTS = (
 )
 
 
-def weights_digest(ops: Ops, weights: Mapping[str, Array]) -> str:
-    """SHA-256 of named weights as float32, in whatever dtype and layout they are."""
-    digest = hashlib.sha256()
-    for name, leaf in weights.items():
-        x = np.asarray(ops.to_host(leaf)).astype("<f4", order="C")
-        digest.update(f"{name} {list(x.shape)}\n".encode())
-        digest.update(x.reshape(-1).data)
-    return digest.hexdigest()
-
-
 def encoder_facts(ops: Ops, model: Model, tokenizer_digest: str) -> dict[str, Any]:
     """Everything that decides MemEnc(Passage): sizes, limits, text format, tokenizer, weights.
 
-    The weights are the embedding and the memory encoder's, as float32 in whatever dtype they are
-    loaded. The live encoder, the decoder and the score are no part of it: they may change.
+    The weights are the embedding and the memory encoder's, as float32 whatever dtype they are loaded in. The live
+    encoder, the decoder and the score do not matter: they may change.
     """
     config = model.config
     memory = {"embedding": model.embedding, **{f"memory.{name}": x for name, x in leaves(model.memory).items()}}
@@ -65,20 +54,10 @@ def encoder_facts(ops: Ops, model: Model, tokenizer_digest: str) -> dict[str, An
     }
 
 
-def digest_of(facts: Mapping[str, Any]) -> str:
-    """SHA-256 of some facts, whatever their order."""
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
-
-
-def memory_digest(ops: Ops, model: Model, tokenizer_digest: str) -> str:
-    """One digest of everything that decides MemEnc(Passage)."""
-    return digest_of(encoder_facts(ops, model, tokenizer_digest))
-
-
 def build_facts(
     ops: Ops, model: Model, tokenizer_digest: str, dtype: str, passages: int, passages_sha256: str, shard_passages: int
 ) -> dict[str, Any]:
-    """What a build is of: all that decides its bytes, as its files say it."""
+    """All facts that decide the bytes of a build, as its files record them."""
     facts = {
         "version": VERSION,
         "encoder": encoder_facts(ops, model, tokenizer_digest),
@@ -87,61 +66,43 @@ def build_facts(
         "passages_sha256": passages_sha256,
         "shard_passages": shard_passages,
     }
-    if computed_in(model) in PRECISIONS[1:]:  # other bytes, and an honest memory says so
+    if computed_in(model) in PRECISIONS[1:]:  # the bytes differ, so the memory records it
         facts["precision"] = computed_in(model)
     return facts
 
 
-def difference(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> tuple[str, str] | None:
-    """The first fact that differs, as "name=ours" and "name=theirs"; None where all agree."""
-    for name in [*ours, *(n for n in theirs if n not in ours)]:
-        mine, other = ours.get(name), theirs.get(name)
-        if isinstance(mine, dict) and isinstance(other, dict):
-            inner = difference(mine, other)
-            if inner:
-                return inner
-        elif mine != other:
-            return f"{name}={str(mine)[:40]}", f"{name}={str(other)[:40]}"
-    return None
-
-
 def metadata(name: str, build: Mapping[str, Any]) -> dict[str, str]:
-    """What the header of a file says: its own name, and the build that it belongs to."""
+    """The metadata in the header of a file: its own name, and the build that it belongs to."""
     return {"build": json.dumps(build, sort_keys=True), "file": name}
 
 
-def build_of(path: Path, told: Mapping[str, str]) -> dict[str, Any]:
-    """The build that a file says in its header that it belongs to.
+def build_of(path: Path, header: Mapping[str, str]) -> dict[str, Any]:
+    """The build that a file belongs to, from its header.
 
     Raises:
-        InputError: it says none, or that it is another file.
+        InputError: the header names no build, or another file.
     """
     try:
-        record = parse_json(told.get("build", ""), str(path))
+        record = parse_json(header.get("build", ""), str(path))
     except InputError:
         record = None
-    if not isinstance(record, dict) or told.get("file") != path.name:
+    if not isinstance(record, dict) or header.get("file") != path.name:
         raise InputError(str(path), "a file of: glimmer-ref memory build", "another", "name another folder")
     return record
 
 
-def check_build(path: Path, told: Mapping[str, str], build: Mapping[str, Any]) -> None:
-    """Hold what the header of a file says against the build that it should belong to.
+def check_build(path: Path, header: Mapping[str, str], build: Mapping[str, Any]) -> None:
+    """Compare the header of a file with the build that it should belong to.
 
     Raises:
-        InputError: another file's, or of another build, by the first fact that differs.
+        InputError: the header of another file or build; names the first fact that differs.
     """
-    if told == metadata(path.name, build):
+    if header == metadata(path.name, build):
         return
-    theirs = build_of(path, told)
-    ours, other = difference(build, theirs) or ("the same words", "others")
+    theirs = build_of(path, header)
+    ours, other = difference(build, theirs) or ("the same metadata", "other metadata")
     do = f"this file or {MANIFEST} was changed: restore it, or build into a new folder"
     raise InputError(f"{path}", f"a file of {MANIFEST}'s build, {ours}", other, do)
-
-
-def shard_name(number: int) -> str:
-    """A shard's file name."""
-    return f"shard-{number:05d}.safetensors"
 
 
 def passages_of(build: Mapping[str, Any], number: int) -> int:
@@ -151,7 +112,7 @@ def passages_of(build: Mapping[str, Any], number: int) -> int:
 
 
 def _field(path: Path, record: Any, name: str, kind: type[Any], least: int = 0) -> Any:
-    """A field of the manifest, of the kind that it must have."""
+    """A field of the manifest, checked against the type that it must have."""
     words = {int: f"a whole number of at least {least}", str: "a string", dict: "an object"}[kind]
     value: Any = record.get(name) if isinstance(record, dict) else None
     if type(value) is not kind or (kind is int and value < least):
@@ -161,13 +122,13 @@ def _field(path: Path, record: Any, name: str, kind: type[Any], least: int = 0) 
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a memory says of itself.
+    """What a memory is of, and which files it has.
 
     Args:
-        build: what decides its bytes: `version` of the format, `encoder` (its facts), `dtype`,
+        build: the facts that decide its bytes: `version` of the format, `encoder` (see `encoder_facts`), `dtype`,
             `passages` and `passages_sha256` (of the file), `shard_passages` in all shards but the last, and
-            `precision` where products were computed in a lower one than the weights'.
-        tokens: of all passages.
+            `precision` if matrix products were computed in a lower one than float32.
+        tokens: how many all passages have together.
         files: name -> {"bytes", "sha256"} of each shard and of the index.
     """
 
@@ -177,10 +138,10 @@ class Manifest:
 
     @classmethod
     def read(cls, path: Path) -> Manifest:
-        """The manifest of a file.
+        """Read the manifest from a file.
 
         Raises:
-            InputError: unreadable, of another version, or one that contradicts itself.
+            InputError: the file is unreadable, of another version, or contradicts itself.
         """
         data = read_json(path, f"a manifest in JSON; if it is damaged, {RESTORE}")
         build = _field(path, data, "build", dict)
@@ -218,7 +179,7 @@ class Manifest:
 
     @property
     def numbers(self) -> range:
-        """Of the shards."""
+        """The numbers of the shards."""
         return range(self.shards)
 
     def passages_of(self, number: int) -> int:

@@ -1,4 +1,4 @@
-"""What building a memory will take, before it is begun: bytes, shards, multiply-adds, hours."""
+"""Plans a memory before it is built: bytes, shards, multiply-adds, hours."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from ..costs.flops import Lengths, memory_macs, setting_of
 from ..data.inputs import Passage, passage_tokens
 from ..ops import Ops
 from ..params.model import Model
-from ..params.safetensors_io import TYPES, Stored, file_bytes
+from ..params.safetensors_io import TYPES, Stored, file_bytes, shard_name
 from ..text.tokenizer import Tokenizer
 from .encode import encode_shard
-from .manifest import INDEX, metadata, shard_name
-from .quantized import DTYPES, Rows
+from .manifest import INDEX, metadata
+from .quantized import DTYPES, QuantizedStates
 from .shard import Index, Shard
 
-LEAST_SECONDS, MEASURED = 2.0, 64  # that a rate is measured for, and passages at a time
+MIN_SECONDS, MEASURED = 2.0, 64  # how long a rate is measured at least, and with how many passages at a time
 
 
 class Corpus(NamedTuple):
-    """What a plan needs to know of passages.
+    """The numbers of a corpus that a plan needs.
 
     Args:
-        lengths: of their tokens; Python's whole numbers, which have no largest.
-        shards: tokens and bytes of strings of each shard; empty where only lengths are known.
+        lengths: of the passages, in tokens; Python's integers, which cannot overflow.
+        shards: tokens, and bytes of strings, of each shard; empty if only lengths are known.
     """
 
     lengths: Lengths
@@ -37,7 +37,7 @@ class Corpus(NamedTuple):
 
 
 def corpus_of(config: GlimmerConfig, tokenizer: Tokenizer, passages: Iterable[Passage], shard_passages: int) -> Corpus:
-    """Passages read once, each cut into tokens; none is kept."""
+    """Count the tokens and strings of passages, which are read once and not kept."""
     count = squares = 0
     shards: list[tuple[int, int]] = []
     for passage in passages:
@@ -51,16 +51,16 @@ def corpus_of(config: GlimmerConfig, tokenizer: Tokenizer, passages: Iterable[Pa
 
 
 def _zeros(dtype: Any, *shape: int) -> np.ndarray:
-    """An array of that shape that takes no room."""
+    """An array of that shape that takes no memory."""
     return np.broadcast_to(np.zeros((), dtype), shape)
 
 
 def _shard_bytes(number: int, passages: int, tokens: int, strings: int, build: dict[str, Any]) -> int:
-    """Of a shard's file, to the byte."""
+    """The exact size of a shard's file."""
     d, tag = build["encoder"]["d_model"], DTYPES[build["dtype"]]
     scales = _zeros(np.float32, tokens) if tag == "I8" else None
     shard = Shard(
-        Rows(Stored(tag, _zeros(TYPES[tag], tokens, d)), scales),
+        QuantizedStates(Stored(tag, _zeros(TYPES[tag], tokens, d)), scales),
         _zeros(np.int64, passages + 1),
         _zeros(np.uint8, strings),
         _zeros(np.int64, 3 * passages + 1),
@@ -69,7 +69,7 @@ def _shard_bytes(number: int, passages: int, tokens: int, strings: int, build: d
 
 
 def stored_bytes(corpus: Corpus, build: dict[str, Any]) -> tuple[int, bool]:
-    """Bytes of a memory's files but its manifest, and whether they are exact: else they are those of states alone."""
+    """Bytes of a memory's files without the manifest, and whether that is exact; else those of the states."""
     size, n = build["shard_passages"], int(corpus.lengths.sequences)
     if corpus.shards:
         counts = (min(size, n - i * size) for i in range(len(corpus.shards)))
@@ -82,14 +82,19 @@ def stored_bytes(corpus: Corpus, build: dict[str, Any]) -> tuple[int, bool]:
 
 
 def measured_rate(
-    ops: Ops, model: Model, tokenizer: Tokenizer, passages: Iterable[Passage], dtype: str, least: float = LEAST_SECONDS
+    ops: Ops,
+    model: Model,
+    tokenizer: Tokenizer,
+    passages: Iterable[Passage],
+    dtype: str,
+    min_seconds: float = MIN_SECONDS,
 ) -> float:
-    """Tokens a second with which this process encodes passages, from as many as take `least` seconds, or all."""
+    """Tokens per second that this process encodes, measured for at least `min_seconds` if there are enough passages."""
     source = iter(passages)
     some = list(islice(source, MEASURED))
-    encode_shard(ops, model, tokenizer, some[:1], dtype)  # what is compiled is compiled now
+    encode_shard(ops, model, tokenizer, some[:1], dtype)  # compiles the kernels
     tokens, seconds = 0, 0.0
-    while some and seconds < least:
+    while some and seconds < min_seconds:
         start = time.perf_counter()
         tokens += len(encode_shard(ops, model, tokenizer, some, dtype).tokens)
         seconds += time.perf_counter() - start
@@ -100,12 +105,12 @@ def measured_rate(
 def plan(
     config: GlimmerConfig, corpus: Corpus, build: dict[str, Any], workers: int, rate: float | None
 ) -> dict[str, Any]:
-    """What a build of `corpus` takes.
+    """What it takes to build a memory of `corpus`.
 
     Args:
-        build: as in a manifest; of "encoder" only "d_model" where sizes are not to be exact.
-        workers: with `rate` tokens a second each.
-        rate: None where it is not known; then there are no hours.
+        build: as in a manifest; if sizes need not be exact, "encoder" needs "d_model" only.
+        workers: how many encode at the same time.
+        rate: tokens per second of each worker; None if unknown, and then "hours" is None.
     """
     size, exact = stored_bytes(corpus, build)
     macs = memory_macs(setting_of(config), corpus.lengths)

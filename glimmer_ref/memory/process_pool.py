@@ -1,7 +1,7 @@
 """Processes of this machine as an executor, each led by a thread of its own.
 
-A process that dies fails the task that it had, and no other: its thread sees the connection end and starts a new one
-for the next task. `ProcessPoolExecutor` fails the tasks of all processes when one dies, and in Python 3.11 its
+When a process dies, only its own task fails: its thread notices that the connection has ended, and starts a new
+process for the next task. `ProcessPoolExecutor` fails the tasks of all processes when one dies, and in Python 3.11 its
 clean-up then may never end, nor the interpreter.
 """
 
@@ -25,12 +25,12 @@ class Died(RuntimeError):
 
 
 def _serve(connection: Connection) -> None:
-    """What a process does: tasks, until nobody is at the other end. Errors go back as words: not all can be pickled."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all of a terminal's processes: one of them decides
+    """Run tasks until the connection ends. Errors are sent as text, since some cannot be pickled."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes of a terminal; the leading one decides
     while True:
         try:
             function, args, more = connection.recv()
-        except (EOFError, OSError):  # whoever led it has ended
+        except (EOFError, OSError):  # the leading process has ended
             return
         try:
             answer = function(*args, **more), ""
@@ -49,7 +49,7 @@ class _Worker:
         self.connection, other = SPAWN.Pipe()
         self.process = SPAWN.Process(target=_serve, args=(other,), daemon=True)
         self.process.start()
-        other.close()  # so that the process alone holds it, and its end is seen
+        other.close()  # the process alone holds it, so its end is noticed
 
     def do(self, *task: Any) -> Any:
         try:
@@ -64,7 +64,7 @@ class _Worker:
 
 
 class Processes(Executor):
-    """At most `count` spawned processes, each started when it is needed first."""
+    """At most `count` spawned processes, each started when it is first needed."""
 
     def __init__(self, count: int) -> None:
         self.workers: list[_Worker] = []
@@ -73,7 +73,7 @@ class Processes(Executor):
         self._closed = False
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **more: Any) -> Future[Any]:
-        """fn(*args, **more) by a free process; all are pickled. Errors come back as RuntimeError with their words."""
+        """Run fn(*args, **more) in a free process; all are pickled. Errors come back as RuntimeError."""
         return self._threads.submit(self._run, fn, args, more)
 
     def _run(self, *task: Any) -> Any:
@@ -104,7 +104,7 @@ class Processes(Executor):
             worker.process.kill()
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """End the processes: after what was handed out is done, or at once."""
+        """End the processes: after the submitted tasks are done, or at once."""
         self._closed = not wait
         self._threads.shutdown(wait, cancel_futures=cancel_futures or not wait)
         self._kill()
@@ -112,7 +112,7 @@ class Processes(Executor):
 
 @contextmanager
 def processes(count: int, threads: int) -> Iterator[Processes]:
-    """So many; BLAS has `threads` threads in each, unless the environment says otherwise."""
+    """`count` processes; BLAS has `threads` threads in each, unless the environment says otherwise."""
     names = [name for name in ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS") if name not in os.environ]
     os.environ.update({name: str(threads) for name in names})  # read by a process when it starts
     some = Processes(count)

@@ -1,4 +1,4 @@
-"""States as a shard holds them: in one of four dtypes, int8 with a scale beside each token."""
+"""States as a shard stores them: in one of four dtypes, int8 with a scale for each token."""
 
 from __future__ import annotations
 
@@ -13,32 +13,31 @@ from ..params.safetensors_io import Stored
 from ..ragged import bfloat16
 
 DTYPES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16", "int8": "I8"}  # what a memory can be stored in
-LEAST_SCALE = np.finfo(np.float32).tiny  # below, a scale would have too few digits for the bound to hold
+MIN_SCALE = np.finfo(np.float32).tiny  # a smaller scale would have too few digits for the error bound
 
 
 def _advise(x: np.ndarray, advice: str) -> None:
-    """Tell the kernel how a mapped array will be read; nothing where it is not mapped, or not told."""
+    """Advise the operating system how a mapped array will be read; does nothing for other arrays and systems."""
     owner = x
     while isinstance(owner, np.ndarray):
         owner = owner.base  # type: ignore[assignment]
     if isinstance(owner, mmap.mmap) and hasattr(mmap, advice) and x.size:
         end = x.ctypes.data + x.nbytes - np.frombuffer(owner, np.uint8).ctypes.data
         start = (end - x.nbytes) // mmap.PAGESIZE * mmap.PAGESIZE
-        with suppress(OSError):  # advice that this file system does not take
+        with suppress(OSError):  # this file system ignores such advice
             owner.madvise(getattr(mmap, advice), start, end - start)
 
 
 def few_will_be_read(x: np.ndarray) -> None:
-    """Keep the kernel from reading around what is asked for.
+    """Keep the operating system from reading more than is asked for.
 
-    Without being told so, Linux reads megabytes around each passage: 171 MB for 1.25 MB were measured
-    where a disk's read-ahead is set to 8 MB.
+    Otherwise Linux reads megabytes around each passage: 171 MB instead of 1.25 MB with a read-ahead of 8 MB.
     """
     _advise(x, "MADV_RANDOM")
 
 
 def will_read(x: np.ndarray) -> None:
-    """Begin to read a mapped array from disk, without waiting for it."""
+    """Start reading a mapped array from disk, without waiting for it."""
     _advise(x, "MADV_WILLNEED")
 
 
@@ -47,17 +46,17 @@ def int8(states: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
     No value is further than s/2 from s q, but for the rounding of float32 (some 1e-5 of s).
     """
-    scales = np.maximum(np.abs(states).max(axis=1) / 127, LEAST_SCALE).astype(np.float32)
+    scales = np.maximum(np.abs(states).max(axis=1) / 127, MIN_SCALE).astype(np.float32)
     return np.rint(states / scales[:, None]).astype(np.int8), scales
 
 
 @dataclass(frozen=True, eq=False)
-class Rows:
-    """States of T tokens as they lie in a file, or in RAM.
+class QuantizedStates:
+    """States of T tokens in the dtype of the memory, in a file or in main memory.
 
     Args:
         values: [T d].
-        scales: [T] float32, what a token's whole numbers are to be multiplied with; None but for int8.
+        scales: [T] float32, the factor of each token's int8 numbers; None for other dtypes.
         name: the file, for errors.
     """
 
@@ -66,8 +65,8 @@ class Rows:
     name: str = "memory"
 
     @classmethod
-    def of(cls, states: np.ndarray, dtype: str) -> Rows:
-        """States [T d] rounded to `dtype`; what does not fit becomes infinite or nan."""
+    def of(cls, states: np.ndarray, dtype: str) -> QuantizedStates:
+        """States [T d] rounded to `dtype`; values out of its range become infinite or nan."""
         with np.errstate(over="ignore", invalid="ignore"):
             if dtype == "int8":
                 q, scales = int8(states)
@@ -77,8 +76,8 @@ class Rows:
             return cls(Stored({**DTYPES, "float64": "F64"}[dtype], states.astype(dtype)))
 
     @classmethod
-    def end_to_end(cls, parts: list[Rows]) -> Rows:
-        """Several as one; all of one dtype."""
+    def end_to_end(cls, parts: list[QuantizedStates]) -> QuantizedStates:
+        """Concatenate several of the same dtype."""
         scales = [p.scales for p in parts if p.scales is not None]
         values = np.concatenate([p.values.raw for p in parts])
         return cls(Stored(parts[0].values.dtype, values), np.concatenate(scales) if scales else None)
@@ -86,21 +85,21 @@ class Rows:
     def __len__(self) -> int:
         return self.values.shape[0]
 
-    def __getitem__(self, some: slice) -> Rows:
+    def __getitem__(self, some: slice) -> QuantizedStates:
         scales = None if self.scales is None else self.scales[some]
-        return Rows(Stored(self.values.dtype, self.values.raw[some]), scales, self.name)
+        return QuantizedStates(Stored(self.values.dtype, self.values.raw[some]), scales, self.name)
 
     def will_read(self) -> None:
-        """Begin to read them from disk, without waiting for them."""
+        """Start reading them from disk, without waiting for it."""
         will_read(self.values.raw)
         if self.scales is not None:
             will_read(self.scales)
 
     def finite(self) -> np.ndarray:
-        """Which tokens come back with neither inf nor nan: [T] bool."""
+        """Which tokens decode to finite numbers: [T] bool."""
         if self.scales is not None:
             with np.errstate(over="ignore"):
-                return (self.scales >= LEAST_SCALE) & (127 * self.scales < np.inf)
+                return (self.scales >= MIN_SCALE) & (127 * self.scales < np.inf)
         values = self.values.decode() if self.values.dtype == "BF16" else self.values.raw
         return np.isfinite(values).all(axis=1)
 

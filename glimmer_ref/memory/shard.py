@@ -1,4 +1,4 @@
-"""One shard of a stored memory, and the index from ids to rows: arrays that lie in a file or in RAM."""
+"""One shard of a stored memory, and the index from ids to rows: arrays in a file or in main memory."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from ..errors import InputError
 from ..params.safetensors_io import Stored, map_file
 from ..ragged import Ints, offsets
 from .manifest import check_build
-from .quantized import DTYPES, Rows, few_will_be_read, will_read
+from .quantized import DTYPES, QuantizedStates, few_will_be_read, will_read
 
 
 def _map(path: Path) -> tuple[dict[str, Stored], dict[str, str]]:
-    """Map a file of which little will be read: its tensors, and what its header says."""
-    tensors, told = map_file(path)
+    """Map a file of which little will be read: its tensors, and the metadata of its header."""
+    tensors, header = map_file(path)
     for x in tensors.values():
         few_will_be_read(x.raw)
-    return tensors, told
+    return tensors, header
 
 
 def _tensor(path: Path, tensors: dict[str, Stored], name: str, dtype: str, *sizes: int | None) -> Stored:
-    """One tensor of a shard or index, held against its type and the sizes that are known."""
+    """One tensor of a shard or index, checked for its type and the known sizes."""
     x = tensors.get(name)
     shape = ", ".join("any" if size is None else str(size) for size in sizes)
     wanted = f"{dtype} of shape [{shape}]"
@@ -42,61 +42,61 @@ def _tensor(path: Path, tensors: dict[str, Stored], name: str, dtype: str, *size
     return x
 
 
-def _bounds(path: Path, tensors: dict[str, Stored], name: str, count: int, end: int, least: int) -> Ints:
-    """Offsets [count+1] that rise from 0 to `end` by steps of at least `least`."""
+def _bounds(path: Path, tensors: dict[str, Stored], name: str, count: int, end: int, min_step: int) -> Ints:
+    """Offsets [count+1] that rise from 0 to `end` in steps of at least `min_step`."""
     x = _tensor(path, tensors, name, "I64", count + 1).raw
-    if x[0] != 0 or x[-1] != end or (np.diff(x) < least).any():
+    if x[0] != 0 or x[-1] != end or (np.diff(x) < min_step).any():
         raise InputError(f"{path}: {name}", f"offsets that rise from 0 to {end}", "others", "damaged?")
     return x
 
 
 @dataclass(frozen=True, eq=False)
 class Shard:
-    """The memory of n passages that follow each other.
+    """The memory of n consecutive passages.
 
     Args:
         tokens: MemEnc of all their T tokens.
-        offsets: [n+1] where each passage's tokens begin.
+        offsets: [n+1] where the tokens of each passage begin.
         strings: [S] uint8, id, title and text of each passage as UTF-8.
         string_offsets: [3n+1] where each string begins.
         name: the file, for errors.
     """
 
-    tokens: Rows
+    tokens: QuantizedStates
     offsets: Ints
     strings: np.ndarray
     string_offsets: Ints
     name: str = "memory"
 
     @classmethod
-    def of(cls, passages: Sequence[Passage], lengths: Ints, tokens: Rows) -> Shard:
-        """A shard in RAM: n passages, their lengths [n], and their T tokens."""
+    def of(cls, passages: Sequence[Passage], lengths: Ints, tokens: QuantizedStates) -> Shard:
+        """A shard in main memory: n passages, their lengths [n], and the states of their T tokens."""
         strings = [s.encode() for p in passages for s in (p.id, p.title, p.text)]
         ends = offsets(np.array([len(s) for s in strings], np.int64))
         return cls(tokens, offsets(lengths), np.frombuffer(b"".join(strings), np.uint8), ends)
 
     @classmethod
     def map(cls, path: Path, build: Mapping[str, Any], passages: int) -> Shard:
-        """A shard by memory map: only its header and offsets are read.
+        """Memory-map a shard: only its header and offsets are read.
 
         Args:
-            build: what the memory is of, see `Manifest`.
+            build: the facts of the memory, see `Manifest`.
 
         Raises:
-            InputError: no such file, damaged, another shape or type than expected, or of another build.
+            InputError: the file is missing, damaged or of another build, or a tensor has another shape or type.
         """
-        (tensors, told), dtype, d_model = _map(path), build["dtype"], build["encoder"]["d_model"]
+        (tensors, header), dtype, d_model = _map(path), build["dtype"], build["encoder"]["d_model"]
         values = _tensor(path, tensors, "tokens", DTYPES[dtype], None, d_model)
         scales = _tensor(path, tensors, "scales", "F32", values.shape[0]).raw if dtype == "int8" else None
         strings = _tensor(path, tensors, "strings", "U8", None).raw
         shard = cls(
-            Rows(values, scales, str(path)),
-            _bounds(path, tensors, "offsets", passages, values.shape[0], least=1),
+            QuantizedStates(values, scales, str(path)),
+            _bounds(path, tensors, "offsets", passages, values.shape[0], min_step=1),
             strings,
-            _bounds(path, tensors, "string_offsets", 3 * passages, strings.size, least=0),
+            _bounds(path, tensors, "string_offsets", 3 * passages, strings.size, min_step=0),
             str(path),
         )
-        check_build(path, told, build)
+        check_build(path, header, build)
         return shard
 
     def arrays(self) -> dict[str, np.ndarray | Stored]:
@@ -126,7 +126,7 @@ class Shard:
         """The i-th passage's strings."""
         return Passage(self._string(3 * i), self._string(3 * i + 1), self._string(3 * i + 2))
 
-    def rows(self, i: int) -> Rows:
+    def states(self, i: int) -> QuantizedStates:
         """The i-th passage's states [n_i d]."""
         return self.tokens[int(self.offsets[i]) : int(self.offsets[i + 1])]
 
@@ -147,11 +147,11 @@ def id_hash(id: str) -> int:
 
 
 class Index(NamedTuple):
-    """From ids to rows: a million ids are searched in some twenty steps, and none of them is read in advance.
+    """From ids to rows by binary search: some twenty steps for a million ids, which are not read in advance.
 
     Args:
         hashes: [n] uint64, rising.
-        rows: [n] int64, whose id has that hash.
+        rows: [n] int64, the row of the passage whose id has that hash.
     """
 
     hashes: np.ndarray
@@ -159,21 +159,21 @@ class Index(NamedTuple):
 
     @classmethod
     def of(cls, shards: Iterator[Shard]) -> Index:
-        """The index of some shards' ids, rows counted through."""
+        """The index of the ids of all shards; rows are counted across shards."""
         hashes = np.fromiter((id_hash(id) for shard in shards for id in shard.ids()), np.uint64)
         rows = np.argsort(hashes, kind="stable")
         return cls(hashes[rows], rows.astype(np.int64))
 
     @classmethod
     def map(cls, path: Path, build: Mapping[str, Any]) -> Index:
-        """The index of a file, by memory map.
+        """Memory-map the index of a file.
 
         Raises:
-            InputError: no such file, damaged, of another size or of another build.
+            InputError: the file is missing, damaged, or of another size or build.
         """
-        (tensors, told), n = _map(path), build["passages"]
+        (tensors, header), n = _map(path), build["passages"]
         index = cls(_tensor(path, tensors, "hashes", "U64", n).raw, _tensor(path, tensors, "rows", "I64", n).raw)
-        check_build(path, told, build)
+        check_build(path, header, build)
         return index
 
     def candidates(self, id: str) -> list[int]:

@@ -1,4 +1,4 @@
-"""The stored memory, MemEnc(Passage_i) of a whole corpus: opened by memory map, looked up by row or id."""
+"""The stored memory, MemEnc(Passage_i) of a whole corpus: memory-mapped, and looked up by row or id."""
 
 from __future__ import annotations
 
@@ -13,12 +13,14 @@ import numpy as np
 
 from ..data.inputs import Passage
 from ..disk import kinds
+from ..disk.facts import difference, digest_of
 from ..disk.journal import AGAIN, RESTORE, check_finished
 from ..disk.lock import LOCK
-from ..disk.read import most_open_files, reason_of
+from ..disk.read import max_open_files, reason_of
 from ..errors import InputError, brief
 from ..ops import Ops
 from ..params.model import Model
+from ..params.safetensors_io import shard_name
 from ..progress import Show, progress
 from ..ragged import Ints, States, offsets, token_positions
 from ..text.adapter import PassageReading
@@ -30,19 +32,16 @@ from .manifest import (
     QUARANTINE,
     VERSION,
     Manifest,
-    difference,
-    digest_of,
     encoder_facts,
-    shard_name,
 )
 from .shard import Index, Shard
 
-OPEN_SHARDS = 128  # maps kept at a time, at most
+OPEN_SHARDS = 128  # shards that stay mapped, at most
 
 
 def maps() -> int:
-    """How many maps are kept at a time: each takes one of the files that a process may have open, see `Memory.take`."""
-    return max(1, min(OPEN_SHARDS, most_open_files() // 8))
+    """How many shards stay mapped: each takes one of the files that a process may have open, see `Memory.read`."""
+    return max(1, min(OPEN_SHARDS, max_open_files() // 8))
 
 
 def _check_size(path: Path, size: int) -> None:
@@ -73,7 +72,7 @@ def _refuse_unfinished(folder: str | Path, path: Path) -> None:
 class Memory:
     """MemEnc(Passage_i) of n passages, with their ids, titles and texts.
 
-    Made by `open`, or by `memorize` in RAM. Nothing is read before it is asked for.
+    Made by `open`, or in main memory by `memorize`. Nothing is read before it is needed.
 
     Args:
         name: the folder as the user gave it, for errors.
@@ -96,10 +95,10 @@ class Memory:
 
     @classmethod
     def open(cls, folder: str | Path) -> Memory:
-        """A memory that was built into a folder.
+        """Open a memory that was built into a folder.
 
         Raises:
-            InputError: no memory, an unfinished or damaged one, or one of another version.
+            InputError: there is no memory, or it is unfinished, damaged or of another version.
         """
         path = Path(folder)
         if not (path / MANIFEST).is_file():
@@ -117,7 +116,7 @@ class Memory:
         return int(self.manifest.build["passages"])
 
     def check(self, ops: Ops, model: Model, tokenizer_digest: str) -> None:
-        """Hold the memory against the weights that are to read it.
+        """Check that these weights can use the memory.
 
         Raises:
             InputError: another memory encoder, tokenizer or passage format made it; names what differs.
@@ -160,7 +159,7 @@ class Memory:
             yield from self._shard(number).passages()
 
     def rows(self, ids: Iterable[str]) -> Ints:
-        """Where the passages of some ids are: [b].
+        """The rows of the passages with some ids: [b].
 
         Raises:
             InputError: an id that the memory does not hold.
@@ -174,15 +173,15 @@ class Memory:
                 return row
         raise InputError(f"memory {self.name}", "an id that it holds", brief(id))
 
-    def take(self, rows: Sequence[int] | Ints, dtype: str = "float32") -> States:
-        """MemEnc of some passages, in the order asked for, repeats allowed; only these are read.
+    def read(self, rows: Sequence[int] | Ints, dtype: str = "float32") -> States:
+        """Read MemEnc of some passages in the given order, repeats allowed; nothing else is read.
 
         Args:
-            rows: [b].
-            dtype: of the states, "float32" or "float64", whatever they are stored in.
+            rows: [b] of the passages.
+            dtype: of the result, "float32" or "float64", whatever dtype they are stored in.
 
         Returns:
-            [N d] fresh arrays on the host; the caller moves them to the operations' device.
+            [N d] new arrays on the host; the caller moves them to the device.
 
         Raises:
             InputError: a row that is negative or past the end, or another dtype.
@@ -196,7 +195,7 @@ class Memory:
         states = np.empty((starts[-1], self.manifest.build["encoder"]["d_model"]), dtype)
         cuts = list(pairwise(starts))
         for first in range(0, len(known), most):  # as many at a time as maps are kept, which bounds the open files
-            stored = [shard.rows(i) for shard, i in map(self._place, known[first : first + most])]
+            stored = [shard.states(i) for shard, i in map(self._place, known[first : first + most])]
             for passage in stored:
                 passage.will_read()  # all of them at once
             for passage, (begin, end) in zip(stored, cuts[first : first + most], strict=True):
@@ -204,7 +203,7 @@ class Memory:
         return States(states, lengths, token_positions(lengths))
 
     def info(self) -> dict[str, Any]:
-        """What there is to say about the memory, for people and for JSON."""
+        """A description of the memory, for people and for JSON."""
         manifest, build = self.manifest, self.manifest.build
         return {
             "folder": self.name,
@@ -221,7 +220,7 @@ class Memory:
         }
 
     def verify(self, show: Show = progress) -> None:
-        """Read every file once: its SHA-256 is the manifest's, and all that the manifest says is so.
+        """Read every file once and check it: the SHA-256, the number of tokens and the index.
 
         Raises:
             InputError: the first file, or the first field of the manifest, that differs.
@@ -231,7 +230,7 @@ class Memory:
             return
         check_finished(folder, self.manifest.files, show)
 
-        def shards() -> Iterator[Shard]:  # each is held against the build, and closed again
+        def shards() -> Iterator[Shard]:  # each is checked against the build, and closed again
             return (
                 Shard.map(folder / shard_name(i), build, self.manifest.passages_of(i)) for i in self.manifest.numbers
             )
@@ -249,7 +248,7 @@ class Memory:
 def memorize(
     ops: Ops, model: Model, tokenizer: Tokenizer, passages: Iterable[Passage], reading: PassageReading | None = None
 ) -> Memory:
-    """MemEnc of a few passages in RAM, in the dtype of the model.
+    """MemEnc of a few passages in main memory, in the dtype of the model.
 
     Args:
         reading: how the passages are read; as the tokenizer reads them if not given.

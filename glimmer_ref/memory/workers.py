@@ -1,10 +1,9 @@
-"""Shards of the memory made by many workers: processes of this machine, threads, or other machines.
+"""Many workers make the shards of a memory: processes of this machine, threads, or other machines.
 
-The orchestrator knows `concurrent.futures.Executor` and nothing of what is behind it. A task is a part of the
-passages file by its place in bytes; whoever takes it reads that part and the model from disk, writes the shard
-atomically, and sends back its name and its checksum. Nothing large is sent, and shards do not depend on who made
-them: any number of workers gives the same bytes. (With ops="numpy" as far as BLAS does: it may sum in another order
-where it has another number of threads.)
+The orchestrator needs only a `concurrent.futures.Executor`. A task names a part of the passages file by its bytes. The
+worker reads this part and the model from disk, writes the shard atomically, and sends back its name and checksum, so
+nothing large is sent. Shards do not depend on the worker: any number of workers gives the same bytes. (With ops="numpy"
+this needs the same number of BLAS threads, since BLAS may sum in another order otherwise.)
 """
 
 from __future__ import annotations
@@ -21,20 +20,21 @@ from typing import Any, NamedTuple
 
 from ..data.inputs import passages_of
 from ..data.json_lines import jsonl
+from ..disk.facts import difference
 from ..disk.read import reason_of
 from ..disk.write import sha256
 from ..errors import InputError
 from ..ops import Ops, bind
 from ..params.checkpoint import load
 from ..params.model import Model, prepare_params
-from ..params.safetensors_io import write_tensors
+from ..params.safetensors_io import shard_name, write_tensors
 from ..text.tokenizer import Tokenizer
 from .encode import encode_shard
-from .manifest import difference, encoder_facts, metadata, shard_name
+from .manifest import encoder_facts, metadata
 
-TRIES = 3  # of a shard, before it is left out
-IN_A_ROW = 5  # shards that are left out one after the other, before all of it is given up
-AHEAD = 2  # tasks for each worker that are handed out before it asks
+TRIES = 3  # how often a shard is tried before it is left out
+IN_A_ROW = 5  # when so many shards in a row were left out, the build gives up
+QUEUED = 2  # tasks that are submitted for each worker at a time
 
 
 class Part(NamedTuple):
@@ -44,7 +44,7 @@ class Part(NamedTuple):
         number: of the shard.
         offset, length: its bytes.
         first, passages: row of its first passage, and how many there are.
-        sha256: of its bytes, so that nobody encodes another file of that name.
+        sha256: of its bytes, so that no worker encodes another file of that name.
     """
 
     number: int
@@ -56,12 +56,12 @@ class Part(NamedTuple):
 
 
 class Workers(NamedTuple):
-    """Who encodes, and with what.
+    """The workers that encode, and their settings.
 
     Args:
-        executor: whoever made it ends it.
-        at_once: workers behind it, about.
-        folder: of the model, where every worker finds it.
+        executor: its owner shuts it down.
+        at_once: about how many workers it has.
+        folder: of the model; every worker must find it there.
         ops, dtype, precision, threads: as in `glimmer_ref.load`, of each worker.
     """
 
@@ -75,7 +75,7 @@ class Workers(NamedTuple):
 
 
 class Task(NamedTuple):
-    """One shard to be made: the model, the part, where it goes, and what the memory is of."""
+    """One shard to make: the model, the part of the passages, the folder, and the facts of the build."""
 
     workers: tuple[str, str, str, str, int | None]
     source: str
@@ -85,7 +85,7 @@ class Task(NamedTuple):
 
 
 class Written(NamedTuple):
-    """A shard that is there now."""
+    """A shard that was written."""
 
     name: str
     passages: int
@@ -95,7 +95,7 @@ class Written(NamedTuple):
 
 
 class Failure(NamedTuple):
-    """A shard that could not be made: its passages' rows, how often it was tried, and the last error."""
+    """A shard that could not be made: the rows of its passages, how often it was tried, and the last error."""
 
     first: int
     last: int
@@ -103,8 +103,8 @@ class Failure(NamedTuple):
     error: str
 
 
-def parts(path: str | Path, size: int) -> Iterator[Part]:
-    """The parts of a file of passages, `size` of them each but the last; the file is read once, line by line."""
+def split_passages(path: str | Path, size: int) -> Iterator[Part]:
+    """Split a file of passages into parts of `size` passages, the last perhaps of fewer; it is read once."""
     with open(path, "rb") as file:
         number, offset, length, passages, digest = 0, 0, 0, 0, hashlib.sha256()
         for line in file:
@@ -119,7 +119,7 @@ def parts(path: str | Path, size: int) -> Iterator[Part]:
 
 @lru_cache(1)
 def _opened(folder: str, ops_name: str, dtype: str, precision: str) -> tuple[Ops, Model, Tokenizer, dict[str, Any]]:
-    """The model as a worker keeps it from one task to the next."""
+    """The model, which a worker keeps for its next tasks."""
     ops = bind(ops_name)
     model = prepare_params(ops, load(folder, dtype), precision)
     tokenizer = Tokenizer(Path(folder) / "tokenizer.json", model.config.t5.vocab_size)
@@ -127,10 +127,10 @@ def _opened(folder: str, ops_name: str, dtype: str, precision: str) -> tuple[Ops
 
 
 def write(task: Task) -> Written:
-    """Make one shard; this is what a worker runs.
+    """Make one shard; workers run this function.
 
     Raises:
-        InputError: another model or another file than the orchestrator's; a passage or a place that will not do.
+        InputError: the model or the file is not the orchestrator's; a bad passage; a place that cannot be written.
     """
     *what, threads = task.workers
     ops, model, tokenizer, mine = _opened(*what)
@@ -156,11 +156,11 @@ def write(task: Task) -> Written:
 
 
 class _Round:
-    """What is at work, and how often each shard was tried.
+    """The running tasks, and how often each shard was tried.
 
     Args:
-        check: called at every failure; it raises where going on is of no use.
-        failed: shards that are left out, by name, filled here.
+        check: called at every failure; it raises if going on makes no sense.
+        failed: filled with the shards that are left out, by name.
     """
 
     def __init__(self, workers: Workers, check: Callable[[], None], failed: dict[str, Failure]) -> None:
@@ -169,15 +169,15 @@ class _Round:
         self.again, self.tries, self.in_a_row = deque[Task](), Counter[str](), 0
 
     def fill(self, tasks: Iterator[Task]) -> None:
-        """Hand out tasks, those first that failed before."""
-        while len(self.running) < AHEAD * self.workers.at_once:
+        """Submit tasks, failed ones first."""
+        while len(self.running) < QUEUED * self.workers.at_once:
             task = self.again.popleft() if self.again else next(tasks, None)
             if task is None:
                 return
             self.running[self.workers.executor.submit(write, task)] = task
 
     def results(self) -> Iterator[Written]:
-        """Those that are done, at least one; failures are sorted out."""
+        """Wait for at least one task, and yield the shards that were written; failures are recorded."""
         done, _ = wait(self.running, return_when=FIRST_COMPLETED)
         for future in done:
             task = self.running.pop(future)
@@ -190,7 +190,7 @@ class _Round:
                 yield written
 
     def close(self) -> None:
-        """Nobody waits for what is still at work."""
+        """Cancel the tasks that have not begun."""
         for future in self.running:
             future.cancel()
 
@@ -205,7 +205,7 @@ class _Round:
         self.in_a_row += 1
 
 
-def spread(
+def encode_parts(
     workers: Workers,
     some: Iterable[Part],
     source: str,
@@ -214,12 +214,12 @@ def spread(
     check: Callable[[], None],
     failed: dict[str, Failure],
 ) -> Iterator[Written]:
-    """Have every part made by somebody, a few more than there are workers handed out at a time.
+    """Encode every part with some worker; a few more tasks than workers are submitted at a time.
 
-    A part that fails, or whose worker dies of it, is tried three times.
+    A part that fails, or that kills its worker, is tried three times.
 
     Args:
-        check: called at every failure; it raises where going on is of no use.
+        check: called at every failure; it raises if going on makes no sense.
         failed: filled with the parts that failed, which are left out.
     """
     what = (os.path.abspath(workers.folder), *workers[3:])

@@ -1,1 +1,1 @@
-"""The tree of weights, its files, and the names that others gave them."""
+"""The tree of weights, its files, and the names in published checkpoints."""

@@ -1,4 +1,4 @@
-"""Model folders: reading ours and T5's, cutting a T5 into a GLIMMER, and writing ours."""
+"""Model folders: reads ours and those of T5, cuts a T5 into a GLIMMER, and writes ours."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from ..disk.read import PathLike, read_json
 from ..disk.write import write_json, write_text
 from ..errors import InputError
 from .foreign import refuse_folder
-from .head import NOTHING, Said, head
-from .model import Model, draw, from_arrays, leaves, shapes
+from .head import NO_OPTIONS, HeadOptions, head
+from .model import Model, from_arrays, init_param, leaves, shapes
 from .name_maps import plan
 from .safetensors_io import FLOATS, Stored, map_tensors, write_tensors
 from .torch_checkpoint import read_torch
@@ -28,10 +28,10 @@ Reader = Callable[[Path], dict[str, Stored]]
 
 
 def shard_places(index: Path) -> Mapping[str, str]:
-    """Which file beside an index of shards holds each tensor.
+    """The file of each tensor, from an index of shards; all files lie beside the index.
 
     Raises:
-        InputError: no such index, or files elsewhere.
+        InputError: there is no index, or it names files elsewhere.
     """
     data = read_json(index)
     places = data.get("weight_map") if isinstance(data, Mapping) else None
@@ -44,7 +44,7 @@ def shard_places(index: Path) -> Mapping[str, str]:
 
 
 def _shards(index: Path, read: Reader) -> dict[str, Stored]:
-    """All shards of an index, each of which must hold just the tensors that the index says."""
+    """The tensors of all shards of an index; each shard must hold exactly those that the index names."""
     places = shard_places(index)
     result: dict[str, Stored] = {}
     for shard in sorted(set(places.values())):
@@ -52,13 +52,13 @@ def _shards(index: Path, read: Reader) -> dict[str, Stored]:
         named = {name for name, place in places.items() if place == shard}
         for name in sorted(named ^ set(tensors)):
             where = "the index alone" if name in named else "the shard alone"
-            raise InputError(f"{index.with_name(shard)}: {name}", "the tensors that the index says", f"it in {where}")
+            raise InputError(f"{index.with_name(shard)}: {name}", "the tensors that the index names", f"it in {where}")
         result.update(tensors)
     return result
 
 
 def _unprefixed(tensors: dict[str, Stored]) -> dict[str, Stored]:
-    """Without what wrappers put before every name: DataParallel, Lightning, torch.compile."""
+    """Remove the prefix that wrappers put before every name: DataParallel, Lightning, torch.compile."""
     while tensors:
         first = next(iter(tensors))
         prefix = next((p for p in PREFIXES if first.startswith(p)), None)
@@ -69,13 +69,13 @@ def _unprefixed(tensors: dict[str, Stored]) -> dict[str, Stored]:
 
 
 def open_checkpoint(folder: PathLike) -> dict[str, Stored]:
-    """All tensors of a folder as they lie in its files, memory-mapped, under their own names.
+    """Memory-map all tensors of a folder, under their own names.
 
-    The first of model.safetensors, its shards, pytorch_model.bin and its shards is taken. A prefix that all names
-    share, such as "module.", is left out.
+    The first of these is read: model.safetensors, its shards, pytorch_model.bin, its shards. A prefix that all names
+    share, such as "module.", is removed.
 
     Raises:
-        InputError: none of them is there, a file is damaged or in another form, or shards do not fit their index.
+        InputError: there is none of them, a file is damaged or in another format, or shards do not fit their index.
     """
     folder = Path(folder)
     for name, read in (("model.safetensors", map_tensors), ("pytorch_model.bin", read_torch)):
@@ -88,7 +88,7 @@ def open_checkpoint(folder: PathLike) -> dict[str, Stored]:
 
 
 def _config(folder: Path) -> Any:
-    """config.json, of a folder that may hold a model."""
+    """config.json of a folder, which is first checked for other formats."""
     refuse_folder(folder)
     return read_json(folder / "config.json")
 
@@ -97,7 +97,7 @@ def decode(name: str, stored: Stored, dtype: str, transposed: bool = False) -> n
     """A stored weight, or its transpose, as floats.
 
     Raises:
-        InputError: whole numbers, or values that are not finite, by its name.
+        InputError: integers, or values that are not finite; names the tensor.
     """
     if stored.dtype not in FLOATS:
         raise InputError(
@@ -109,28 +109,23 @@ def decode(name: str, stored: Stored, dtype: str, transposed: bool = False) -> n
     return x
 
 
-def read_checkpoint(folder: PathLike, dtype: str = "float32") -> dict[str, np.ndarray]:
-    """All tensors of a folder under their own names, as floats.
-
-    Raises:
-        InputError: as `open_checkpoint`; a tensor of whole numbers, or one that is not finite, by its name.
-    """
-    return {name: decode(name, stored, dtype) for name, stored in open_checkpoint(folder).items()}
-
-
 def _scaling(config: GlimmerConfig, scaled: bool) -> GlimmerConfig:
     return replace(config, t5=replace(config.t5, scale_decoder_outputs=scaled))
 
 
 def _from_published(
-    config: GlimmerConfig, data: Mapping[str, Any], theirs: Mapping[str, Stored], dtype: str, said: Said = NOTHING
+    config: GlimmerConfig,
+    data: Mapping[str, Any],
+    theirs: Mapping[str, Stored],
+    dtype: str,
+    options: HeadOptions = NO_OPTIONS,
 ) -> tuple[GlimmerConfig, dict[str, np.ndarray]]:
-    """Our leaves from published names, each an array of its own; without score layer where they have none.
+    """Our weights from published names, each an array of its own; without a score layer if there is none.
 
-    The config handed back knows whether the head is scaled (D18).
+    The returned config says whether the head is scaled (D18).
     """
     lines = plan(config, theirs)
-    tied, scaled = head(data, "decoder.lm_head" in lines, said)
+    tied, scaled = head(data, "decoder.lm_head" in lines, options)
     if tied:
         lines.pop("decoder.lm_head", None)
     arrays = {ours: decode(line.theirs, theirs[line.theirs], dtype, line.transposed) for ours, line in lines.items()}
@@ -148,16 +143,16 @@ def _from_ours(config: GlimmerConfig, stored: Mapping[str, Stored], dtype: str) 
 
 
 def load(folder: PathLike, dtype: str = "float32") -> Model:
-    """A model folder of ours: config.json with its section "glimmer", and weights.
+    """Load a model folder of ours: config.json with a section "glimmer", and weights.
 
-    The weights may be under our names, as `save` writes them, or a published T5's with a score layer.
+    The weights have our names, as `save` writes them, or those of a published T5 with a score layer.
 
     Args:
         dtype: "float32" or "float64".
 
     Raises:
-        InputError: a file missing or damaged; a config without "glimmer"; a tensor missing, left over, of
-            another shape or not finite.
+        InputError: a file is missing or damaged; the config has no section "glimmer"; a tensor is missing, left over,
+            of another shape or not finite.
     """
     folder = Path(folder)
     data = _config(folder)
@@ -176,7 +171,7 @@ def _refuse_occupied(folder: Path) -> None:
 
 
 def write_model(folder: Path, model: Model, tokenizer_json: str | None = None) -> None:
-    """The files of a model, into a folder that is there and empty. Weights keep their dtype.
+    """Write the files of a model into an empty folder. Weights keep their dtype.
 
     Raises:
         InputError: they cannot be written.
@@ -188,15 +183,15 @@ def write_model(folder: Path, model: Model, tokenizer_json: str | None = None) -
 
 
 def save(folder: PathLike, model: Model, tokenizer_json: str | None = None) -> None:
-    """Write a model folder that `load` reads: all of it, or nothing.
+    """Write a model folder that `load` reads, completely or not at all.
 
-    The folder is written beside its place and renamed.
+    The folder is written under a temporary name and then renamed.
 
     Args:
-        tokenizer_json: the tokenizer's file, as text.
+        tokenizer_json: the text of tokenizer.json.
 
     Raises:
-        InputError: the folder exists and is not empty, cannot be written, or is being written by another.
+        InputError: the folder is not empty, cannot be written, or is being written by another process.
     """
     with replacing(os.path.realpath(folder), _refuse_occupied) as new:
         write_model(new, model, tokenizer_json)
@@ -218,29 +213,29 @@ def from_t5(
     beta: Fraction | str | None,
     seed: int,
     dtype: str = "float32",
-    said: Said = NOTHING,
+    options: HeadOptions = NO_OPTIONS,
     **more: Any,
 ) -> Model:
-    """A GLIMMER from a T5 folder: memory takes its encoder's first layers, live the last.
+    """Make a GLIMMER from a T5 folder: the memory encoder gets the first layers of its encoder, live the last.
 
-    A score layer that lies beside T5's weights is taken; otherwise its projection is drawn at T5's
-    scale, and its gain, if any, is 1.
+    A score layer beside the weights of T5 is used. Otherwise its projection is random at the scale of T5, and its gain,
+    if any, is 1.
 
     Args:
-        alpha, beta: as in `GlimmerConfig.from_proportions`; None where config.json has a section "glimmer".
+        alpha, beta: as in `GlimmerConfig.from_proportions`; None if config.json has a section "glimmer".
         seed: of the score layer.
-        said: what decides about the head where config.json and tensors do not (D18).
+        options: decide about the head if config.json and the tensors do not (D18).
         more: fields of `GlimmerConfig`.
 
     Raises:
-        InputError: as `load`, or a cut that gives no whole layers.
+        InputError: as `load`, or the cut does not give whole layers.
     """
     folder = Path(folder)
     data = _config(folder)
-    config, arrays = _from_published(_cut(data, alpha, beta, more), data, open_checkpoint(folder), dtype, said)
+    config, arrays = _from_published(_cut(data, alpha, beta, more), data, open_checkpoint(folder), dtype, options)
     if "score.weight" not in arrays:
         shape = shapes(config)["score.weight"]
-        drawn = draw(np.random.default_rng(seed), "score.weight", shape, config.t5.d_kv)
+        drawn = init_param(np.random.default_rng(seed), "score.weight", shape, config.t5.d_kv)
         arrays["score.weight"] = drawn.astype(dtype)
         if config.score_norm:
             arrays["score.norm"] = np.ones(config.t5.d_model, dtype)
@@ -260,7 +255,7 @@ def convert(
 
     Args:
         out: a new folder.
-        tokenizer_json: the tokenizer's file, as text.
+        tokenizer_json: the text of tokenizer.json.
 
     Raises:
         InputError: as `from_t5` and `save`.

@@ -1,4 +1,4 @@
-"""Folders of models that are kept in another form: what each is, and what to do about it."""
+"""Recognises folders of models in other formats: what each is, and what to do about it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ..errors import InputError
 
 WEIGHTS = tuple(f"{name}{rest}" for name in ("model.safetensors", "pytorch_model.bin") for rest in ("", ".index.json"))
 RENAME = Kind("PyTorch's format under another name, perhaps", "name it pytorch_model.bin")
-# Names in a folder -> what that is; looked for in this order where no weights of ours or of T5's are.
+# File names and what they mean, tried in this order if a folder has no weights that can be read.
 NAMES = (
     ("adapter_config.json", kinds.ADAPTER),
     ("adapter_model.*", kinds.ADAPTER),
@@ -34,10 +34,10 @@ NAMES = (
 
 
 def refuse_folder(folder: Path) -> None:
-    """Refuse a place that is no folder, or a folder whose weights are in another form, if that can be told.
+    """Refuse a path that is no folder, or a folder whose weights are in a known other format.
 
     Raises:
-        InputError: it can be told.
+        InputError: it is one of these.
     """
     if folder.is_file():
         with open_regular(folder) as file:

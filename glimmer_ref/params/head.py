@@ -1,8 +1,8 @@
-"""The head of a published T5: which table it is, and whether what it reads is scaled by d_model^-1/2 (D18).
+"""The head of a published T5: which table it is, and whether its input is scaled by d_model^-1/2 (D18).
 
-Two keys of config.json and the tensors have a say. transformers 5.23 takes lm_head.weight wherever it differs from the
-embedding, and scales as `scale_decoder_outputs` says, else unless `tie_word_embeddings` is false. That is followed,
-except where a published file is read in other ways too:
+Two keys of config.json and the tensors decide. transformers 5.23 uses lm_head.weight if it differs from the embedding.
+It scales as `scale_decoder_outputs` says; without that key, it scales unless `tie_word_embeddings` is false. We do the
+same, except for files that other versions read differently:
 
     tie_word_embeddings    lm_head           transformers 5.23     here
     true or absent         absent or equal   embedding, scaled     the same
@@ -10,8 +10,8 @@ except where a published file is read in other ways too:
     false                  absent or equal   embedding, unscaled   the same
     false                  distinct          lm_head, unscaled     the same
 
-Source: the second line is the embedding, scaled, in transformers 4; transformers 5.0 wrote such files of T5.1.1, whose
-head was trained as lm_head, unscaled.
+Source: in transformers 4, the second line means the embedding, scaled. transformers 5.0 wrote such files for T5.1.1,
+whose head was trained as lm_head, unscaled.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ FLAGS = "say which: convert with --tie yes|no or --scale-decoder-outputs yes|no,
 
 
 @dataclass(frozen=True)
-class Said:
-    """What a caller says of the head, over config.json; None leaves it to the file.
+class HeadOptions:
+    """What the caller decides about the head, overriding config.json; None leaves it to the file.
 
     Args:
-        tie: the head is the embedding, or lm_head where there is one; scaled if tied, unless that is stated.
-        scale_decoder_outputs: scaled or not, whichever the head is.
+        tie: the head is the embedding (or lm_head if there is one), and scaled unless that is stated.
+        scale_decoder_outputs: whether the input of the head is scaled, whichever table it is.
     """
 
     tie: bool | None = None
     scale_decoder_outputs: bool | None = None
 
 
-NOTHING = Said()
+NO_OPTIONS = HeadOptions()
 
 
 def _flag(data: Mapping[str, Any], key: str) -> bool | None:
@@ -49,7 +49,7 @@ def _flag(data: Mapping[str, Any], key: str) -> bool | None:
 
 
 def _one_reading(data: Mapping[str, Any], ties: bool, distinct: bool, stated: bool | None) -> bool:
-    """Is it scaled, where nobody said it outright?"""
+    """Is the input of the head scaled, if no key says so?"""
     if data.get("model_type") == "mt5":
         # transformers 5 never scales mT5's head and has no key for it; 4 scales a tied one.
         if stated or (ties and not distinct):
@@ -63,22 +63,22 @@ def _one_reading(data: Mapping[str, Any], ties: bool, distinct: bool, stated: bo
     return ties
 
 
-def head(data: Mapping[str, Any], distinct: bool, said: Said) -> tuple[bool, bool]:
-    """Is the head the embedding, and is what it reads scaled?
+def head(data: Mapping[str, Any], distinct: bool, options: HeadOptions) -> tuple[bool, bool]:
+    """Is the head the embedding, and is its input scaled?
 
     Args:
         data: the published config.json.
         distinct: is there an lm_head that differs from the embedding?
 
     Raises:
-        InputError: a key that is neither true nor false, or a file that is read in more than one way.
+        InputError: a key that is neither true nor false, or a file that can be read in more than one way.
     """
     ties, stated = _flag(data, "tie_word_embeddings"), _flag(data, "scale_decoder_outputs")
-    tied = not distinct or said.tie is True
-    if said.scale_decoder_outputs is not None:
-        return tied, said.scale_decoder_outputs
+    tied = not distinct or options.tie is True
+    if options.scale_decoder_outputs is not None:
+        return tied, options.scale_decoder_outputs
     if stated is not None and data.get("model_type") != "mt5":
         return tied, stated
-    if said.tie is not None:
-        return tied, said.tie
+    if options.tie is not None:
+        return tied, options.tie
     return tied, _one_reading(data, ties is not False, distinct, stated)

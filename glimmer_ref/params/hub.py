@@ -1,6 +1,6 @@
-"""Models by their names at Hugging Face: looked up in its cache, and fetched only where that is asked for.
+"""Models by their names at Hugging Face: looked up in its cache, and downloaded only on request.
 
-huggingface_hub does both. It is imported only for a name that is no folder, since that takes a while.
+huggingface_hub does both. It is imported only if a name is not a folder, since the import is slow.
 """
 
 from __future__ import annotations
@@ -19,42 +19,42 @@ from .foreign import WEIGHTS
 
 REVISION = "main"
 TOKENIZERS = ("tokenizer.json", "spiece.model")
-# Not every model has these; what has them is read with them.
+# Optional files, which are read if a model has them.
 BESIDE = (
     "tokenizer_config.json", "added_tokens.json", "special_tokens_map.json", "sentence_bert_config.json",
     "config_sentence_transformers.json", "groups.json", "passages.jsonl", "questions.jsonl",
 )  # fmt: skip
-SECONDS = 30  # until the list of a model's files must be there
+SECONDS = 30  # how long the list of files may take
 FETCH = "--download, in Python download=True, fetches it"
 
 
 class Place(Protocol):
-    """Where a model's files are, under their names in its repository."""
+    """The place of the files of a model, under their names in its repository."""
 
     def has(self, file: str) -> bool:
-        """Is it there?"""
+        """Does the file exist?"""
 
     def path(self, file: str) -> Path:
-        """A file that is there, on this machine."""
+        """The path of a file that exists, on this machine."""
 
 
 Needed = Callable[[Place], list[str]]
 
 
 class Cached:
-    """The files of one revision that lie in the cache."""
+    """The files of one revision in the cache."""
 
     def __init__(self, name: str, revision: str) -> None:
         self.name, self.revision = name, revision
 
     def has(self, file: str) -> bool:
-        """Is it there, and more than a link to a file that is not?"""
+        """Does the file exist, and is it more than a broken link?"""
         from huggingface_hub import try_to_load_from_cache
 
         return isinstance(try_to_load_from_cache(self.name, file, revision=self.revision), str)
 
     def path(self, file: str) -> Path:
-        """Its place below the folder snapshots/COMMIT."""
+        """Its path below the folder snapshots/COMMIT."""
         from huggingface_hub import try_to_load_from_cache
 
         return Path(str(try_to_load_from_cache(self.name, file, revision=self.revision)))
@@ -67,28 +67,28 @@ class Listed:
         self.name, self.revision, self.files = name, revision, files
 
     def has(self, file: str) -> bool:
-        """Is it in the list?"""
+        """Is the file in the list?"""
         return file in self.files
 
     def path(self, file: str) -> Path:
-        """The file, fetched."""
+        """The path of the file, which is downloaded."""
         from huggingface_hub import hf_hub_download
 
         return Path(hf_hub_download(self.name, file, revision=self.revision))
 
 
 def weight_files(place: Place, at: str = "") -> list[str]:
-    """The files that `open_checkpoint` reads of a folder: safetensors if there, whole or in shards, else PyTorch's."""
+    """The files that `open_checkpoint` reads: safetensors, whole or in shards, or else those of PyTorch."""
     name = next((f"{at}{name}" for name in WEIGHTS if place.has(f"{at}{name}")), f"{at}{WEIGHTS[0]}")
     shards = set(shard_places(place.path(name)).values()) if name.endswith(".index.json") and place.has(name) else ()
     return [name, *(f"{at}{shard}" for shard in sorted(shards))]
 
 
 def model_files(place: Place, at: str = "") -> list[str]:
-    """What a T5, or a model of ours, is read from: config.json first.
+    """The files of a T5 or of a model of ours: config.json first.
 
     Args:
-        at: the folder within the repository, "" or with a slash behind.
+        at: the folder within the repository, "" or with a slash at the end.
     """
     tokenizer = next((name for name in TOKENIZERS if place.has(f"{at}{name}")), TOKENIZERS[0])
     beside = [f"{at}{name}" for name in BESIDE if place.has(f"{at}{name}")]
@@ -96,7 +96,7 @@ def model_files(place: Place, at: str = "") -> list[str]:
 
 
 def is_name(name: PathLike) -> bool:
-    """Is it a model's name at Hugging Face? Whatever lies here under that name comes first; a Path is none."""
+    """Is it the name of a model at Hugging Face? A file or folder of that name comes first; a Path is never one."""
     if not isinstance(name, str) or os.path.lexists(name):
         return False
     from huggingface_hub.utils import HFValidationError, validate_repo_id
@@ -109,7 +109,7 @@ def is_name(name: PathLike) -> bool:
 
 
 def _only_at_the_hub(cached: Cached, file: str) -> bool:
-    """Does the cache know of a file that it does not hold? It may, where version 2 of the library filled it."""
+    """Does the cache list a file that it does not hold? That happens if version 2 of the library filled it."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.utils import LocalEntryNotFoundError
 
@@ -123,7 +123,7 @@ def _only_at_the_hub(cached: Cached, file: str) -> bool:
 
 
 def _missing(name: str, revision: str, needed: Needed) -> list[str]:
-    """Files that are needed and not in the cache."""
+    """The needed files that are not in the cache."""
     cached = Cached(name, revision)
     files = needed(cached)
     missing = [file for file in files if not cached.has(file)]
@@ -148,7 +148,7 @@ def _refusal(name: str, revision: str, missing: list[str]) -> InputError:
 
 
 def _fetch(name: str, revision: str, needed: Needed) -> None:
-    """Fetch what is needed into the cache, which then knows the revision's commit."""
+    """Download the needed files into the cache, which then knows the commit of the revision."""
     from huggingface_hub import HfApi, constants, snapshot_download
 
     if constants.HF_HUB_OFFLINE:
@@ -165,7 +165,7 @@ def _fetch(name: str, revision: str, needed: Needed) -> None:
 
 @contextmanager
 def _in_one_line(name: str, revision: str) -> Iterator[None]:
-    """A block in which the library's errors become a line."""
+    """A block in which the errors of the library become one line."""
     from huggingface_hub import constants
     from huggingface_hub.utils import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
 
@@ -183,7 +183,7 @@ def _in_one_line(name: str, revision: str) -> Iterator[None]:
         raise InputError(
             name, "a folder, or a model at Hugging Face", f"neither; asked {constants.ENDPOINT}", do
         ) from None
-    # What fails below is the client of HTTP, another one in newer versions, or the disk: no other base in common.
+    # Errors of the HTTP client, which differs between versions, or of the disk: they have no other common base class.
     except Exception as error:
         words = str(error).strip().partition("\n")[0][:160]
         got = f"{type(error).__name__}: {words}"
@@ -191,18 +191,18 @@ def _in_one_line(name: str, revision: str) -> Iterator[None]:
 
 
 def find(name: PathLike, download: bool = False, revision: str | None = None, needed: Needed = model_files) -> Path:
-    """The folder of a model: itself, or in Hugging Face's cache under the commit that its last part names.
+    """The folder of a model: a folder as it is, or the one in the cache of Hugging Face, named by its commit.
 
-    Nothing is fetched of what the cache holds whole, and nothing at all without `download`.
+    Files in the cache are never downloaded again; without `download` nothing is.
 
     Args:
         name: a folder, or a name such as "google/t5-v1_1-base".
-        download: fetch it where the cache does not hold it.
+        download: download what the cache does not hold.
         revision: a branch, a tag or a commit; "main" if not given.
-        needed: which files there must be; the first lies at the top.
+        needed: the files that are required; the first lies in the top folder.
 
     Raises:
-        InputError: a revision of a folder; a name that the cache does not hold, or in part, and that cannot be fetched.
+        InputError: a revision was given for a folder; the cache does not hold all files, and they cannot be downloaded.
     """
     if not is_name(name):
         if revision is not None:

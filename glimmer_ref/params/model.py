@@ -1,7 +1,7 @@
-"""The tree of weights: what a GLIMMER is made of, leaf by leaf.
+"""The tree of weights of a GLIMMER.
 
-`assemble` is the one description of the tree. Run with another `leaf` function it reads weights,
-draws them, or lists their names and shapes. Names are dotted: memory.layer_0.attention.q.
+`build_model` is the only description of the tree. Depending on its function `param`, it reads weights, draws them at
+random, or lists their names and shapes. Names are dotted: memory.layer_0.attention.q.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ..errors import InputError
 from ..ops import Ops
 from ..ragged import Array
 
-Leaf = Callable[[str, tuple[int, ...]], Array]
+ParamFactory = Callable[[str, tuple[int, ...]], Array]
 T = TypeVar("T")
 
 
@@ -65,7 +65,7 @@ class Stack:
 
 @dataclass(frozen=True)
 class Decoder:
-    """Decoder layers, final norm [d], and the head [v d], absent where it is the embedding."""
+    """Decoder layers, final norm [d], and the head [v d], which is None if it is the embedding."""
 
     relative_attention_bias: Array
     layers: tuple[DecoderLayer, ...]
@@ -85,9 +85,9 @@ class Score:
 class Model:
     """All weights of one GLIMMER, with the config that they fit.
 
-    LUMEN reads all but `score`, FiD all but `score` too. `live` holds live-A and live-B: beta cuts it
-    at run time. `question` is a separate question encoder, `reranker` a separate reranker's layers,
-    None where they are the memory encoder's and live-A's.
+    LUMEN and FiD use all but `score`. `live` holds live-A and live-B: beta cuts it at run time. `question` is a
+    separate question encoder, or None if it is the memory encoder. `reranker` holds the layers of a separate reranker,
+    or None if they are those of live-A.
     """
 
     config: GlimmerConfig
@@ -101,71 +101,71 @@ class Model:
     reranker: Stack | None
 
 
-def _attention(t5: T5Config, leaf: Leaf, at: str) -> Attention:
+def _attention(t5: T5Config, param: ParamFactory, at: str) -> Attention:
     d, hc = t5.d_model, t5.num_heads * t5.d_kv
     return Attention(
-        leaf(f"{at}.norm", (d,)),
-        leaf(f"{at}.q", (d, hc)),
-        leaf(f"{at}.k", (d, hc)),
-        leaf(f"{at}.v", (d, hc)),
-        leaf(f"{at}.o", (hc, d)),
+        param(f"{at}.norm", (d,)),
+        param(f"{at}.q", (d, hc)),
+        param(f"{at}.k", (d, hc)),
+        param(f"{at}.v", (d, hc)),
+        param(f"{at}.o", (hc, d)),
     )
 
 
-def _feed_forward(t5: T5Config, leaf: Leaf, at: str) -> FeedForward:
+def _feed_forward(t5: T5Config, param: ParamFactory, at: str) -> FeedForward:
     d, f = t5.d_model, t5.d_ff
-    gate = leaf(f"{at}.wi_1", (d, f)) if t5.feed_forward_proj == "gated-gelu" else None
-    return FeedForward(leaf(f"{at}.norm", (d,)), leaf(f"{at}.wi_0", (d, f)), gate, leaf(f"{at}.wo", (f, d)))
+    gate = param(f"{at}.wi_1", (d, f)) if t5.feed_forward_proj == "gated-gelu" else None
+    return FeedForward(param(f"{at}.norm", (d,)), param(f"{at}.wi_0", (d, f)), gate, param(f"{at}.wo", (f, d)))
 
 
-def _table(t5: T5Config, leaf: Leaf, at: str) -> Array:
-    return leaf(f"{at}.relative_attention_bias", (t5.relative_attention_num_buckets, t5.num_heads))
+def _table(t5: T5Config, param: ParamFactory, at: str) -> Array:
+    return param(f"{at}.relative_attention_bias", (t5.relative_attention_num_buckets, t5.num_heads))
 
 
-def assemble_stack(t5: T5Config, leaf: Leaf, at: str, layers: int) -> Stack:
-    """Build encoder layers, asking `leaf(name, shape)` for every weight; names begin with `at`."""
+def build_stack(t5: T5Config, param: ParamFactory, at: str, layers: int) -> Stack:
+    """Build encoder layers with `param(name, shape)` for every weight; names begin with `at`."""
     return Stack(
-        _table(t5, leaf, at),
+        _table(t5, param, at),
         tuple(
             EncoderLayer(
-                _attention(t5, leaf, f"{at}.layer_{i}.attention"),
-                _feed_forward(t5, leaf, f"{at}.layer_{i}.feed_forward"),
+                _attention(t5, param, f"{at}.layer_{i}.attention"),
+                _feed_forward(t5, param, f"{at}.layer_{i}.feed_forward"),
             )
             for i in range(layers)
         ),
     )
 
 
-def assemble(config: GlimmerConfig, tied: bool, leaf: Leaf) -> Model:
-    """Build the tree, asking `leaf(name, shape)` for every weight.
+def build_model(config: GlimmerConfig, tied: bool, param: ParamFactory) -> Model:
+    """Build the tree with `param(name, shape)` for every weight.
 
     Args:
-        tied: the head is the embedding, so that there is no lm_head (D18).
+        tied: the head is the embedding, so there is no lm_head (D18).
     """
     t5, d = config.t5, config.t5.d_model
 
     def stack(at: str, layers: int) -> Stack:
-        return assemble_stack(t5, leaf, at, layers)
+        return build_stack(t5, param, at, layers)
 
     def decoder_layer(at: str) -> DecoderLayer:
         return DecoderLayer(
-            _attention(t5, leaf, f"{at}.self_attention"),
-            _attention(t5, leaf, f"{at}.cross_attention"),
-            _feed_forward(t5, leaf, f"{at}.feed_forward"),
+            _attention(t5, param, f"{at}.self_attention"),
+            _attention(t5, param, f"{at}.cross_attention"),
+            _feed_forward(t5, param, f"{at}.feed_forward"),
         )
 
     return Model(
         config=config,
-        embedding=leaf("embedding", (t5.vocab_size, d)),
+        embedding=param("embedding", (t5.vocab_size, d)),
         memory=stack("memory", config.num_memory_layers),
         live=stack("live", config.num_live_layers),
-        final_norm=leaf("final_norm", (d,)),
-        score=Score(leaf("score.norm", (d,)) if config.score_norm else None, leaf("score.weight", (d, 1))),
+        final_norm=param("final_norm", (d,)),
+        score=Score(param("score.norm", (d,)) if config.score_norm else None, param("score.weight", (d, 1))),
         decoder=Decoder(
-            _table(t5, leaf, "decoder"),
+            _table(t5, param, "decoder"),
             tuple(decoder_layer(f"decoder.layer_{i}") for i in range(t5.num_decoder_layers)),
-            leaf("decoder.final_norm", (d,)),
-            None if tied else leaf("decoder.lm_head", (t5.vocab_size, d)),
+            param("decoder.final_norm", (d,)),
+            None if tied else param("decoder.lm_head", (t5.vocab_size, d)),
         ),
         question=stack("question", config.num_memory_layers) if config.question_encoder == "separate" else None,
         reranker=stack("reranker", config.num_rerank_layers) if config.reranker == "separate" else None,
@@ -193,7 +193,7 @@ def leaves(tree: Any) -> dict[str, Array]:
 
 
 def map_named(function: Callable[[str, Array], Array], tree: T) -> T:
-    """The same tree with `function(name, x)` instead of every weight x, whose name is that in `leaves`."""
+    """The same tree with `function(name, x)` in place of every weight x; names are those of `leaves`."""
 
     def walk(name: str, node: Any) -> Any:
         if node is None or isinstance(node, GlimmerConfig):
@@ -210,36 +210,30 @@ def map_named(function: Callable[[str, Array], Array], tree: T) -> T:
     return cast(T, walk("", tree))
 
 
-def map_leaves(function: Callable[[Array], Array], tree: T) -> T:
-    """The same tree with `function` applied to every weight."""
-    return map_named(lambda _, x: function(x), tree)
-
-
-PRODUCTS = ("q", "k", "v", "o", "wi_0", "wi_1", "wo")  # last words of the names of `linear`'s weights
+PRODUCTS = ("q", "k", "v", "o", "wi_0", "wi_1", "wo")  # the last part of the names of weights of `linear`
 
 
 def prepare_params(ops: Ops, model: Model, precision: str = "float32") -> Model:
-    """The model's weights as a backend wants them, once, before it runs.
+    """Convert the weights to the layout of a backend, once, before it runs.
 
     Args:
-        precision: what matrix products are computed with in, "float32", "bfloat16" or "int8"; weights
-            in float64 stay so. With ops=numba attention's own products are bfloat16's in both of the lower ones,
-            but for a decoder's self-attention. All else (norms, softmax, residuals) is in float32. Who listens
-            changes no bit of it.
+        precision: of matrix products, "float32", "bfloat16" or "int8"; weights in float64 stay in float64. With
+            ops=numba, both lower precisions also compute the products of attention in bfloat16, except in a decoder's
+            self-attention. All else (norms, softmax, residuals) is in float32. Instruments do not change any bit.
     """
 
-    head = "embedding" if model.decoder.lm_head is None else "decoder.lm_head"  # the table that logits are made with
+    head = "embedding" if model.decoder.lm_head is None else "decoder.lm_head"  # the table of the logits
 
-    def leaf(name: str, x: Array) -> Array:
+    def param(name: str, x: Array) -> Array:
         if name.rsplit(".", 1)[-1] in PRODUCTS:
             return ops.pack(x, precision)
         return ops.pack_table(x, precision) if name == head else ops.to_device(x)
 
-    return map_named(leaf, model)
+    return map_named(param, model)
 
 
 def computed_in(model: Model) -> str:
-    """What a laid-out model's matrix products are computed in: a precision of `prepare_params`, or "float64"."""
+    """The precision of the matrix products of a prepared model: one of `prepare_params`, or "float64"."""
     head: Any = model.embedding if model.decoder.lm_head is None else model.decoder.lm_head
     return str(getattr(head, "precision", head.dtype))
 
@@ -248,18 +242,18 @@ def shapes(config: GlimmerConfig, tied: bool = False) -> dict[str, tuple[int, ..
     """Names and shapes of all weights of a config."""
     result: dict[str, tuple[int, ...]] = {}
 
-    def leaf(name: str, shape: tuple[int, ...]) -> None:
+    def param(name: str, shape: tuple[int, ...]) -> None:
         result[name] = shape
 
-    assemble(config, tied, leaf)
+    build_model(config, tied, param)
     return result
 
 
 def from_arrays(config: GlimmerConfig, arrays: Mapping[str, Array]) -> Model:
-    """The tree from named arrays, nothing missing and nothing left over.
+    """The tree from named arrays; none may be missing or left over.
 
     Raises:
-        InputError: a name missing or unknown, or an array of another shape, each by name.
+        InputError: a name is missing or unknown, or an array has another shape; names it.
     """
     wanted = shapes(config, tied="decoder.lm_head" not in arrays)
     missing = [name for name in wanted if name not in arrays]
@@ -271,7 +265,7 @@ def from_arrays(config: GlimmerConfig, arrays: Mapping[str, Array]) -> Model:
     for name, shape in wanted.items():
         if tuple(arrays[name].shape) != shape:
             raise InputError(f"weights: {name}", f"shape {list(shape)}", f"{list(arrays[name].shape)}")
-    return assemble(config, "decoder.lm_head" not in arrays, lambda name, _: arrays[name])
+    return build_model(config, "decoder.lm_head" not in arrays, lambda name, _: arrays[name])
 
 
 def _some(names: list[str]) -> str:
@@ -279,20 +273,20 @@ def _some(names: list[str]) -> str:
 
 
 def random(config: GlimmerConfig, seed: int, dtype: str = "float32", tied: bool = False) -> Model:
-    """Weights drawn at T5's own initial scales, from a stated seed.
+    """Random weights at the initial scales of T5.
 
-    Gains are drawn around 1 rather than set to it, so that a forgotten gain shows.
+    Gains are random around 1 instead of exactly 1, so a test notices a forgotten gain.
     """
     rng = np.random.default_rng(seed)
 
-    def leaf(name: str, shape: tuple[int, ...]) -> Array:
-        return draw(rng, name, shape, config.t5.d_kv).astype(dtype)
+    def param(name: str, shape: tuple[int, ...]) -> Array:
+        return init_param(rng, name, shape, config.t5.d_kv).astype(dtype)
 
-    return assemble(config, tied, leaf)
+    return build_model(config, tied, param)
 
 
-def draw(rng: np.random.Generator, name: str, shape: tuple[int, ...], d_kv: int) -> np.ndarray:
-    """One weight at T5's initial scale: fan-in^-1/2, the query's smaller by d_kv^-1/2."""
+def init_param(rng: np.random.Generator, name: str, shape: tuple[int, ...], d_kv: int) -> np.ndarray:
+    """One random weight at the initial scale of T5: fan-in^-1/2, for the query smaller by d_kv^-1/2."""
     kind = name.rsplit(".", 1)[-1]
     if kind.endswith("norm"):
         return 1 + 0.2 * rng.standard_normal(shape)

@@ -1,4 +1,4 @@
-"""Published names of T5's weights, and which of ours each one becomes: strict both ways."""
+"""Published names of the weights of T5 and our name for each; names that are missing or unknown are refused."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from ..errors import InputError
 from .model import shapes
 from .safetensors_io import Stored
 
-# Each line: their name, how, and our name while T5's encoder is still in one piece. {i} counts layers.
+# Each line: their name, how it becomes ours, and our name before the encoder is cut. {i} counts layers.
 #   =             the same array
 #   T             theirs is [out in] and ours [in out]
-#   copy          ours once more: may be there, alone, or beside it and then equal
-#   maybe, maybe-T  as = and T, but need not be there: head and score
+#   copy          the same as ours once more; it may stand in for it, or must be equal to it
+#   maybe, maybe-T  as = and T, but optional: head and score
 # Lines with wi are T5 1.0's, those with wi_0 and wi_1 are v1.1's.
 
 # Source: names and shapes are those that transformers' T5ForConditionalGeneration saves.
@@ -118,7 +118,7 @@ class Line:
 
 
 def lines(table: str, t5: T5Config) -> Iterator[Line]:
-    """A table written out for the layers and the feed-forward that a T5 has."""
+    """A table, expanded for the layers and the feed-forward of a T5."""
     gated = t5.feed_forward_proj == "gated-gelu"
     for theirs, how, ours in (line.split() for line in table.strip().splitlines()):
         words = theirs.replace("/", ".").split(".")
@@ -130,10 +130,10 @@ def lines(table: str, t5: T5Config) -> Iterator[Line]:
 
 
 def split_encoder(name: str, config: GlimmerConfig) -> list[str]:
-    """Our leaves that start as a weight of T5's one encoder; other names are handed back as they are.
+    """Our weights that start as one weight of the encoder of T5; other names are returned unchanged.
 
-    Memory takes the first layers and live the rest, a separate question encoder starts as memory, a
-    separate reranker as live-A, and each has its own copy of the position table (D3).
+    The memory encoder gets the first layers and live the others. A separate question encoder starts as the memory
+    encoder, a separate reranker as live-A. Each has its own copy of the position table (D3).
     """
     if not name.startswith("encoder."):
         return [name]
@@ -158,7 +158,7 @@ def _some(names: list[str]) -> str:
 
 
 DEQUANTIZE = "load it with transformers, dequantize() it and save_pretrained in float32"
-# What marks a tensor of another form of model: words of its name -> what it is, what to do about it.
+# Parts of names that only other formats use: what such a tensor is, and what to do about it.
 MARKS = (
     (("lora_A", "lora_B", "lora_embedding_A"), "a PEFT adapter's", MERGE),
     (("SCB", "weight_format"), "int8 of bitsandbytes", DEQUANTIZE),
@@ -169,7 +169,7 @@ MARKS = (
 
 
 def _refuse_other_models(names: Mapping[str, Stored]) -> None:
-    """What is known to look like T5 and to be another function, or laid out in another way."""
+    """Refuse models that look like T5 but compute another function or have another layout."""
     for name in names:
         for marks, what, do in MARKS:
             if not {*marks}.isdisjoint(name.split(".")):
@@ -189,7 +189,7 @@ def _refuse_other_models(names: Mapping[str, Stored]) -> None:
 
 
 def _naming(config: GlimmerConfig, theirs: Mapping[str, Stored]) -> tuple[str, list[Line]]:
-    """The naming that knows most of the names, written out."""
+    """The naming that knows most of the names, expanded."""
     layers = config.t5.num_layers + config.t5.num_decoder_layers
     if layers > len(theirs):
         raise InputError("weights", f"tensors for {layers} layers", f"{len(theirs)} tensors")
@@ -202,7 +202,7 @@ def _naming(config: GlimmerConfig, theirs: Mapping[str, Stored]) -> tuple[str, l
 
 
 def _same(a: Stored, b: Stored, transposed: bool = False) -> bool:
-    """Equal bit for bit: NaN equals NaN, so that it is refused as what it is."""
+    """Are they equal bit for bit? NaN equals NaN here, so that a later check reports it."""
     x, y = a.raw, b.raw.T if transposed else b.raw
     bits = f"u{x.dtype.itemsize}"
     return a.dtype == b.dtype and x.shape == y.shape and bool(np.array_equal(x.view(bits), y.view(bits)))
@@ -228,10 +228,10 @@ def _check_names(naming: str, table: list[Line], theirs: Mapping[str, Stored], s
 
 
 def one_embedding(table: list[Line], theirs: Mapping[str, Stored]) -> list[Line]:
-    """The table for a checkpoint that lacks the embedding and has it under the name of a copy, or of a tied head.
+    """The table for a checkpoint that has the embedding only under the name of a copy or of a tied head.
 
-    Source: transformers ties the names of one table to the first of these that a file holds; savers that drop
-        doubles of one array keep any of them.
+    Source: transformers ties these names to the first one in the file; programs that save each array once keep any of
+        them.
     """
     first = table[0]
     copies = [line for line in table if line.how == "copy" or (line.how, line.ours) == ("maybe", "decoder.lm_head")]
@@ -241,16 +241,16 @@ def one_embedding(table: list[Line], theirs: Mapping[str, Stored]) -> list[Line]
 
 
 def plan(config: GlimmerConfig, theirs: Mapping[str, Stored]) -> dict[str, Line]:
-    """Which of their tensors each of our leaves is made of.
+    """The tensor of theirs that each of our weights is made of.
 
-    The head is left out where it is the embedding (D18), and the score where they have none.
+    The head is left out if it is the embedding (D18), and the score if they have none.
 
     Returns:
-        Our name -> the line of the table, whose `theirs` is in `theirs`.
+        From our name to the line of the table; its `theirs` is in `theirs`.
 
     Raises:
-        InputError: a tensor missing, left over or of another shape, a copy that differs, stacked layers, or a
-            position bias in cross-attention (D19), each by their name.
+        InputError: a tensor is missing, left over or of another shape; a copy differs; layers are stacked; there is a
+            position bias in cross-attention (D19). Names the tensor.
     """
     _refuse_other_models(theirs)
     naming, table = _naming(config, theirs)

@@ -1,4 +1,4 @@
-"""Safetensors files in and out: memory-mapped reading, atomic and repeatable writing."""
+"""Reads safetensors files by memory map, and writes them atomically, with the same bytes every time."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from ..disk.read import open_regular, parse_json, reason_of
 from ..disk.write import written
 from ..errors import InputError
 
-MOST_HEADER_BYTES = 16 * 2**20
-MOST_TENSORS = 65_536
+MAX_HEADER_BYTES = 16 * 2**20
+MAX_TENSORS = 65_536
 
 # Tag in the file -> little-endian NumPy type, in the order in which the safetensors library ranks them.
-# NumPy has no bfloat16: its two bytes are kept as they are.
+# NumPy has no bfloat16: its two bytes are kept as uint16.
 TYPES = {
     "BOOL": "?",
     "U8": "u1",
@@ -44,10 +44,10 @@ _RANK = {tag: i for i, tag in enumerate(TYPES)}
 
 @dataclass(frozen=True, eq=False)
 class Stored:
-    """One tensor as it lies in a file.
+    """One tensor as it is stored in a file.
 
     Args:
-        dtype: the file's own word for its type, such as "F32" or "BF16".
+        dtype: the name of its type in the file, such as "F32" or "BF16".
         raw: the values, read-only when mapped from a file; uint16 where the dtype is "BF16".
     """
 
@@ -66,7 +66,7 @@ class Stored:
             dtype: "float32" or "float64". A value too large for float32 becomes infinite.
 
         Raises:
-            InputError: whole numbers where floats are wanted, or another dtype.
+            InputError: the tensor holds integers, or another dtype is asked for.
         """
         if dtype not in ("float32", "float64"):
             raise InputError("dtype", "float32 or float64", repr(dtype))
@@ -80,17 +80,17 @@ class Stored:
 
 
 def _header(path: Path, file: BinaryIO, size: int) -> tuple[dict[str, Any], int]:
-    """The header's entries, and where the data begin."""
+    """The entries of the header, and where the data begin."""
     length = int.from_bytes(file.read(8), "little")
-    if length > MOST_HEADER_BYTES:
-        raise InputError(f"{path}", f"a header of at most {MOST_HEADER_BYTES} bytes", f"{length}", "not safetensors?")
+    if length > MAX_HEADER_BYTES:
+        raise InputError(f"{path}", f"a header of at most {MAX_HEADER_BYTES} bytes", f"{length}", "not safetensors?")
     if length > size - 8:
         raise InputError(f"{path}", f"a header of {length} bytes", f"{size - 8} bytes in all", "truncated?")
     header = parse_json(file.read(length), f"{path}: header in JSON", "an object of names", once=True)
     if not isinstance(header, dict):
         raise InputError(f"{path}", "a header with names", type(header).__name__, "not safetensors?")
-    if len(header) > MOST_TENSORS:
-        raise InputError(f"{path}", f"at most {MOST_TENSORS} tensors", f"{len(header)}")
+    if len(header) > MAX_TENSORS:
+        raise InputError(f"{path}", f"at most {MAX_TENSORS} tensors", f"{len(header)}")
     return header, 8 + length
 
 
@@ -100,7 +100,7 @@ def _validate(path: Path) -> None:
         with safe_open(path, framework="numpy"):
             pass
     except (SafetensorError, OSError) as e:
-        with open_regular(path):  # it calls whatever cannot be opened a file that is not there
+        with open_regular(path):  # the library reports every file that it cannot open as missing
             pass
         reason = str(e).removeprefix("Error while deserializing header: ")[:120]
         raise InputError(f"{path}", "a whole safetensors file", reason, "truncated or damaged?") from None
@@ -116,14 +116,19 @@ def _view(where: str, entry: Mapping[str, Any], data: np.ndarray) -> Stored:
         raise InputError(where, "a shape that NumPy can hold", f"{str(shape)[:80]} ({e})") from None
 
 
-def map_file(path: str | os.PathLike[str]) -> tuple[dict[str, Stored], dict[str, str]]:
-    """Every tensor of a safetensors file, memory-mapped, and the texts in its header: nothing else is read.
+def shard_name(number: int) -> str:
+    """The name of the file that holds one of many shards, counted from 0."""
+    return f"shard-{number:05d}.safetensors"
 
-    The file must not be changed in place while it is mapped; `write_tensors` replaces it instead. As long as any of
-    its tensors is there, it takes one of the files that a process may have open.
+
+def map_file(path: str | os.PathLike[str]) -> tuple[dict[str, Stored], dict[str, str]]:
+    """Memory-map every tensor of a safetensors file; returns them with the metadata of the header.
+
+    The file must not be changed in place while it is mapped; `write_tensors` replaces it instead. The file stays open
+    as long as any of its tensors is in use, and counts as one of the files that a process may have open.
 
     Raises:
-        InputError: no such file, truncated, damaged, a hostile header, or a type that NumPy has not.
+        InputError: the file is missing, truncated or damaged, has a hostile header, or a type that NumPy does not have.
 
     Source: safetensors checks offsets and sizes but neither the number of tensors nor a name given twice;
         headers of millions of empty tensors keep it busy for minutes, so both are checked before.
@@ -145,7 +150,7 @@ def map_file(path: str | os.PathLike[str]) -> tuple[dict[str, Stored], dict[str,
     metadata = header.pop("__metadata__", None) or {}
     data = np.asarray(everything)[begin:]
     if data.size != max((entry["data_offsets"][1] for entry in header.values()), default=0):
-        raise InputError(f"{path}", "a file that nobody is writing to", "another size than a moment ago")
+        raise InputError(f"{path}", "a file that no process is writing", "another size than a moment ago")
     return {name: _view(f"{path}: {name}", entry, data) for name, entry in header.items()}, metadata
 
 
@@ -176,16 +181,16 @@ def _pack_header(tensors: Mapping[str, Stored], metadata: Mapping[str, str] | No
         at += x.raw.nbytes
     text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode("utf-8")
     text += b" " * (-len(text) % 8)
-    if len(tensors) > MOST_TENSORS or len(text) > MOST_HEADER_BYTES:
+    if len(tensors) > MAX_TENSORS or len(text) > MAX_HEADER_BYTES:
         raise InputError(
-            "tensors", f"at most {MOST_TENSORS} with short names", f"{len(tensors)}, {len(text)} bytes of names"
+            "tensors", f"at most {MAX_TENSORS} with short names", f"{len(tensors)}, {len(text)} bytes of names"
         )
     return len(text).to_bytes(8, "little") + text
 
 
 def _chunks(tensors: Iterable[Stored]) -> Iterable[np.ndarray]:
     for x in tensors:
-        # safetensors' own writer saves strided arrays as garbage, so the order is made sure of here.
+        # The writer of safetensors saves strided arrays as garbage, so they are made contiguous here.
         yield np.asarray(x.raw, TYPES[x.dtype], order="C").reshape(-1).view(np.uint8)
 
 
@@ -203,21 +208,21 @@ def file_bytes(arrays: Mapping[str, np.ndarray | Stored], metadata: Mapping[str,
 def write_tensors(
     path: str | os.PathLike[str], arrays: Mapping[str, np.ndarray | Stored], metadata: Mapping[str, str] | None = None
 ) -> None:
-    """Write a safetensors file atomically: others see the old file or the whole new one.
+    """Write a safetensors file atomically: readers see the old file or the whole new one.
 
-    The same input gives the same bytes on any machine: tensors in the library's order (widest type
-    first, then by name), metadata sorted by key, no time stamps.
+    The same input gives the same bytes on any machine: tensors are in the order of the library (widest type first, then
+    by name), metadata are sorted by key, and there are no time stamps.
 
     Args:
         arrays: by name, NumPy arrays of any strides, or `Stored` for bfloat16.
-        metadata: texts to stand in the header.
+        metadata: strings for the header.
 
     Raises:
-        InputError: a type that the format has not, a bad name or metadata, too many tensors, or a place
-            that cannot be written.
+        InputError: a type that the format does not have, a bad name or metadata, too many tensors, or a place that
+            cannot be written.
 
     Source: safetensors 0.8.0 writes metadata in the random order of a hash map and files with mode 0600,
-        so the bytes are put together here, and its reader is asked to accept them.
+        so the bytes are composed here, and checked with its reader.
     """
     path, tensors = Path(path), _in_order(arrays)
     if "__metadata__" in tensors or not all(isinstance(v, str) for kv in (metadata or {}).items() for v in kv):

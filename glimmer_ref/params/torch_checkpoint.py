@@ -1,7 +1,7 @@
-"""PyTorch checkpoints (pytorch_model.bin) read without PyTorch, and without running anything in them.
+"""Reads PyTorch checkpoints (pytorch_model.bin) without PyTorch, and without running code from them.
 
 Such a file is a zip archive: data.pkl, a pickle that describes the tensors, and their bytes in data/0,
-data/1 .. The pickle is run by the machine of torch_pickle.py.
+data/1 .. The stack machine of torch_pickle.py runs the pickle.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ import numpy as np
 from ..disk import kinds
 from ..disk.read import open_regular, reason_of
 from ..errors import InputError
-from .safetensors_io import MOST_TENSORS, TYPES, Stored
+from .safetensors_io import MAX_TENSORS, TYPES, Stored
 from .torch_pickle import PLAIN, Tensor, unpickle
 
-MOST_PICKLE_BYTES = 2 * 2**20
+MAX_PICKLE_BYTES = 2 * 2**20
 
 
 def _refuse_other(path: Path) -> None:
@@ -30,7 +30,7 @@ def _refuse_other(path: Path) -> None:
 
 
 def _entries(path: Path) -> tuple[str, dict[str, zipfile.ZipInfo]]:
-    """Name of the archive's own folder, and what lies in it."""
+    """The name of the folder in the archive, and its entries."""
     try:
         with path.open("rb") as file:
             infos = zipfile.ZipFile(file).infolist()
@@ -45,7 +45,7 @@ def _entries(path: Path) -> tuple[str, dict[str, zipfile.ZipInfo]]:
     folders = [name.removesuffix("/data.pkl") for name in names if name.endswith("/data.pkl")]
     if not folders:
         _refuse_other(path)
-    if len(names) < len(infos) or len(infos) > 2 * MOST_TENSORS or len(folders) != 1:
+    if len(names) < len(infos) or len(infos) > 2 * MAX_TENSORS or len(folders) != 1:
         raise InputError(f"{path}", "one data.pkl, and no name twice", f"{len(folders)} in {len(infos)} entries")
     packed = [info.filename for info in infos if info.compress_type != zipfile.ZIP_STORED]
     if packed:
@@ -54,7 +54,7 @@ def _entries(path: Path) -> tuple[str, dict[str, zipfile.ZipInfo]]:
 
 
 def _bytes(path: Path, info: zipfile.ZipInfo, file: np.ndarray) -> np.ndarray:
-    """An entry's bytes within the mapped file, checked against its CRC."""
+    """The bytes of an entry within the mapped file, checked against its CRC."""
     where, at = f"{path}: {info.filename}", info.header_offset
     local = file[at : at + 30].tobytes()
     begin = at + 30 + (sum(struct.unpack("<HH", local[26:30])) if len(local) == 30 else 0)
@@ -79,11 +79,11 @@ def _stored(where: str, tensor: Tensor, content: np.ndarray) -> Stored:
 
 
 def read_torch(path: str | os.PathLike[str]) -> dict[str, Stored]:
-    """Every tensor of a PyTorch checkpoint, memory-mapped: a state dict saved by PyTorch 1.6 or later.
+    """Memory-map every tensor of a PyTorch checkpoint: a state dict saved by PyTorch 1.6 or later.
 
     Raises:
-        InputError: no such file, truncated or damaged, compressed, big-endian, the format before 1.6, a
-            tensor outside its storage, or anything in the pickle that is no tensor, by its name.
+        InputError: the file is missing, truncated, damaged, compressed, big-endian, or in the format before 1.6; a
+            tensor lies outside its storage; the pickle holds anything but tensors, which is named.
 
     Source: PyTorch's torch/serialization.py and torch/_utils.py: archive entries, persistent ids and
         the arguments of _rebuild_tensor_v2.
@@ -97,8 +97,8 @@ def read_torch(path: str | os.PathLike[str]) -> dict[str, Stored]:
     if order is not None and _bytes(path, order, file).tobytes() != b"little":
         raise InputError(f"{path}", "little-endian numbers", "big-endian", "save it anew on another machine")
     program = entries[f"{folder}/data.pkl"]
-    if program.file_size > MOST_PICKLE_BYTES:
-        raise InputError(f"{path}", f"a data.pkl of at most {MOST_PICKLE_BYTES} bytes", f"{program.file_size}")
+    if program.file_size > MAX_PICKLE_BYTES:
+        raise InputError(f"{path}", f"a data.pkl of at most {MAX_PICKLE_BYTES} bytes", f"{program.file_size}")
     tensors = unpickle(_bytes(path, program, file).tobytes(), f"{path}")
     contents: dict[str, np.ndarray] = {}
     for name, tensor in tensors.items():

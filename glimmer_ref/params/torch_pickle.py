@@ -1,7 +1,7 @@
-"""The pickle inside a PyTorch checkpoint, run by a machine that calls nothing.
+"""Runs the pickle inside a PyTorch checkpoint on a stack machine that calls no function.
 
 A pickle is a program for a small stack machine, which can call any Python function. Here it is run by a machine that
-knows some 40 instructions, those of protocols 2 to 5 that describe tensors and plain values: names stay words.
+knows some 40 instructions, those of protocols 2 to 5 that describe tensors and plain values. Names are never looked up.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from typing import Any
 
 from ..errors import InputError, brief
 
-MOST_AXES = 8
+MAX_AXES = 8
 PLAIN = "only a plain state dict is read: torch.save(model.state_dict(), 'pytorch_model.bin')"
 QUANTIZED = "only float16, bfloat16, float32 and float64 are read: dequantize it and save it anew"
-WRAPPERS = ("state_dict", "model_state_dict", "model", "module")  # what trainers keep a state dict under
+WRAPPERS = ("state_dict", "model_state_dict", "model", "module")  # the keys of a state dict in checkpoints of trainers
 
 STORAGES = {
     "BoolStorage": "BOOL",
@@ -35,7 +35,7 @@ STORAGES = {
 
 @dataclass(frozen=True)
 class Word:
-    """A name of Python that the pickle mentions; it is never looked up."""
+    """A Python name in the pickle; it is never looked up."""
 
     module: str
     name: str
@@ -46,7 +46,7 @@ class Word:
 
 @dataclass(frozen=True)
 class Storage:
-    """A run of numbers in the archive."""
+    """A sequence of numbers in the archive."""
 
     tag: str
     key: str
@@ -64,7 +64,7 @@ class Tensor:
 
 
 class _Bad(Exception):
-    """What the pickle holds and should not, and what to do about it."""
+    """Unsupported content of the pickle, and what to do about it."""
 
     def __init__(self, what: str, do: str = PLAIN) -> None:
         super().__init__(what)
@@ -72,7 +72,7 @@ class _Bad(Exception):
 
 
 def _counts(value: Any) -> bool:
-    fits = isinstance(value, tuple) and len(value) <= MOST_AXES
+    fits = isinstance(value, tuple) and len(value) <= MAX_AXES
     return fits and all(type(n) is int and 0 <= n < 2**62 for n in value)
 
 
@@ -105,7 +105,7 @@ def _tensor(args: tuple[Any, ...]) -> Tensor:
 
 
 def _call(word: Any, args: Any) -> Any:
-    """What a known name makes of its arguments; all others are refused."""
+    """The result of calling a known name; all other names are refused."""
     if not (isinstance(word, Word) and isinstance(args, tuple)):
         raise _Bad("a call of something that is no name")
     match str(word):
@@ -132,7 +132,7 @@ def _word(module: Any, name: Any) -> Word:
 
 
 class _Machine:
-    """The stack machine: its instructions are the methods below, under the names that pickletools gives them."""
+    """The stack machine; `_INSTRUCTIONS` lists its instructions by their names in pickletools."""
 
     def __init__(self) -> None:
         self.stack: list[Any] = []
@@ -164,7 +164,7 @@ class _Machine:
 
     def build(self) -> None:
         target, _ = self.top(2)
-        if not isinstance(target, dict):  # a state dict carries versions as attributes, which nobody needs
+        if not isinstance(target, dict):  # a state dict has versions as attributes, which are not needed
             raise _Bad("attributes of something that is no dictionary")
         self.stack.append(target)
 
@@ -223,7 +223,7 @@ _INSTRUCTIONS: dict[str, Callable[[_Machine, Any], Any]] = {
 
 
 def _run(program: bytes, where: str) -> Any:
-    """What the program leaves on its stack."""
+    """Run the program: the value that it leaves on its stack."""
     machine = _Machine()
     try:
         for instruction, arg, _ in pickletools.genops(program):
@@ -237,7 +237,7 @@ def _run(program: bytes, where: str) -> Any:
 
 
 def _unwrapped(content: dict[Any, Any], where: str) -> dict[Any, Any]:
-    """The state dict within what a trainer saved beside it."""
+    """The state dict in a checkpoint of a trainer."""
     inside = [key for key in WRAPPERS if isinstance(content.get(key), dict)]
     if len(inside) > 1:
         raise InputError(where, f"one of {', '.join(WRAPPERS)}", " and ".join(inside), PLAIN)
@@ -245,10 +245,10 @@ def _unwrapped(content: dict[Any, Any], where: str) -> dict[Any, Any]:
 
 
 def unpickle(program: bytes, where: str) -> dict[str, Tensor]:
-    """Run data.pkl, which must leave a dictionary of tensors, perhaps beside plain values of a trainer's.
+    """Run data.pkl, which must give a dictionary of tensors, perhaps within a checkpoint of a trainer.
 
     Raises:
-        InputError: anything else in it, by its name.
+        InputError: it holds anything else, which is named.
     """
     result = _run(program, where)
     if not isinstance(result, dict):

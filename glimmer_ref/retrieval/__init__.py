@@ -1,1 +1,1 @@
-"""Finding passages, and keeping what the memory encoder made of them."""
+"""Finds passages for questions: BM25 by words, GTR by embeddings, and their indexes on disk."""

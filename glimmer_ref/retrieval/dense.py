@@ -1,8 +1,8 @@
 """An index of embeddings on disk, and the exact search in it: the k largest inner products, block by block.
 
-A folder holds shards of `SHARD` passages each, their embeddings and their ids. Search reads every embedding once for
-a batch of q questions and keeps, beside the mapped files, one block in float32 [BLOCK e], its scores [q BLOCK] and
-the best so far [q k]: about 4 BLOCK (e + 2 q) + 24 q k bytes, whatever the number of passages.
+A folder holds shards of `SHARD` passages each, with their embeddings and ids. Search reads every embedding once for a
+batch of q questions. Beside the mapped files it holds one block in float32 [BLOCK e], its scores [q BLOCK] and the best
+so far [q k]: about 4 BLOCK (e + 2 q) + 24 q k bytes, whatever the number of passages.
 """
 
 from __future__ import annotations
@@ -19,27 +19,26 @@ import numpy as np
 from ..data.inputs import Passage, read_passages
 from ..data.passages_file import read_source
 from ..disk.journal import RESTORE
-from ..disk.read import most_open_files
+from ..disk.read import max_open_files
 from ..errors import InputError
-from ..memory.manifest import shard_name
-from ..params.safetensors_io import Stored, map_tensors, write_tensors
+from ..params.safetensors_io import Stored, map_tensors, shard_name, write_tensors
 from ..progress import Show, progress
 from .gtr import GTR, passage_text
-from .index_files import BUILD_AGAIN, VERSION, Ids, building, check_sample, read_facts, read_files
+from .index_files import BUILD_AGAIN, VERSION, Strings, building, check_sample, read_facts, read_files
 from .top_k import BLOCK, top_k
 
 KIND = "dense"
 SHARD, QUESTIONS = 16384, 256
-OPEN_SHARDS = 128  # maps kept at a time, at most: each takes one of the files that a process may have open
+OPEN_SHARDS = 128  # shards that stay mapped, at most: each takes one of the files that a process may have open
 DTYPES = {"float32": "F32", "float16": "F16"}
 
 
 @dataclass(frozen=True, eq=False)
 class _Shard:
-    """Embeddings [n e] of n passages, and their ids."""
+    """The embeddings [n e] of n passages, and their ids."""
 
     embeddings: Stored
-    ids: Ids
+    ids: Strings
 
     @classmethod
     def map(cls, path: Path, dtype: str, n: int, size: int) -> _Shard:
@@ -48,7 +47,7 @@ class _Shard:
         if e is None or (e.dtype, e.shape) != (DTYPES[dtype], (n, size)):
             got = "none" if e is None else f"{list(e.shape)} in {e.dtype}"
             raise InputError(str(path), f"embeddings [{n} {size}] in {dtype}", got, RESTORE)
-        return cls(e, Ids.of(tensors, n, str(path)))
+        return cls(e, Strings.of(tensors, n, str(path), "ids"))
 
 
 def _counts(total: int, shard: int) -> dict[str, int]:
@@ -57,13 +56,13 @@ def _counts(total: int, shard: int) -> dict[str, int]:
 
 
 class DenseIndex:
-    """Embeddings of passages on disk. Made by `build`, opened with the retriever that made it.
+    """Embeddings of passages on disk, made by `build`, and opened with the retriever that made them.
 
     Args:
-        embed: texts to embeddings, for questions.
+        embed: the retriever, which embeds questions.
 
     Raises:
-        InputError: no index there, a damaged one, or one of another retriever.
+        InputError: there is no index, or it is damaged or of another retriever.
     """
 
     def __init__(self, folder: str | Path, embed: GTR) -> None:
@@ -77,12 +76,12 @@ class DenseIndex:
         right = self.dtype in DTYPES and type(self.shard_passages) is int and self.shard_passages > 0
         counts = _counts(self.total, self.shard_passages) if right else {}
         if files.keys() != counts.keys():
-            raise InputError(str(folder), "the files that its words tell of", "others", BUILD_AGAIN)
+            raise InputError(str(folder), "the files that its build.json implies", "others", BUILD_AGAIN)
 
-        # Nothing of `self` in it: a cycle would keep the maps until Python looks for cycles.
+        # It does not refer to `self`: a reference cycle would keep the files mapped until the next garbage collection.
         place, dtype, size, unchecked = self.folder, self.dtype, embed.size, {*files}
 
-        @lru_cache(maxsize=max(1, min(OPEN_SHARDS, most_open_files() // 8)))
+        @lru_cache(maxsize=max(1, min(OPEN_SHARDS, max_open_files() // 8)))
         def load(number: int) -> _Shard:
             path = place / shard_name(number)
             if path.name in unchecked:
@@ -96,12 +95,12 @@ class DenseIndex:
         return self.total
 
     def id(self, row: int) -> str:
-        """The id of a passage by its row."""
+        """The id of the passage of a row."""
         number, i = divmod(row, self.shard_passages)
         return str(self._shard(number).ids[i])
 
     def blocks(self) -> Iterator[np.ndarray]:
-        """All embeddings in order, as they are stored."""
+        """All embeddings in order, in the stored dtype."""
         for number in range(-(-self.total // self.shard_passages)):
             raw = self._shard(number).embeddings.raw
             yield from (raw[i : i + BLOCK] for i in range(0, len(raw), BLOCK))
@@ -131,7 +130,7 @@ def _encode(passages: Iterable[Passage], embed: GTR, dtype: str) -> dict[str, np
             yield passage_text(passage)
 
     embeddings = embed(texts()).astype(dtype)
-    return {"embeddings": embeddings, **Ids.arrays(ids)}
+    return {"embeddings": embeddings, **Strings.arrays(ids, "ids")}
 
 
 def build(
@@ -139,13 +138,14 @@ def build(
 ) -> DenseIndex:
     """Embed a JSON-lines file of passages into an index.
 
-    Killed at any moment, it leaves whole shards; run again, it keeps them and makes the rest, with the same bytes.
+    A build that is killed leaves whole shards. The next run keeps them and makes the others, with the same bytes.
 
     Args:
-        dtype: that embeddings are stored in: "float32" or "float16".
+        dtype: of the stored embeddings, "float32" or "float16".
 
     Raises:
-        InputError: broken passages, or none; a folder with anything else in it, another build or one at work; no room.
+        InputError: broken passages, or none; a folder that holds anything else, another build or a running one; a full
+            disk.
     """
     if dtype not in DTYPES:
         raise InputError("dtype", f"one of {', '.join(DTYPES)}", repr(dtype))
@@ -155,23 +155,23 @@ def build(
              "passages": total, "passages_sha256": source.sha256, "shard_passages": SHARD}  # fmt: skip
     counts = _counts(total, SHARD)
     with building(path, facts, counts, show) as work:
-        lacking = work.lacking
-        wanted, left = _of_shards(read_passages(passages_path), counts, lacking), sum(counts[name] for name in lacking)
-        bar = iter(show(wanted, total, "passages", total - left))
-        for name in lacking:
+        names = work.missing
+        missing, left = _of_shards(read_passages(passages_path), counts, names), sum(counts[name] for name in names)
+        bar = iter(show(missing, total, "passages", total - left))
+        for name in names:
             write_tensors(path / name, _encode(islice(bar, counts[name]), embed, dtype))
             work.add(name)
-        next(bar, None)  # the bar ends its line
+        next(bar, None)  # lets the progress bar end its line
         source.check()
     return DenseIndex(folder, embed)
 
 
-def _of_shards(passages: Iterable[Passage], counts: Mapping[str, int], lacking: Collection[str]) -> Iterator[Passage]:
-    """The passages of the shards that are not there yet."""
+def _of_shards(passages: Iterable[Passage], counts: Mapping[str, int], missing: Collection[str]) -> Iterator[Passage]:
+    """The passages of the missing shards."""
     source = iter(passages)
     for name, count in counts.items():
         some = islice(source, count)
-        if name in lacking:
+        if name in missing:
             yield from some
         else:
             deque(some, maxlen=0)

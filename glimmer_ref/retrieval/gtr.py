@@ -1,7 +1,8 @@
-"""GTR, the paper's retriever: texts to unit vectors, whose inner product says how well they fit each other.
+"""GTR, the paper's retriever: it maps texts to unit vectors, whose inner product scores a passage for a question.
 
 Ni et al. 2022, "Large Dual Encoders Are Generalizable Retrievers": a T5 encoder, the mean over its tokens, a linear
-layer, unit length; the same for questions and passages. Read from a folder as sentence-transformers writes it.
+layer, and scaling to unit length; the same for questions and passages. It is read from a folder of
+sentence-transformers.
 """
 
 from __future__ import annotations
@@ -17,14 +18,15 @@ import numpy as np
 
 from ..config import T5Config
 from ..data.inputs import Passage
+from ..disk.facts import digest_of
 from ..disk.read import parse_json, read_json
 from ..errors import InputError, brief
-from ..memory.manifest import digest_of, weights_digest
 from ..ops import Ops
 from ..paper.t5 import encode
 from ..params.checkpoint import decode, open_checkpoint
+from ..params.digest import weights_digest
 from ..params.hub import Place, model_files, weight_files
-from ..params.model import PRODUCTS, Stack, assemble_stack, leaves, map_named
+from ..params.model import PRODUCTS, Stack, build_stack, leaves, map_named
 from ..params.name_maps import HUGGING_FACE, lines, one_embedding
 from ..params.safetensors_io import Stored
 from ..ragged import Array, States, Tokens, token_positions
@@ -34,12 +36,12 @@ from ..text.truncate import first_ids
 
 INDEX, STATED = "modules.json", "config_sentence_transformers.json"
 MODULES = ("Transformer", "Pooling", "Dense", "Normalize")
-BATCH_TOKENS = 8192  # embedded at a time; fixed, because other batches give other last bits
-OWN_TOKENS = 512  # of a text, where no file states a limit: what GTR was trained and published with
-MOST_TOKENS = 1 << 20
-NO_LIMIT = 10**20  # transformers writes 10^30 or 10^20 for a tokenizer without limit
-NO_LENGTH = 1e-12  # what a vector's length is at least taken for, as torch's normalize does
-DO = "only GTR's own modules are told here"
+BATCH_TOKENS = 8192  # embedded at a time; fixed, since the last bits depend on the batch
+OWN_TOKENS = 512  # of a text, if no file states a limit: as GTR was trained and published
+MAX_TOKENS = 1 << 20
+NO_LIMIT = 10**20  # transformers writes 10^30 or 10^20 for a tokenizer without a limit
+MIN_LENGTH = 1e-12  # shorter vectors are divided by this length, as torch's normalize does
+DO = "only the modules of GTR are supported"
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,10 +56,10 @@ class Weights:
 
 @dataclass(frozen=True, eq=False)
 class GTR:
-    """The retriever, bound to a backend of the operations.
+    """The retriever on a backend.
 
     Args:
-        max_tokens: of a text, its end of sequence among them; longer ones are cut from the right.
+        max_tokens: of a text with its end-of-sequence token; longer texts are cut at the right end.
         digest: of everything that decides an embedding.
     """
 
@@ -70,7 +72,7 @@ class GTR:
 
     @property
     def size(self) -> int:
-        """Numbers of an embedding."""
+        """How many numbers an embedding has."""
         return int(self.weights.dense.shape[1])
 
     def _ids(self, text: str) -> list[int]:
@@ -79,10 +81,10 @@ class GTR:
         return [*first_ids(self.tokenizer, text, self.max_tokens - 1)[0], self.t5.eos_token_id]
 
     def __call__(self, texts: Iterable[str]) -> np.ndarray:
-        """Embeddings of texts, each closed by the end of sequence, in batches: [b e].
+        """Embeddings of texts, each closed by the end-of-sequence token: [b e].
 
         Raises:
-            InputError: an empty text, one that is no valid Unicode, or an embedding that is not finite.
+            InputError: a text that is empty or not valid Unicode, or an embedding that is not finite.
         """
         found, batch, size = [np.zeros((0, self.size), self.weights.dense.dtype)], list[list[int]](), 0
         for ids in map(self._ids, texts):
@@ -102,18 +104,18 @@ class GTR:
 def embed(ops: Ops, t5: T5Config, w: Weights, texts: Tokens) -> np.ndarray:
     """e = u / |u|, u = mean_n(T5Enc(text)_n) W: one unit vector a text, [b e].
 
-    The mean is over all tokens, the end of sequence among them, after the encoder's final norm.
+    The mean is over all tokens, with the end-of-sequence token, after the final norm of the encoder.
 
     Paper: 4.1 retriever
     """
     x = States(ops.embed(w.embedding, texts.ids), texts.lengths, token_positions(texts.lengths))
     states = ops.rms_norm(encode(ops, t5, w.encoder, x).states, w.final_norm, t5.layer_norm_epsilon)
     u = np.asarray(ops.to_host(ops.linear(ops.mean(states, texts.lengths), w.dense)))
-    return u / np.maximum(np.sqrt((u * u).sum(axis=1, keepdims=True)), NO_LENGTH)
+    return u / np.maximum(np.sqrt((u * u).sum(axis=1, keepdims=True)), MIN_LENGTH)
 
 
 def passage_text(passage: Passage) -> str:
-    """What is embedded of a passage: its title, a space, its text."""
+    """The text of a passage that is embedded: its title, a space, its text."""
     return f"{passage.title} {passage.text}".strip()
 
 
@@ -125,13 +127,13 @@ def _object(path: Path) -> dict[str, Any]:
 
 
 def _only(path: Path, name: str, got: Any, wanted: Any) -> None:
-    """A setting that must be what is told here."""
+    """Check a setting that has one supported value."""
     if got != wanted:
         raise InputError(str(path), f"{name}={json.dumps(wanted)}", json.dumps(got)[:60], DO)
 
 
 def _modules(path: Path) -> list[str]:
-    """The folders of GTR's four modules within its own, from modules.json; "" is that itself."""
+    """The folders of the four modules of GTR, from modules.json; "" is the folder of that file."""
     modules = read_json(path)
     if not isinstance(modules, list) or not all(isinstance(m, dict) for m in modules):
         raise InputError(str(path), "a list of modules", "something else", "a folder of sentence-transformers?")
@@ -145,7 +147,7 @@ def _modules(path: Path) -> list[str]:
 
 
 def needed(place: Place) -> list[str]:
-    """The files that a GTR is read from, for `hub.find`: modules.json first."""
+    """The files that GTR is read from, for `hub.find`: modules.json first."""
     if not place.has(INDEX):
         return [INDEX]
     encoder, pooling, dense, _ = (f"{path}/" if path else "" for path in _modules(place.path(INDEX)))
@@ -154,7 +156,7 @@ def needed(place: Place) -> list[str]:
 
 
 def _check_pooling(folder: Path) -> None:
-    """Mean over tokens: a word since sentence-transformers 6, flags before."""
+    """Check for the mean over tokens: a word since sentence-transformers 6, flags before."""
     path = folder / "config.json"
     data = _object(path)
     flags = {name for name, on in data.items() if name.startswith("pooling_mode_") and on}
@@ -164,17 +166,17 @@ def _check_pooling(folder: Path) -> None:
 
 
 def _length(path: Path, key: str) -> int | None:
-    """A length of texts, None where none is stated, or one so large that the tokenizer's library means none by it."""
+    """A length of texts; None if none is stated, or one so large that the library means no limit."""
     length = _object(path).get(key) if path.exists() else None
     if length is None or (isinstance(length, int | float) and length >= NO_LIMIT):
         return None
-    if not isinstance(length, int) or isinstance(length, bool) or not 2 <= length <= MOST_TOKENS:
-        raise InputError(str(path), f"{key}: a whole number from 2 to {MOST_TOKENS}", brief(length))
+    if not isinstance(length, int) or isinstance(length, bool) or not 2 <= length <= MAX_TOKENS:
+        raise InputError(str(path), f"{key}: a whole number from 2 to {MAX_TOKENS}", brief(length))
     return length
 
 
 def _max_tokens(folder: Path) -> int:
-    """How long a text may be: of the module, else of its tokenizer, else GTR's own."""
+    """How long a text may be: as the module says, else its tokenizer, else GTR's own length."""
     of_module = _length(folder / "sentence_bert_config.json", "max_seq_length")
     of_tokenizer = _length(folder / "tokenizer_config.json", "model_max_length")
     return of_module or of_tokenizer or OWN_TOKENS
@@ -189,7 +191,7 @@ def _closes(tokenizer: Any) -> bool:
 
 
 def _tokenizer(folder: Path, vocab_size: int) -> Tokenizer:
-    """The folder's tokenizer, which must close a text by the end of sequence, as T5's does."""
+    """The tokenizer of the folder, which must close a text by the end-of-sequence token, as that of T5 does."""
     text = find_tokenizer_json(folder)
     if text is None:
         raise InputError(str(folder), "tokenizer.json or spiece.model", "neither")
@@ -201,23 +203,23 @@ def _tokenizer(folder: Path, vocab_size: int) -> Tokenizer:
 
 
 def _encoder(stored: dict[str, Stored], t5: T5Config, dtype: str, where: Path) -> tuple[Array, Stack, Array]:
-    """T5's encoder under published names, nothing missing and nothing left over."""
+    """The encoder of T5 under published names; no tensor may be missing or left over."""
     table = [x for x in lines(HUGGING_FACE, t5) if x.ours.startswith(("embedding", "encoder.", "final_norm"))]
     table = one_embedding(table, stored)
     names = {x.ours: x for x in table if x.how != "copy"}
 
-    def leaf(ours: str, shape: tuple[int, ...]) -> Array:
+    def param(ours: str, shape: tuple[int, ...]) -> Array:
         theirs = names[ours].theirs
         if theirs not in stored:
             raise InputError(str(where), "all tensors of T5's encoder", f"no {theirs}")
         x = decode(theirs, stored.pop(theirs), dtype, names[ours].transposed)
         if x.shape != shape:
-            raise InputError(f"{where}: {theirs}", f"{list(shape)}, as ours lies", f"{list(x.shape)}")
+            raise InputError(f"{where}: {theirs}", f"{list(shape)}, in our layout", f"{list(x.shape)}")
         return x
 
-    embedding = leaf("embedding", (t5.vocab_size, t5.d_model))
-    stack = assemble_stack(t5, leaf, "encoder", t5.num_layers)
-    norm = leaf("final_norm", (t5.d_model,))
+    embedding = param("embedding", (t5.vocab_size, t5.d_model))
+    stack = build_stack(t5, param, "encoder", t5.num_layers)
+    norm = param("final_norm", (t5.d_model,))
     for copy in (x.theirs for x in table if x.how == "copy"):
         if copy in stored and not np.array_equal(decode(copy, stored.pop(copy), dtype), embedding):
             raise InputError(f"{where}: {copy}", f"a copy of {table[0].theirs}", "other numbers")
@@ -240,8 +242,8 @@ def _dense(folder: Path, d: int, dtype: str) -> Array:
     return w
 
 
-def _laid_out(ops: Ops, name: str, x: Array) -> Array:
-    """A weight as a backend wants it: `linear`'s are packed."""
+def _prepared(ops: Ops, name: str, x: Array) -> Array:
+    """A weight in the layout of the backend: those of `linear` are packed."""
     return ops.pack(x, "float32") if name.rsplit(".", 1)[-1] in (*PRODUCTS, "dense") else ops.to_device(x)
 
 
@@ -252,8 +254,8 @@ def load(folder: str | Path, ops: Ops, dtype: str = "float32") -> GTR:
         dtype: "float32" or "float64".
 
     Raises:
-        InputError: a file missing or damaged; a module or setting that is not GTR's; a tensor missing, left over or of
-            another shape.
+        InputError: a file is missing or damaged; a module or setting is not GTR's; a tensor is missing, left over or
+            of another shape.
     """
     folder = Path(folder)
     encoder, pooling, dense, _ = (folder / path for path in _modules(folder / INDEX))
@@ -273,4 +275,4 @@ def load(folder: str | Path, ops: Ops, dtype: str = "float32") -> GTR:
         "passage_text": passage_text(Passage("", "title", "text")),
         "weights": weights_digest(ops, leaves(plain)),
     }
-    return GTR(ops, t5, map_named(partial(_laid_out, ops), plain), tokenizer, most, digest_of(facts))
+    return GTR(ops, t5, map_named(partial(_prepared, ops), plain), tokenizer, most, digest_of(facts))

@@ -1,8 +1,7 @@
-"""What is common to indexes on disk: a folder that says what it is of, its checksums, and the passages' ids."""
+"""Common parts of indexes on disk: the facts of the build, the checksums of the files, and the ids of the passages."""
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,21 +11,20 @@ from typing import Any
 import numpy as np
 
 from ..disk import kinds
+from ..disk.facts import difference, digest_of
 from ..disk.journal import JOURNAL, RESTORE, Journal, check_finished, entry_of, is_entry, sample
 from ..disk.lock import LOCK, held
 from ..disk.read import decode, read_json, read_text
-from ..disk.write import json_text, sha256, sweep, temporary_of, write_json, write_text
+from ..disk.write import clean_leftovers, json_text, sha256, temporary_of, write_json, write_text
 from ..errors import InputError, brief
-from ..memory.manifest import difference, digest_of
 from ..params.safetensors_io import Stored
 from ..progress import Show, progress
 from ..ragged import Ints, offsets
 
 BUILD_AGAIN = "build it again, into a new folder"
-PARTS = ".parts"  # what is not whole yet
 INDEX, FACTS = "index.json", "build.json"
 VERSION = 2
-WHAT = "the words of an index"
+WHAT = "the facts of an index"
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -39,7 +37,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _read_facts(path: Path) -> dict[str, Any]:
-    """What a build is of, of an index that need not be finished."""
+    """The facts of a build, which need not be finished."""
     facts = _read(path)
     if facts.get("version") != VERSION:
         raise InputError(str(path), f"version {VERSION} of an index", brief(facts.get("version"), 20), BUILD_AGAIN)
@@ -50,9 +48,9 @@ def _read_facts(path: Path) -> dict[str, Any]:
 
 
 def _summary(files: Mapping[str, Any], facts: Path) -> dict[str, Any]:
-    """What index.json holds: its files, and digests of these words and of build.json, so that neither is changed."""
-    told = {"build": sha256(facts), "files": files}
-    return {**told, "digest": digest_of(told)}
+    """What index.json holds: the files, and digests of itself and of build.json, which detect changes."""
+    summary = {"build": sha256(facts), "files": files}
+    return {**summary, "digest": digest_of(summary)}
 
 
 def _is_file(entry: Any) -> bool:
@@ -63,7 +61,8 @@ def read_files(folder: str | Path) -> dict[str, dict[str, Any]]:
     """The files of a finished index, each with its "bytes", "sha256" and "sample".
 
     Raises:
-        InputError: no index there, one that was not finished, a file of another length, or words that were changed.
+        InputError: there is no index, or it is not finished; a file has another length; index.json or build.json was
+            changed.
     """
     path = Path(folder)
     if (path / FACTS).exists() and not (path / INDEX).exists():
@@ -86,7 +85,7 @@ def read_files(folder: str | Path) -> dict[str, dict[str, Any]]:
 
 
 def read_facts(folder: str | Path) -> dict[str, Any]:
-    """What a finished index is of: its "kind", how many "passages", and what else its build has told.
+    """The facts of a finished index: its "kind", how many "passages", and what else its build recorded.
 
     Raises:
         InputError: as `read_files`.
@@ -96,17 +95,17 @@ def read_facts(folder: str | Path) -> dict[str, Any]:
 
 
 def check_sample(path: Path, entry: Mapping[str, Any]) -> None:
-    """Hold a file against its `sample`, which is cheap; `verify` reads all of it.
+    """Compare a file with its recorded `sample`, which is cheap; `verify` reads all of the file.
 
     Raises:
-        InputError: it is another.
+        InputError: the file differs.
     """
     if sample(path) != entry["sample"]:
         raise InputError(str(path), "the file that was built", "another", RESTORE)
 
 
 def verify(folder: str | Path, show: Show = progress) -> None:
-    """Read every file once and compare its SHA-256 with the one that was written down.
+    """Read every file once and compare its SHA-256 with the recorded one.
 
     Raises:
         InputError: the first file that differs.
@@ -115,9 +114,9 @@ def verify(folder: str | Path, show: Show = progress) -> None:
 
 
 def _check_folder(folder: Path, names: Collection[str]) -> None:
-    """Refuse a folder in which there is anything, but for an index that was begun."""
+    """Refuse a folder that is not empty and holds no index that was begun."""
     ours = {LOCK, FACTS, INDEX, JOURNAL, *names}
-    others = sorted(x.name for x in folder.iterdir() if (temporary_of(x.name) or x.name) not in ours | {PARTS})
+    others = sorted(x.name for x in folder.iterdir() if (temporary_of(x.name) or x.name) not in ours)
     left = sorted(x.name for x in folder.iterdir() if x.name in ours - {LOCK, FACTS})
     if others or (left and not (folder / FACTS).exists()):
         raise InputError(
@@ -125,25 +124,24 @@ def _check_folder(folder: Path, names: Collection[str]) -> None:
         )
 
 
-class Work:
-    """An index that is being built, in a folder that is held.
+class IndexBuild:
+    """An index that is being built, in a locked folder.
 
-    Files of which an earlier run has written down what they are must be so still; others are made again.
+    A file that an earlier run has recorded must still match its record; other files are made again.
 
     Args:
-        names: of the files.
+        names: of all files of the index.
 
     Raises:
-        InputError: a build of other facts, or a damaged file.
+        InputError: a build with other facts, or a damaged file.
     """
 
     def __init__(self, folder: Path, facts: Mapping[str, Any], names: Collection[str], show: Show) -> None:
         self.folder, self.names = folder, names
         before = _read_facts(folder / FACTS) if (folder / FACTS).exists() else facts
-        if apart := difference(facts, before):
-            raise InputError(str(folder), f"an index with {apart[0]}", apart[1], "name another folder")
-        sweep(folder, {INDEX, FACTS, JOURNAL, *names}.__contains__)
-        shutil.rmtree(folder / PARTS, ignore_errors=True)
+        if differs := difference(facts, before):
+            raise InputError(str(folder), f"an index with {differs[0]}", differs[1], "name another folder")
+        clean_leftovers(folder, {INDEX, FACTS, JOURNAL, *names}.__contains__)
         self.journal, self.sealed = Journal(folder, names), {}
         if (folder / INDEX).exists():
             self.sealed = {n: {k: e[k] for k in ("bytes", "sha256")} for n, e in _sealed(folder, names).items()}
@@ -154,15 +152,15 @@ class Work:
             write_json(folder / FACTS, facts)
 
     @property
-    def lacking(self) -> list[str]:
-        """The files that are to be made."""
+    def missing(self) -> list[str]:
+        """The names of the missing files."""
         return [name for name in self.names if name not in self.journal.files]
 
     def add(self, name: str) -> None:
-        """A file is finished.
+        """Record a finished file.
 
         Raises:
-            InputError: it was lost, and is another than before.
+            InputError: it replaces a lost file and differs from it.
         """
         entry = entry_of(self.folder / name)
         if self.sealed.get(name, entry) != entry:
@@ -171,14 +169,8 @@ class Work:
             )
         self.journal.add(name, entry)
 
-    def parts(self) -> Path:
-        """An empty folder for files that are not whole yet."""
-        (self.folder / PARTS).mkdir()
-        return self.folder / PARTS
-
     def seal(self) -> None:
-        """Write down what all files are: from now on the index opens."""
-        shutil.rmtree(self.folder / PARTS, ignore_errors=True)
+        """Record all files: the index can be opened from now on."""
         files = {n: {**self.journal.files[n], "sample": sample(self.folder / n)} for n in self.names}
         text = json_text(_summary(files, self.folder / FACTS))
         if not self.sealed or read_text(self.folder / INDEX) != text:
@@ -187,7 +179,7 @@ class Work:
 
 
 def _sealed(folder: Path, names: Collection[str]) -> dict[str, dict[str, Any]]:
-    """What is written down of a finished index, of which files may be lost."""
+    """The records of a finished index, some of whose files may be lost."""
     files = _read(folder / INDEX).get("files")
     if not isinstance(files, dict) or files.keys() != {*names} or not all(map(_is_file, files.values())):
         raise InputError(str(folder / INDEX), WHAT, "something else", RESTORE)
@@ -195,60 +187,61 @@ def _sealed(folder: Path, names: Collection[str]) -> dict[str, dict[str, Any]]:
 
 
 @contextmanager
-def building(folder: Path, facts: Mapping[str, Any], names: Collection[str], show: Show) -> Iterator[Work]:
-    """Hold a folder while the block makes the files that are `lacking`, and then write down what all of them are.
+def building(folder: Path, facts: Mapping[str, Any], names: Collection[str], show: Show) -> Iterator[IndexBuild]:
+    """Lock a folder while the block makes the files that are `missing`, and record all files at the end.
 
     Raises:
-        InputError: a folder with anything else in it, or an index of other facts; another build at work; a place that
-            cannot be written or is full; a file that was there, and is damaged.
+        InputError: the folder holds anything else, or an index with other facts; another build is at work; the place
+            cannot be written or is full; a file is damaged.
     """
     with held(folder, lambda path: _check_folder(path, names)):
-        work = Work(folder, facts, names, show)
+        work = IndexBuild(folder, facts, names, show)
         try:
             yield work
         except BaseException:
-            if not work.journal.files:  # nothing that could be gone on with
+            if not work.journal.files:  # nothing to resume from
                 for path in (folder / FACTS, folder / JOURNAL):
                     path.unlink(missing_ok=True)
-            shutil.rmtree(folder / PARTS, ignore_errors=True)
             raise
         work.seal()
 
 
 @dataclass(frozen=True, eq=False)
-class Ids(Sequence[str]):
-    """Ids of n passages as UTF-8 that lie end to end: [S] bytes, [n+1] where each begins."""
+class Strings(Sequence[str]):
+    """Strings of a file as UTF-8 that lies end to end: [S] bytes, and [n+1] where each begins."""
 
     text: np.ndarray
     ends: Ints
-    name: str = "index"
+    name: str
 
     @classmethod
-    def of(cls, tensors: Mapping[str, Stored], n: int, name: str) -> Ids:
-        """From a file's tensors "ids" and "offsets".
+    def of(cls, tensors: Mapping[str, Stored], n: int, file: str, key: str) -> Strings:
+        """From the tensors `key` and "offsets" of a file.
 
         Raises:
-            InputError: they are not those of n ids.
+            InputError: they are not those of n strings.
         """
-        text, ends = tensors.get("ids"), tensors.get("offsets")
+        text, ends = tensors.get(key), tensors.get("offsets")
         right = (
-            text is not None and ends is not None and (text.dtype, ends.dtype, ends.shape) == ("U8", "I64", (n + 1,))
+            text is not None
+            and ends is not None
+            and (text.dtype, len(text.shape), ends.dtype, ends.shape) == ("U8", 1, "I64", (n + 1,))
         )
         if text is None or ends is None or not right:
-            raise InputError(name, f"{n} ids", "other tensors", RESTORE)
+            raise InputError(file, f"{n} {key}", "other tensors", RESTORE)
         if (np.diff(ends.raw) < 0).any() or ends.raw[0] != 0 or ends.raw[-1] != text.raw.size:
-            raise InputError(name, f"{n} ids that lie end to end", "other places", RESTORE)
-        return cls(text.raw, ends.raw, name)
+            raise InputError(file, f"{n} {key} that lie end to end", "other places", RESTORE)
+        return cls(text.raw, ends.raw, f"{file}: {key}")
 
     @staticmethod
-    def arrays(ids: Iterable[str]) -> dict[str, np.ndarray]:
+    def arrays(strings: Iterable[str], key: str) -> dict[str, np.ndarray]:
         """What is written to a file."""
-        known = [i.encode() for i in ids]
-        ends = offsets(np.array([len(i) for i in known], np.int64))
-        return {"ids": np.frombuffer(b"".join(known), np.uint8), "offsets": ends}
+        encoded = [s.encode() for s in strings]
+        ends = offsets(np.array([len(s) for s in encoded], np.int64))
+        return {key: np.frombuffer(b"".join(encoded), np.uint8), "offsets": ends}
 
     def __len__(self) -> int:
         return len(self.ends) - 1
 
     def __getitem__(self, i: Any) -> Any:
-        return decode(bytes(self.text[self.ends[i] : self.ends[i + 1]]), f"{self.name}: id {i}")
+        return decode(bytes(self.text[self.ends[i] : self.ends[i + 1]]), f"{self.name}, {i}")

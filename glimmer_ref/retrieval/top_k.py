@@ -1,4 +1,4 @@
-"""The k best of very many, exactly: ties go to the lower row, and memory is that of one block."""
+"""The exact k best of very many scores: ties go to the lower row, and one block is in memory at a time."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ import numpy as np
 
 from ..ragged import Ints
 
-BLOCK = 4096  # rows whose scores are made at once
+BLOCK = 4096  # rows whose scores are computed at a time
 
 
 def best(scores: np.ndarray, rows: Ints, k: int) -> tuple[np.ndarray, Ints]:
-    """The k best of some scores and their rows, best first; of equal scores the first ones, in their order."""
+    """The k best scores and their rows, best first; equal scores keep their order."""
     if k < scores.size:
-        least = np.partition(scores, scores.size - k)[scores.size - k]
-        above = np.flatnonzero(scores > least)
-        tied = np.flatnonzero(scores == least)[: k - above.size]
+        lowest = np.partition(scores, scores.size - k)[scores.size - k]
+        above = np.flatnonzero(scores > lowest)
+        tied = np.flatnonzero(scores == lowest)[: k - above.size]
         kept = np.sort(np.concatenate([above, tied]))
         scores, rows = scores[kept], rows[kept]
     order = np.argsort(-scores, kind="stable")
@@ -26,7 +26,7 @@ def best(scores: np.ndarray, rows: Ints, k: int) -> tuple[np.ndarray, Ints]:
 def top_k(questions: np.ndarray, blocks: Iterable[np.ndarray], k: int) -> tuple[np.ndarray, Ints]:
     """argtop-k_i q . e_i over all rows of the blocks, best first, ties to the lower row: [q k] scores, [q k] rows.
 
-    A row's score hangs on the row and on the question alone: blocks of `BLOCK` rows are filled up with zeros, so that
+    A score depends on the row and the question alone: smaller blocks are filled up with zeros to `BLOCK` rows, so that
     a product is summed in the same order wherever the row stands.
 
     Args:
@@ -43,13 +43,13 @@ def top_k(questions: np.ndarray, blocks: Iterable[np.ndarray], k: int) -> tuple[
         if n < BLOCK or block.dtype != np.float32:
             padded[:n], padded[n:] = block, 0
             block = padded
-        # The long side first: BLAS took half the time of questions @ block.T for 16 questions.
+        # The long side goes first: with 16 questions, BLAS takes half the time of questions @ block.T.
         found = np.ascontiguousarray((block @ columns)[:n].T)
-        least = scores[:, -1:] if scores.shape[1] == k else np.full((q, 1), -np.inf)
+        lowest = scores[:, -1:] if scores.shape[1] == k else np.full((q, 1), -np.inf)
         width = min(k, scores.shape[1] + n)
         kept_scores, kept_rows = np.empty((q, width), np.float32), np.empty((q, width), np.int64)
         for i in range(q):
-            new = np.flatnonzero(found[i] > least[i])  # an equal one stands behind those that are there
+            new = np.flatnonzero(found[i] > lowest[i])  # an equal score ranks behind the earlier ones
             here = np.concatenate([scores[i], found[i, new]]), np.concatenate([rows[i], new + first])
             kept_scores[i], kept_rows[i] = best(*here, width)
         scores, rows, first = kept_scores, kept_rows, first + n

@@ -13,7 +13,7 @@ from ..config import GlimmerConfig, T5Config
 from ..disk.read import read_json
 from ..errors import InputError
 from ..params import checkpoint
-from ..params.model import Model, assemble, draw, from_arrays, leaves, shapes
+from ..params.model import Model, build_model, from_arrays, init_param, leaves, shapes
 from .recipe import ModelTable
 
 # Standard deviation of a random score layer behind an RMSNorm. With parameter scaling, one near zero hardly moves.
@@ -27,7 +27,7 @@ def fresh_leaf(rng: np.random.Generator, config: GlimmerConfig, name: str, shape
         return np.ones(shape, np.float32)
     if name == "score.weight" and config.score_norm:
         return (SCORE_SPREAD * rng.standard_normal(shape)).astype(np.float32)
-    return draw(rng, name, shape, config.t5.d_kv).astype(np.float32)
+    return init_param(rng, name, shape, config.t5.d_kv).astype(np.float32)
 
 
 def fresh(config: GlimmerConfig, seed: int, tied: bool = False) -> Model:
@@ -52,7 +52,7 @@ def fresh(config: GlimmerConfig, seed: int, tied: bool = False) -> Model:
             arrays[name] = fresh_leaf(rng, config, name, shape)
         return arrays[name]
 
-    return assemble(config, tied, leaf)
+    return build_model(config, tied, leaf)
 
 
 def copied_from(name: str) -> str | None:

@@ -15,7 +15,7 @@ import numpy as np
 
 from ..disk.folder import recover
 from ..disk.lock import LOCK, held
-from ..disk.write import NEW, sweep
+from ..disk.write import NEW, clean_leftovers
 from ..errors import InputError
 from ..inference.reader import Reader
 from ..instruments import Tape
@@ -154,7 +154,7 @@ def _tidy(out: Path) -> None:
     """Remove what a killed run has left. The caller holds the lock of the folder."""
     recover(out / LAST)
     recover(out / BEST)
-    sweep(out)
+    clean_leftovers(out)
 
 
 def _trainable(name: str, threads: int | None) -> Ops:

@@ -177,7 +177,7 @@ def manifest(folder: Path) -> Target:
     def opened() -> None:
         Manifest.read(memory / "manifest.json")
         some = Memory.open(memory)
-        some.take([0, len(some) - 1])
+        some.read([0, len(some) - 1])
         some.verify(quiet)
 
     return Target("manifest", prepared)

@@ -12,7 +12,7 @@ from sailor import FACTS, QUESTION
 import glimmer_ref
 from glimmer_ref.config import GlimmerConfig, T5Config
 from glimmer_ref.data.inputs import Question, as_passages, passage_tokens, question_tokens
-from glimmer_ref.evaluation.evaluate import judged
+from glimmer_ref.evaluation.evaluate import scored_batches
 from glimmer_ref.inference.answer import by_stage
 from glimmer_ref.inference.reader import Reader
 from glimmer_ref.instruments import MacCounter
@@ -203,6 +203,6 @@ def test_all_time_has_a_name(reader: Reader, system: str, stored: bool, monkeypa
 def test_an_evaluation_counts_the_algorithm_without_what_was_stored(reader: Reader) -> None:
     memory = reader.memorize(FACTS)
     questions = [Question(text[:9], "nq", text, ("x",), ("x",), ()) for text in (QUESTION, OTHER_QUESTION)]
-    rows = next(judged(reader, questions, memory, "glimmer", 3, 1, lambda x, *_: x))
+    rows = next(scored_batches(reader, questions, memory, "glimmer", 3, 1, lambda x, *_: x))
     observed = without_memory(counted(reader, "glimmer", [QUESTION, OTHER_QUESTION], [[0, 1, 2]] * 2, 1))
     assert sum(row["macs"] for row in rows) == sum(observed.values())

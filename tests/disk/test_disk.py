@@ -11,7 +11,7 @@ import pytest
 
 from glimmer_ref.disk.read import open_regular, parse_json, read_json, read_text
 from glimmer_ref.disk.write import write_text, written
-from glimmer_ref.errors import MOST, InputError, brief, shown
+from glimmer_ref.errors import MAX_LENGTH, InputError, brief, shown
 
 
 def test_control_characters_are_escaped_in_every_error() -> None:
@@ -21,10 +21,10 @@ def test_control_characters_are_escaped_in_every_error() -> None:
 
 
 def test_an_error_stays_short_whatever_came() -> None:
-    assert str(InputError("a", "b", "c" * MOST, "d")) == f"a: b; got {'c' * MOST}; d"
-    for got in ("c" * (MOST + 1), "\x1b" * MOST, "c" * 10**7):
+    assert str(InputError("a", "b", "c" * MAX_LENGTH, "d")) == f"a: b; got {'c' * MAX_LENGTH}; d"
+    for got in ("c" * (MAX_LENGTH + 1), "\x1b" * MAX_LENGTH, "c" * 10**7):
         said = str(InputError("a", "b", got, "d"))
-        assert len(said) == len("a: b; got ; d") + MOST and said.endswith("..; d")
+        assert len(said) == len("a: b; got ; d") + MAX_LENGTH and said.endswith("..; d")
     assert brief("x" * 58) == "'" + "x" * 58 + "'" and brief("x" * 59) == "'" + "x" * 57 + ".."
     assert brief([1, 2, 3], 8) == "[1, 2,.." and brief(None) == "None"
 

@@ -16,8 +16,8 @@ import pytest
 
 from glimmer_ref.disk.folder import replacing
 from glimmer_ref.disk.lock import held
-from glimmer_ref.disk.read import most_open_files
-from glimmer_ref.disk.write import sweep, temporary_of, write_text, written
+from glimmer_ref.disk.read import max_open_files
+from glimmer_ref.disk.write import clean_leftovers, temporary_of, write_text, written
 from glimmer_ref.errors import InputError
 
 HELD = "from glimmer_ref.disk.lock import held\nwith held({!r}, bool):"
@@ -103,7 +103,7 @@ def test_writers_at_once_do_not_meet_and_a_killed_ones_file_is_taken_over(tmp_pa
     with process(WRITING, target), process(WRITING, target):
         write_text(target, "whole")
         assert names(tmp_path) == [".file.txt.0.new", ".file.txt.1.new", "file.txt"], "what is being written stays"
-        sweep(tmp_path)
+        clean_leftovers(tmp_path)
         assert len(names(tmp_path)) == 3
         with written(target) as file:
             file.write(b"last")
@@ -118,9 +118,9 @@ def test_what_is_swept_is_ours_alone(tmp_path: Path) -> None:
     for name in (*others, ".a.0.new", ".b.7.new", f".c.{'0' * 32}.new"):
         (tmp_path / name).touch()
     assert [temporary_of(name) for name in (".a.b.12.new", ".a.new")] == ["a.b", None]
-    sweep(tmp_path, {"a"}.__contains__)
+    clean_leftovers(tmp_path, {"a"}.__contains__)
     assert names(tmp_path) == sorted([*others, ".b.7.new", f".c.{'0' * 32}.new"])
-    sweep(tmp_path)
+    clean_leftovers(tmp_path)
     assert names(tmp_path) == sorted(others)
 
 
@@ -179,7 +179,7 @@ def test_a_system_without_locks_writes_as_before(tmp_path: Path, monkeypatch: py
 def test_the_limit_of_open_files_is_named(tmp_path: Path) -> None:
     import resource
 
-    assert most_open_files() == resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    assert max_open_files() == resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     code = """
 import resource, sys, os
 from glimmer_ref.disk.read import read_text

@@ -40,7 +40,6 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run: Any) -> Path:
 
 def _words(name: str, out: str, run: Any) -> list[str]:
     if name == "retrieve":
-        pytest.importorskip("bm25s", reason="needs the extra bm25")
         assert run("index", "build", "p.jsonl", "index", "--bm25")[0] == 0
     return [*COMMANDS[name][0], out]
 

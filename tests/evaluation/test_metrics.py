@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import replace
 from functools import cache, reduce
 from operator import add
 from pathlib import Path
@@ -15,7 +16,9 @@ from hypothesis import strategies as st
 from paths import FIXTURES
 from predictions import predict, write_task
 
+from glimmer_ref.data.inputs import Question, read_questions
 from glimmer_ref.errors import InputError
+from glimmer_ref.evaluation.evaluate import kilt_scores
 from glimmer_ref.evaluation.metrics import (
     accuracy,
     exact_match,
@@ -116,6 +119,27 @@ def test_nothing_said_and_nothing_accepted_are_never_right() -> None:
     assert exact_match("the", ["A"]) and f1("the", ["A"]) == 0, "KILT's: both are nothing but articles"
     assert r_precision([], [["1"]]) == r_precision(["1"], []) == r_precision(["1"], [[]]) == 0
     assert recall_at_k([], [["1"]], 3) == recall_at_k(["1"], [], 3) == 0
+
+
+def test_a_question_with_evidence_has_kilts_scores_by_its_pages() -> None:
+    question = Question("1", "nq", "Who?", ("The Cat",), (), (), (), (("17",), ("5", "9")))
+    found = {"r_precision": 1.0, "recall_at_5": 0.5, "f1": 1.0, "kilt_score": 1.0, "kilt_f1": 1.0}
+    assert kilt_scores(question, "cat", ["17:3", "17:0", "8:1"]) == found
+    assert kilt_scores(question, "a cat sat", ["8:1", "17:0"]) == {
+        "r_precision": 0.0, "recall_at_5": 0.5, "f1": 2 / 3, "kilt_score": 0.0, "kilt_f1": 0.0
+    }  # fmt: skip
+    strict = kilt_scores(replace(question, task="fever"), "cat", ["17:0"])
+    assert strict is not None and (strict["f1"], strict["kilt_score"]) == (1.0, 0.0), "accuracy does not normalise"
+    assert kilt_scores(question, "cat", ["test-1"]) is None, "a passage whose page is not known"
+    assert kilt_scores(replace(question, evidence=()), "cat", ["17:0"]) is None
+
+
+def test_evidence_is_read_from_kilts_outputs(tmp_path: Path) -> None:
+    outputs = [{"answer": "x", "provenance": [{"wikipedia_id": 17}, {"wikipedia_id": "17"}, {"title": "none"}]},
+               {"answer": "y"}, {"provenance": [{"wikipedia_id": "5"}]}, "z"]  # fmt: skip
+    (tmp_path / "q.jsonl").write_text(json.dumps({"input": "Who?", "output": outputs}))
+    (question,) = read_questions(tmp_path / "q.jsonl")
+    assert question.evidence == (("17",), ("5",)) and question.answers == ("x", "y", "z")
 
 
 @pytest.mark.parametrize("k", [0, -1])

@@ -15,13 +15,13 @@ from glimmer_ref.cli import main
 from glimmer_ref.data.inputs import Question, read_passages, read_questions
 from glimmer_ref.disk.lock import held
 from glimmer_ref.errors import InputError
-from glimmer_ref.evaluation import sweep
+from glimmer_ref.evaluation import kilt_predictions, sweep
 from glimmer_ref.evaluation.evaluate import BATCH, check, evaluate
-from glimmer_ref.evaluation.sweep import Setting, settings, values
+from glimmer_ref.evaluation.sweep import SweepPoint, parse_values, settings
 from glimmer_ref.inference.reader import Reader, bundled
 from glimmer_ref.memory.store import Memory
 
-TWO = [Setting(3, 1), Setting(6, 2)]
+TWO = [SweepPoint(3, 1), SweepPoint(6, 2)]
 
 
 @pytest.fixture(scope="module")
@@ -63,20 +63,20 @@ def stopped(after: int) -> Callable[..., Iterator[Any]]:
      ("7", [7]), ("3:3", [3]), ("4,4", [4])],
 )  # fmt: skip
 def test_values(text: str, numbers: list[int]) -> None:
-    assert values(text) == numbers
+    assert parse_values(text) == numbers
 
 
 @pytest.mark.parametrize("text", ["", "a", "0", "5:", "5:4", "1:9:0", "1:2:3:4", "-1", "1.5", "0:9", "1e3"])
 def test_other_values_are_refused(text: str) -> None:
     with pytest.raises(InputError, match="--sweep"):
-        values(text)
+        parse_values(text)
 
 
 def test_settings_are_each_k_with_each_m_that_fits() -> None:
     assert settings(["k=2,5", "m=1,5"], 25, 5) == [(2, 1), (5, 1), (5, 5)]
     assert settings(["m=1,2"], 25, 5) == [(25, 1), (25, 2)]
     assert settings(["k=2,5"], 25, None) == [(2, None), (5, None)]
-    assert [s.name for s in (Setting(5, 2), Setting(5, None))] == ["k5-m2", "k5"]
+    assert [s.name for s in (SweepPoint(5, 2), SweepPoint(5, None))] == ["k5-m2", "k5"]
 
 
 @pytest.mark.parametrize(
@@ -124,7 +124,7 @@ def test_what_does_not_belong_together_is_refused_and_kept(
     reader: Reader, memory: Memory, questions: list[Question], tmp_path: Path
 ) -> None:
     def run(folder: Path, asked: Sequence[Question] = questions, system: str = "glimmer") -> None:
-        some = TWO if system == "glimmer" else [Setting(3, None)]
+        some = TWO if system == "glimmer" else [SweepPoint(3, None)]
         sweep.run(folder, reader, asked, memory, system, some, quiet)
 
     run(tmp_path / "a", questions[:3])
@@ -175,8 +175,8 @@ def test_kilt_is_told_the_pages_best_first(reader: Reader, questions: list[Quest
     ]
     memory = reader.memorize(passages)
     asked = [replace(q, candidates=tuple(p.id for p in passages)) for q in questions[:3]]
-    sweep.run(tmp_path / "a", reader, asked, memory, "glimmer", [Setting(8, 2)], quiet)
-    (path,) = sweep.kilt_predictions(tmp_path / "a", Setting(8, 2), {"some/nq-dev-kilt.jsonl": asked})
+    sweep.run(tmp_path / "a", reader, asked, memory, "glimmer", [SweepPoint(8, 2)], quiet)
+    (path,) = kilt_predictions.write(tmp_path / "a", SweepPoint(8, 2), {"some/nq-dev-kilt.jsonl": asked})
     assert path.name == "k8-m2.nq-dev-kilt.jsonl"
     told = [json.loads(line) for line in path.read_text("ascii").splitlines()]
     for said, row in zip(told, lines(tmp_path / "a")["k8-m2.jsonl"], strict=True):

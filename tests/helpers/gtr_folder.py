@@ -10,7 +10,7 @@ import numpy as np
 
 from glimmer_ref.config import T5Config
 from glimmer_ref.inference.reader import bundled
-from glimmer_ref.params.model import assemble_stack
+from glimmer_ref.params.model import build_stack
 from glimmer_ref.params.name_maps import HUGGING_FACE, lines
 from glimmer_ref.params.safetensors_io import write_tensors
 
@@ -34,14 +34,14 @@ def write_gtr(folder: Path, seed: int = 0, projection: str = "relu", new: bool =
     table = {x.ours: x for x in lines(HUGGING_FACE, t5) if x.how != "copy"}
     arrays: dict[str, Any] = {}
 
-    def leaf(ours: str, shape: tuple[int, ...]) -> Any:
+    def param(ours: str, shape: tuple[int, ...]) -> Any:
         x = 1 + 0.1 * rng.standard_normal(shape) if len(shape) == 1 else 0.3 * rng.standard_normal(shape)
         line = table[ours]
         arrays[line.theirs] = np.ascontiguousarray(x.T if line.transposed else x, np.float32)
 
-    leaf("embedding", (t5.vocab_size, t5.d_model))
-    assemble_stack(t5, leaf, "encoder", t5.num_layers)
-    leaf("final_norm", (t5.d_model,))
+    param("embedding", (t5.vocab_size, t5.d_model))
+    build_stack(t5, param, "encoder", t5.num_layers)
+    param("final_norm", (t5.d_model,))
     for name in FOLDERS:
         (folder / name).mkdir(parents=True)
     write_tensors(folder / "model.safetensors", arrays)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from chunk_pages import provenance
+
 from glimmer_ref.data.chunks import Chunk, cut, gold
 from glimmer_ref.data.kilt import Datapoint, prediction, read_knowledge, read_task, write_lines, write_predictions
 
@@ -61,6 +63,6 @@ def predict(folder: Path) -> bytes:
         right = datapoint.answers[-1]
         return [right, f"The {right}!", f"{right} or so", "another", right, "", right][i % 7]
 
-    lines = (prediction(d.id, answer(i, d), (c.provenance() for c in found(i, d))) for i, d in enumerate(task))
+    lines = (prediction(d.id, answer(i, d), (provenance(c) for c in found(i, d))) for i, d in enumerate(task))
     write_predictions(folder / "guess.jsonl", lines, {d.id for d in task})
     return (folder / "guess.jsonl").read_bytes()

@@ -160,5 +160,5 @@ def test_curves_of_training_and_of_a_sweep(tmp_path: Path) -> None:
     plot_curves(tmp_path)
     assert (tmp_path / CURVES).read_bytes().startswith(b"\x89PNG")
     results = [{"k": k, "m": m, "score": 50.0 + k, "samples_per_tflop": 9.0 * k} for k in (5, 10) for m in (1, 2)]
-    sweep.draw(results, "glimmer", tmp_path / "sweep.svg")
+    sweep.plot(results, "glimmer", tmp_path / "sweep.svg")
     assert "<!-- questions per 10¹² multiply-adds -->" in (tmp_path / "sweep.svg").read_text("utf-8")

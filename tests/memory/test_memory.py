@@ -37,14 +37,15 @@ from glimmer_ref.config import GlimmerConfig
 from glimmer_ref.costs import storage
 from glimmer_ref.costs.flops import setting_of
 from glimmer_ref.data.inputs import Passage, passage_tokens
+from glimmer_ref.disk.facts import digest_of
 from glimmer_ref.memory import build as memory_build
 from glimmer_ref.memory import encode, shard
 from glimmer_ref.memory.build import build
-from glimmer_ref.memory.manifest import build_facts, memory_digest, metadata
-from glimmer_ref.memory.quantized import Rows
+from glimmer_ref.memory.manifest import build_facts, encoder_facts, metadata
+from glimmer_ref.memory.quantized import QuantizedStates
 from glimmer_ref.memory.store import Memory, memorize
 from glimmer_ref.paper.lumen import encode_passages
-from glimmer_ref.params.model import Model, leaves, map_leaves
+from glimmer_ref.params.model import Model, leaves, map_named
 from glimmer_ref.params.safetensors_io import Stored, map_tensors
 from glimmer_ref.text.tokenizer import Tokenizer
 
@@ -107,7 +108,7 @@ def test_the_same_states_come_back(
 ) -> None:
     built = build(NUMPY, MODEL, tokenizer, corpus, tmp_path / "memory", dtype, shard_passages=4, show=quiet)
     assert built.encoded == len(built.memory) == 11
-    states = built.memory.take(np.arange(11))
+    states = built.memory.read(np.arange(11))
     assert states.states.dtype == np.float32
     for i, passage in enumerate(PASSAGES):
         wanted = direct(tokenizer, passage)
@@ -130,7 +131,7 @@ def test_int8_is_off_by_at_most_half_a_scale() -> None:
     states[5] *= 1e-3
     states[5, 7] = 1e3 * np.abs(states[5]).max()  # one value that drowns the others
     for x in (states.astype(np.float32), states):
-        rows, back = Rows.of(x, "int8"), np.empty_like(x)
+        rows, back = QuantizedStates.of(x, "int8"), np.empty_like(x)
         rows.decode(back)
         assert rows.scales is not None and rows.finite().all()
         off = np.abs(back.astype(np.float64) - x) / rows.scales[:, None].astype(np.float64)
@@ -154,14 +155,14 @@ def test_int8_takes_a_byte_a_number_and_four_a_token(tmp_path: Path, tokenizer: 
 def test_rows_in_any_order_across_shards_with_repeats(stored: Path) -> None:
     memory = Memory.open(stored)
     rows = [10, 0, 5, 4, 5, 3]
-    got, every = memory.take(rows), memory.take(range(11))
+    got, every = memory.read(rows), memory.read(range(11))
     assert [got[i].tolist() for i in range(6)] == [every[row].tolist() for row in rows]
     assert got.lengths.tolist() == [len(every[row]) for row in rows]
     assert got.positions.tolist() == [place for row in rows for place in range(len(every[row]))]
     got.states[:] = 0  # fresh, and not the file's
-    assert memory.take(rows).states.any()
-    assert memory.take([], "float64").states.shape == (0, CONFIG.t5.d_model)
-    assert memory.take([2], "float64").states.dtype == np.float64
+    assert memory.read(rows).states.any()
+    assert memory.read([], "float64").states.shape == (0, CONFIG.t5.d_model)
+    assert memory.read([2], "float64").states.dtype == np.float64
 
 
 def test_strings_and_ids_come_back(stored: Path) -> None:
@@ -188,20 +189,20 @@ def test_ids_of_equal_hash_are_told_apart(
 @pytest.mark.parametrize("rows", [[0, 11], [-1], [2**40]])
 def test_rows_out_of_range_are_refused(stored: Path, rows: list[int]) -> None:
     with refused("numbers from 0 to 10; got " + str(rows[-1])):
-        Memory.open(stored).take(rows)
+        Memory.open(stored).read(rows)
 
 
 @pytest.mark.parametrize("rows", [[0.5], [[1]], [True], 3])
 def test_rows_that_are_no_list_of_whole_numbers_are_refused(stored: Path, rows: Any) -> None:
     with refused("a list of whole numbers"):
-        Memory.open(stored).take(rows)
+        Memory.open(stored).read(rows)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_in_ram_as_the_model_computes(tokenizer: Tokenizer, dtype: str) -> None:
     model = models.model(NUMPY, CONFIG, dtype=dtype)
     memory = memorize(NUMPY, model, tokenizer, PASSAGES)
-    got = memory.take([6, 2], dtype)
+    got = memory.read([6, 2], dtype)
     for i, row in enumerate((6, 2)):
         wanted = direct(tokenizer, PASSAGES[row], model)
         assert np.abs(got[i] - wanted).max() < (1e-6 if dtype == "float32" else 1e-14) * np.abs(wanted).max()
@@ -238,7 +239,7 @@ def is_mapped(x: Any) -> bool:
 
 def test_a_look_up_reads_only_its_rows(tmp_path: Path, tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = models.config("1", passage_tokens=40)  # no memory layers: embedding 10,000 passages takes no time
-    model, d = map_leaves(NUMPY.to_device, models.random(settings, 0, "float32")), settings.t5.d_model
+    model, d = map_named(lambda _, x: NUMPY.to_device(x), models.random(settings, 0, "float32")), settings.t5.d_model
     corpus = write_passages(tmp_path / "many.jsonl", (Passage(f"n{i}", "", "a b c d e f " * 6) for i in range(10_000)))
     build(NUMPY, model, tokenizer, corpus, tmp_path / "memory", show=quiet)
     asked: dict[str, list[int]] = {}
@@ -259,7 +260,7 @@ def test_a_look_up_reads_only_its_rows(tmp_path: Path, tokenizer: Tokenizer, mon
     rows = memory.rows([f"n{i * 397}" for i in range(25)])
     assert asked["tokens"] == [], "ids are found without states"
     assert len(asked["strings"]) == 25
-    got = memory.take(rows)
+    got = memory.read(rows)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert got.states.shape == (25 * 37, d)
@@ -270,7 +271,7 @@ def test_a_look_up_reads_only_its_rows(tmp_path: Path, tokenizer: Tokenizer, mon
 @pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="Linux tells the advice that it was given")
 def test_the_kernel_is_told_not_to_read_ahead(stored: Path) -> None:
     memory, told, name = Memory.open(stored), {}, ""
-    memory.take([0, 10])
+    memory.read([0, 10])
     for line in Path("/proc/self/smaps").read_text().splitlines():
         if line.endswith(".safetensors"):
             name = Path(line.split()[-1]).name if str(stored) in line else ""
@@ -414,9 +415,9 @@ from pathlib import Path
 from glimmer_ref.memory.store import Memory
 memory = Memory.open(Path(sys.argv[2]))
 rows = [i * 7 % 200 for i in range(200)]
-states = memory.take(rows).states
+states = memory.read(rows).states
 for _ in range(2):
-    assert memory.take(rows).states.tobytes() == states.tobytes()
+    assert memory.read(rows).states.tobytes() == states.tobytes()
 assert len(list(memory.passages())) == 200
 memory.verify(lambda items, *more: items)
 """
@@ -489,7 +490,7 @@ def test_passages_that_change_under_a_build_are_refused(tmp_path: Path, tokenize
 def other_weights(name: str) -> Model:
     """The model with one weight changed."""
     hit = leaves(MODEL)[name]
-    return map_leaves(lambda x: x + np.float32(1e-6) if x is hit else x, MODEL)
+    return map_named(lambda _, x: x + np.float32(1e-6) if x is hit else x, MODEL)
 
 
 def changed(**more: Any) -> Model:
@@ -516,7 +517,7 @@ def test_another_memory_encoder_is_refused(tokenizer: Tokenizer, corpus: Path, s
     with refused(f"a build of the same memory, {what}.*nothing was changed"):
         build(NUMPY, model, tokenizer, corpus, stored, shard_passages=4, show=quiet)
     assert contents(stored) == before
-    assert memory_digest(NUMPY, model, tokenizer.digest) != memory_digest(NUMPY, MODEL, tokenizer.digest)
+    assert digest_of(encoder_facts(NUMPY, model, tokenizer.digest)) != Memory.open(stored).info()["digest"]
 
 
 def test_another_tokenizer_is_refused(tmp_path: Path, tokenizer: Tokenizer, stored: Path) -> None:
@@ -530,7 +531,7 @@ def test_another_tokenizer_is_refused(tmp_path: Path, tokenizer: Tokenizer, stor
     [
         *(other_weights(n) for n in leaves(MODEL) if n.split(".")[0] not in ("embedding", "memory")),
         changed(num_rerank_layers=2, k=9, m=2, pool="mean", question_tokens=9, passage_offset=30),
-        map_leaves(lambda x: x.astype(np.float64), MODEL),
+        map_named(lambda _, x: x.astype(np.float64), MODEL),
     ],
 )
 def test_what_is_no_part_of_the_memory_may_change(tokenizer: Tokenizer, stored: Path, model: Model) -> None:
@@ -703,9 +704,9 @@ def test_shards_that_do_not_fit_are_refused_when_read(stored: Path) -> None:
     edit(stored, **{"files__shard-00000.safetensors": {"bytes": last.stat().st_size, "sha256": ""}})
     memory = Memory.open(stored)
     assert size != last.stat().st_size
-    assert memory.take([10]).states.size
+    assert memory.read([10]).states.size
     with refused(r"shard-00000.safetensors: offsets: I64 of shape \[5\]; got I64 of shape \[4\]"):
-        memory.take([0])
+        memory.read([0])
 
 
 @pytest.mark.parametrize(("name", "value"), [("offsets", 10**6), ("string_offsets", -1)])
@@ -717,7 +718,7 @@ def test_offsets_that_do_not_rise_are_refused(stored: Path, name: str, value: in
     memory_build.write_tensors(path, {**tensors, name: bad}, metadata(path.name, made_of(path.parent)))
     edit(stored, **{"files__shard-00000.safetensors": {"bytes": path.stat().st_size, "sha256": ""}})
     with refused(f"shard-00000.safetensors: {name}: offsets that rise from 0"):
-        Memory.open(stored).take([0])
+        Memory.open(stored).read([0])
 
 
 @pytest.mark.parametrize(
@@ -745,8 +746,8 @@ def test_damaged_or_missing_scales_are_refused(
     memory_build.write_tensors(path, tensors, metadata(path.name, made_of(path.parent)))
     edit(folder, **{"files__shard-00000.safetensors": {"bytes": path.stat().st_size, "sha256": ""}})
     with refused(f"shard-00000.safetensors: {why}"):
-        Memory.open(folder).take([0])
-    assert Memory.open(folder).take([10]).states.size, "the others can still be read"
+        Memory.open(folder).read([0])
+    assert Memory.open(folder).read([10]).states.size, "the others can still be read"
 
 
 def test_verify_finds_a_flipped_bit(stored: Path) -> None:
@@ -772,7 +773,7 @@ def test_info(stored: Path) -> None:
     info = Memory.open(stored).info()
     assert json.loads(json.dumps(info)) == info
     assert info["passages"] == 11
-    assert info["tokens"] == sum(len(Memory.open(stored).take([i]).states) for i in range(11))
+    assert info["tokens"] == sum(len(Memory.open(stored).read([i]).states) for i in range(11))
     assert (info["dtype"], info["d_model"], info["num_memory_layers"], info["shards"]) == ("float32", 20, 3, 3)
     assert info["bytes_on_disk"] == sum(p.stat().st_size for p in stored.iterdir() if p.name != "manifest.json")
 

@@ -26,7 +26,7 @@ from glimmer_ref.memory.build import build
 from glimmer_ref.memory.manifest import QUARANTINE
 from glimmer_ref.memory.process_pool import Died, Processes
 from glimmer_ref.memory.store import Memory
-from glimmer_ref.memory.workers import Task, Workers, Written, parts, write
+from glimmer_ref.memory.workers import Task, Workers, Written, split_passages, write
 
 LINES = (bundled() / "passages.jsonl").read_text("utf-8").splitlines()[:30]
 SIZE = 4
@@ -98,7 +98,7 @@ class Now(Executor):
 
 
 def test_parts_are_the_shards_of_the_file(corpus: Path) -> None:
-    found = list(parts(corpus, SIZE))
+    found = list(split_passages(corpus, SIZE))
     assert [(p.number, p.first, p.passages) for p in found] == [(i, 4 * i, 4 if i < 7 else 2) for i in range(8)]
     data = corpus.read_bytes()
     assert b"".join(data[p.offset : p.offset + p.length] for p in found) == data
@@ -260,7 +260,7 @@ def test_processes_are_used_again_replaced_and_ended() -> None:
 
 
 def test_another_file_or_model_at_a_worker_is_refused(reader: Reader, corpus: Path, tmp_path: Path) -> None:
-    part = next(parts(corpus, SIZE))
+    part = next(split_passages(corpus, SIZE))
     facts = {"encoder": {"weights": "others"}, "dtype": "float32"}
     task = Task((MODEL, "numpy", "float32", "float32", None), str(corpus), part, str(tmp_path), facts)
     with pytest.raises(InputError, match=r"worker's model .*weights=others"):

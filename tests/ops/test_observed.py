@@ -21,7 +21,7 @@ from glimmer_ref.instruments import Dropout, MacCounter, Profiler, Tape, Trace
 from glimmer_ref.memory.store import Memory
 from glimmer_ref.ops import PRECISIONS, Instrument, Ops, bind
 from glimmer_ref.paper.t5 import KVCache, cross_keys_values, decode
-from glimmer_ref.params.model import Model, map_leaves, prepare_params, random
+from glimmer_ref.params.model import Model, map_named, prepare_params, random
 from glimmer_ref.ragged import States, Tokens, token_positions
 
 SLOW = pytest.mark.slow
@@ -112,7 +112,7 @@ def test_a_plot_changes_no_answer_from_a_stored_memory(
 def model(precision: str, d: int, d_kv: int, heads: int, f: int, proj: str) -> Model:
     t5 = T5Config(67, d, d_kv, f, 1, 2, heads, feed_forward_proj=proj)
     drawn = random(GlimmerConfig.from_proportions(t5, "1/1", "0"), 0, "float64")
-    return prepare_params(FAST, map_leaves(lambda x: x.astype("float32"), drawn), precision)
+    return prepare_params(FAST, map_named(lambda _, x: x.astype("float32"), drawn), precision)
 
 
 def steps_of(ops: Ops, w: Model, steps: int) -> list[np.ndarray]:

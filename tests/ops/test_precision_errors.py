@@ -24,7 +24,7 @@ from glimmer_ref.ops import PRECISIONS, bind
 from glimmer_ref.paper import lumen
 from glimmer_ref.paper.systems import SYSTEMS
 from glimmer_ref.paper.t5 import KVCache, cross_keys_values, decode
-from glimmer_ref.params.model import map_leaves, prepare_params, random
+from glimmer_ref.params.model import map_named, prepare_params, random
 from glimmer_ref.ragged import Tokens, offsets
 
 LOWER = PRECISIONS[1:]
@@ -49,7 +49,7 @@ def stages(backend: str, precision: str, dtype: str, seed: int) -> dict[str, np.
     """The stages of one run over eight passages, those of live-B in the passages' own order."""
     rng, ops = np.random.default_rng(seed), bind(backend)
     question, *passages = (rng.integers(2, 512, n).tolist() for n in (11, 40, 3, 90, 25, 60, 17, 1, 33))
-    model = prepare_params(ops, map_leaves(lambda x: x.astype(dtype), random(CONFIG, seed, "float64")), precision)
+    model = prepare_params(ops, map_named(lambda _, x: x.astype(dtype), random(CONFIG, seed, "float64")), precision)
     found = trace_ids(ops, model, question, passages, rng.integers(2, 512, 12).tolist(), "glimmer", len(passages))
     parts = [found["live_b.out"][a:b] for a, b in pairwise(offsets(found["live_b.out.lengths"]))]
     found["live_b.out"] = np.concatenate([parts[i] for i in np.argsort(found["selected"])])
@@ -88,7 +88,7 @@ def fused_results(backend: str, precision: str, dtype: str, seed: int) -> list[n
     rng, ops, t5 = np.random.default_rng(seed), bind(backend), CONFIG.t5
     question, *passages = (rng.integers(2, 512, n).tolist() for n in (11, 40, 3, 90, 25, 60, 17, 1, 33))
     q, target, counts = Tokens.of([question]), Tokens.of([rng.integers(2, 512, 12)]), np.array([len(passages)])
-    model = prepare_params(ops, map_leaves(lambda x: x.astype(dtype), random(CONFIG, seed, "float64")), precision)
+    model = prepare_params(ops, map_named(lambda _, x: x.astype(dtype), random(CONFIG, seed, "float64")), precision)
     memory = lumen.encode_passages(ops, model, Tokens.of(passages))
     scores = SYSTEMS["glimmer"](ops, model, q, memory, counts, len(passages)).scores
     read = SYSTEMS["lumen"](ops, model, q, memory, counts, 0).memory

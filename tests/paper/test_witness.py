@@ -14,7 +14,7 @@ from glimmer_ref.instruments import Tape
 from glimmer_ref.ops import bind
 from glimmer_ref.paper.systems import loss
 from glimmer_ref.params import checkpoint
-from glimmer_ref.params.model import Model, from_arrays, leaves, map_leaves, prepare_params
+from glimmer_ref.params.model import Model, from_arrays, leaves, map_named, prepare_params
 from glimmer_ref.ragged import Tokens
 
 torch = pytest.importorskip("torch", reason="needs the witness extra; .ci/run installs it")
@@ -69,7 +69,7 @@ def ours(request: pytest.FixtureRequest, folder: Path) -> tuple[Any, Model, floa
     """Operations, weights, and how far from the witness they may be, relative to a tensor's largest value."""
     name, dtype = request.param
     ops, loaded = bind(name), checkpoint.from_t5(folder, "1/2", "1/2", seed=0)
-    model = prepare_params(ops, map_leaves(lambda x: x.astype(dtype), loaded))
+    model = prepare_params(ops, map_named(lambda _, x: x.astype(dtype), loaded))
     return ops, model, {"float64": 1e-12, "float32": 1e-5}[dtype]
 
 

@@ -14,10 +14,10 @@ from models import T5, config
 from published import fid, hugging_face, t5x, write_t5
 from test_names import one_encoder
 
-from glimmer_ref.disk.read import MOST_JSON_BYTES, read_json
+from glimmer_ref.disk.read import MAX_JSON_BYTES, read_json
 from glimmer_ref.errors import InputError
 from glimmer_ref.params import checkpoint
-from glimmer_ref.params.checkpoint import convert, from_t5, load, open_checkpoint, read_checkpoint, save
+from glimmer_ref.params.checkpoint import convert, decode, from_t5, load, open_checkpoint, save
 from glimmer_ref.params.model import Model, leaves, map_named, random
 from glimmer_ref.params.safetensors_io import Stored, write_tensors
 from glimmer_ref.ragged import bfloat16
@@ -196,7 +196,7 @@ def test_unreadable_config_json_is_refused(tmp_path: Path) -> None:
     path = folder / "config.json"
     path.write_bytes(b'{"a": "\xff"}')
     assert "UTF-8" in refusal(folder)
-    os.truncate(path, MOST_JSON_BYTES + 1)
+    os.truncate(path, MAX_JSON_BYTES + 1)
     assert "at most" in refusal(folder)
     path.unlink()
     assert "No such file" in refusal(folder)
@@ -290,8 +290,9 @@ def sharded(folder: Path, places: dict[str, str] | None = None) -> tuple[Path, d
 def test_shards_are_joined(tmp_path: Path) -> None:
     folder, shards = sharded(tmp_path / "t5")
     same(from_t5(folder, "1/2", "1/3", 0), MODEL, but=("score.weight",))
-    assert set(read_checkpoint(folder)) == set(shards)
-    assert all(x.dtype == np.float64 for x in read_checkpoint(folder, "float64").values())
+    stored = open_checkpoint(folder)
+    assert set(stored) == set(shards)
+    assert all(decode(name, x, "float64").dtype == np.float64 for name, x in stored.items())
 
 
 @pytest.mark.parametrize(
@@ -312,7 +313,7 @@ def test_shards_are_joined(tmp_path: Path) -> None:
 def test_bad_shards_are_refused(tmp_path: Path, places: dict[str, Any], word: str) -> None:
     folder, _ = sharded(tmp_path / "t5", places)
     with pytest.raises(InputError, match=word):
-        read_checkpoint(folder)
+        open_checkpoint(folder)
 
 
 def test_bad_indices_are_refused(tmp_path: Path) -> None:
@@ -320,14 +321,14 @@ def test_bad_indices_are_refused(tmp_path: Path) -> None:
     index = json.dumps({"weight_map": {name: shard for name, shard in shards.items() if name != "shared.weight"}})
     (folder / "model.safetensors.index.json").write_text(index)
     with pytest.raises(InputError, match=r"shared\.weight: .*the shard alone"):
-        read_checkpoint(folder)
+        open_checkpoint(folder)
     for text in ("", "[]", "{}", '{"weight_map": {}}', '{"weight_map": []}'):
         (folder / "model.safetensors.index.json").write_text(text)
         with pytest.raises(InputError, match=r"index\.json"):
-            read_checkpoint(folder)
+            open_checkpoint(folder)
     for empty in (tmp_path, tmp_path / "absent"):
         with pytest.raises(InputError, match="neither"):
-            read_checkpoint(empty)
+            open_checkpoint(empty)
 
 
 def test_files_that_transformers_wrote(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from test_names import one_encoder
 from glimmer_ref.cli import main
 from glimmer_ref.errors import InputError
 from glimmer_ref.params.checkpoint import from_t5, load
-from glimmer_ref.params.head import Said, head
+from glimmer_ref.params.head import HeadOptions, head
 from glimmer_ref.params.model import random
 
 ABSENT = "absent"
@@ -48,13 +48,13 @@ def test_as_transformers_or_refused(tie: Any, there: str, stated: Any) -> None:
     tied, scaled = RECORDED[tie, there]
     if stated == ABSENT and (tie, there) in SPLIT:
         with pytest.raises(InputError, match=r"--tie yes.no or --scale-decoder-outputs yes.no"):
-            head(data, distinct, Said())
+            head(data, distinct, HeadOptions())
     else:
-        assert head(data, distinct, Said()) == (tied, scaled if stated == ABSENT else stated)
+        assert head(data, distinct, HeadOptions()) == (tied, scaled if stated == ABSENT else stated)
     for flag in (True, False):
-        assert head(data, distinct, Said(scale_decoder_outputs=flag)) == (tied, flag)
-        assert head(data, distinct, Said(flag)) == (tied or flag, flag if stated == ABSENT else stated)
-        assert head(data, distinct, Said(flag, not flag)) == (tied or flag, not flag)
+        assert head(data, distinct, HeadOptions(scale_decoder_outputs=flag)) == (tied, flag)
+        assert head(data, distinct, HeadOptions(flag)) == (tied or flag, flag if stated == ABSENT else stated)
+        assert head(data, distinct, HeadOptions(flag, not flag)) == (tied or flag, not flag)
 
 
 @pytest.mark.parametrize(
@@ -69,15 +69,15 @@ def test_as_transformers_or_refused(tie: Any, there: str, stated: Any) -> None:
 )
 def test_what_is_read_in_two_ways_is_refused(data: dict[str, Any], distinct: bool, said: str) -> None:
     with pytest.raises(InputError, match=said):
-        head(data, distinct, Said())
+        head(data, distinct, HeadOptions())
 
 
 def test_mt5s_own_head_is_never_scaled() -> None:
     """As published (false), and as transformers 5 saves it (true)."""
     for ties in (True, False):
-        assert head({"model_type": "mt5", "tie_word_embeddings": ties}, True, Said()) == (False, False)
+        assert head({"model_type": "mt5", "tie_word_embeddings": ties}, True, HeadOptions()) == (False, False)
     null = {"tie_word_embeddings": False, "scale_decoder_outputs": None}
-    assert head(null, True, Said()) == (False, False)
+    assert head(null, True, HeadOptions()) == (False, False)
 
 
 def named(there: str) -> Named:
@@ -97,12 +97,12 @@ def test_a_flag_decides_what_a_folder_becomes(tmp_path: Path) -> None:
     split = folder(tmp_path / "split", True, "distinct", ABSENT)
     with pytest.raises(InputError, match=r"lm_head\.weight"):
         from_t5(split, "1/2", "1/3", 0)
-    tied = from_t5(split, "1/2", "1/3", 0, said=Said(tie=True))
+    tied = from_t5(split, "1/2", "1/3", 0, options=HeadOptions(tie=True))
     assert tied.decoder.lm_head is None and tied.config.t5.scale_decoder_outputs is True
-    own = from_t5(split, "1/2", "1/3", 0, said=Said(tie=False))
+    own = from_t5(split, "1/2", "1/3", 0, options=HeadOptions(tie=False))
     np.testing.assert_array_equal(own.decoder.lm_head, both["lm_head.weight"])
     assert own.config.t5.scale_decoder_outputs is False
-    scaled = from_t5(split, "1/2", "1/3", 0, said=Said(scale_decoder_outputs=True))
+    scaled = from_t5(split, "1/2", "1/3", 0, options=HeadOptions(scale_decoder_outputs=True))
     assert scaled.decoder.lm_head is not None and scaled.config.t5.scale_decoder_outputs is True
 
 
@@ -118,10 +118,10 @@ def test_by_transformers(tmp_path: Path) -> None:
         with torch.no_grad():
             theirs = witness(input_ids=ids, decoder_input_ids=answer, output_hidden_states=True)
         last, logits = theirs.decoder_hidden_states[-1].numpy(), theirs.logits.numpy()
-        said = Said()
+        said = HeadOptions()
         if stated == ABSENT and (tie, there) in SPLIT:
-            said = Said(scale_decoder_outputs=RECORDED[tie, there][1])
-        model = from_t5(path, "1/2", "1/3", 0, said=said)
+            said = HeadOptions(scale_decoder_outputs=RECORDED[tie, there][1])
+        model = from_t5(path, "1/2", "1/3", 0, options=said)
         table = model.embedding if model.decoder.lm_head is None else model.decoder.lm_head
         factor = model.config.t5.d_model**-0.5 if model.config.t5.scale_decoder_outputs else 1
         np.testing.assert_allclose(logits, (last * factor) @ table.T, atol=1e-4 * np.abs(logits).max())

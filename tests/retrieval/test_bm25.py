@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterable
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from glimmer_ref.data.inputs import Passage
 from glimmer_ref.errors import InputError
 from glimmer_ref.retrieval.bm25 import BM25
+from glimmer_ref.text.words import distinct
 
 
 def plain(question: str, texts: list[list[str]], k1: float, b: float) -> list[float]:
@@ -51,3 +53,44 @@ def test_bad_input_is_refused() -> None:
         BM25([])
     with pytest.raises(InputError, match="k: at least 1"):
         BM25([Passage("0", "", "x")]).rank("x", 0)
+
+
+TEXTS = [
+    ("", "the tailor of the town"),
+    ("The Cold Garden", "a book"),
+    ("", "the cold of the town"),
+    ("", "the GARDEN, the book"),
+]
+PASSAGES = [Passage(str(i), title, text) for i, (title, text) in enumerate(TEXTS)]
+
+
+def rank(question: str, passages: Iterable[Passage], k: int) -> list[int]:
+    """The rows as a count of all words gives them, and as one of the question's words alone does."""
+    some = list(passages)
+    rows = BM25(some).rank(question, k).tolist()
+    assert BM25(iter(some), distinct(question)).rank(question, k).tolist() == rows
+    return rows
+
+
+def test_rare_words_count_more_than_common_ones() -> None:
+    # "garden" and "cold" are in two passages each, "the" in all, twice in 3 and 2, of which 3 is the shorter.
+    assert rank("Who wrote the cold garden?", PASSAGES, 4) == [1, 3, 2, 0]
+    assert rank("tailor, town, town, town", PASSAGES, 2) == [0, 2], "repeated words count once"
+    common = [Passage(str(i), "", "x y") for i in range(3)]
+    assert rank("x y rare", [*common, Passage("3", "", "rare")], 2) == [3, 0]
+
+
+def test_titles_count_and_case_does_not() -> None:
+    assert rank("COLD GARDEN", PASSAGES, 1) == [1]
+    assert rank("straße", [PASSAGES[0], Passage("x", "", "STRASSE")], 1) == [1]
+
+
+def test_a_prefix_that_no_passage_holds_changes_nothing() -> None:
+    for question in ("cold town", "garden book", "nothing of this"):
+        assert rank(f"question: {question}", PASSAGES, 4) == rank(question, PASSAGES, 4)
+
+
+def test_words_of_no_passage_and_repeated_passages() -> None:
+    assert rank("zebra", PASSAGES, 9) == [0, 1, 2, 3]
+    assert rank("?", PASSAGES, 2) == [0, 1]
+    assert rank("cold", [*PASSAGES, *PASSAGES], 4) == [1, 2, 5, 6]

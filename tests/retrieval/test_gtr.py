@@ -95,7 +95,7 @@ def broken(folder: Path, name: str, **changes: Any) -> None:
         ("tokenizer.json", {"post_processor": None}, "a post-processor that closes with </s>"),
         ("config.json", {"num_layers": 3}, "no encoder.block.2.layer.0.layer_norm.weight"),
         ("config.json", {"num_layers": 1}, "T5's encoder alone; got also encoder.block.1"),
-        ("config.json", {"d_ff": 25}, "as ours lies"),
+        ("config.json", {"d_ff": 25}, "in our layout"),
         ("config.json", {"vocab_size": 9}, "at most the model's vocab_size=9"),
     ],
 )  # fmt: skip

@@ -16,8 +16,6 @@ from glimmer_ref.data.inputs import read_passages, read_questions
 from glimmer_ref.evaluation.evaluate import evaluate
 from glimmer_ref.inference.reader import bundled
 
-pytest.importorskip("bm25s", reason="needs the extra bm25; .ci/run installs it")
-
 
 def quiet(items: Iterable[Any], *more: Any) -> Iterable[Any]:
     return items
@@ -48,6 +46,12 @@ def test_a_small_world(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
     memory = reader.memorize(read_passages(world / "passages.jsonl"))
     told, _ = evaluate(reader, questions, memory, "glimmer", got["k"], got["m"], quiet)
     assert got["tasks"] == told["tasks"] and got["score"] == told["score"] > 50
+    assert "kilt" not in told, "the world's own passages do not name their pages"
+    assert set(got["kilt"]) == set(got["tasks"])
+    for task, scores in got["kilt"].items():
+        assert scores["questions"] == got["tasks"][task]["questions"]
+        assert 0 < scores["kilt_score"] <= min(got["tasks"][task]["score"], scores["r_precision"])
+        assert 0 < scores["kilt_f1"] <= scores["f1"] and scores["r_precision"] <= 100
     predictions = (tmp_path / "scores" / f"k{got['k']}-m{got['m']}.questions.jsonl").read_text("ascii").splitlines()
     assert [json.loads(line)["id"] for line in predictions] == [q.id for q in questions]
 

@@ -14,7 +14,7 @@ from glimmer_ref.config import T5Config
 from glimmer_ref.ops import PRECISIONS, Instrument, Ops, SequenceLayout, bind
 from glimmer_ref.ops.cpu.runtime import thread_pool
 from glimmer_ref.paper.t5 import attention_block, feed_forward_block, position_bias
-from glimmer_ref.params.model import Attention, FeedForward, draw
+from glimmer_ref.params.model import Attention, FeedForward, init_param
 from glimmer_ref.ragged import token_positions
 
 FAST, ORACLE = bind("numba"), bind("numpy")
@@ -49,7 +49,7 @@ class Block:
         self.bias = position_bias(FAST, self.t5, table, self.layout, bidirectional=True)
 
         def leaf(name: str, *shape: int) -> np.ndarray:
-            return draw(rng, name, shape, d_kv).astype(np.float32)
+            return init_param(rng, name, shape, d_kv).astype(np.float32)
 
         hc = heads * d_kv
         gate = leaf("wi_1", d, f) if proj == "gated-gelu" else None

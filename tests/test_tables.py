@@ -1,0 +1,30 @@
+"""Tables: the same cells in columns, in markdown and as comma-separated values."""
+
+from __future__ import annotations
+
+import pytest
+
+from glimmer_ref.tables import table
+
+HEAD, ROWS = ["task", "questions"], [["nq", "1,200"], ["a|b", "\x1b[1m"]]
+
+
+def test_columns_are_as_wide_as_their_widest_cell() -> None:
+    assert table(HEAD, ROWS) == ["task  questions", "nq        1,200", r"a|b     \x1b[1m"]
+    assert table(["a", "b"], [["c", "d"]], least=4) == ["a     b", "c     d"]
+    assert table(HEAD, []) == ["task  questions"]
+
+
+def test_markdown_escapes_bars() -> None:
+    assert table(HEAD, ROWS, "markdown") == [
+        "| task | questions |", "|---|--:|", "| nq | 1,200 |", r"| a\|b | \x1b[1m |"
+    ]  # fmt: skip
+
+
+def test_values_with_commas_are_quoted() -> None:
+    assert table(HEAD, ROWS, "csv") == ["task,questions", 'nq,"1,200"', r"a|b,\x1b[1m"]
+
+
+def test_rows_have_as_many_cells_as_the_head() -> None:
+    with pytest.raises(ValueError, match="argument"):
+        table(HEAD, [["one"]])
