@@ -284,7 +284,7 @@ plt.show()
 
 # %%
 trace = Trace(ops, only=r"live_a\.layer_\d+\.attention\.probs")
-A = glimmer.live_a(trace.at("live_a"), model, H)
+A = glimmer.live_a(trace.scope("live_a"), model, H)
 last = config.num_rerank_layers - 1
 look = {j: trace.arrays[f"live_a.layer_{j}.attention.probs.{here}"].mean(axis=0) for j in range(last + 1)}
 print(f"A: states {list(A.states.shape)}, the same shape as H")

@@ -98,7 +98,7 @@ plt.show()
 
 # %% [markdown]
 # In the package that is `t5.encoder_layer`, and these are its two blocks, whole. `ops` is where the mathematics comes
-# from; `ops.mark` gives its argument back and tells its name to whoever listens, `ops.dropout` does nothing unless
+# from; `ops.record` gives its argument back and tells its name to whoever listens, `ops.dropout` does nothing unless
 # somebody trains. `precision_of` is None for weights that are plain arrays, as these are.
 
 
@@ -128,7 +128,7 @@ layout = SequenceLayout(
 x = ops.embed(model.embedding, tokens.ids)
 table = model.memory.relative_attention_bias
 bias = t5.position_bias(ops, config, table, layout, bidirectional=True)
-y = t5.encoder_layer(trace.at("layer_0"), config, model.memory.layers[0], x, bias, layout)
+y = t5.encoder_layer(trace.scope("layer_0"), config, model.memory.layers[0], x, bias, layout)
 print(question.text)
 print(fill(f"{len(x)} tokens: {gold.title} : {gold.text}", 100), end="\n\n")
 for name, array in trace.arrays.items():

@@ -62,7 +62,7 @@ COLORS = {"fid": "C2", "lumen": "C1", "glimmer": "C0"}
 # %%
 N, a, o = 7, 11, 13
 count = MacCounter(bind("numpy"))
-count.at("example").linear(np.ones((N, a)), np.ones((a, o)))
+count.scope("example").linear(np.ones((N, a)), np.ones((a, o)))
 print(f"counted {count.macs['example']}, by hand {N} x {a} x {o} = {N * a * o}")
 
 # %% [markdown]

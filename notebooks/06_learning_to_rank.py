@@ -75,7 +75,7 @@ counts = np.array([config.k])
 def alone(backend, which, q):
     """A question with its candidates: ranked, and log p_LM of its answer [k] from each passage alone."""
     rows = memory_of_all.rows(q.candidates[: config.k])
-    found = glimmer.rank(backend, which, question_tokens(config, tokenizer, [q.text]), memory_of_all.take(rows), counts)
+    found = glimmer.rank(backend, which, question_tokens(config, tokenizer, [q.text]), memory_of_all.read(rows), counts)
     target = Tokens.of([answer_ids(config, tokenizer, q.answers[0])])  # its last token says: the end
     return found, target, log_p_lm(backend, which, found, counts, target, "sum")
 
@@ -439,7 +439,7 @@ def first_tokens(laid_out):
     for some in (asked[i : i + 16] for i in range(0, len(asked), 16)):
         rows = np.concatenate([memory_of_all.rows(one.candidates) for one in some])
         tokens = question_tokens(config, tokenizer, [one.text for one in some])
-        got = glimmer.rank(fast, laid_out, tokens, memory_of_all.take(rows), np.full(len(some), k))
+        got = glimmer.rank(fast, laid_out, tokens, memory_of_all.read(rows), np.full(len(some), k))
         found.append(fast.first_token(got.pairs.states, got.pairs.lengths))
     return np.concatenate(found)
 

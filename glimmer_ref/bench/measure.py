@@ -55,7 +55,7 @@ class Stages(Ops):
         )  # they are bound and checked already; doing it again would take longer than a short work
         self.inner, self.begun = ops, list[tuple[str, Watch]]()
 
-    def at(self, name: str) -> Ops:
+    def scope(self, name: str) -> Ops:
         self.begun.append((name, Watch()))
         return self.inner
 

@@ -143,7 +143,7 @@ def _states(ops: Ops, rows: int, columns: int) -> Array:
 
 def _encoder(work: Work, ops: Ops, model: Model) -> Runs:
     texts = question_and_passages(work, model.config.t5)
-    return Runs(lambda ops: encode_pairs(ops.at("encoder"), model, *texts))
+    return Runs(lambda ops: encode_pairs(ops.scope("encoder"), model, *texts))
 
 
 def _memory(work: Work, ops: Ops, model: Model) -> Runs:

@@ -254,7 +254,7 @@ class Reader:
         """Passages in the form that the system starts from: tokens, or memory, read from its store or made now."""
         if system not in FROM_TEXT and isinstance(source, Memory):
             with clock.during("read"):
-                stored = source.take(rows, dtype=self.model.embedding.dtype.name)
+                stored = source.read(rows, dtype=self.model.embedding.dtype.name)
             return replace(stored, states=self.ops.to_device(stored.states))
         with clock.during("text"):
             tokens = Tokens.concatenate(

@@ -52,10 +52,10 @@ def trace_ids(
     got = SYSTEMS[system](trace, model, q, inputs, np.array([k]), min(model.config.m, k) if m is None else m)
     if target:
         log_p = decoding.log_likelihood(trace, model, got.memory, Tokens.of([target]))
-        trace.mark("decoder.log_likelihood", log_p)
+        trace.record("decoder.log_likelihood", log_p)
     else:
         answer = decoding.greedy(trace, model, got.memory, model.config.answer_tokens)[0]
-        trace.mark("decoder.ids", np.array(answer.ids, np.int64))
+        trace.record("decoder.ids", np.array(answer.ids, np.int64))
     return trace.arrays
 
 

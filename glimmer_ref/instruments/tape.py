@@ -56,9 +56,9 @@ class Tape(Instrument):
             self.calls.append(Call(name, args, result))
         return result
 
-    def at(self, name: str) -> Any:
+    def scope(self, name: str) -> Any:
         """A copy one scope further in, or the tape itself, which is faster, if nothing uses the name."""
-        inner = self.ops.at(name)
+        inner = self.ops.scope(name)
         return self if inner is self.ops and type(self) is Tape else self._copy(f"{self.path}{name}.", inner)
 
     def frozen(self) -> Any:

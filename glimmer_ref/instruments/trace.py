@@ -29,13 +29,13 @@ class Trace(Instrument):
         self._is_wanted = re.compile(only if only is not None else r"(?!.*\.probs\.)").match
         self._wants_probs = only is not None
 
-    def mark(self, name: str, x: Array, lengths: Ints | None = None) -> Array:
+    def record(self, name: str, x: Array, lengths: Ints | None = None) -> Array:
         full = self.path + name
         if self._is_wanted(full):
             self.arrays[full] = np.array(self.ops.to_host(x))
             if lengths is not None:
                 self.arrays[full + ".lengths"] = np.array(lengths)
-        return self.ops.mark(name, x, lengths)
+        return self.ops.record(name, x, lengths)
 
     def attention(
         self,

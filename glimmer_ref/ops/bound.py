@@ -127,11 +127,11 @@ class Ops(Operations):
             raise InputError("threads", f"none with {self.backend.__name__.rsplit('.', 1)[-1]}, {BLAS}", str(threads))
         return nullcontext()
 
-    def at(self, name: str) -> Ops:
+    def scope(self, name: str) -> Ops:
         """The same operations for a part of the model called `name`; only instruments use the name."""
         return self
 
-    def mark(self, name: str, x: Array, lengths: Ints | None = None) -> Array:
+    def record(self, name: str, x: Array, lengths: Ints | None = None) -> Array:
         """x itself. Instruments observe it under `name`, with the sequences' `lengths` if its rows are ragged."""
         return x
 
@@ -171,7 +171,7 @@ class Instrument(Ops):
     """Forwards every operation to `ops`. A subclass overrides single operations, or `observe` for all of them.
 
     An override may be in any base class, or be an attribute of the instrument, and it may call `super()`.
-    `at` returns a copy of the instrument. All copies share the objects in its attributes: a list or a dict may be
+    `scope` returns a copy of the instrument. All copies share the objects in its attributes: a list or a dict may be
     filled, but no attribute may be set again.
 
     Observing changes no bit of any result: single operations round as fused ones do. The fused implementations in
@@ -218,9 +218,9 @@ class Instrument(Ops):
     def limited(self, threads: int | None) -> AbstractContextManager[None]:
         return self.ops.limited(threads)
 
-    def at(self, name: str) -> Any:
+    def scope(self, name: str) -> Any:
         """A copy of this instrument, one scope further in."""
-        return self._copy(f"{self.path}{name}.", self.ops.at(name))
+        return self._copy(f"{self.path}{name}.", self.ops.scope(name))
 
     def _copy(self, path: str, ops: Ops) -> Any:
         """A copy for another scope, or around other operations; what the instrument has observed is shared."""
@@ -235,8 +235,8 @@ class Instrument(Ops):
             raise InputError(type(self).__name__, expected, f"{name} in scope {self.path!r}", do)
         super().__setattr__(name, value)
 
-    def mark(self, name: str, x: Array, lengths: Ints | None = None) -> Array:
-        return self.ops.mark(name, x, lengths)
+    def record(self, name: str, x: Array, lengths: Ints | None = None) -> Array:
+        return self.ops.record(name, x, lengths)
 
     def dropout(self, x: Array) -> Array:
         return self.ops.dropout(x)

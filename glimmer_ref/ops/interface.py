@@ -6,7 +6,7 @@ implementations of parts of the model, see `Fusable`, and `Hooks`. It has no oth
 name is an error instead of a function that is never called; see `bound.Ops`.
 
 Rules for every backend: results have the dtype of the operands. Inputs are never written to. An operation never
-returns its own argument, except for `to_device`, `to_host` and `mark`. Ids, lengths, positions and indices are NumPy
+returns its own argument, except for `to_device`, `to_host` and `record`. Ids, lengths, positions and indices are NumPy
 arrays on the host, and all other arrays come from `to_device`. There is no fallback to another backend.
 """
 

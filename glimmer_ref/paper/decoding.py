@@ -32,13 +32,13 @@ def greedy(ops: Ops, model: Model, memory: States, limit: int) -> list[Decoded]:
     """
     t5, b = model.config.t5, len(memory)
     cache = KVCache.empty(b, capacity=limit)
-    cross = cross_keys_values(ops.at("cross"), t5, model.decoder, memory, cache)
+    cross = cross_keys_values(ops.scope("cross"), t5, model.decoder, memory, cache)
     ids = np.full(b, t5.decoder_start_token_id, np.int32)
     one, log_p, done = np.ones(b, np.int64), np.zeros(b), np.zeros(b, bool)
     answers: list[list[int]] = [[] for _ in range(b)]
     steps = []  # log p of each step's tokens, fetched in the end, and which questions were done before it
     for step in range(limit):
-        here = ops.at("decoder").at(f"step_{step}")
+        here = ops.scope("decoder").scope(f"step_{step}")
         logits, cache = decode(here, t5, model.embedding, model.decoder, Tokens(ids, one), cache, cross)
         ids = ops.argmax(logits).astype(np.int32)
         steps.append((ops.log_likelihood(logits, ids, one), done.copy()))
@@ -66,9 +66,9 @@ def log_likelihood(ops: Ops, model: Model, memory: States, target: Tokens) -> Ar
     shifted[1:] = target.ids[:-1]
     shifted[np.cumsum(target.lengths) - target.lengths] = t5.decoder_start_token_id
     cache = KVCache.empty(len(target), capacity=int(target.lengths.max(initial=1)))
-    cross = cross_keys_values(ops.at("cross"), t5, model.decoder, memory, cache)
+    cross = cross_keys_values(ops.scope("cross"), t5, model.decoder, memory, cache)
     tokens = Tokens(shifted, target.lengths)
-    logits, _ = decode(ops.at("decoder"), t5, model.embedding, model.decoder, tokens, cache, cross)
+    logits, _ = decode(ops.scope("decoder"), t5, model.embedding, model.decoder, tokens, cache, cross)
     return ops.log_likelihood(logits, target.ids, target.lengths)
 
 

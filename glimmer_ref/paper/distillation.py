@@ -108,8 +108,8 @@ def pdist(
     Paper: 3.2 L_pdist
     """
     reader = ops if distillation.gradient else ops.frozen()
-    log_p = log_p_lm(reader.at("pdist"), model, ranked, passages_per_question, target, distillation.likelihood)
-    log_p = ops.mark("log_p_lm", log_p)
+    log_p = log_p_lm(reader.scope("pdist"), model, ranked, passages_per_question, target, distillation.likelihood)
+    log_p = ops.record("log_p_lm", log_p)
     kl = ops.rank_kl(ranked.scores, log_p, passages_per_question, distillation.tau, distillation.direction)
     questions = len(passages_per_question)
     return linear_term(ops, kl, np.full(questions, distillation.weight / questions))

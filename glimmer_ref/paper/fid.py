@@ -74,9 +74,9 @@ def encode_pairs(ops: Ops, model: Model, question: Tokens, passages: Tokens, pas
     tokens, positions = pair_tokens(model, question, passages, passages_per_question)
     x = States(ops.dropout(ops.embed(model.embedding, tokens.ids)), tokens.lengths, positions)
     for name, stack in (("memory", model.memory), ("live", model.live)):
-        x = encode(ops.at(name), model.config.t5, stack, x)
+        x = encode(ops.scope(name), model.config.t5, stack, x)
     x = final_norm(ops, model, x)
-    ops.mark("out", x.states, x.lengths)
+    ops.record("out", x.states, x.lengths)
     return x
 
 
@@ -94,7 +94,7 @@ def fid(ops: Ops, model: Model, question: Tokens, passages: Tokens, passages_per
 
     Paper: 2.1 G
     """
-    pairs = encode_pairs(ops.at("encoder"), model, question, passages, passages_per_question)
+    pairs = encode_pairs(ops.scope("encoder"), model, question, passages, passages_per_question)
     memory = fuse(pairs, passages_per_question)
-    ops.mark("decoder.memory", memory.states, memory.lengths)
+    ops.record("decoder.memory", memory.states, memory.lengths)
     return memory

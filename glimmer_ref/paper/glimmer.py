@@ -50,7 +50,7 @@ def live_a(ops: Ops, model: Model, pairs: States) -> States:
     Paper: 3.1 H'_i
     """
     x = encode(ops, model.config.t5, model.live, pairs, stop=model.config.num_rerank_layers)
-    ops.mark("out", x.states, x.lengths)
+    ops.record("out", x.states, x.lengths)
     return x
 
 
@@ -95,9 +95,9 @@ def select(ops: Ops, scores: Array, m: int, passages_per_question: Ints) -> tupl
 
     Part of: 3.1 R_j
     """
-    host = ops.mark("scores", ops.to_host(scores))
+    host = ops.record("scores", ops.to_host(scores))
     selected = [top_m(host[a:b], m) for a, b in pairwise(offsets(passages_per_question))]
-    ops.mark("selected", np.concatenate(selected), np.full(len(selected), m))
+    ops.record("selected", np.concatenate(selected), np.full(len(selected), m))
     return host, selected
 
 
@@ -118,7 +118,7 @@ def live_b(ops: Ops, model: Model, selected: States) -> States:
     """
     x = encode(ops, model.config.t5, model.live, selected, start=model.config.num_rerank_layers)
     x = final_norm(ops, model, x)
-    ops.mark("out", x.states, x.lengths)
+    ops.record("out", x.states, x.lengths)
     return x
 
 
@@ -131,7 +131,7 @@ def separate_scores(ops: Ops, model: Model, pairs: States) -> Array:
     Paper: Table 1
     """
     assert model.reranker is not None
-    return score(ops.at("score"), model, encode(ops.at("reranker"), model.config.t5, model.reranker, pairs))
+    return score(ops.scope("score"), model, encode(ops.scope("reranker"), model.config.t5, model.reranker, pairs))
 
 
 def rank(ops: Ops, model: Model, question: Tokens, passages: States, passages_per_question: Ints) -> ScoredPairs:
@@ -143,8 +143,8 @@ def rank(ops: Ops, model: Model, question: Tokens, passages: States, passages_pe
     pairs = join(ops, model, q, passages, passages_per_question)
     if model.reranker is not None:
         return ScoredPairs(q, pairs, separate_scores(ops, model, pairs))
-    after_live_a = live_a(ops.at("live_a"), model, pairs)
-    return ScoredPairs(q, after_live_a, score(ops.at("score"), model, after_live_a))
+    after_live_a = live_a(ops.scope("live_a"), model, pairs)
+    return ScoredPairs(q, after_live_a, score(ops.scope("score"), model, after_live_a))
 
 
 def finish(ops: Ops, model: Model, pairs: States) -> States:
@@ -153,8 +153,8 @@ def finish(ops: Ops, model: Model, pairs: States) -> States:
     Part of: 3.1 G
     """
     if model.reranker is not None:
-        return live_encode(ops.at("live"), model, pairs)
-    return live_b(ops.at("live_b"), model, pairs)
+        return live_encode(ops.scope("live"), model, pairs)
+    return live_b(ops.scope("live_b"), model, pairs)
 
 
 def read_selected(

@@ -20,7 +20,7 @@ def memory_encode(ops: Ops, model: Model, stack: Stack, tokens: Tokens) -> State
     """
     x = States(ops.dropout(ops.embed(model.embedding, tokens.ids)), tokens.lengths, token_positions(tokens.lengths))
     x = encode(ops, model.config.t5, stack, x)
-    ops.mark("out", x.states, x.lengths)
+    ops.record("out", x.states, x.lengths)
     return x
 
 
@@ -29,7 +29,7 @@ def encode_passages(ops: Ops, model: Model, passages: Tokens) -> States:
 
     Part of: 2.2 MemEnc
     """
-    return memory_encode(ops.at("memory"), model, model.memory, passages)
+    return memory_encode(ops.scope("memory"), model, model.memory, passages)
 
 
 def encode_question(ops: Ops, model: Model, question: Tokens) -> States:
@@ -37,7 +37,7 @@ def encode_question(ops: Ops, model: Model, question: Tokens) -> States:
 
     Part of: 2.2 MemEnc
     """
-    return memory_encode(ops.at("question"), model, model.question or model.memory, question)
+    return memory_encode(ops.scope("question"), model, model.question or model.memory, question)
 
 
 def join(ops: Ops, model: Model, question: States, passages: States, passages_per_question: Ints) -> States:
@@ -57,7 +57,7 @@ def join(ops: Ops, model: Model, question: States, passages: States, passages_pe
     repeated, lengths = ops.gather_sequences(question.states, question.lengths, owner), question.lengths[owner]
     states = ops.interleave_concat(repeated, lengths, passages.states, passages.lengths)
     pairs = States(states, lengths + passages.lengths, pair_positions(model, lengths, passages.lengths))
-    ops.mark("pairs", pairs.states, pairs.lengths)
+    ops.record("pairs", pairs.states, pairs.lengths)
     return pairs
 
 
@@ -67,7 +67,7 @@ def live_encode(ops: Ops, model: Model, pairs: States) -> States:
     Paper: 2.2 LiveEnc
     """
     x = final_norm(ops, model, encode(ops, model.config.t5, model.live, pairs))
-    ops.mark("out", x.states, x.lengths)
+    ops.record("out", x.states, x.lengths)
     return x
 
 
@@ -78,11 +78,11 @@ def decoder_memory(ops: Ops, model: Model, question: States, pairs: States, pair
     """
     memory = fuse(pairs, pairs_per_question)
     if model.config.decoder_question:
-        q = final_norm(ops.at("question"), model, question)
+        q = final_norm(ops.scope("question"), model, question)
         states = ops.interleave_concat(q.states, q.lengths, memory.states, memory.lengths)
         lengths = q.lengths + memory.lengths
         memory = States(states, lengths, token_positions(lengths))
-    ops.mark("decoder.memory", memory.states, memory.lengths)
+    ops.record("decoder.memory", memory.states, memory.lengths)
     return memory
 
 
@@ -92,5 +92,5 @@ def lumen(ops: Ops, model: Model, question: Tokens, passages: States, passages_p
     Paper: 2.2 G
     """
     q = encode_question(ops, model, question)
-    pairs = live_encode(ops.at("live"), model, join(ops, model, q, passages, passages_per_question))
+    pairs = live_encode(ops.scope("live"), model, join(ops, model, q, passages, passages_per_question))
     return decoder_memory(ops, model, q, pairs, passages_per_question)

@@ -89,22 +89,22 @@ def attend(ops: Ops, t5: T5Config, w: Attention, q: Array, kv: KeysValues, patte
 
 def queries(ops: Ops, w: Attention, n: Array, layout: SequenceLayout) -> Array:
     """q = n W_q: [Nq d] -> [Nq hc]."""
-    return ops.mark("q", ops.linear(n, w.q), layout.query_lengths)
+    return ops.record("q", ops.linear(n, w.q), layout.query_lengths)
 
 
 def attention_output(ops: Ops, w: Attention, x: Array, context: Array, layout: SequenceLayout) -> Array:
     """x + context W_o, how self-attention and cross-attention end: [Nq d], [Nq hc] -> [Nq d]."""
     rows = layout.query_lengths
-    ops.mark("mixed", context, rows)
-    return ops.mark("out", ops.add(x, ops.dropout(ops.linear(context, w.o))), rows)
+    ops.record("mixed", context, rows)
+    return ops.record("out", ops.add(x, ops.dropout(ops.linear(context, w.o))), rows)
 
 
 @fusable
 def attention_block(ops: Ops, t5: T5Config, w: Attention, x: Array, bias: Array, layout: SequenceLayout) -> Array:
     """x + attend(n W_q, n W_k, n W_v) W_o of an encoder, n = norm(x): [N d] -> [N d]."""
     n = ops.rms_norm(x, w.norm, t5.layer_norm_epsilon, precision_of(w.q))
-    k = ops.mark("k", ops.linear(n, w.k), layout.key_lengths)
-    v = ops.mark("v", ops.linear(n, w.v), layout.key_lengths)
+    k = ops.record("k", ops.linear(n, w.k), layout.key_lengths)
+    v = ops.record("v", ops.linear(n, w.v), layout.key_lengths)
     q = queries(ops, w, n, layout)
     context = attend(ops, t5, w, q, KeysValues(k, v), AttentionPattern(layout, bias, causal=False))
     return attention_output(ops, w, x, context, layout)
@@ -118,14 +118,14 @@ def feed_forward_block(ops: Ops, t5: T5Config, w: FeedForward, x: Array, lengths
         hidden = ops.relu(ops.linear(n, w.wi_0))
     else:
         hidden = ops.gated_gelu(ops.linear(n, w.wi_0), ops.linear(n, w.wi_1))
-    ops.mark("hidden", hidden, lengths)
-    return ops.mark("out", ops.add(x, ops.dropout(ops.linear(ops.dropout(hidden), w.wo))), lengths)
+    ops.record("hidden", hidden, lengths)
+    return ops.record("out", ops.add(x, ops.dropout(ops.linear(ops.dropout(hidden), w.wo))), lengths)
 
 
 def encoder_layer(ops: Ops, t5: T5Config, w: EncoderLayer, x: Array, bias: Array, layout: SequenceLayout) -> Array:
     """Attention, then feed-forward, each with its residual: [N d] -> [N d]."""
-    x = attention_block(ops.at("attention"), t5, w.attention, x, bias, layout)
-    return feed_forward_block(ops.at("feed_forward"), t5, w.feed_forward, x, layout.query_lengths)
+    x = attention_block(ops.scope("attention"), t5, w.attention, x, bias, layout)
+    return feed_forward_block(ops.scope("feed_forward"), t5, w.feed_forward, x, layout.query_lengths)
 
 
 def encode(ops: Ops, t5: T5Config, stack: Stack, x: States, start: int = 0, stop: int | None = None) -> States:
@@ -134,7 +134,7 @@ def encode(ops: Ops, t5: T5Config, stack: Stack, x: States, start: int = 0, stop
     bias = position_bias(ops, t5, stack.relative_attention_bias, layout, bidirectional=True)
     states = x.states
     for i in range(start, len(stack.layers) if stop is None else stop):
-        states = encoder_layer(ops.at(f"layer_{i}"), t5, stack.layers[i], states, bias, layout)
+        states = encoder_layer(ops.scope(f"layer_{i}"), t5, stack.layers[i], states, bias, layout)
     return replace(x, states=states)
 
 
@@ -192,7 +192,7 @@ def cross_keys_values(ops: Ops, t5: T5Config, w: Decoder, memory: States, cache:
     """
 
     def product(name: str, i: int, weight: Array) -> Array:
-        return ops.at(f"layer_{i}").mark(name, ops.linear(memory.states, weight), memory.lengths)
+        return ops.scope(f"layer_{i}").record(name, ops.linear(memory.states, weight), memory.lengths)
 
     ready, cross = project(ops, t5, w, memory, cache), [layer.cross_attention for layer in w.layers]
     if ready is not None and not ops.observed:
@@ -212,7 +212,7 @@ def causal_attention_block(
         read = layout.key_lengths - layout.query_lengths
         k = ops.interleave_concat(past.k, read, k, layout.query_lengths)
         v = ops.interleave_concat(past.v, read, v, layout.query_lengths)
-    kv = KeysValues(ops.mark("k", k, layout.key_lengths), ops.mark("v", v, layout.key_lengths))
+    kv = KeysValues(ops.record("k", k, layout.key_lengths), ops.record("v", v, layout.key_lengths))
     q = queries(ops, w, n, layout)
     context = attend(ops, t5, w, q, kv, AttentionPattern(layout, bias, causal=True))
     return attention_output(ops, w, x, context, layout), kv
@@ -255,11 +255,11 @@ def decoder_layers(
     across = SequenceLayout(layout.query_lengths, cross.lengths, layout.query_positions, cross.positions)
     keys, values = [], []
     for i, layer in enumerate(w.layers):
-        here = ops.at(f"layer_{i}")
+        here = ops.scope(f"layer_{i}")
         before = None if past.keys is None else KeysValues(past.keys[i], past.values[i])
-        x, kv = causal_attention_block(here.at("self_attention"), t5, layer.self_attention, x, before, bias, layout)
-        x = cross_attention_block(here.at("cross_attention"), t5, layer.cross_attention, x, cross, i, across)
-        x = feed_forward_block(here.at("feed_forward"), t5, layer.feed_forward, x, layout.query_lengths)
+        x, kv = causal_attention_block(here.scope("self_attention"), t5, layer.self_attention, x, before, bias, layout)
+        x = cross_attention_block(here.scope("cross_attention"), t5, layer.cross_attention, x, cross, i, across)
+        x = feed_forward_block(here.scope("feed_forward"), t5, layer.feed_forward, x, layout.query_lengths)
         keys.append(kv.k)
         values.append(kv.v)
     return x, tuple(keys), tuple(values)
@@ -296,4 +296,4 @@ def logits(ops: Ops, t5: T5Config, embedding: Array, w: Decoder, x: Array, rows:
     tied = w.lm_head is None
     if tied if t5.scale_decoder_outputs is None else t5.scale_decoder_outputs:
         x = ops.scale(x, t5.d_model**-0.5)
-    return ops.mark("logits", ops.lm_head_logits(embedding if tied else w.lm_head, x), rows)
+    return ops.record("logits", ops.lm_head_logits(embedding if tied else w.lm_head, x), rows)

@@ -111,7 +111,7 @@ def test_another_cut_is_the_same_encoder(reference: Ours) -> None:
 
 
 def test_stages_do_not_keep_composites_from_running(reference: Ours) -> None:
-    assert measure.Stages(reference.ops).at("encoder") is reference.ops
+    assert measure.Stages(reference.ops).scope("encoder") is reference.ops
     fast = bind("numba")
     assert measure.Stages(fast).fused("attention_block") is fast.fused("attention_block") is not None
 

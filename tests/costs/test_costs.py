@@ -120,7 +120,7 @@ def absorbed_macs(t5: T5Config, model: Any, lengths: list[int], steps: int) -> d
             memory = rng.standard_normal((n, t5.d_model))
             for step in range(steps):
                 x, a, f = (rng.standard_normal((1, d)) for d in (t5.d_model, hc, t5.d_ff))
-                here, there = count.at("decoder"), count.at("attention")
+                here, there = count.scope("decoder"), count.scope("attention")
                 for y, weight in ((x, own.q), (x, own.k), (x, own.v), (a, own.o), (a, cross.o), (x, ff.wi_0)):
                     here.linear(y, weight)
                 here.linear(x, ff.wi_1), here.linear(f, ff.wo)

@@ -41,7 +41,7 @@ class AfterTheChoice(Instrument):
             self.rows.append(len(result))
         return result
 
-    def mark(self, name: str, x: Array, lengths: Ints | None = None) -> Array:
+    def record(self, name: str, x: Array, lengths: Ints | None = None) -> Array:
         if self.path == "live_a." and name == "out":
             self.pairs += np.split(x, np.cumsum(lengths)[:-1])
         if name == "selected":

@@ -101,7 +101,7 @@ def test_attributes_of_an_instrument_are_overrides() -> None:
             return NUMPY.relu(a)
 
         instrument.relu = relu  # type: ignore[method-assign]
-        instrument.at("live").at("layer_0").relu(np.ones((1, 1)))
+        instrument.scope("live").scope("layer_0").relu(np.ones((1, 1)))
     assert observed == ["relu"] * 3
 
 
@@ -120,12 +120,12 @@ def test_observations_are_shared_by_all_copies_or_refused() -> None:
             return super().relu(a)
 
     calls = Calls(NUMPY)
-    calls.at("live").linear(np.ones((1, 2)), np.ones((2, 3)))
+    calls.scope("live").linear(np.ones((1, 2)), np.ones((2, 3)))
     assert calls.all == 1
     with pytest.raises(
         InputError, match=r"Calls: attributes set only on the instrument .*; got calls in scope 'live\.'; collect"
     ):
-        calls.at("live").relu(np.ones((1, 1)))
+        calls.scope("live").relu(np.ones((1, 1)))
 
 
 def test_an_instrument_takes_the_keywords_that_operations_take() -> None:

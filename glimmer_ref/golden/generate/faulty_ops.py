@@ -38,8 +38,8 @@ class FaultyOps(Instrument):
     def observe(self, name: str, operation: Callable[..., Any], args: tuple[Any, ...]) -> Any:
         return self.faulty[name](self, *args) if name in self.faulty else operation(*args)
 
-    def mark(self, name: str, x: Array, lengths: Ints | None = None) -> Array:
-        return self.observe("mark", self.ops.mark, (name, x, lengths))
+    def record(self, name: str, x: Array, lengths: Ints | None = None) -> Array:
+        return self.observe("record", self.ops.record, (name, x, lengths))
 
     @property
     def backward(self) -> dict[str, Callable[..., Any]]:
@@ -216,8 +216,8 @@ def first_token(here: FaultyOps, x: Array, lengths: Ints) -> Array:
 def ranked(order_of: Callable[[np.ndarray, int], np.ndarray]) -> Faulty:
     """Selects the passages that `order_of(scores, m)` puts first; the recorded scores stay right."""
 
-    def mark(here: FaultyOps, name: str, x: Array, lengths: Ints | None = None) -> Array:
-        x = here.ops.mark(name, x, lengths)
+    def record(here: FaultyOps, name: str, x: Array, lengths: Ints | None = None) -> Array:
+        x = here.ops.record(name, x, lengths)
         if name != "scores":
             return x
         order = order_of(np.asarray(x), here.case.m)
@@ -225,7 +225,7 @@ def ranked(order_of: Callable[[np.ndarray, int], np.ndarray]) -> Faulty:
         rank[order] = np.arange(len(order))
         return -rank
 
-    return {"mark": mark}
+    return {"record": record}
 
 
 def best_first(scores: np.ndarray, m: int) -> np.ndarray:
@@ -251,21 +251,21 @@ def passage_before_question(here: FaultyOps, x: Array, x_lengths: Ints, y: Array
 
 
 def normed_memory(ops: Ops, model: Model, question: Tokens, passages: Tokens) -> States:
-    here = ops.at("memory")
+    here = ops.scope("memory")
     x = States(ops.embed(model.embedding, passages.ids), passages.lengths, token_positions(passages.lengths))
     x = fid.final_norm(here, model, encode(here, model.config.t5, model.memory, x))
-    here.mark("out", x.states, x.lengths)
+    here.record("out", x.states, x.lengths)
     return x
 
 
 def memory_of_pairs(ops: Ops, model: Model, question: Tokens, passages: Tokens) -> States:
     """Encodes each passage behind the question, as in FiD, and keeps the passage's tokens."""
-    here, counts = ops.at("memory"), np.array([len(passages)])
+    here, counts = ops.scope("memory"), np.array([len(passages)])
     both, at = fid.pair_tokens(model, question, passages, counts)
     x = encode(here, model.config.t5, model.memory, States(ops.embed(model.embedding, both.ids), both.lengths, at))
     begins = offsets(both.lengths)[:-1] + question.lengths[0] - offsets(passages.lengths)[:-1]
     states = x.states[np.arange(len(passages.ids)) + np.repeat(begins, passages.lengths)]
-    here.mark("out", states, passages.lengths)
+    here.record("out", states, passages.lengths)
     return States(states, passages.lengths, token_positions(passages.lengths))
 
 
@@ -291,8 +291,8 @@ def ranked_pairs(
     ops: Ops, model: Model, q: States, pairs: States, ranked: States | None, counts: Ints, m: int
 ) -> glimmer.DecoderInput:
     """GLIMMER from its pairs on; without `ranked`, live-B reads what live-A read."""
-    after = glimmer.live_a(ops.at("live_a"), model, pairs)
-    scores, selected = glimmer.select(ops, glimmer.score(ops.at("score"), model, after), m, counts)
+    after = glimmer.live_a(ops.scope("live_a"), model, pairs)
+    scores, selected = glimmer.select(ops, glimmer.score(ops.scope("score"), model, after), m, counts)
     index = np.concatenate([s + first for s, first in zip(selected, offsets(counts), strict=False)])
-    best = glimmer.live_b(ops.at("live_b"), model, glimmer.gather(ops, pairs if ranked is None else after, index))
+    best = glimmer.live_b(ops.scope("live_b"), model, glimmer.gather(ops, pairs if ranked is None else after, index))
     return glimmer.DecoderInput(lumen.decoder_memory(ops, model, q, best, np.full(len(counts), m)), scores, selected)

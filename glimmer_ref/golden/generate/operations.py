@@ -130,19 +130,19 @@ def go(ops: Ops, t5: T5Config, named: Mapping[str, np.ndarray], dtype: str) -> N
     """Runs every operation once, in the order of the table, and records the results."""
     x = {name: ops.to_device(a.astype(dtype)) if a.dtype.kind == "f" else a for name, a in named.items()}
     for name, both in (("encoder", True), ("decoder", False)):
-        ops.mark(f"relative_buckets.{name}", relative_buckets(named["distances"], both, 32, 128))
-    ops.mark("rms_norm.out", ops.rms_norm(x["rms_norm.x"], x["rms_norm.gain"], EPS))
-    ops.mark("gated_gelu.out", ops.gated_gelu(x["gated_gelu.a"], x["gated_gelu.b"]))
-    ops.mark("relu.out", ops.relu(x["gated_gelu.a"]))
-    ops.mark("linear.out", ops.linear(x["linear.x"], x["linear.w"]))
+        ops.record(f"relative_buckets.{name}", relative_buckets(named["distances"], both, 32, 128))
+    ops.record("rms_norm.out", ops.rms_norm(x["rms_norm.x"], x["rms_norm.gain"], EPS))
+    ops.record("gated_gelu.out", ops.gated_gelu(x["gated_gelu.a"], x["gated_gelu.b"]))
+    ops.record("relu.out", ops.relu(x["gated_gelu.a"]))
+    ops.record("linear.out", ops.linear(x["linear.x"], x["linear.w"]))
     attentions(ops, t5, x)
     three = np.array([4, 1, 7])
-    ops.mark("first.out", ops.first_token(x["rms_norm.x"], three))
-    ops.mark("mean.out", ops.mean(x["rms_norm.x"], three))
-    select(ops.at("top_m"), x["top_m.scores"], M, np.array([7]))
-    ops.mark("argmax.out", ops.argmax(x["argmax.logits"]))
+    ops.record("first.out", ops.first_token(x["rms_norm.x"], three))
+    ops.record("mean.out", ops.mean(x["rms_norm.x"], three))
+    select(ops.scope("top_m"), x["top_m.scores"], M, np.array([7]))
+    ops.record("argmax.out", ops.argmax(x["argmax.logits"]))
     targets, lengths = named["log_likelihood.targets"], np.array([24, 3])
-    ops.mark("log_likelihood.out", ops.log_likelihood(x["log_likelihood.logits"], targets, lengths))
+    ops.record("log_likelihood.out", ops.log_likelihood(x["log_likelihood.logits"], targets, lengths))
 
 
 def attentions(ops: Ops, t5: T5Config, x: Mapping[str, Array]) -> None:
@@ -151,9 +151,9 @@ def attentions(ops: Ops, t5: T5Config, x: Mapping[str, Array]) -> None:
     own = SequenceLayout(lengths, lengths, token_positions(lengths), token_positions(lengths))
     q, k, v = x["attention.q"], x["attention.k"], x["attention.v"]
     for name, both in (("encoder", True), ("decoder", False)):
-        bias = position_bias(ops.at(name), t5, x["attention.table"], own, both)
-        out = ops.at(name).attention(q, k, v, bias, own, HEADS, not both)
-        ops.mark(f"{name}_attention.out", out, lengths)
+        bias = position_bias(ops.scope(name), t5, x["attention.table"], own, both)
+        out = ops.scope(name).attention(q, k, v, bias, own, HEADS, not both)
+        ops.record(f"{name}_attention.out", out, lengths)
     across = SequenceLayout(lengths, keys, token_positions(lengths), token_positions(keys))
-    out = ops.at("cross").attention(q, x["cross_attention.k"], x["cross_attention.v"], None, across, HEADS, False)
-    ops.mark("cross_attention.out", out, lengths)
+    out = ops.scope("cross").attention(q, x["cross_attention.k"], x["cross_attention.v"], None, across, HEADS, False)
+    ops.record("cross_attention.out", out, lengths)

@@ -53,8 +53,8 @@ def decoder_reads(ops: Ops, case: Case, model: Model, named: Mapping[str, np.nda
         return States(ops.to_device(named["memory"].astype(model.embedding.dtype)), lengths, token_positions(lengths))
     passages = cases.tokens(named, "passages")
     if case.system == "encoder":
-        x = fid.final_norm(ops.at("encoder"), model, lumen.encode_passages(ops, model, passages))
-        ops.at("encoder").mark("out", x.states, x.lengths)
+        x = fid.final_norm(ops.scope("encoder"), model, lumen.encode_passages(ops, model, passages))
+        ops.scope("encoder").record("out", x.states, x.lengths)
         return None
     question, system = cases.tokens(named, "question"), plan.system or SYSTEMS[case.system]
     read = passages if case.system in FROM_TEXT else plan.memory(ops, model, question, passages)
@@ -67,9 +67,9 @@ def learn(ops: Ops, case: Case, model: Model, named: Mapping[str, np.ndarray], p
     memory = plan.memory(tape, model, question, cases.tokens(named, "passages"))
     got = loss(tape, model, case.system, question, memory, np.array([case.k]), target, case.m, plan.distillation)
     for name, term in got.terms.items():
-        ops.mark(f"loss.{name}", np.array([term.value]))
+        ops.record(f"loss.{name}", np.array([term.value]))
     for name, x in tape.gradients(got.output_grads, leaves(model)).items():
-        ops.mark(f"gradient.{name}", x)
+        ops.record(f"gradient.{name}", x)
 
 
 def can_run(ops: Ops, case: Case) -> bool:
@@ -87,10 +87,10 @@ def go(ops: Ops, case: Case, model: Model, named: Mapping[str, np.ndarray], plan
     if memory is None or not case.decodes:
         return
     log_p = decoding.log_likelihood(ops, model, memory, cases.tokens(named, "target"))
-    ops.mark("decoder.log_likelihood", log_p)
+    ops.record("decoder.log_likelihood", log_p)
     if plan.greedy:
         answers = [np.array(a.ids, np.int64) for a in decoding.greedy(ops, model, memory, case.config.answer_tokens)]
-        ops.mark("decoder.ids", np.concatenate(answers), np.array([len(a) for a in answers]))
+        ops.record("decoder.ids", np.concatenate(answers), np.array([len(a) for a in answers]))
 
 
 def forward_order(arrays: Arrays) -> Arrays:
