@@ -86,7 +86,7 @@ def test_a_public_function_that_nobody_declared_is_refused(name: str, said: str)
 
 
 def test_helpers_types_and_modules_are_nobodys_business() -> None:
-    Ops(backend(_helper=len, Words=list[int], Kind=dict, np=np, TABLE={}, places=ragged.token_positions))
+    Ops(backend(_helper=len, Words=list[int], Kind=dict, np=np, TABLE={}, token_positions=ragged.token_positions))
 
 
 def test_all_is_declared_in_one_place() -> None:
