@@ -14,12 +14,13 @@ from ...ragged import Array, Ints, offsets
 from ..interface import SequenceLayout
 from .cross_attention import PackedMemory, Prepared
 from .encoder_fused import between, cost, ready_phase
-from .kernels.attention import Panels, mix_panels, row_of, score_panels, weigh_row
+from .kernels.attention import mix_panels, row_of, score_panels, weigh_row
 from .kernels.bfloat16 import across, halve_row
+from .kernels.descriptors import Block, Panels, Rows, Tile
 from .kernels.epilogue import STORE
-from .kernels.gemm import PAIR, Block, Packed, Tile, attended_in, descriptors, product
+from .kernels.gemm import PAIR, Packed, attended_in, descriptors, product
 from .kernels.llvm_ir import BYTES, LANES
-from .kernels.memory import Rows, address, floats, scratch
+from .kernels.memory import address, floats, scratch
 from .kernels.microkernel import ROWS
 from .kernels.simd import LOG2_E
 from .runtime.allocator import aligned, plain

@@ -18,10 +18,11 @@ from .encoder_fused import (
     feed_forward_kernel,
     prepared,
 )
-from .kernels.attention import Layout, Panels, longest_keys, look_back, pack_keys, row_of, straight_biases
+from .kernels.attention import longest_keys, look_back, pack_keys, row_of, straight_biases
 from .kernels.attention_backward import panels_of, score_scratch, weigh
+from .kernels.descriptors import Layout, Panels, Tile
 from .kernels.epilogue import STORE
-from .kernels.gemm import Packed, Tile, attended_in, descriptors
+from .kernels.gemm import Packed, attended_in, descriptors
 from .kernels.llvm_ir import LANES
 from .kernels.memory import address, scratch
 from .kernels.microkernel import ROWS

@@ -16,11 +16,12 @@ from numba.extending import register_jitable
 
 from ...ragged import Array, Ints, States, check, offsets
 from .encoder_fused import NO_GAIN, Between, Inputs, cost, prepare_phase, prepared, product_phase
-from .kernels.attention import Panels, attend_tile, pack_keys, pack_values, row_of, scaled_rows
+from .kernels.attention import attend_tile, pack_keys, pack_values, row_of, scaled_rows
+from .kernels.descriptors import Panels, Rows, Tile
 from .kernels.epilogue import STORE
-from .kernels.gemm import PAIR, Packed, Tile, descriptors
+from .kernels.gemm import PAIR, Packed, descriptors
 from .kernels.llvm_ir import BYTES, LANES
-from .kernels.memory import Rows, address, scratch
+from .kernels.memory import address, scratch
 from .kernels.microkernel import ROWS
 from .runtime.allocator import aligned, plain
 from .runtime.compile_cache import Kernel

@@ -33,10 +33,11 @@ from .cross_attention import (  # fmt: skip
 )
 from .encoder_fused import between, by_head, cost, prepare_phase, prepared, product_phase, ready_phase
 from .kernels.attention import look_back, row_of
+from .kernels.descriptors import Rows, Tile
 from .kernels.epilogue import ADD, GATE, RELU, STORE
-from .kernels.gemm import PAIR, Tile, attended_in, pack
+from .kernels.gemm import PAIR, attended_in, pack
 from .kernels.llvm_ir import LANES
-from .kernels.memory import Rows, address, copy, scratch
+from .kernels.memory import address, copy, scratch
 from .runtime.allocator import aligned, plain
 from .runtime.compile_cache import Kernel
 from .runtime.thread_pool import barrier, finish_task, next_task, run_phased

@@ -14,11 +14,12 @@ from numba.extending import register_jitable
 
 from ...ragged import Array, Ints, check, offsets
 from ..interface import SequenceLayout
-from .kernels.attention import HEAD, Layout, attend_head, head_scratch, longest_keys
+from .kernels.attention import attend_head, head_scratch, longest_keys
+from .kernels.descriptors import HEAD, Block, Layout, Rows, Tile
 from .kernels.epilogue import ADD, GATE, RELU, STORE
-from .kernels.gemm import BLOCK_BYTES, PAIR, Block, Packed, Tile, attended_in, descriptors, pack, product, row_stride
+from .kernels.gemm import BLOCK_BYTES, PAIR, Packed, attended_in, descriptors, pack, product, row_stride
 from .kernels.llvm_ir import LANES
-from .kernels.memory import Rows, address, scratch
+from .kernels.memory import address, scratch
 from .kernels.microkernel import ROWS
 from .kernels.rows import prepare
 from .kernels.simd import LOG2_E

@@ -1,4 +1,4 @@
-"""What the fast decoder multiplies where its form is not the paper's: where it attends to the memory itself."""
+"""Multiply-adds of the decoder where it attends to the memory itself, which is not the paper's form."""
 
 from __future__ import annotations
 

@@ -11,45 +11,14 @@ import numpy as np
 from numba.extending import register_jitable
 
 from .bfloat16 import halve_row, pair_lines
-from .gemm import PAIR, Tile
+from .descriptors import Layout, Panels, Rows, Tile
+from .gemm import PAIR
 from .llvm_ir import BYTES, LANES
-from .memory import Rows, address, copy, floats, scratch
+from .memory import address, copy, floats, scratch
 from .microkernel import ROWS, call_tile
 from .simd import LOG2_E, ask_for, dot, scaled_lines, softmax_row, transpose
 
 AHEAD = 2 * LANES  # rows that are asked for before they are read
-
-# What a head of a sequence attends from and to: its rows of queries and of keys, its first column, and where its
-# probabilities begin among those of all heads.
-HEAD = np.dtype([(name, np.int64) for name in ("i0", "i1", "j0", "j1", "column", "place")])
-
-
-class Layout(NamedTuple):
-    """Who attends to whom.
-
-    Args:
-        heads: [b h] HEAD.
-        query_positions, key_positions: [Nq], [Nk].
-        bias: [h 2D+1+16] by distance, times 1/ln 2, with room to read a vector past the end; [h 0] for none.
-        c: columns of a head.
-        causal: may a query look at keys behind it alone?
-    """
-
-    heads: Any
-    query_positions: Any
-    key_positions: Any
-    bias: Any
-    c: int
-    causal: bool
-
-
-class Panels(NamedTuple):
-    """A head's keys and values as panels: their addresses, how many they are, and columns."""
-
-    keys: int
-    values: int
-    tokens: int
-    c: int
 
 
 class HeadScratch(NamedTuple):
@@ -67,15 +36,15 @@ def pack_keys(terms: int, k: int, row: int, count: int, c: int, out: int) -> Any
     """`count` keys [c], `row` bytes apart, as panels of 16 keys: [count/16 c 16], or [count/16 c/2 16 2]."""
     steps = -(-c // terms)
     whole = c // (LANES * terms) * LANES  # lanes that are turned 16 at a time
-    halves, line = np.empty((LANES, -(-c // PAIR) * LANES), np.float32), np.zeros(-(-c // PAIR) * PAIR, np.float32)
+    narrow, line = np.empty((LANES, -(-c // PAIR) * LANES), np.float32), np.zeros(-(-c // PAIR) * PAIR, np.float32)
     for p in range(-(-count // LANES)):
         rows, keys, from_row, panel = min(LANES, count - LANES * p), k + LANES * p * row, row, out + p * steps * BYTES
         ask_for(keys + AHEAD * row, row, max(0, min(LANES, count - LANES * p - AHEAD)), 4 * c)
         for r in range(rows if terms == 2 else 0):
             copy(keys + r * row, c, address(line))
-            halve_row(address(line), len(line) // LANES, address(halves[r]))
+            halve_row(address(line), len(line) // LANES, address(narrow[r]))
         if terms == 2:
-            keys, from_row = address(halves), 4 * halves.shape[1]
+            keys, from_row = address(narrow), 4 * narrow.shape[1]
         for e in range(0, whole, LANES):
             transpose(keys + 4 * e, from_row, rows, panel + e * BYTES)
         for j in range(rows if whole < steps else 0):
@@ -160,7 +129,7 @@ def fill_biases(layout: Layout, table: Any, head: Any, position: int, out: int) 
 
 @register_jitable
 def row_of(count: int) -> int:
-    """float32 numbers from one row of scores to the next: an odd number of cache lines, as in `apart`."""
+    """float32 numbers from one row of scores to the next: an odd number of cache lines, as in `row_stride`."""
     return (-(-count // PAIR) * PAIR // LANES | 1) * LANES
 
 

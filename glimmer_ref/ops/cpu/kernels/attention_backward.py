@@ -14,8 +14,6 @@ from numba.extending import register_jitable
 from ..runtime.compile_cache import Kernel
 from ..runtime.thread_pool import barrier, finish_task, next_task
 from .attention import (
-    Layout,
-    Panels,
     consecutive,
     fill_biases,
     longest_keys,
@@ -27,10 +25,11 @@ from .attention import (
     scaled_rows,
     score_panels,
     straight_biases,
-)  # fmt: skip
-from .gemm import PAIR, Tile
+)
+from .descriptors import Layout, Panels, Rows, Tile
+from .gemm import PAIR
 from .llvm_ir import BYTES, LANES
-from .memory import Rows, address, floats, scratch
+from .memory import address, floats, scratch
 from .microkernel import ROWS, call_tile
 from .simd import dot, scaled_lines, softmax_row, transpose
 
@@ -184,7 +183,7 @@ def times(tile: Tile, rows: int, a: Rows, panels: int, steps: int, c: int, mixed
 
 
 @register_jitable
-def turned(x: int, row: int, rows: int, columns: int, square: int, out: int, out_row: int) -> Any:
+def transpose_rows(x: int, row: int, rows: int, columns: int, square: int, out: int, out_row: int) -> Any:
     """The rows of x as columns of out, 16 x 16 at a time; what lies behind the last of either is not meant."""
     for i in range(0, rows, LANES):
         for j in range(0, columns, LANES):
@@ -268,7 +267,7 @@ def head_backward(
         to = Rows(address(dq) + there, row)
         times(tile, rows, Rows(dscores, line), panels.values, count, c, mixed, False, to)
         for weights, y, out in ((dscores, q, grads.dk), (scores, dy, grads.dv)):
-            turned(weights, line, rows, count, square, transposed, across)
+            transpose_rows(weights, line, rows, count, square, transposed, across)
             pack_values(1, address(y) + there, row, rows, c, lines)
             to = Rows(address(out) + key_rows, row)
             times(tile, count, Rows(transposed, across), lines, rows, c, mixed, more, to)

@@ -9,7 +9,7 @@ have a scale a row, made when they are prepared. All else stays float32.
 from __future__ import annotations
 
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numba.core import types
@@ -20,33 +20,14 @@ from ....ragged import Array, bfloat16
 from ...interface import PRECISIONS
 from ..runtime.allocator import aligned, settled
 from ..runtime.compile_cache import callback
+from .descriptors import WEIGHT, Block, Rows, Tile
 from .epilogue import ADD, GATE, STORE, finish
 from .llvm_ir import BYTES, LANES
-from .memory import Rows, address
+from .memory import address
 from .microkernel import GROUP, ROWS, TILE_ARGS, bfloat16_tile, call_tile, float32_tile, int8_tile
 
 PAIR = 2 * LANES  # columns of a tile
 BLOCK_BYTES = 400_000  # rows that stay in a core's second cache while panels pass by
-
-# What a kernel knows of a packed weight: the address of the tile that multiplies with it, the address of its panels,
-# lanes of 32 bits in a column, terms in a lane, columns, and the addresses of int8's scales and offsets.
-WEIGHT = np.dtype([(name, np.int64) for name in ("tile", "panels", "steps", "terms", "columns", "scales", "offsets")])
-
-
-class Tile(NamedTuple):
-    """The address of a compiled tile, and its terms in a lane."""
-
-    address: int
-    terms: int
-
-
-class Block(NamedTuple):
-    """A part of a product: the rows i0 .. i1-1, and the tiles of columns p0 .. p1-1."""
-
-    i0: int
-    i1: int
-    p0: int
-    p1: int
 
 
 @cache

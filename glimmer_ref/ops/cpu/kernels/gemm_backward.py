@@ -1,6 +1,6 @@
 """The two products behind `linear` and `lm_head_logits` in float32: dx = dy w^T and dw = x^T dy, on tiles and threads.
 
-One kernel makes both. The weight is packed once a call, the other way round than for the forward; of x and dy,
+One kernel makes both. The weight is packed once a call, transposed, other than for the forward; of x and dy,
 TERMS rows at a time are packed, so that all that is taken beside the results is as large as the weight.
 A number of dx or dw is added up by one thread, TERMS terms after TERMS terms: the number of threads changes no bit.
 """
@@ -17,10 +17,11 @@ from ..runtime.allocator import aligned, plain
 from ..runtime.compile_cache import Kernel
 from ..runtime.thread_pool import barrier, finish_task, next_task, run_phased
 from .attention import AHEAD, pack_keys, pack_values
+from .descriptors import WEIGHT, Block, Rows
 from .epilogue import ADD, STORE
-from .gemm import PAIR, WEIGHT, Block, Packed, product, row_stride, tile_address
+from .gemm import PAIR, Packed, product, row_stride, tile_address
 from .llvm_ir import BYTES, LANES
-from .memory import Rows, address, copy, floats, scratch
+from .memory import address, copy, floats, scratch
 from .microkernel import ROWS
 from .simd import ask_for, scaled_lines, transpose
 
@@ -37,10 +38,10 @@ def cut(n: int, blocks: int, i: int) -> int:
 
 
 @register_jitable
-def pack_right(turned: bool, w: Any, k0: int, k1: int, p0: int, p1: int, columns: int, out: int) -> Any:
-    """Panels p0 .. p1-1, of terms k0 .. k1-1: of w, or of w^T if it is `turned`; zeros in a panel behind the last."""
+def pack_right(transposed: bool, w: Any, k0: int, k1: int, p0: int, p1: int, columns: int, out: int) -> Any:
+    """Panels p0 .. p1-1, of terms k0 .. k1-1: of w, or of w^T if `transposed`; zeros in a panel behind the last."""
     row, last = 4 * w.shape[1], min(columns, LANES * p1)
-    if turned:
+    if transposed:
         pack_keys(1, address(w) + p0 * LANES * row + 4 * k0, row, last - LANES * p0, k1 - k0, out)
     else:
         pack_values(1, address(w) + k0 * row + p0 * BYTES, row, k1 - k0, last - LANES * p0, out)
@@ -77,7 +78,7 @@ def shares(threads: int, rows: int, pairs: int) -> Any:
 
 
 @register_jitable
-def pack_weight(counters: Any, phase: int, w: Any, turned: bool, terms: int, columns: int, panels: int) -> Any:
+def pack_weight(counters: Any, phase: int, w: Any, transposed: bool, terms: int, columns: int, panels: int) -> Any:
     """Block after block of terms, each as panels [P terms 16], P even."""
     count = -(-columns // LANES)
     groups, blocks, even = -(-count // GROUP), -(-terms // TERMS), 2 * -(-columns // PAIR)
@@ -87,7 +88,7 @@ def pack_weight(counters: Any, phase: int, w: Any, turned: bool, terms: int, col
         k0, k1 = cut(terms, blocks, task // groups), cut(terms, blocks, task // groups + 1)
         p0 = task % groups * GROUP
         p1 = min(count, p0 + GROUP)
-        pack_right(turned, w, k0, k1, p0, p1, columns, panels + (k0 * even + p0 * (k1 - k0)) * BYTES)
+        pack_right(transposed, w, k0, k1, p0, p1, columns, panels + (k0 * even + p0 * (k1 - k0)) * BYTES)
         finish_task(counters, phase)
         task = next_task(counters, phase)
     barrier(counters, phase, tasks)
@@ -122,8 +123,8 @@ def times_weight(counters: Any, phase: int, threads: int, w: Any, dy: Any, panel
 
 
 @register_jitable
-def pack_rows(counters: Any, phase: int, left: Any, right: Any, k0: int, k1: int, turned: Any, panels: int) -> Any:
-    """Rows k0 .. k1-1: of `left` the other way round, of `right` as panels."""
+def pack_rows(counters: Any, phase: int, left: Any, right: Any, k0: int, k1: int, transposed: Any, panels: int) -> Any:
+    """Rows k0 .. k1-1: of `left` transposed, of `right` as panels."""
     lefts, count = -(-left.shape[1] // (GROUP * LANES)), -(-right.shape[1] // LANES)
     tasks, square = lefts + -(-count // GROUP), scratch(2 * LANES * LANES)
     task = next_task(counters, phase)
@@ -131,7 +132,7 @@ def pack_rows(counters: Any, phase: int, left: Any, right: Any, k0: int, k1: int
         if task < lefts:
             j0 = task * GROUP * LANES
             j1 = min(left.shape[1], j0 + GROUP * LANES)
-            pack_left(left, k0, k1, j0, j1, address(square), address(turned), turned.shape[1])
+            pack_left(left, k0, k1, j0, j1, address(square), address(transposed), transposed.shape[1])
         else:
             p0 = (task - lefts) * GROUP
             p1 = min(count, p0 + GROUP)
@@ -142,8 +143,8 @@ def pack_rows(counters: Any, phase: int, left: Any, right: Any, k0: int, k1: int
 
 
 @register_jitable
-def times_rows(counters: Any, phase: int, threads: int, mode: int, w: Any, turned: Any, tile: Any, out: Any) -> Any:
-    """out = turned times the panels of `w`, added to it with ADD."""
+def times_rows(counters: Any, phase: int, threads: int, mode: int, w: Any, transposed: Any, tile: Any, out: Any) -> Any:
+    """out = transposed times the panels of `w`, added to it with ADD."""
     pairs = -(-out.shape[1] // PAIR)
     rows, parts = shares(threads, len(out), pairs)
     tasks, none = -(-len(out) // rows) * parts, scratch(0)
@@ -151,7 +152,7 @@ def times_rows(counters: Any, phase: int, threads: int, mode: int, w: Any, turne
     while task < tasks:
         i0, part = task // parts * rows, task % parts
         here = Block(i0, min(len(out), i0 + rows), cut(pairs, parts, part), cut(pairs, parts, part + 1))
-        product(mode, w, w, Rows(address(turned), turned.shape[1]), none, here, tile, out, out)
+        product(mode, w, w, Rows(address(transposed), transposed.shape[1]), none, here, tile, out, out)
         finish_task(counters, phase)
         task = next_task(counters, phase)
     barrier(counters, phase, tasks)

@@ -1,4 +1,4 @@
-"""LLVM's language for vector loops: what the processor can do, and the phrases that micro-kernels are made of.
+"""LLVM IR for vector loops: what the processor can do, and the steps that micro-kernels are made of.
 
 A vector is 16 numbers of 32 bits: one AVX-512 register, two of AVX2, four of NEON or SSE; LLVM splits it.
 """
@@ -47,7 +47,7 @@ def function(module: ir.Module, name: str, result: ir.Type, *args: ir.Type) -> i
 
 
 class VectorBuilder:
-    """An LLVM builder with the few phrases that vector loops are made of."""
+    """An LLVM builder with the few steps that vector loops are made of."""
 
     def __init__(self, builder: ir.IRBuilder) -> None:
         self.to = builder

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numba
 import numpy as np
@@ -11,13 +11,6 @@ from numba.core import types
 from numba.extending import intrinsic, register_jitable
 
 from .llvm_ir import BYTES, LANES, POINTER
-
-
-class Rows(NamedTuple):
-    """Rows of a matrix: the address of the first, and the bytes from each to the next."""
-
-    start: int
-    stride: int
 
 
 @intrinsic

@@ -80,7 +80,7 @@ def prepare(x: Any, gain: Any, eps: float, terms: int, out: Any, scales: Any, fi
 
     Args:
         terms: in a lane: 1 float32, 2 bfloat16, 4 int8.
-        out: [N bytes] uint8, rows `apart` bytes apart.
+        out: [N bytes] uint8, rows `row_stride` bytes apart.
         scales: [N] of int8's rows.
     """
     d = x.shape[1]

@@ -171,7 +171,7 @@ def ask_for(typing: Any, x: Any, row: Any, count: Any, size: Any) -> Any:
 
 @intrinsic
 def transpose(typing: Any, rows: Any, row_stride: Any, count: Any, out: Any) -> Any:
-    """16 numbers of each of `count` rows, `apart` bytes apart, become 16 vectors: [16 16] the other way round.
+    """16 numbers of each of `count` rows, `row_stride` bytes apart, become 16 vectors: [16 16] transposed.
 
     Where there are fewer than 16 rows, the last is repeated.
     """

@@ -1,4 +1,4 @@
-"""Arrays that begin with a cache line; the memory of large ones is kept and used again.
+"""Arrays that begin at a cache line; the memory of large ones is kept and used again.
 
 The system hands out memory page by page, each at its first touch; given back and asked for again with every block,
 that would be paid for every time.

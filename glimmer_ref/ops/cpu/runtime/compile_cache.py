@@ -1,16 +1,14 @@
 """Kernels: Python loops compiled to machine code, once a machine, and kept on disk between runs.
 
 numba's own cache goes stale when a function in another module is edited, and fails when a file is damaged or the
-installation is read-only. So everything that could change a kernel is in the name of the folder that keeps it: kernels
-take nothing from outside `ops.cpu`, and all of that is hashed. A file that is damaged or another kernel's is thrown
+installation is read-only. So everything that could change a kernel is in the name of the folder that keeps it: all
+files of `ops.cpu`, outside of which no kernel's constant stands. A file that is damaged or another kernel's is thrown
 away, and without a folder all still works.
 """
 
 from __future__ import annotations
 
-import ast
 import hashlib
-import inspect
 import os
 import pickle
 import re
@@ -35,6 +33,7 @@ from numba.core import caching
 from numba.core.errors import NumbaError
 
 from ....terminal import note
+from .operand_groups import flat
 
 SECONDS = 16  # to compile all kernels for float32, measured: benchmarks/suites/startup.py
 HARMLESS = ("NUMBA_CACHE_DIR", "NUMBA_NUM_THREADS", "NUMBA_THREADING_LAYER")  # settings that change no code
@@ -69,7 +68,7 @@ def root() -> Path | None:
         return Path(chosen).absolute()
     if caches := os.environ.get("XDG_CACHE_HOME"):
         return Path(caches).absolute() / "glimmer_ref"
-    home = Path(os.path.expanduser("~"))  # as it stands if it cannot be told; the root if HOME is empty
+    home = Path(os.path.expanduser("~"))  # unchanged if it is not known; the root if HOME is empty
     return home / ".cache" / "glimmer_ref" if home.is_absolute() and home.name and home.is_dir() else None
 
 
@@ -233,25 +232,6 @@ def callback(loop: Callable[..., None], signature: Any) -> Any:
         return _compiled(loop, False, signature)
 
 
-def _flat(loop: Callable[..., None], groups: dict[str, Any]) -> Callable[..., None]:
-    """The loop with the fields of its groups as arguments of their own, which makes the groups of them first."""
-    lines, start = inspect.getsourcelines(loop)
-    (function,) = ast.parse("".join(lines)).body
-    assert isinstance(function, ast.FunctionDef)
-    arguments = []
-    for name in inspect.signature(loop).parameters:
-        fields = [f"{name}_{field}" for field in groups[name]._fields] if name in groups else [name]
-        arguments += [ast.arg(field) for field in fields]
-        if name in groups:
-            function.body[:0] = ast.parse(f"{name} = {groups[name].__name__}({', '.join(fields)})").body
-    function.decorator_list, function.args.args = [], arguments
-    ast.increment_lineno(function, start - 1)
-    made: dict[str, Any] = {}
-    module = ast.fix_missing_locations(ast.Module([function], []))
-    exec(compile(module, loop.__code__.co_filename, "exec"), loop.__globals__, made)
-    return made[loop.__name__]
-
-
 class Kernel:
     """A loop, compiled at its first call for each set of types.
 
@@ -265,22 +245,22 @@ class Kernel:
         self.loop = loop
         groups = {name: kind for name, kind in hints.items() if hasattr(kind, "_fields")}
         self.groups = frozenset(groups.values())
-        self.flat = _flat(loop, groups) if groups else loop
+        self.flat = flat(loop, groups) if groups else loop
         self.run = _compiled(self.flat, keep=folder() is not None)
 
     def __call__(self, *args: Any) -> None:
-        flat: list[Any] = []
+        fields: list[Any] = []
         for x in args:
             if type(x) in self.groups:
-                flat += x
+                fields += x
             else:
-                flat.append(x)
+                fields.append(x)
         try:
-            self.run(*flat)
+            self.run(*fields)
         except (MemoryError, NumbaError):
             raise
         except Exception:  # whatever a damaged file or a full disk makes numba raise
-            self._again(*flat)
+            self._again(*fields)
 
     def _again(self, *args: Any) -> None:
         """Once more with an empty folder, then without one; a fault of the loop itself still comes out."""

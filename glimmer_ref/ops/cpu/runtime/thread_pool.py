@@ -1,16 +1,16 @@
-"""Threads: rows shared out to them, or a kernel in phases, each a number of tasks that whoever is free takes.
+"""Threads: tasks are shared out in runs (`parallel_for`), or a kernel in phases gives them to whoever is free.
 
-A kernel in phases is called once in each thread with the same arguments. It says, phase by phase,
+A kernel in phases is called once in each thread with the same arguments. In each phase it goes
 
-    task = take(counters, phase)
-    while task < tasks: .. ; done(counters, phase); task = take(counters, phase)
-    wait(counters, phase, tasks)
+    task = next_task(counters, phase)
+    while task < tasks: .. ; finish_task(counters, phase); task = next_task(counters, phase)
+    barrier(counters, phase, tasks)
 
 so threads meet without going back to Python, which takes 30 microseconds to wake one. A phase is over when its
-tasks are done, not when all threads have come: one that comes late, or never, delays nobody, so that any number
-of Python threads may share the pool. Which thread does a task changes no bit: no sum crosses tasks. The threads
-are ours, not those of numba's `prange`: safe under Python threads and a fork. How many is numba's word all the
-same: NUMBA_NUM_THREADS, or `numba.set_num_threads` in the calling thread.
+tasks are done, not when all threads have come. A thread that comes late, or never, delays nobody, so any number of
+Python threads may share the pool. It does not matter to the bits of a result which thread does a task, since no sum
+crosses tasks. The threads are not those of numba's `prange`: they are safe under Python threads and a fork. numba's
+settings say how many there are: NUMBA_NUM_THREADS, or `numba.set_num_threads` in the calling thread.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from numba.extending import intrinsic, register_jitable
 from ....errors import InputError
 from ..kernels.llvm_ir import FEATURES, I64, VOID, function
 
-APART = 8  # counters in cache lines of their own
+LINE = 8  # numbers of a cache line: each counter has one of its own
 WORTH_A_THREAD = 1 << 21  # additions, some 50 microseconds: waking a thread costs about 30
 PATIENCE = 4096  # looks at a counter before the processor is offered to others
 
@@ -69,10 +69,10 @@ def limit(threads: int | None) -> Iterator[None]:
 
 
 def parallel_for(kernel: Callable[..., None], tasks: int, cost: int, *args: Any) -> None:
-    """kernel(first, last, *args) for the tasks 0 .. tasks-1, a run of them to each thread.
+    """Calls kernel(first, last, *args) for the tasks 0 .. tasks-1, a run of them in each thread.
 
     Args:
-        kernel: compiled with `kernel_cache.Kernel`, which lets go of the interpreter lock.
+        kernel: compiled with `compile_cache.Kernel`, which lets go of the interpreter lock.
         tasks: how many; no result of one may depend on another.
         cost: about how many additions' time one task takes; small work stays in the caller's thread.
     """
@@ -85,15 +85,15 @@ def parallel_for(kernel: Callable[..., None], tasks: int, cost: int, *args: Any)
 
 
 def run_phased(kernel: Callable[..., None], phases: int, cost: int, *args: Any) -> None:
-    """kernel(counters, threads, *args) in this thread and, where it is worth it, in others of the pool.
+    """Calls kernel(counters, threads, *args) in this thread and, where it is worth it, in others of the pool.
 
     Args:
-        kernel: compiled with `kernel_cache.Kernel`, which lets go of the interpreter lock.
+        kernel: compiled with `compile_cache.Kernel`, which lets go of the interpreter lock.
         phases: how many phases it has, at most.
         cost: about how many additions' time all of it takes; small work stays in the caller's thread.
     """
     threads = max(1, min(numba.get_num_threads(), cost // WORTH_A_THREAD))
-    counters = np.zeros((2 * phases, APART), np.int64)
+    counters = np.zeros((2 * phases, LINE), np.int64)
     others = [_pool().submit(kernel, counters, threads, *args) for _ in range(threads - 1)]
     try:
         kernel(counters, threads, *args)
@@ -144,19 +144,19 @@ def _rest(typing: Any, looks: Any) -> Any:
 
 @register_jitable
 def next_task(counters: Any, phase: int) -> Any:
-    """The next task of a phase; past the last when there is none."""
+    """The number of the next task of a phase; `tasks` or more when none is left."""
     return _count(counters[2 * phase].ctypes.data)
 
 
 @register_jitable
 def finish_task(counters: Any, phase: int) -> Any:
-    """One task of a phase is done."""
+    """Counts one task of a phase as done."""
     _count(counters[2 * phase + 1].ctypes.data)
 
 
 @register_jitable
 def barrier(counters: Any, phase: int, tasks: int) -> Any:
-    """Until all tasks of a phase are done, by whomever."""
+    """Waits until all tasks of a phase are done."""
     looks = 0
     while _look(counters[2 * phase + 1].ctypes.data) < tasks:
         _rest(looks)
