@@ -123,7 +123,7 @@ def page(folder: Path) -> tuple[str, str]:
 
 def test_the_page_shows_what_is_printed(tmp_path: Path) -> None:
     shown, printed = page(tmp_path)
-    assert shown == printed, "to refresh it: python tests/cli/test_examples.py"
+    assert shown == printed, "to refresh it: PYTHONPATH=tests/helpers python tests/cli/test_examples.py"
 
 
 if __name__ == "__main__":

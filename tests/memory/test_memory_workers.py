@@ -323,7 +323,7 @@ def test_a_build_that_is_asked_to_end_ends_quietly(corpus: Path, tmp_path: Path)
         process.terminate()
         assert process.wait(30) == 130
     (line,) = [line for line in errors.read_text().splitlines() if line.strip()]
-    assert line == f"glimmer-ref: stopped; finished shards are kept, go on with the same command: {folder}"
+    assert line == f"glimmer-ref: stopped; finished shards are kept, and the same command continues: {folder}"
     with pytest.raises(ProcessLookupError):
         for _ in range(100):
             os.killpg(process.pid, 0)
@@ -380,7 +380,7 @@ def test_a_plan_of_the_whole_wikipedia(run: Any) -> None:
     weights, attention = 4 * 4096 * 4096 + 3 * 4096 * 10240, 2 * 304 * 4096
     assert plan["macs"] == 21_000_000 * 304 * 16 * (weights + attention) > 2**63
     assert plan["hours"] == pytest.approx(21_000_000 * 304 / 1e6 / 3600)
-    assert "say --rate" in run("memory", "plan", "--size", "base", "--count", 5)[1]
+    assert "give --rate" in run("memory", "plan", "--size", "base", "--count", 5)[1]
 
 
 def test_the_commands_refuse_in_one_line(
