@@ -46,7 +46,7 @@ WHOLE = [
     "tests/paper/test_model.py",
     "tests/paper/test_identities.py",
     "tests/golden/test_golden_cases.py",
-    "tests/inference/test_arriving.py",
+    "tests/inference/test_stored.py",
 ]
 SLOW = ("numba", "float32", "mistake", "differences", "threads", "come_out", "every_number", "under_dropout")
 PASS = [*WHOLE, "-k", " and ".join(f"not {word}" for word in SLOW)]
@@ -67,7 +67,7 @@ TESTS: dict[str, list[list[str]]] = {
     "glimmer_ref/paper/t5.py": [PASS, BACKWARD],
     "glimmer_ref/ops/numpy_backend.py": [OPS, BACKWARD],
     "glimmer_ref/evaluation/metrics.py": [["tests/evaluation/test_metrics.py"]],
-    "glimmer_ref/data/chunks.py": [["tests/fixtures/test_chunks.py"]],
+    "glimmer_ref/data/chunks.py": [["tests/data/test_chunks.py"]],
     "glimmer_ref/training/adafactor.py": [["tests/training/test_adafactor.py", "-k", "not transformers"]],
     "glimmer_ref/retrieval/top_k.py": [["tests/retrieval/test_index.py", "-k", "best or top_k or row_alone"]],
     "glimmer_ref/memory/manifest.py": [MANIFEST, ["tests/memory/test_memory.py"]],
