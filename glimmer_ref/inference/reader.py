@@ -133,7 +133,7 @@ class Reader:
         if k is None:
             k = min(self.config.k, total)
         if not 1 <= k <= total:
-            raise InputError("k", f"at least 1 and at most the {total} passages there are", str(k), "lower k")
+            raise InputError("k", f"at least 1 and at most {total}, the number of passages", str(k), "lower k")
         return k
 
     def unknown_words(self, question: str) -> list[str]:
@@ -297,7 +297,7 @@ def _check_finite(log_probabilities: list[float], scores: np.ndarray | None) -> 
     """Raise an error if a number is not finite. A NaN in the logits of any step makes the log-probability NaN."""
     for what, numbers in (("log-probability of the answer", log_probabilities), ("scores", scores)):
         if numbers is not None and not np.isfinite(numbers).all():
-            do = "are these the weights that were trained? float64 holds larger numbers than float32"
+            do = "check that the weights are the trained ones, or try float64, which holds larger numbers"
             raise InputError(what, "finite numbers", "NaN or an infinity", do)
 
 

@@ -328,7 +328,7 @@ def precision_of(w: Array) -> str | None:
     return getattr(w, "precision", None)
 
 
-BLAS = "whose products are NumPy's BLAS: set OPENBLAS_NUM_THREADS or the like"
+BLAS = "where NumPy's BLAS computes the products: set OPENBLAS_NUM_THREADS or the like"
 REORDERED = ("project", "attend_memory")  # fused implementations that compute products in another order
 DIRECTIONS = ("printed", "reverse")  # of `rank_kl`
 
