@@ -40,7 +40,10 @@ def _said(answer: str, accepted: Iterable[str]) -> tuple[str, list[str]]:
 
 
 def exact_match(answer: str, accepted: Iterable[str]) -> bool:
-    """Is the answer, normalised, one of the accepted ones? For NQ, TriviaQA, HotPotQA."""
+    """Is the answer, normalised, one of the accepted ones? For NQ, TriviaQA, HotPotQA.
+
+    Paper: 4.1 exact match
+    """
     answer, right = _said(answer, accepted)
     return normalise(answer) in map(normalise, right)
 

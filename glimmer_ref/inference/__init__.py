@@ -1,1 +1,1 @@
-"""Strings in, answers out: the reader, what an answer says of itself, its trace and its pictures."""
+"""From strings to answers: the reader, the answer with its scores and costs, traces and pictures."""

@@ -1,4 +1,4 @@
-"""An answer, what led to it, and what it cost."""
+"""An answer, the passages and scores that led to it, and its cost."""
 
 from __future__ import annotations
 
@@ -19,33 +19,35 @@ from ..ragged import Floats, Ints
 
 @dataclass(frozen=True)
 class Answer:
-    """An answer, and what led to it.
+    """An answer, with the passages and scores that led to it, and its cost.
 
     Args:
         text: the answer.
-        ids: its tokens, without start and end; `tokens` are their strings.
-        log_probability: log p of these tokens and the end, given what the decoder read.
+        ids: its token ids, without start and end. `tokens` are their strings.
+        log_probability: log p of these tokens and the end, given the question and the selected passages.
+        system: "glimmer", "lumen" or "fid".
         passages: the k passages that were considered, in retrieval order.
-        retrieval: how they came into that order.
-        scores: [k] their scores; None for LUMEN and FiD, which rank nothing.
-        selected: [m] which of them the decoder read, in its order (GLIMMER: best first).
-        macs: multiply-adds by component of the paper's algorithm on what was read, as `MacCounter` counts them.
-            `memory` is there where passages were encoded for this answer; what was stored costs nothing any more.
-        macs_done: those that the backend made. They differ where it has another form of a stage: numba's decoder
-            may attend to the memory itself, and then makes no `cross` keys and values, see `ops.cpu.executed_macs`.
-        seconds: wall time by component, which add up to all of it: the stages of `macs`, `head` being in `decoder`;
-            `retrieval`, of k from all passages; `text`, strings to tokens; `read`, stored memory from disk;
-            and `other`.
-        stored: the passages came with their memory. FiD encodes their text and does not use it.
-        batch: how many questions `macs`, `macs_done` and `seconds` are of, together.
-        question_tokens, passage_tokens: how many were read of the question, and of each of the k passages.
-        attention: [t 1+m] how much each answer token (and the end) attended to the question and to
-            each selected pair, mean over layers and heads; None unless asked for.
-        precision: what matrix products were computed in: "float32", "bfloat16", "int8" or "float64".
-        substituted: words of the question, and of passages that came as text, that a text adapter read as another word
-            of the vocabulary, with that word. `ids` are those of the other word, `text` and `tokens` have the word
-            itself.
-        unknown: words that were read as unknown. Those of passages are listed only where there is a text adapter.
+        retrieval: the rule that gave this order.
+        scores: [k] the scores of the passages; None for LUMEN and FiD, which do not rank.
+        selected: [m] indices of the passages that the decoder read, in the order of reading (GLIMMER: best first).
+        macs: multiply-adds of the paper's algorithm for each component, as `MacCounter` counts them. The component
+            `memory` occurs only if the passages were encoded for this answer; stored memory costs nothing here.
+        macs_done: multiply-adds that the backend really made. They differ from `macs` if the backend computes a stage
+            in another way. For example, numba's decoder may attend to the memory directly, and then it makes no
+            `cross` keys and values, see `ops.cpu.executed_macs`.
+        seconds: wall time for each component. The components add up to the total time. They are the stages of `macs`
+            (the time of `head` is part of `decoder`); `retrieval`, finding k of all passages; `text`, turning
+            strings into tokens; `read`, reading stored memory from disk; and `other`.
+        stored: whether the passages came with stored memory. FiD does not use it, but encodes their text.
+        batch: the number of questions that share the figures `macs`, `macs_done` and `seconds`.
+        question_tokens, passage_tokens: the number of tokens of the question, and of each of the k passages.
+        attention: [t 1+m] the share of attention from each answer token (and the end) to the question and to each
+            selected pair, mean over layers and heads; None unless requested.
+        precision: the precision of matrix products: "float32", "bfloat16", "int8" or "float64".
+        substituted: words for which a text adapter substituted a word of the vocabulary: word -> substitute. They occur
+            in the question, or in passages that were given as text. `ids` hold the substitutes; `text` and `tokens`
+            hold the original words.
+        unknown: words that the model read as unknown. Words of passages are listed only if there is a text adapter.
     """
 
     text: str
@@ -71,17 +73,17 @@ class Answer:
 
     @property
     def undecided(self) -> bool:
-        """Whether all scores are equal, so that the order of retrieval decided which passages were read."""
+        """Whether all scores are equal and only some passages were read, so that the retrieval order selected them."""
         return undecided(self.scores, self.selected)
 
 
 def undecided(scores: Sequence[float] | np.ndarray | None, selected: Sequence[Any]) -> bool:
-    """Whether all scores are equal, though not all passages were read."""
+    """Whether all scores are equal and only some passages were read."""
     return scores is not None and len(selected) < len(scores) and all(x == scores[0] for x in scores)
 
 
 def by_stage(macs: Mapping[str, int]) -> dict[str, int]:
-    """A count with each stage's attention added to the stage."""
+    """Multiply-adds by stage: the entry `<stage>.attention` is added to the entry `<stage>`."""
     result: dict[str, int] = {}
     for name, value in macs.items():
         stage = name.removesuffix(".attention")
@@ -90,7 +92,7 @@ def by_stage(macs: Mapping[str, int]) -> dict[str, int]:
 
 
 def steps_of(config: GlimmerConfig, ids: Sequence[list[int]]) -> int:
-    """Steps of a decoder that wrote these answers side by side, each until its end or as long as it may."""
+    """The number of decoder steps for a batch with these answers; each ends with EOS or at the limit of tokens."""
     return min(max(map(len, ids)) + 1, config.answer_tokens)
 
 
@@ -103,10 +105,14 @@ def together(
     steps: int,
     stored: bool,
 ) -> dict[str, int]:
-    """What some questions cost together, by component; passages that were stored cost nothing any more.
+    """Multiply-adds of a batch of questions by component, by the paper's algorithm.
 
     Args:
-        question, passages, selected: of each question its tokens, those of each passage, and which are read.
+        question: the number of tokens of each question.
+        passages: for each question, the number of tokens of each of its passages.
+        selected: for each question, the indices of the passages that the decoder reads.
+        steps: the number of decoder steps.
+        stored: whether the passages came with stored memory, whose cost is left out.
     """
     total: dict[str, int] = {}
     for n, lengths, best in zip(question, passages, selected, strict=True):
@@ -119,11 +125,14 @@ def together(
 def done(
     ops: Ops, config: GlimmerConfig, decoder: Decoder, macs: Mapping[str, int], read: Ints, steps: int
 ) -> dict[str, int]:
-    """What a run cost that would by the paper's algorithm have cost `macs`.
+    """Multiply-adds that a run really made, given those of the paper's algorithm.
 
     Args:
-        ops: those of the run, with its instruments around them. What instruments observe is the algorithm itself.
-        read: [b] tokens that each question's decoder attended to, in so many steps.
+        ops: the ops of the run, with its instruments. With any instrument
+            but `Profiler`, the run follows the paper's algorithm.
+        macs: multiply-adds of the paper's algorithm by component.
+        read: [b] the number of tokens to which each question's decoder attended in each step.
+        steps: the number of decoder steps.
     """
     own = ops.hook("decoder_macs")
     other = NotImplemented if own is None else own(config.t5, decoder, read, config.answer_tokens, steps)
@@ -140,7 +149,7 @@ def cost_of(
     ids: Sequence[list[int]],
     stored: bool,
 ) -> dict[str, Any]:
-    """What a batch cost, in the words of `Answer`. See `together` and `done`."""
+    """The cost of a batch, with the names of fields of `Answer` as keys. See `together` and `done`."""
     steps = steps_of(model.config, ids)
     macs = together(model.config, system, question, passages, got.selected, steps, stored)
     macs_done = done(ops, model.config, model.decoder, macs, got.memory.lengths, steps)
@@ -148,10 +157,10 @@ def cost_of(
 
 
 def compare(config: GlimmerConfig, answer: Answer) -> dict[str, dict[str, int]]:
-    """Multiply-adds by stage of each system's algorithm, had it alone given this answer from the same k passages.
+    """Multiply-adds by stage that each system needs to give this answer from the same k passages.
 
-    `memory` is what encoding the passages costs, or once cost, before LUMEN and GLIMMER. GLIMMER reads the passages
-    that it selected; where another system answered, the first m.
+    `memory` is the cost of encoding the passages for LUMEN and GLIMMER, even if the memory was stored. GLIMMER reads
+    the passages that it selected. If another system answered, it reads the first m passages.
     """
     first = range(min(config.m, len(answer.passages)))
     best = first if answer.scores is None else answer.selected

@@ -1,4 +1,4 @@
-"""Pictures of an answer: scores of the passages, and where the decoder looked."""
+"""Pictures of an answer: the scores of the passages, and the decoder's attention to them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def plot_answer(answer: Answer, question: str, path: str) -> None:
     """Write a picture: bars of the scores, and a heat map of the answer tokens' attention.
 
     Raises:
-        InputError: as `pictures.picture`.
+        InputError: the same as `pictures.picture`.
     """
     said = f"{shown(answer.text)}   ({answer.system}, log p {answer.log_probability:.2f})"
     size = (13, max(3.2, 0.24 * len(answer.passages) + 1.8))
@@ -34,7 +34,7 @@ def plot_answer(answer: Answer, question: str, path: str) -> None:
 
 
 def _bars(axes: Any, answer: Answer) -> None:
-    """One bar a passage, best on top; without scores, the order in which they were read."""
+    """One bar for each passage, the best on top. Without scores, the bars are in the order of reading."""
     k = len(answer.passages)
     values = np.ones(k) if answer.scores is None else answer.scores
     order = np.argsort(-values, kind="stable")

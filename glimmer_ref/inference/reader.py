@@ -1,4 +1,4 @@
-"""The reader: questions and passages as strings in, answers with their reasons out."""
+"""The reader: it takes questions and passages as strings, and gives answers with their reasons."""
 
 from __future__ import annotations
 
@@ -37,17 +37,18 @@ class Reader:
     """A model with its tokenizer, bound to a backend of the operations.
 
     Args:
-        model: weights on the host.
-        tokenizer: for strings; a reader of ids needs none.
-        ops: the operations' name, "numpy", "numba" or "cuda".
-        precision: what matrix products are computed with in: "float32", "bfloat16" or "int8", which "cuda" has not.
-        threads: that an answer may use; all that there are if not given. In float64, and with "numpy", products
-            are NumPy's BLAS, which has threads of its own.
-        adapter: how strings are read where not every word is read as the tokenizer reads it.
+        model: the model with weights as NumPy arrays.
+        tokenizer: turns strings into ids. `trace`, which takes ids, does not need it.
+        ops: the name of the backend, "numpy", "numba" or "cuda".
+        precision: the precision of products with weights: "float32", "bfloat16" or "int8". The backend "cuda" does not
+            have "int8".
+        threads: the number of threads that an answer may use; None means all. It must be None in float64 and with
+            "numpy", because NumPy's BLAS then computes the products and manages its own threads.
+        adapter: changes the way some words are read, for example unknown names; None reads all words by the tokenizer.
 
     Raises:
-        InputError: unknown operations or precision, one that they or the weights cannot be computed in, more threads
-            than there are, or any where BLAS has its own.
+        InputError: an unknown backend or precision; a precision that the backend or the weights do not support; more
+            threads than the machine has; a number of threads where BLAS manages its own.
     """
 
     def __init__(
@@ -60,22 +61,22 @@ class Reader:
         adapter: TextAdapter | None = None,
     ) -> None:
         self.threads = threads
-        self.folder: Path | None = None  # that `load` has read
+        self.folder: Path | None = None  # the folder from which `load` read the model
         self.adapter: TextAdapter = Unchanged(tokenizer) if adapter is None else adapter
         self.config, self.tokenizer = model.config, tokenizer
         self.ops = bind(ops)
-        with self.limited():  # an error comes before the weights are prepared
+        with self.limited():  # checks `threads` before the weights are prepared
             self.model = prepare_params(self.ops, model, precision)
         self.precision = computed_in(self.model)
         if threads is not None and self.precision == "float64":
             raise InputError("threads", f"none in float64, {BLAS}", str(threads), "use dtype float32")
 
     def limited(self) -> AbstractContextManager[None]:
-        """A block in which the operations, called by this Python thread, use the reader's `threads`."""
+        """A context in which operations that this Python thread calls use the reader's `threads`."""
         return self.ops.limited(self.threads)
 
     def memorize(self, passages: Iterable[Passage | str | Mapping[str, str]]) -> Memory:
-        """MemEnc of passages, held in main memory, for any number of questions."""
+        """MemEnc of passages, kept in main memory, for any number of questions."""
         known = as_passages(passages)
         reading = self.adapter.passages(self._texts(known))
         with self.limited():
@@ -93,17 +94,17 @@ class Reader:
         """Answer one question.
 
         Args:
-            question: as a string; the model's first prefix is added where it has none.
-            source: passages, or the memory of them. If there are more than k, the k
-                with the highest BM25 score are considered; an index of embeddings may find better ones.
+            question: the question. If it has no prefix, the model's first prefix is added.
+            source: passages, or their memory. If there are more than k passages, the k passages with the highest BM25
+                scores are considered. An index of embeddings may find better passages.
             system: "glimmer", "lumen" or "fid".
-            k: passages considered; the model's own number, or all there are, if not given.
-            m: passages that GLIMMER's decoder reads; likewise.
-            attention: also report where the decoder looked, in `Answer.attention`.
+            k: the number of passages to consider. The default is the model's own k, or all passages if there are fewer.
+            m: the number of passages that GLIMMER's decoder reads. The default is the model's own m, or k if k is less.
+            attention: whether to compute `Answer.attention`.
 
         Raises:
-            InputError: an empty question or passage, m > k, k > passages, an unknown system; weights by which
-                logits or scores are not finite.
+            InputError: an empty question or passage, m > k, k > passages, an unknown system; weights that
+                give logits or scores that are not finite.
         """
         clock = Profiler(self.ops)
         known = source if isinstance(source, Memory) else as_passages(source)
@@ -112,7 +113,7 @@ class Reader:
         return self._answers(clock, [question], known, [rows], system, m, attention, retrieval)[0]
 
     def retrieve(self, question: str, source: Memory | Sequence[Passage], k: int | None) -> tuple[Ints, str]:
-        """Rows of the k passages to consider, and how they were found."""
+        """The indices of the k passages to consider in the source, and the rule that found them."""
         total = len(source)
         k = self.check_k(k, total)
         if k == total:
@@ -121,19 +122,26 @@ class Reader:
         return BM25(passages, distinct(question)).rank(question, k), "lexical score (BM25)"
 
     def check_k(self, k: int | None, total: int) -> int:
-        """k, or the model's own number where it is None, held against the passages there are."""
+        """k, or the model's own k if it is None, after checking that the source has so many passages.
+
+        Args:
+            total: the number of passages in the source.
+
+        Raises:
+            InputError: k is not from 1 to `total`.
+        """
         if k is None:
             k = min(self.config.k, total)
         if not 1 <= k <= total:
-            raise InputError("k", f"at least 1 and at most the {total} passages there are", str(k), "lower k")
+            raise InputError("k", f"at least 1 and at most {total}, the number of passages", str(k), "lower k")
         return k
 
     def unknown_words(self, question: str) -> list[str]:
-        """Words of the question that the tokenizer's vocabulary does not hold."""
+        """Words of the question that are not in the tokenizer's vocabulary."""
         return self.tokenizer.unknown_words(self._question_text(question))
 
     def compare(self, answer: Answer) -> dict[str, dict[str, int]]:
-        """Multiply-adds by stage of each system, had it given this answer. See `answer.compare`."""
+        """Multiply-adds by stage that each system needs for this answer. See `answer.compare`."""
         return compare(self.config, answer)
 
     def ask_many(
@@ -146,9 +154,13 @@ class Reader:
         attention: bool = False,
         retrieval: str = "given order",
     ) -> list[Answer]:
-        """Answer several questions in one batch, each from its own rows of one source.
+        """Answer several questions in one batch. Each question has its own passages from the same source.
 
-        `macs`, `macs_done` and `seconds` of each answer are those of the whole batch.
+        `macs`, `macs_done` and `seconds` of each answer are figures of the whole batch.
+
+        Args:
+            rows: for each question, the indices of its passages in the source.
+            retrieval: the rule that found the passages, for `Answer.retrieval`.
         """
         return self._answers(Profiler(self.ops), questions, source, rows, system, m, attention, retrieval)
 
@@ -201,10 +213,10 @@ class Reader:
         return result
 
     def check_m(self, system: str, k: int, m: int | None) -> int:
-        """m, or the model's own number where it is None, held against k; 0 for a system that reads all passages.
+        """m, or the model's own m if it is None, after checking it. 0 for a system that reads all passages.
 
         Raises:
-            InputError: an unknown system, m for one that reads all, or m that is not from 1 to k.
+            InputError: an unknown system; m given for a system that reads all passages; m that is not from 1 to k.
         """
         if system not in SYSTEMS:
             raise InputError("system", f"one of {', '.join(SYSTEMS)}", repr(system))
@@ -222,7 +234,7 @@ class Reader:
         return [source.passage(int(r)) if isinstance(source, Memory) else source[int(r)] for r in rows]
 
     def _texts(self, passages: Iterable[Passage]) -> Iterator[str]:
-        """What of some passages is read, and a little more of long ones."""
+        """The texts of some passages. A long text is cut to a beginning with all tokens that the model reads."""
         limit = self.config.passage_tokens
         return (beginning(self.tokenizer, passage_text(self.config, passage), limit) for passage in passages)
 
@@ -230,7 +242,7 @@ class Reader:
         return beginning(self.tokenizer, question_text(self.config, question), self.config.question_tokens)
 
     def _reading(self, question: str, passages: list[Passage], source: Memory | Sequence[Passage]) -> Reading:
-        """How a question and its passages are read; passages of a memory stay as they were read when it was made."""
+        """How to read a question and its passages. Passages of a memory were read when the memory was made."""
         if isinstance(source, Memory):
             known = source.reading or Unchanged(self.tokenizer)
         else:
@@ -251,7 +263,7 @@ class Reader:
         read: list[Reading],
         chosen: list[list[Passage]],
     ) -> Tokens | States:
-        """Passages in the form that the system starts from: tokens, or memory, read from its store or made now."""
+        """The passages as the system takes them: tokens, or memory that is read from a store or computed now."""
         if system not in FROM_TEXT and isinstance(source, Memory):
             with clock.during("read"):
                 stored = source.read(rows, dtype=self.model.embedding.dtype.name)
@@ -271,26 +283,26 @@ class Reader:
         m: int | None = None,
         only: str | None = None,
     ) -> dict[str, np.ndarray]:
-        """Every named array of one run, from token ids. See `trace_ids`."""
+        """Every named array of one run from token ids. See `trace_ids`."""
         with self.limited(), _quietly():
             return trace_ids(self.ops, self.model, question, passages, target, system, m, only)
 
 
 def _quietly() -> np.errstate:
-    """NumPy gives no warnings here: `_check_finite` reports what is not finite, once, in the end."""
+    """A context without NumPy's warnings. `_check_finite` reports values that are not finite, once, at the end."""
     return np.errstate(over="ignore", invalid="ignore", divide="ignore")
 
 
 def _check_finite(log_probabilities: list[float], scores: np.ndarray | None) -> None:
-    """Numbers that are not finite are an error: one NaN in a step's logits makes the log-probability NaN."""
+    """Raise an error if a number is not finite. A NaN in the logits of any step makes the log-probability NaN."""
     for what, numbers in (("log-probability of the answer", log_probabilities), ("scores", scores)):
         if numbers is not None and not np.isfinite(numbers).all():
-            do = "are these the weights that were trained? float64 holds larger numbers than float32"
+            do = "check that the weights are the trained ones, or try float64, which holds larger numbers"
             raise InputError(what, "finite numbers", "NaN or an infinity", do)
 
 
 def bundled() -> Path:
-    """The folder of the model that comes with the package, installed or in a checkout."""
+    """The folder of the bundled model, in an installed package or in a checkout."""
     here = Path(__file__).resolve().parent.parent
     for folder in (here / "weights" / BUNDLED, here.parent / "weights" / BUNDLED):
         if folder.is_dir():
@@ -307,18 +319,19 @@ def load(
     download: bool = False,
     revision: str | None = None,
 ) -> Reader:
-    """A reader from a model folder; the bundled one if none is given.
+    """A reader from a model folder. Without a folder, it reads the bundled model.
 
     Args:
-        folder: config.json, model.safetensors and tokenizer.json; perhaps groups.json, whose names stand for unknown
-            ones. Or the name of a model in Hugging Face's cache, such as "user/model".
-        ops: "numba", "numpy", the reference backend, or "cuda", an NVIDIA GPU's.
+        folder: a folder with config.json, model.safetensors and tokenizer.json. It may also have groups.json, whose
+            names replace unknown names. Or the name of a model in Hugging Face's cache, such as "user/model".
+        ops: the backend: "numba"; "numpy", the reference; or "cuda", for an NVIDIA GPU.
         dtype: "float32" or "float64".
         precision, threads: see `Reader`.
-        download, revision: of a name, see `hub.find`; the commit that was read is the name of `Reader.folder`.
+        download, revision: for the name of a model, see `hub.find`. `Reader.folder` is then named after the commit.
 
     Raises:
-        InputError: anything in the folder that is missing, broken or does not fit; what `Reader` and `hub.find` refuse.
+        InputError: a file in the folder is missing, broken or does not fit the others; any error of `Reader` and
+            `hub.find`.
     """
     folder = hub.find(bundled() if folder is None else folder, download, revision)
     model = checkpoint.load(folder, dtype)

@@ -1,4 +1,4 @@
-"""A run seen from inside: its named arrays, and where its decoder looked."""
+"""The inside of a run: its named arrays, and the decoder's attention to the question and the passages."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ def trace_ids(
     """Every named array of one run from token ids, in forward order.
 
     Args:
-        question, passages, target: ids as the model reads them, end of sequence included.
-        target: an answer to force on the decoder, so that `decoder.logits` [t v] are its logits;
-            without one the decoder writes its own, `decoder.step_0.logits` and so on.
-        m: selected passages; the model's own number, or all there are, if not given.
-        only: regular expression for the names wanted.
+        question, passages: ids as the model reads them, including the end of the sequence.
+        target: ids of an answer for teacher forcing. The trace then has its logits as `decoder.logits` [t v]. Without a
+            target, the decoder writes its own answer, with `decoder.step_0.logits` and so on.
+        m: the number of passages to select. The default is the model's own m, or all passages if there are fewer.
+        only: a regular expression; the trace has only the names that match it.
 
     Raises:
         InputError: ids outside the vocabulary, an empty sequence, m > k.
@@ -66,15 +66,15 @@ def attention_shares(
     passages_per_question: Ints,
     got: DecoderInput,
 ) -> list[np.ndarray]:
-    """How much each step of each question attended to its question and to each pair it read.
+    """The share of each decoder step's attention that goes to the question and to each pair.
 
     Args:
         arrays: traced cross-attention probabilities, decoder.step_<t>.layer_<l>.cross_attention.probs.<question>.
-        question_lengths, passage_lengths, passages_per_question: [b], [K], [b], as the system was given them.
-        got: what the decoder read.
+        question_lengths, passage_lengths, passages_per_question: [b], [K], [b], the same as for the system.
+        got: the result of the system, before decoding.
 
     Returns:
-        For each question [t 1+m], summing to 1 over the second axis; mean over layers and heads.
+        For each question [t 1+m], the mean over layers and heads. Each row sums to 1.
     """
     starts, result = offsets(passages_per_question), []
     for i, selected in enumerate(got.selected):

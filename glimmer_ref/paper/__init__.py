@@ -1,4 +1,4 @@
-"""The paper, section by section; each file imports only from those above it.
+"""The paper, section by section; each file imports only from files above it in this list.
 
     t5.py            the layers of T5.1.1, which the paper builds on
     decoding.py      Dec of every system: the greedy answer, the likelihood of a given one, the language modeling loss
@@ -9,6 +9,7 @@
     systems.py       the three systems under one signature, and the training loss of each
     flops.py         2.1, 2.2, 3.3  F_FiD, F_lumen, F_glimmer
 
-The systems return what stands between the brackets of Dec[..]; `decoding` makes the answer of it. `PAPER.md` has every
-equation with its function. Shapes in square brackets are in the words of `ragged`.
+The systems return the input of the decoder, which the equations write in the brackets of Dec[..]. `decoding` turns it
+into an answer. `PAPER.md` lists every equation with its function. In docstrings, square brackets hold shapes; `ragged`
+explains their letters.
 """

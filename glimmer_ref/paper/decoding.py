@@ -1,4 +1,9 @@
-"""Dec of all three systems (2.1, 2.2, 3.1) and section 4.1: the greedy answer, and how likely a given one is."""
+"""Dec[..] of all three systems (2.1, 2.2, 3.1), greedy decoding and the language modeling loss (4.1).
+
+In the paper's G = Dec[..], the functions `fid`, `lumen` and `glimmer` return what is in the brackets, as `memory`.
+Dec[..] itself is `greedy(ops, model, memory, limit)`, which writes the answer. For training, `log_likelihood` computes
+the log-probability of a given answer instead.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +19,7 @@ from .t5 import KVCache, cross_keys_values, decode
 
 
 class Decoded(NamedTuple):
-    """A generated answer: its ids without start and end, and log p(ids, end)."""
+    """A generated answer: its token ids without start and end, and the log-probability of these ids and the end."""
 
     ids: list[int]
     log_probability: float
@@ -23,10 +28,11 @@ class Decoded(NamedTuple):
 def greedy(ops: Ops, model: Model, memory: States, limit: int) -> list[Decoded]:
     """Dec[memory], the likeliest token at each step until EOS or `limit` tokens (D14).
 
-    All b questions step together; those that are done are ignored from then on.
+    All b questions step together. The tokens of a question are ignored after its EOS.
 
     Args:
-        memory: what the decoder attends to, b flat sequences.
+        memory: the states that the decoder attends to, b flat sequences.
+        limit: the most tokens to write.
 
     Paper: 4.1 greedy decoding
     """
@@ -36,7 +42,7 @@ def greedy(ops: Ops, model: Model, memory: States, limit: int) -> list[Decoded]:
     ids = np.full(b, t5.decoder_start_token_id, np.int32)
     one, log_p, done = np.ones(b, np.int64), np.zeros(b), np.zeros(b, bool)
     answers: list[list[int]] = [[] for _ in range(b)]
-    steps = []  # log p of each step's tokens, fetched in the end, and which questions were done before it
+    steps = []  # of each step: log p of its tokens, and which questions had ended before it
     for step in range(limit):
         here = ops.scope("decoder").scope(f"step_{step}")
         logits, cache = decode(here, t5, model.embedding, model.decoder, Tokens(ids, one), cache, cross)
@@ -48,6 +54,7 @@ def greedy(ops: Ops, model: Model, memory: States, limit: int) -> list[Decoded]:
                 answer.append(int(token))
         if done.all():
             break
+    # The copies from the device come last, because each copy waits for the device to finish.
     for step_log_p, before in steps:
         log_p += np.where(before, 0, ops.to_host(step_log_p))
     return [Decoded(answer, float(p)) for answer, p in zip(answers, log_p, strict=True)]
@@ -57,7 +64,7 @@ def log_likelihood(ops: Ops, model: Model, memory: States, target: Tokens) -> Ar
     """log p(target | memory), summed over its tokens, teacher-forced: [b].
 
     Args:
-        target: b answers, EOS included where it is to count.
+        target: b answers. Include EOS if its probability is to count.
 
     Part of: 4.1 language modeling loss
     """
@@ -73,12 +80,12 @@ def log_likelihood(ops: Ops, model: Model, memory: States, target: Tokens) -> Ar
 
 
 class LossTerm(NamedTuple):
-    """One summand of a loss.
+    """One term of a loss. It is a linear function of the result of one operation.
 
     Args:
-        value: the summand itself.
-        result: the result of an operation that it is linear in.
-        cotangent: d value / d result, what gradients start from.
+        value: the value of the term.
+        result: the result of the operation.
+        cotangent: d value / d result, the gradient with which backpropagation starts.
     """
 
     value: float
@@ -87,7 +94,7 @@ class LossTerm(NamedTuple):
 
 
 def linear_term(ops: Ops, result: Array, cotangent: np.ndarray) -> LossTerm:
-    """sum(result * cotangent): [b], [b].
+    """The loss term sum(result * cotangent): [b], [b].
 
     Part of: 4.1 language modeling loss
     """
@@ -99,11 +106,11 @@ def language_loss(ops: Ops, model: Model, memory: States, target: Tokens) -> Los
     """-log p(target | memory), the mean over all target tokens (D16).
 
     Args:
-        memory: what the decoder reads for each of b questions.
+        memory: the states that the decoder attends to, a sequence for each of b questions.
         target: b answers, EOS included.
 
     Raises:
-        InputError: another number of answers.
+        InputError: the number of answers is not b.
 
     Paper: 4.1 language modeling loss
     """

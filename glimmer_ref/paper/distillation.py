@@ -1,4 +1,4 @@
-"""Section 3.2, perplexity distillation: the reranker learns from what each passage alone does to the answer."""
+"""Section 3.2, perplexity distillation: the reranker learns how likely each passage alone makes the answer."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ from .glimmer import ScoredPairs, finish, gather, rank, read_selected, select
 from .lumen import decoder_memory
 
 LIKELIHOODS = ("sum", "mean")
-SelectionOverride = Callable[[np.ndarray, list[Ints]], list[Ints]]  # scores [K], each question's m best -> others
+# Takes the scores [K] and each question's m best passages, and returns the passages to read instead.
+SelectionOverride = Callable[[np.ndarray, list[Ints]], list[Ints]]
 
 
 @dataclass(frozen=True)
@@ -28,14 +29,15 @@ class Distillation:
     """The configuration of perplexity distillation.
 
     Args:
-        weight: lambda, of L_pdist in the loss; 0 leaves it out (D11, Table 3).
+        weight: lambda, the weight of L_pdist in the loss; 0 leaves L_pdist out (D11, Table 3).
         tau: temperature of both distributions (D11, Table 3).
-        direction: "printed" is KL(p_rank || p_LM), "reverse" KL(p_LM || p_rank), as Atlas trains (D7).
-        likelihood: log p_LM is the "sum" over the answer's tokens, or their "mean", as in Atlas (D8).
-        gradient: p_LM carries a gradient too; else it is data, computed without dropout beyond live-A (D9).
+        direction: "printed" is KL(p_rank || p_LM), as in the paper; "reverse" is KL(p_LM || p_rank), as in Atlas (D7).
+        likelihood: log p_LM is the "sum" over the answer's tokens, or the "mean", as in Atlas (D8).
+        gradient: gradients flow through p_LM too. If false, p_LM is a constant, and the layers after live-A compute
+            it without dropout (D9).
 
     Raises:
-        InputError: a value outside its choices.
+        InputError: a value that is not allowed.
     """
 
     weight: float = 1.0
@@ -60,8 +62,13 @@ class Distillation:
 def distribution(x: np.ndarray, passages_per_question: Ints, tau: float = 1.0) -> np.ndarray:
     """exp(x_k / tau) / sum_i exp(x_i / tau) over each question's passages: [K] -> [K].
 
+    The training loss does not call this function: `ops.rank_kl` computes the same inside the loss. Tests and
+    notebooks use it.
+
     Args:
         x: the scores, for p_rank; log p_LM(Answer | Passage_k, Q), for p_LM.
+        passages_per_question: [b].
+        tau: the temperature.
 
     Paper: 3.2 p_rank, p_LM
     """
@@ -73,9 +80,9 @@ def distribution(x: np.ndarray, passages_per_question: Ints, tau: float = 1.0) -
 def log_p_lm(
     ops: Ops, model: Model, ranked: ScoredPairs, passages_per_question: Ints, target: Tokens, likelihood: str
 ) -> Array:
-    """log p_LM(Answer | Passage_k, Q): every pair alone before the decoder, all in one batch: [K].
+    """log p_LM(Answer | Passage_k, Q): the decoder reads each pair alone, all K pairs in one batch: [K].
 
-    All K pairs pass the rest of the live encoder, not only those that are selected (D10).
+    All K pairs pass through the rest of the live encoder, not only the selected pairs (D10).
 
     Args:
         target: an answer for each of the b questions, EOS included.
@@ -101,9 +108,10 @@ def pdist(
     target: Tokens,
     distillation: Distillation,
 ) -> LossTerm:
-    """lambda KL(p_rank, p_LM), the mean over the questions.
+    """lambda L_pdist, where L_pdist is the mean of KL(p_rank, p_LM) over the questions.
 
-    p_rank comes from all k scores of a question, p_LM from its answer's likelihood given each passage alone.
+    p_rank is computed from all k scores of a question, p_LM from the likelihood of its answer given each passage alone.
+    `ops.rank_kl` computes both distributions and their KL in one operation. It computes the same as `distribution`.
 
     Paper: 3.2 L_pdist
     """
@@ -119,8 +127,8 @@ class Loss(NamedTuple):
     """The training loss of a batch, the sum of its terms.
 
     Args:
-        terms: "lm", and "pdist", lambda included.
-        scores: [K] of all passages; None where nothing is ranked.
+        terms: "lm" is L_LM; "pdist" is lambda L_pdist.
+        scores: [K] of all passages; None for a system that does not rank.
         selected: for each question, the passages that its decoder read.
     """
 
@@ -134,7 +142,7 @@ class Loss(NamedTuple):
 
     @property
     def output_grads(self) -> list[tuple[Array, np.ndarray]]:
-        """The results of the forward pass with their cotangents, from which `Tape.gradients` starts."""
+        """Each term's result, and the gradient of the loss with respect to it, for `Tape.gradients`."""
         return [(term.result, term.cotangent) for term in self.terms.values()]
 
 
@@ -152,9 +160,9 @@ def glimmer_loss(
     """L_LM of the answer from the m best passages, plus lambda L_pdist over all k.
 
     Args:
-        passages: their memory, recorded with the rest if the memory encoder is to learn.
+        passages: the memory of the passages. If the memory encoder is to learn, the same `ops` must have computed it.
         target: an answer for each question, EOS included.
-        override: from the scores [K] and each question's m best, the passages to read instead.
+        override: takes the scores [K] and each question's m best passages, and returns the passages to read instead.
 
     Paper: 3.2 L
     """

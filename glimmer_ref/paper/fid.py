@@ -1,4 +1,4 @@
-"""Section 2.1, Fusion-in-Decoder: encode every question-passage pair, let the decoder read all of them."""
+"""Section 2.1, Fusion-in-Decoder: encode each question-passage pair, then let the decoder read all pairs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .t5 import encode
 
 
 def question_of_passages(passages_per_question: Ints) -> Ints:
-    """Which question each passage belongs to: [b] -> [K], as 0 0 0 1 1 for three passages and two.
+    """The question of each passage: [b] -> [K]. For three passages and then two, it is 0 0 0 1 1.
 
     Part of: 2.1 Enc
     """
@@ -20,7 +20,7 @@ def question_of_passages(passages_per_question: Ints) -> Ints:
 
 
 def pair_positions(model: Model, question_lengths: Ints, passage_lengths: Ints) -> Ints:
-    """Positions of the tokens of [Q; P]: P follows Q, or starts at a fixed offset (D2): [K], [K] -> [N].
+    """Positions of the tokens of [Q; P]. P follows Q or starts at a fixed position (D2): [K], [K] -> [N].
 
     Raises:
         InputError: a question that is longer than the fixed offset.
@@ -59,11 +59,11 @@ def final_norm(ops: Ops, model: Model, x: States) -> States:
 
 
 def encode_pairs(ops: Ops, model: Model, question: Tokens, passages: Tokens, passages_per_question: Ints) -> States:
-    """Enc(Q; Passage_i): all of the encoder's layers over the text of each pair.
+    """Enc(Q; Passage_i): all layers of the encoder over the text of each pair.
 
     Args:
         question: b questions.
-        passages: those of the first question, then those of the second, and so on.
+        passages: the passages of the first question, then the passages of the second question, and so on.
         passages_per_question: [b].
 
     Returns:
@@ -81,7 +81,7 @@ def encode_pairs(ops: Ops, model: Model, question: Tokens, passages: Tokens, pas
 
 
 def fuse(pairs: States, pairs_per_question: Ints) -> States:
-    """[pair_1; .. pair_k]: the pairs of a question as one flat sequence. Stored end to end, they already are.
+    """[pair_1; .. pair_k]: the pairs of each question as one sequence. No data moves, as pairs are stored end to end.
 
     Part of: 2.1 G
     """
@@ -90,7 +90,7 @@ def fuse(pairs: States, pairs_per_question: Ints) -> States:
 
 
 def fid(ops: Ops, model: Model, question: Tokens, passages: Tokens, passages_per_question: Ints) -> States:
-    """[Enc(Q; Passage_1); .. Enc(Q; Passage_k)], what the decoder attends to: [N d] of b questions.
+    """[Enc(Q; Passage_1); .. Enc(Q; Passage_k)], the states that the decoder attends to: b sequences, [N d].
 
     Paper: 2.1 G
     """

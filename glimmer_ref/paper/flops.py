@@ -1,8 +1,8 @@
 """Sections 2.1, 2.2 and 3.3: the multiply-adds of one question, as the paper prints them.
 
-One "FLOP" of the paper is one multiply-add (MAC), which hardware makers count as two. The formulas are plain arithmetic
-on whatever is passed in: whole numbers and fractions stay exact, and symbols stay symbols. `costs.flops` counts the
-same costs by the true shapes of every matrix.
+One "FLOP" in the paper is one multiply-add (MAC). Hardware makers count a multiply-add as two FLOPs. The formulas use
+plain arithmetic: integers and fractions give exact results, and symbols give formulas. `costs.flops` counts the same
+costs from the true shapes of all matrices.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Section 3.1, GLIMMER: the live encoder's first layers also rank the passages, and only the best go on."""
+"""Section 3.1, GLIMMER: the first live layers also score the passages, and only the best passages go on."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from .t5 import encode
 
 
 class ScoredPairs(NamedTuple):
-    """All pairs with their scores, of which the best are selected.
+    """All pairs with their scores, before the best pairs are selected.
 
     Args:
         question: MemEnc(Q) of the b questions.
-        pairs: H'_i of the K pairs; with a separate reranker H_i, which it leaves as it is.
-        scores: [K] Score(H'_i), in the backend's own kind of array.
+        pairs: H'_i of the K pairs; H_i if the model has a separate reranker, which does not change the pairs.
+        scores: [K] Score(H'_i), an array of the backend.
     """
 
     question: States
@@ -31,11 +31,11 @@ class ScoredPairs(NamedTuple):
 
 
 class DecoderInput(NamedTuple):
-    """What a system hands to its decoder.
+    """The result of a system before decoding: the memory for its decoder, and how it selected the passages.
 
     Args:
-        memory: what the decoder attends to, a flat sequence [N d] for each question.
-        scores: [K] of all passages, one question's after the other's; None where nothing is ranked.
+        memory: the states that the decoder attends to: b flat sequences, [N d].
+        scores: [K] of all passages, question after question; None for a system that does not rank.
         selected: for each question, the passages that its decoder reads, in that order.
     """
 
@@ -45,7 +45,7 @@ class DecoderInput(NamedTuple):
 
 
 def live_a(ops: Ops, model: Model, pairs: States) -> States:
-    """H'_i = LiveEncA(H_i): the first beta of the live layers: [N d] -> [N d].
+    """H'_i = LiveEncA(H_i), the first beta of the live layers: [N d] -> [N d].
 
     Paper: 3.1 H'_i
     """
@@ -67,9 +67,9 @@ def score(ops: Ops, model: Model, pairs: States) -> Array:
 
 
 def top_m(scores: np.ndarray, m: int) -> Ints:
-    """R_j = H'_i with Rank[Score(H'_i)] = j <= m, as indices: [k] -> [m].
+    """The indices i for which H'_i is R_1 .. R_m, that is, Rank[Score(H'_i)] = j <= m: [k] -> [m].
 
-    Best first, ties to the lower index (D6).
+    The best passage is first. Of equal scores, the lower index is first (D6).
 
     Raises:
         InputError: m > k, m < 1, or a score that is not finite (D17).
@@ -91,7 +91,7 @@ def top_m(scores: np.ndarray, m: int) -> Ints:
 
 
 def select(ops: Ops, scores: Array, m: int, passages_per_question: Ints) -> tuple[np.ndarray, list[Ints]]:
-    """The scores on the host [K], and the m best passages of each question, counted from its own first.
+    """The scores as a NumPy array [K], and the indices of each question's m best passages, among its own passages.
 
     Part of: 3.1 R_j
     """
@@ -102,7 +102,7 @@ def select(ops: Ops, scores: Array, m: int, passages_per_question: Ints) -> tupl
 
 
 def gather(ops: Ops, x: States, index: Ints) -> States:
-    """The sequences `index`, in that order; the others are not touched.
+    """The sequences with the indices `index`, in that order.
 
     Part of: 3.1 R_j
     """
@@ -112,7 +112,7 @@ def gather(ops: Ops, x: States, index: Ints) -> States:
 
 
 def live_b(ops: Ops, model: Model, selected: States) -> States:
-    """LiveEncB(R_j): the rest of the live layers, then the encoder's final norm: [N d] -> [N d].
+    """LiveEncB(R_j): the remaining live layers, then the encoder's final norm: [N d] -> [N d].
 
     Paper: 3.1 LiveEncB
     """
@@ -123,10 +123,10 @@ def live_b(ops: Ops, model: Model, selected: States) -> States:
 
 
 def separate_scores(ops: Ops, model: Model, pairs: States) -> Array:
-    """Score(Reranker(H_i)), by layers that do nothing but rank: [N d] -> [K].
+    """Score(Reranker(H_i)), where the layers of the reranker serve only for ranking: [N d] -> [K].
 
-    The pairs stay H_i, and the best of them then pass the whole live encoder. "Separate (from T5)" and "Separate (from
-    scratch)" differ in how `Model.reranker` was initialised.
+    The pairs stay H_i, and the best pairs then pass through the whole live encoder. "Separate (from T5)" and "Separate
+    (from scratch)" in the table differ only in the initial values of `Model.reranker`.
 
     Paper: Table 1
     """
@@ -135,7 +135,7 @@ def separate_scores(ops: Ops, model: Model, pairs: States) -> Array:
 
 
 def rank(ops: Ops, model: Model, question: Tokens, passages: States, passages_per_question: Ints) -> ScoredPairs:
-    """H'_i and Score(H'_i) of every passage of every question.
+    """H'_i and Score(H'_i) for every passage of every question.
 
     Part of: 3.1 G
     """
@@ -148,7 +148,7 @@ def rank(ops: Ops, model: Model, question: Tokens, passages: States, passages_pe
 
 
 def finish(ops: Ops, model: Model, pairs: States) -> States:
-    """LiveEncB of ranked pairs; with a separate reranker (Table 1) LiveEnc, as these have passed no live layer.
+    """The live layers that ranked pairs have not passed yet: LiveEncB; LiveEnc if the reranker is separate (Table 1).
 
     Part of: 3.1 G
     """
@@ -160,7 +160,7 @@ def finish(ops: Ops, model: Model, pairs: States) -> States:
 def read_selected(
     ops: Ops, model: Model, ranked: ScoredPairs, selected: list[Ints], passages_per_question: Ints
 ) -> States:
-    """[Q; LiveEncB(R_1); .. LiveEncB(R_m)], the R_j being the selected pairs of each question: [N d].
+    """[Q; LiveEncB(R_1); .. LiveEncB(R_m)], where the R_j are the selected pairs of each question: [N d].
 
     Part of: 3.1 G
     """
@@ -172,13 +172,13 @@ def read_selected(
 def glimmer(
     ops: Ops, model: Model, question: Tokens, passages: States, passages_per_question: Ints, m: int
 ) -> DecoderInput:
-    """[Q; LiveEncB(R_1); .. LiveEncB(R_m)], with the scores and the selection that led there.
+    """[Q; LiveEncB(R_1); .. LiveEncB(R_m)], with the scores and the selected passages.
 
     Args:
         question: b questions.
-        passages: those of the first question, then those of the second, and so on, as memory.
+        passages: the memory of the first question's passages, then of the second question's passages, and so on.
         passages_per_question: [b].
-        m: passages that the decoder reads.
+        m: the number of passages that the decoder reads for each question.
 
     Paper: 3.1 G
     """

@@ -1,4 +1,4 @@
-"""Section 2.2, LUMEN: the first layers of the encoder run offline over passages, the rest per question."""
+"""Section 2.2, LUMEN: the encoder's first layers read the passages offline, the others run for each question."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from .t5 import encode
 
 
 def memory_encode(ops: Ops, model: Model, stack: Stack, tokens: Tokens) -> States:
-    """MemEnc(.): the first 1 - alpha of the layers, each sequence by itself, without final norm (D1).
+    """MemEnc(.): the first 1 - alpha of the layers, over each sequence alone, without the final norm (D1).
 
     Args:
         stack: the memory encoder, or a separate question encoder.
-        tokens: the passages, offline; or the question, now.
+        tokens: the passages, before any question is known; or the question itself.
 
     Paper: 2.2 MemEnc
     """
@@ -25,7 +25,7 @@ def memory_encode(ops: Ops, model: Model, stack: Stack, tokens: Tokens) -> State
 
 
 def encode_passages(ops: Ops, model: Model, passages: Tokens) -> States:
-    """MemEnc(Passage_i), which is computed once and stored: [N d].
+    """MemEnc(Passage_i), the memory, which is computed once and can be stored: [N d].
 
     Part of: 2.2 MemEnc
     """
@@ -33,7 +33,7 @@ def encode_passages(ops: Ops, model: Model, passages: Tokens) -> States:
 
 
 def encode_question(ops: Ops, model: Model, question: Tokens) -> States:
-    """MemEnc(Q), by the memory encoder unless the model has a separate question encoder (Table 3): [N d].
+    """MemEnc(Q), from the memory encoder, or from a separate question encoder if the model has one (Table 3): [N d].
 
     Part of: 2.2 MemEnc
     """
@@ -45,7 +45,7 @@ def join(ops: Ops, model: Model, question: States, passages: States, passages_pe
 
     Args:
         question: b questions.
-        passages: those of the first question, then those of the second, and so on.
+        passages: the memory of the first question's passages, then of the second question's passages, and so on.
         passages_per_question: [b].
 
     Returns:
@@ -72,7 +72,7 @@ def live_encode(ops: Ops, model: Model, pairs: States) -> States:
 
 
 def decoder_memory(ops: Ops, model: Model, question: States, pairs: States, pairs_per_question: Ints) -> States:
-    """[Q; pair_1; .. pair_m]: what the decoder attends to, MemEnc(Q) with the final norm first (D4): [N d].
+    """[Q; pair_1; .. pair_m], the states that the decoder attends to: [N d]. Q is MemEnc(Q) after the final norm (D4).
 
     Part of: 2.2 G
     """
@@ -87,7 +87,12 @@ def decoder_memory(ops: Ops, model: Model, question: States, pairs: States, pair
 
 
 def lumen(ops: Ops, model: Model, question: Tokens, passages: States, passages_per_question: Ints) -> States:
-    """[Q; LiveEnc(H_1); .. LiveEnc(H_k)], from questions as tokens and passages as memory: [N d].
+    """[Q; LiveEnc(H_1); .. LiveEnc(H_k)], the states that the decoder attends to: [N d].
+
+    Args:
+        question: tokens of b questions.
+        passages: the memory of their passages, from `encode_passages`.
+        passages_per_question: [b].
 
     Paper: 2.2 G
     """

@@ -19,7 +19,7 @@ from .lumen import lumen
 def read_fid(
     ops: Ops, model: Model, question: Tokens, passages: Tokens, passages_per_question: Ints, m: int
 ) -> DecoderInput:
-    """FiD reads all k passages, from their text; m is not used.
+    """FiD reads the text of all k passages; it ignores m.
 
     Part of: 2.1 G
     """
@@ -30,7 +30,7 @@ def read_fid(
 def read_lumen(
     ops: Ops, model: Model, question: Tokens, passages: States, passages_per_question: Ints, m: int
 ) -> DecoderInput:
-    """LUMEN reads all k passages, from memory; m is not used.
+    """LUMEN reads the memory of all k passages; it ignores m.
 
     Part of: 2.2 G
     """
@@ -39,7 +39,7 @@ def read_lumen(
 
 
 SYSTEMS: dict[str, Any] = {"glimmer": glimmer, "lumen": read_lumen, "fid": read_fid}
-FROM_TEXT = frozenset({"fid"})  # these start from passages as tokens, the others from their memory
+FROM_TEXT = frozenset({"fid"})  # these systems take passages as tokens; the others take the memory of the passages
 
 
 def loss(
@@ -58,10 +58,10 @@ def loss(
 
     Args:
         system: a key of `SYSTEMS`.
-        passages: tokens for FiD; for the others their memory, from `encode_passages(ops, ..)` if the memory
-            encoder is to learn, from `encode_passages(ops.frozen(), ..)` if it is not (Table 2).
+        passages: tokens for FiD; memory for the other systems. `encode_passages(ops, ..)` gives memory through which
+            the memory encoder learns, `encode_passages(ops.frozen(), ..)` memory through which it does not (Table 2).
         target: an answer for each question, EOS included.
-        distillation, override: of GLIMMER only, see `Distillation` and `glimmer_loss`.
+        distillation, override: used only by GLIMMER, see `Distillation` and `glimmer_loss`.
 
     Part of: 3.2 L
     """

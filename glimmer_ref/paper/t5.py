@@ -1,4 +1,4 @@
-"""The layers of T5.1.1 (and T5 1.0), written once against the operations, without masks.
+"""The layers of T5.1.1 and T5 1.0, written with the operations of `ops.interface`. No masks: sequences are not padded.
 
 Source: Raffel et al. 2020; the layer norm without mean or bias, the missing 1/sqrt(d_kv), and the
 bucket formula were verified against transformers' T5.
@@ -19,11 +19,11 @@ from ..ragged import Array, Ints, States, Tokens, token_positions
 
 
 def relative_buckets(distance: Ints, bidirectional: bool, num_buckets: int, max_distance: int) -> Ints:
-    """Which of T5's buckets a distance (key position - query position) falls into.
+    """The bucket of each distance (key position - query position), which selects the position bias.
 
-    Small distances have a bucket each; larger ones share logarithmically wider buckets up to
-    max_distance, beyond which all share the last. An encoder keeps half of the buckets for keys
-    ahead; a decoder, which sees none, uses all of them for keys behind.
+    Each small distance has its own bucket. Larger distances share buckets that grow wider logarithmically up to
+    max_distance, and all distances beyond it share the last bucket. An encoder uses half of the buckets for keys ahead
+    of the query. A decoder sees no keys ahead, and uses all buckets for keys behind the query.
 
     Args:
         distance: [n] whole numbers.
@@ -57,10 +57,10 @@ def position_bias(ops: Ops, t5: T5Config, table: Array, layout: SequenceLayout, 
 
 
 class KeysValues(NamedTuple):
-    """What queries attend to.
+    """The keys and values to which queries attend.
 
     Args:
-        k, v: [Nk hc] keys and values of one layer.
+        k, v: [Nk hc], of one layer.
     """
 
     k: Array
@@ -68,12 +68,12 @@ class KeysValues(NamedTuple):
 
 
 class AttentionPattern(NamedTuple):
-    """Which keys each query sees, and the bias by their distance.
+    """Which keys each query sees, and the bias for each distance.
 
     Args:
         layout: the sequences of queries and of keys.
-        bias: [2D+1 h], see `position_bias`; None adds nothing.
-        causal: a query sees no key that is ahead of it.
+        bias: [2D+1 h], see `position_bias`; None means no bias.
+        causal: if true, a query sees no key ahead of it.
     """
 
     layout: SequenceLayout
@@ -93,7 +93,7 @@ def queries(ops: Ops, w: Attention, n: Array, layout: SequenceLayout) -> Array:
 
 
 def attention_output(ops: Ops, w: Attention, x: Array, context: Array, layout: SequenceLayout) -> Array:
-    """x + context W_o, how self-attention and cross-attention end: [Nq d], [Nq hc] -> [Nq d]."""
+    """x + context W_o, the last step of self-attention and cross-attention: [Nq d], [Nq hc] -> [Nq d]."""
     rows = layout.query_lengths
     ops.record("mixed", context, rows)
     return ops.record("out", ops.add(x, ops.dropout(ops.linear(context, w.o))), rows)
@@ -101,7 +101,7 @@ def attention_output(ops: Ops, w: Attention, x: Array, context: Array, layout: S
 
 @fusable
 def attention_block(ops: Ops, t5: T5Config, w: Attention, x: Array, bias: Array, layout: SequenceLayout) -> Array:
-    """x + attend(n W_q, n W_k, n W_v) W_o of an encoder, n = norm(x): [N d] -> [N d]."""
+    """x + attend(n W_q, n W_k, n W_v) W_o with n = norm(x), in an encoder: [N d] -> [N d]."""
     n = ops.rms_norm(x, w.norm, t5.layer_norm_epsilon, precision_of(w.q))
     k = ops.record("k", ops.linear(n, w.k), layout.key_lengths)
     v = ops.record("v", ops.linear(n, w.v), layout.key_lengths)
@@ -112,7 +112,7 @@ def attention_block(ops: Ops, t5: T5Config, w: Attention, x: Array, bias: Array,
 
 @fusable
 def feed_forward_block(ops: Ops, t5: T5Config, w: FeedForward, x: Array, lengths: Ints) -> Array:
-    """x + wo(gelu(wi_0 n) * (wi_1 n)), or x + wo(relu(wi_0 n)) in T5 1.0, n = norm(x): [N d] -> [N d]."""
+    """x + wo(gelu(wi_0 n) * (wi_1 n)), or x + wo(relu(wi_0 n)) in T5 1.0, with n = norm(x): [N d] -> [N d]."""
     n = ops.rms_norm(x, w.norm, t5.layer_norm_epsilon, precision_of(w.wi_0))
     if w.wi_1 is None:
         hidden = ops.relu(ops.linear(n, w.wi_0))
@@ -123,13 +123,13 @@ def feed_forward_block(ops: Ops, t5: T5Config, w: FeedForward, x: Array, lengths
 
 
 def encoder_layer(ops: Ops, t5: T5Config, w: EncoderLayer, x: Array, bias: Array, layout: SequenceLayout) -> Array:
-    """Attention, then feed-forward, each with its residual: [N d] -> [N d]."""
+    """Attention, then feed-forward, each with a residual connection: [N d] -> [N d]."""
     x = attention_block(ops.scope("attention"), t5, w.attention, x, bias, layout)
     return feed_forward_block(ops.scope("feed_forward"), t5, w.feed_forward, x, layout.query_lengths)
 
 
 def encode(ops: Ops, t5: T5Config, stack: Stack, x: States, start: int = 0, stop: int | None = None) -> States:
-    """Layers start .. stop of a stack, every sequence by itself, without the final norm."""
+    """Layers start .. stop - 1 of a stack, over each sequence alone, without the final norm: [N d] -> [N d]."""
     layout = SequenceLayout(x.lengths, x.lengths, x.positions, x.positions)
     bias = position_bias(ops, t5, stack.relative_attention_bias, layout, bidirectional=True)
     states = x.states
@@ -140,12 +140,13 @@ def encode(ops: Ops, t5: T5Config, stack: Stack, x: States, start: int = 0, stop
 
 @dataclass(frozen=True)
 class KVCache:
-    """What a decoder has read so far: keys and values [N hc] of each layer's self-attention.
+    """The self-attention keys and values of the tokens that a decoder has read so far.
 
     Args:
-        keys, values: one of each a layer, or whatever a backend's `decoder_layers` made of them; None at the start.
-        lengths: [b] tokens read by each sequence.
-        capacity: tokens that any of the sequences is going to have at most, about; a backend may choose its form by it.
+        keys, values: one array [N hc] for each layer, or the own form of a backend's `decoder_layers`; None before
+            the first token.
+        lengths: [b] tokens read so far in each sequence.
+        capacity: roughly the most tokens that a sequence will have. A backend may choose its form by this number.
     """
 
     keys: Any
@@ -155,19 +156,19 @@ class KVCache:
 
     @classmethod
     def empty(cls, sequences: int, capacity: int) -> KVCache:
-        """The cache of decoders that have read nothing yet."""
+        """The cache of b decoders before their first token."""
         return cls(None, None, np.zeros(sequences, np.int64), capacity)
 
 
 @dataclass(frozen=True)
 class EncoderKV:
-    """What a decoder attends to, computed once before its first step.
+    """The cross-attention keys and values of a decoder, computed once before its first step.
 
     Args:
-        ready: what a backend's `project` made of the memory for all layers; None if it has no such form.
-        keys, values: [N hc] of each layer; none where `ready` stands for them and no instrument observes them.
+        ready: a backend's own form of them for all layers, from its `project`; None if the backend has no such form.
+        keys, values: [N hc] for each layer. Both are empty if `ready` replaces them and no instrument observes them.
         lengths: [b] tokens of each sequence's memory.
-        positions: [N] of the memory's tokens.
+        positions: [N] positions of the memory's tokens.
     """
 
     ready: Any
@@ -179,16 +180,16 @@ class EncoderKV:
 
 @fusable
 def project(ops: Ops, t5: T5Config, w: Decoder, memory: States, cache: KVCache) -> Any:
-    """A backend's own form of all layers' encoder keys and values; None, as the model itself has no other."""
+    """A backend's own form of the cross-attention keys and values of all layers. This default has none."""
     return None
 
 
 def cross_keys_values(ops: Ops, t5: T5Config, w: Decoder, memory: States, cache: KVCache) -> EncoderKV:
-    """k = memory W_k, v = memory W_v of every layer's cross-attention.
+    """k = memory W_k and v = memory W_v for the cross-attention of every layer.
 
     Args:
-        memory: what the decoder attends to, b sequences.
-        cache: the empty cache of the decoder that is going to read them.
+        memory: the states that the decoder attends to, b sequences.
+        cache: the empty cache of the decoder that will use them.
     """
 
     def product(name: str, i: int, weight: Array) -> Array:
@@ -205,7 +206,7 @@ def cross_keys_values(ops: Ops, t5: T5Config, w: Decoder, memory: States, cache:
 def causal_attention_block(
     ops: Ops, t5: T5Config, w: Attention, x: Array, past: KeysValues | None, bias: Array, layout: SequenceLayout
 ) -> tuple[Array, KeysValues]:
-    """Self-attention of a decoder, over the keys and values of the past and of x: [N d] -> [N d], and all of them."""
+    """Decoder self-attention over the past tokens and x: [N d] -> [N d], and all keys and values, past and new."""
     n = ops.rms_norm(x, w.norm, t5.layer_norm_epsilon, precision_of(w.q))
     k, v = ops.linear(n, w.k), ops.linear(n, w.v)
     if past is not None:
@@ -222,16 +223,16 @@ def causal_attention_block(
 def attend_memory(
     ops: Ops, t5: T5Config, w: Attention, q: Array, cross: EncoderKV, layer: int, layout: SequenceLayout
 ) -> Any:
-    """Attention to a backend's own form of the memory; None, as the model itself has keys and values alone."""
+    """Attention to `cross.ready`, a backend's own form of the memory. This default has no such form."""
     return None
 
 
 def cross_attention_block(
     ops: Ops, t5: T5Config, w: Attention, x: Array, cross: EncoderKV, layer: int, layout: SequenceLayout
 ) -> Array:
-    """x + attend(n W_q, memory W_k, memory W_v) W_o, without position bias: [N d] -> [N d].
+    """x + attend(n W_q, memory W_k, memory W_v) W_o without position bias, with n = norm(x): [N d] -> [N d].
 
-    Where a backend has a form of its own, its result counts, and `attend` is computed for the instruments alone.
+    If a backend has its own form of the memory, the result comes from it. `attend` then only serves the instruments.
     """
     n = ops.rms_norm(x, w.norm, t5.layer_norm_epsilon, precision_of(w.q))
     q, kv = queries(ops, w, n, layout), KeysValues(cross.keys[layer], cross.values[layer])
@@ -251,7 +252,7 @@ def decoder_layers(
     past: KVCache,
     cross: EncoderKV,
 ) -> tuple[Array, Any, Any]:
-    """All layers over the new tokens: [N d] -> [N d], and every layer's keys and values with theirs."""
+    """All layers over the new tokens: [N d] -> [N d], and the keys and values of every layer, past and new."""
     across = SequenceLayout(layout.query_lengths, cross.lengths, layout.query_positions, cross.positions)
     keys, values = [], []
     for i, layer in enumerate(w.layers):
@@ -268,15 +269,15 @@ def decoder_layers(
 def decode(
     ops: Ops, t5: T5Config, embedding: Array, w: Decoder, tokens: Tokens, cache: KVCache, cross: EncoderKV
 ) -> tuple[Array, KVCache]:
-    """Logits after each new token, given what was read before: one token a step, or a whole answer.
+    """The logits after each new token. The new tokens are one token of each sequence, or whole answers at once.
 
     Args:
         tokens: the new tokens [N] of b sequences.
-        cache: what these sequences have read before.
-        cross: the b memories to attend to.
+        cache: the keys and values of the tokens that these sequences have read before.
+        cross: keys and values of the b memories to attend to.
 
     Returns:
-        Logits [N v], and the cache with the new tokens in it.
+        Logits [N v], and the cache including the new tokens.
     """
     read = cache.lengths
     lengths = read + tokens.lengths
@@ -291,7 +292,7 @@ def decode(
 
 
 def logits(ops: Ops, t5: T5Config, embedding: Array, w: Decoder, x: Array, rows: Ints) -> Array:
-    """head(norm(x)), the head being its own table or the embedding, scaled where T5 does (D18): [N d] -> [N v]."""
+    """head(norm(x)): [N d] -> [N v]. The head is a table of its own or the embedding. Its input may be scaled (D18)."""
     x = ops.dropout(ops.rms_norm(x, w.final_norm, t5.layer_norm_epsilon))
     tied = w.lm_head is None
     if tied if t5.scale_decoder_outputs is None else t5.scale_decoder_outputs:
