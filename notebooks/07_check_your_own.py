@@ -484,7 +484,7 @@ print({v.name: v.status for v in check("glimmer", mystery).tensors if v.status !
 
 # %% tags=["solution"]
 # Solution 1. Halve the way between the last right name and the first wrong one, until they are neighbours.
-order_ = [v.name for v in golden.judge(hidden, "float32") if v.name in hidden]
+order_ = [v.name for v in golden.verdicts(hidden, "float32") if v.name in hidden]
 wrong_at = {v.name: v.status == "differs" for v in check("glimmer", hidden).tensors}
 low = max((i for i, n in enumerate(order_) if n in mystery and not wrong_at[n]), default=-1)
 high = min(i for i, n in enumerate(order_) if n in mystery and wrong_at[n])
