@@ -11,10 +11,10 @@
 # %% [markdown]
 # # One question through GLIMMER
 #
-# For whoever has read the abstract of the paper, and nothing else yet. We send one question and some passages that a
-# search engine found through the model, stop after every stage of the paper's Figure 1, and look at the array that
-# comes out. Afterwards you know what is computed long before the question, what the reranker looks at, why most
-# passages are dropped halfway, and where the answer's words come from.
+# This notebook sends one question, with the passages that a search engine found for it, through the model. It stops
+# after every stage of the paper's Figure 1 and shows the array that the stage computes. It is for readers who know the
+# abstract of the paper and nothing else yet. Afterwards you know what is computed before the question arrives, what the
+# reranker sees, why most passages are dropped halfway, and where the words of the answer come from.
 #
 # *30 minutes to read, half a minute to run.*
 
@@ -42,13 +42,13 @@ from glimmer_ref.ragged import Tokens, offsets
 plt.style.use("style.mplstyle")
 reader = glimmer_ref.load()  # the bundled model, with its tokenizer
 model = checkpoint.load(bundled(), "float32")  # the same weights as plain NumPy arrays
-ops = bind("numpy")  # the mathematics, in the backend that is made for reading
+ops = bind("numpy")  # the reference backend, which is written for reading
 config, tokenizer = model.config, reader.tokenizer
 memory_of_all = reader.memorize(read_passages(bundled() / "passages.jsonl"))
 d = config.t5.d_model
 Markdown(
     f"The bundled model's encoder has **{config.t5.num_layers}** layers: **{config.num_memory_layers}** of the memory "
-    f"encoder and **{config.num_live_layers}** live ones, of which the first **{config.num_rerank_layers}** rank. "
+    f"encoder and **{config.num_live_layers}** live ones. The first **{config.num_rerank_layers}** of these rank. "
     f"The decoder has **{config.t5.num_decoder_layers}**. A token's state is a row of d = **{d}** numbers. Of k = "
     f"**{config.k}** passages, m = **{config.m}** are kept."
 )
@@ -56,20 +56,20 @@ Markdown(
 # %% [markdown]
 # ## Six words before we start
 #
-# A **token** is a word, or a piece of one, as a number: its row in a table. A **state** is what the model thinks of a
-# token at some point: a row of d numbers. A **layer** takes the states of a sequence and gives back as many, each now
-# informed by the others; it does so by **attention**: each token mixes what the others offer, with weights that sum to
-# one. An **encoder** is a pile of layers that reads; a **decoder** writes the answer, one token after the other, and
-# looks at what the encoder left, again by attention.
+# A **token** is a word, or a piece of a word. The model knows it by a number, which is the token's row in a table. A
+# **state** is a row of d numbers that describes one token at some point in the model. A **layer** turns the states of a
+# sequence into as many new states. It does so by **attention**: each new state is a weighted mean over what the other
+# tokens offer, and the weights sum to one. An **encoder** is a stack of layers that reads a text. A **decoder** writes
+# the answer one token at a time, and attends to the states that the encoder computed.
 #
 # ## The map
 #
-# This is Figure 1 in our words, with the numbers of the sections below.
+# This is Figure 1 in our own words. The numbers are those of the sections below.
 
 
 # %%
-# Picture: the path of a question: passages go through the memory encoder long before, are bracketed with the question,
-# pass live-A, get a score; the best pass live-B and are read by the decoder, the others end at their score.
+# Picture: the path of a question: passages go through the memory encoder in advance, are paired with the question,
+# pass live-A and get a score; the best pass live-B and are read by the decoder, the others end at their score.
 def box(axes, x, y, wide, high, text, color):
     axes.add_patch(FancyBboxPatch((x, y), wide, high, boxstyle="round,pad=0.06", facecolor=color, edgecolor="#14375e"))
     axes.text(x + wide / 2, y + high / 2, text, ha="center", va="center", fontsize=9)
@@ -88,18 +88,18 @@ for i in range(rows):
         axes.plot([8.85, 11.2], [y, y], color=color, lw=2.2, zorder=0)
 axes.plot([1.2, 3.5, 3.5], [4.35, 4.35, 3.6], color="#14375e", lw=1.5, zorder=0)
 box(axes, 0, 4.15, 1.2, 0.4, "question", PLAIN)
-box(axes, 1.65, 4.1, 1.1, 0.5, "the same", OFFLINE)
-box(axes, 1.65, -0.3, 1.1, 3.9, "(2)\nmemory\nencoder\n\nlong ago,\nstored", OFFLINE)
+box(axes, 1.65, 4.0, 1.1, 0.7, "memory\nencoder", OFFLINE)
+box(axes, 1.65, -0.3, 1.1, 3.9, "(2)\nmemory\nencoder\n\nearlier,\nstored", OFFLINE)
 box(axes, 3.2, -0.3, 1.0, 3.9, "(3)\nbracket\n[Q; P]\n\nk pairs", PLAIN)
 box(axes, 4.65, -0.3, 1.0, 3.9, "(4)\nlive-A\n\neach\npair", LIVE)
 box(axes, 6.1, -0.3, 0.8, 3.9, "(5)\nscore\n\none\nnumber", LIVE)
 axes.text(7.55, 4.0, "(6) keep m", ha="center", fontsize=9)
 box(axes, 9.3, -0.3, 1.0, 3.9, "(7)\nlive-B\n\nm pairs", LIVE)
-box(axes, 10.75, -0.3, 1.1, 3.9, "(8)\ndecoder\n\nreads all\nm at once", LIVE)
+box(axes, 10.75, -0.3, 1.1, 3.9, "(8)\ndecoder\n\nreads all\nm pairs", LIVE)
 axes.annotate("answer", (12.1, 1.65), (12.2, 1.65), fontsize=9, va="center")
 axes.text(0.6, 4.85, "(1)", ha="center", fontsize=9)
 axes.text(2.2, -0.85, "before the question", ha="center", fontsize=9, color="#8a5a00")
-axes.text(7.5, -0.85, "when the question is there: live", ha="center", fontsize=9, color="#14375e")
+axes.text(7.5, -0.85, "live: after the question has arrived", ha="center", fontsize=9, color="#14375e")
 axes.set(xlim=(-0.2, 12.9), ylim=(-1.1, 5.1))
 axes.axis("off")
 plt.show()
@@ -107,19 +107,20 @@ plt.show()
 # %% [markdown]
 # ## Choosing a question
 #
-# The bundled model lives in a made-up world, so it cannot know anything but what it reads. We take the first question
-# of its test set that needs **two** passages, of which the search engine put one too low, that the model answers right,
-# and whose answer can be read in a passage. (The search engine is BM25, which counts shared words.)
+# The world of the bundled model is made up, so the model knows only what it reads. We take the first question of its
+# test set that has these properties: it needs **two** passages, the search engine ranked at least one of them too low,
+# the model's answer is right, and the answer stands in one of the two passages. (The search engine is BM25, which ranks
+# passages by the words that they share with the question.)
 
 
 # %%
-def worth_telling(question, answer):
-    """Two passages are needed, one of them found late; both are kept, and the answer is right and stands in one."""
+def suits_the_lesson(question, answer):
+    """Two passages are needed and kept, the search ranked one low, and the answer is right and stands in one."""
     kept = {answer.passages[i].id for i in answer.selected}
     late = set(question.gold) - set(question.candidates[: config.m])
     known = not answer.unknown and not answer.substituted and tokenizer.unknown_id not in all_ids(answer.passages)
-    told = any(answer.text in memory_of_all.passage(int(i)).text for i in memory_of_all.rows(question.gold))
-    return set(question.gold) <= kept and late and known and told and exact_match(answer.text, question.answers)
+    stated = any(answer.text in memory_of_all.passage(int(i)).text for i in memory_of_all.rows(question.gold))
+    return set(question.gold) <= kept and late and known and stated and exact_match(answer.text, question.answers)
 
 
 def all_ids(passages):
@@ -132,22 +133,22 @@ def is_double(question):
 
 doubles = [q for q in read_questions(bundled() / "questions.jsonl") if is_double(q)]
 found = answers(reader, doubles, memory_of_all, "glimmer", config.k, config.m, progress)
-question, wanted = next((q, a) for q, a in found if worth_telling(q, a))
-passages = wanted.passages
-k, m = len(passages), len(wanted.selected)
+question, expected = next((q, a) for q, a in found if suits_the_lesson(q, a))
+passages = expected.passages
+k, m = len(passages), len(expected.selected)
 gold = [i for i, p in enumerate(passages) if p.id in question.gold]
 print(f"{question.text}\n")
 for i, p in enumerate(passages):
     print(fill(f"{i:2}  {p.title}: {p.text}", 100, subsequent_indent="    "))
 
 # %% [markdown]
-# Try it yourself before you read on. No single passage settles it: two of them have to be put together. The rest is
-# there because it shares words with the question.
+# Try to answer the question before you read on. No single passage is enough: the facts of two passages have to be
+# combined. The other passages are there because they share words with the question.
 #
 # ## (1) Words become numbers
 #
-# The tokenizer cuts text into tokens, the question gets a last one that says "end". `Tokens` holds all sequences **end
-# to end**, with their lengths beside them. There is no padding, and no batch dimension.
+# The tokenizer cuts the text into tokens. It adds a last token to the question that marks its end. `Tokens` holds all
+# sequences **end to end** in one array, with their lengths beside them. There is no padding and no batch dimension.
 
 # %%
 q = question_tokens(config, tokenizer, [question.text])
@@ -163,27 +164,27 @@ print(f"passages: ids {list(p.ids.shape)}, lengths {p.lengths.tolist()}")
 WIDE = 108  # characters in a line
 
 
-def laid(words, start=0, high=1, least=1):
-    """Places (x, y) of words in lines of WIDE characters, and how many lines they fill."""
-    x, y, places = start, 0, []
+def word_positions(words, start=0, high=1, least=1):
+    """Positions (x, y) of words in lines of WIDE characters, and how many lines they fill."""
+    x, y, at = start, 0, []
     for word in words:
         if x + len(word) > WIDE and x > start:
             x, y = start, y + high
-        places.append((x, y))
+        at.append((x, y))
         x += max(len(word), least) + 1.4
-    return places, y + high
+    return at, y + high
 
 
 def show_words(rows, title, below=None, color="#1f6f8b", start=13):
-    """Rows of (label, words, weights): each word on a ground that is the darker, the larger its weight (at most 1)."""
+    """Rows of (label, words, weights): a word's background is darker for a larger weight (1 at most)."""
     high, least = (2, 4) if below else (1, 1)  # an id may need more room than its word
-    lines = sum(laid(words, start, high, least)[1] + 0.35 for _, words, _ in rows)
+    lines = sum(word_positions(words, start, high, least)[1] + 0.35 for _, words, _ in rows)
     _, axes = plt.subplots(figsize=(9, 0.185 * lines + 0.4))
     y = 0.0
     for r, (label, words, weights) in enumerate(rows):
         axes.text(0, y, label, fontsize=8, va="center", fontweight="bold")
-        places, used = laid(words, start, high, least)
-        for j, (word, weight, (px, py)) in enumerate(zip(words, weights, places, strict=True)):
+        at, used = word_positions(words, start, high, least)
+        for j, (word, weight, (px, py)) in enumerate(zip(words, weights, at, strict=True)):
             shade = float(np.clip(weight, 0, 1))
             ground = Rectangle((px - 0.5, y + py - 0.45), len(word) + 1, 0.9, facecolor=color, alpha=shade, lw=0)
             axes.add_patch(ground)
@@ -205,11 +206,12 @@ show_words(
 )
 
 # %% [markdown]
-# ## (2) Memory: what is computed before anybody asks
+# ## (2) Memory: what is computed before the question
 #
-# The **memory encoder** is the lower part of the encoder. It reads each passage by itself: P = MemEnc(passage). Since
-# no question is needed for it, it can be done for a whole library once, and the result be stored. That is LUMEN's idea,
-# which GLIMMER keeps. Each column below is a token, each row one of its d numbers; blue is positive, red negative.
+# The **memory encoder** is the lower part of the encoder. It reads each passage by itself: P = MemEnc(passage). It does
+# not need the question. So it can run once over a whole library of passages, and the results can be stored. This is
+# LUMEN's idea, and GLIMMER keeps it. In the picture below each column is a token, and each row is one of its d numbers.
+# Blue is positive, red is negative.
 
 # %%
 P = lumen.encode_passages(ops, model, p)
@@ -221,9 +223,9 @@ print(f"a passage alone, and among the others: largest difference {np.abs(alone[
 
 
 # %%
-# Picture: the memory of all passages as one wide image, a column a token, with a line where a new passage begins.
+# Picture: the memory of all passages as one wide image, one column a token, with a line where a new passage begins.
 def show_states(axes, states, names, bounds, reach):
-    """States [N d] drawn with a column a token; names below the sequences between bounds."""
+    """Draws states [N d], one column a token, with the names of the sequences below."""
     image = axes.imshow(states.T, aspect="auto", cmap="RdBu", vmin=-reach, vmax=reach, interpolation="antialiased")
     for edge in bounds[1:-1]:
         axes.axvline(edge - 0.5, color="black", lw=0.8)
@@ -242,15 +244,15 @@ figure.colorbar(image, ax=axes, pad=0.01)
 plt.show()
 
 # %% [markdown]
-# Each token has become a column of numbers that says something about the word *and its neighbours in the passage*. What
-# no number can know is what will be asked. The question passes the same memory encoder, so that it speaks the same
-# language, but now, as it was not known before.
+# Each token is now a column of numbers. It describes the word *and its neighbours in the passage*. It cannot depend on
+# the question, because the question was not known yet. When the question arrives, it goes through the same memory
+# encoder. Its states are therefore of the same kind as those of the passages.
 #
 # ## (3) The bracket [Q; P]
 #
-# Now question and passages meet, though only on paper. A copy of Q is put in front of each passage:
-# $H_i = [Q; P_i]$. Nothing is computed; `lumen.join` moves rows. Positions run on through the pair, so that the model
-# knows that the passage comes after the question.
+# Now question and passages are put together. A copy of Q is placed in front of each passage: $H_i = [Q; P_i]$.
+# `lumen.join` only moves rows and computes nothing else. The positions continue from the question into the passage, so
+# that the model knows that the passage comes after the question.
 
 # %%
 H = lumen.join(ops, model, Q, P, counts)
@@ -275,12 +277,12 @@ axes.set(xlabel="d", title=f"The pair of the question and passage {here}")
 plt.show()
 
 # %% [markdown]
-# ## (4) Live-A: they look at each other
+# ## (4) Live-A: question and passage attend to each other
 #
-# The first live layers run over every pair. For the first time a token of the passage can look at the question, and the
-# other way round. We listen to the attention of one pair. Rows are the tokens that look, columns those that are looked
-# at, a dark cell is a large weight. Two blocks on the diagonal are old acquaintances: question to question, passage to
-# passage. The other two blocks are new.
+# The first live layers run over every pair. Here the tokens of the passage can attend to the question for the first
+# time, and the tokens of the question to the passage. A `Trace` records the attention of one pair. Rows are the tokens
+# that attend, columns are the tokens attended to, and a dark cell is a large weight. The two blocks on the diagonal are
+# attention within the question and within the passage, which the memory encoder had too. The two other blocks are new.
 
 # %%
 trace = Trace(ops, only=r"live_a\.layer_\d+\.attention\.probs")
@@ -305,20 +307,23 @@ axes.set_xticks(range(len(words)), words, fontsize=8, rotation=90)
 axes.tick_params(length=0)
 axes.grid(visible=False)
 axes.set(
-    ylabel="who looks", title=f"Passage {here}, live-A's last layer: question before, passage behind the red lines"
+    ylabel="attending token",
+    title=f"Passage {here}, last layer of live-A: question before, passage behind the red lines",
 )
 figure.colorbar(image, ax=axes, pad=0.01, label="attention, mean over heads")
 plt.show()
 
 # %% [markdown]
-# Watch the **first token** of each pair, because the score will be read from it. Before live-A it is a token of the
-# question, which knows nothing of any passage: all k rows are the same. After live-A each of them has seen its passage.
+# Watch the **first token** of each pair, because the score is computed from its state. Before live-A it is a token of
+# the question and does not depend on any passage, so all k rows are the same. In live-A it attends to its passage.
+# After live-A its state therefore depends on both, question and passage, and one row is enough to describe how well
+# they fit. Training makes sure that what the score needs is collected in this token.
 
 # %%
-# Picture: the first tokens of all pairs, a row a pair: before live-A all rows are alike, after it they differ.
+# Picture: the first tokens of all pairs, one row a pair: before live-A all rows are the same, after it they differ.
 before, after = ops.first_token(H.states, H.lengths), ops.first_token(A.states, A.lengths)
 figure, panels = plt.subplots(1, 2, figsize=(9, 3.6), sharey=True)
-for axes, rows, title in zip(panels, (before, after), ("before live-A: all alike", "after live-A"), strict=True):
+for axes, rows, title in zip(panels, (before, after), ("before live-A: all the same", "after live-A"), strict=True):
     axes.imshow(rows, aspect="auto", cmap="RdBu", vmin=-reach, vmax=reach)
     axes.set(xlabel="d", title=title)
     axes.grid(visible=False)
@@ -332,10 +337,10 @@ print(f"after:  root of the mean square over the pairs {np.sqrt(np.mean((after -
 # %% [markdown]
 # ## (5) Scores
 #
-# Now it takes little: one product of the first token's d numbers with d weights gives one number a passage.
-# $\mathrm{Score}_i = w \cdot H'_{i,0}$ (the bundled model brings the row to a standard length first). Nobody told the
-# model which passages are relevant; in training the scores were pulled towards how likely each passage, read alone,
-# makes the right answer.
+# The score needs only one product: the d numbers of the first token times d weights give one number for each passage,
+# $\mathrm{Score}_i = w \cdot H'_{i,0}$. (The bundled model normalises the row first.) The training data did not say
+# which passages are relevant. In training, the scores were fitted to how probable each passage, read alone, makes the
+# right answer.
 
 # %%
 scores = glimmer.score(ops, model, A)
@@ -365,23 +370,23 @@ axes.set_yticks(range(k), [title_of(i) for i in order], fontsize=8)
 axes.set_ylim(k - 0.4, -0.6)
 axes.set_xlim(base, scores.max() + 0.35 * (scores.max() - base))
 axes.grid(visible=False)
-axes.set(xlabel="score", title="Title (place that the search engine gave it)")
+axes.set(xlabel="score", title="Title (the search engine's rank)")
 plt.show()
 
 # %% [markdown]
-# **Why were they kept?** Ask the model: make one word unreadable, by the tokenizer's token for unknown words, and see
-# how far the score falls. All these passages with a hole are simply more passages, so one call of the ranker scores
-# them all. Dark words are those without which the passage would have had a much lower score.
+# **Why were these passages kept?** We replace one word at a time by the tokenizer's token for unknown words, and
+# measure how far the score falls. All passages with one replaced word are simply more passages, so one call of the
+# ranker scores them all. In the picture, a word is dark if the score of the passage is much lower without it.
 
 
 # %%
 def without(ids):
-    """The sequence once for each of its tokens, this one made unreadable."""
+    """The sequence once for each of its tokens, with this token replaced by the unknown one."""
     return [np.where(np.arange(len(ids)) == j, tokenizer.unknown_id, ids) for j in range(len(ids))]
 
 
 def score_of(question_ids, passage_ids):
-    """Scores of some passages for one question each or for the same."""
+    """Scores of passages, either all for one question or each for its own."""
     b, some = Tokens.of(question_ids), Tokens.of(passage_ids)
     each = np.full(len(b), len(some) // len(b))
     ranked = glimmer.rank(ops, model, b, lumen.encode_passages(ops, model, some), each)
@@ -395,14 +400,14 @@ for i, fall in falls.items():
     print(f"passage {i:2}, score {scores[i]:6.2f}: without '{p_words[i][best]}' it is {scores[i] - fall[best]:6.2f}")
 
 # %%
-# Picture: the words of the kept passages, on a ground that is the darker, the more the score falls without the word.
+# Picture: the words of the kept passages; the background of a word is darker, the more the score falls without it.
 show_words(
     [(f"passage {i}", p_words[i], fall / largest) for i, fall in falls.items()],
-    "What the score would miss: kept passages, best first",
+    "How much the score depends on each word: kept passages, best first",
 )
 
 # %%
-# Picture: the words of the question once for each kept passage, dark where the passage's score falls without the word.
+# Picture: the words of the question, once for each kept passage, dark where the passage's score falls without the word.
 shorter = without(q[0])
 of_question = scores[selected] - score_of(shorter, [p[i] for _ in shorter for i in selected]).reshape(n_q, m)
 show_words(
@@ -412,22 +417,22 @@ show_words(
 )
 
 # %% [markdown]
-# Compare the dark words of the two pictures. A passage is kept for what it says *about this question*. That could not
-# have been stored: it needs both sides, and that is what live-A is for. (A hole also confuses the model, so a full stop
-# may turn dark as well, where it keeps two sentences apart.)
+# Compare the dark words of the two pictures. A passage is kept for what it says *about this question*. Such a score
+# cannot be computed before the question is known, because it depends on both sides. That is what live-A is for. (An
+# unknown token also confuses the model. So a full stop may be dark too, if it separates two sentences.)
 #
 # ## (6) Keep m, drop the rest
 #
-# `top_m` sorts, `take` moves the rows of the best pairs together, best first. The others are not touched again: all
-# that they have cost is live-A. This is where GLIMMER saves, and why it can afford to look at many passages.
+# `top_m` sorts the scores, and `gather` copies the states of the best m pairs, best first. The other pairs take no part
+# in anything that follows: they have cost live-A only. This is where GLIMMER saves, and why it can rank many passages.
 
 # %%
 R = glimmer.gather(ops, A, selected)
 print(f"A: states {list(A.states.shape)} in {len(A)} pairs  ->  R: states {list(R.states.shape)} in {len(R)} pairs")
 
 # %%
-# Picture: all pairs end to end as blocks as long as they have tokens; from the kept ones bands lead to a shorter strip
-# below, where they stand best first.
+# Picture: all pairs end to end, each as a block as long as its tokens; bands lead from the kept ones to a shorter strip
+# below, in which the best comes first.
 figure, axes = plt.subplots(figsize=(9, 2.3))
 starts, ends = offsets(H.lengths), offsets(R.lengths)
 for i in range(k):
@@ -441,17 +446,18 @@ for rank, i in enumerate(selected):
     axes.text(b + R.lengths[rank] / 2, -0.1, f"R{rank + 1}\n({i})", ha="center", va="top", fontsize=8)
     corners = [(a, 2), (a + H.lengths[i], 2), (b + R.lengths[rank], 0.5), (b, 0.5)]
     axes.add_patch(Polygon(corners, facecolor="C5", alpha=0.35))
-axes.text(ends[-1] + 8, 0.25, f"{R.states.shape[0]} tokens go on to live-B", va="center", fontsize=9)
+axes.text(ends[-1] + 8, 0.25, f"{R.states.shape[0]} tokens enter live-B", va="center", fontsize=9)
 axes.set(xlim=(-2, starts[-1] + 2), ylim=(-0.9, 2.95), title=f"{H.states.shape[0]} tokens passed live-A")
 axes.axis("off")
 plt.show()
 
 # %% [markdown]
-# ## (7) Live-B, and what the decoder will see
+# ## (7) Live-B, and what the decoder sees
 #
-# The rest of the live layers works on the kept pairs alone. Then they are written one behind the other, with Q once
-# more in front: $[Q; R_1; \ldots; R_m]$. This flat sequence is all that the decoder ever sees. It does not know the
-# scores, nor which passages were dropped.
+# The other live layers run over the kept pairs only. Their results are then written one behind the other, with Q once
+# more in front: $[Q; R_1; \ldots; R_m]$. The copy of Q gives the decoder the question by itself, unmixed with any
+# passage. This flat sequence is all that the decoder sees. It does not get the scores, and it does not know which
+# passages were dropped.
 
 # %%
 B = glimmer.live_b(ops, model, R)
@@ -464,15 +470,16 @@ print(f"D: states {list(D.states.shape)} in {len(D)} sequence, positions 0 .. {D
 figure, axes = plt.subplots(figsize=(9, 2.6))
 parts = offsets(np.concatenate([q.lengths, B.lengths]))
 image = show_states(axes, D.states, ["Q", *(f"R{j + 1}\n({i})" for j, i in enumerate(selected))], parts, 2)
-axes.set_title(f"D, before the decoder: {D.states.shape[0]} tokens, {d} numbers each")
+axes.set_title(f"D, the decoder's input: {D.states.shape[0]} tokens, {d} numbers each")
 figure.colorbar(image, ax=axes, pad=0.01)
 plt.show()
 
 # %% [markdown]
 # ## (8) The decoder writes
 #
-# Token by token: it gives every word of the vocabulary a probability, the likeliest one is taken (*greedy*), and read
-# again for the next step, until it writes the end, `</s>`. Here are the three likeliest of each step.
+# The decoder writes token by token. At each step it gives every token of the vocabulary a probability. The most
+# probable token is taken (*greedy* decoding), and becomes the input of the next step. The answer is complete when the
+# end token, `</s>`, is written. Here are the three most probable tokens of each step.
 
 # %%
 trace = Trace(ops, only=r"decoder\.step_\d+\.(logits|layer_\d+\.cross_attention\.probs)")
@@ -483,13 +490,13 @@ for t, word in enumerate(written):
     logits = trace.arrays[f"decoder.step_{t}.logits"][0].astype(np.float64)
     chances = np.exp(logits - logits.max()) / np.exp(logits - logits.max()).sum()
     best = np.argsort(-chances, kind="stable")[:3]
-    told = "   ".join(f"{tokenizer.pieces([int(i)])[0]} {chances[i]:.3f}" for i in best)
-    print(f"step {t} writes {word:16} likeliest: {told}")
+    likeliest = "   ".join(f"{tokenizer.pieces([int(i)])[0]} {chances[i]:.3f}" for i in best)
+    print(f"step {t} writes {word:16} most probable: {likeliest}")
 Markdown(f"The answer: **{tokenizer.decode(answer.ids)}**. Accepted: {', '.join(question.answers)}.")
 
 # %% [markdown]
-# While it writes, it looks. Each step spreads its attention over all tokens of D; summed up by passage, that is a table
-# of steps and passages.
+# At each step the decoder attends to the tokens of D. The next picture sums its attention by passage: one column a
+# step, one row a passage.
 
 # %%
 # Picture: a table of shades: for each token of the answer, how much attention the question and each kept passage got.
@@ -510,7 +517,7 @@ axes.set_title("Share of the decoder's attention (★ needed for the answer)")
 plt.show()
 
 # %%
-# Picture: for each step the words of the two passages with most attention, dark where the decoder looked.
+# Picture: for each step the words of the two passages with most attention, dark where the decoder attended to them.
 attention = np.array([
     np.mean([x[:, 0].mean(axis=0) for name, x in probs.items() if name.startswith(f"decoder.step_{t}.")], axis=0)
     for t in range(len(written))
@@ -520,36 +527,36 @@ for t, word in enumerate(written):
     for j in np.argsort(-shares[t, 1:], kind="stable")[:2]:
         weights = attention[t, parts[j + 1] : parts[j + 2]][n_q:]  # of the pair, the passage's own tokens
         rows.append((word if j == np.argmax(shares[t, 1:]) else "", p_words[selected[j]], weights / attention[t].max()))
-show_words(rows, "What the decoder looks at while it writes the word to the left", color="#b03a48", start=16)
+show_words(rows, "What the decoder attends to while it writes the word to the left", color="#b03a48", start=16)
 
 # %%
 top = int(np.argmax(shares[:, 1:].sum(axis=0)))
 in_pairs = shares[:, 1:].sum(axis=1).mean()
 first = attention[0, parts[top + 1] : parts[top + 2]]
 Markdown(
-    f"Over the whole answer, passage **{selected[top]}** got most attention of all, "
-    f"**{100 * shares[:, top + 1].mean():.0f}%**; it is "
-    f"{'one that is needed' if selected[top] in gold else 'none of those that are needed'}. "
-    f"Writing its first word, the decoder looked within that pair most at "
+    f"Over the whole answer, passage **{selected[top]}** got the most attention, "
+    f"**{100 * shares[:, top + 1].mean():.0f}%**. It is "
+    f"{'one of the needed passages' if selected[top] in gold else 'not one of the needed passages'}. "
+    f"When the decoder wrote its first word, the token of that pair with the most attention was "
     f"“{[*q_words, *p_words[selected[top]]][int(np.argmax(first))]}”. "
-    f"All kept pairs together got {100 * in_pairs:.0f}% of the attention, the question's own copy the rest."
+    f"All kept pairs together got {100 * in_pairs:.0f}% of the attention, and the question's own copy got the rest."
 )
 
 # %% [markdown]
-# It is a copy machine with judgement: to write a name, look at where a name of the right kind stands. By now every
-# token's state knows the question, the neighbours and the rest of its pair, so a dark cell may also stand *beside* the
-# word that is written.
+# To write a name, the decoder attends to places where a name of the right kind stands, and copies it. The state of each
+# token already includes the question, its neighbours and the rest of its pair. So a dark cell may also stand *beside*
+# the word that is written.
 #
 # ## The whole way, and what it cost
 #
-# Every array again, in the order of the run. Then the same question through the package's front door, which does all of
-# this in one call.
+# Here is every array again, in the order of the run. After that the same question goes through `reader.ask`, which runs
+# all stages in one call.
 
 # %%
 journey = (
-    ("question, tokens", "text.inputs.question_tokens", "n_q", q.ids),
-    ("passages, tokens", "text.inputs.passage_tokens", "N", p.ids),
-    ("P, memory (long ago)", "lumen.encode_passages", "N d", P.states),
+    ("question, tokens", "data.inputs.question_tokens", "n_q", q.ids),
+    ("passages, tokens", "data.inputs.passage_tokens", "N", p.ids),
+    ("P, memory (in advance)", "lumen.encode_passages", "N d", P.states),
     ("Q", "lumen.encode_question", "n_q d", Q.states),
     ("H, k pairs", "lumen.join", "N+k*n_q d", H.states),
     ("A, after live-A", "glimmer.live_a", "N+k*n_q d", A.states),
@@ -570,8 +577,8 @@ print(
 )
 
 # %%
-# Picture: multiply-adds of this question in three systems as stacked bars: FiD encodes everything live, LUMEN less,
-# GLIMMER least.
+# Picture: multiply-adds of this question in three systems as stacked bars: FiD needs the most, LUMEN fewer, GLIMMER the
+# fewest.
 STAGES = {
     "question": (("question",), "#c4c4c4", ""),
     "all k pairs": (("encoder", "live", "live_a", "score"), "#14375e", ""),
@@ -591,46 +598,47 @@ axes.set_yticks(range(3), ["FiD", "LUMEN", "GLIMMER"])
 axes.invert_yaxis()
 axes.margins(x=0.1)
 axes.grid(visible=False)
-axes.set(xlabel="million multiply-adds for this question; the stored memory costs nothing any more")
+axes.set(xlabel="million multiply-adds for this question, without the memory, which is stored")
 figure.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=4)
 plt.show()
 
 # %% [markdown]
-# FiD, the oldest of the three, sends the text of every pair through the whole encoder. LUMEN starts from memory and
-# sends every pair through the live part. GLIMMER sends every pair through live-A, and few through the rest. That is the
-# abstract's "drastically improve retrieval quality at low cost", in one picture.
+# FiD, the oldest of the three, sends the text of every pair through the whole encoder. LUMEN starts from the memory and
+# sends every pair through the live part. GLIMMER sends every pair through live-A, and only the best m pairs through
+# live-B. The picture shows the "low cost" of the abstract's claim to "drastically improve retrieval quality at low
+# cost".
 #
 # ## Exercises
 #
-# **Exercise 1.** Take the needed passages away, one at a time and then both, and ask again. Does the model say that it
+# **Exercise 1.** Remove the needed passages, one at a time and then both, and ask again. Does the model say that it
 # does not know? What happens to the log-probability of its answer?
 #
-# **Exercise 2.** Turn the order of the passages around. What happens to the scores, to the choice, to D, and to the
-# answer? Which line of the map makes it so?
+# **Exercise 2.** Reverse the order of the passages. What happens to the scores, to the selection, to D, and to the
+# answer? Which stage of the map is the reason?
 #
 # **Exercise 3.** How small may m be for this question? Run stages (6) to (8) for every m from 1 to k with the scores
-# that you have, and draw the log-probability of the right answer.
+# that you have, and print the log-probability of the right answer.
 
 # %% [markdown]
 # ## Solutions
 
 # %% tags=["solution"]
-# Solution 1. It always says something: greedy decoding has no "I don't know", and the log-probability, 0 at most, may
-# be as high for a wrong answer.
+# Solution 1. The model always answers: greedy decoding has no "I don't know". The log-probability, which is 0 at most,
+# may be as high for a wrong answer as for a right one.
 for missing in ([], gold[:1], gold[1:], gold):
     rest = [x for i, x in enumerate(passages) if i not in missing]
     got = reader.ask(question.text, rest, "glimmer", len(rest), m)
     print(f"without {missing!s:10} -> {got.text:28} log p {got.log_probability:7.3f}")
 
 # %% tags=["solution"]
-# Solution 2. Pairs do not see each other before the decoder, so each keeps its score, the same ones are kept, and D
-# holds them best first, as before: the search engine's order is forgotten at (6).
-turned = reader.ask(question.text, passages[::-1], "glimmer", k, m)
-print("same scores:", np.allclose(turned.scores[::-1], whole.scores, rtol=0, atol=1e-4))
-print("same choice:", [k - 1 - i for i in turned.selected] == whole.selected, "- answer:", turned.text)
+# Solution 2. Pairs do not interact before the decoder. So each keeps its score, the same ones are selected, and D holds
+# them best first, as before. Stage (6) replaces the search engine's order.
+reversed_ = reader.ask(question.text, passages[::-1], "glimmer", k, m)
+print("same scores:", np.allclose(reversed_.scores[::-1], whole.scores, rtol=0, atol=1e-4))
+print("same selection:", [k - 1 - i for i in reversed_.selected] == whole.selected, "- answer:", reversed_.text)
 
 # %% tags=["solution"]
-# Solution 3. Look what m does once both needed passages are kept: more of them cost, and can only distract.
+# Solution 3. Once both needed passages are kept, a larger m costs more and can only distract.
 needed = 1 + max(int(np.flatnonzero(order == i)[0]) for i in gold)
 for n in range(1, k + 1):
     best = glimmer.live_b(ops, model, glimmer.gather(ops, A, glimmer.top_m(scores, n)))

@@ -11,10 +11,11 @@
 # %% [markdown]
 # # One layer of T5
 #
-# GLIMMER, LUMEN and FiD are all cut from one T5.1.1. Whoever knows a Transformer can read a layer of it in ten lines,
-# but will stumble over four things: a norm that subtracts nothing, positions that are a table of buckets, attention
-# scores that nobody divides by the root of their width, and a feed-forward layer with a gate. This notebook looks at
-# each of them inside the bundled model, then at one operation in three backends, and at what the machine allows.
+# GLIMMER, LUMEN and FiD are all built from the layers of one model, T5.1.1. A layer of it is ten lines of code for
+# readers who know a Transformer, but four things in it are unusual: RMSNorm, a norm that does not subtract the mean;
+# relative positions, which come from a table of buckets; attention scores that are not divided by the square root of
+# the head's width; and a feed-forward block with a gate. This notebook shows each of them inside the bundled model. It
+# then compares one operation in two backends, and measures how close operations come to the limits of the machine.
 #
 # *25 minutes to read, one minute to run.*
 
@@ -27,12 +28,12 @@ from html import escape
 from textwrap import dedent, fill
 
 import numpy as np
-from glimmer_ref.bench.ceilings import ceilings
 from IPython.display import HTML, Markdown
 from matplotlib import pyplot as plt
 from matplotlib.patches import FancyBboxPatch
 
 import glimmer_ref
+from glimmer_ref.bench.hardware_peaks import measure_peaks
 from glimmer_ref.costs.this_cpu import fastest
 from glimmer_ref.data.inputs import passage_tokens, question_tokens, read_passages, read_questions
 from glimmer_ref.evaluation.evaluate import evaluate
@@ -61,13 +62,14 @@ Markdown(
 # %% [markdown]
 # ## The layer, seen from outside
 #
-# A layer takes the states of a sequence, one row of d numbers a token, and gives back as many rows of the same width.
-# It does so in two blocks. Each block first normalises what it reads (the *pre-norm* arrangement), and adds what it has
-# found to what came in. Nothing else ever touches the line on the left, which is therefore called the residual stream.
+# A layer takes the states of a sequence, one row of d numbers for each token, and returns as many rows of the same
+# width. It consists of two blocks. Each block first normalises its input (the *pre-norm* arrangement), and its result
+# is added to that input. Nothing else changes the states along the line on the left, which is called the residual
+# stream.
 
 
 # %%
-# Picture: the two blocks of a layer beside the residual stream, each box with the shape of what leaves it.
+# Picture: the two blocks of a layer beside the residual stream, each box with the shape of its result.
 def box(axes, x, y, text, color="#e8eef5"):
     axes.add_patch(FancyBboxPatch((x, y), 1.5, 0.62, boxstyle="round,pad=0.04", facecolor=color, edgecolor="#14375e"))
     axes.text(x + 0.75, y + 0.31, text, ha="center", va="center", fontsize=9)
@@ -79,7 +81,7 @@ def arrow(axes, start, end, style="-|>"):
 
 figure, axes = plt.subplots(figsize=(9, 3.4))
 for y, boxes in (
-    (2.2, ("RMSNorm\n[N d]", "q k v\n3 x [N hc]", "attention\n+ bucket bias", "mixed\n[N hc]", "o\n[N d]")),
+    (2.2, ("RMSNorm\n[N d]", "q k v\n3 x [N hc]", "attention\n+ bucket bias", "context\n[N hc]", "o\n[N d]")),
     (0.4, ("RMSNorm\n[N d]", "wi_0, wi_1\n2 x [N f]", "gelu(a) * b", "hidden\n[N f]", "wo\n[N d]")),
 ):
     for i, text in enumerate(boxes):
@@ -97,9 +99,10 @@ axes.axis("off")
 plt.show()
 
 # %% [markdown]
-# In the package that is `t5.encoder_layer`, and these are its two blocks, whole. `ops` is where the mathematics comes
-# from; `ops.record` gives its argument back and tells its name to whoever listens, `ops.dropout` does nothing unless
-# somebody trains. `precision_of` is None for weights that are plain arrays, as these are.
+# In the package this layer is `t5.encoder_layer`, and below are its two blocks in full. `ops` is the backend, which
+# holds the mathematical operations. `ops.record` returns its argument, and reports it with its name to an instrument if
+# there is one. `ops.dropout` does nothing except in training. `precision_of` is None for weights that are plain arrays,
+# as these are.
 
 
 # %%
@@ -112,9 +115,9 @@ blocks = (t5.attention_block, t5.attend, t5.attention_output, t5.feed_forward_bl
 Markdown("\n\n".join(f"**`{f.__name__}`**\n\n```python\n{body(f)}\n```" for f in blocks))
 
 # %% [markdown]
-# A `Trace` is such one. We send one passage, which holds the answer to a question, through the first layer, and
-# see every array that has a name. Rows are tokens; there is no batch dimension and no padding, because sequences are
-# stored end to end.
+# A `Trace` is such an instrument: it keeps every array that is recorded. We send one passage, which holds the answer to
+# a question, through the first layer, and list the arrays. Rows are tokens. There is no batch dimension and no padding,
+# because sequences are stored end to end.
 
 # %%
 question = next(q for q in questions if q.gold)
@@ -136,15 +139,15 @@ for name, array in trace.arrays.items():
         print(f"{name:34} {list(array.shape)}")
 
 # %% [markdown]
-# ## RMSNorm: a norm that subtracts nothing
+# ## RMSNorm: a norm that does not subtract the mean
 #
 # $$\mathrm{RMSNorm}(x) = \frac{x}{\sqrt{\frac{1}{d}\sum_j x_j^2 + \varepsilon}} \odot g$$
 #
-# LayerNorm would first subtract the mean of the row and add a bias at the end; T5 drops both. What is left sets the
-# length of each row to the same value, and lets the gain g, a vector that was learnt, decide how much each of the d
-# numbers counts. Ten times the input is the same output (but for the tiny ε), so a block cannot see how long its input
-# was. That is needed: the residual stream only ever gets things added, and grows. We follow one question with 25
-# passages through all layers.
+# LayerNorm would also subtract the mean of the row first and add a bias at the end. T5 does neither. RMSNorm scales
+# each row to the same length, and the gain g, a learnt vector, decides how much each of the d numbers counts. Ten times
+# the input gives the same output (except for the tiny ε), so a block cannot see how long its input was. That is needed,
+# because the residual stream only ever has things added to it, and grows. We follow one question with 25 passages
+# through all layers.
 
 # %%
 q = question_tokens(model.config, reader.tokenizer, [question.text])[0]
@@ -159,16 +162,16 @@ stream = {
 rms = {name: np.sqrt(np.mean(array**2, axis=1)) for name, array in stream.items()}
 ones = np.ones(config.d_model, np.float32)
 after = {name: ops.rms_norm(array, ones, config.layer_norm_epsilon) for name, array in stream.items()}
-# The cosine between a row and the same row without its mean: 1 if subtracting changes nothing of its direction.
+# The cosine between a row and the same row without its mean: 1 if subtracting does not change the direction.
 cosine = {name: np.sqrt(1 - (array.mean(axis=1) / rms[name]) ** 2) for name, array in stream.items()}
 for name in stream:
     print(
         f"after {name:10} mean length {rms[name].mean():6.2f}   cosine without the mean {cosine[name].mean():.3f}"
-        f"   once normalised {np.sqrt(np.mean(after[name] ** 2)):.3f}"
+        f"   after the norm {np.sqrt(np.mean(after[name] ** 2)):.3f}"
     )
 
 # %%
-# Picture: lengths of the tokens' rows after each layer, which grow from left to right; normalised they are all 1.
+# Picture: lengths of the tokens' rows after each layer, which grow from left to right; after the norm they are all 1.
 figure, axes = plt.subplots(figsize=(9, 3.2))
 rng = np.random.default_rng(0)
 for i, lengths in enumerate(rms.values()):
@@ -176,7 +179,7 @@ for i, lengths in enumerate(rms.values()):
     axes.scatter(x_at, rng.permutation(lengths)[: len(x_at)], s=5, color="C3", alpha=0.5, linewidths=0)
     axes.plot([i - 0.36, i + 0.36], [lengths.mean()] * 2, color="C0", lw=2.5)
 axes.axhline(1, color="C1", ls="--", lw=1.5)
-axes.text(-0.45, 1.03, "every row, once normalised", color="C1", fontsize=9, va="bottom")
+axes.text(-0.45, 1.03, "every row after the norm", color="C1", fontsize=9, va="bottom")
 axes.set_xticks(range(len(rms)), rms)
 axes.set(
     yscale="log", ylabel="root of the mean square", title="Length of each token's row after each layer (bar: mean)"
@@ -186,21 +189,21 @@ axes.minorticks_off()
 plt.show()
 
 # %% [markdown]
-# The cosine says why T5 could drop the subtraction: the mean of a row is small beside its length, so subtracting it
-# would hardly change the direction. And a row that a block has normalised has the length of one, whatever stood in the
-# stream.
+# The cosine shows why T5 can leave out the subtraction: the mean of a row is small compared with its length, so
+# subtracting it would hardly change the row's direction. And every normalised row has length one, whatever the length
+# in the stream was.
 #
 # ## Positions are buckets
 #
-# Nothing so far knows in which order the tokens stand. T5 adds no positions to the input; it adds to each attention
-# score a learnt number that depends on the head and on the distance from query to key alone:
+# So far nothing depends on the order of the tokens. T5 does not add positions to the input. It adds a learnt number to
+# each attention score, which depends only on the head and on the distance from query to key:
 #
 # $$s_{ij} = q_i \cdot k_j + b_h(\mathrm{bucket}(j - i))$$
 #
-# There are `relative_attention_num_buckets` of them. Near distances have one each, far ones share buckets that grow
-# wider, and all that lies beyond `relative_attention_max_distance` shares the last. An encoder looks both ways and
-# gives half of its buckets to keys ahead. A decoder sees only what is behind, so the very same number of buckets
-# reaches finer.
+# There are `relative_attention_num_buckets` buckets. Small distances have a bucket each. Larger ones share buckets,
+# which get wider with the distance, and all distances beyond `relative_attention_max_distance` share the last one. An
+# encoder looks both ways and uses half of its buckets for keys ahead. A decoder sees only the keys behind, so with the
+# same number of buckets its buckets are narrower.
 
 # %%
 # Picture: bucket against distance as two staircases, flat where distances share a bucket.
@@ -226,11 +229,12 @@ for both, name in ((True, "encoder"), (False, "decoder")):
     behind = t5.relative_buckets(-np.arange(400), both, size, far)
     widths = np.bincount(behind)
     alone, widest, last = np.sum(widths == 1), widths[:-1].max(), np.argmax(behind == behind.max())
-    print(f"{name}: {alone} distances have a bucket alone, up to {widest} share one, the last begins at {last}")
+    print(f"{name}: {alone} distances have their own bucket, up to {widest} share one, the last begins at {last}")
 
 # %% [markdown]
-# The table is shared by all layers of a stack. Below, what the bundled model has learnt: one line a head. Where a line
-# is high, the head looks without regard to what stands there; each nat more multiplies the weight by e.
+# The table is shared by all layers of a stack. Below is what the bundled model has learnt, one line for each head.
+# Where a line is high, the head attends to that distance, whatever token stands there. One nat more multiplies the
+# weight by e.
 
 # %%
 # Picture: bias against distance for each head of the memory encoder, and the same as a matrix for the first head.
@@ -245,19 +249,19 @@ left.set(xlabel="distance j - i", ylabel="bias (nats)")
 n = 40
 square = np.arange(n)[None, :] - np.arange(n)[:, None]
 image = right.imshow(bias_of := table[t5.relative_buckets(square.ravel(), True, size, far), 0].reshape(n, n))
-right.set(xlabel="key j", ylabel="query i", title="head 0, as it is added")
+right.set(xlabel="key j", ylabel="query i", title="head 0, as a matrix")
 right.spines[:].set_visible(True)
 figure.colorbar(image, ax=right, shrink=0.85)
 plt.show()
 
 # %% [markdown]
-# ## Why nobody divides by the root of c
+# ## Why the scores are not divided by the root of c
 #
-# Attention in the textbook is $\mathrm{softmax}(q k^\top / \sqrt{c})$. If the numbers in q and k have variance 1, their
-# product over c terms has variance c, and a softmax of scores that large picks one key and learns nothing. T5 writes
-# $\mathrm{softmax}(q k^\top + b)$, and the root has not been forgotten: it is in the weights. T5 draws the weights of q
-# smaller by $c^{-1/2}$ than those of k, once, before training. We draw weights in three ways and look at the scores of
-# 256 random, normalised rows.
+# The textbook's attention is $\mathrm{softmax}(q k^\top / \sqrt{c})$. If the numbers in q and k have variance 1, the
+# product over c terms has variance c. With scores as large as that, softmax picks one key and its gradient vanishes. T5
+# computes $\mathrm{softmax}(q k^\top + b)$ instead. The root is not missing: it is in the weights. Before training, T5
+# draws the weights of q smaller than those of k by the factor $c^{-1/2}$. We draw weights in three ways and look at the
+# scores of 256 random, normalised rows.
 
 # %%
 d, rows = 512, 256
@@ -279,8 +283,8 @@ for name, found in ways.items():
     print(f"{name:27}" + "".join(f" c={c}: {s:5.2f}" for c, (s, _) in zip(widths, found, strict=True)))
 
 # %%
-# Picture: left, the spread of the scores, which without division grows with the root of c; right, to how many keys
-# attention in effect looks, which then falls to a few.
+# Picture: left, the standard deviation of the scores, which grows with the root of c without the division; right, the
+# effective number of keys attended to, which then falls to a few.
 figure, panels = plt.subplots(1, 2, figsize=(9, 3.5))
 looks = {name: look for name, look in zip(ways, (("C1", "s", "--"), ("C7", "o", "-"), ("C0", "D", ":")), strict=True)}
 for part, axes in enumerate(panels):
@@ -293,21 +297,21 @@ for part, axes in enumerate(panels):
     axes.set_xlabel("c, width of a head")
     axes.set_ylim(bottom=0)
 panels[0].set_title("standard deviation of the scores")
-panels[1].set_title(f"keys looked at in effect, of {rows}")
+panels[1].set_title(f"effective number of keys, of {rows}")
 figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
 plt.show()
 
 # %% [markdown]
-# The dotted line lies on the grey one: T5's weights do what the division does. (On the right, the number of keys in
-# effect is e to the entropy of the attention weights; equal weights would reach all of them.) Training went on from
-# there, so the root must not be divided out a second time. Reimplementations know this bug well. It is a quiet one:
-# nothing crashes, and an answer still comes. We put it into the bundled model, by scaling the weights of every q, and
-# ask 150 questions.
+# The dotted line lies on the grey one: T5's weights do what the division does. (The right picture shows the effective
+# number of keys, e to the power of the entropy of the attention weights. With equal weights it would be the number of
+# all keys.) Training started from there, so the scores must not be divided a second time. This is a well-known bug of
+# reimplementations, and it is hard to notice: nothing crashes, and the model still answers. We put it into the bundled
+# model by scaling the weights of every q, and ask 150 questions.
 
 
 # %%
 def divided(by):
-    """The reader, with all scores divided by a number."""
+    """The reader, with all attention scores divided by a number."""
     other = map_named(lambda name, w: w / np.float32(by) if name.endswith(".q") else w, model)
     changed = copy(reader)
     changed.model = prepare_params(reader.ops, other)
@@ -342,15 +346,15 @@ plt.show()
 # %% [markdown]
 # ## The gate
 #
-# T5.1.1's feed-forward block makes two products of its input, $a = n W_0$ and $b = n W_1$. One goes through GELU, the
-# other multiplies:
+# The feed-forward block of T5.1.1 makes two products of its input, $a = n W_0$ and $b = n W_1$. One goes through GELU,
+# and the other is multiplied with the result:
 #
 # $$\mathrm{hidden} = \mathrm{gelu}(a) \odot b, \qquad
 # \mathrm{gelu}(a) = \frac{a}{2}\left(1 + \tanh\left(\sqrt{2/\pi}\,(a + 0.044715\,a^3)\right)\right)$$
 #
-# So a says *whether* a number is written, b says *what*, with either sign. The formula with tanh is itself an
-# approximation of $a\,\Phi(a)$, but T5.1.1 was trained with it; whoever takes the exact one gets another model, by
-# little.
+# So a decides *whether* a number is written, and b decides *which* number, with either sign. The formula with tanh is
+# itself an approximation of $a\,\Phi(a)$, but it is the one that T5.1.1 was trained with. With the exact formula the
+# model is a slightly different one.
 
 # %%
 grid = np.linspace(-5, 5, 2001)
@@ -367,7 +371,7 @@ print(f"first layer, this passage: {100 * np.mean(np.abs(hidden) < 0.1):.0f}% of
 
 # %%
 # Picture: left, GELU's two forms and ReLU with the difference magnified; right, each hidden number of the passage as a
-# point over a and b, on lines of equal gelu(a) b: nothing is written left of 0.
+# point over a and b, on lines of equal gelu(a) b: left of 0 the products are close to 0.
 figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.6))
 left.plot(grid, ops.relu(grid), color="C7", lw=4, label="relu(a)")
 left.plot(grid, tanh_form, color="C0", lw=1.8, label="gelu(a), tanh")
@@ -386,12 +390,12 @@ plt.show()
 # %% [markdown]
 # ## One operation, written three times
 #
-# The model is written once, in a few operations. The *op interface* says what each of them is. The *reference* says it
-# in NumPy, for reading and for float64. The *fast backend* says it in loops that Numba compiles. Here is RMSNorm in
-# all three, from their sources; the last one is the loop that every fused encoder and decoder layer runs. Look for
-# what it does differently: `dot` adds sixteen squares at once, in one vector of the processor, and multiplies each
-# number by the inverse root, where the formula divides by the root. The order of adding is the same for any number of
-# threads.
+# The model is written once, in terms of a few operations. The *op interface* defines each of them. The *reference
+# backend* implements them in NumPy, for reading and for float64. The *fast backend* implements them as loops that Numba
+# compiles. Here is RMSNorm in all three, from their sources. The last one is the loop over a row that every fused
+# encoder and decoder layer runs. Note two differences: `dot` adds sixteen squares at once, in one vector register of
+# the processor, and the loop multiplies each number by the inverse root, where the formula divides by the root. The
+# order of the additions is the same for any number of threads.
 
 # %%
 backends = {
@@ -407,8 +411,8 @@ columns = [
 HTML(f'<div style="display:flex;flex-wrap:wrap;gap:1em;text-align:left">{"".join(columns)}</div>')
 
 # %% [markdown]
-# They must agree. How well, in units of float32's epsilon, the gap between 1 and the next number? The witness is the
-# reference backend in float64.
+# The backends must agree. How well do they, in units of float32's epsilon, the gap between 1 and the next larger
+# number? We compare both with the reference backend in float64.
 
 # %%
 rng = np.random.default_rng(0)
@@ -422,10 +426,11 @@ for name, backend in (("NumPy, float32", numpy_backend), ("Numba, float32", cpu_
 # %% [markdown]
 # ## What the machine allows
 #
-# An operation must do its arithmetic and must move its operands. Their quotient, FLOPs a byte, is its *intensity*, and
-# it decides which of the machine's two ceilings it meets first: the slope, where memory is too slow, or the flat roof,
-# where the arithmetic units are. We take one layer of T5.1.1-base over five question-passage pairs. The ceilings are
-# measured first, in the same minute as the operations: shares of yesterday's ceiling mean nothing.
+# An operation has to do its arithmetic and to move its operands. The quotient of the two, in FLOPs a byte, is its
+# *intensity*. The intensity decides which of the machine's two limits applies: the bandwidth of the memory, which is
+# the sloped line, or the speed of the arithmetic units, which is the flat roof. We take one layer of T5.1.1-base over
+# five question-passage pairs. The limits are measured right before and right after the operations, and the larger ones
+# count, because the speed of a machine changes with its load.
 
 # %%
 base = glimmer_ref.config.SIZES["base"]
@@ -445,7 +450,7 @@ pairs = SequenceLayout(lengths, lengths, at, at)
 
 
 def work(o, weight):
-    """Each operation as a function to call, with the arrays that it must at least read and write."""
+    """Each operation as a function to call, with the arrays that it has to read and write at least."""
     return {
         "add": (lambda: o.add(x, x), (x, x, x)),
         "rms_norm": (lambda: o.rms_norm(x, x[0], 1e-6), (x, x)),
@@ -456,7 +461,7 @@ def work(o, weight):
 
 
 count = MacCounter(ops)
-flops = {"add": x.size, "rms_norm": 4 * x.size, "gated_gelu": 10 * up.size}  # as their formulas have them
+flops = {"add": x.size, "rms_norm": 4 * x.size, "gated_gelu": 10 * up.size}  # counted in their formulas
 for name in ("attention", "linear"):
     before = sum(count.macs.values())
     work(count, w_up)[name][0]()
@@ -467,20 +472,21 @@ for name in flops:
 
 # %% tags=["varies"]
 fast = bind("numba")
-machine = ceilings(1)
+before = measure_peaks(1)
 seconds = {}
 with fast.limited(1):
     for backend, o, weight in (("NumPy", ops, w_up), ("Numba, 1 thread", fast, fast.pack(w_up, "float32"))):
         for name, (call, _) in work(o, weight).items():
             call()
             seconds[backend, name] = fastest(call, 1)
+machine = max(before, measure_peaks(1), key=lambda peaks: peaks.float32)
 print(f"one thread: at most {machine.float32 / 1e9:.0f} GFLOP/s, {machine.reads / 1e9:.1f} GB/s read from memory")
 for (backend, name), took in seconds.items():
     print(f"{backend:16} {name:10} {1e3 * took:8.2f} ms  {flops[name] / took / 1e9:7.1f} GFLOP/s")
 
 # %% tags=["varies"]
-# Picture: the roofline, GFLOP/s against FLOPs a byte; norms and gates stand low on the slope, products at the right
-# under the roof, Numba's marks above NumPy's.
+# Picture: the roofline, GFLOP/s against FLOPs a byte; norms and gates are low on the slope, products at the right under
+# the roof, and Numba's marks are above NumPy's.
 figure, axes = plt.subplots(figsize=(9, 4.6))
 knee = machine.float32 / machine.reads
 axes.plot([0.03, knee, 2000], np.array([0.03 * machine.reads, machine.float32, machine.float32]) / 1e9, color="#666666")
@@ -496,7 +502,7 @@ for name in flops:
     else:
         side = {"rms_norm": "right", "gated_gelu": "left"}.get(name, "center")  # these two are neighbours
         axes.text(intensity[name], min(reached) * 0.62, name, ha=side, va="top", fontsize=9)
-axes.set(xscale="log", yscale="log", xlabel="FLOP a byte that must be moved", ylabel="GFLOP/s", xlim=(0.03, 2000))
+axes.set(xscale="log", yscale="log", xlabel="FLOP per byte moved", ylabel="GFLOP/s", xlim=(0.03, 2000))
 axes.set_ylim(bottom=0.15)
 axes.xaxis.set_major_formatter("{x:g}")
 axes.yaxis.set_major_formatter("{x:g}")
@@ -504,39 +510,40 @@ axes.legend(loc="upper left")
 plt.show()
 
 # %% [markdown]
-# Read it from left to right. What touches each number once (`add`, `rms_norm`, `gated_gelu`) can never come near the
-# roof: no cleverness inside them helps, only not writing their results to memory, that is, fusing them with a product.
-# A backend may do that for whole blocks, and the fast one does. Points above the slope read from a cache, which is
-# faster than memory. `linear` uses each number hundreds of times and is under the roof: here only better instructions,
-# or fewer bits, help. NumPy's products are its BLAS, which chooses its own number of threads. `attention` is where the
-# two backends differ most: the reference backend writes out every score, the fast one keeps a tile of them in cache.
+# Read the picture from left to right. Operations that use each number once (`add`, `rms_norm`, `gated_gelu`) can never
+# come near the roof. Better code inside them does not help. What helps is to not write their results to memory, by
+# fusing them with a product. A backend may do that for whole blocks, and the fast one does. Points above the slope read
+# from a cache, which is faster than memory. `linear` uses each number hundreds of times and lies under the roof: only
+# better instructions or fewer bits help here. NumPy's products are its BLAS, which chooses its own number of threads.
+# `attention` is where the two backends differ most: the reference backend writes out every score, and the fast one
+# keeps a tile of them in cache.
 #
 # ## Exercises
 #
-# **Exercise 1.** A key stands 60 tokens behind its query in the encoder. Which other distances can the model not tell
-# apart from that one? And in the decoder? Use `t5.relative_buckets`.
+# **Exercise 1.** A key stands 60 tokens behind its query in the encoder. Which other distances look the same to the
+# model? And in the decoder? Use `t5.relative_buckets`.
 #
-# **Exercise 2.** RMSNorm's gain g is followed by a product. Fold it into the weights of that product, so that a norm
-# without a gain gives the same result, and check it on the q of the first layer. Why can the gain of a block not be
-# folded the other way, into the product that came before?
+# **Exercise 2.** RMSNorm multiplies by the gain g, and a product with weights follows. Fold the gain into these
+# weights, so that a norm without a gain gives the same result, and check it on the q of the first layer. Why can the
+# gain of a block not be folded the other way, into the product that came before?
 #
-# **Exercise 3.** Store two passages end to end and send them through the first layer. Show that the first one's states
-# are those that it gets alone, then change a token of the second and show that no bit of the first one changes. Where
-# in `t5.attend` is the mask that does this?
+# **Exercise 3.** Store two passages end to end and send them through the first layer. Show that the first one has the
+# same states as alone. Then change a token of the second one and show that no bit of the first one changes. Where in
+# `t5.attend` is the mask that does this?
 
 # %% [markdown]
 # ## Solutions
 
 # %% tags=["solution"]
-# Solution 1. All distances of the same bucket: a run of them in the encoder, a shorter one in the decoder.
+# Solution 1. All distances of the same bucket: a range of them in the encoder, a shorter one in the decoder.
 for both, name in ((True, "encoder"), (False, "decoder")):
     buckets = t5.relative_buckets(-np.arange(400), both, size, far)
     same = np.flatnonzero(buckets == buckets[60])
     print(f"{name}: {same.min()} .. {same.max()} tokens behind")
 
 # %% tags=["solution"]
-# Solution 2. (n * g) W = n (diag(g) W): scale the rows of W. Before the norm stands the sum of the whole stream, which
-# other blocks read too, and dividing by the length would undo whatever factor all numbers had in common.
+# Solution 2. (n * g) W = n (diag(g) W): scale the rows of W. The input of the norm is the sum of the whole stream, and
+# other blocks read it too. Dividing by the length would also undo a factor that all numbers have in common.
 attention = model.memory.layers[0].attention
 x0 = ops.embed(model.embedding, tokens.ids)
 with_gain = ops.linear(ops.rms_norm(x0, attention.norm, config.layer_norm_epsilon), attention.q)
@@ -545,7 +552,7 @@ folded = ops.linear(plain, attention.norm[:, None] * attention.q)
 print(f"largest difference: {np.abs(with_gain - folded).max() / np.abs(with_gain).max():.0e} of the largest number")
 
 # %% tags=["solution"]
-# Solution 3. There is no mask: `spans` says which rows belong together, and attention is computed for each run of rows.
+# Solution 3. There is no mask: `layout` holds which rows form a sequence, and attention runs for each sequence alone.
 pair = passage_tokens(model.config, reader.tokenizer, some[:2])
 
 

@@ -11,11 +11,11 @@
 # %% [markdown]
 # # Memory and live: what can be computed before the question
 #
-# A reader that gets k passages with every question spends nearly all its time on passages that it could have read
-# yesterday. LUMEN cuts the encoder in two: the lower part reads passages long before, the upper part, a share alpha of
-# the layers, runs *live*, when the question is there. For those who know what an encoder and a decoder are (or have
-# read [`01_one_question`](01_one_question.ipynb)). Afterwards you know why the cut is possible at all, what alpha buys
-# and costs, how large the stored memory is, and at which stage answers get lost.
+# A reader that gets k passages with every question spends nearly all its time on passages that it could have encoded
+# before. LUMEN cuts the encoder in two. The lower part encodes the passages in advance. The upper part, a share alpha
+# of the layers, runs *live*, which means after the question has arrived. This notebook is for readers who know what an
+# encoder and a decoder are (or have read [`01_one_question`](01_one_question.ipynb)). Afterwards you know why the cut
+# is possible, what alpha gains and costs, how large the stored memory is, and at which stage answers get lost.
 #
 # *20 minutes to read, one minute to run.*
 
@@ -52,7 +52,7 @@ from glimmer_ref.progress import progress
 from glimmer_ref.ragged import Tokens
 
 plt.style.use("style.mplstyle")
-OFFLINE, LIVE = "#f0c27a", "#14375e"  # computed before the question; when it is there
+OFFLINE, LIVE = "#f0c27a", "#14375e"  # computed before the question, and after it has arrived
 reader = glimmer_ref.load()
 model, ops = checkpoint.load(bundled(), "float32"), bind("numpy")  # the weights as plain arrays, for looking inside
 config, tokenizer = model.config, reader.tokenizer
@@ -65,13 +65,13 @@ print(f"{len(passages)} passages, {len(sample)} of {len(questions)} questions")
 # %% [markdown]
 # ## One encoder, cut in two
 #
-# alpha is the live share of the encoder's L layers. At alpha = 1 nothing is computed before: each question-passage pair
-# goes through all layers. That is FiD. At alpha = 0 everything is: the passage is read by a library that does not know
-# what will be asked, and only the decoder ever sees the question. LUMEN is everything between.
+# alpha is the live share of the encoder's L layers. At alpha = 1 nothing is computed in advance: each question-passage
+# pair goes through all layers. That is FiD. At alpha = 0 all of the encoder runs in advance: the passages are encoded
+# without knowing the question, and only the decoder sees both. LUMEN covers everything in between.
 
 # %%
 # Picture: seven encoders as columns of layers for alpha from 0 to 1; the pale lower part is computed before the
-# question, the dark upper part is live and grows to the right until it is all.
+# question; the dark upper part is live, and grows to the right until it is the whole column.
 layers = SIZES["large"].num_layers
 shares = [Fraction(x) for x in ("0", "1/24", "1/8", "1/4", "1/3", "1/2", "1")]
 figure, axes = plt.subplots(figsize=(9, 3.6))
@@ -86,19 +86,19 @@ axes.set_xticks(np.arange(len(shares)) + 0.31, [f"alpha = {share}" for share in 
 axes.text(0.31, layers + 0.6, "no live layers", ha="center", fontsize=9)
 axes.text(3.31, layers + 0.6, "LUMEN: the question joins at the red line", ha="center", fontsize=9)
 axes.text(6.31, layers + 0.6, "FiD", ha="center", fontsize=9)
-axes.text(6.75, 0.5, "before:\nstored", color="#8a5a00", fontsize=9)
-axes.text(6.75, 18, "live:\nevery\nquestion", color=LIVE, fontsize=9)
+axes.text(6.75, 0.5, "earlier:\nstored", color="#8a5a00", fontsize=9)
+axes.text(6.75, 18, "live: for\neach\nquestion", color=LIVE, fontsize=9)
 axes.set(xlim=(-0.5, 7.5), ylim=(-0.2, layers + 2), ylabel=f"layer, of {layers} (T5.1.1-Large)")
 axes.grid(visible=False)
 axes.tick_params(axis="x", length=0)
 plt.show()
 
 # %% [markdown]
-# ## Why the lower part can be computed before
+# ## Why the lower part can be computed in advance
 #
-# In FiD a passage's tokens see the question from the first layer on, so every state depends on it. In LUMEN they cannot
-# see it below the cut. We put two different questions to the same passage and look, layer by layer, how much the
-# passage's states differ.
+# In FiD the tokens of a passage see the question from the first layer on, so every state depends on it. In LUMEN they
+# cannot see it below the cut. We combine one passage with two different questions and measure, layer by layer, how much
+# the states of the passage differ.
 
 # %%
 one = next(q for q in questions if q.gold and q.gold[0] in q.candidates)
@@ -144,14 +144,14 @@ axes.set_yticks([y for y in axes.get_yticks() if 0 <= y <= axes.get_ylim()[1]])
 plt.show()
 
 # %% [markdown]
-# LUMEN's zeros are exact, not small: the same numbers, bit for bit. A number that no question can change need not be
-# computed more than once. FiD has no such number.
+# LUMEN's zeros are exact: the numbers are the same, bit for bit. A number that does not depend on the question needs to
+# be computed only once. FiD has no such number.
 #
 # ## Between the two ends
 #
-# How far is LUMEN from FiD when *the same weights* are cut at different heights? A T5 of the bundled model's shapes
-# with random weights shows it without any training. With all layers live, LUMEN must be FiD, number for number; the
-# fewer are live, the later the question comes, and the more the states differ.
+# How far is LUMEN from FiD when *the same weights* are cut at different layers? We can measure this without any
+# training, on a T5 with random weights and the shapes of the bundled model. With all layers live, LUMEN must give the
+# same numbers as FiD. With fewer live layers the question enters later, and the states differ more.
 
 # %%
 whole = random(replace(config, num_memory_layers=0, num_live_layers=config.t5.num_layers), seed=0)
@@ -187,18 +187,18 @@ figure, axes = plt.subplots(figsize=(9, 2.6))
 axes.plot(np.arange(L + 1) / L, off, color="C1", marker="^")
 axes.text(0.975, 0, "LUMEN = FiD", ha="right", va="center", fontsize=9)
 axes.set_xticks(np.arange(L + 1) / L, [str(Fraction(live, L)) for live in range(L + 1)])
-axes.set(xlabel="alpha", ylabel="relative difference", title="LUMEN's pair against FiD's, one T5 cut at each height")
+axes.set(xlabel="alpha", ylabel="relative difference", title="LUMEN's pair against FiD's, one T5 cut at each layer")
 plt.show()
 
 # %% [markdown]
-# So alpha moves the model from one architecture to another without a jump. What such a difference does to *answers* no
-# formula says; that must be trained, at every alpha anew. The paper did.
+# So alpha leads from one architecture to the other in small steps. How such a difference changes the *answers* does not
+# follow from any formula. It takes training, once for every alpha, and the paper has done it.
 #
-# ## What alpha buys, and what it costs
+# ## What alpha gains, and what it costs
 #
-# The paper's Figure 7 has the exact match of LUMEN-Large on Natural Questions at nine values of alpha, once trained on
-# that task only, once on all six. We put the cost of the same models beside it, counted from their shapes (k is not
-# stated there; we take 10 passages).
+# Figure 7 of the paper shows the exact match of LUMEN-Large on Natural Questions at nine values of alpha, trained once
+# on that task only and once on all six tasks. Beside it we draw the cost of the same models, counted from their shapes.
+# (The paper does not state k for this figure. We take 10 passages.)
 
 # %%
 seven = values(PAPER_RESULTS["Figure 7"]())
@@ -209,7 +209,7 @@ PARTS = {"live encoder": ("live", LIVE), "cross keys and values": ("cross", "#e0
 
 
 def parts(setting, system):
-    """Tera multiply-adds of one question by stage, without what was stored."""
+    """Tera multiply-adds of one question by stage, without those of the stored memory."""
     return {name: float(x / TERA) for name, x in by_stage(full(setting, system)).items() if name != "memory"}
 
 
@@ -225,7 +225,7 @@ for alpha in alphas:
 
 # %%
 # Picture: left, exact match against alpha for two trainings: a steep rise that ends at about one third; right, the cost
-# as stacked areas, which goes on rising in a straight line up to FiD's.
+# as stacked areas, which rises in a straight line up to FiD's.
 figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.7))
 for name, marker, style, color in (("KILT", "^", "-", "C1"), ("NQ-only", "v", "--", "C3")):
     left.plot([float(a) for a in alphas], [quality[name][a] for a in alphas], marker=marker, ls=style, color=color)
@@ -248,32 +248,32 @@ plt.show()
 
 # %%
 third, least, most = Fraction(1, 3), alphas[0], alphas[-1]
-won = quality["KILT"][third] - quality["KILT"][least]
+gained = quality["KILT"][third] - quality["KILT"][least]
 left_over = quality["KILT"][most] - quality["KILT"][third]
 paid = sum(costs[third].values()) - sum(costs[least].values())
 more = {alpha: quality["KILT"][alpha] - quality["NQ-only"][alpha] for alpha in alphas}
 to_pay = sum(costs[most].values()) - sum(costs[third].values())
 Markdown(
-    f"Trained on all tasks, making the last third of the layers live buys **{won:.1f}** points for {paid:.2f} tera "
-    f"multiply-adds, the other two thirds **{left_over:.1f}** for {to_pay:.2f} more. Training on all tasks "
-    f"instead of one brings **{more[Fraction(1, 8)]:.1f}** points at alpha = 1/8 and **{more[most]:.1f}** at "
-    f"alpha = 1: a small live part has most to learn."
+    f"With training on all tasks, making the last third of the layers live gains **{gained:.1f}** points for "
+    f"{paid:.2f} tera multiply-adds. The other two thirds gain **{left_over:.1f}** for {to_pay:.2f} more. Training on "
+    f"all tasks instead of one gains **{more[Fraction(1, 8)]:.1f}** points at alpha = 1/8 and **{more[most]:.1f}** at "
+    f"alpha = 1: a small live part profits most."
 )
 
 # %% [markdown]
-# Even at alpha = 0 a question is not free: the decoder makes keys and values of every token that it may look at, and
-# writes. That floor is what GLIMMER attacks, by reading fewer passages
+# Even at alpha = 0 a question is not free: the decoder computes keys and values for every token that it may attend to,
+# and writes the answer. GLIMMER reduces this remaining cost by reading fewer passages
 # ([`04_reranking`](04_reranking.ipynb)).
 
 
 # %%
-# Picture: Figure 7 trained again in miniature, beside the paper's, where results of it exist.
+# Picture: Figure 7 from small models trained in this repository, if there are results.
 sys.path.append("../benchmarks")
 from miniature.summary import trained
 
 
 def trained_lines(axes, lines):
-    """What was trained here: means over the seeds, with bars of their standard errors."""
+    """Results of the small models: means over the seeds, with bars of their standard errors."""
     for j, row in enumerate(lines):
         known = [p for p in row.pairs if p.ours is not None]
         style = {"color": f"C{j}", "label": row.name}
@@ -288,7 +288,7 @@ def trained_lines(axes, lines):
 figure7 = trained("Figure 7")
 if not figure7:
     print("Figure 7 in miniature has not been trained here yet: python benchmarks/miniature/main.py train --figures 7")
-    print("(see benchmarks/README.md) trains a small LUMEN at every alpha; this cell then shows it.")
+    print("(see benchmarks/README.md) trains a small LUMEN at every alpha. Then this cell shows the results.")
 else:
     figure, axes = plt.subplots(figsize=(9, 3.4))
     trained_lines(axes, figure7["Figure 7"])
@@ -298,18 +298,18 @@ else:
     plt.show()
 
 # %% [markdown]
-# The miniature has no such rise. With so few steps none of these small models learns to look for the passage that holds
-# the answer, the one at alpha = 1, which is FiD, as little as the others; before that, a live encoder is of no use. (In
-# [`04_reranking`](04_reranking.ipynb) distillation teaches it.) The second claim is half seen: with as many of its
-# own questions the task learnt alone stays far behind the one that was learnt among others; with as many steps it does
-# not.
+# The miniature does not show such a rise. With so few training steps, none of these small models learns to find the
+# passage that holds the answer, and the model at alpha = 1, which is FiD, does no better than the others. A live
+# encoder is of no use before a model has learnt that. (In [`04_reranking`](04_reranking.ipynb) distillation teaches
+# it.) The benefit of training on all tasks is partly visible. If the training on one task sees as many questions of
+# that task as the training on all tasks, it stays far behind. If it gets as many steps, it does not.
 #
 # ## What is stored
 #
-# The price of LUMEN is not computing but storage. Each token of each passage becomes d numbers, whatever alpha is: the
-# cut decides how many layers are behind these numbers, not how many there are. Fewer bits a number make it smaller. We
-# store the bundled world's memory four times, and ask LUMEN the same questions from each file. int8 keeps one scale a
-# token beside its numbers.
+# LUMEN saves computing and pays with storage. Each token of each passage becomes d numbers for every alpha: the cut
+# decides how many layers computed these numbers, not how many numbers there are. Fewer bits for each number make the
+# memory smaller. We store the memory of the bundled world in four number formats, and ask LUMEN the same questions with
+# each. int8 stores one scale for each token beside its numbers.
 
 # %%
 stored, kept_size = {}, {}
@@ -334,15 +334,15 @@ bars = {
 }
 axes.barh(list(bars), list(bars.values()), color=["C7", *["C0"] * 4], height=0.62)
 for y, (name, size) in enumerate(bars.items()):
-    told = f" {size:.0f} bytes" + (f", exact match {stored[name]:.1f}" if name in stored else "")
-    axes.text(size, y, told, va="center", fontsize=9)
+    label = f" {size:.0f} bytes" + (f", exact match {stored[name]:.1f}" if name in stored else "")
+    axes.text(size, y, label, va="center", fontsize=9)
 axes.grid(visible=False)
 axes.set(xlim=(0, 1.35 * max(bars.values())), xlabel="bytes a token", title="The stored memory of the bundled world")
 plt.show()
 
 # %% [markdown]
-# Now at the paper's scale: Wikipedia as 21 million passages of the paper's length. As text, a passage has up to 200
-# words, some 6 bytes each.
+# Now at the scale of the paper: Wikipedia as 21 million passages of the paper's length. As text, a passage has up to
+# 200 words of about 6 bytes each.
 
 # %%
 n = storage.CORPORA["21 M passages"]
@@ -375,21 +375,21 @@ axes.legend(ncols=3, loc="upper left")
 plt.show()
 
 # %% [markdown]
-# That is the trade: terabytes on disks, of which a question reads only its k passages, against multiply-adds at every
-# question. And the memory must be made again whenever the memory encoder changes.
+# This is the trade: terabytes of disk, of which one question reads only its k passages, against multiply-adds for every
+# question. The memory must also be built again whenever the memory encoder changes.
 #
 # ## Where the answer gets lost
 #
-# A wrong answer has been lost somewhere. Three places are possible: the **search** did not find a passage that is
-# needed; the **selection** dropped it (GLIMMER only); or all of it was there and the **reading** failed. We ask the
-# bundled model, as GLIMMER, the sample of questions, and sort what went wrong by task.
+# A wrong answer was lost at one of three stages. The **search** did not find a needed passage, the **selection**
+# dropped it (in GLIMMER only), or all needed passages were there and the **reading** failed. We ask the bundled model
+# the sample of questions, as GLIMMER, and count the errors by task and stage.
 
 # %%
-PLACES = ("right", "lost in reading", "lost in selection", "lost in search")
+OUTCOMES = ("right", "lost in reading", "lost in selection", "lost in search")
 
 
-def place_of(question, row):
-    """Where a question's answer was lost, or that it was not."""
+def outcome_of(question, row):
+    """The stage at which a question's answer was lost, or "right"."""
     if row["exact_match"]:
         return "right"
     if not set(question.gold) <= set(question.candidates[: config.k]):
@@ -404,8 +404,8 @@ tasks = list(dict.fromkeys(q.task for q in sample))
 lost = {
     system: {
         task: [
-            sum(place_of(q, r) == place for q, r in zip(sample, rows, strict=True) if q.task == task)
-            for place in PLACES
+            sum(outcome_of(q, r) == outcome for q, r in zip(sample, rows, strict=True) if q.task == task)
+            for outcome in OUTCOMES
         ]
         for task in tasks
     }
@@ -413,16 +413,17 @@ lost = {
 }
 for system, table_of in lost.items():
     sums = np.sum(list(table_of.values()), axis=0)
-    print(f"{system:8}" + "   ".join(f"{place} {count}" for place, count in zip(PLACES, sums, strict=True)))
+    print(f"{system:8}" + "   ".join(f"{outcome} {count}" for outcome, count in zip(OUTCOMES, sums, strict=True)))
 
 # %%
-# Picture: for each kind of question a bar of all questions, divided into right answers and the three places where wrong
-# ones were lost.
+# Picture: for each kind of question a bar of all questions, divided into right answers and those that were lost at each
+# of the three stages.
 figure, axes = plt.subplots(figsize=(9, 0.34 * len(tasks) + 1.2))
 base = np.zeros(len(tasks))
-for j, (place, color, hatch) in enumerate(zip(PLACES, ("C7", "C0", "C2", "C1"), ("", "", "\\\\", "//"), strict=True)):
+HATCHES = ("", "", "\\\\", "//")
+for j, (outcome, color, hatch) in enumerate(zip(OUTCOMES, ("C7", "C0", "C2", "C1"), HATCHES, strict=True)):
     share = np.array([100 * lost["glimmer"][task][j] / sum(lost["glimmer"][task]) for task in tasks])
-    axes.barh(tasks, share, left=base, color=color, hatch=hatch, ec="white", label=place, height=0.7)
+    axes.barh(tasks, share, left=base, color=color, hatch=hatch, ec="white", label=outcome, height=0.7)
     for y, (x, wide) in enumerate(zip(base, share, strict=True)):
         if wide >= 6:
             ink = "white" if color in ("C0", "C1") else "black"
@@ -438,27 +439,28 @@ plt.show()
 # %%
 gap = results["glimmer"][0]["exact_match"] - results["lumen"][0]["exact_match"]
 error = 100 * np.sqrt(2 * 0.25 / len(sample))
-worst = max(PLACES[1:], key=lambda place: sum(row[PLACES.index(place)] for row in lost["glimmer"].values()))
+worst = max(OUTCOMES[1:], key=lambda outcome: sum(row[OUTCOMES.index(outcome)] for row in lost["glimmer"].values()))
 Markdown(
-    f"Most wrong answers of GLIMMER were **{worst}**. LUMEN, which reads all k = {config.k} passages with the same "
-    f"weights, is right on {results['lumen'][0]['exact_match']:.1f}% against GLIMMER's "
-    f"{results['glimmer'][0]['exact_match']:.1f}%: a difference of {gap:+.1f} points, with at most {error:.1f} points "
-    f"of standard error for {len(sample)} questions."
+    f"Most wrong answers of GLIMMER were **{worst}**. LUMEN reads all k = {config.k} passages with the same weights. "
+    f"It answers {results['lumen'][0]['exact_match']:.1f}% of the questions right, GLIMMER "
+    f"{results['glimmer'][0]['exact_match']:.1f}%: a difference of {gap:+.1f} points, with a standard error of at "
+    f"most {error:.1f} points for {len(sample)} questions."
 )
 
 # %% [markdown]
-# What LUMEN cannot lose in selection it may lose in reading, as more passages also distract.
+# LUMEN has no selection in which it could lose a passage. But it can lose the answer in reading, because more passages
+# also distract.
 #
-# ## A cut is for life
+# ## A trained model works only with its own cut
 #
-# Could one not train once and move the cut afterwards? We take live layers away from the bundled model, and we run the
-# same weights as FiD, where question and passage meet from the first layer on. Nothing is trained for either. (With
-# only the m best passages of the search, to be quick.)
+# Can the cut be moved after training? We remove live layers from the bundled model. We also run the same weights as
+# FiD, where question and passage see each other from the first layer on. Nothing is trained for either change. (To be
+# quick, we use only the best m passages of the search.)
 
 
 # %%
 def with_live(layers_):
-    """The bundled model with only its first live layers, as a reader."""
+    """A reader with only the first live layers of the bundled model."""
     t5 = replace(config.t5, num_layers=config.num_memory_layers + layers_)
     shape = replace(config, t5=t5, num_live_layers=layers_, num_rerank_layers=min(layers_, config.num_rerank_layers))
     shorter = replace(model, config=shape, live=replace(model.live, layers=model.live.layers[:layers_]))
@@ -472,7 +474,7 @@ as_lumen = [
 as_fid = evaluate(reader, sample, memory, "fid", config.m, None, progress)[0]["exact_match"]
 for j, x in enumerate(as_lumen):
     print(f"LUMEN, {j} of {config.num_live_layers} live layers: exact match {x:5.1f}")
-print(f"FiD, the same weights over text: exact match {as_fid:5.1f}")
+print(f"FiD with the same weights: exact match {as_fid:5.1f}")
 
 # %%
 # Picture: exact match as bars: high only with exactly the live layers that the model was trained with, low with fewer,
@@ -484,53 +486,53 @@ shown = axes.barh(names, [*as_lumen, as_fid], color=colors, height=0.65)
 axes.bar_label(shown, fmt=" %.1f", fontsize=9)
 axes.invert_yaxis()
 axes.grid(visible=False)
-axes.set(xlim=(0, 105), xlabel=f"exact match, k = {config.m}", title="Trained for one of these only")
+axes.set(xlim=(0, 105), xlabel=f"exact match, k = {config.m}", title="The weights were trained for one of these only")
 plt.show()
 
 # %% [markdown]
-# Layers learn to work on what the layers below leave. A memory encoder that was trained to read alone is lost when a
-# question stands before it, and a decoder that was trained on finished states cannot read unfinished ones. So alpha is
-# chosen once, before training, and the comparisons of the paper are between models trained apart.
+# Each layer is trained on the output of the layers below. A memory encoder that was trained on passages alone fails
+# when a question is in front of them, and a decoder that was trained on the final states fails on those of an earlier
+# layer. So alpha is chosen once, before training, and the paper compares models that were trained separately.
 #
 # ## Exercises
 #
-# **Exercise 1.** LUMEN's cost is a straight line in k. Over how many passages can LUMEN-Large read for the price of FiD
-# over 10, at each alpha of Figure 7? Use `line` and `total`.
+# **Exercise 1.** LUMEN's cost is a straight line in k. How many passages can LUMEN-Large read at the cost of FiD over
+# 10, for each alpha of Figure 7? Use `line` and `total`.
 #
-# **Exercise 2.** One word of one passage is corrected. How many rows of the stored memory have to be made again, and
-# how many change? Try it with the passage of the second section.
+# **Exercise 2.** One word of one passage is corrected. How many rows of the stored memory have to be computed again,
+# and how many change? Try it with the passage of the second section.
 #
-# **Exercise 3.** Does int8 change who is kept? Ask GLIMMER the sample from a float32 and from an int8 memory, and count
-# how many selections and how many answers differ.
+# **Exercise 3.** Does int8 change which passages are selected? Ask GLIMMER the sample with a float32 and with an int8
+# memory, and count how many selections and how many answers differ.
 
 # %% [markdown]
 # ## Solutions
 
 # %% tags=["solution"]
-# Solution 1. cost(k) = a + b k, so k = (price - a) / b. (At alpha = 1 one passage fewer than FiD: LUMEN's decoder also
-# reads Q.)
-price = total(start, "fid", "full")
+# Solution 1. cost(k) = a + b k, so k = (target - a) / b. (At alpha = 1 it is one passage fewer than in FiD, because the
+# decoder of LUMEN also reads Q.)
+target = total(start, "fid", "full")
 for alpha in alphas:
     s = replace(start, alpha=alpha)
     a, b = line(lambda k: total(replace(s, k=k), "lumen", "full"))  # noqa: B023, called at once
-    print(f"alpha = {alpha!s:5} LUMEN reads {int((price - a) / b)} passages")
+    print(f"alpha = {alpha!s:5} LUMEN reads {int((target - a) / b)} passages")
 
 # %% tags=["solution"]
-# Solution 2. All of this passage's tokens, since each has seen the others; none of any other passage.
+# Solution 2. The rows of all tokens of this passage, since each token attends to all others; none of another passage.
 changed = tokens.ids.copy()
 changed[n_p // 2] = changed[0]
 a, b = (lumen.encode_passages(ops, model, Tokens(ids, tokens.lengths)).states for ids in (tokens.ids, changed))
 print(f"{int(np.any(a != b, axis=1).sum())} of {n_p} rows of this passage change")
 
 # %% tags=["solution"]
-# Solution 3. Scores that are nearly equal may change places; the answer mostly stays.
+# Solution 3. Passages whose scores are nearly equal may change their order; the answer mostly stays the same.
 with tempfile.TemporaryDirectory() as folder:
-    kept, said = {}, {}
+    kept, predicted = {}, {}
     for dtype in ("float32", "int8"):
         made = build(reader.ops, reader.model, tokenizer, bundled() / "passages.jsonl", f"{folder}/{dtype}", dtype)
         rows = evaluate(reader, sample, made.memory, "glimmer", config.k, None, progress)[1]
-        kept[dtype], said[dtype] = [set(r["selected"]) for r in rows], [r["prediction"] for r in rows]
-for what, pair in (("choices", kept), ("answers", said)):
+        kept[dtype], predicted[dtype] = [set(r["selected"]) for r in rows], [r["prediction"] for r in rows]
+for what, pair in (("selections", kept), ("answers", predicted)):
     print(
         what, "that differ:", sum(x != y for x, y in zip(pair["float32"], pair["int8"], strict=True)), "of", len(sample)
     )

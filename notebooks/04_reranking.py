@@ -9,13 +9,13 @@
 # ---
 
 # %% [markdown]
-# # Reranking: look at many, read few
+# # Reranking: score many passages, read few
 #
-# GLIMMER retrieves k passages, looks at all of them with the first layers of its live encoder (a share beta of them),
-# gives each a score, and reads on in the m best. Three numbers, and the paper's Figures 3 to 5 turn one of them each.
-# For those who know the path of a question ([`01_one_question`](01_one_question.ipynb)). Afterwards you know what each
-# of the three is worth, in the paper and measured on the bundled model, and which of the paper's curves can be measured
-# without training anything.
+# GLIMMER retrieves k passages. It runs the first layers of its live encoder, a share beta of them, over all k passages
+# and gives each a score. Only the best m passages go through the rest of the model. Figures 3 to 5 of the paper vary
+# one of these three numbers each. This notebook is for readers who know the path of a question through the model
+# ([`01_one_question`](01_one_question.ipynb)). Afterwards you know the effect of each number, in the paper and measured
+# on the bundled model, and which of the paper's curves can be measured without training a model.
 #
 # *25 minutes to read, one minute to run.*
 
@@ -47,7 +47,7 @@ reader = glimmer_ref.load()
 config = reader.config
 passages = list(read_passages(bundled() / "passages.jsonl"))
 memory = reader.memorize(passages)
-search, DEPTH = BM25(passages), 40  # the search engine, which counts shared words; how far its list goes
+search, DEPTH = BM25(passages), 40  # the search engine, which ranks by shared words; the length of its list
 known = list(read_questions(bundled() / "questions.jsonl"))
 sample = [
     replace(q, candidates=tuple(passages[row].id for row in search.rank(q.text, DEPTH)))
@@ -55,7 +55,7 @@ sample = [
 ]
 tasks = list(dict.fromkeys(q.task for q in sample))
 Markdown(
-    f"The bundled model retrieves k = **{config.k}**, keeps m = **{config.m}**, and scores after "
+    f"The bundled model has k = **{config.k}** and m = **{config.m}**, and computes the score after "
     f"**{config.num_rerank_layers}** of its **{config.num_live_layers}** live layers, so beta = **{config.beta}**. "
     f"We ask **{len(sample)}** questions of {len(tasks)} kinds."
 )
@@ -63,15 +63,15 @@ Markdown(
 # %% [markdown]
 # ## What there is to gain
 #
-# Each question of the bundled world comes with its *gold* passages, those that hold the answer. **Recall** is the share
-# of them among the passages that are kept. Three orders are compared: the search engine's own; GLIMMER's, by score; and
-# the best that any reranker of the same k passages could do. A reranker cannot find what was not retrieved: the best
-# possible line ends where k ends it.
+# Each question of the bundled world has *gold* passages, those that hold the answer. **Recall** is the share of the
+# gold passages that are among the passages kept. We compare three orders of the k passages: that of the search engine,
+# that of GLIMMER's scores, and the best that any reranker of the same k passages could give. A reranker cannot find
+# what was not retrieved, so even the best possible recall is limited by k.
 
 
 # %%
 def ask(k, m, system="glimmer", who=reader):
-    """Exact match, and the lines of predictions, of the sample."""
+    """The exact match on the sample, and the predictions."""
     summary, rows = evaluate(who, sample, memory, system, k, m, progress)
     return summary["exact_match"], rows
 
@@ -90,14 +90,14 @@ def recall(order, k):
 
 
 def best_first(x, k):
-    """Every question's first k passages, by falling x."""
+    """The first k passages of every question, by falling x."""
     return np.array([glimmer.top_m(row[:k], k) for row in x])
 
 
 k = config.k
 orders = {
     "by GLIMMER's score": best_first(scores, k),
-    "as the search engine gave them": np.tile(np.arange(k), (len(sample), 1)),
+    "the search engine's order": np.tile(np.arange(k), (len(sample), 1)),
     "best possible": best_first(is_gold.astype(float), k),
 }
 recalls = {name: recall(order, k) for name, order in orders.items()}
@@ -121,19 +121,21 @@ plt.show()
 first_m = {name: recalls[name][config.m - 1] for name in recalls}
 ours, theirs, top = first_m.values()
 Markdown(
-    f"Keeping m = {config.m}, the search engine has {theirs:.1f}% of the gold passages and GLIMMER {ours:.1f}%, of "
-    f"{top:.1f}% that were possible: the reranker closes **{100 * (ours - theirs) / (top - theirs):.0f}%** of the gap."
+    f"At m = {config.m} the search engine's order keeps {theirs:.1f}% of the gold passages and GLIMMER's {ours:.1f}%. "
+    f"At most {top:.1f}% are possible, so the reranker closes **{100 * (ours - theirs) / (top - theirs):.0f}%** of "
+    f"the gap."
 )
 
 # %% [markdown]
-# Not all questions are alike. The next picture has the same three values for each kind. Look for a kind where the dark
-# dot falls short. GLIMMER was not told which passages are gold: its scores were pulled towards what helps its own
-# *reader* to write the answer. Where a passage hardly changes that, as with a claim that is true or false, half of it
-# luck, there is less to learn an order from.
+# The kinds of questions differ. The next picture shows the same three values for each kind. Look for a kind for which
+# the dark dot is clearly left of the best possible. GLIMMER's training data did not say which passages are gold. Its
+# scores were fitted to how much each passage helps the *reader* to write the answer. Some passages hardly change that:
+# a claim is either true or false, and the reader can guess right half of the time. For such questions there is less to
+# learn a ranking from.
 
 # %%
 # Picture: for each kind of question three marks on a line of recall at m: a pale square for the search engine, a dark
-# dot for GLIMMER's choice, a stroke for the best possible.
+# dot for GLIMMER, a stroke for the best possible.
 figure, axes = plt.subplots(figsize=(9, 0.4 * len(tasks) + 1.3))
 kinds = np.array([q.task for q in sample])[asked]
 for y, task in enumerate(tasks):
@@ -152,37 +154,38 @@ figure.legend(*axes.get_legend_handles_labels(), loc="outside upper center", nco
 plt.show()
 
 # %% [markdown]
-# ## k: look at more passages
+# ## k: retrieve more passages
 #
-# Now answers instead of passages: *exact match* is the share of questions whose answer is right to the letter. The left
-# picture is the left half of the paper's Figure 3: GLIMMER-Large keeps 5 passages of more and more. Dotted lines are
-# LUMEN, which ranks nothing and reads all that it gets. The right picture asks the bundled model the same. Bars are
-# standard errors from the number of questions; the scales differ, since these are other tasks and another model.
+# Now we measure answers instead of passages. *Exact match* is the share of questions whose answer is right to the
+# letter. The left picture is the left half of the paper's Figure 3: GLIMMER-Large keeps 5 passages of more and more
+# retrieved ones. Dotted lines are LUMEN, which does not rank and reads all passages that it gets. The right picture
+# shows the same measurement on the bundled model. Bars are standard errors from the number of questions. The scales
+# differ, because tasks and models differ.
 
 
 # %%
 def error(percent):
-    """Standard error of a percentage over the sample; a little above 0 even where all are right."""
+    """Standard error of a percentage over the sample; a little above 0 even if all are right."""
     share = (percent / 100 * len(sample) + 1) / (len(sample) + 2)
     return 100 * np.sqrt(share * (1 - share) / len(sample))
 
 
 def room(axes, last):
-    """Some room to the right of the last point, where the names of levels stand."""
+    """Leaves room to the right of the last point for the names of levels."""
     axes.margins(y=0.15)
     axes.set_xlim(right=1.27 * last)
     axes.set_xticks([x for x in axes.get_xticks() if -1e-9 <= x <= last + 1e-9])
 
 
 def level(axes, name, y, above=True):
-    """LUMEN's single value as a dotted line, its name at the right."""
+    """Draws LUMEN's single value as a dotted line with its name at the right."""
     axes.axhline(y, color="C1", ls=":", lw=2)
     axes.annotate(name, (1, y), (0, 2 if above else -3), xycoords=axes.get_yaxis_transform(), color="C1", fontsize=8,
                   textcoords="offset points", ha="right", va="bottom" if above else "top")  # fmt: skip
 
 
 def paper(axes, place, title, xlabel):
-    """A panel of a figure as published: lines with marks, and LUMEN's levels dotted."""
+    """Draws a panel of a published figure: lines with marks, and LUMEN's levels dotted."""
     found = [v for name in ("Figure 3", "Figure 4", "Figure 5") for v in values(PAPER_RESULTS[name]())]
     found = [v for v in found if v.place == place]
     for j, name in enumerate(dict.fromkeys(v.series for v in found)):
@@ -197,7 +200,7 @@ def paper(axes, place, title, xlabel):
 
 
 def here(axes, points, levels, title, xlabel):
-    """What was measured: points {x: percent} with standard errors, LUMEN's levels dotted."""
+    """Draws measurements: points {x: percent} with standard errors, and LUMEN's levels dotted."""
     axes.errorbar(
         list(points), list(points.values()), [error(y) for y in points.values()], color="C0", marker="o", capsize=3
     )
@@ -210,11 +213,12 @@ def here(axes, points, levels, title, xlabel):
 of_k = {n: ask(n, config.m)[0] for n in (config.m, 10, config.k, DEPTH)}
 of_lumen = {n: ask(n, None, "lumen")[0] for n in (config.m, config.k, DEPTH)}
 for n, y in of_k.items():
-    told = f"   LUMEN, reading all of them {of_lumen[n]:5.1f}" if n in of_lumen else ""
-    print(f"k = {n:2}: GLIMMER {y:5.1f}{told}   (standard error {error(y):.1f})")
+    lumens = f"   LUMEN, which reads all of them, {of_lumen[n]:5.1f}" if n in of_lumen else ""
+    print(f"k = {n:2}: GLIMMER {y:5.1f}{lumens}   (standard error {error(y):.1f})")
 
 # %%
-# Picture: left, Figure 3's left half as published, rising with k; right, the bundled model's exact match against k.
+# Picture: left, the left half of Figure 3 as published, rising with k; right, exact match of the bundled
+# model against k.
 figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.6))
 paper(left, "Figure 3, left", "Figure 3, left: GLIMMER-Large, m = 5", "k, passages retrieved")
 levels = {f"lumen-{n}": of_lumen[n] for n in (config.m, DEPTH)}
@@ -222,25 +226,25 @@ here(right, of_k, levels, f"the bundled model, m = {config.m}", "k, passages ret
 plt.show()
 
 # %% [markdown]
-# At k = m nothing is dropped, and GLIMMER is LUMEN over the same passages: the first point lies on LUMEN's lower line,
-# in the paper and here. From there it climbs as the search engine's list gets longer, though the decoder reads no
-# passage more. The paper's conclusion is that the bottleneck is whether the information is among the retrieved
+# At k = m nothing is dropped, so GLIMMER is LUMEN over the same passages: the first point lies on LUMEN's lower line,
+# in the paper and here. As the search engine's list gets longer, the curve rises, although the decoder reads no more
+# passages than before. The paper concludes that the bottleneck is whether the information is among the retrieved
 # passages at all.
 #
 # ## m: keep few passages
 #
-# The right half of Figure 3 keeps k and turns m.
+# The right half of Figure 3 keeps k and varies m.
 
 # %%
-turned = sorted({1, 2, 3, config.m, 10, config.k})
-by_m = {n: ask(config.k, n) for n in turned}
+values_of_m = sorted({1, 2, 3, config.m, 10, config.k})
+by_m = {n: ask(config.k, n) for n in values_of_m}
 of_m = {n: found[0] for n, found in by_m.items()}
 for n, y in of_m.items():
     print(f"m = {n:2} of {config.k}: GLIMMER {y:5.1f}   (standard error {error(y):.1f})")
 
 # %%
-# Picture: left, Figure 3's right half as published: a steep step from one to five kept passages, then flat; right, the
-# same of the bundled model.
+# Picture: left, the right half of Figure 3 as published: a steep rise from one to five kept passages, then flat; right,
+# the same for the bundled model.
 figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.6))
 paper(left, "Figure 3, right", "Figure 3, right: GLIMMER-Large, k = 25", "m, passages selected")
 here(right, of_m, {f"lumen-{k}": of_lumen[config.k]}, f"the bundled model, k = {config.k}", "m, passages selected")
@@ -250,29 +254,30 @@ plt.show()
 # Picture: for each kind of question a line of exact match against m, the number of kept passages.
 figure, axes = plt.subplots(figsize=(9, 3.4))
 for j, task in enumerate(tasks):
-    of_task = [100 * np.mean([r["exact_match"] for r in by_m[n][1] if r["task"] == task]) for n in turned]
+    of_task = [100 * np.mean([r["exact_match"] for r in by_m[n][1] if r["task"] == task]) for n in values_of_m]
     axes.plot(
-        range(len(turned)), of_task, marker="os^Dvx*P"[j % 8], ls=("-", "--")[j % 2], color=f"C{j % 7}", label=task
+        range(len(values_of_m)), of_task, marker="os^Dvx*P"[j % 8], ls=("-", "--")[j % 2], color=f"C{j % 7}", label=task
     )
-axes.set_xticks(range(len(turned)), turned)
+axes.set_xticks(range(len(values_of_m)), values_of_m)
 axes.set(xlabel=f"m, of k = {config.k} (steps are not even)", ylabel="exact match, %", title="Each kind of question")
 figure.legend(*axes.get_legend_handles_labels(), loc="outside right upper")
 plt.show()
 
 # %% [markdown]
-# In the paper five passages are nearly as good as all. One is too few where an answer has to be put together from two,
-# or where the ranker errs by a place; a kind of question whose line is flat here has neither problem. What is missing
-# at the right end no m brings back.
+# In the paper five passages are nearly as good as all. One passage is too few if an answer has to be combined from two,
+# or if the ranker puts the gold passage second. A kind of question whose line is flat here has neither problem. What
+# the curve lacks to 100% at the right end cannot be gained by any m: the search or the reading failed.
 #
-# ## They can even harm
+# ## More passages can even harm
 #
-# Figure 5 goes to 40 retrieved passages, and there the lines bend *down* on the right: the reader is distracted by what
-# it does not need. With more layers before the score (four instead of two) fewer passages suffice, since the best ones
-# come first more surely. The bundled model has one depth only; we show its curve for that.
+# Figure 5 goes to 40 retrieved passages, and there the lines fall towards the right: passages that are not needed
+# distract the reader. With more layers before the score (four instead of two) fewer passages are enough, because the
+# ranking is better. The bundled model was trained with one number of layers only, and we show its curve for that
+# number.
 
 # %%
-turned_40 = sorted({config.m, 10, 20, DEPTH})
-by_40 = {n: ask(DEPTH, n) for n in turned_40 if n != config.m}
+values_of_40 = sorted({config.m, 10, 20, DEPTH})
+by_40 = {n: ask(DEPTH, n) for n in values_of_40 if n != config.m}
 by_40 = {config.m: (of_k[DEPTH], ranked), **by_40}
 of_40 = {n: found[0] for n, found in by_40.items()}
 for n, y in of_40.items():
@@ -288,8 +293,8 @@ figure.legend(*left.get_legend_handles_labels(), loc="outside lower left", ncols
 plt.show()
 
 # %% [markdown]
-# Differences of a few tenths of a point are far below what our sample can tell. But the *same* questions were asked
-# each time, so we can count those whose answer turned, which says more than two averages.
+# Our sample is too small to show differences of a few tenths of a point. But the *same* questions were asked each time.
+# So we can count the questions whose answer changed, which is a more precise comparison than that of two averages.
 
 # %%
 few, many = (np.array([r["exact_match"] for r in by_40[n][1]], bool) for n in (config.m, DEPTH))
@@ -297,25 +302,27 @@ has_all = np.array([set(q.gold) <= set(r["selected"]) for q, r in zip(sample, by
 print(f"right with m = {config.m} only:  {int((few & ~many).sum()):3}")
 print(f"right with m = {DEPTH} only: {int((~few & many).sum()):3}")
 print(f"right with both:        {int((few & many).sum()):3}, with neither: {int((~few & ~many).sum())}")
-spoilt = int((few & ~many & has_all).sum())
+distracted = int((few & ~many & has_all).sum())
 Markdown(
-    f"Of the questions that only the small m got right, **{spoilt}** had all their gold passages among those "
-    f"{config.m} already: for them the {DEPTH - config.m} more were nothing but distraction."
+    f"Of the questions that only the small m got right, **{distracted}** had all their gold passages among those "
+    f"{config.m} already. For such questions the {DEPTH - config.m} more passages only distract."
 )
 
 # %% [markdown]
 # ## beta: how many layers before the score
 #
-# Figure 4 trains GLIMMER-Large anew for several beta. At beta = 0 the score is read from states in which question and
-# passage have not met: it cannot rank. With two of eight live layers (beta = 1/4) nearly all is there.
+# For Figure 4, GLIMMER-Large was trained separately for several values of beta. At beta = 0 the score is computed from
+# states in which question and passage have not attended to each other, so it cannot rank. With two of eight live layers
+# (beta = 1/4) nearly the full quality is reached.
 #
-# The bundled model has one beta, and moving its score layer elsewhere would measure nothing but that it was not trained
-# there. What can be measured without training a network is *how much about relevance stands in the first token* after
-# each live layer. We fit a linear score to these states, by least squares on one half of the questions (is the passage
-# gold?), and rank the other half with it. That is not Figure 4, but the reason for it.
+# The bundled model has one beta. Computing its score after another layer would only show that it was not trained there.
+# But one thing can be measured without training a network: *how much about relevance the state of the first token
+# contains* after each live layer. We fit a linear score to these states, by least squares on one half of the questions
+# (is the passage gold?), and rank the passages of the other half with it. That is not Figure 4, but it shows the reason
+# for its shape.
 
 # %%
-halves = np.arange(len(sample)) % 2 == 0
+first_half = np.arange(len(sample)) % 2 == 0
 deep = replace(reader.model, config=replace(config, num_rerank_layers=config.num_live_layers))
 firsts = [[] for _ in range(config.num_live_layers)]
 for start in range(0, len(sample), BATCH):
@@ -331,23 +338,23 @@ for start in range(0, len(sample), BATCH):
 
 
 def fitted(x):
-    """Scores [questions k] by a linear layer that was fitted to the first half: x [questions k d]."""
+    """Scores [questions k] of a linear layer that is fitted to the first half: x [questions k d]."""
     inside = x - x.mean(axis=1, keepdims=True)  # what differs between the passages of one question
-    wanted = is_gold[:, :k] - is_gold[:, :k].mean(axis=1, keepdims=True)
-    a, b = inside[halves].reshape(-1, x.shape[2]), wanted[halves].ravel()
-    w = np.linalg.solve(a.T @ a + 10 * np.eye(x.shape[2]), a.T @ b)  # a little ridge, against chance
+    target = is_gold[:, :k] - is_gold[:, :k].mean(axis=1, keepdims=True)
+    a, b = inside[first_half].reshape(-1, x.shape[2]), target[first_half].ravel()
+    w = np.linalg.solve(a.T @ a + 10 * np.eye(x.shape[2]), a.T @ b)  # some ridge, against overfitting
     return inside @ w
 
 
 def tested(x):
-    """Recall at m of the other half, and its standard error."""
+    """Recall at m on the other half, and its standard error."""
     order = best_first(x, k)[:, : config.m]
-    some = ~halves & asked
+    some = ~first_half & asked
     each = 100 * np.take_along_axis(is_gold, order, axis=1)[some].sum(axis=1) / golds[some]
     return each.mean(), each.std() / np.sqrt(len(each))
 
 
-by_depth = [tested(np.zeros((len(sample), k)))]  # no live layer: all alike, so the search engine's order stays
+by_depth = [tested(np.zeros((len(sample), k)))]  # no live layer: all scores equal, so the search engine's order stays
 by_depth += [tested(fitted(np.concatenate(x).reshape(len(sample), k, -1).astype(np.float64))) for x in firsts]
 own, _ = tested(scores[:, :k])
 for layer, (mean, off) in enumerate(by_depth):
@@ -365,33 +372,34 @@ y, off = np.array(by_depth).T
 right.errorbar(x, y, off, color="C4", marker="D", capsize=3, ls="--", label="linear score, fitted")
 right.plot(float(config.beta), own, "*", ms=15, color="C0", label="the model's own score")
 right.set_xticks(x, [str(Fraction(j, config.num_live_layers)) for j in range(len(x))])
-right.set(title="the bundled model: what the first token knows", xlabel="beta", ylabel=f"recall at m = {config.m}, %")
+right.set(title="the bundled model: relevance in the first token", xlabel="beta", ylabel=f"recall at m = {config.m}, %")
 right.legend(loc="lower right")
 plt.show()
 
 # %% [markdown]
-# What the search engine has given at the left end is not the model's merit; a fitted score does not see that order, and
-# may fall below it. The step behind is live-A's: a question and a passage that look at each other for a layer or two.
-# That is *late interaction*, and the paper's point: on top of a strong memory a shallow ranker is enough.
+# The recall at the left end is that of the search engine, not of the model. A fitted score does not use that order, so
+# it may fall below this value. The step that follows comes from live-A: question and passage attend to each other for a
+# layer or two. That is *late interaction*, and it is the point of the paper: with a strong memory, a shallow ranker is
+# enough.
 #
 # ## The same curves, trained in miniature
 #
-# To have the paper's figures honestly, one must train a model for each point of Figure 4, and one for each line of
-# Figure 5. `benchmarks/miniature` does that with small models in the made-up world. Look for the same shapes: steep in
-# $k$, soon flat in $m$, and hardly anything without live-A. LUMEN's level lies elsewhere than in the paper. It has had
-# as many steps as the others, and no distillation, which it has no scores for; and GLIMMER without distillation, the
-# row lambda = 0 of Table 3 in miniature, ends lower still. With so few steps, it is distillation that teaches so small
-# a model to look for the passage that holds the answer.
+# To reproduce the paper's figures properly, one has to train a model for each point of Figure 4 and for each line of
+# Figure 5. `benchmarks/miniature` does so with small models in the made-up world. Look for the same shapes: steep in
+# $k$, soon flat in $m$, and low without live-A. LUMEN's level differs from that in the paper. Here LUMEN was trained
+# for as many steps as the others, and without distillation, because it has no scores to distil. GLIMMER without
+# distillation, which is the row lambda = 0 of Table 3 in miniature, ends even lower. So with so few steps, it is
+# distillation that teaches such a small model to find the passage that holds the answer.
 
 
 # %%
-# Picture: Figures 3, 4 and 5 from small models that were trained for it, where there are results.
+# Picture: Figures 3, 4 and 5 from small models that were trained for them, if there are results.
 sys.path.append("../benchmarks")
 from miniature.summary import trained
 
 
 def trained_lines(axes, lines):
-    """What was trained there: means over the seeds, with bars of their standard errors; LUMEN's levels dotted."""
+    """Results of the small models: means over the seeds, bars of their standard errors, LUMEN's levels dotted."""
     solid = 0
     for row in lines:
         points = [p for p in row.pairs if p.ours is not None]
@@ -408,7 +416,7 @@ def trained_lines(axes, lines):
 panels = [panel for name in ("Figure 3", "Figure 4", "Figure 5") for panel in trained(name).items()]
 if not panels:
     print("Figures 3 to 5 in miniature have not been trained here yet:")
-    print("python benchmarks/miniature/main.py train --figures 3,4,5 (see benchmarks/README.md); then they are here.")
+    print("python benchmarks/miniature/main.py train --figures 3,4,5 (see benchmarks/README.md) trains them.")
 else:
     figure, grid = plt.subplots(-(-len(panels) // 2), 2, figsize=(9, 3.4 * -(-len(panels) // 2)), squeeze=False)
     for axes, (place, lines) in zip(grid.flat, panels, strict=False):
@@ -422,10 +430,11 @@ else:
     plt.show()
 
 # %% [markdown]
-# ## What it is worth
+# ## Quality against cost
 #
-# Quality is one half. Here are all models of the paper's Figures 3 to 5 against what a question costs them, counted
-# from their shapes. On the stairs (the *Pareto front*) are those to which no other is both as cheap and as good.
+# Quality is one half of the comparison. Here are all models of the paper's Figures 3 to 5, with the cost of a question
+# counted from their shapes. The stairs are the *Pareto front*: the models for which no other model is both at least as
+# cheap and at least as good.
 
 # %%
 models = tradeoff.retrieval()
@@ -441,8 +450,8 @@ for n, of in lumens.items():
     print(line)
 
 # %%
-# Picture: quality against cost: LUMEN's three triangles on a slow line to the right, GLIMMER's circles above it and to
-# the left, stairs through the best of all.
+# Picture: quality against cost: LUMEN's three triangles on a slowly rising line, GLIMMER's circles above it and to the
+# left, stairs through the best of all.
 figure, axes = plt.subplots(figsize=(9, 4.2))
 x, y = ([float(v) for v in row] for row in zip(*((p.macs / TERA, p.quality) for p in best), strict=True))
 axes.step([*x, float(models[-1].macs / TERA)], [*y, y[-1]], where="post", color="#888888", lw=1.2, zorder=1)
@@ -468,35 +477,35 @@ axes.margins(y=0.1)
 plt.show()
 
 # %% [markdown]
-# k is cheap, as all but m of the passages pass a twelfth of the encoder's layers; m is dear, as each kept passage
-# passes a third of them and is read by the decoder. How the costs come about is in
-# [`05_counting_flops`](05_counting_flops.ipynb).
+# A larger k is cheap, because all but m of the passages go through only a twelfth of the encoder's layers. A larger m
+# is expensive, because each kept passage goes through a third of them and is read by the decoder.
+# [`05_counting_flops`](05_counting_flops.ipynb) shows how these costs arise.
 #
 # ## Exercises
 #
 # **Exercise 1.** What would recall be if GLIMMER kept m of the k passages at random? Give a formula, and its value for
-# the sample. How far is the search engine's order from that?
+# the sample. How much better is the search engine's order?
 #
 # **Exercise 2.** The paper's Table 3 finds that a score from the *mean* of a pair's tokens does as well as one from the
-# first, if the model is trained so. Switch the bundled model's `pool` to "mean", without training. What is left of its
-# recall?
+# first token, if the model is trained so. Switch the bundled model's `pool` to "mean", without training. How much of
+# its recall remains?
 #
-# **Exercise 3.** How well would this reader answer behind a perfect ranker? Put each question's gold passages first
+# **Exercise 3.** How well would this reader answer with a perfect ranker? Put the gold passages of each question first
 # among its candidates and let LUMEN read the first m.
 
 # %% [markdown]
 # ## Solutions
 
 # %% tags=["solution"]
-# Solution 1. Each retrieved gold passage is kept with chance m/k, so recall falls to m/k of what k allows.
+# Solution 1. Each retrieved gold passage is kept with probability m/k, so recall is m/k of the recall at k.
 found = 100 * (is_gold[asked, :k].sum(axis=1) / golds[asked]).mean()
 print(
     f"of k = {k} {found:.1f}, so at random {found * config.m / k:.1f}; search engine {theirs:.1f}, GLIMMER {ours:.1f}"
 )
 
 # %% tags=["solution"]
-# Solution 2. Score and layers were trained for the first token, and nobody looked at the mean. Yet live-A writes what
-# it finds into all tokens of a pair, so part of the order, or all of it, may survive.
+# Solution 2. Score and layers were trained for the first token, not for the mean. Yet live-A writes what it finds into
+# all tokens of a pair, so part of the order, or all of it, may remain.
 host = checkpoint.load(bundled(), "float32")
 pooled = Reader(replace(host, config=replace(config, pool="mean")), reader.tokenizer, adapter=reader.adapter)
 _, rows = ask(config.k, config.m, who=pooled)
@@ -505,11 +514,11 @@ own_recall = 100 * np.mean([r["recall_at_m"] for r in by_m[config.m][1] if r["re
 print(f"recall at {config.m}: first token {own_recall:.1f}, mean {mean_recall:.1f}")
 
 # %% tags=["solution"]
-# Solution 3. What is still missing behind a perfect ranker is the reader's own fault.
+# Solution 3. What a perfect ranker leaves to gain is lost by the reader.
 perfect = [
     replace(q, candidates=(*q.gold, *(c for c in q.candidates if c not in q.gold))[: max(config.m, len(q.gold))])
     for q in sample
     if q.gold
 ]
-behind = evaluate(reader, perfect, memory, "lumen", config.m, None, progress)[0]["exact_match"]
-print(f"behind a perfect ranker {behind:.1f}, behind its own {of_m[config.m]:.1f}")
+with_perfect = evaluate(reader, perfect, memory, "lumen", config.m, None, progress)[0]["exact_match"]
+print(f"with a perfect ranker {with_perfect:.1f}, with its own {of_m[config.m]:.1f}")

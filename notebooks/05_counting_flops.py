@@ -11,10 +11,10 @@
 # %% [markdown]
 # # Counting FLOPs: Figure 2 from shapes
 #
-# GLIMMER's claim is a trade: more quality for less computing. The second half of it can be checked without a GPU and
-# without the paper's models, because the cost of a Transformer follows from the shapes of its matrices. You will count
-# a layer, then a question in FiD, LUMEN and GLIMMER, arrive at the paper's Figure 2 to its last printed digit, and then
-# move every number in it yourself.
+# GLIMMER claims more quality for less computing. The second part of this claim can be checked without a GPU and without
+# the paper's models, because the cost of a Transformer follows from the shapes of its matrices. You will count one
+# layer, then one question in FiD, LUMEN and GLIMMER. The result is the paper's Figure 2, to its last printed digit.
+# After that you can change every number in it yourself.
 #
 # *25 minutes to read, half a minute to run.*
 
@@ -55,9 +55,10 @@ COLORS = {"fid": "C2", "lumen": "C1", "glimmer": "C0"}
 # %% [markdown]
 # ## The unit
 #
-# A product of a matrix [N a] by a matrix [a o] makes N times o sums of a terms each: N a o *multiply-adds*, or MACs.
-# Hardware makers count two FLOPs for each of them; the paper's one "FLOP" is one MAC, as we shall see. `MacCounter` is
-# an instrument that sits between the model and its mathematics and adds them up.
+# A product of a matrix [N a] and a matrix [a o] has N times o results, each a sum of a terms. That is N a o
+# *multiply-adds*, or MACs. Hardware makers count two FLOPs for each MAC. The paper's "FLOP" is one MAC, as the numbers
+# below will show. `MacCounter` is an instrument: it observes the operations that the model calls and adds up their
+# MACs.
 
 # %%
 N, a, o = 7, 11, 13
@@ -66,8 +67,8 @@ count.scope("example").linear(np.ones((N, a)), np.ones((a, o)))
 print(f"counted {count.macs['example']}, by hand {N} x {a} x {o} = {N * a * o}")
 
 # %% [markdown]
-# So what each token costs in a layer is the number of weights that it is multiplied with. Here are the seven matrices
-# of an encoder layer of T5.1.1-XXL, the model of Figure 2, drawn to scale.
+# So the cost of a token in a layer is the number of weights that it is multiplied with. Here are the seven matrices of
+# an encoder layer of T5.1.1-XXL, the model of Figure 2, drawn to scale.
 
 # %%
 # Picture: the seven weight matrices of a layer as rectangles to scale, four squares for attention above three wider
@@ -93,15 +94,15 @@ print(f"T5.1.1-XXL: d = {s.d}, heads x c = {s.hc}, f = {s.f}, L = {s.L} layers")
 print(f"weights of a layer {layer_weights(s):,} = {layer_weights(s) / s.d**2} d^2; the paper's formulas have 12 d^2")
 
 # %% [markdown]
-# The printed formulas of sections 2.1, 2.2 and 3.3 use 12 d², as if f were 8/3 d. That is fine for an estimate. But
-# Figure 2 was made from the true shapes, and we shall need them.
+# The formulas printed in sections 2.1, 2.2 and 3.3 use 12 d², which corresponds to f = 8/3 d. That is fine as an
+# estimate. But Figure 2 was made from the true shapes, so we need those.
 #
-# ## Counted three times, once by running
+# ## Counted in three ways, one of them by running
 #
-# A formula can be wrong in the same way as the person who checks it. So the package counts a question in two ways that
-# know nothing of each other: from shapes, by formula; and by sending arrays that have a shape but no numbers through
-# the model itself. On the bundled model there is a third way, to listen to a real run. All three must agree, integer
-# for integer.
+# A formula and its check can contain the same error if they were derived in the same way. So the package counts a
+# question in two independent ways: from shapes by formula, and by running the model on arrays that have a shape but no
+# numbers. For the bundled model there is a third way, to count the operations of a real run. All three must agree
+# exactly.
 
 # %%
 reader = glimmer_ref.load()
@@ -132,9 +133,9 @@ for system in SYSTEMS:
 # %% [markdown]
 # ## Where a question's cost goes
 #
-# Now the paper's model and its numbers of passages: FiD reads 5, LUMEN 10, and GLIMMER ranks 25 and reads the best 5 of
-# them. A third of the layers is live, a quarter of these ranks. What LUMEN and GLIMMER have computed long before the
-# question is not in the bars.
+# Now we take the paper's model and numbers of passages. FiD reads 5 passages and LUMEN 10. GLIMMER ranks 25 and reads
+# the best 5 of them. A third of the layers is live, and a quarter of the live layers ranks. The bars do not include
+# what LUMEN and GLIMMER compute before the question.
 
 # %%
 PARTS = {
@@ -153,7 +154,7 @@ def parts_of(setting, system):
 
 
 def stacked(axes, settings, unit=TERA, digits=2):
-    """A bar a system, stacked by part."""
+    """Draws one bar for each system, stacked by part."""
     for y, (system, setting) in enumerate(settings.items()):
         at = 0.0
         for part, x in parts_of(setting, system).items():
@@ -186,15 +187,15 @@ figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", nco
 plt.show()
 
 # %% [markdown]
-# GLIMMER ranks five times as many passages as FiD reads and still costs less: 25 pass only a twelfth of the layers, and
-# only 5 pass the rest of the live ones. LUMEN's saving is the memory. What none of them can save is the decoder's keys
-# and values, for every token that it reads.
+# GLIMMER ranks five times as many passages as FiD reads, and still costs less: 25 passages go through only a twelfth of
+# the layers, and only 5 go through the other live layers. LUMEN saves by its memory. None of the three systems saves
+# the decoder's keys and values, which are computed for every token that the decoder reads.
 #
 # ## Figure 2, to the last digit
 #
-# The figure gives samples per TFLOP, with ten digits in the source of its picture. Two things that the cost needs are
-# not in the text: how many tokens a pair really had, and how long the answers were. But two published numbers, FiD's
-# and LUMEN's, are two equations with two unknowns.
+# The figure shows samples per TFLOP. The source of its picture has them with ten digits. Two quantities that the cost
+# depends on are not in the text: the real number of tokens in a pair, and the length of the answers. But the two
+# published numbers of FiD and LUMEN give two equations for these two unknowns.
 
 # %%
 pair, steps = figure2.solved_lengths()
@@ -207,8 +208,8 @@ for system, x in found.items():
     )
 
 # %%
-# Picture: Figure 2 again, quality against samples per TFLOP: FiD, LUMEN and GLIMMER on a rising line, each ring of the
-# published value around the dot that was computed.
+# Picture: Figure 2, quality against samples per TFLOP: FiD, LUMEN and GLIMMER on a rising line, the ring of each
+# published value around the computed dot.
 figure, axes = plt.subplots(figsize=(9, 3.2))
 for value in values(PAPER_RESULTS["Figure 2"]()):
     y = value.model["system"]
@@ -220,13 +221,14 @@ axes.set_title("Figure 2: rings as published, dots from shapes (quality as publi
 plt.show()
 
 # %% [markdown]
-# Whole numbers come out, as they had to if the count is right, and GLIMMER's value, which was not used, is hit to the
-# last digit. So Figure 2 had 384 tokens a pair and 64 tokens of answer, and its FLOP is a multiply-add. (384 and 64 are
-# inferred, not stated. The text says 48 + 304.) How far off would other ways to count have been?
+# The solutions are whole numbers, as they have to be if the count is right. GLIMMER's value was not used for the
+# solution, and it agrees to the last digit. So Figure 2 was made with 384 tokens a pair and 64 tokens of answer, and
+# its FLOP is a multiply-add. (384 and 64 are inferred, not stated. The text says 48 + 304.) How much would other ways
+# to count differ?
 
 # %%
-# Picture: for each way to count, how far its cost is from Figure 2's in per cent; only the true shapes with 384 tokens
-# a pair lie on zero.
+# Picture: for each way to count, the difference of its cost from Figure 2's in per cent; only the true shapes with 384
+# tokens a pair lie on zero.
 table = figure2.breakdown()
 published = table["Figure 2, published"]
 ways = {name: row for name, row in table.items() if not name.startswith(("Figure", "+"))}
@@ -250,27 +252,27 @@ for name, row in table.items():
         print(f"  {name[2:]:26} {shares}")
 
 # %% [markdown]
-# None of what was left out changes the picture. From here on we count everything (mode *full*).
+# None of these omissions changes the picture. From here on we count everything (mode *full*).
 #
-# ## What grows with what
+# ## How the cost grows
 #
-# Costs are straight lines in k, m, alpha and beta. That makes questions such as "how many passages may GLIMMER rank at
-# LUMEN's price?" exact: two points give the line, and the line gives the answer as a fraction.
+# Costs are linear in k, m, alpha and beta. So a question such as "how many passages can GLIMMER rank for the cost of
+# LUMEN?" has an exact answer: two points define the line, and the line gives the answer as a fraction.
 
 # %%
 start = of_size("xxl")
 ks = list(range(5, 61, 5))
 curves = sweep(start, "k", ks, SYSTEMS, "full")
 lines = {y: [float(row["macs"] / TERA) for row in curves if row["system"] == y] for y in SYSTEMS}
-opponents = [("fid", 5), ("lumen", 10), ("lumen", 25)]
-solved = {(y, k): against(start, y, k)["k"] for y, k in opponents}
+others = [("fid", 5), ("lumen", 10), ("lumen", 25)]
+solved = {(y, k): against(start, y, k)["k"] for y, k in others}
 for (y, k), b in solved.items():
     value = float(b.value)
     print(f"GLIMMER, m = {start.m}, costs as much as {NAMES[y]} over {k:2} at k = {value:6.2f}: {b.whole} passages")
 
 # %%
 # Picture: cost against the number of retrieved passages, three straight lines, GLIMMER's the flattest, with a ring
-# where it meets the level of each opponent.
+# at its intersection with the level of each other system.
 figure, axes = plt.subplots(figsize=(9, 4))
 for y, marker, style in (("fid", "s", "--"), ("lumen", "^", "-."), ("glimmer", "o", "-")):
     axes.plot(ks, lines[y], color=COLORS[y], marker=marker, ls=style, ms=4)
@@ -288,14 +290,14 @@ plt.show()
 # %% [markdown]
 # ## What if?
 #
-# In JupyterLab, the next cell has sliders for everything: model size, k, m, the live layers and how many of them rank,
-# the length of a passage. A static picture of some settings follows it, and the same sliders, with storage and hardware
-# besides, are on a page that `glimmer-ref flops page what-if.html` writes.
+# In JupyterLab, the next cell shows sliders for the model size, k, m, the live layers, the number of these that rank,
+# and the length of a passage. A static picture of some settings follows it. The same sliders, and those for storage and
+# hardware, are on a page that `glimmer-ref flops page what-if.html` writes.
 
 
 # %% tags=["widget"]
 def what_if(size, k, m, live, live_a, n_p):
-    """The three systems at one setting."""
+    """Draws the three systems at one setting."""
     s = of_size(size)
     live, live_a, m = min(live, s.L), min(live_a, live, s.L), min(m, k)
     s = replace(s, k=k, m=m, n_p=n_p, alpha=Fraction(live, s.L), beta=Fraction(live_a, live))
@@ -321,7 +323,8 @@ interact(
 )
 
 # %%
-# Picture: six panels with three stacked bars each, one panel a setting, in per cent of FiD over the same passages.
+# Picture: six panels with three stacked bars each, one panel for each setting, in per cent of FiD over
+# the same passages.
 third = Fraction(1, 3)
 cases = {
     "the paper's: 25 of which 5": {},
@@ -343,15 +346,16 @@ figure.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside lower cent
 plt.show()
 
 # %% [markdown]
-# With m = k there is nothing to rerank, and GLIMMER costs what LUMEN does. The more passages it drops, the closer it
-# gets to the price of its ranking layers alone. Twice as many ranking layers do not cost twice: what the kept passages
-# have passed in live-A they need not pass again in live-B.
+# With m = k there is nothing to rerank, and GLIMMER costs as much as LUMEN. The more passages it drops, the closer its
+# cost is to that of its ranking layers alone. Twice as many ranking layers do not cost twice as much, because live-B
+# does not repeat the layers that the kept passages have gone through in live-A.
 #
 # ## FLOPs are not seconds
 #
-# A multiply-add takes no time if its operands have not arrived. Each stage needs at least its arithmetic at the
-# hardware's peak, and at least its traffic at the memory's bandwidth, whichever takes longer. The decoder has few
-# multiply-adds, but it reads all of its weights at every step, for one token each.
+# A multiply-add cannot start before its operands have arrived. Each stage takes at least the time of its arithmetic at
+# the hardware's peak, and at least the time of its memory traffic at the memory's bandwidth. The longer of the two is
+# the bound. The decoder has few multiply-adds, but at every step it reads all of its weights for one token of each
+# question.
 
 # %%
 doc = latency_report("T5.1.1-xxl", start, ["glimmer"], roofline.accelerator("h100"), "bfloat16", [1, 8, 64])
@@ -365,7 +369,7 @@ for row in doc["batches"]:
 
 # %%
 # Picture: shares of GLIMMER's stages, on top in multiply-adds, below in least time on an H100 at batch 1, 8 and 64: the
-# decoder, a sliver on top, fills most of the time at batch 1.
+# decoder has a small share on top and most of the time at batch 1.
 stage_colors = {
     "question": "#c4c4c4",
     "live_a": "#14375e",
@@ -394,19 +398,21 @@ figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", nco
 plt.show()
 
 # %% [markdown]
-# At batch 1 GLIMMER saves what is cheap in time and keeps what is dear: Figure 2's count says little about the delay of
-# a single question, and much about a busy server, where many questions share each reading of the weights.
+# At batch 1 GLIMMER saves where little time is spent and not in the decoder, where most is. So Figure 2's count says
+# little about the delay of a single question. It says much about a busy server, on which many questions share each
+# reading of the weights.
 #
 # ## Exercises
 #
-# **Exercise 1.** Make half of the encoder live ($\alpha = 1/2$) and leave all else. Up to which k does GLIMMER now cost
-# no more than LUMEN over 10 passages? Solve it with `break_even`, then check by counting on both sides of the answer.
+# **Exercise 1.** Make half of the encoder live ($\alpha = 1/2$) and change nothing else. Up to which k does GLIMMER now
+# cost no more than LUMEN over 10 passages? Solve it with `break_even`, then check by counting on both sides of the
+# answer.
 #
-# **Exercise 2.** Attention's own products ($q k^\top$ and the mixing of v) grow with the square of the length, and the
-# paper leaves them out. Which share of FiD's cost do they have at 304 tokens a passage? And at 4000?
+# **Exercise 2.** Attention's own products ($q k^\top$ and the weighted sum of v) grow with the square of the length,
+# and the paper leaves them out. Which share of FiD's cost are they at 304 tokens a passage? And at 4000?
 #
-# **Exercise 3.** The memory of 21 million passages has to be stored and to be made. How large is it in int8, and after
-# how many questions has making it paid, if the alternative is FiD over the same 25 passages?
+# **Exercise 3.** The memory of 21 million passages has to be stored and computed. How large is it in int8? After how
+# many questions has computing it paid off, if the alternative is FiD over the same 25 passages?
 
 # %% [markdown]
 # ## Solutions
@@ -421,7 +427,7 @@ for k in (int(b.whole), int(b.whole) + 1):
     print(f"k = {k}: GLIMMER costs {float(total(replace(s, k=k), 'glimmer', 'full') / target):.4f} of LUMEN over 10")
 
 # %% tags=["solution"]
-# Solution 2. `full` has them apart, under the stage's name and ".attention".
+# Solution 2. `full` counts them separately, under the stage's name and ".attention".
 for n_p in (304, 4000):
     counted = full(replace(start, n_p=n_p), "fid")
     share = sum(x for name, x in counted.items() if name.endswith(".attention")) / online(counted)
@@ -432,4 +438,4 @@ for n_p in (304, 4000):
 n = storage.CORPORA["21 M passages"]
 stored = storage.corpus_bytes(start, storage.WIDTHS["int8"], n, storage.SCALES["int8"])
 print(f"{stored / 1e12:.1f} TB, made by {float(storage.offline_macs(start, n)):.2e} multiply-adds")
-print(f"repaid after {float(storage.repaid_after(start, n, 'glimmer')) / 1e6:.1f} million questions")
+print(f"paid off after {float(storage.repaid_after(start, n, 'glimmer')) / 1e6:.1f} million questions")

@@ -11,10 +11,11 @@
 # %% [markdown]
 # # Check your own: the stage at which it goes wrong
 #
-# Somebody has ported GLIMMER to another framework. It loads the weights, it answers, and the answers are right. Is it
-# GLIMMER? For those who write, port or review such code, and for whoever wants to see how a mistake travels through a
-# network. Afterwards you can hold any implementation, or a single function of it, against a *golden case*, read the
-# report, and know why answers and loose tolerances do not find the mistakes that a golden case finds.
+# Suppose somebody has ported GLIMMER to another framework. The port loads the weights, it answers, and the answers are
+# right. Is it GLIMMER? This notebook is for readers who write, port or review such code, and for those who want to see
+# how a mistake spreads through a network. Afterwards you can check any implementation, or a single function of it,
+# against a *golden case* and read the report. You also know why right answers and loose tolerances do not find the
+# mistakes that a golden case finds.
 #
 # *20 minutes to read, half a minute to run.*
 
@@ -55,17 +56,17 @@ from glimmer_ref.ragged import bfloat16
 
 plt.style.use("style.mplstyle")
 ops = bind("numpy")
-known = {one.name: one for one in TABLE}  # the golden cases as they were made
-mistakes = {one.name: one for one in MISTAKES}  # wrong models with names, for tests and for this lesson
+known = {one.name: one for one in TABLE}  # how each golden case is made
+mistakes = {one.name: one for one in MISTAKES}  # models with one known mistake each
 Markdown(f"**{len(known)}** golden cases, **{len(mistakes)}** named mistakes.")
 
 # %% [markdown]
-# ## It answers, so it is right?
+# ## Are right answers enough?
 #
-# We put some mistakes into the bundled model, one at a time, each of a kind that ports really have: RMSNorm with
-# another eps, or with it in another place; the exact GELU in place of the approximation that T5.1.1 was trained with;
-# position buckets of the encoder in the decoder. Then we ask questions, as an end-to-end test would. The last two rows
-# are mistakes of another kind, for comparison.
+# We put mistakes into the bundled model, one at a time. Each is of a kind that occurs in real ports: RMSNorm with
+# another eps, or with eps in another place; the exact GELU instead of the approximation that T5.1.1 was trained with;
+# the encoder's position buckets in the decoder. Then we ask questions, as an end-to-end test would do. The last two
+# rows are mistakes with large effects, for comparison.
 
 # %%
 bundled_reader = glimmer_ref.load(ops="numpy")
@@ -77,7 +78,7 @@ passages = [p for p in read_passages(bundled() / "passages.jsonl") if p.id in ne
 
 
 def answers_of(mistake):
-    """Lines of predictions of the bundled model with a mistake in it."""
+    """Predictions of the bundled model with a mistake in it."""
     reader = copy(bundled_reader)
     if mistake is not None:
         of_model = replace(known["glimmer"], config=config)
@@ -100,12 +101,12 @@ for name in SUBTLE + LOUD:
     changed = sum(a["prediction"] != b["prediction"] for a, b in zip(truth, rows, strict=True))
     moved = max(np.abs(np.subtract(a["scores"], b["scores"])).max() for a, b in zip(truth, rows, strict=True))
     print(f"{name:27}{right[name]:10.1f}%{changed:12} of {len(rows)}{moved:22.1g}")
-unseen = sum(right[name] == right["no mistake"] for name in SUBTLE)
-Markdown(f"Of the first {len(SUBTLE)} wrong models, **{unseen}** answer as many questions right as the right one.")
+unnoticed = sum(right[name] == right["no mistake"] for name in SUBTLE)
+Markdown(f"Of the first {len(SUBTLE)} wrong models, **{unnoticed}** answer as many questions right as the right one.")
 
 # %%
-# Picture: bars of right answers: of the model without a mistake and with each of four, which do not shorten them; two
-# other mistakes do.
+# Picture: bars of right answers of the model without a mistake and with each of six; four mistakes hardly shorten the
+# bar, and two do.
 figure, axes = plt.subplots(figsize=(9, 2.8))
 colors = ["C0"] + ["C1"] * len(SUBTLE) + ["C7"] * len(LOUD)
 bars = axes.barh(list(right), list(right.values()), color=colors, height=0.65)
@@ -115,16 +116,16 @@ axes.set(xlim=(0, 110), xticks=range(0, 101, 20), xlabel="exact match, %")
 plt.show()
 
 # %% [markdown]
-# Their numbers are off by little, and answers are choices: the best of the logits stays the best. That is luck with
-# *these* weights and questions. A model that is trained on with such a mistake drifts, another model may have smaller
-# states, and a longer answer meets the buckets that short ones never reach. An end-to-end score tests whether the model
-# is *good*. It does not test whether it is *this* model.
+# The subtle mistakes change the numbers a little, and an answer depends only on which logit is the largest. That it
+# stays the largest is luck with *these* weights and questions. Another model may have smaller states, a longer answer
+# may need buckets that short answers do not reach, and further training with such a mistake gives a different model. An
+# end-to-end score tests whether the model is *good*. It does not test whether it is *this* model.
 #
 # ## What is in a golden case
 #
-# A golden case is a small model with random weights, an input, and every tensor that a right implementation arrives at
-# on the way. A folder with four files: `case.json`, and `inputs`, `weights` and `expected` as safetensors. The
-# expected values come from the package's reference backend in float64, which an independent implementation backs.
+# A golden case is a small model with random weights, an input, and every tensor that a right implementation computes on
+# the way. It is a folder with four files: `case.json`, and `inputs`, `weights` and `expected` as safetensors. The
+# expected values come from the package's reference backend in float64, and an independent implementation confirms them.
 
 # %%
 golden = open_case("glimmer")
@@ -132,22 +133,23 @@ sizes = {name: golden.about["config"][name] for name in ("d_model", "num_heads",
 print(golden.about["pins"])
 print(", ".join(f"{name} {size}" for name, size in sizes.items()), f"- k {golden.about['k']}, m {golden.about['m']}")
 print("inputs:", ", ".join(f"{name} {list(x.shape)}" for name, x in golden.read("inputs").items()))
-print(f"weights: {len(golden.read('weights'))} tensors; to arrive at: {len(golden.about['tensors'])}, some of them:\n")
-print(f"{'name, in forward order':36}{'of the paper':29}{'shape':10}most NMSE in float32")
+print(f"weights: {len(golden.read('weights'))} tensors; expected: {len(golden.about['tensors'])}, some of them:\n")
+print(f"{'name, in forward order':36}{'in the paper':29}{'shape':10}largest NMSE in float32")
 for entry in golden.about["tensors"][:46:5]:
     most = f"{entry['tolerance']['float32']['nmse']:.1e}" if entry["tolerance"] else "must be equal"
     print(f"{entry['name']:36}{entry['symbol'].split(',')[0]:29}{entry['shape']!s:10}{most}")
 
 # %% [markdown]
-# Nothing is arranged so that mistakes can hide: d is not heads times d_kv, lengths differ, the selection is neither the
-# first m nor in order, the decoder runs long enough to need all its buckets. The error of a tensor is its NMSE, the
-# sum of squared differences over the sum of squares. The **tolerance** of each tensor was measured: how far right
-# implementations in float32 drift from float64, when they add up in another order, with a margin.
+# The case is made so that mistakes cannot hide. d differs from heads times d_kv, lengths differ, the selected passages
+# are neither the first m nor in order, and the decoder runs for enough steps to need all its buckets. The error of a
+# tensor is its NMSE, the sum of squared differences over the sum of squares. The **tolerance** of each tensor was
+# measured: it is how far right implementations in float32 differ from float64 when they add in another order, with a
+# margin.
 #
 # ## A right implementation
 #
-# Here is one: the package's own forward code in float32. What it gives is a dictionary of names and arrays, which could
-# come from any framework.
+# Here is a right implementation: the package's own forward code in float32. Its output is a dictionary of names and
+# arrays, which could come from any framework.
 
 # %%
 one = known["glimmer"]
@@ -156,23 +158,23 @@ weights = cases.model(one, cases.weights(one), "float32")
 outputs = run_case.run(ops, one, weights, inputs)
 
 
-def say(*lines):
-    """Lines, none over 100 letters."""
+def show_lines(*lines):
+    """Prints lines, wrapped at 100 letters."""
     for line in lines:
-        narrow = line[:46] + line[54:] if line[46:54].isspace() else line  # a table's line has room to spare
+        narrow = line[:46] + line[54:] if line[46:54].isspace() else line  # the lines of a table are padded
         print(fill(narrow, 100, subsequent_indent="    "))
 
 
 report = check("glimmer", outputs)
 lines = list(report.lines())
-say(*lines[:4], "..", *lines[-3:])
+show_lines(*lines[:4], "..", *lines[-3:])
 
 # %%
-# Picture: for every tensor in forward order its error as a dot, far below a grey line, its tolerance, on a logarithmic
+# Picture: for every tensor in forward order its error as a dot, far below its tolerance, a grey line, on a logarithmic
 # scale.
 STAGES = ("question", "memory", "pairs", "live_a", "scores", "selected", "live_b", "cross", "decoder", "decoder.memory")
 
-NAMED = ("question", "memory", "live_a", "live_b", "decoder")  # there is room for these
+NAMED = ("question", "memory", "live_a", "live_b", "decoder")  # those that the axis has room for
 
 
 def stage_of(name):
@@ -180,12 +182,12 @@ def stage_of(name):
 
 
 def floats_of(report_):
-    """Verdicts of the float tensors that were given, in forward order."""
+    """The verdicts on the float tensors that were given, in forward order."""
     return [v for v in report_.tensors if v.tolerance and v.status != "not given"]
 
 
 def show_errors(axes, verdicts):
-    """NMSE of each tensor against its tolerance; what is above is red and crossed."""
+    """Draws the NMSE of each tensor and its tolerance; errors above it are red crosses."""
     x = np.arange(len(verdicts))
     tolerance = np.array([v.tolerance["nmse"] for v in verdicts])
     nmse = np.array([np.inf if v.nmse is None else v.nmse for v in verdicts])
@@ -215,8 +217,9 @@ plt.show()
 # %% [markdown]
 # ## A wrong one
 #
-# Now a port in which positions begin at 0 again with the passage: in a pair [Q; P] they should go on behind the
-# question (D2). Look at the picture first, from left to right: silent, silent, then loud, and loud to the end.
+# Now a port in which the positions of the passage begin at 0 again. In a pair [Q; P] they should continue behind the
+# question (D2). Look at the picture first, from left to right: there is no error at first, then a large one, and it
+# stays large to the end.
 
 
 # %%
@@ -229,11 +232,11 @@ def with_mistake(name, of="glimmer"):
 ported = check("glimmer", with_mistake("places_restarted"))
 lines = list(ported.lines())
 at = next(i for i, v in enumerate(ported.tensors) if v is ported.first)
-say("..", *lines[at - 3 : at + 3], "..", *lines[-3:])
+show_lines("..", *lines[at - 3 : at + 3], "..", *lines[-3:])
 
 # %%
-# Picture: errors in forward order: dots below the tolerance as far as live_a, where the first cross stands far above
-# it, and crosses from there on.
+# Picture: errors in forward order: dots below the tolerance up to live_a, where the first cross is far above it, and
+# mostly crosses from there on.
 figure, axes = plt.subplots(figsize=(9, 3.4))
 verdicts = floats_of(ported)
 x, y, bad = show_errors(axes, verdicts)
@@ -244,15 +247,15 @@ axes.set_ylabel("NMSE")
 plt.show()
 
 # %% [markdown]
-# The line **FIRST STAGE THAT DIFFERS** is worth the whole report. What was given before it is right, so the mistake
-# lies between two names. Everything behind it is merely infected. And since the package knows the errors that its
-# named mistakes make in this case, it also says the likely cause, if one of them has *these* errors. Some crosses on
-# the right stand below others: a mistake does not only grow on its way. The decoder's own first tensors are right
-# again, since they depend on the answer's tokens only.
+# The line **FIRST STAGE THAT DIFFERS** is the most useful one of the report. The tensor given before it is right, so
+# the mistake lies between two names. All later errors are consequences. The package knows the errors that each of its
+# named mistakes causes in this case. If one of them has *these* errors, the report names it as the likely cause. Some
+# crosses on the right are lower than others, so an error does not only grow on its way. The first tensors of the
+# decoder are right again, because they depend on the tokens of the answer only.
 #
 # ## A gallery
 #
-# Each mistake has its own silhouette. Where does it begin? How high?
+# Each mistake has its own pattern of errors. Look where it begins and how large the errors are.
 
 # %%
 # Picture: six small panels of errors in forward order, each for one mistake, each beginning at another stage.
@@ -266,30 +269,30 @@ plt.show()
 
 # %%
 for name in SHOWN:
-    say(f"{name}: {mistakes[name].description}")
+    show_lines(f"{name}: {mistakes[name].description}")
     print(f"    first: {check('glimmer', with_mistake(name)).first.name}")
 
 # %% [markdown]
-# And all that show in this case, sorted by where they begin. A row is a mistake, a column a tensor in forward order;
-# dark is far above the tolerance, white below it.
+# Here are all mistakes that show in this case, sorted by where they begin. A row is a mistake, and a column is a tensor
+# in forward order. Dark is far above the tolerance, white is below it.
 
 # %%
-# Picture: a staircase: rows of mistakes, columns of tensors; each row is white up to a stage and dark behind it, and
-# the beginnings wander to the right from row to row.
-seen = [name for name, mistake in mistakes.items() if mistake.applies_to(one)]
-reports = {name: check("glimmer", with_mistake(name)) for name in seen}
+# Picture: a staircase: rows of mistakes, columns of tensors; each row is white up to a stage and dark after it, and the
+# dark part begins further right from row to row.
+shows = [name for name, mistake in mistakes.items() if mistake.applies_to(one)]
+reports = {name: check("glimmer", with_mistake(name)) for name in shows}
 columns = [v.name for v in next(iter(reports.values())).tensors if v.status != "not given"]
 
 
 def decades_over(v):
-    """By how many powers of ten the NMSE is above the tolerance; whole numbers that differ count as many."""
+    """By how many powers of ten the NMSE is above the tolerance; 12 for whole numbers that differ."""
     if v.status != "differs":
         return 0.0
     return math.log10(min(v.nmse, 10) / v.tolerance["nmse"]) if v.tolerance and v.nmse else 12.0
 
 
 images = {name: [decades_over(v) for v in r.tensors if v.name in columns] for name, r in reports.items()}
-order = sorted(seen, key=lambda name: columns.index(reports[name].first.name))
+order = sorted(shows, key=lambda name: columns.index(reports[name].first.name))
 figure, axes = plt.subplots(figsize=(9, 0.21 * len(order) + 1.4))
 image = axes.imshow([images[name] for name in order], aspect="auto", vmin=0, vmax=12, interpolation="nearest")
 for row, name in enumerate(order):
@@ -306,28 +309,29 @@ plt.show()
 # %%
 named = sum([c["name"] for c in r.causes] == [name] for name, r in reports.items())
 print(
-    f"{len(seen)} of {len(mistakes)} mistakes show in this case; "
-    f"all are caught: {all(r.first for r in reports.values())}"
+    f"{len(shows)} of {len(mistakes)} mistakes show in this case; "
+    f"all are found: {all(r.first for r in reports.values())}"
 )
-print(f"the report names the cause, and only that, for {named} of them")
+print(f"the report names the right cause, and no other, for {named} of them")
 
 # %% [markdown]
-# Those that do not show here, such as a larger largest distance, have a case in which they do.
+# The others do not show here (an example is a larger maximum distance). Each of them has another case in which it
+# shows.
 #
 # ## Why not compare on the real model?
 #
-# One could run both implementations on real weights and a real question, and ask `allclose` with a tolerance of a
-# thousandth, as many test suites do. We do that with the bundled model, the truth being its run in float64, and look at
-# the error of what live-B gives, there and in the golden case.
+# One could run both implementations on real weights and a real question and compare with `allclose` at a tolerance of a
+# thousandth, as many test suites do. We do that with the bundled model, against its run in float64. Then we compare the
+# error of live-B's result on real weights and in the golden case.
 
 # %%
-place = "live_b.out"
+stage = "live_b.out"
 passage_ids = [passage_tokens(config, tokenizer, [p])[0].tolist() for p in passages[: config.k]]
 question_ids = question_tokens(config, tokenizer, [questions[0].text])[0].tolist()
 
 
 def real(dtype, name=None):
-    """Every array of a question's path through the bundled model, with a mistake or without."""
+    """Every array of a question's run through the bundled model, with a mistake or without."""
     which, backend = checkpoint.load(bundled(), dtype), ops
     if name is not None:
         backend = faulty_ops.FaultyOps(ops, replace(one, config=config), which, {}, mistakes[name].faulty)
@@ -341,18 +345,18 @@ print(f"{'':22}NMSE on real weights   in the golden case   allclose to a thousan
 nmse = {}
 for name, arrays in there.items():
     close = [np.allclose(arrays[n], x, rtol=1e-3, atol=1e-3) for n, x in truth_there.items()]
-    in_case = next(v for v in in_golden[name].tensors if v.name == place)
-    nmse[name] = errors(arrays[place], truth_there[place])[0], in_case.nmse
+    in_case = next(v for v in in_golden[name].tensors if v.name == stage)
+    nmse[name] = errors(arrays[stage], truth_there[stage])[0], in_case.nmse
     print(f"{name:22}{nmse[name][0]:20.0e}{nmse[name][1]:21.0e}{sum(close):22} of {len(close)} tensors pass")
 
 # %%
-# Picture: two logarithmic lines of NMSE: on real weights a wrong eps stands beside the noise of right float32 code, in
-# the golden case ten powers of ten away from it, beyond the tolerance.
+# Picture: two logarithmic lines of NMSE: on real weights a wrong eps is close to the noise of right float32 code; in
+# the golden case it is ten powers of ten away, beyond the tolerance.
 figure, axes = plt.subplots(figsize=(9, 3))
 axes.axvspan(1e-15, in_case.tolerance["nmse"], ymax=0.46, color="C0", alpha=0.12, lw=0)
 axes.axvspan(1e-15, 1e-6, ymin=0.54, color="C1", alpha=0.10, lw=0)
 axes.text(1.5e-15, 0.08, "within the golden tolerance", fontsize=9, color="C0")
-axes.text(1.5e-15, 1.12, "a thousandth, squared, lets all this pass", fontsize=9, color="C1")
+axes.text(1.5e-15, 1.12, "a tolerance of a thousandth accepts all this", fontsize=9, color="C1")
 for i, (name, pair) in enumerate(nmse.items()):
     color, marker = ("C0", "o") if not i else ("C1", "x")
     for y, value in zip((1.45, 0.35), pair, strict=True):
@@ -360,23 +364,23 @@ for i, (name, pair) in enumerate(nmse.items()):
         up = (0.18, 0.5, 0.34, 0.18)[i]
         axes.annotate(name, (value, y), (value, y + up), fontsize=9, color=color, ha="center",
                       arrowprops={"arrowstyle": "-", "color": color, "lw": 0.7, "shrinkB": 4})  # fmt: skip
-axes.set(xscale="log", xlim=(1e-15, 10), ylim=(0, 2.1), xlabel=f"NMSE of {place}")
+axes.set(xscale="log", xlim=(1e-15, 10), ylim=(0, 2.1), xlabel=f"NMSE of {stage}")
 axes.set_yticks([0.35, 1.45], ["golden\ncase", "real\nweights"])
 axes.grid(visible=False)
 plt.show()
 
 # %% [markdown]
-# On real weights a wrong eps is hardly more than the noise of float32, and a tolerance of a thousandth lets all of it
-# pass, the exact GELU nearly everywhere too. So two things are needed: tolerances that were measured and are as tight
-# as right code allows, and a case in which mistakes are loud. In the golden case some states are so small that eps
-# counts beside their mean square.
+# On real weights the error of a wrong eps is hardly larger than the rounding noise of float32. A tolerance of a
+# thousandth accepts it, and it accepts nearly all tensors with the exact GELU too. So two things are needed: tolerances
+# that were measured and are as tight as right code allows, and a case in which mistakes have large effects. In the
+# golden case some states are so small that eps is not negligible beside their mean square.
 #
 # ## Begin with one function
 #
-# Nobody has all tensors on the first day, and none is asked for: any subset of names may be given, the rest is *not
-# given*. The case `ops` even takes single operations. So write one. T5 sorts the distance between two tokens into
-# buckets: near distances have one each, far ones share, ever more of them. Our own version, from memory, with the
-# edges of the buckets in a table:
+# Nobody has all tensors on the first day, and the checker does not ask for all: any subset of names may be given, and
+# the rest is reported as *not given*. The case `ops` even contains single operations. So let us write one. T5 sorts the
+# distances between tokens into buckets: small distances have a bucket each, and larger ones share buckets that get
+# wider. This is our own version, from memory, with the edges of the buckets in a table:
 
 
 # %%
@@ -389,20 +393,20 @@ def my_buckets(distances, side="left"):
 
 
 def mine(config_, weights_, inputs_):
-    """What the checker calls: arrays by name, as many as we have."""
+    """The function that the checker calls: it returns arrays by name, as many as we have."""
     return {"relative_buckets.encoder": my_buckets(inputs_["distances"])}
 
 
 tried = check_callable("ops", mine)
 print(*(f"{v.status} {v.name}" for v in tried.tensors if v.status != "not given"))
-say(*list(tried.lines())[-3:])
+show_lines(*list(tried.lines())[-3:])
 
 # %% [markdown]
-# It differs, and no known mistake looks like it. This one is ours. Look at where.
+# It differs, and no known mistake has these errors: this mistake is our own. Look where it is.
 
 # %%
-# Picture: left, the buckets of distances ahead, ours and the right ones, which lie on each other but for a few crosses;
-# right, near one edge: ours steps one distance too late.
+# Picture: left, the buckets of distances ahead, ours and the right ones, which agree except at a few crosses; right,
+# near one edge: ours steps one distance too late.
 distances = open_case("ops").read("inputs")["distances"]
 right_buckets, ours = relative_buckets(distances, True, 32, 128), my_buckets(distances)
 off = right_buckets != ours
@@ -424,23 +428,23 @@ right_now = check_callable("ops", lambda c, w, i: {"relative_buckets.encoder": m
 print(list(right_now.lines())[-1])
 
 # %% [markdown]
-# A distance that lies exactly on an edge belongs to the upper bucket; with `side="right"` it does. Who tests on
-# sentences of a few words would hardly have met it.
+# A distance that lies exactly on an edge belongs to the upper bucket, and `side="right"` puts it there. A test with
+# sentences of a few words would hardly contain such a distance.
 #
 # ## In continuous integration
 #
-# The checker is a command, and one file, `golden/check.py`, that needs only NumPy and may be copied. A port in any
-# language writes one safetensors file and runs it. Its exit status is 0 if all that was given is right, 1 if something
-# differs, 2 if nothing could be judged.
+# The checker is a command. It is also a single file, `golden/check.py`, which needs only NumPy and may be copied. A
+# port in any language writes one safetensors file and runs the checker. The exit status is 0 if all given tensors are
+# right, 1 if something differs, and 2 if nothing could be checked.
 
 
 # %%
 def command(*words):
-    """A command's exit status and what it printed."""
-    said = io.StringIO()
-    with contextlib.redirect_stdout(said):
+    """The exit status of a command, and its output."""
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
         status = main(["golden", "check", *words])
-    return status, said.getvalue()
+    return status, printed.getvalue()
 
 
 some = ("question.out", "memory.out", "pairs", "live_a.out", "scores", "selected", "live_b.out", "decoder.logits")
@@ -449,9 +453,9 @@ with TemporaryDirectory() as folder:
     for name in (None, "score_of_mean"):
         got = outputs if name is None else with_mistake(name)
         save_file({n: np.ascontiguousarray(got[n]) for n in some}, out)
-        status, said = command("glimmer", str(out), "--junit", str(junit))
+        status, printed = command("glimmer", str(out), "--junit", str(junit))
         print(f"$ glimmer-ref golden check glimmer port.safetensors    # {name or 'right'}, {len(some)} tensors given")
-        say(*[line for line in said.splitlines() if not line.startswith("not given")][-3:])
+        show_lines(*[line for line in printed.splitlines() if not line.startswith("not given")][-3:])
         print(f"exit status {status}\n")
     suite = ElementTree.parse(junit).getroot().attrib
     machine = json.loads(command("glimmer", str(out), "--json")[1])
@@ -459,19 +463,19 @@ print("--junit:", ", ".join(f"{key} {suite[key]}" for key in ("tests", "failures
 print("--json: ", {key: machine[key] for key in ("first", "code")}, [c["name"] for c in machine["causes"]])
 
 # %% [markdown]
-# `glimmer-ref golden starter --lang torch DIR` writes a skeleton to begin with, in which a stage that is not written
-# yet is replaced by the expected arrays, so that any stage can be the first. All of it is specified in
-# [`docs/golden-format.md`](../docs/golden-format.md).
+# `glimmer-ref golden starter --lang torch DIR` writes a template to begin with. In it, the expected arrays stand in for
+# every stage that is not written yet, so you can begin with any stage.
+# [`docs/golden-format.md`](../docs/golden-format.md) specifies all of this.
 #
 # ## Exercises
 #
-# **Exercise 1.** A colleague's port gives four tensors only, in `mystery` below. Between which two names does the
+# **Exercise 1.** A colleague's port gives only four tensors, in `mystery` below. Between which two names does the
 # mistake lie? Ask for more names (any of the case's), as few as you can, until you know the operation.
 #
-# **Exercise 2.** Round the weights of the case to bfloat16 and run it in float32. At which of the levels float32, tf32,
-# bfloat16 does it pass? Which mistakes would pass at that level too?
+# **Exercise 2.** Round the weights of the case to bfloat16 and run it in float32. At which of the levels float32, tf32
+# and bfloat16 does it pass? Which mistakes would pass at that level too?
 #
-# **Exercise 3.** Make a mistake that is on no list: attention whose scores are divided by 1.001. Is it found? Does the
+# **Exercise 3.** Make a mistake that is on no list: attention with scores divided by 1.001. Is it found? Does the
 # report name a cause?
 
 # %%
@@ -483,8 +487,8 @@ print({v.name: v.status for v in check("glimmer", mystery).tensors if v.status !
 # ## Solutions
 
 # %% tags=["solution"]
-# Solution 1. Halve the way between the last right name and the first wrong one, until they are neighbours.
-order_ = [v.name for v in golden.judge(hidden, "float32") if v.name in hidden]
+# Solution 1. Bisect between the last right name and the first wrong one, until they are neighbours.
+order_ = [v.name for v in golden.verdicts(hidden, "float32") if v.name in hidden]
 wrong_at = {v.name: v.status == "differs" for v in check("glimmer", hidden).tensors}
 low = max((i for i, n in enumerate(order_) if n in mystery and not wrong_at[n]), default=-1)
 high = min(i for i, n in enumerate(order_) if n in mystery and wrong_at[n])
@@ -493,21 +497,21 @@ while high - low > 1:
     middle = (low + high) // 2
     low, high, asked = (low, middle, asked + 1) if wrong_at[order_[middle]] else (middle, high, asked + 1)
 print(f"{asked} more names: {order_[low]} is right, {order_[high]} is not")
-say("All names together: " + " / ".join(c["says"] for c in check("glimmer", hidden).causes))
+show_lines("All names together: " + " / ".join(c["says"] for c in check("glimmer", hidden).causes))
 
 # %% tags=["solution"]
-# Solution 2. It passes at bfloat16's level only, and so do some mistakes: their errors are below what bfloat16 rounds
-# away. A port should be checked in float32 once, whatever it computes in later.
+# Solution 2. It passes at bfloat16's level only, and so do some mistakes, whose errors are smaller than the rounding of
+# bfloat16. So check a port in float32 once, even if it computes in another precision later.
 rounded = {n: (bfloat16(w).astype(np.uint32) << 16).view(np.float32) for n, w in cases.weights(one).items()}
 low_precision = run_case.run(ops, one, cases.model(one, rounded, "float32"), inputs)
 for level in ("float32", "tf32", "bfloat16"):
     found = check("glimmer", low_precision, level)
     print(f"{level:9} {'right' if not found.code else 'first that differs: ' + found.first.name}")
-hides = [name for name in seen if not check("glimmer", with_mistake(name), "bfloat16").code]
-print("mistakes that bfloat16's level lets pass:", *hides)
+hides = [name for name in shows if not check("glimmer", with_mistake(name), "bfloat16").code]
+print("mistakes that pass at bfloat16's level:", *hides)
 
 # %% tags=["solution"]
-# Solution 3. It is found where attention is first used, and no cause is named: no known mistake has these errors.
+# Solution 3. It is found where attention is first used. No cause is named, since no known mistake has these errors.
 
 
 def a_little_less(here, q, *rest):

@@ -11,11 +11,11 @@
 # %% [markdown]
 # # A GPU, one thread at a time
 #
-# A GPU runs one small function in thousands of threads at once. What does one of them do? For those who know what a
-# layer of T5 computes ([`02_t5_layer`](02_t5_layer.ipynb)); no GPU is needed, since the package's CUDA kernels run here
-# in a simulator, thread by thread, and tell us what they read and write. Afterwards you can read a kernel, know why a
-# matrix product is made in tiles, how threads add up a row, how attention does without its matrix of scores, and what
-# of all that a datasheet's numbers allow.
+# A GPU runs one small function in thousands of threads at once. This notebook shows what each of these threads does. It
+# is for readers who know what a layer of T5 computes ([`02_t5_layer`](02_t5_layer.ipynb)). No GPU is needed: the
+# package's CUDA kernels run in a simulator, thread by thread, which records what they read and write. Afterwards you
+# can read a kernel. You know why a matrix product is computed in tiles, how threads add up a row, how attention works
+# without a matrix of scores, and which speed the numbers of a datasheet allow.
 #
 # *25 minutes to read, half a minute to run.*
 
@@ -23,8 +23,8 @@
 import os
 import sys
 
-os.environ["NUMBA_ENABLE_CUDASIM"] = "1"  # read when numba is imported, so this comes before all else
-sys.path.insert(0, "../tests/helpers")  # where the tests' simulator is: numba's own, made strict
+os.environ["NUMBA_ENABLE_CUDASIM"] = "1"  # numba reads it on import, so this comes first
+sys.path.insert(0, "../tests/helpers")  # the folder of the tests' simulator, a stricter version of numba's own
 
 import inspect
 from collections import Counter
@@ -55,41 +55,41 @@ rng = np.random.default_rng(0)
 
 
 class Event(NamedTuple):
-    """A thread of a block touches one number of an array, after so many barriers."""
+    """A thread of a block reads or writes one number of an array, after so many barriers."""
 
     block: tuple[int, int]
     step: int
     thread: int
     what: str  # "read" or "write"
     array: str
-    place: tuple[int, ...]
+    index: tuple[int, ...]
 
 
 # %% [markdown]
 # ## A kernel
 #
-# The function that every thread runs is called a **kernel**. It is told which thread it is, and chooses its work by
-# that. Here is the simplest one of the package, a matrix product: a few lines of Python, which numba compiles for a
-# GPU, and which our simulator calls as they are. Threads come in **blocks**, whose threads can help each other; blocks
-# come in a **grid**. What lies in the GPU's large, slow memory is called *global*: all three arrays here.
+# The function that every thread runs is called a **kernel**. It reads the number of its thread and chooses its work by
+# it. Here is the package's simplest kernel, a matrix product: a few lines of Python, which numba compiles for a GPU and
+# which our simulator calls directly. Threads form **blocks**, and the threads of a block can cooperate. Blocks form a
+# **grid**. The large, slow memory of the GPU is called *global* memory. All three arrays here are in it.
 #
-# The next cell makes a simulated GPU which notes down each number of global memory that a thread reads or writes.
+# The next cell makes a simulated GPU that records every number of global memory that a thread reads or writes.
 
 # %%
 events, names = [], {}
 
 
-def note(array, what, place):
-    """Write down who touches what, if the array has a name."""
+def note(array, what, index):
+    """Records who reads or writes what, if the array has a name."""
     if array.array.ctypes.data in names:
         block, thread = cudasim.Block.now, cudasim.getcurrent().number
         events.append(
-            Event((block.at.x, block.at.y), block.barriers, thread, what, names[array.array.ctypes.data], place)
+            Event((block.at.x, block.at.y), block.barriers, thread, what, names[array.array.ctypes.data], index)
         )
 
 
 class Noted(cudasim.Memory):
-    """Global memory that notes what is read and written."""
+    """Global memory that records what is read and written."""
 
     def __getitem__(self, at):
         note(self, "read", at)
@@ -101,7 +101,7 @@ class Noted(cudasim.Memory):
 
 
 class NotedShared(cudasim.Shared):
-    """The memory that a block's threads share; its reads are only counted."""
+    """The memory that the threads of a block share; its reads are only counted."""
 
     reads = 0
 
@@ -111,7 +111,7 @@ class NotedShared(cudasim.Shared):
 
 
 def four(operation, what):
-    """A read or write of four neighbours at once, noted as four."""
+    """A read or write of four neighbours at once, recorded as four."""
 
     def noted(array, at, *values):
         for i in range(4):
@@ -127,20 +127,20 @@ cudasim.INTRINSICS = SimpleNamespace(
 cudasim.Memory, cudasim.Shared = Noted, NotedShared
 namespace = cudasim.Namespace()
 cuda_device.open_gpu = lambda: cudasim.device(namespace)
-ops = bind("cuda")  # the backend for a GPU, of which this process has a simulated one
+ops = bind("cuda")  # the backend for GPUs, here with the simulated one
 gpu = cuda_device.device()
 sizes, real = gpu.sizes["float32"], SIZES["float32"]  # of blocks and tiles, here and on a GPU
 print(dedent(inspect.getsource(gpu.bodies("float32")["naive"].function)))
 
 # %% [markdown]
-# `cuda.grid(2)` is the thread's place in the whole grid. A thread whose place is beyond the result does nothing. All
-# others walk along a row of x and down a column of w, and write one number. Let it run on a result of 8 by 12 numbers
-# in blocks of 4 by 4 threads. The picture is drawn from what was written, and by whom.
+# `cuda.grid(2)` is the position of the thread in the whole grid. A thread whose position is outside the result does
+# nothing. Every other thread goes along a row of x and down a column of w, and writes one number. We run it for a
+# result of 8 by 12 numbers, in blocks of 4 by 4 threads. The picture is drawn from the recorded writes.
 
 
 # %%
 def product(kernel, x, w, on=None):
-    """x w by one of the kernels: the result, what was noted, and how often shared memory was read."""
+    """x w by one of the kernels: the result, the recorded events, and the number of reads of shared memory."""
     device = on or gpu
     events.clear()
     names.clear()
@@ -150,7 +150,7 @@ def product(kernel, x, w, on=None):
         names[array._ary.ctypes.data] = name
     here = device.sizes["float32"]
     down, across = (here.rows, here.columns) if kernel == "linear" else (here.tile, here.tile)
-    unused = [given["w"], out] if kernel == "linear" else []  # of what else it can do
+    unused = [given["w"], out] if kernel == "linear" else []  # arguments of its other uses
     device.run("float32", kernel, (-(-w.shape[1] // across), -(-len(x) // down)), *given.values(), *unused, out)
     names.clear()
     return out.copy_to_host(), list(events), NotedShared.reads
@@ -162,13 +162,13 @@ def normal(*shape):
 
 x, w = normal(8, 8), normal(8, 12)
 got, seen, _ = product("naive", x, w)
-written = {e.place: e for e in seen if e.what == "write"}
+written = {e.index: e for e in seen if e.what == "write"}
 print(f"largest difference from NumPy's product: {np.abs(got - x @ w).max():.0e}")
 print(f"{len({e.block for e in seen})} blocks, {len({(e.block, e.thread) for e in seen})} threads")
 
 # %%
-# Picture: the result's 8 by 12 numbers as cells in the shade of their block, with the number of the thread in its
-# block: blocks are squares side by side, threads count along the rows of each.
+# Picture: the 8 by 12 numbers of the result as cells in the shade of their block, each with the number of its thread:
+# blocks are squares side by side, and threads count along the rows of each.
 figure, axes = plt.subplots(figsize=(9, 4.6))
 for (row, column), event in written.items():
     shade = plt.cm.Blues(0.12 + 0.13 * ((event.block[0] + event.block[1]) % 2))
@@ -177,15 +177,15 @@ for (row, column), event in written.items():
 for bx, by in {e.block for e in written.values()}:
     axes.add_patch(Rectangle((4 * bx, 4 * by), 4, 4, fill=False, edgecolor="#14375e", lw=2))
     axes.text(4 * bx + 0.06, 4 * by + 0.32, f"block ({bx}, {by})", fontsize=8, color="#14375e", fontweight="bold")
-axes.set(xlim=(-0.05, 12.05), ylim=(8.05, -0.05), title="Who writes which number of the result")
+axes.set(xlim=(-0.05, 12.05), ylim=(8.05, -0.05), title="The thread that writes each number of the result")
 axes.axis("off")
 plt.show()
 
 # %% [markdown]
 # ## What one thread reads
 #
-# The thread makes as many multiply-adds as x has columns, and for each it fetches two numbers from far away. Its
-# neighbour in the row fetches the same row of x again.
+# A thread makes as many multiply-adds as x has columns, and for each it reads two numbers from global memory. The next
+# thread in the row reads the same row of x again.
 
 # %%
 # Picture: the matrices x, w and the result: one thread's reads dark (a row of x, a column of w), its block's reads
@@ -198,7 +198,7 @@ for axes, name, shape in zip(panels, ("x", "w", "out"), (x.shape, w.shape, got.s
     for some, dark in ((ours, 0.3), (mine, 1.0)):
         for event in some:
             if event.array == name:
-                image[event.place] = dark
+                image[event.index] = dark
     axes.imshow(image, vmin=0, vmax=1)
     axes.set_title(f"{name} {list(shape)}")
     axes.set_xticks(np.arange(shape[1]) - 0.5, [])
@@ -211,23 +211,24 @@ plt.show()
 reads = Counter(e.array for e in mine if e.what == "read")
 print(f"this thread: {dict(reads)} reads for {x.shape[1]} multiply-adds")
 together = Counter(e.array for e in ours if e.what == "read")
-different = {name: len({e.place for e in ours if e.array == name}) for name in ("x", "w")}
+different = {name: len({e.index for e in ours if e.array == name}) for name in ("x", "w")}
 print(f"its block of {sizes.tile**2} threads: {dict(together)} reads, of only {different} different numbers")
 
 # %% [markdown]
-# ## The second rung: a tile in shared memory
+# ## The second step: a tile in shared memory
 #
-# Each block has some small, fast memory of its own, *shared* by its threads. So let a block's threads fetch a tile of x
-# and a tile of w together, each thread one number of either, **wait for each other**, multiply from there, and go on
-# with the next tiles. `cuda.syncthreads()` is the barrier at which all wait. Look for the two of them: one so that
-# nobody reads what is not there yet, one so that nobody overwrites what others still read. (With `transposed`, the same
-# text serves a w that lies the other way, as an embedding does when it makes logits.)
+# Each block has a small, fast memory that its threads *share*. So the threads of a block can fetch a tile of x and a
+# tile of w together: each thread fetches one number of each, the threads **wait for each other**, they multiply from
+# the shared memory, and they continue with the next tiles. `cuda.syncthreads()` is the barrier at which all threads
+# wait. The kernel has two of them. The first ensures that no thread reads a number that is not there yet. The second
+# ensures that no thread overwrites a number that others still read. (With `transposed`, the same code handles a w that
+# is stored transposed, like the embedding that makes the logits.)
 
 # %%
 print(dedent(inspect.getsource(gpu.bodies("float32")["tiled"].function)))
 
 # %%
-# Picture: x, w and the result: numbers in the cells of x and w say in which step a block reads them: strips of tiles
+# Picture: x, w and the result: the number in a cell of x and w is the step in which a block reads it: strips of tiles
 # along the block's rows of x, and down its columns of w.
 got, seen, _ = product("tiled", normal(8, 16), normal(16, 12))
 ours = [e for e in seen if e.block == (1, 0)]
@@ -237,9 +238,9 @@ for axes, name, shape in zip(panels, ("x", "w", "out"), ((8, 16), (16, 12), (8, 
     image = np.full(shape, np.nan)
     for event in ours:
         if event.array == name:
-            image[event.place] = order.get(event.step, len(order)) if name != "out" else len(order)
+            image[event.index] = order.get(event.step, len(order)) if name != "out" else len(order)
             if name != "out":
-                axes.text(*event.place[::-1], order[event.step] + 1, ha="center", va="center", fontsize=8)
+                axes.text(*event.index[::-1], order[event.step] + 1, ha="center", va="center", fontsize=8)
     axes.imshow(image, vmin=-2, vmax=2 * len(order))
     axes.set_title(f"{name} {list(shape)}")
     axes.set_xticks(np.arange(shape[1]) - 0.5, [])
@@ -249,20 +250,20 @@ for axes, name, shape in zip(panels, ("x", "w", "out"), ((8, 16), (16, 12), (8, 
 plt.show()
 
 # %% [markdown]
-# ## If one forgets to wait
+# ## A missing barrier
 #
-# On a GPU a forgotten barrier is the worst of mistakes: the result may be right a thousand times, and wrong on the next
-# GPU. The simulator remembers who touched which number of shared memory between two barriers, and refuses what a GPU
-# would leave to chance. Here is a kernel of our own, which turns eight numbers around by way of shared memory, first
-# without a barrier.
+# A missing barrier is one of the worst mistakes on a GPU: the result may be right a thousand times, and wrong on the
+# next GPU. The simulator records which thread has accessed which number of shared memory between two barriers. It
+# refuses any access whose result would depend on chance on a GPU. Here is a kernel of our own, which reverses eight
+# numbers through shared memory. It first runs without a barrier.
 
 
 # %%
-def turning(wait):
-    """A kernel: out = x turned around, by way of shared memory."""
+def reversing(wait):
+    """A kernel: out = x reversed, through shared memory."""
     cuda = namespace
 
-    def turn(x, out):
+    def reverse(x, out):
         row = cuda.shared.array(8, np.float32)
         i = cuda.threadIdx.x
         row[i] = x[i]
@@ -270,11 +271,11 @@ def turning(wait):
             cuda.syncthreads()
         out[i] = row[7 - i]
 
-    return turn
+    return reverse
 
 
 def launch(kernel, takes, blocks, threads, *arrays):
-    """Run a kernel of our own; what the simulator says if it is broken."""
+    """Runs a kernel of our own; returns the result, or the simulator's message if it refuses."""
     given = [gpu.to_device(array) for array in arrays]
     try:
         namespace.jit(signature(takes, "float32"), launch_bounds=(threads, 1))(kernel)[blocks, threads](*given)
@@ -284,40 +285,40 @@ def launch(kernel, takes, blocks, threads, *arrays):
 
 
 eight = np.arange(8, dtype=np.float32)
-print("without a barrier:", launch(turning(False), "vv", 1, 8, eight, np.zeros_like(eight)))
-print("with one:         ", launch(turning(True), "vv", 1, 8, eight, np.zeros_like(eight)))
+print("without a barrier:", launch(reversing(False), "vv", 1, 8, eight, np.zeros_like(eight)))
+print("with one:         ", launch(reversing(True), "vv", 1, 8, eight, np.zeros_like(eight)))
 
 # %% [markdown]
-# ## The third rung: numbers kept in registers
+# ## The third step: numbers in registers
 #
-# Shared memory is fast, but each multiply-add still reads two numbers from it. Nearest to a thread are its
-# *registers*, numbers of its own. So let a thread make not one number of the result but 8 by 8 of them: from 8 numbers
-# of x and 8 of w, read once, come 64 multiply-adds. That is `linear`, the package's product in float32. Which 64? Four
-# rows here and four half a tile further down, and so across, so that neighbours read from different banks of shared
-# memory.
+# Shared memory is fast, but each multiply-add still reads two numbers from it. Closest to a thread are its *registers*,
+# which hold numbers of its own. So each thread computes 8 by 8 numbers of the result instead of one: 8 numbers of x and
+# 8 of w, each read once, give 64 multiply-adds. This is `linear`, the package's product in float32. Which 64 numbers
+# does a thread compute? Four rows, four more half a tile further down, and columns in the same way, so that
+# neighbouring threads read from different banks of shared memory.
 
 # %%
-# Picture: the result of one block of 16 by 16 numbers, each cell coloured by the thread that writes it: four threads,
+# Picture: the result of one block, 16 by 16 numbers, each cell coloured by the thread that writes it: four threads,
 # each with four squares of four by four.
 _, seen, _ = product("linear", normal(16, 16), normal(16, 16))
 figure, axes = plt.subplots(figsize=(9, 3.9))
 for event in seen:
     if event.what == "write":
-        row, column = event.place
+        row, column = event.index
         color = plt.cm.Blues(0.1 + 0.2 * event.thread)
         axes.add_patch(Rectangle((column, row), 1, 1, facecolor=color, edgecolor="white", lw=0.5))
         ink = "white" if event.thread > 2 else "black"
         axes.text(column + 0.5, row + 0.52, event.thread, ha="center", va="center", fontsize=8, color=ink)
-axes.set(xlim=(-0.1, 16.1), ylim=(16.1, -0.1), title="linear: which thread keeps which number")
+axes.set(xlim=(-0.1, 16.1), ylim=(16.1, -0.1), title="linear: the thread that computes each number")
 axes.axis("off")
 plt.show()
 
 # %% [markdown]
-# ## Counting
+# ## Counting the reads
 #
-# All three rungs do the same multiply-adds. What differs is what they read. We count it, for matrices of 32 by 32. By
-# shapes: a number of x is fetched from global memory once for every block that lies in its rows, so that a block of
-# r by c numbers of the result reads 1/r + 1/c numbers a multiply-add.
+# All three kernels do the same multiply-adds. They differ in what they read. We count the reads for matrices of 32 by
+# 32, and compare with the shapes: a number of x is read from global memory once for every block in its rows. So a block
+# of r by c numbers of the result reads 1/r + 1/c numbers for each multiply-add.
 
 # %%
 x, w = normal(32, 32), normal(32, 32)
@@ -334,8 +335,8 @@ for kernel, (r, c) in tiles.items():
     print(f"{kernel:23}{counted[kernel][0]:15.4f}{1 / r + 1 / c:12.4f}{shared / macs:18.4f}{there:28.4f}")
 
 # %%
-# Picture: for each rung three bars on a logarithmic axis, reads a multiply-add: of global memory as counted, of shared
-# memory as counted, of global memory with a GPU's tiles; the global ones shrink from rung to rung.
+# Picture: for each kernel three bars on a logarithmic axis, reads a multiply-add: of global memory as counted, of
+# shared memory as counted, of global memory with a GPU's tiles; the global ones shrink from kernel to kernel.
 figure, axes = plt.subplots(figsize=(9, 3.2))
 looks = (("global, counted here", "C0", ""), ("shared, counted here", "C7", ""), ("global, a GPU's tiles", "C5", "//"))
 for j, (label, color, hatch) in enumerate(looks):
@@ -353,33 +354,35 @@ plt.show()
 # %% [markdown]
 # ## Adding up a row
 #
-# RMSNorm needs the sum of a row's squares, and a block has the row: each thread adds up some squares of its own. Then
-# 32 threads, a **warp**, put their sums together without any memory: a *shuffle* gives each thread the number that
-# another holds. In the first round a thread takes that of the one 16 further, in the next 8, then 4, 2, 1, and adds it
-# to its own. We listen to the shuffles of one row.
+# RMSNorm needs the sum of the squares of a row. One block handles a row, and each of its threads adds up some of the
+# squares. Then 32 threads, a **warp**, add up their sums without any memory, by *shuffles*: in a shuffle each thread
+# gets the number that another thread holds. In the first round a thread gets the number of the thread 16 further, then
+# 8, 4, 2 and 1 further, and adds it to its own. We record the shuffles of one row.
 
 # %%
 rounds = []
 plain_shuffle = cudasim.Namespace.shfl_xor_sync
 
 
-def listening(self, mask, value, apart):
-    rounds.append((apart, cudasim.getcurrent().number, float(value)))
-    return plain_shuffle(self, mask, value, apart)
+def recorded_shuffle(self, mask, value, offset):
+    rounds.append((offset, cudasim.getcurrent().number, float(value)))
+    return plain_shuffle(self, mask, value, offset)
 
 
 row, gain = normal(1, 128), 1 + normal(128) / 5
-cudasim.Namespace.shfl_xor_sync = listening
+cudasim.Namespace.shfl_xor_sync = recorded_shuffle
 out = ops.to_host(ops.rms_norm(ops.to_device(row), ops.to_device(gain), 1e-6))
 cudasim.Namespace.shfl_xor_sync = plain_shuffle
-aparts = list(dict.fromkeys(apart for apart, _, _ in rounds))
-held = np.zeros((len(aparts) + 1, 32))
-for apart, thread, value in rounds:
-    held[aparts.index(apart), thread] = value
-held[-1] = held[-2] + held[-2][np.arange(32) ^ aparts[-1]]
-print(f"{row.shape[1]} numbers, 32 threads, shuffles {aparts}")
+shuffles = list(dict.fromkeys(offset for offset, _, _ in rounds))
+held = np.zeros((len(shuffles) + 1, 32))
+for offset, thread, value in rounds:
+    held[shuffles.index(offset), thread] = value
+held[-1] = held[-2] + held[-2][np.arange(32) ^ shuffles[-1]]
+print(f"{row.shape[1]} numbers, 32 threads, shuffles {shuffles}")
 print(f"the sum in every thread {held[-1][0]:.4f}, by NumPy {np.sum(row**2):.4f}")
-print(f"largest difference from the reference's norm {np.abs(out - numpy_backend.rms_norm(row, gain, 1e-6)).max():.0e}")
+print(
+    f"largest difference from the reference backend {np.abs(out - numpy_backend.rms_norm(row, gain, 1e-6)).max():.0e}"
+)
 
 # %%
 # Picture: six rows of 32 threads, each a cell shaded by the sum that it holds; lines from row to row show the two
@@ -389,10 +392,10 @@ for level, sums in enumerate(held):
     for thread, value in enumerate(sums):
         shade = plt.cm.Blues(0.08 + 0.85 * value / held.max())
         axes.add_patch(Rectangle((thread - 0.4, level - 0.18), 0.8, 0.36, facecolor=shade, edgecolor="#8899aa", lw=0.6))
-        if level < len(aparts):
-            for other, wide in ((thread, 0.5), (thread ^ aparts[level], 0.5)):
+        if level < len(shuffles):
+            for other, wide in ((thread, 0.5), (thread ^ shuffles[level], 0.5)):
                 axes.plot([thread, other], [level + 0.2, level + 0.8], color="#b9c4d0", lw=wide, zorder=0)
-axes.set_yticks(range(len(held)), ["own squares", *(f"+ that of {a} further" for a in aparts)])
+axes.set_yticks(range(len(held)), ["own squares", *(f"+ that of {a} further" for a in shuffles)])
 axes.set(xlim=(-0.7, 31.7), ylim=(len(held) - 0.6, -0.4), xlabel="thread of the warp")
 axes.grid(visible=False)
 axes.spines[:].set_visible(False)
@@ -400,21 +403,22 @@ axes.tick_params(length=0)
 plt.show()
 
 # %% [markdown]
-# Five rounds for 32 numbers, and every thread has the same sum, to the bit, since all added in the same tree.
+# After five rounds all 32 threads have the same sum, bit for bit, because all have added in the same tree.
 #
 # ## Attention without its matrix
 #
-# Softmax needs the largest of all scores and the sum of all exponentials before it can weigh a single value. Yet the
-# kernel sees the keys tile by tile and never stores a row of scores. It keeps three things for each query: the largest
-# score *so far*, the sum of exponentials below it, and the weighted sum of values. If a new tile has a larger score,
-# both sums are scaled down by exp(old largest - new largest), as if that had been the largest from the beginning. We
-# look into the registers of one thread at each barrier, for 8 queries and 40 keys in tiles of 8.
+# Softmax needs the largest of all scores and the sum of all exponentials before it can weight a value. Yet the kernel
+# processes the keys tile by tile and never stores a row of scores. For each query it keeps three things: the largest
+# score *so far*, the sum of the exponentials relative to it, and the weighted sum of the values. If a new tile has a
+# larger score, both sums are multiplied by exp(old largest - new largest). Then they are what they would be with the
+# new largest score from the start. We read the registers of one thread at each barrier, for 8 queries and 40 keys in
+# tiles of 8.
 
 # %%
 keys = 40
 q, k, v = normal(8, 8), normal(keys, 8), normal(keys, 8)
-of_tiles = (q[:4] @ k.T).reshape(4, -1, 8).max(axis=2)  # of the first thread's four queries
-query = int(np.argmax((np.diff(np.maximum.accumulate(of_tiles, axis=1)) > 0).sum(axis=1)))  # most often a new largest
+of_tiles = (q[:4] @ k.T).reshape(4, -1, 8).max(axis=2)  # largest score a tile, for the first thread's four queries
+query = int(np.argmax((np.diff(np.maximum.accumulate(of_tiles, axis=1)) > 0).sum(axis=1)))  # with most new largest ones
 layout = SequenceLayout(
     np.array([8]), np.array([keys]), token_positions(np.array([8])), token_positions(np.array([keys]))
 )
@@ -423,7 +427,7 @@ plain_local, plain_wait = cudasim.Namespace.local, cudasim.Namespace.syncthreads
 
 
 def local_array(shape, dtype):
-    """A thread's own array; we keep the first thread's, in the order of the kernel's text."""
+    """A thread's own array; all are kept by thread, in the order of the kernel's code."""
     array = plain_local.array(shape, dtype)
     kept.setdefault(cudasim.getcurrent().number, []).append(array)
     return array
@@ -441,7 +445,7 @@ out = ops.to_host(ops.attention(ops.to_device(q), ops.to_device(k), ops.to_devic
 cudasim.Namespace.local, cudasim.Namespace.syncthreads = plain_local, plain_wait
 right = numpy_backend.attention(q, k, v, None, layout, 1, False)
 scores = q[query] @ k.T
-after = running[2::3]  # three barriers a tile; at the last of them its keys are in
+after = running[2::3]  # there are three barriers a tile; at the last one the tile's keys are included
 print(f"{'after tile':11}{'largest':>9}{'sum':>9}{'scaled by':>11}")
 for i, (largest, weight) in enumerate(after):
     before = after[i - 1][0] if i else -np.inf
@@ -451,8 +455,8 @@ print(f"largest difference of the result from the reference backend {np.abs(out 
 assert np.isclose(after[-1], (scores.max(), np.exp(scores - scores.max()).sum())).all()
 
 # %%
-# Picture: above, a query's scores as bars in five tiles with the running largest as a step line that only rises; below,
-# a row for each tile: the weights of the keys seen so far, which shrink as more come; the last row is the softmax.
+# Picture: above, a query's scores as bars in five tiles, with the largest so far as a step line that only rises; below,
+# a row for each tile: the weights of the keys so far, which shrink with each tile; the last row is the softmax.
 figure, (top, low) = plt.subplots(2, 1, figsize=(9, 5), sharex=True, height_ratios=(1.2, 1))
 tile = np.arange(keys) // 8
 top.bar(range(keys), scores, color=[("C0", "C5")[t % 2] for t in tile], width=0.8)
@@ -472,13 +476,14 @@ low.tick_params(length=0)
 plt.show()
 
 # %% [markdown]
-# So the matrix of all scores, which grows with the square of the length, is never there: only a tile of it in
-# registers.
+# So the matrix of all scores, whose size grows with the square of the length, never exists. Only one tile of it is in
+# registers at a time.
 #
 # ## Is it the same model?
 #
-# The model is written once, in operations; this is their third backend. A golden case
-# ([`07_check_your_own`](07_check_your_own.ipynb)) says whether it is GLIMMER: here all of it, in the simulator.
+# The model is written once, in terms of operations, and this is the third backend that implements them. A golden case
+# ([`07_check_your_own`](07_check_your_own.ipynb)) tests whether the result is GLIMMER. We run the whole case in the
+# simulator.
 
 # %%
 one = next(case for case in TABLE if case.name == "glimmer")
@@ -498,11 +503,11 @@ print(
 # %% [markdown]
 # ## What a GPU allows
 #
-# A simulator tells nothing about speed. Datasheets tell the ceilings: how many operations a second, and how many bytes
-# a second from memory ([`costs/roofline.py`](../glimmer_ref/costs/roofline.py) names its sources). A kernel that
-# moves B bytes for each operation cannot be faster than the memory divided by B. Numbers of float32 have 4 bytes, and
-# a multiply-add is two operations, so each rung of the ladder has its place below the roof. (The GPU's caches help the
-# lower rungs some; the picture has none.)
+# A simulator does not measure speed. But a datasheet gives the limits: operations a second, and bytes a second from
+# memory ([`costs/roofline.py`](../glimmer_ref/costs/roofline.py) names its sources). A kernel that moves B bytes for
+# each operation cannot do more operations a second than the bandwidth divided by B. A float32 number has 4 bytes, and a
+# multiply-add is two operations, so each of the three kernels has a limit below the roof. (The GPU's caches help the
+# first two kernels somewhat. The picture leaves caches out.)
 
 # %%
 cards = {name: roofline.accelerator(name) for name in ("a100", "h100")}
@@ -516,7 +521,7 @@ for kernel, flops_a_byte in intensity.items():
     print(f"{kernel:7}{flops_a_byte:7.2f} FLOP a byte: at most {reach[0]:5.1f} and {reach[1]:5.1f} TFLOP/s")
 
 # %%
-# Picture: rooflines of two GPUs in float32 on logarithmic axes, with the three rungs as marks on the slope: naive at
+# Picture: rooflines of two GPUs in float32 on logarithmic axes, with the three kernels as marks on the slope: naive at
 # the lower left, tiled in the middle, linear near the knee.
 figure, axes = plt.subplots(figsize=(9, 4))
 grid = np.logspace(-1, 3, 200)
@@ -535,10 +540,10 @@ axes.legend(loc="lower right")
 plt.show()
 
 # %% [markdown]
-# And the whole model? Each stage's operations and bytes follow from its shapes. The next picture has GLIMMER of size
-# XXL in bfloat16 on an H100. A stage right of the knee waits for arithmetic, left of it for memory. The encoder's
-# stages read their weights once for thousands of tokens. The decoder reads all of its own for *every token*, unless
-# several questions are answered at once.
+# Now the whole model. The operations and bytes of each stage follow from its shapes. The next picture shows GLIMMER of
+# size XXL in bfloat16 on an H100. A stage to the right of the knee is limited by arithmetic, and a stage to the left of
+# it by memory. The stages of the encoder read their weights once for thousands of tokens. The decoder reads all its
+# weights for *every token*, unless several questions are answered at once.
 
 # %%
 setting, card = of_size("xxl"), cards["h100"]
@@ -553,7 +558,7 @@ for batch in (1, 16):
 
 # %%
 # Picture: stages of GLIMMER-XXL under the H100's bfloat16 roof, for one question and for sixteen at once: the decoder
-# stands far down on the slope and climbs with the batch, the encoder's stages are under the flat roof.
+# is far down on the slope and higher with the batch, the encoder's stages are under the flat roof.
 figure, axes = plt.subplots(figsize=(9, 4))
 grid = np.logspace(-0.5, 5.5, 200)
 axes.plot(grid, np.minimum(card.flops["bfloat16"], grid * card.bandwidth) / 1e12, color="#666666", lw=1.5)
@@ -572,31 +577,31 @@ plt.show()
 # %%
 share = {b: stages["decoder", b][1] / sum(s for (_, batch), (_, s) in stages.items() if batch == b) for b in (1, 16)}
 Markdown(
-    f"Of the least time of a question, the decoder takes **{100 * share[1]:.0f}%** alone and "
-    f"**{100 * share[16]:.0f}%** in a batch of 16. GLIMMER saves in the encoder, so what it saves shows in a batch."
+    f"The decoder takes **{100 * share[1]:.0f}%** of the least time for a single question and "
+    f"**{100 * share[16]:.0f}%** in a batch of 16. GLIMMER saves in the encoder, so its saving shows in a batch."
 )
 
 # %% [markdown]
-# Where there is an NVIDIA GPU, `pip install '.[cuda12]'` (or `cuda13`) and `--ops cuda` run these very kernels on it,
-# and `python -m glimmer_ref.ops.selftest cuda` holds each operation against the reference backend at real sizes.
+# With an NVIDIA GPU, `pip install '.[cuda12]'` (or `cuda13`) and `--ops cuda` run these same kernels on it, and `python
+# -m glimmer_ref.ops.selftest cuda` compares each operation with the reference backend at real sizes.
 #
 # ## Exercises
 #
-# **Exercise 1.** T5-base's up-projection makes `[1760 768]` times `[768 2048]`. How many blocks and threads does
-# `tiled` start with the GPU's tile, how many does `linear`? How many threads of `tiled` have nothing to write if there
-# is one row more?
+# **Exercise 1.** T5-base's up-projection multiplies `[1760 768]` by `[768 2048]`. How many blocks and threads does
+# `tiled` start with the GPU's tile, and how many does `linear`? How many threads of `tiled` have nothing to write if
+# there is one more row?
 #
-# **Exercise 2.** What does `tiled` read a multiply-add if its tile is 8 by 8? Predict it, then count it in the
-# simulator. (`gpu.sizes` can be replaced: see `cudasim.device`.)
+# **Exercise 2.** How many numbers does `tiled` read for each multiply-add if its tile is 8 by 8? Predict it, then count
+# it in the simulator. (`gpu.sizes` can be replaced: see `cudasim.device`.)
 #
-# **Exercise 3.** Write a kernel that adds 1 to each of 10 numbers, in blocks of 4 threads. Forget nothing. Then leave
-# out the line that most kernels begin with, and see what the simulator says. What would a GPU do?
+# **Exercise 3.** Write a kernel that adds 1 to each of 10 numbers, in blocks of 4 threads, with everything that it
+# needs. Then remove the line that most kernels begin with, and look at the simulator's message. What would a GPU do?
 
 # %% [markdown]
 # ## Solutions
 
 # %% tags=["solution"]
-# Solution 1. A grid covers the result; linear's threads make 64 numbers each.
+# Solution 1. A grid covers the result; each thread of linear computes 64 numbers.
 rows_, columns_ = 1760, 2048
 blocks = -(-rows_ // real.tile) * -(-columns_ // real.tile)
 print(f"tiled:  {blocks:,} blocks of {real.tile**2} threads, {blocks * real.tile**2:,} threads")
@@ -613,8 +618,8 @@ print(f"{sum(e.what == 'read' for e in seen) / macs:.4f} reads a multiply-add, b
 
 
 # %% tags=["solution"]
-# Solution 3. Three blocks have 12 threads; without the guard two of them touch what lies behind the array. A GPU would
-# read and overwrite whatever is there, mostly without a word.
+# Solution 3. Three blocks have 12 threads. Without the guard, two of them access memory behind the array. A GPU would
+# read and overwrite it, mostly without any message.
 def adding(guard):
     def add_one(x, out):
         i = namespace.grid(1)

@@ -49,7 +49,11 @@ def page_name(folder: str) -> str:
 def pages(package: Path) -> dict[str, str]:
     """Each folder's page as Markdown: what it holds, then each module with its functions and classes."""
     folders = modules(package)
-    places = {name: f"{page_name(folder)}#{name}" for folder, files in folders.items() for name in defined(files)}
+    places = {
+        name: page_name(folder) + (f"#{name}" if name != folder else "")  # a folder is its whole page
+        for folder, files in folders.items()
+        for name in defined(files)
+    }
     texts = {}
     for folder, files in folders.items():
         inner = [f"[`{name}`]({page_name(name)})" for name in folders if name.rpartition(".")[0] == folder]
