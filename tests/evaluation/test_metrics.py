@@ -174,6 +174,7 @@ def test_any_ranking_is_judged_soundly(found: list[str], evidence: list[list[str
     assert recall_at_k([*found, *found], evidence, 5) == recall_at_k(found, evidence, 5)
     assert kilt_f1("x", ["x"], found, evidence) == kilt_accuracy("x", ["x"], found, evidence) == (score == 1)
     assert kilt_exact_match("y", ["x"], found, evidence) == 0
+    assert {type(x) for x in (kilt_exact_match("x", ["x"], found, evidence), score)} == {float}
 
 
 def test_a_task_has_its_measure() -> None:

@@ -257,6 +257,19 @@ def test_what_is_no_array_is_said(case: Path) -> None:
     assert verdict(case, "scores", None).status == "differs"
 
 
+def test_a_mask_may_be_a_list(case: Path) -> None:
+    padded = {"scores": K[None], "scores.mask": [[1] * len(K)]}
+    got = check._candidates("scores", padded, {"scores": K})
+    assert [x.tolist() for _, x in got] == [K.tolist()]
+
+
+def test_a_line_is_ascii_and_a_note_has_no_space_at_its_end(case: Path) -> None:
+    assert check.shown("a\x1b[\u202e\xe9 b") == r"a\x1b[\u202e\xe9 b"
+    whole = {"selected": np.array([1, 0])}
+    note = check.check_tensor("selected", {"selected": np.array([0, 1])}, whole, None).note
+    assert note == "[0, 1]; expected [1, 0]"
+
+
 def test_unknown_names_never_pass(case: Path) -> None:
     report = check.check(case, EXPECTED | {"decoder.logit": K, "\x1b[2J\n": K, "scores.lengths": [3]})
     assert report.code == 1 and report.first is None

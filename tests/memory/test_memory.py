@@ -670,6 +670,11 @@ def flip(path: Path, at: int) -> None:
         ({"files": {}}, "3 shards and an index; got 0 files"),
         ({"files__index.safetensors": {"bytes": 9, "sha256": ""}}, "index.safetensors: 9 bytes; got "),
         ({"files__index.safetensors": 5}, "bytes: a whole number of at least 1; got None"),
+        ({"more": 1}, "manifest.json: the fields of a glimmer-ref memory; got "),
+        (
+            {"build__passages_sha256": "0"},
+            "s build, passages_sha256=0; got passages_sha256=[0-9a-f]{2}",
+        ),
     ],
 )
 def test_a_damaged_manifest_is_refused(stored: Path, changes: dict[str, Any], why: str) -> None:

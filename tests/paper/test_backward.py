@@ -279,6 +279,8 @@ def test_the_language_loss_is_the_mean_per_target_token() -> None:
     log_p = log_likelihood(NUMPY, w, lumen(NUMPY, w, QUESTION, passages, COUNTS), TARGET)
     assert got.value == pytest.approx(-log_p.sum() / 6, rel=1e-12)
     assert set(got.terms) == {"lm"}
+    assert got.scores is None
+    assert [list(rows) for rows in got.selected] == [list(range(k)) for k in COUNTS]
 
 
 def test_the_passages_to_read_can_be_chosen() -> None:

@@ -153,6 +153,7 @@ def test_the_log_probability_of_a_greedy_answer_is_its_likelihood(ops: Ops) -> N
     assert answer.log_probability == pytest.approx(
         float(log_likelihood(ops, w, memory, Tokens.of([ids]))[0]), rel=1e-12
     )
+    assert type(answer.log_probability) is float
 
 
 def test_many_questions_at_once_equal_one_at_a_time(ops: Ops) -> None:

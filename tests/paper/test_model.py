@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import types
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from glimmer_ref.costs.dry_run import traced_macs
 from glimmer_ref.errors import InputError
 from glimmer_ref.inference.tracing import trace_ids
 from glimmer_ref.instruments import MacCounter, Profiler, Trace
-from glimmer_ref.ops import bind
+from glimmer_ref.ops import Ops, bind, numpy_backend
 from glimmer_ref.paper.decoding import greedy
 from glimmer_ref.paper.glimmer import glimmer, top_m
 from glimmer_ref.paper.lumen import encode_passages
@@ -207,3 +208,29 @@ def test_shape_words() -> None:
     with pytest.raises(InputError, match=r"an array \[N d\]"):
         check(np.zeros(3), "N d", "x")
     assert token_positions(np.array([3, 1]), start=np.array([0, 7])).tolist() == [0, 1, 2, 7]
+
+
+def test_a_backends_own_form_of_attention_gets_the_queries() -> None:
+    backend, seen = types.ModuleType("mine"), []
+
+    def attend_memory(t5: Any, w: Any, q: Any, cross: Any, layer: int, layout: Any) -> Any:
+        seen.append((q.shape[1], cross.keys[layer].shape[1], layer))
+        return NotImplemented
+
+    vars(backend).update({k: f for k, f in vars(numpy_backend).items() if not k.startswith("__")})
+    vars(backend)["attend_memory"] = attend_memory
+    ops, w = Ops(backend), model(NUMPY, config())
+    memory = glimmer(ops, w, QUESTION, encode_passages(ops, w, PASSAGES), K, 2).memory
+    assert greedy(ops, w, memory, 2) == greedy(NUMPY, w, memory, 2)
+    assert set(seen) == {
+        (T5.num_heads * T5.d_kv, T5.num_heads * T5.d_kv, layer) for layer in range(len(w.decoder.layers))
+    }
+
+
+def test_every_stage_has_its_name() -> None:
+    profiler = Profiler(NUMPY)
+    w = model(profiler, config())
+    memory = glimmer(profiler, w, QUESTION, encode_passages(profiler, w, PASSAGES), K, 2).memory
+    greedy(profiler, w, memory, 2)
+    stages = {name.split(".")[0] for name in profiler.seconds}
+    assert stages <= {"question", "memory", "live_a", "score", "live_b", "cross", "decoder", "head", "other"}

@@ -196,3 +196,8 @@ def test_a_first_update_is_as_long_as_may_be(clip: float, length: float, paramet
     after, _ = settings.update({"w": w}, {"w": g}, settings.start({"w": w}), 0.1)
     expected = w - 0.1 * (3.0 if parameter_scale else 1.0) * length * np.sign(g)
     np.testing.assert_allclose(after["w"], expected, rtol=1e-12)
+
+
+def test_the_defaults_are_the_papers() -> None:
+    """Shazeer and Stern 2018, algorithm 4 with its section 9's proposal."""
+    assert (Adafactor().tiny, Adafactor().clip, Adafactor().decay, Adafactor().least_scale) == (1e-30, 1.0, 0.8, 1e-3)
