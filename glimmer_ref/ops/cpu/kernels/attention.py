@@ -157,7 +157,7 @@ def score_panels(tile: Tile, rows: int, q: Rows, panels: Panels, scores: Rows, p
     steps = -(-panels.c // tile.terms)
     for p in range(p0, p1, 2):
         b0 = panels.keys + p * steps * BYTES
-        b1 = b0 + steps * BYTES if (p + 1) * LANES < panels.tokens else b0  # there is no panel behind an odd last one; these scores are ignored
+        b1 = b0 + steps * BYTES if (p + 1) * LANES < panels.tokens else b0  # none behind an odd last
         call_tile(tile.address, rows, q.start, q.stride, b0, b1, steps, scores.start + p * BYTES, scores.stride)
 
 

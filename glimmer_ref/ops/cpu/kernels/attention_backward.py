@@ -184,7 +184,7 @@ def times(tile: Tile, rows: int, a: Rows, panels: int, steps: int, c: int, mixed
 
 @register_jitable
 def transpose_rows(x: int, row: int, rows: int, columns: int, square: int, out: int, out_row: int) -> Any:
-    """Writes the rows of x as columns of out, 16 x 16 at a time. Numbers behind the last row or column are undefined."""
+    """Writes the rows of x as columns of out, 16 x 16 at a time. Numbers behind the last row or column are invalid."""
     for i in range(0, rows, LANES):
         for j in range(0, columns, LANES):
             transpose(x + i * row + 4 * j, row, min(LANES, rows - i), square)

@@ -1,4 +1,4 @@
-"""Conversion of float32 to bfloat16 in registers, for left operands and panels; and products with panels read across."""
+"""Conversion of float32 to bfloat16 in registers, for left operands and panels; products with panels read across."""
 
 from __future__ import annotations
 

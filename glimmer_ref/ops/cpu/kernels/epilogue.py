@@ -1,4 +1,4 @@
-"""Epilogues: the operations on a tile of a product before it is written to memory, while it is in the first-level cache."""
+"""Epilogues: operations on a tile of a product while it is in the first-level cache, before it is written to memory."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ def tile_address(precision: str) -> int:
 
 
 def attended_in(precision: str | None) -> Tile:
-    """The tile for attention if the other products have this precision: bfloat16 for all that are lower than float32."""
+    """The tile for attention if the other products have this precision: bfloat16 for all lower than float32."""
     kind = "float32" if precision in (None, "float32") else "bfloat16"
     return Tile(tile_address(kind), GROUP[kind])
 

@@ -1,8 +1,8 @@
 """The two products in the backward of `linear` and `lm_head_logits` in float32: dx = dy w^T and dw = x^T dy.
 
-One kernel computes both. It packs the weight once per call, transposed, unlike the forward. It packs x and dy TERMS rows
-at a time, so that the buffers are about as large as the weight. One thread adds up a number of dx or dw, TERMS terms at
-a time, so the number of threads changes no bit.
+One kernel computes both. It packs the weight once per call, transposed, unlike the forward. It packs TERMS rows of x
+and dy at a time, so that the buffers are about as large as the weight. One thread adds up a number of dx or dw, TERMS
+terms at a time, so the number of threads changes no bit.
 """
 
 from __future__ import annotations
@@ -215,7 +215,7 @@ def _both(dy: Array, x: Array, w: Array, is_table: bool) -> tuple[Array, Array]:
 
 
 def _source(w: Array | Packed) -> Array:
-    """The weight before packing, in float32: the optimizer updates these numbers, so gradients are computed for them."""
+    """The weight before packing, in float32: the optimizer updates these numbers, so gradients are for them."""
     return w.source if isinstance(w, Packed) else w
 
 

@@ -65,7 +65,7 @@ def quantize_row(row: Any, d: int, at: int, lanes: Any, work: Any) -> Any:
     for j in range(d):
         lanes[j] = abs(row[j])
     size = largest(lanes[:d], work)
-    nothing = fold(lanes[:d]) * np.float32(0)  # NaN if a number is not finite
+    nothing = fold(lanes[:d]) * np.float32(0)  # NaN if a number is inf or NaN
     factor = np.float32(127) / size if size > 0 else np.float32(0)
     for j in range(d):
         out[j] = np.uint8(np.int32(row[j] * factor + np.float32(128.5)))

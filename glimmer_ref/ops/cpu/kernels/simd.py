@@ -123,7 +123,7 @@ def softmax_row(typing: Any, scores: Any, bias: Any, count: Any) -> Any:
 
 @intrinsic
 def scaled_lines(typing: Any, x: Any, row: Any, count: Any, factor: Any, out: Any, out_row: Any) -> Any:
-    """Copies 16 numbers of each of `count` rows, times a factor, from rows `row` bytes apart to `out_row` bytes apart."""
+    """Copies 16 numbers of each of `count` rows, times a factor. Rows are `row` and `out_row` bytes apart."""
 
     def generate(context: Any, builder: ir.IRBuilder, signature: Any, args: list[ir.Value]) -> ir.Value:
         code, (x, row, count, factor, out, out_row) = VectorBuilder(builder), args
