@@ -61,7 +61,7 @@ def _tokens(rows: list[Ints]) -> Tokens:
 
 
 def task_shares(corpus: Corpus, weights: Mapping[str, float], place: str) -> np.ndarray:
-    """The probability of each task of the corpus, proportional to its weight. A task without a weight has the weight 1.
+    """The probability of each task of the corpus, proportional to its weight. See `Stage.tasks` for the default.
 
     Raises:
         InputError: `weights` names a task that the corpus does not have, or all tasks have the weight 0.
@@ -134,7 +134,7 @@ def _example(corpus: Corpus, question: CorpusQuestion, stage: Stage, rng: np.ran
 
 
 def _passages(question: CorpusQuestion, stage: Stage, rng: np.random.Generator) -> list[int]:
-    """The rows of k different passages: gold passages with probability `stage.gold`, the others from its mix."""
+    """The rows of k different passages: with probability `stage.gold` the gold ones, the others from the stage's mix."""
     chosen = dict.fromkeys(question.gold if rng.random() < stage.gold else ())
     need = stage.k - len(chosen)
     if need > 0:

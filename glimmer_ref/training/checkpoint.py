@@ -1,4 +1,4 @@
-"""Checkpoints: a model folder with the optimizer's state and the position in the run. It is written completely or not."""
+"""Checkpoints: a model folder with the optimizer's state and the position in the run, written completely or not at all."""
 
 from __future__ import annotations
 

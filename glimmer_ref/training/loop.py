@@ -62,7 +62,7 @@ class Run:
     say: Callable[[str], None]
 
     def contexts(self) -> list[tuple[StepContext, np.ndarray]]:
-        """For each stage, the context of its steps and the probabilities of the tasks, both checked against the data."""
+        """For each stage, the context of its steps and the probabilities of the tasks, checked against the data."""
         result = []
         for i, stage in enumerate(self.recipe.stages):
             place = f"stages.{i}"
@@ -211,7 +211,7 @@ def _is_due(run: Run) -> bool:
 
 
 def _evaluate(run: Run, log: Log, line: StatusLine) -> None:
-    """Evaluate, write the log, then save a checkpoint, in this order, so that a checkpoint is never newer than the log."""
+    """Evaluate, write the log, then save a checkpoint. In this order a checkpoint is never newer than the log."""
     start = time.monotonic()
     record = run.evaluate()
     run.state = run.state.changed(seconds=run.state.seconds + time.monotonic() - start)
@@ -270,7 +270,7 @@ def train(
     resume: bool = False,
     say: Callable[[str], None] = say,
 ) -> State:
-    """Train a model according to a recipe. It writes the checkpoints `last` and `best`, log.jsonl and curves.png to `out`.
+    """Train a model by a recipe. `out` gets the checkpoints `last` and `best`, log.jsonl and curves.png.
 
     Args:
         ops: name of the backend.

@@ -18,7 +18,7 @@ class Rule:
     """The allowed values of one key.
 
     Args:
-        kind: "whole" (an integer), "number", "flag", "text", "texts" (a list), "shares" (names with numbers) or "table".
+        kind: "whole" (integer), "number", "flag", "text", "texts" (a list), "shares" (names with numbers) or "table".
         at_least, above, at_most, below: the range of a number, or of each share.
         choices: the allowed texts; empty: any text.
     """

@@ -1,6 +1,6 @@
 """The CPU backend: compiled kernels for float32, the reference backend for float64.
 
-Weights are packed for `kernels.gemm`. The fused blocks have kernels in `encoder_fused` and `decoder_fused`. A single
+Weights are packed for `kernels.gemm`. The kernels of fused blocks are in `encoder_fused` and `decoder_fused`. A single
 operation runs parts of the same kernels, and rounds in the same way. Threads share the tasks of a kernel. No sum
 crosses tasks, so the number of threads changes no bit. Products with weights that are not packed use NumPy's BLAS.
 Operations that only move numbers, or touch each number once, are those of the reference backend. The kernels of the
