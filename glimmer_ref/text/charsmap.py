@@ -137,7 +137,7 @@ class Charsmap:
     Raises:
         ValueError: the map is damaged or hostile.
 
-    Source: sentencepiece's own normalizer gives the same for every Unicode character and for 1,000,000 strings of marks.
+    Source: sentencepiece's own normalizer gives the same for all Unicode characters and 1,000,000 strings of marks.
     """
 
     def __init__(self, data: bytes) -> None:

@@ -121,7 +121,7 @@ def _check_settings(path: Path, trainer: Message, normalizer: Message) -> None:
 
 
 def _normalizers(path: Path, normalizer: Message) -> list[dict[str, Any]]:
-    """The normalizers: the character map; then no spaces at the ends, one mark for each run of spaces, a mark in front."""
+    """The character map; then no spaces at the ends, one mark for each run of spaces, and a mark in front."""
     charsmap = _bytes(normalizer, 2)
     try:
         read_charsmap(charsmap)

@@ -1,8 +1,8 @@
 """The tokens that a T5 folder lists beside its spiece.model: in tokenizer_config.json or in older files.
 
 They are searched in the original text, before normalisation. So "[SEP]" in full-width letters is not such a token,
-although T5's normaliser turns it into one. If transformers 4 and 5 differ, the ids in a file are used, and sentinels are
-always special.
+although T5's normaliser turns it into one. If transformers 4 and 5 differ, the ids in a file are used, and sentinels
+are always special.
 """
 
 from __future__ import annotations

@@ -90,7 +90,7 @@ class Unigram:
             yield self._splitter.id_to_token(i) or None, span
 
     def _marked(self, text: str) -> str:
-        """SentencePiece's normal form: rewritten, with a mark at the start and for each run of spaces, none at the end."""
+        """SentencePiece's normal form: rewritten, a mark at the start and for each run of spaces, none at the end."""
         words = [word for word in self._rewritten(text).split(" ") if word]
         return (SPACE + SPACE.join(words)).rstrip(SPACE)
 

@@ -134,7 +134,7 @@ def _example(corpus: Corpus, question: CorpusQuestion, stage: Stage, rng: np.ran
 
 
 def _passages(question: CorpusQuestion, stage: Stage, rng: np.random.Generator) -> list[int]:
-    """The rows of k different passages: with probability `stage.gold` the gold ones, the others from the stage's mix."""
+    """The rows of k different passages: with probability `stage.gold` the gold ones, others from the stage's mix."""
     chosen = dict.fromkeys(question.gold if rng.random() < stage.gold else ())
     need = stage.k - len(chosen)
     if need > 0:
