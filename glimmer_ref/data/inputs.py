@@ -1,4 +1,4 @@
-"""Questions and passages: reading their files, and their tokens with prefix, title, end of sequence and length limit."""
+"""Questions and passages: their files, and their tokens with prefix, title, end of sequence and length limit."""
 
 from __future__ import annotations
 
@@ -181,7 +181,7 @@ def _close(ids: list[int], limit: int, eos: int | None) -> list[int]:
 
 
 def question_text(config: GlimmerConfig, text: str) -> str:
-    """The question with a task prefix. The model's first prefix is added unless the question begins with one of them."""
+    """The question with a task prefix. The model's first prefix is added unless the question begins with one."""
     prefixes = config.question_prefixes
     return text if not prefixes or text.lstrip().startswith(prefixes) else f"{prefixes[0]} {text.strip()}"
 

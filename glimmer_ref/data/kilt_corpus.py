@@ -121,8 +121,8 @@ def write_folder(
         threshold: datapoints that are not `relevant` with this threshold are dropped; None: none is dropped.
 
     Returns:
-        Counts: "pages", "pages_without_text", "passages", and "tasks", which has for each file "questions", "dropped" and
-        "without_gold" (the provenance is missing, or is not in these pages).
+        Counts: "pages", "pages_without_text", "passages", and "tasks", which has for each file "questions", "dropped"
+        and "without_gold" (the provenance is missing, or is not in these pages).
 
     Raises:
         InputError: the folder exists or another process is writing it, a file is broken, no page has text, `words` is

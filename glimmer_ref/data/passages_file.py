@@ -48,7 +48,7 @@ def read_source(path: str | Path) -> Source:
     """Read a passages file the first time: check every line before the work begins.
 
     Raises:
-        InputError: the file is not a regular file, a line is broken, a text is not valid Unicode, or there is no passage.
+        InputError: the file is not regular, a line is broken, a text is not valid Unicode, or there is no passage.
     """
     stamp = _stamp(path)
     if not Path(path).is_file():

@@ -1,8 +1,8 @@
 """The words of a text. All rankings by words use these rules, for questions and for passages.
 
-1. Case and spelling: compatibility composition (NFKC) is applied before and after case folding. So composed and
-   decomposed letters are equal, full and half width are equal, and STRASSE equals straße. Invisible characters (soft
-   hyphens, joiners, variation selectors) are removed, except a zero-width space, which separates words.
+1. Case and spelling: case folding and compatibility composition (NFKC) are applied twice. So composed and decomposed
+   letters are equal, full and half width are equal, and STRASSE equals straße. Invisible characters (soft hyphens,
+   joiners, variation selectors) are removed, except a zero-width space, which separates words.
 2. A word is a run of letters, digits and underscores. Marks (vowel signs, viramas, accents) belong to their letter.
 3. In scripts without spaces (Chinese, Japanese, Thai, Lao, Khmer, Burmese and the Tai scripts), each pair of
    neighbouring characters is a word; a character without neighbours is a word itself. A character is a letter with its

@@ -129,7 +129,7 @@ def _objects(world: World, split: int, kind: str) -> list[str]:
 
 
 def _assigned(rng: PortableRng, objects: list[str], n: int, sharing: str) -> list[str]:
-    """n objects. Each occurs at most as often as `Relation.objects` allows."""
+    """n objects, one for each subject, shared among subjects as `Relation.objects` describes."""
     if sharing == "some":
         return [rng.pick(objects) for _ in range(n)]
     if sharing == "one":
@@ -158,7 +158,7 @@ def _fact_sentence(rng: PortableRng, entity: Entity, template: str, **names: str
 
 
 def _fact_texts(rng: PortableRng, facts: Sequence[Fact]) -> list[tuple[str, list[Fact]]]:
-    """One entity's facts as texts of two or three sentences each. If there is only one fact, it is a text of its own."""
+    """One entity's facts as texts of two or three sentences each. If there is one fact, it is a text of its own."""
     order, texts = rng.shuffled(facts), []
     while order:
         n = 3 if len(order) == 3 or (len(order) > 4 and rng.chance(THIRD_FACT)) else 2

@@ -136,7 +136,7 @@ def write(
 ) -> dict[str, Any]:
     """Write worlds for training, a world for dev, a world for test, their tokenizer and their groups of names.
 
-    Everything is written to a temporary folder, which is renamed at the end. So the folder is complete or does not exist.
+    Everything is written to a temporary folder, which is renamed at the end. So the folder is complete or is missing.
 
     Returns:
         The content of world.json: the seed, the sizes and each file's SHA-256.
