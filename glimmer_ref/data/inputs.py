@@ -181,7 +181,7 @@ def _close(ids: list[int], limit: int, eos: int | None) -> list[int]:
 
 
 def question_text(config: GlimmerConfig, text: str) -> str:
-    """The question with a task prefix. The model's first prefix is added unless the question begins with one."""
+    """The question with a task prefix: the model's first prefix is added unless the question begins with a prefix."""
     prefixes = config.question_prefixes
     return text if not prefixes or text.lstrip().startswith(prefixes) else f"{prefixes[0]} {text.strip()}"
 

@@ -34,7 +34,7 @@ TYPES = {"BOOL": "?", "U8": "u1", "I8": "i1", "U16": "<u2", "I16": "<i2", "U32":
 TYPES |= {"I64": "<i8", "F16": "<f2", "BF16": "<u2", "F32": "<f4", "F64": "<f8"}
 MOST_FILE_BYTES, MOST_HEADER_BYTES, MOST_TENSORS = 2**30, 16 * 2**20, 10_000
 MOST_UNKNOWN = 20  # maximum number of unknown names that are compared with the known ones
-# Decades of NMSE. A mistake is a likely cause if it is at most NEAR away, and the only one if the next is CLEAR further.
+# Decades of NMSE. A mistake is a likely cause if at most NEAR away, and the only one if the next is CLEAR further away.
 NEAR, CLEAR = 0.3, 0.1
 MALFORMED = (TypeError, LookupError, AttributeError, OverflowError, RecursionError)
 
@@ -212,7 +212,7 @@ def _candidates(
 def check_tensor(
     name: str, given: Mapping[str, Any], expected: Mapping[str, np.ndarray], tolerance: dict[str, float] | None
 ) -> Verdict:
-    """Compares one tensor with the expected one, in the simplest layout in which it is right, or else in the closest."""
+    """Compares one tensor with the expected one, in the simplest layout in which it is right, or in the closest one."""
     if name not in given:
         return Verdict(name, "not given", tolerance)
     try:

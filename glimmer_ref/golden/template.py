@@ -76,7 +76,7 @@ def memory(config: Any, weights: Arrays, inputs: Arrays, before: Arrays) -> Arra
 def pairs(config: Any, weights: Arrays, inputs: Arrays, before: Arrays) -> Arrays | None:
     """H_i = [MemEnc(Q); MemEnc(Passage_i)] for every passage.
 
-    From here on, the passage's positions follow the question's last position, or start at "positions" if it is a number.
+    From here on, the passage's positions follow the question's last one, or start at "positions" if it is a number.
 
     In:  before["question.out"] [n_q d], before["memory.out"] [N d], inputs["passages.lengths"].
     Out: pairs [N d], where N counts the question once for every passage.
@@ -87,7 +87,7 @@ def pairs(config: Any, weights: Arrays, inputs: Arrays, before: Arrays) -> Array
 def encoder(config: Any, weights: Arrays, inputs: Arrays, before: Arrays) -> Arrays | None:
     """FiD's Enc(Q; Passage_i): all layers on the concatenated ids of both, then the final norm.
 
-    A case with system "encoder" has passages but no question.
+    A case with system "encoder" has passages but no question. There `memory` has all layers, and the norm remains.
 
     In:  inputs["question"], inputs["passages"]; weights embedding, memory.*, live.*, final_norm.
     Out: encoder.out [N d], and encoder.memory.layer_<i>.*, encoder.live.layer_<i>.*.
@@ -219,7 +219,7 @@ def training(config: Any, weights: Arrays, inputs: Arrays, before: Arrays) -> Ar
 
 
 def greedy(config: Any, weights: Arrays, inputs: Arrays, before: Arrays) -> Arrays | None:
-    """Greedy decoding: from decoder_start_token_id to eos_token_id, the likeliest id at each step, ties to the lower id.
+    """Greedy decoding from decoder_start_token_id to eos_token_id: the likeliest id at each step, ties to the lower.
 
     In:  the inputs of `decoder` except the target; there are at most answer_tokens steps.
     Out: decoder.step_<i>.logits [b v], decoder.ids without start and end.

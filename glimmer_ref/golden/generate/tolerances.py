@@ -206,5 +206,5 @@ def honest_runs(precision: str) -> Iterator[tuple[Ops, str]]:
 
 
 def storage_error(precision: str) -> tuple[float, float]:
-    """The smallest tolerance (NMSE, scaled maximum) in a precision: the error from storing a tensor in this precision."""
+    """The smallest tolerance (NMSE, scaled maximum) in a precision: the error from storing a tensor in it."""
     return (MARGIN * UNIT[precision]) ** 2, MARGIN * UNIT[precision]
