@@ -87,7 +87,8 @@ def pairs(config: Any, weights: Arrays, inputs: Arrays, before: Arrays) -> Array
 def encoder(config: Any, weights: Arrays, inputs: Arrays, before: Arrays) -> Arrays | None:
     """FiD's Enc(Q; Passage_i): all layers on the concatenated ids of both, then the final norm.
 
-    A case with system "encoder" has passages but no question. There `memory` has all layers, and the norm remains.
+    A case with system "encoder" has passages but no question. There the stage `memory` runs all layers, and only the
+    final norm is left.
 
     In:  inputs["question"], inputs["passages"]; weights embedding, memory.*, live.*, final_norm.
     Out: encoder.out [N d], and encoder.memory.layer_<i>.*, encoder.live.layer_<i>.*.

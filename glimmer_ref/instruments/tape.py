@@ -72,7 +72,7 @@ class Tape(Instrument):
 
         Args:
             output_grads: results of operations on this tape, each with a gradient of the same shape.
-            of: arrays by name, for example `leaves(model)`. Packed weights are allowed; their gradients are plain arrays.
+            of: arrays by name, such as `leaves(model)`. Packed weights are allowed; their gradients are plain arrays.
 
         Returns:
             Host arrays by the names of `of`, each with the shape of its array.

@@ -174,7 +174,7 @@ class Instrument(Ops):
     `scope` returns a copy of the instrument. All copies share the objects in its attributes. So a list or a dict may be
     filled, but no attribute may be set again.
 
-    An instrument changes no bit of any result, because single operations round in the same way as fused ones. The fused
+    Observing changes no bit of any result, because single operations round in the same way as fused ones. The fused
     implementations in `REORDERED` are the exception, so they still compute the results.
 
     Args:
@@ -205,7 +205,7 @@ class Instrument(Ops):
         return self.ops.backward
 
     def fused(self, name: str) -> Callable[..., Any] | None:
-        """None, so that single operations run. `REORDERED` is excepted, as single operations round differently there."""
+        """None, so that single operations run. `REORDERED` is excepted: single operations round differently there."""
         return None if self.elementary or name not in REORDERED else self.ops.fused(name)
 
     def hook(self, name: str) -> Callable[..., Any] | None:

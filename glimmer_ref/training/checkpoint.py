@@ -1,4 +1,4 @@
-"""Checkpoints: a model folder with the optimizer's state and the position in the run, written completely or not at all."""
+"""Checkpoints: a model folder with the optimizer's state and the position in the run, written completely or not."""
 
 from __future__ import annotations
 

@@ -13,8 +13,8 @@ def decoder_macs(t5: Any, w: Any, read: Ints, limit: int, steps: int) -> Any:
     """Multiply-adds of the absorbed form, see `cross_attention`; NotImplemented if keys and values are projected.
 
     The absorbed form computes no keys and values of the memory. Instead, each step multiplies by all weights of a
-    layer, including W_k and W_v of cross-attention, and the scores and weighted sums of a head have d_model columns
-    instead of d_kv.
+    layer, including W_k and W_v of cross-attention. The scores and weighted sums of a head have d_model columns instead
+    of d_kv.
     """
     if not w.layers or not isinstance(w.layers[0].cross_attention.k, Packed):
         return NotImplemented

@@ -266,7 +266,7 @@ def probabilities(cuda: Any, dtype: Any, intrinsics: Any, sizes: Sizes) -> dict[
     return {"attention_probs": Body(attention_probs, "xxxiinnnnx", threads)}
 
 
-WIDTHS = {8: {}, 64: {}, 128: {"queries": 32, "keys": 16}}  # largest number of columns of a head -> sizes that differ from the default
+WIDTHS = {8: {}, 64: {}, 128: {"queries": 32, "keys": 16}}  # largest number of columns of a head -> changed sizes
 
 
 def tiled(cuda: Any, dtype: Any, intrinsics: Any, sizes: Sizes) -> dict[str, Body]:
