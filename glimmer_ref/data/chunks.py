@@ -1,10 +1,10 @@
-"""Pages cut into chunks of at most 200 words, and the way back: from a chunk to its page, from provenance to chunks.
+"""Chunks of at most 200 words from pages, and the inverse: the page of a chunk, and the chunks of a provenance.
 
-A word is a row of characters without white space. A chunk has whole paragraphs of one section, as many as fit. A
-paragraph that is too long is cut behind a sentence in the second half of the words that fit, else behind the last word
-that fits. The title, the headings and blank paragraphs are "silent": they are not part of a chunk's text. A chunk keeps
-the silent paragraphs before it, and a page's last chunk those behind it, so that nothing of the page is lost. A page
-without other text has no chunk.
+A word is a run of characters without white space. A chunk has whole paragraphs of one section, as many as fit. A
+paragraph that is too long is cut at the end of a sentence in the second half of the words that fit, or else behind the
+last word that fits. The title, the headings and blank paragraphs are "silent": they are not part of a chunk's text. A
+chunk keeps the silent paragraphs before it, and the last chunk of a page also those behind it, so that nothing of the
+page is lost. A page without other text has no chunk.
 
 Source: section 4.1 of the paper says "up to 200 words" and nothing else. KILT's script for chunks of 100 words is the
 source of three rules: a chunk stays within a section, headings are not read, and the part before the first heading is
@@ -50,11 +50,11 @@ class Chunk:
 
     Args:
         id: the page's id, a colon, and the chunk's number on the page. It depends on this page alone.
-        title: of the page.
-        text: the spans' characters, with a space between two if the first does not end in white space.
-        page: id of its page.
-        section: its heading, as in the page.
-        spans: the parts of the page that make the text, in order.
+        title: title of the page.
+        text: the characters of the spans, with a space between two spans if the first does not end in white space.
+        page: id of the page.
+        section: heading of the section, as in the page.
+        spans: the parts of the page that form the text, in order.
         silent: the silent paragraphs that belong to the chunk.
     """
 
@@ -67,13 +67,13 @@ class Chunk:
     silent: tuple[Silent, ...]
 
     def record(self) -> dict[str, Any]:
-        """Its line in passages.jsonl."""
+        """The chunk's line in passages.jsonl."""
         texts = {key: getattr(self, name) for name, key in KEYS.items()}
         return texts | {"spans": self.spans, "silent": self.silent}
 
 
 def _pieces(text: str, words: int) -> Iterator[tuple[int, int, int]]:
-    """A paragraph in pieces of at most so many words: start, end, and number of words of each."""
+    """A paragraph in pieces of at most `words` words: start, end and number of words of each piece."""
     if (count := len(text.split())) <= words:
         yield 0, len(text), count
         return
@@ -119,7 +119,7 @@ def _filled(page: Page, silent: Iterable[Silent], words: int, fill: bool) -> Ite
 
 
 def _joined(pieces: Iterable[str]) -> str:
-    """Pieces joined by spaces, where they do not end in white space."""
+    """The pieces as one string, with a space behind each piece that does not end in white space."""
     text = ""
     for piece in pieces:
         text += piece if not text or text[-1].isspace() else f" {piece}"
@@ -127,14 +127,14 @@ def _joined(pieces: Iterable[str]) -> str:
 
 
 def cut(page: Page, words: int = WORDS, fill: bool = True) -> list[Chunk]:
-    """A page in chunks, in its order.
+    """The chunks of a page, in order.
 
     Args:
-        words: maximum number of words of a chunk, at least 1.
-        fill: put paragraphs into one chunk as long as they fit. Otherwise each paragraph is a chunk, or several.
+        words: maximum number of words in a chunk, at least 1.
+        fill: whether a chunk gets as many paragraphs as fit. Otherwise each paragraph is one chunk, or several.
 
     Raises:
-        InputError: words below 1.
+        InputError: `words` is below 1.
 
     Paper: 4.1 chunks
     """
@@ -152,10 +152,10 @@ def cut(page: Page, words: int = WORDS, fill: bool = True) -> list[Chunk]:
 
 
 def page_of(id: str) -> str:
-    """The id of the page of a chunk, from the chunk's id.
+    """The id of a chunk's page, from the chunk's id.
 
     Raises:
-        InputError: an id of another form than those of `cut`.
+        InputError: the id does not have the form of the ids from `cut`.
     """
     page, colon, number = id.rpartition(":")
     if not page or not colon or not number.isdecimal():
@@ -164,13 +164,13 @@ def page_of(id: str) -> str:
 
 
 def holding(provenance: Provenance, chunks: Iterable[Chunk]) -> tuple[str, ...]:
-    """The ids of the chunks that have any character of a place; empty if the place has no paragraph.
+    """The ids of the chunks that contain any character of a provenance; empty if it states no paragraph.
 
-    A place without character positions means its whole paragraphs. A place that has only silent paragraphs, such as the
-    title, is in the chunks that keep them.
+    A provenance without character positions means whole paragraphs. If it has only silent paragraphs, such as the
+    title, its chunks are those that keep them.
 
     Args:
-        chunks: of the place's page; chunks of other pages are ignored.
+        chunks: the chunks of the provenance's page; chunks of other pages are ignored.
     """
     p = provenance
     if p.start_paragraph_id is None:
@@ -178,7 +178,7 @@ def holding(provenance: Provenance, chunks: Iterable[Chunk]) -> tuple[str, ...]:
     last = p.start_paragraph_id if p.end_paragraph_id is None else p.end_paragraph_id
     first = (p.start_paragraph_id, p.start_character or 0)
     behind = (last + 1, 0) if p.end_character is None else (last, p.end_character)
-    behind = max(behind, (first[0], first[1] + 1))  # an empty place is the character where it begins
+    behind = max(behind, (first[0], first[1] + 1))  # an empty span means the character at its start
 
     of_page = [chunk for chunk in chunks if chunk.page == p.wikipedia_id]
     read = [c.id for c in of_page if any(first < (s[0], s.end) and s[:2] < behind for s in c.spans)]
@@ -187,7 +187,7 @@ def holding(provenance: Provenance, chunks: Iterable[Chunk]) -> tuple[str, ...]:
 
 
 def gold(datapoint: Datapoint, chunks: Mapping[str, Sequence[Chunk]]) -> tuple[str, ...]:
-    """The ids of the chunks that prove any of a datapoint's outputs, each once, in the order of the provenance.
+    """The ids of the chunks that prove any output of a datapoint, each once, in the order of the provenance.
 
     Args:
         chunks: id of a page -> its chunks.

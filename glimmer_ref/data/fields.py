@@ -1,4 +1,4 @@
-"""The fields of a JSON line, read and checked in one way for all files. null counts as a missing key."""
+"""The fields of a JSON line, read and checked in the same way for all files. null counts as a missing key."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ Record = Mapping[str, Any]
 
 
 def given(value: object) -> str:
-    """A value as error messages show it."""
+    """A value in the form in which error messages show it."""
     return "none" if value is None else brief(value)
 
 
 def valid(place: str, key: str, value: str) -> str:
-    """The string itself, checked.
+    """The string itself, after a check.
 
     Raises:
-        InputError: a string that is not valid Unicode.
+        InputError: the string is not valid Unicode.
     """
     try:
         value.isascii() or value.encode()
@@ -29,10 +29,10 @@ def valid(place: str, key: str, value: str) -> str:
 
 
 def string(place: str, record: Record, key: str, default: str | None = None) -> str:
-    """A field that is a string.
+    """A field with a string.
 
     Raises:
-        InputError: another type, or no value and no default.
+        InputError: the value has another type, or there is no value and no default.
     """
     value = default if record.get(key) is None else record[key]
     if not isinstance(value, str):
@@ -48,10 +48,10 @@ def _as_id(value: object) -> str | None:
 
 
 def identity(place: str, record: Record, key: str, default: str | None = None) -> str:
-    """An id, a string or a whole number.
+    """A field with an id, which is a string or an integer.
 
     Raises:
-        InputError: another type, a blank id, or no value and no default.
+        InputError: the value has another type or is blank, or there is no value and no default.
     """
     value = default if record.get(key) is None else record[key]
     id = _as_id(value)
@@ -61,10 +61,10 @@ def identity(place: str, record: Record, key: str, default: str | None = None) -
 
 
 def identities(place: str, record: Record, key: str) -> tuple[str, ...]:
-    """A list of ids, each a string or a whole number; empty if the field is missing.
+    """A field with a list of ids, each a string or an integer; empty if the field is missing.
 
     Raises:
-        InputError: another type.
+        InputError: the value has another type.
     """
     value = [] if record.get(key) is None else record[key]
     ids = [_as_id(v) for v in value] if isinstance(value, list) else [None]
@@ -75,10 +75,10 @@ def identities(place: str, record: Record, key: str) -> tuple[str, ...]:
 
 
 def objects(place: str, record: Record, key: str) -> list[Record] | None:
-    """A list of objects; None if the field is missing.
+    """A field with a list of objects; None if the field is missing.
 
     Raises:
-        InputError: another type.
+        InputError: the value has another type.
     """
     value = record.get(key)
     if value is None:
@@ -89,10 +89,10 @@ def objects(place: str, record: Record, key: str) -> list[Record] | None:
 
 
 def page(place: str, record: Record) -> str | None:
-    """The id of the page that a place of KILT's is on: empty for null, None without such a key.
+    """The id of the page in a provenance of KILT: empty for null, None if the key is missing.
 
     Raises:
-        InputError: no id.
+        InputError: the value is not an id.
     """
     if record.get("wikipedia_id") is None:
         return "" if "wikipedia_id" in record else None
@@ -100,15 +100,15 @@ def page(place: str, record: Record) -> str | None:
 
 
 def accepted(answers: Iterable[str]) -> tuple[str, ...]:
-    """The answers among some strings: without white space around them, each once, blank ones left out."""
+    """Answers without white space around them. Repeated and blank answers are left out."""
     return tuple(dict.fromkeys(answer.strip() for answer in answers if answer.strip()))
 
 
 def answers(place: str, record: Record, key: str = "answer") -> tuple[str, ...]:
-    """The answers of a field, which has a string or a list of strings.
+    """The answers in a field, which is a string or a list of strings.
 
     Raises:
-        InputError: another type.
+        InputError: the value has another type.
     """
     value = record.get(key)
     some = [value] if isinstance(value, str) else [] if value is None else value

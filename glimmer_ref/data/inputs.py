@@ -22,8 +22,8 @@ class Passage:
     """One passage.
 
     Args:
-        id: unique in its file.
-        title: of its page; may be empty.
+        id: id that is unique in its file.
+        title: title of its page; may be empty.
     """
 
     id: str
@@ -36,11 +36,11 @@ class Question:
     """One line of a questions file.
 
     Args:
-        answers: accepted answers, blank ones left out; empty if they are withheld.
+        answers: accepted answers without blank ones; empty if the file has none.
         gold: ids of the passages that prove the answer.
         candidates: ids of retrieved passages, best first; empty before retrieval.
-        hard_negatives: ids of passages that are easily mistaken for gold, for training.
-        evidence: for each of KILT's outputs that names its provenance, the ids of its pages.
+        hard_negatives: ids of passages that look like gold passages but are not, for training.
+        evidence: for each of KILT's outputs that has a provenance, the ids of its pages.
     """
 
     id: str
@@ -54,7 +54,7 @@ class Question:
 
 
 def _answers(place: str, record: fields.Record) -> tuple[str, ...]:
-    """The accepted answers of "output": strings, or KILT's objects, some of which have a provenance alone."""
+    """The accepted answers in "output": strings, or KILT's objects, some of which have only a provenance."""
     value = [] if record.get("output") is None else record["output"]
     if not isinstance(value, list) or not all(isinstance(v, str | dict) for v in value):
         raise InputError(place, 'a list of strings "output", or of objects with "answer"', fields.given(value))
@@ -63,7 +63,7 @@ def _answers(place: str, record: fields.Record) -> tuple[str, ...]:
 
 
 def _evidence(place: str, record: fields.Record) -> tuple[tuple[str, ...], ...]:
-    """The pages that prove each output of a line which `_answers` has accepted."""
+    """The pages that prove each output of a line. `_answers` has already checked the line."""
     outputs = (output for output in record.get("output") or () if isinstance(output, dict))
     places = (fields.objects(place, output, "provenance") for output in outputs)
     pages = ([fields.page(place, p) for p in some] for some in places if some is not None)
@@ -83,13 +83,13 @@ T = TypeVar("T", bound=HasId)
 
 
 def each_once(items: Iterable[tuple[str, T]]) -> Iterator[T]:
-    """The items, checked: no id may occur twice.
+    """The items, after a check that no id occurs twice.
 
     Args:
-        items: each with its place for error messages.
+        items: the items, each with its place for error messages.
 
     Raises:
-        InputError: an id that occurred before. The message names both places.
+        InputError: an id occurred before. The message names both places.
     """
     seen: dict[str, str] = {}
     for place, item in items:
@@ -111,19 +111,19 @@ def _passage(place: str, record: fields.Record, id: str) -> tuple[str, Passage]:
 
 
 def passages_of(records: Iterable[tuple[str, dict[str, Any]]], first: int = 0) -> Iterator[Passage]:
-    """Passages from objects with "text", and perhaps "id" (else their count from `first`) and "title".
+    """Passages from objects with "text" and optional "id" and "title". Without ids, they are counted from `first`.
 
     Raises:
-        InputError: an empty text, or an id that occurred before. The message names the place.
+        InputError: a text is empty, or an id occurred before. The message names the place.
     """
     return each_once(_passage(place, record, str(first + i)) for i, (place, record) in enumerate(records))
 
 
 def read_passages(path: str | Path) -> Iterator[Passage]:
-    """`passages_of` a JSON-lines file.
+    """The passages in a JSON-lines file, see `passages_of`.
 
     Raises:
-        InputError: a broken line, an empty text, or an id that occurred before. The message names the line.
+        InputError: a line is broken, a text is empty, or an id occurred before. The message names the line.
     """
     return passages_of(read_jsonl(path))
 
@@ -140,16 +140,16 @@ def _question(place: str, record: fields.Record, count: int, task: str) -> tuple
 
 
 def read_questions(path: str | Path, task: str = "all") -> Iterator[Question]:
-    """Questions of a JSON-lines file.
+    """The questions in a JSON-lines file.
 
-    A line has "input", and perhaps "id", "task", "output", and the lists "gold", "candidates" and "hard_negatives" of
-    ids of passages. The answers in "output" are strings, or KILT's objects with "answer".
+    A line has "input" and optional "id", "task" and "output". It may also have the lists "gold", "candidates" and
+    "hard_negatives" with ids of passages. The answers in "output" are strings, or KILT's objects with "answer".
 
     Args:
-        task: of lines that name none.
+        task: the task of lines that do not state one.
 
     Raises:
-        InputError: a broken line, or an id that occurred before. The message names the line.
+        InputError: a line is broken, or an id occurred before. The message names the line.
     """
     return each_once(_question(place, record, i, task) for i, (place, record) in enumerate(read_jsonl(path)))
 
@@ -161,7 +161,7 @@ def as_passages(source: Iterable[Passage | str | Mapping[str, str]]) -> list[Pas
         source: strings, objects {"title": .., "text": ..}, or passages.
 
     Raises:
-        InputError: an item of another type.
+        InputError: an item has another type.
     """
     result = []
     for i, item in enumerate(source):
@@ -181,7 +181,7 @@ def _close(ids: list[int], limit: int, eos: int | None) -> list[int]:
 
 
 def question_text(config: GlimmerConfig, text: str) -> str:
-    """The question with a task prefix: the model's first, unless the question begins with one of its prefixes."""
+    """The question with a task prefix: the model's first prefix is added unless the question begins with a prefix."""
     prefixes = config.question_prefixes
     return text if not prefixes or text.lstrip().startswith(prefixes) else f"{prefixes[0]} {text.strip()}"
 
@@ -197,7 +197,7 @@ def question_tokens(config: GlimmerConfig, tokenizer: Tokenizer, texts: Iterable
     """The tokens of questions, at most `question_tokens` each, EOS included if the model closes questions with it.
 
     Raises:
-        InputError: an empty question (D17).
+        InputError: a question is empty (D17).
     """
     eos = config.t5.eos_token_id if config.question_eos else None
     rows = []
@@ -213,7 +213,7 @@ def passage_tokens(config: GlimmerConfig, tokenizer: Tokenizer, passages: Iterab
     """The tokens of passages, at most `passage_tokens` each, EOS included if the model closes passages with it.
 
     Raises:
-        InputError: an empty passage (D17). The message names its id.
+        InputError: a passage is empty (D17). The message names its id.
     """
     eos = config.t5.eos_token_id if config.passage_eos else None
     rows = []

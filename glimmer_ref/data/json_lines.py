@@ -1,4 +1,4 @@
-"""JSON lines: one object in each line, in UTF-8. The error of another file says what it is."""
+"""JSON lines: one object per line, in UTF-8. If a file has another format, the error message names this format."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MOST_LINE = MAX_JSON_BYTES
 
 
 def _instead(text: str) -> tuple[str, str]:
-    """What a line is if it is no JSON object, and what to do about it; empty if neither is known."""
+    """A description of a line that is not a JSON object, and advice; both are empty if the format is unknown."""
     if text.startswith("["):
         return "a JSON array", "one object a line is needed"
     try:
@@ -34,7 +34,7 @@ def _instead(text: str) -> tuple[str, str]:
 
 
 def _line(raw: bytes, first: bool, place: str) -> str:
-    """A line's text. Only the first line of a file may begin with a byte order mark."""
+    """The text of a line. Only the first line of a file may begin with a byte order mark."""
     if len(raw) > MOST_LINE:
         raise InputError(place, f"at most {MOST_LINE:,} bytes", "more")
     if raw.startswith(MARK) and not first:
@@ -62,10 +62,10 @@ def _object(text: str, place: str) -> dict[str, Any]:
 
 
 def jsonl(lines: Iterable[bytes], name: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The objects of JSON lines, each with its place for error messages. Blank lines are skipped.
+    """The objects in JSON lines, each with its place for error messages. Blank lines are skipped.
 
     Raises:
-        InputError: a line that is no JSON object. The message has its number.
+        InputError: a line is not a JSON object. The message has its number.
     """
     for number, raw in enumerate(lines, start=1):
         place = f"{name}, line {number}"
@@ -74,12 +74,12 @@ def jsonl(lines: Iterable[bytes], name: str) -> Iterator[tuple[str, dict[str, An
 
 
 def read_jsonl(path: str | Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """`jsonl` of a file.
+    """The objects in a JSON-lines file, see `jsonl`.
 
     Raises:
-        InputError: no such file, no regular file, or a broken line as in `jsonl`.
+        InputError: there is no such file, it is not a regular file, or a line is broken.
     """
     with open_regular(path) as file:
-        # The line reports UTF-16, as it does other encodings.
+        # UTF-16 is reported for the line, like other encodings.
         kinds.refuse(file.peek(kinds.HEAD), str(path), "JSON, one object a line", kinds.UTF_16)
         yield from jsonl(iter(lambda: file.readline(MOST_LINE + 1), b""), str(path))

@@ -1,10 +1,10 @@
 """KILT's files, line by line: the knowledge source, the tasks' datapoints, and predictions.
 
-All keys of a line stay in its `record`, so that a file that is read and written again has the same JSON. Text that is
-not valid Unicode, an id that is missing or occurs twice, and a value of another type are errors that name file and
-line. The ids seen so far are held in RAM.
+`record` keeps all keys of a line, so that a file that is read and written again has the same JSON. Text that is not
+valid Unicode, an id that is missing or occurs twice, and a value with another type are errors that name file and line.
+The ids so far are held in RAM.
 
-Source: the keys of facebookresearch/KILT's README and the checks of its `kilt_utils`.
+Source: the keys in facebookresearch/KILT's README and the checks in its `kilt_utils`.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Page:
 
     Args:
         id: the value of "wikipedia_id".
-        paragraphs: the values of "text": the title first, then headings, paragraphs and list items in their order.
+        paragraphs: the values of "text": the title, then headings, paragraphs and list items in order.
         record: the whole line.
     """
 
@@ -44,15 +44,15 @@ class Page:
 
 @dataclass(frozen=True)
 class Provenance:
-    """A place in the knowledge source that proves an output: characters of some paragraphs of a page.
+    """A place in the knowledge source that proves an output: some characters in paragraphs of a page.
 
     Args:
-        wikipedia_id: id of the page; "" if the file has null. None: the key is missing; KILT's evaluation does not
-            count such a place.
-        start_paragraph_id, end_paragraph_id: the first and the last paragraph; None: not known.
-        start_character: the first character, in the first paragraph; None: not known.
-        end_character: the character behind the last one, in the last paragraph; None: not known.
-        bleu_score: similarity of the place to the evidence of the original task, 0 to 1; None: the key is missing.
+        wikipedia_id: id of the page; "" if the file has null; None if the key is missing. KILT's evaluation does not
+            count a place without the key.
+        start_paragraph_id, end_paragraph_id: the first and the last paragraph; None if unknown.
+        start_character: the first character, in the first paragraph; None if unknown.
+        end_character: the character behind the last one, in the last paragraph; None if unknown.
+        bleu_score: similarity of the place to the evidence in the original task, 0 to 1; None if the key is missing.
     """
 
     wikipedia_id: str | None
@@ -69,8 +69,8 @@ class Output:
     """One accepted output: an answer, its provenance, or both.
 
     Args:
-        answers: the accepted answers, blank ones left out. KILT has one, exports of TriviaQA have more.
-        provenance: None: the line has no such key.
+        answers: the accepted answers without blank ones. KILT has one answer per output, exports of TriviaQA have more.
+        provenance: the places that prove the output; None if the key is missing.
     """
 
     answers: tuple[str, ...]
@@ -99,13 +99,13 @@ class Datapoint:
 
     @property
     def evidence(self) -> tuple[frozenset[str], ...]:
-        """The ids of the pages of each output that has a provenance: the targets of `evaluation.metrics`."""
+        """For each output with a provenance, the ids of its pages: the targets of `evaluation.metrics`."""
         named = (o.provenance for o in self.outputs if o.provenance is not None)
         return tuple(frozenset(p.wikipedia_id for p in some if p.wikipedia_id is not None) for some in named)
 
 
 def _number(place: str, record: Record, key: str) -> int | None:
-    """A position. KILT has numbers, numbers as strings, and -1 for an unknown one."""
+    """A position. KILT's files have numbers, numbers as strings, and -1 if the position is unknown."""
     value = record.get(key)
     if value is None:
         return None
@@ -161,7 +161,7 @@ def read_knowledge(path: str | Path) -> Iterator[Page]:
     """The pages of a knowledge source, one at a time.
 
     Raises:
-        InputError: no such file, or a line that is no page. The message has its number.
+        InputError: there is no such file, or a line is not a page. The message has the line's number.
     """
     return each_once(_page(place, record) for place, record in read_jsonl(path))
 
@@ -170,7 +170,7 @@ def read_task(path: str | Path) -> Iterator[Datapoint]:
     """The datapoints of a task's file, one at a time.
 
     Raises:
-        InputError: no such file, or a line that is no datapoint. The message has its number.
+        InputError: there is no such file, or a line is not a datapoint. The message has the line's number.
     """
     return each_once(_datapoint(place, record) for place, record in read_jsonl(path))
 
@@ -178,15 +178,15 @@ def read_task(path: str | Path) -> Iterator[Datapoint]:
 def write_lines(path: str | Path, records: Iterable[Record]) -> int:
     """Write a JSON-lines file, completely or not at all.
 
-    All characters beyond ASCII are escaped, as in KILT's own files, because its scripts read with the encoding of the
-    machine's locale.
+    All characters beyond ASCII are escaped, as in KILT's own files, because its scripts read files with the encoding of
+    the machine's locale.
 
     Returns:
         The number of lines.
 
     Raises:
-        InputError: a place that cannot be written, a full disk, or values nested too deeply to write. A file that was
-            there before is unchanged then.
+        InputError: the file cannot be written, the disk is full, or values are nested too deeply. A file that existed
+            before is not changed.
     """
     lines = 0
     try:
@@ -200,25 +200,24 @@ def write_lines(path: str | Path, records: Iterable[Record]) -> int:
 
 
 def prediction(id: str, answer: str, provenance: Iterable[Record]) -> Record:
-    """A line of predictions.
+    """A line of a predictions file.
 
     Args:
-        answer: may be empty, which counts as wrong.
-        provenance: places in KILT's form, best first. KILT's evaluation reads their "wikipedia_id".
+        answer: the predicted answer. If it is empty, it counts as wrong.
+        provenance: places in KILT's form, best first. KILT's evaluation uses their "wikipedia_id".
     """
     return {"id": id, "output": [{"answer": answer, "provenance": list(provenance)}]}
 
 
 def write_predictions(path: str | Path, predictions: Iterable[Record], ids: Collection[str]) -> int:
-    """Write predictions as KILT's evaluation expects them for a task: each of its ids once, and no other id.
+    """Write predictions in the form that KILT's evaluation expects for a task: each id of the task once, and no other.
 
     Args:
-        predictions: from `prediction`, in any order.
-        ids: of the task's datapoints.
+        predictions: results of `prediction`, in any order.
+        ids: ids of the task's datapoints.
 
     Raises:
-        InputError: an unknown id, an id that occurs twice or is missing, or a place that cannot be written. Nothing is
-            written then.
+        InputError: an id is unknown or missing or occurs twice, or the file cannot be written. Nothing is written then.
     """
     missing = set(ids)
 

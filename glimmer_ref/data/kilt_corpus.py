@@ -1,4 +1,4 @@
-"""KILT's files converted into a folder for the other commands: passages.jsonl, and questions with gold passages."""
+"""Conversion of KILT's files into a folder for the other commands: passages.jsonl, and questions with gold passages."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .kilt import Datapoint, read_knowledge, read_task, write_lines
 from .relevance import check_threshold, relevant
 
 PASSAGES = "passages.jsonl"
-# Keys that a line loses, because they name passages of another division of the pages.
+# Keys that are removed from a line, because they refer to passages that were cut differently.
 DROPPED = ("candidates", "hard_negatives")
 
 
@@ -27,15 +27,15 @@ def _lines(path: str | Path) -> int:
 
 
 def task_name(path: str | Path) -> str:
-    """The task in the name of a file of KILT: nq of nq-train-kilt.jsonl."""
+    """The task in the name of a KILT file, for example nq in nq-train-kilt.jsonl."""
     return Path(path).name.split(".")[0].split("-")[0]
 
 
 def question(datapoint: Datapoint, task: str, chunks: Mapping[str, Sequence[Chunk]]) -> dict[str, Any]:
-    """A datapoint as a line of a questions file: its own keys, its task and its gold passages.
+    """A datapoint as a line of a questions file, with its own keys, its task and its gold passages.
 
     Args:
-        task: name of the task, if the line has none.
+        task: name of the task, if the line does not state one.
         chunks: id of a page -> its chunks.
     """
     read = zip(datapoint.record.get("output") or (), datapoint.outputs, strict=True)
@@ -53,7 +53,7 @@ class _Cutting:
     """Cuts a knowledge source into chunks, counts them, and keeps those of some pages.
 
     Args:
-        named: ids of the pages that questions name, whose chunks are kept.
+        named: ids of the pages whose chunks are kept, because questions refer to them.
     """
 
     def __init__(self, named: set[str], words: int, fill: bool) -> None:
@@ -73,7 +73,7 @@ class _Cutting:
             yield from (chunk.record() for chunk in chunks)
 
     def questions(self, path: str | Path, threshold: float | None, counts: dict[str, int]) -> Iterator[dict[str, Any]]:
-        """The lines of one task's questions. Counts those that are dropped, and those without gold passages."""
+        """The lines of one task's questions. Counts the questions that are dropped or have no gold passages."""
         for datapoint in read_task(path):
             if threshold is not None and not relevant(datapoint, threshold):
                 counts["dropped"] += 1
@@ -109,27 +109,28 @@ def write_folder(
 ) -> dict[str, Any]:
     """Cut a knowledge source into passages, and find the gold passages of the datapoints of some tasks.
 
-    The folder is written completely or not at all. Pages are read one at a time. The chunks of pages that a task names
-    are held in RAM.
+    The folder is written completely or not at all. Pages are read one at a time. The chunks of pages to which a task
+    refers are held in RAM.
 
     Args:
-        folder: a new folder. It gets passages.jsonl, and for a task nq-dev-kilt.jsonl nq-dev-kilt.questions.jsonl.
+        folder: a new folder. It gets passages.jsonl, and for example nq-dev-kilt.questions.jsonl for the task file
+            nq-dev-kilt.jsonl.
         pages: file of the knowledge source.
         tasks: files of tasks.
         words, fill: see `chunks.cut`.
-        threshold: drop the datapoints that are not `relevant` by it; None: keep all.
+        threshold: datapoints that are not `relevant` with this threshold are dropped; None: none is dropped.
 
     Returns:
-        Counts: "pages", "pages_without_text", "passages", and in "tasks", for each file, "questions", "dropped" and
-        "without_gold" (the provenance is missing, or names no place in these pages).
+        Counts: "pages", "pages_without_text", "passages", and "tasks", which has for each file "questions", "dropped"
+        and "without_gold" (the provenance is missing, or is not in these pages).
 
     Raises:
-        InputError: a folder that exists or that another process is writing, a broken file, no page with text, words
-            below 1, or a threshold that is not above 0 and at most 1.
+        InputError: the folder exists or another process is writing it, a file is broken, no page has text, `words` is
+            below 1, or the threshold is not above 0 and at most 1.
     """
     check_free(folder, _check_new)
     names = _names(folder, tasks)
-    if threshold is not None:  # before the work, not after it
+    if threshold is not None:  # check it before the work begins
         check_threshold(threshold)
     cutting = _Cutting(_pages_named(tasks), words, fill)
     task_counts: dict[str, dict[str, int]] = {}

@@ -1,4 +1,4 @@
-"""A file of passages that is read twice: every line is checked before the work, and the file must not change in it."""
+"""A file of passages that is read twice. The first time, every line is checked. The file must not change afterwards."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Source(NamedTuple):
 
     Args:
         passages: number of passages.
-        stamp: inode, size and time of change, by which `check` notices a change.
+        stamp: inode, size and modification time, with which `check` notices a change.
     """
 
     path: str | Path
@@ -26,10 +26,10 @@ class Source(NamedTuple):
     stamp: tuple[int, ...]
 
     def check(self) -> None:
-        """Check that the file is still the same.
+        """Check that the file has not changed.
 
         Raises:
-            InputError: the file was changed.
+            InputError: the file has changed.
         """
         if _stamp(self.path) != self.stamp:
             do = "run the same command again once nobody writes to it"
@@ -48,7 +48,7 @@ def read_source(path: str | Path) -> Source:
     """Read a passages file the first time: check every line before the work begins.
 
     Raises:
-        InputError: no regular file, a broken line, text that is not valid Unicode, or no passage at all.
+        InputError: the file is not regular, a line is broken, a text is not valid Unicode, or there is no passage.
     """
     stamp = _stamp(path)
     if not Path(path).is_file():

@@ -19,7 +19,7 @@ Function = Callable[[Any, Any, Any], Mapping[str, Any]]
 
 
 def changed(case: Case, change: Mapping[str, Any]) -> tuple[Any, dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """A case's config, weights and inputs after the change of one of its refusals; an empty change changes nothing."""
+    """A case's config, weights and inputs after the `change` of a refusal; an empty `change` changes nothing."""
 
     def merged(old: Any, new: Any) -> Any:
         return old | {key: merged(old.get(key), new[key]) for key in new} if isinstance(new, Mapping) else new
@@ -38,9 +38,9 @@ def changed(case: Case, change: Mapping[str, Any]) -> tuple[Any, dict[str, np.nd
 
 
 def check_callable(case: str | Path, function: Function, precision: str = "float32") -> Report:
-    """Checks a function (config, weights, inputs) -> arrays by name against a case.
+    """Checks a function against a case: it maps (config, weights, inputs) to arrays by name.
 
-    Exceptions of the function pass through, except where the case asks for an error: there any exception is right.
+    Exceptions of the function are passed on. But if the case expects an error, any exception is right.
 
     Raises:
         Unusable: the case does not exist, or the function does not return arrays by name.
@@ -59,7 +59,7 @@ def check_callable(case: str | Path, function: Function, precision: str = "float
 
 
 def _arguments(command: str, paths: Mapping[str, str]) -> str | list[str]:
-    """The command as arguments, split as a shell does; on Windows as one line, which programs split there."""
+    """The command as a list of arguments, split like in a shell. On Windows it is one line, which programs split."""
     if WINDOWS:
         for name, path in paths.items():
             command = command.replace(name, subprocess.list2cmdline([path]))
@@ -74,7 +74,7 @@ def _arguments(command: str, paths: Mapping[str, str]) -> str | list[str]:
 
 
 def check_command(case: str | Path, command: str, precision: str = "float32") -> Report:
-    """Runs a command, in which {case} stands for the case's folder and {out} for the file to write; checks that file.
+    """Runs a command, and checks the file that it writes. {case} stands for the case's folder, {out} for the file.
 
     Raises:
         Unusable: the case does not exist, or the file is unusable.

@@ -1,4 +1,4 @@
-"""A golden case: a config, a seed, the inputs and weights that follow from them, and the tensors that it holds."""
+"""A golden case: a config and a seed, from which its inputs and weights follow, and the names of its tensors."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ class Case:
 
     Args:
         pins: what the case tests, in one sentence.
-        decisions: the decisions of PAPER.md, D1 .., that its values depend on.
-        holds: regular expressions of the names of the tensors that it expects.
+        decisions: the decisions in PAPER.md, D1 .., on which its values depend.
+        holds: regular expressions for the names of the tensors that it expects.
         question: number of tokens of the question.
-        passages: number of tokens of each passage; for "decoder", rows of each memory.
+        passages: number of tokens of each passage; for "decoder", number of rows of each memory.
         target: number of tokens of each given answer.
         kind: "model" runs `system`, "gradients" computes the gradients of its training loss, "ops" runs single
-            operations, "refuse" asks for errors.
-        system: "glimmer", "lumen" or "fid" from the question and the passages, "encoder" from the passages,
-            "decoder" from a memory.
+            operations, "refuse" expects errors.
+        system: "glimmer", "lumen" and "fid" read the question and the passages, "encoder" reads the passages, and
+            "decoder" reads a memory.
         stored: "F32", or "BF16" for weights that are rounded to bfloat16.
-        refusals: changes to the case, each with the error that it must end in.
+        refusals: changes to the case, each with the error that it must cause.
     """
 
     name: str
@@ -80,7 +80,7 @@ class Case:
 
 
 def weights(case: Case) -> dict[str, np.ndarray]:
-    """The case's weights by name, float32; with values of bfloat16 if they are stored so."""
+    """The case's weights by name, float32. Their values are rounded to bfloat16 if they are stored in bfloat16."""
     result: dict[str, np.ndarray] = {}
 
     def leaf(name: str, shape: tuple[int, ...]) -> None:

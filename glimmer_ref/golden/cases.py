@@ -13,8 +13,8 @@ T5 = T5Config(vocab_size=41, d_model=16, d_kv=5, d_ff=20, num_layers=5, num_deco
 QUESTION, PASSAGES, FEW = 5, (6, 11, 1, 4, 9, 3, 7), (6, 11, 1, 4)
 TARGET = 24  # tokens of an answer: with fewer, the buckets of a decoder and an encoder would not differ
 
-# The tensors that a case holds: all of the question, which is short; of other stages, enough to distinguish mistakes in
-# attention and in the feed-forward; and every stage's result, which makes the last layer's `out` unnecessary.
+# The tensors of a case. For the question, which is short, it has all of them. For other stages, it has enough to
+# distinguish mistakes in attention from those in the feed-forward, and the result, which equals the last layer's `out`.
 QUESTIONS = r"question\.layer_0\..*", r"question\.layer_1\.(attention\..*|feed_forward\.hidden)"
 LAYERS = (
     r"(memory|live_a|live_b|live|reranker|encoder\.memory)\.layer_0\.(attention\.mixed|feed_forward\.hidden)",
@@ -43,7 +43,7 @@ def case(name: str, pins: str, config: GlimmerConfig, seed: int, decisions: str,
 
 
 def refusal(name: str, expected: str, **change: Any) -> dict[str, Any]:
-    """A change to the refusals case, and the error that it must end in."""
+    """A change to the refusals case, and the error that it must cause."""
     return {"name": name, "change": change, "expected": expected}
 
 

@@ -1,6 +1,6 @@
 """Checks another implementation's tensors against a golden case, and names the first stage that differs.
 
-This file needs only NumPy, so it can be copied alone. From a command line:
+This file needs only NumPy, so it can be copied without the package. On the command line:
 
     python check.py CASE_DIR OUTPUTS.safetensors
 
@@ -33,14 +33,14 @@ FLOATS = ("float16", "bfloat16", "float32", "float64")
 TYPES = {"BOOL": "?", "U8": "u1", "I8": "i1", "U16": "<u2", "I16": "<i2", "U32": "<u4", "I32": "<i4", "U64": "<u8"}
 TYPES |= {"I64": "<i8", "F16": "<f2", "BF16": "<u2", "F32": "<f4", "F64": "<f8"}
 MOST_FILE_BYTES, MOST_HEADER_BYTES, MOST_TENSORS = 2**30, 16 * 2**20, 10_000
-MOST_UNKNOWN = 20  # so many unknown names are compared with the known ones
-# Decades of NMSE: a mistake at most NEAR away is a likely cause, and the only one if the next is CLEAR further away.
+MOST_UNKNOWN = 20  # maximum number of unknown names that are compared with the known ones
+# Decades of NMSE. A mistake is a likely cause if at most NEAR away, and the only one if the next is CLEAR further away.
 NEAR, CLEAR = 0.3, 0.1
 MALFORMED = (TypeError, LookupError, AttributeError, OverflowError, RecursionError)
 
 
 NPZ = "an .npz: safetensors.numpy.save_file(dict(numpy.load(OLD)), NEW) converts it"
-OTHER_FORMATS = (  # files that are often given by mistake, by their first bytes
+OTHER_FORMATS = (  # first bytes of files that are often given by mistake
     (b"PK", f"a zip archive, PyTorch's, perhaps, or {NPZ}"),
     (b"\x93NUMPY", "one array as .npy"),
     (b"\x80", "a pickle"),
@@ -50,17 +50,17 @@ OTHER_FORMATS = (  # files that are often given by mistake, by their first bytes
 
 
 def plain(name: str) -> str:
-    """A name from a file of somebody else, safe to print."""
+    """A name from an untrusted file, in a form that is safe to print."""
     return json.dumps(name)[1:-1][:80]
 
 
 def shown(line: str) -> str:
-    """A line in ASCII; control characters and other characters are escaped."""
+    """A line in ASCII. Control characters and all other characters are escaped."""
     return "".join(c if " " <= c <= "~" else ascii(c)[1:-1] for c in line)
 
 
 class Unusable(ValueError):
-    """Input that cannot be checked. The message is one line: what, what was expected, what came."""
+    """Input that cannot be checked. The message is one line: what is wrong, what was expected, what was given."""
 
     def __str__(self) -> str:
         return shown(" ".join("{}: {}; got {}".format(*self.args).split()))
@@ -73,7 +73,7 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _tensor(name: str, entry: Any, data: bytes, at: int) -> np.ndarray:
-    """One tensor, which must begin where the one before it ended."""
+    """One tensor. It must begin where the previous tensor ended."""
     tag, shape, (begin, end) = entry["dtype"], entry["shape"], entry["data_offsets"]
     if tag not in TYPES:
         raise ValueError(f"{plain(name)} of type {plain(tag)}, which is none of {', '.join(TYPES)}")
@@ -101,7 +101,7 @@ def read_tensors(path: str | Path) -> dict[str, np.ndarray]:
     except OSError as error:
         raise Unusable(path, "a readable file", error.strerror) from None
     other = next((name for begin, name in OTHER_FORMATS if raw.startswith(begin)), None)
-    if other is not None and raw[8:9] != b"{":  # a header would begin there; its length can look like anything
+    if other is not None and raw[8:9] != b"{":  # a header would begin there, and its length can have any bytes
         raise Unusable(path, "a safetensors file", f"what looks like {other}")
     length = int.from_bytes(raw[:8], "little")
     if len(raw) > 8 and length > MOST_HEADER_BYTES and all(9 <= byte < 127 for byte in raw[:64]):
@@ -132,7 +132,7 @@ class Verdict:
 
     Args:
         status: "ok", "differs" or "not given".
-        nmse, max: the errors; None where nothing could be compared.
+        nmse, max: the errors; None if nothing could be compared.
         tolerance: the largest allowed errors; None for integers, which must be equal.
         note: the layout in which the tensor was compared, or why it cannot be right.
     """
@@ -153,7 +153,7 @@ class Verdict:
 
 
 def errors(given: np.ndarray, expected: np.ndarray) -> tuple[float, float]:
-    """NMSE, sum (a-b)^2 / sum b^2, and max |a-b| / max |b|; infinite where only b is zero."""
+    """NMSE, sum (a-b)^2 / sum b^2, and max |a-b| / max |b|; infinite if b is zero and a is not."""
     with np.errstate(all="ignore"):
         b = expected.astype(np.float64)
         off, scale = np.abs(given.astype(np.float64) - b), np.abs(b).max(initial=0)
@@ -161,7 +161,7 @@ def errors(given: np.ndarray, expected: np.ndarray) -> tuple[float, float]:
             return 0.0, 0.0
         if not scale:
             return math.inf, math.inf
-        # Divided by the scale first, so that no square leaves the range of float64.
+        # The division by the scale comes first, so that no square is outside the range of float64.
         return float(((off / scale) ** 2).sum() / ((b / scale) ** 2).sum()), float(off.max() / scale)
 
 
@@ -182,10 +182,10 @@ def layouts(given: np.ndarray, mask: np.ndarray | None, shape: tuple[int, ...]) 
 def _candidates(
     name: str, given: Mapping[str, Any], expected: Mapping[str, np.ndarray]
 ) -> list[tuple[str, np.ndarray]]:
-    """The layouts in which a given tensor can be compared with what is expected.
+    """The layouts in which a given tensor can be compared with the expected tensor.
 
     Raises:
-        ValueError: there is none; the message says why.
+        ValueError: there is no such layout; the message states the reason.
     """
     x, want, lengths = np.asarray(given[name]), expected[name], expected.get(f"{name}.lengths")
     mask, said = given.get(f"{name}.mask"), given.get(f"{name}.lengths")
@@ -212,7 +212,7 @@ def _candidates(
 def check_tensor(
     name: str, given: Mapping[str, Any], expected: Mapping[str, np.ndarray], tolerance: dict[str, float] | None
 ) -> Verdict:
-    """Compares one tensor with the expected one, in the simplest layout in which it is right, or else the closest."""
+    """Compares one tensor with the expected one, in the simplest layout in which it is right, or in the closest one."""
     if name not in given:
         return Verdict(name, "not given", tolerance)
     try:
@@ -233,7 +233,7 @@ def check_tensor(
 
 
 def _gaps(mistake: Mapping[str, Any], verdicts: list[Verdict]) -> list[float]:
-    """Decades between a mistake's NMSE and the found one, for tensors where one of them is above the tolerance."""
+    """Decades between a mistake's NMSE and the measured NMSE, for tensors where either is above the tolerance."""
     result, known, reached = [], mistake["errors"], False
     for v in verdicts:
         reached = reached or v.name == mistake["first"]
@@ -248,21 +248,21 @@ def _gaps(mistake: Mapping[str, Any], verdicts: list[Verdict]) -> list[float]:
 
 
 def causes(mistakes: list[dict[str, Any]], verdicts: list[Verdict]) -> list[dict[str, Any]]:
-    """The known mistake that has the found errors, or up to three of them if they cannot be distinguished."""
+    """The known mistake that explains the measured errors, or up to three if they cannot be distinguished."""
     near = []
     for mistake in mistakes:
         gaps = _gaps(mistake, verdicts)
         if gaps and gaps[0] <= NEAR and sum(gaps) / len(gaps) <= NEAR:
             near.append((sum(gaps) / len(gaps), mistake))
     if all(v.status != "differs" for v in verdicts):
-        return []  # in a coarse precision a small mistake is within the tolerance
+        return []  # with a low precision, a small mistake is within the tolerance
     near.sort(key=lambda item: item[0])
     return [mistake for gap, mistake in near if gap <= near[0][0] + CLEAR][:3]
 
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """A case folder whose files have the hashes in case.json.
+    """A case, read from a folder whose files have the hashes that case.json states.
 
     Args:
         about: the content of case.json.
@@ -278,7 +278,7 @@ class Case:
         return read_tensors(self.folder / f"{part}.safetensors")
 
     def verdicts(self, given: Mapping[str, Any], precision: str) -> list[Verdict]:
-        """A verdict on each of its tensors, in forward order."""
+        """A verdict for each of its tensors, in forward order."""
         floats = {name for name, x in self.expected.items() if x.dtype.kind == "f"}
         return [
             check_tensor(e["name"], given, self.expected, e["tolerance"][precision] if e["name"] in floats else None)
@@ -314,8 +314,8 @@ def open_case(case: str | Path) -> Case:
     """A case from its folder, or from its name if it is in the folder beside this file.
 
     Raises:
-        Unusable: the case does not exist, has another format or version, or a file with another hash than the stated
-            one; or its expected tensors would not be right by its own case.json.
+        Unusable: the case does not exist, has another format or version, a file has another hash than case.json states,
+            or the expected tensors do not fit case.json.
     """
     folder = CASES / case if str(case) in bundled() else Path(case)
     about = folder / "case.json"
@@ -366,7 +366,7 @@ class Report:
         return 1 if self.first or self.unknown else 0
 
     def to_json(self) -> dict[str, Any]:
-        """The report for a machine; errors that are infinite are null."""
+        """The report as JSON values; infinite errors are null."""
         result = asdict(self) | {"first": self.first and self.first.name, "code": self.code}
         for v in result["tensors"]:
             v.update({measure: None for measure in ("nmse", "max") if v[measure] == math.inf})

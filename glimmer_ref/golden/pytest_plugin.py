@@ -1,4 +1,4 @@
-"""A pytest plugin: --glimmer-outputs DIR checks DIR/<case>.safetensors against golden cases, a test per tensor."""
+"""A pytest plugin: --glimmer-outputs DIR checks DIR/<case>.safetensors against golden cases, one test per tensor."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ class GoldenItem(pytest.Item):
     """A test of one tensor of one case, or an error about what could not be checked.
 
     Args:
-        problem: why the test fails; "" if the tensor is right.
-        absent: whether the tensor was not given, which is no failure.
+        problem: the reason why the test fails; "" if the tensor is right.
+        absent: whether the tensor was not given, which is not a failure.
     """
 
     def __init__(self, *, problem: str = "", absent: bool = False, **more: Any) -> None:
@@ -79,7 +79,7 @@ def pytest_collection_modifyitems(session: pytest.Session, config: pytest.Config
         from . import check
 
         for name, problem, absent in _findings(Path(folder), config.getoption("--glimmer-precision")):
-            name, problem = check.shown(name), check.shown(problem)  # they contain names from files of others
+            name, problem = check.shown(name), check.shown(problem)  # they contain names from untrusted files
             where = f"golden::{name}"
             item = GoldenItem.from_parent(session, name=name, nodeid=where, problem=problem, absent=absent)
             items.append(item)

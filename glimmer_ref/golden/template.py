@@ -3,13 +3,13 @@
     python implementation.py CASE_DIR OUT.safetensors
     python check.py CASE_DIR OUT.safetensors
 
-A stage returns {name: array}, or None as long as it is not written. `before` holds the results of earlier stages. The
-expected arrays replace the results of stages that are not written, so you can begin with any stage. Sequences are end
-to end, [N d], with their lengths in "<name>.lengths". If yours are padded, [b n d], also give the mask [b n], as
-"<name>.mask".
+A stage returns {name: array}, or None as long as it is not implemented. `before` holds the results of earlier stages.
+The expected arrays replace the results of stages that are not implemented, so you can begin with any stage. Sequences
+are concatenated without padding, [N d], with their lengths in "<name>.lengths". If your sequences are padded, [b n d],
+also return the mask [b n], as "<name>.mask".
 
-Sizes: b sequences, N rows of all of them, n_q of the question, k passages, m selected, t target tokens, d = d_model,
-hc = num_heads * d_kv, f = d_ff, v = vocab_size.
+Sizes: b sequences with N rows in total, n_q tokens of the question, k passages, m selected passages, t target tokens,
+d = d_model, hc = num_heads * d_kv, f = d_ff, v = vocab_size.
 """
 
 from __future__ import annotations
@@ -26,25 +26,25 @@ Arrays = dict[str, Any]
 
 
 def to_device(x: np.ndarray) -> Any:
-    """An array of the case in the form that the stages use."""
+    """Converts an array of the case into the form that the stages use."""
     return x
 
 
 def to_host(x: Any) -> np.ndarray:
-    """An array of a stage as a NumPy array."""
+    """Converts an array of a stage into a NumPy array."""
     return np.asarray(x)
 
 
 def layer(config: Any, weights: Arrays, at: str, x: Any, positions: Any) -> Arrays | None:
-    """One encoder layer over one sequence, for use in several stages; `at` is a name like "live.layer_0".
+    """One encoder layer on one sequence, for use in several stages; `at` is a name like "live.layer_0".
 
     norm(x) = x / sqrt(mean(x^2) + layer_norm_epsilon) * gain: no mean is subtracted, and no bias is added.
     attention: n = norm(x); q, k, v = n times weights [d hc]; mixed = softmax(q k^T + bias) v in each of num_heads
-        heads of d_kv columns, q k^T not divided by sqrt(d_kv); out = x + mixed o.
-    bias: relative_attention_bias[bucket(key position - query position)], a column a head, one table for all layers.
-        Of B = relative_attention_num_buckets, an encoder takes the upper half for keys ahead and the lower half for
-        the others; a decoder, which sees no keys ahead, takes all B for those behind. Of such a range of R buckets
-        the first E = R/2 are the distances 0 .. E-1, and a larger distance D falls into
+        heads of d_kv columns, where q k^T is not divided by sqrt(d_kv); out = x + mixed o.
+    bias: relative_attention_bias[bucket(key position - query position)], one column per head, one table for all layers.
+        There are B = relative_attention_num_buckets buckets. An encoder uses the upper half for keys ahead of the query
+        and the lower half for the other keys. A decoder, which sees no keys ahead, uses all B for the keys behind. In
+        such a range of R buckets, the first E = R/2 are for the distances 0 .. E-1. A larger distance D has the bucket
         min(E + floor(log(D/E) / log(relative_attention_max_distance/E) * (R - E)), R - 1).
     feed_forward: n = norm(x); hidden = gelu(n wi_0) * (n wi_1) with gelu(a) = a/2 (1 + tanh(sqrt(2/pi)
         (a + 0.044715 a^3))), or hidden = relu(n wi_0) if feed_forward_proj is "relu"; out = x + hidden wo.
@@ -56,16 +56,16 @@ def layer(config: Any, weights: Arrays, at: str, x: Any, positions: Any) -> Arra
 
 
 def question(config: Any, weights: Arrays, inputs: Arrays, before: Arrays) -> Arrays | None:
-    """MemEnc(Q): the embedding, then num_memory_layers layers, and no final norm.
+    """MemEnc(Q): the embedding, then num_memory_layers layers, without the final norm.
 
     In:  inputs["question"] [n_q]; weights embedding [v d], memory.* (question.* if question_encoder is "separate").
-    Out: question.out [n_q d], and question.layer_<i>.* as of `layer`.
+    Out: question.out [n_q d], and question.layer_<i>.* with the names of `layer`.
     """
     return None
 
 
 def memory(config: Any, weights: Arrays, inputs: Arrays, before: Arrays) -> Arrays | None:
-    """MemEnc(Passage_i): the same for each passage alone, with positions from 0.
+    """MemEnc(Passage_i): the same for each passage alone, with positions that start at 0.
 
     In:  inputs["passages"] [N], inputs["passages.lengths"] [k]; weights embedding, memory.*.
     Out: memory.out [N d], and memory.layer_<i>.*.
@@ -76,18 +76,19 @@ def memory(config: Any, weights: Arrays, inputs: Arrays, before: Arrays) -> Arra
 def pairs(config: Any, weights: Arrays, inputs: Arrays, before: Arrays) -> Arrays | None:
     """H_i = [MemEnc(Q); MemEnc(Passage_i)] for every passage.
 
-    From here on the passage's positions follow the question's last, or start at "positions" if that is a number.
+    From here on, the passage's positions follow the question's last one, or start at "positions" if it is a number.
 
     In:  before["question.out"] [n_q d], before["memory.out"] [N d], inputs["passages.lengths"].
-    Out: pairs [N d], N now with the question once for every passage.
+    Out: pairs [N d], where N counts the question once for every passage.
     """
     return None
 
 
 def encoder(config: Any, weights: Arrays, inputs: Arrays, before: Arrays) -> Arrays | None:
-    """FiD's Enc(Q; Passage_i): all layers over the ids of both, end to end, then the final norm.
+    """FiD's Enc(Q; Passage_i): all layers on the concatenated ids of both, then the final norm.
 
-    A case of the encoder alone has passages and no question; there only the final norm remains to be computed.
+    A case with system "encoder" has passages but no question. There the stage `memory` runs all layers, and only the
+    final norm is left.
 
     In:  inputs["question"], inputs["passages"]; weights embedding, memory.*, live.*, final_norm.
     Out: encoder.out [N d], and encoder.memory.layer_<i>.*, encoder.live.layer_<i>.*.
@@ -114,7 +115,7 @@ def reranker(config: Any, weights: Arrays, inputs: Arrays, before: Arrays) -> Ar
 
 
 def score(config: Any, weights: Arrays, inputs: Arrays, before: Arrays) -> Arrays | None:
-    """Score(H'_i) = H'_i[first token] w, or the mean over its tokens if pool is "mean".
+    """Score(H'_i) = H'_i[first token] w; if pool is "mean", the mean over its tokens times w.
 
     In:  before["live_a.out"] [N d] (a separate reranker's last layer); weights score.weight [d 1], and
          score.norm [d] if score_norm is true: an RMS norm before it.
@@ -133,27 +134,27 @@ def top_m(config: Any, weights: Arrays, inputs: Arrays, before: Arrays) -> Array
 
 
 def live_b(config: Any, weights: Arrays, inputs: Arrays, before: Arrays) -> Arrays | None:
-    """LiveEncB(R_j): the other live layers over the selected pairs, best first, then the final norm.
+    """LiveEncB(R_j): the other live layers on the selected pairs, best first, then the final norm.
 
     In:  before["live_a.out"] [N d], before["selected"] [m]; weights live.*, final_norm [d].
-    Out: live_b.out [N d], and live_b.layer_<i>.*, i counting on from num_rerank_layers.
+    Out: live_b.out [N d], and live_b.layer_<i>.*, where i starts at num_rerank_layers.
     """
     return None
 
 
 def live(config: Any, weights: Arrays, inputs: Arrays, before: Arrays) -> Arrays | None:
-    """LiveEnc: all live layers, then the final norm, for LUMEN and behind a separate reranker.
+    """LiveEnc: all live layers, then the final norm, for LUMEN and for GLIMMER with a separate reranker.
 
-    In:  before["pairs"] [N d], of which the reranker leaves before["selected"]; weights live.*, final_norm.
+    In:  before["pairs"] [N d], with a reranker only those in before["selected"]; weights live.*, final_norm.
     Out: live.out [N d], and live.layer_<i>.*.
     """
     return None
 
 
 def decoder_memory(config: Any, weights: Arrays, inputs: Arrays, before: Arrays) -> Arrays | None:
-    """What the decoder attends to: [norm(MemEnc(Q)); R_1; .. R_m], with the encoder's final norm.
+    """The memory of the decoder: [norm(MemEnc(Q)); R_1; .. R_m], where norm is the encoder's final norm.
 
-    Without the question if decoder_question is false; in FiD it is just the pairs.
+    If decoder_question is false, the question is left out. In FiD the memory consists of the pairs only.
 
     In:  before["question.out"], before["live_b.out"] (live.out, encoder.out); weights final_norm.
     Out: decoder.memory [N d].
@@ -162,9 +163,9 @@ def decoder_memory(config: Any, weights: Arrays, inputs: Arrays, before: Arrays)
 
 
 def cross(config: Any, weights: Arrays, inputs: Arrays, before: Arrays) -> Arrays | None:
-    """Keys and values of each decoder layer's cross-attention: the memory times weights, with no norm.
+    """Keys and values of each decoder layer's cross-attention: the memory times weights, without a norm.
 
-    In:  before["decoder.memory"] [N d] (inputs["memory"] in a case of the decoder alone);
+    In:  before["decoder.memory"] [N d] (inputs["memory"] in a case with system "decoder");
          weights decoder.layer_<i>.cross_attention.{k v} [d hc].
     Out: cross.layer_<i>.{k v} [N hc].
     """
@@ -172,11 +173,11 @@ def cross(config: Any, weights: Arrays, inputs: Arrays, before: Arrays) -> Array
 
 
 def decoder(config: Any, weights: Arrays, inputs: Arrays, before: Arrays) -> Arrays | None:
-    """The decoder, causal, over the target moved right by one behind decoder_start_token_id.
+    """The causal decoder. Its input is the target, shifted right by one behind decoder_start_token_id.
 
-    Layer: self_attention with the decoder's buckets, cross_attention with no bias, feed_forward. Then logits =
-    norm(x) lm_head^T; with no lm_head the embedding takes its place and norm(x) is first times d^-1/2
-    (scale_decoder_outputs, if not null, decides about that factor).
+    Layer: self_attention with the decoder's buckets, cross_attention without bias, feed_forward. Then logits =
+    norm(x) lm_head^T. Without lm_head, the embedding takes its place, and norm(x) is multiplied by d^-1/2 first. If
+    scale_decoder_outputs is not null, it decides whether norm(x) is multiplied.
 
     In:  inputs["target"] [t], before["cross.layer_<i>.k"] and v; weights embedding, decoder.*.
     Out: decoder.logits [t v], and decoder.layer_<i>.self_attention.{q k v mixed out},
@@ -195,11 +196,11 @@ def log_likelihood(config: Any, weights: Arrays, inputs: Arrays, before: Arrays)
 
 
 def distillation(config: Any, weights: Arrays, inputs: Arrays, before: Arrays) -> Arrays | None:
-    """The log-probability of the answer given each pair alone: all k pairs pass the rest of the live encoder.
+    """The log-probability of the answer given each pair alone: all k pairs go through the rest of the live encoder.
 
-    The decoder reads what it would read if the pair were the only one: [Q; pair], or the pair without the question.
+    The decoder reads each pair as if it were the only one: [Q; pair], or the pair without the question.
 
-    In:  what `live_b`, `decoder_memory` and `decoder` read, for every pair; inputs["target"].
+    In:  the inputs of `live_b`, `decoder_memory` and `decoder`, for every pair; inputs["target"].
     Out: log_p_lm [k], each the sum of the target's log-probabilities.
     """
     return None
@@ -219,16 +220,16 @@ def training(config: Any, weights: Arrays, inputs: Arrays, before: Arrays) -> Ar
 
 
 def greedy(config: Any, weights: Arrays, inputs: Arrays, before: Arrays) -> Arrays | None:
-    """The likeliest id at each step from decoder_start_token_id on, ties to the lower, up to eos_token_id.
+    """Greedy decoding from decoder_start_token_id to eos_token_id: the likeliest id at each step, ties to the lower.
 
-    In:  what `decoder` reads except the target; at most answer_tokens steps.
+    In:  the inputs of `decoder` except the target; there are at most answer_tokens steps.
     Out: decoder.step_<i>.logits [b v], decoder.ids without start and end.
     """
     return None
 
 
 def operations(config: Any, weights: Arrays, inputs: Arrays, before: Arrays) -> Arrays | None:
-    """A case of single operations: `glimmer-ref golden show` prints what each reads and computes.
+    """A case for single operations: `glimmer-ref golden show` prints the inputs and the equation of each.
 
     In:  inputs.
     Out: <operation>.out, and so on.
@@ -236,7 +237,7 @@ def operations(config: Any, weights: Arrays, inputs: Arrays, before: Arrays) -> 
     return None
 
 
-# Each stage, and how the names of its results begin. A stage whose names the case does not have is skipped.
+# Each stage, and the beginnings of the names of its results. A stage is skipped if the case has no such names.
 STAGES = {
     question: "question.",
     memory: "memory.",

@@ -1,4 +1,4 @@
-"""Instruments that observe the operations of a run. The functions of the model do not know of them."""
+"""Instruments that observe the operations of a run. The functions of the model do not depend on them."""
 
 from .dropout import Dropout
 from .mac_counter import MacCounter

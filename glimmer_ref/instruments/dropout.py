@@ -1,4 +1,4 @@
-"""Dropout: T5's dropout in training, with a random generator that the caller gives."""
+"""Dropout: T5's dropout in training, with a random generator from the caller."""
 
 from __future__ import annotations
 
@@ -15,18 +15,19 @@ from ..ragged import Array
 class Dropout(Instrument):
     """Sets values to 0 with probability `rate` and multiplies the others by 1/(1 - rate), wherever T5 does.
 
-    T5 drops values of the embeddings, of attention's probabilities, of the feed-forward's hidden layer, of what each
-    block adds to its residual, and of the outputs of the final norms. At rate 0 no random number is drawn.
+    T5 drops values of the embeddings, the attention probabilities, the hidden layer of the feed-forward, the output of
+    each block before it is added to the residual, and the outputs of the final norms. At rate 0 no random number is
+    drawn.
 
     Args:
-        ops: the operations to wrap; a `Tape` for gradients.
-        rate: in [0, 1).
-        rng: draws the masks in the order of the forward pass; the same state gives the same masks.
+        ops: the operations to wrap; for gradients, a `Tape`.
+        rate: probability in [0, 1).
+        rng: draws the masks in the order of the forward pass. The same state gives the same masks.
 
     Raises:
         InputError: the rate is not in [0, 1).
 
-    Source: transformers' T5, with which these positions were compared.
+    Source: transformers' T5, which drops values at the same positions.
     """
 
     elementary = True

@@ -1,4 +1,4 @@
-"""MacCounter: the multiply-adds of a run by component, from the shapes of its operands."""
+"""MacCounter: the multiply-adds of a run by component, computed from the shapes of operands."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..ragged import Array, token_positions
 
 
 def visible_pairs(layout: SequenceLayout, causal: bool) -> int:
-    """The number of pairs (query, key) that attend: all of a sequence's, or with `causal` those with no key ahead."""
+    """The number of pairs (query, key) in attention: all pairs of each sequence; if `causal`, without keys ahead."""
     queries, keys = layout.query_lengths.astype(object), layout.key_lengths.astype(object)
     if not causal:
         return int((queries * keys).sum())
@@ -28,10 +28,9 @@ def visible_pairs(layout: SequenceLayout, causal: bool) -> int:
 class MacCounter(Instrument):
     """Counts the multiply-adds (two FLOPs each) of matrix products and attention.
 
-    The keys of `macs` are the components, which are the first parts of the scopes (`memory`, `live_a`, `cross`, ..);
-    `head` for the logits; and `<component>.attention` for attention's scores and weighted sums. Norms, activations,
-    softmax and residuals are not counted, as in the paper. The paper does not count attention's scores either, so they
-    have a key of their own.
+    The keys of `macs` are the components, which are the first parts of the scopes (`memory`, `live_a`, `cross`, ..),
+    and `head` for the logits. `<component>.attention` is for the scores and weighted sums of attention, which the paper
+    does not count. Norms, activations, softmax and residuals are not counted, as in the paper.
     """
 
     def __init__(self, ops: Ops) -> None:

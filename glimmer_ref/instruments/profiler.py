@@ -1,4 +1,4 @@
-"""Profiler: the seconds of a run by component."""
+"""Profiler: the time of a run by component, in seconds."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..ops import OTHER, Instrument, Ops
 class Profiler(Instrument):
     """Adds up the wall time inside operations. The keys of `seconds` are the components, and `OTHER` for the rest.
 
-    Time between operations, which Python itself takes, belongs to no component until `rest` adds it to `OTHER`.
+    The time between operations, in which Python itself runs, belongs to no component until `rest` adds it to `OTHER`.
     """
 
     def __init__(self, ops: Ops) -> None:
@@ -26,7 +26,7 @@ class Profiler(Instrument):
 
     @contextmanager
     def during(self, component: str) -> Iterator[None]:
-        """A context whose time is added to a component."""
+        """A context that adds its time to a component."""
         start = time.perf_counter()
         try:
             yield
@@ -34,7 +34,7 @@ class Profiler(Instrument):
             self._add(component, start)
 
     def rest(self) -> None:
-        """Sets `OTHER` to the time, since the profiler was made, that belongs to no component."""
+        """Sets `OTHER` to the time since the creation of the profiler that belongs to no component."""
         self.seconds.pop(OTHER, None)
         known = sum(self.seconds.values())
         self.seconds[OTHER] = time.perf_counter() - self.started - known
@@ -48,7 +48,7 @@ class Profiler(Instrument):
     def fused(self, name: str) -> Any:
         """The backend's fused implementation, timed as one operation.
 
-        A subclass that overrides single operations has to observe them, so it gets what any instrument gets.
+        A subclass that overrides single operations must observe them, so it gets the same result as other instruments.
         """
         inner = super().fused(name) if self.overrides() else self.ops.fused(name)
         return inner and (lambda *args: self.observe(name, inner, args))
@@ -58,5 +58,5 @@ class Profiler(Instrument):
 
     @property
     def observed(self) -> bool:  # type: ignore[override]
-        """Whether this or an inner instrument observes more than times."""
+        """Whether this or an inner instrument observes anything else than times."""
         return self.overrides() or self.ops.observed

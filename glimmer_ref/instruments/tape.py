@@ -1,4 +1,4 @@
-"""Tape: the gradients of a computation, by replaying its operations backward."""
+"""Tape: gradients of a computation. It records the operations, and calls their backward functions in reverse order."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from .dropout import Dropout
 
 
 class Call(NamedTuple):
-    """One call of an operation. It keeps its arrays alive, so that each `id` belongs to one array only."""
+    """One call of an operation. It keeps its arrays alive, so that each `id` belongs to only one array."""
 
     operation: str
     arguments: tuple[Any, ...]
     result: Array
 
     def operands(self) -> list[Array]:
-        """The arguments that get cotangents."""
+        """The arguments for which the backward function returns cotangents."""
         return [self.arguments[i] for i in OPERANDS[self.operation] if i < len(self.arguments)]
 
 
 class Tape(Instrument):
-    """Records every call of an operation with a backward; `gradients` replays them once, last call first.
+    """Records every call of an operation that has a backward function. `gradients` replays them once, last call first.
 
-    The tape distinguishes arrays by identity, since an operation's result is never one of its arguments.
+    The tape distinguishes arrays by identity. This is possible since no operation returns one of its arguments.
     Dropout wraps the tape, `Dropout(Tape(ops), rate, rng)`, so that the tape records the dropout too.
 
     Raises:
@@ -57,7 +57,7 @@ class Tape(Instrument):
         return result
 
     def scope(self, name: str) -> Any:
-        """A copy one scope further in, or the tape itself, which is faster, if nothing uses the name."""
+        """A copy of the tape for an inner scope. If nothing uses the name, it is the tape itself, which is faster."""
         inner = self.ops.scope(name)
         return self if inner is self.ops and type(self) is Tape else self._copy(f"{self.path}{name}.", inner)
 
@@ -72,7 +72,7 @@ class Tape(Instrument):
 
         Args:
             output_grads: results of operations on this tape, each with a gradient of the same shape.
-            of: arrays by name, like `leaves(model)`. Packed weights are allowed; their gradients are plain arrays.
+            of: arrays by name, such as `leaves(model)`. Packed weights are allowed; their gradients are plain arrays.
 
         Returns:
             Host arrays by the names of `of`, each with the shape of its array.

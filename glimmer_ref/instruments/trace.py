@@ -15,12 +15,12 @@ from ..ragged import Array, Ints
 class Trace(Instrument):
     """Keeps the arrays that the model records: `arrays["live_a.layer_0.attention.out"]`.
 
-    If a name is recorded again, the last array stays. An array with ragged rows has the lengths of its sequences beside
-    it, as `<name>.lengths`. Attention probabilities, `<scope>.probs.<sequence>` [h i j], are computed only on request.
+    If a name is recorded again, the last array is kept. For an array with ragged rows, `<name>.lengths` has the lengths
+    of its sequences. Attention probabilities, `<scope>.probs.<sequence>` [h i j], are computed only on request.
 
     Args:
         ops: the operations to observe.
-        only: regular expression, matched from the start of a name; None keeps all but `probs`.
+        only: regular expression, matched from the start of a name; None keeps everything except `probs`.
     """
 
     def __init__(self, ops: Ops, only: str | None = None) -> None:

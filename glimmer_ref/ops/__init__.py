@@ -8,7 +8,7 @@ from ..errors import InputError
 from .bound import OTHER, Instrument, Ops, fusable
 from .interface import BLAS, PRECISIONS, SequenceLayout, precision_of
 
-BACKENDS = {"numpy": "numpy_backend", "numba": "cpu.ops", "cuda": "cuda.ops"}  # the module of each
+BACKENDS = {"numpy": "numpy_backend", "numba": "cpu.ops", "cuda": "cuda.ops"}  # the module of each backend
 
 __all__ = [
     "BACKENDS",

@@ -31,12 +31,12 @@ from .interface import (
     signature_of,
 )
 
-OTHER = "other"  # the component of what is in no scope: text, rows moved between stages, Python itself
+OTHER = "other"  # the component of everything outside of scopes: text, moves of rows between stages, Python itself
 DECLARED = FORWARD | BACKWARD | FUSABLE | HOOKS
 
 
 def _call_of(name: str) -> str:
-    """How a declared function is called, for example "relu(a)"."""
+    """A call of a declared function as text, for example "relu(a)"."""
     return f"{name}({', '.join(str(a) for a in DECLARED[name].parameters.values())})"
 
 
@@ -81,7 +81,7 @@ class Ops(Operations):
         InputError: see `check`.
     """
 
-    observed = False  # whether an instrument observes; only then everything with a name is computed
+    observed = False  # whether an instrument observes; only then are all named arrays computed
 
     def __init__(self, backend: ModuleType) -> None:
         check(backend)
@@ -95,7 +95,7 @@ class Ops(Operations):
 
     @property
     def backward(self) -> dict[str, Callable[..., tuple[Array | None, ...]]]:
-        """The backend's backwards by operation, as far as it has them; see `interface.Backward`."""
+        """The backend's backward functions by operation; it may have only some. See `interface.Backward`."""
         return self._backward
 
     def fused(self, name: str) -> Callable[..., Any] | None:
@@ -107,7 +107,7 @@ class Ops(Operations):
         return self._hooks.get(name)
 
     def warm_up(self) -> None:
-        """Does what the backend needs once before the first operation.
+        """Prepares the backend for its first operation.
 
         Raises:
             InputError: the backend cannot run here.
@@ -116,10 +116,10 @@ class Ops(Operations):
             warm_up()
 
     def limited(self, threads: int | None) -> AbstractContextManager[None]:
-        """A context in which operations called by this Python thread use at most so many threads; None: no limit.
+        """A context in which operations called by this Python thread use at most `threads` threads; None: no limit.
 
         Raises:
-            InputError: more threads than there are, or a backend that cannot limit its threads.
+            InputError: there are fewer threads, or the backend cannot limit its threads.
         """
         if limit := self.hook("limit"):
             return limit(threads)
@@ -140,7 +140,7 @@ class Ops(Operations):
         return x
 
     def frozen(self) -> Ops:
-        """The same operations for what training treats as data: no gradient flows into it, and nothing is dropped."""
+        """The same operations, but without gradients and dropout: for computations that training treats as data."""
         return self
 
 
@@ -171,24 +171,24 @@ class Instrument(Ops):
     """Forwards every operation to `ops`. A subclass overrides single operations, or `observe` for all of them.
 
     An override may be in any base class, or be an attribute of the instrument, and it may call `super()`.
-    `scope` returns a copy of the instrument. All copies share the objects in its attributes: a list or a dict may be
+    `scope` returns a copy of the instrument. All copies share the objects in its attributes. So a list or a dict may be
     filled, but no attribute may be set again.
 
-    Observing changes no bit of any result: single operations round as fused ones do. The fused implementations in
-    `REORDERED` have no equal single operations, so they still give the results.
+    Observing changes no bit of any result, because single operations round in the same way as fused ones. The fused
+    implementations in `REORDERED` are the exception, so they still compute the results.
 
     Args:
         ops: bound operations, or another instrument.
     """
 
     observed = True
-    elementary = False  # True if it changes or differentiates results: single operations then give every result
+    elementary = False  # True if it changes or differentiates results: then single operations compute every result
 
     def __init__(self, ops: Ops) -> None:
         self.path, self.ops = "", ops
 
     def observe(self, name: str, operation: Callable[..., Any], args: tuple[Any, ...]) -> Any:
-        """The result of an operation without an override; `operation` is that of `ops`."""
+        """The result of an operation without an override. `operation` is the operation of `ops`."""
         return operation(*args)
 
     def overrides(self) -> bool:
@@ -205,7 +205,7 @@ class Instrument(Ops):
         return self.ops.backward
 
     def fused(self, name: str) -> Callable[..., Any] | None:
-        """None, so that single operations run; except for `REORDERED`, whose results these do not give exactly."""
+        """None, so that single operations run. `REORDERED` is excepted: single operations round differently there."""
         return None if self.elementary or name not in REORDERED else self.ops.fused(name)
 
     def hook(self, name: str) -> Callable[..., Any] | None:
@@ -219,17 +219,17 @@ class Instrument(Ops):
         return self.ops.limited(threads)
 
     def scope(self, name: str) -> Any:
-        """A copy of this instrument, one scope further in."""
+        """A copy of this instrument for an inner scope."""
         return self._copy(f"{self.path}{name}.", self.ops.scope(name))
 
     def _copy(self, path: str, ops: Ops) -> Any:
-        """A copy for another scope, or around other operations; what the instrument has observed is shared."""
+        """A copy for another scope, or around other operations. The copies share all observations."""
         copied = copy.copy(self)
         vars(copied).update(path=path, ops=ops, _is_copy=True)
         return copied
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if "_is_copy" in vars(self) and vars(self).get(name) is not value:  # += of a list changes nothing here
+        if "_is_copy" in vars(self) and vars(self).get(name) is not value:  # += on a list sets the same object again
             do = "collect observations in a dict, list or array"
             expected = "attributes set only on the instrument itself, not on its copies"
             raise InputError(type(self).__name__, expected, f"{name} in scope {self.path!r}", do)

@@ -1,4 +1,4 @@
-"""Bounds checks of attention's operands, since kernels do none."""
+"""Bounds checks for the operands of attention, since kernels do none."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ def check_dropout_mask(dropout_mask: Array, layout: SequenceLayout, heads: int) 
     """Checks that a mask has a factor for every head, query and key of a sequence.
 
     Raises:
-        InputError: another number of factors.
+        InputError: the mask has another number of factors.
     """
     pairs = int((layout.query_lengths * layout.key_lengths).sum())
     check(dropout_mask, "hij", "attention dropout_mask", hij=heads * pairs)
 
 
 def check_attention(q: Array, k: Array, v: Array, bias: Array | None, layout: SequenceLayout, heads: int) -> None:
-    """Checks that a kernel will not read outside these arrays, as NumPy's indexing does by itself.
+    """Checks that a kernel will not read outside these arrays. NumPy's indexing checks this by itself.
 
     Raises:
         InputError: shapes, lengths or positions do not fit each other, a sequence has no key, or the bias has too few

@@ -1,7 +1,7 @@
-"""The reference backend: every operation as its formula in plain NumPy, with its backward below it.
+"""The reference backend: every operation as its formula in plain NumPy, followed by its backward function.
 
-It computes in float32 or float64. Sums are made in the dtype of the operands. Weights are plain arrays, so there is no
-lower precision. Constants come from `math`, because a float64 scalar of NumPy would turn float32 arrays into float64.
+It computes in float32 or float64. Sums have the dtype of the operands. Weights are plain arrays, so there is no lower
+precision. Constants come from `math`, because a float64 scalar of NumPy would turn float32 arrays into float64.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def pack(w: Array, precision: str) -> Array:
     """The weight unchanged: the reference backend computes in the dtype of the weights and in no lower precision.
 
     Raises:
-        InputError: a lower precision.
+        InputError: `precision` is lower than that of the weights.
     """
     if precision != "float32":
         raise InputError("precision", "the weights' own dtype with ops=numpy", repr(precision), "use ops=numba")

@@ -1,8 +1,8 @@
 """Tests a backend on this machine: python -m glimmer_ref.ops.selftest [cuda | numba | numpy] [--quick]
 
 Every operation runs at the sizes of T5.1.1-base on random operands, and its result is compared with that of the
-reference backend in float64. Before each operation, memory is filled with NaN and freed again, so that values that a
-kernel forgets to write show.
+reference backend in float64. Before each operation, memory is filled with NaN and freed again. So a value that a kernel
+fails to write is detected.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from ..ragged import token_positions
 from ..terminal import note, say
 from . import BACKENDS, Ops, SequenceLayout, bind
 
-# Largest allowed error, relative to the largest number: rounding errors of float32, or of operands in bfloat16.
+# Largest allowed error, relative to the largest number. It allows rounding errors of float32, or operands in bfloat16.
 TOLERANCE = {"float32": 1e-5, "float64": 1e-13, "bfloat16": 2e-2}
 
 
@@ -116,7 +116,7 @@ def _attentions(
         bias = normal(2 * reach + 1, size.heads) if biased else None
         args = (q, k, normal(int(keys.sum()), hc), bias, _layout(queries, keys), size.heads, causal)
         yield f"attention, {what}", "attention", args
-        if size.d < 512:  # at the full sizes [h i j] would be too large
+        if size.d < 512:  # with the full sizes, [h i j] would be too large
             yield f"attention_probs, {what}", "attention_probs", (*args[:2], *args[3:])
 
 

@@ -1,7 +1,7 @@
-"""A backend that computes only shapes: every result is zero and takes neither time nor memory.
+"""A backend that computes only shapes: every result is zero, and takes neither time nor memory.
 
-With `MacCounter` it gives the cost of a run for models of any size, without weights. All scores tie, so the first m
-passages are selected, and the likeliest token is always 0.
+With `MacCounter` it gives the cost of a run for models of any size, without weights. All scores are equal, so the first
+m passages are selected, and the likeliest token is always 0.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""Strings to token ids and back, and the words that rankings compare."""
+"""Conversion of strings to token ids and back, and the words that rankings compare."""

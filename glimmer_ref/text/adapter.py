@@ -1,7 +1,7 @@
-"""How a model reads strings: as its tokenizer does, or through a text adapter that its folder brings.
+"""Text adapters: a model reads strings with its tokenizer, or through an adapter from its folder.
 
-An adapter may read some words as other words of the vocabulary. It reads the passages first, then the question with
-what it knows of the passages; the answer is decoded by the tokenizer that the question was read with.
+An adapter may replace some words by other words of the vocabulary. It reads the passages first, then the question with
+the same replacements. The tokenizer that encoded the question also decodes the answer.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from .tokenizer import Tokenizer
 
 
 class Reading(NamedTuple):
-    """How a question and its passages are read.
+    """The reading of a question and its passages.
 
     Args:
         tokenizer: encodes the question and the passages, and decodes the answer.
-        substituted: word -> the word of the vocabulary that it is read as.
-        unknown: words that are read as unknown.
+        substituted: word -> the word of the vocabulary that replaces it.
+        unknown: words that become the unknown token.
     """
 
     tokenizer: Tokenizer
@@ -28,7 +28,7 @@ class Reading(NamedTuple):
 
 
 class PassageReading(Protocol):
-    """How some passages are read."""
+    """The reading of some passages."""
 
     @property
     def tokenizer(self) -> Tokenizer:
@@ -36,32 +36,32 @@ class PassageReading(Protocol):
         ...
 
     def question(self, text: str) -> Reading:
-        """How a question about the passages is read."""
+        """The reading of a question about the passages."""
         ...
 
 
 class TextAdapter(Protocol):
-    """Reads the texts of passages, and of questions about them."""
+    """Reads the texts of passages, and questions about them."""
 
     def passages(self, texts: Iterable[str], report: bool = False) -> PassageReading:
-        """How some passages are read, together.
+        """The reading of some passages together.
 
         Args:
-            report: list their words beside those of each question, in `Reading.substituted` and `Reading.unknown`.
+            report: whether `Reading.substituted` and `Reading.unknown` also list the words of the passages.
         """
         ...
 
 
 @dataclass(frozen=True)
 class Unchanged:
-    """The adapter of a model that has no other: every word is read as the tokenizer reads it."""
+    """The adapter for a model without an adapter of its own: the tokenizer reads every word unchanged."""
 
     tokenizer: Tokenizer
 
     def passages(self, texts: Iterable[str], report: bool = False) -> Unchanged:
-        """The adapter itself: it does not look at the texts, and never reports their words."""
+        """The adapter itself. It ignores the texts, and never reports their words."""
         return self
 
     def question(self, text: str) -> Reading:
-        """The tokenizer itself, and the question's unknown words."""
+        """The unchanged tokenizer, and the question's unknown words."""
         return Reading(self.tokenizer, {}, self.tokenizer.unknown_words(text))

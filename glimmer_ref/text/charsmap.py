@@ -1,9 +1,9 @@
-"""SentencePiece's character map: the rules by which a text is rewritten before it is split into pieces.
+"""SentencePiece's character map: the rules that rewrite a text before it is split into pieces.
 
-The map is a trie of bytes in 32-bit units (a "double array"), and a pool of strings that its leaves point to. At every
-position of a text, SentencePiece applies the longest entry that matches, and so does this file. The tokenizers library
-applies the map to a letter with all its marks at once, and takes the first entry that matches: there "½" with a mark
-loses the mark.
+The map consists of a trie of bytes in 32-bit units (a "double array"), and a pool of strings to which its leaves point.
+At every position of a text, SentencePiece applies the longest entry that matches, and so does this file. The tokenizers
+library applies the map to a letter with all its marks at once, and takes the first entry that matches. So a mark on "½"
+is lost there.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from functools import lru_cache
 ROOT = bytes(4)
 NOTHING = b"\x04\0\0\0" + ROOT  # a map whose root has no children
 MOST_BYTES = 1 << 22
-MOST_CHARACTERS = 1 << 17  # at the first, or the second, place of entries; Unicode's own rules have 12,286
-MOST_KEY = 128  # characters of an entry; Unicode's own rules have 4
-MOST_GROWTH = 64  # characters that one may become; 18 in Unicode's own rules
+MOST_CHARACTERS = 1 << 17  # different first, or second, characters of entries; 12,286 in Unicode's own rules
+MOST_KEY = 128  # characters of an entry; 4 in Unicode's own rules
+MOST_GROWTH = 64  # characters that one character may become; 18 in Unicode's own rules
 
 _LEAF, _LABEL, _ENDS = 1 << 31, 1 << 31 | 255, 256  # bits of a unit
 # Number of bytes of a character, by the five high bits of its first byte.
@@ -29,15 +29,15 @@ Span = tuple[int, int]
 
 
 class _Tree:
-    """The double array: from a base and a byte to a unit, and from that to the next base.
+    """The double array: a base and a byte give a unit, which gives the next base.
 
     Args:
-        data: its units.
+        data: the bytes of its units.
 
     Raises:
-        ValueError: a branch that leads past the end.
+        ValueError: a branch leads past the end.
 
-    Source: the layout is darts-clone's, as sentencepiece writes it.
+    Source: the layout is that of darts-clone, which sentencepiece uses.
     """
 
     def __init__(self, data: bytes) -> None:
@@ -56,10 +56,10 @@ class _Tree:
         return self.units[self.bases[place]] & (_LEAF - 1)
 
     def leaves(self) -> set[int]:
-        """The values of all leaves. Every branch is visited once, so that a cycle does not run forever.
+        """The values of all leaves. Every branch is visited only once, so that a cycle cannot run forever.
 
         Raises:
-            ValueError: a branch that leads past the end.
+            ValueError: a branch leads past the end.
         """
         todo, seen, values = [self.root], {self.root}, set[int]()
         while todo:
@@ -78,7 +78,7 @@ class _Tree:
         """The characters that may follow at a base, each with its last unit.
 
         Raises:
-            ValueError: more characters than any rules need.
+            ValueError: there are more characters than any rules need.
         """
         todo, found = [(b"", base)], dict[str, int]()
         while todo:
@@ -86,7 +86,7 @@ class _Tree:
             for place in self._children.get(base, ()):
                 word = start + bytes((self.units[place] & 255,))
                 width = WIDTHS.get(word[0] >> 3, 0)
-                if start and word[-1] >> 6 != 2:  # no valid UTF-8 has this
+                if start and word[-1] >> 6 != 2:  # this is not valid UTF-8
                     continue
                 if len(word) == width:
                     found[word.decode("utf-8")] = place
@@ -98,7 +98,7 @@ class _Tree:
 
 
 def _one_of(characters: Iterable[str]) -> str:
-    """A pattern for one of some characters, in as few ranges as possible."""
+    """A pattern that matches one of some characters, with as few ranges as possible."""
     codes = sorted(set(map(ord, characters)))
     if not codes:
         return "(?!)"
@@ -132,12 +132,12 @@ class Charsmap:
         data: the map; empty: nothing is rewritten.
 
     Attributes:
-        growth: the maximum number of characters that one may become.
+        growth: the maximum number of characters that one character may become.
 
     Raises:
-        ValueError: a damaged or hostile map.
+        ValueError: the map is damaged or hostile.
 
-    Source: sentencepiece's own normalizer gives the same on every Unicode character and on 1,000,000 strings of marks.
+    Source: sentencepiece's own normalizer gives the same for all Unicode characters and 1,000,000 strings of marks.
     """
 
     def __init__(self, data: bytes) -> None:
@@ -148,15 +148,15 @@ class Charsmap:
         if size % 4 or not 4 <= size <= len(data) - 4:
             raise ValueError(f"{len(data)} bytes for a tree of {size}")
         self._tree, pool = _Tree(data[4 : 4 + size]), data[4 + size :]
-        pool.decode("utf-8")  # other readers of a map need valid UTF-8
+        pool.decode("utf-8")  # other programs that read the map need valid UTF-8
         self._targets = {value: _target(value, pool) for value in self._tree.leaves()}
         self.growth = max(map(len, self._targets.values()), default=1)
         self._find_starts()
 
     def _find_starts(self) -> None:
-        """Make the patterns of where an entry may begin, so that most texts need no search in the tree.
+        """Make the patterns that match where an entry may begin, so that most texts need no search in the tree.
 
-        Entries of one character that begin no other entry are in a table.
+        Entries of one character with which no other entry begins are in a table.
         """
         tree = self._tree
         first = tree.characters(tree.root)
@@ -188,7 +188,7 @@ class Charsmap:
         return found
 
     def _changes(self, text: str) -> Iterator[Change]:
-        """The start and the end of every part that is rewritten, and its new text."""
+        """The start, the end and the new text of every part that is rewritten."""
         at = 0
         for match in (self._ascii if text.isascii() else self._any).finditer(text):
             start = match.start()
@@ -201,7 +201,7 @@ class Charsmap:
                 yield change
 
     def __call__(self, text: str) -> str:
-        """The text rewritten."""
+        """The rewritten text."""
         parts, at = list[str](), 0
         for start, end, target in self._changes(text):
             parts += text[at:start], target
@@ -209,7 +209,7 @@ class Charsmap:
         return "".join([*parts, text[at:]]) if parts else text
 
     def spans(self, text: str) -> list[Span]:
-        """For each character of the rewritten text, the start and the end of what it was made from."""
+        """For each character of the rewritten text, the start and the end of its origin in the text."""
         spans, at = list[Span](), 0
         for start, end, target in self._changes(text):
             spans += [(i, i + 1) for i in range(at, start)] + [(start, end)] * len(target)
@@ -217,7 +217,7 @@ class Charsmap:
         return spans + [(i, i + 1) for i in range(at, len(text))]
 
 
-@lru_cache(maxsize=2)  # 50 ms for T5's
+@lru_cache(maxsize=2)  # T5's map takes 50 ms
 def read_charsmap(data: bytes) -> Charsmap:
     """`Charsmap`, cached.
 

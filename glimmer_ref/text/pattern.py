@@ -1,8 +1,8 @@
 """Checks that the regular expressions of a tokenizer.json cannot run without bound.
 
 The tokenizers library uses Oniguruma, which backtracks, and panics after 10,000,000 steps. A pattern is accepted if it
-consists of alternatives, each a sequence of characters and classes of which one may repeat without bound. Lookarounds
-may contain characters and classes only. Other groups are refused.
+consists of alternatives. Each alternative is a sequence of characters and classes, of which at most one may repeat
+without bound. Lookarounds may contain only characters and classes. Other groups are refused.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 
 MOST_CHARACTERS = 4096
-MOST_REPEATS = 3  # in one alternative
+MOST_REPEATS = 3  # maximum number of repetitions in one alternative
 MOST_TIMES = 100
 
 CLASS = r"\\[sSdDwW]|\\[pP]\{\^?[A-Za-z]{1,20}\}|\.|\[\^?(?:\\[sSdDwW]|\\[^\w\s]|[^\\\[\]&])+\]"
@@ -23,7 +23,7 @@ PART = re.compile(
 
 
 def _times(said: str | None) -> tuple[int, int | None]:
-    """The minimum and the maximum number of repetitions of a part; None: no maximum."""
+    """The minimum and the maximum number of repetitions of a part; None if there is no maximum."""
     if said is None:
         return 1, 1
     if said in "*+?":
@@ -52,12 +52,12 @@ def shortest(pattern: str) -> int:
     """The minimum number of characters that a pattern matches.
 
     Raises:
-        ValueError: a pattern that is not accepted.
+        ValueError: the pattern is not accepted.
     """
     if len(pattern) > MOST_CHARACTERS:
         raise ValueError(f"at most {MOST_CHARACTERS} characters long")
     alternatives, at = [""], 0
-    while at < len(pattern):  # split at each "|" that is in no class and behind no backslash
+    while at < len(pattern):  # split at each "|" that is not in a class and not escaped
         part = PART.match(pattern, at)
         step = part.end() if part else at + 1
         if pattern[at] == "|":

@@ -1,7 +1,8 @@
-"""T5's spiece.model converted into a tokenizer.json, without the sentencepiece library.
+"""Conversion of T5's spiece.model into a tokenizer.json, without the sentencepiece library.
 
-`Tokenizer` reads such a file as SentencePiece reads the model, with two rules of transformers: special tokens, tokens
-listed beside the model, and user-defined pieces are looked for first, and the text behind one begins anew.
+With such a file, `Tokenizer` gives the same ids as SentencePiece with the model, except for two rules of transformers:
+special tokens, tokens listed beside the model and user-defined pieces are searched first, and the text behind one of
+them is encoded like a new text.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ def _varint(data: bytes, at: int) -> tuple[int, int]:
 
 
 def _message(data: bytes) -> Message:
-    """A protocol buffer message: field number -> all values. Values of four or eight bytes stay bytes."""
+    """A protocol buffer message: field number -> list of values. Values of four or eight bytes stay bytes."""
     fields: Message = {}
     at = 0
     while at < len(data):
@@ -86,7 +87,7 @@ def _piece(message: Message) -> tuple[str, float, int]:
 
 
 def _pieces(path: Path, model: Message) -> tuple[list[tuple[str, float]], dict[int, Token], int]:
-    """Pieces with their scores, the tokens among them that are looked for first, and the id of the unknown piece."""
+    """The pieces with their scores, the tokens among them that are searched first, and the id of the unknown piece."""
     pieces = [_piece(_message(value)) for value in model.get(1, []) if isinstance(value, bytes)]
     for i, (name, score, kind) in enumerate(pieces):
         if kind not in (NORMAL, UNKNOWN, CONTROL, USER_DEFINED):
@@ -102,7 +103,7 @@ def _pieces(path: Path, model: Message) -> tuple[list[tuple[str, float]], dict[i
 
 
 def _check_settings(path: Path, trainer: Message, normalizer: Message) -> None:
-    """Check the settings that T5 was trained with. Others would need another tokenizer.json."""
+    """Check that the settings are those of T5. Other settings would need another tokenizer.json."""
     kind = _number(trainer, 3, UNIGRAM)
     if kind != UNIGRAM:
         kinds = {2: "BPE", 3: "words", 4: "characters"}
@@ -120,14 +121,14 @@ def _check_settings(path: Path, trainer: Message, normalizer: Message) -> None:
 
 
 def _normalizers(path: Path, normalizer: Message) -> list[dict[str, Any]]:
-    """The character map; then no spaces at the ends, one mark for each row of spaces, and a mark in front."""
+    """The character map; then no spaces at the ends, one mark for each run of spaces, and a mark in front."""
     charsmap = _bytes(normalizer, 2)
     try:
         read_charsmap(charsmap)
     except ValueError as e:
         raise InputError(f"{path}", "a whole character map", str(e)[:80], "damaged?") from None
-    # This is for other readers of the file; `unigram.py` applies the map itself. The tokenizers library applies the map
-    # to a letter with all its marks at once, and loses the fewest of them in composed text.
+    # This is for other programs that read the file; `unigram.py` applies the map itself. The tokenizers library applies
+    # the map to a letter with all its marks at once. It loses the fewest marks in composed text.
     composed = b"nfkc" in _bytes(normalizer, 1)
     return [
         *([{"type": "NFC"}] if composed else []),
@@ -141,7 +142,7 @@ def _convert(path: Path, model: Message, listed: ListedTokens) -> dict[str, Any]
     _check_settings(path, trainer, normalizer)
     pieces, whole, unknown = _pieces(path, model)
     sentinels, tokens = assign_ids([name for name, _ in pieces], listed)
-    # The library caches words, so that splitting at spaces is faster. A piece that contains a space forbids it.
+    # Splitting at spaces is faster, because the library caches words. It is wrong if a piece contains a space.
     whole_words = not any(SPACE in name[1:] for name, _ in pieces) and SPACE in dict(pieces)
     mark = {"type": "Metaspace", "replacement": SPACE, "split": True}
     return {
@@ -163,17 +164,17 @@ def _convert(path: Path, model: Message, listed: ListedTokens) -> dict[str, Any]
 
 
 def tokenizer_json(path: str | os.PathLike[str], listed: ListedTokens = NO_TOKENS) -> str:
-    """The tokenizer.json that encodes as a T5's spiece.model does.
+    """A tokenizer.json that encodes like the spiece.model of a T5.
 
     Pieces keep their ids. T5's 100 sentinels follow, <extra_id_99> first, or the tokens that are listed beside the
-    model. No end of sequence is added. Other readers of the file may lose marks of a letter that has several.
+    model. No end of sequence is added. Other programs that read the file may lose marks of a letter with several marks.
 
     Args:
         listed: the tokens that the model's folder lists.
 
     Raises:
-        InputError: no such file, a broken one, a model that no T5 has (BPE or words, byte fallback, other settings of
-            spaces), or tokens whose ids do not fit.
+        InputError: there is no such file, it is broken, no T5 has such a model (BPE or words, byte fallback, other
+            settings of spaces), or ids of tokens do not fit.
 
     Source: field numbers are those of sentencepiece_model.proto; the sentinels' order and the special
         tokens those of transformers' T5 conversion.
@@ -199,7 +200,7 @@ def _ids(data: Any) -> dict[str, int]:
 
 
 def _ready(folder: Path, path: Path) -> str:
-    """A tokenizer.json, which must have the tokens that are listed beside it."""
+    """The text of a tokenizer.json. It must have the tokens that are listed beside it."""
     text = read_text(path)
     data, with_ids = parse_json(text, f"{path}"), tokens_with_ids(folder)
     ids = _ids(data) if with_ids else {}
@@ -211,10 +212,10 @@ def _ready(folder: Path, path: Path) -> str:
 
 
 def find_tokenizer_json(folder: str | os.PathLike[str]) -> str | None:
-    """A T5 folder's tokenizer: its tokenizer.json, else its spiece.model converted into one, else None.
+    """The tokenizer of a T5 folder: its tokenizer.json, else its spiece.model converted into one, else None.
 
     Raises:
-        InputError: a file that cannot be used, or tokens listed beside it that do not fit.
+        InputError: a file cannot be used, or the tokens listed beside it do not fit.
     """
     folder = Path(folder)
     ready, model = folder / "tokenizer.json", folder / "spiece.model"

@@ -1,8 +1,8 @@
-"""The tokens that a T5 folder lists beside its spiece.model: in tokenizer_config.json and the older files of the kind.
+"""The tokens that a T5 folder lists beside its spiece.model: in tokenizer_config.json or in older files.
 
-They are looked for in the text as it is typed. "[SEP]" in full-width letters is not such a token, though T5's
-normaliser turns it into one. Where transformers 4 and 5 differ, the ids that a file has are right, and sentinels are
-special in any case.
+They are searched in the original text, before normalisation. So "[SEP]" in full-width letters is not such a token,
+although T5's normaliser turns it into one. If transformers 4 and 5 differ, the ids in a file are used, and sentinels
+are always special.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ SENTINEL = re.compile(r"<extra_id_([0-9]{1,5})>")
 
 @dataclass(frozen=True)
 class Token:
-    """A token that is looked for in a text before the text is cut into pieces.
+    """A token that is searched in a text before the text is cut into pieces.
 
     Args:
-        single_word: it is found only where no letter touches it.
-        lstrip: it includes the white space before it.
-        rstrip: it includes the white space behind it.
-        special: it is left out when ids are decoded.
+        single_word: whether it is found only where it does not touch a letter.
+        lstrip: whether it includes the white space before it.
+        rstrip: whether it includes the white space behind it.
+        special: whether it is left out when ids are decoded.
     """
 
     content: str
@@ -47,11 +47,11 @@ class ListedTokens:
     """The tokens that are listed beside a spiece.model.
 
     Args:
-        where: the file or folder, for messages.
-        extra_ids: number of sentinels, if a file has it.
+        where: the file or folder, for error messages.
+        extra_ids: number of sentinels, if a file states it.
         with_ids: id -> token.
-        special: tokens without an id, in their order.
-        vocab_size: number of ids of the model, if known.
+        special: tokens without an id, in the order of the file.
+        vocab_size: vocabulary size of the model, if known.
     """
 
     where: str = "spiece.model"
@@ -95,7 +95,7 @@ def _number(where: str, value: Any, most: int) -> int:
 
 
 def _with_ids(folder: Path, config: Mapping[str, Any]) -> dict[int, Token]:
-    """The tokens with ids: those of tokenizer_config.json, which is the newer form, else those of the older file."""
+    """The tokens with ids from tokenizer_config.json, which is the newer form, or else from the older file."""
     decoder = config.get("added_tokens_decoder")
     if decoder is not None:
         where = f"{folder / CONFIG}: added_tokens_decoder"
@@ -115,13 +115,13 @@ def tokens_with_ids(folder: Path) -> dict[int, Token]:
     """The tokens that a folder lists with their ids: id -> token.
 
     Raises:
-        InputError: a malformed file.
+        InputError: a file is malformed.
     """
     return _with_ids(folder, _object(folder / CONFIG))
 
 
 def _check(folder: Path, config: Mapping[str, Any]) -> None:
-    """Check that no setting asks for another tokenizer than T5's."""
+    """Check that no setting requires another tokenizer than T5's."""
     kind = config.get("tokenizer_class") or "T5Tokenizer"
     if "T5" not in str(kind) and kind not in GENERIC:
         raise InputError(f"{folder / CONFIG}: tokenizer_class", "T5's tokenizer", brief(kind))
@@ -137,7 +137,7 @@ def read_listed_tokens(folder: Path) -> ListedTokens:
     """The tokens that a T5 folder lists beside spiece.model.
 
     Raises:
-        InputError: a malformed file, or a setting that is not T5's.
+        InputError: a file is malformed, or a setting differs from T5's.
 
     Source: the precedence of the files is that of transformers. `added_tokens_decoder` in tokenizer_config.json
         replaces added_tokens.json and special_tokens_map.json.
@@ -160,7 +160,7 @@ def read_listed_tokens(folder: Path) -> ListedTokens:
 
 
 def _sentinels(names: Sequence[str], listed: ListedTokens) -> int:
-    """The number of sentinels behind the pieces, if no file has `extra_ids`."""
+    """The number of sentinels behind the pieces, if no file states `extra_ids`."""
     numbered = {t.content for i, t in listed.with_ids.items() if i >= len(names) and SENTINEL.fullmatch(t.content)}
     if numbered:
         return len(numbered)
@@ -187,7 +187,7 @@ def _assign_ids(vocabulary: dict[str, int], listed: ListedTokens) -> Iterable[tu
 def assign_ids(names: Sequence[str], listed: ListedTokens) -> tuple[list[str], dict[int, Token]]:
     """The ids of all tokens that are not pieces.
 
-    Sentinels come first, the highest number in front, then tokens with ids, then those without.
+    Sentinels come first, beginning with the highest number. Then come tokens with ids, then tokens without ids.
 
     Args:
         names: the pieces.
@@ -196,9 +196,9 @@ def assign_ids(names: Sequence[str], listed: ListedTokens) -> tuple[list[str], d
         The names of the sentinels, and id -> token for all tokens.
 
     Raises:
-        InputError: an id that contradicts this order, or sentinels of an unknown number.
+        InputError: an id contradicts this order, or the number of sentinels is unknown.
 
-    Source: the order is that of transformers' T5Tokenizer, whose vocabulary is the same for all that is accepted here.
+    Source: the order is that of transformers' T5Tokenizer, which gives the same vocabulary for all accepted inputs.
     """
     count = _sentinels(names, listed) if listed.extra_ids is None else listed.extra_ids
     vocabulary = {name: i for i, name in enumerate(names)}
@@ -215,5 +215,5 @@ def assign_ids(names: Sequence[str], listed: ListedTokens) -> tuple[list[str], d
 
 
 def added_token(i: int, token: Token) -> dict[str, Any]:
-    """A token as tokenizer.json lists it. "normalized" false: it is looked for in the text as it is typed."""
+    """A token in the form of tokenizer.json. "normalized" is false: it is searched before normalisation."""
     return {"id": i, **asdict(token), "normalized": False}

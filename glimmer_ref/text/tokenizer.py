@@ -1,4 +1,4 @@
-"""Strings to ids and back, by the tokenizers library."""
+"""Conversion of strings to token ids and back, with the tokenizers library."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ T = TypeVar("T")
 
 
 def _reraise_interrupt(error: BaseException) -> None:
-    """Raise an interrupt again, and nothing else.
+    """Raise an interrupt again, and no other error.
 
-    The library raises bare Exception, and for a bad regex or map a PanicException, which is no Exception.
+    The library raises bare Exception. For a bad regex or map it raises PanicException, which is not an Exception.
     """
     if isinstance(error, KeyboardInterrupt | SystemExit):
         raise error
@@ -34,9 +34,10 @@ def _check_text(text: str) -> None:
 
 
 class Tokenizer:
-    """The tokenizer of a tokenizer.json.
+    """The tokenizer from a tokenizer.json.
 
-    A file that was converted from spiece.model gives SentencePiece's ids, any other those of the tokenizers library.
+    A file that was converted from spiece.model gives the ids of SentencePiece, any other file those of the tokenizers
+    library.
 
     Args:
         path: the file.
@@ -44,11 +45,11 @@ class Tokenizer:
         text: the content of the file; None: it is read.
 
     Raises:
-        InputError: no such file, one that the library cannot read, or ids past the model's vocabulary.
+        InputError: there is no such file, the library cannot read it, or an id is outside the model's vocabulary.
     """
 
     def __init__(self, path: str | Path, vocab_size: int | None = None, text: str | None = None) -> None:
-        import tokenizers  # takes 40 ms, which a user of token ids alone does not need
+        import tokenizers  # takes 40 ms, and token ids alone do not need it
 
         text = read_text(path) if text is None else text
         data, highest = read_tokenizer(str(path), text)
@@ -63,7 +64,7 @@ class Tokenizer:
                 raise InputError(f"{path}: {token['content']}", f"id {token['id']}, as the file says", f"{given}")
         self._inner.no_truncation()
         self._inner.no_padding()
-        # A file that was converted from spiece.model is read as SentencePiece would.
+        # A file that was converted from spiece.model gives the ids of SentencePiece.
         self._exact = Unigram(data) if charsmap_of(data) is not None else None
         self._names: dict[str, int] = {}
         self._substituted: dict[int, str] = {}
@@ -80,7 +81,7 @@ class Tokenizer:
         """A copy of this tokenizer that encodes some words as other tokens, and decodes these tokens as the words.
 
         Args:
-            names: word -> id of the token: of a whole word, and for this word only, or the unknown token.
+            names: word -> token id. The token is a whole word and belongs to one word only, or is the unknown token.
         """
         other = copy.copy(self)
         other._names = dict(names)
@@ -88,7 +89,7 @@ class Tokenizer:
         return other
 
     def _of_library(self, made: Callable[[], T]) -> T:
-        """Call the library. An error of any kind means that it cannot read the text."""
+        """Call the library. An error of any class means that it cannot read the text."""
         try:
             return made()
         except BaseException as error:
@@ -96,7 +97,7 @@ class Tokenizer:
             raise InputError("text", "a tokenizer that can read it", str(error).split("\n")[0]) from None
 
     def _pieces(self, text: str) -> list[Piece]:
-        """Ids of a string, each with the start and the end of its piece."""
+        """The ids of a string, each with the start and the end of its piece."""
         if self._exact is not None:
             return self._exact.pieces(text)
         encoded = self._inner.encode(text, add_special_tokens=False)
@@ -108,10 +109,10 @@ class Tokenizer:
         return list(self._inner.encode(text, add_special_tokens=False).ids)
 
     def encode(self, text: str) -> list[int]:
-        """Ids of a string, without end-of-sequence.
+        """The ids of a string, without end of sequence.
 
         Raises:
-            InputError: a string that is not valid Unicode, or that the tokenizer cannot read.
+            InputError: the string is not valid Unicode, or the tokenizer cannot read it.
         """
         if self._names:
             return [i for i, _ in self.words(text)]
@@ -139,10 +140,10 @@ class Tokenizer:
         return [piece for i, piece in self.words(text) if i == self.unknown_id]
 
     def decode(self, ids: list[int]) -> str:
-        """The string of some ids, without special tokens.
+        """The string for some ids, without special tokens.
 
         Raises:
-            InputError: ids that the tokenizer cannot decode.
+            InputError: the tokenizer cannot decode the ids.
         """
         text = str(self._of_library(lambda: self._inner.decode(ids, skip_special_tokens=True)))
         words = {str(self._inner.id_to_token(i)): self._substituted[i] for i in ids if i in self._substituted}
@@ -152,5 +153,5 @@ class Tokenizer:
         return re.sub(rf"\b(?:{names})\b", lambda found: words[found[0]], text)
 
     def pieces(self, ids: list[int]) -> list[str]:
-        """For each id its string in the vocabulary, or the word that it substitutes."""
+        """For each id, its string in the vocabulary, or the word that it replaces."""
         return [self._substituted.get(i) or self._inner.id_to_token(i) or f"<{i}>" for i in ids]

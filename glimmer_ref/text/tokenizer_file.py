@@ -1,8 +1,7 @@
-"""Checks of a tokenizer.json: the tokenizers library does whatever it says, and a hostile one ends the process.
+"""Checks of a tokenizer.json. The tokenizers library does not check it, so that a hostile file can crash the process.
 
-Only parts whose work is bounded are accepted: each part may multiply the length of a text by a known factor at most,
-and patterns cannot backtrack far. A model that is more than a list of words or pieces is tried in another process
-first.
+Only parts with bounded work are accepted: each part may lengthen a text by at most a known factor, and patterns cannot
+backtrack far. If the model is more than a list of words or pieces, it is tried in another process first.
 """
 
 from __future__ import annotations
@@ -18,9 +17,9 @@ from ..errors import InputError, brief
 from .charsmap import read_charsmap
 from .pattern import shortest
 
-MOST_PARTS = 1024  # of a file; that of the bundled model has 36
+MOST_PARTS = 1024  # maximum number of parts in a file; the bundled model has 36
 MOST_DEPTH = 4
-MOST_GROWTH = 512  # characters that one character of the text may become
+MOST_GROWTH = 512  # maximum number of characters that one character of the text may become
 MOST_TOKENS = 1 << 22
 MOST_SCORE = 1e6
 MOST_NAME = 4096  # characters of a token
@@ -43,7 +42,7 @@ def _refused(what: str, expected: str, got: object) -> InputError:
 
 
 def _pattern(where: str, part: Part) -> float:
-    """The maximum number of characters that a replacement or a split makes of one."""
+    """The maximum number of characters that a replacement or a split makes from one character."""
     pattern, content = part.get("pattern"), part.get("content", "")
     if not isinstance(content, str) or not isinstance(pattern, dict) or len(pattern) != 1:
         raise _refused(where, "a pattern and what replaces it", part)
@@ -61,7 +60,7 @@ def _charsmap(where: str, part: Part) -> float:
     try:
         said = part["precompiled_charsmap"]
         data = base64.b64decode(said, validate=True)
-        if not data or base64.b64encode(data).decode() != said:  # what the library's reader insists on
+        if not data or base64.b64encode(data).decode() != said:  # the library accepts no other form
             raise ValueError("no base 64 of a map")
         return float(read_charsmap(data).growth)
     except (KeyError, TypeError, ValueError) as error:
@@ -75,12 +74,12 @@ def _prepend(where: str, part: Part) -> float:
 
 
 def _strip(where: str, part: Part) -> float:
-    if part.get("stop") != 0:  # the library runs past the beginning of a short token
+    if part.get("stop") != 0:  # otherwise the library reads before the start of a short token
         raise _refused(where, "stop: 0", part)
     return 1.0
 
 
-# The maximum number of characters that each kind of part makes of one, by the key of a sequence of such parts.
+# For each kind of part, the maximum number of characters that it makes from one, by the key of a sequence of parts.
 UNICODE = {"NFC": 3.0, "NFD": 4.0, "NFKC": 18.0, "NFKD": 18.0, "Lowercase": 3.0, "BertNormalizer": 36.0}
 NORMALIZERS = UNICODE | dict.fromkeys(("Nmt", "Strip", "StripAccents"), 1.0) | {"ByteLevel": 4.0}
 SPLITS = ("Whitespace", "WhitespaceSplit", "Punctuation", "Digits", "BertPreTokenizer", "CharDelimiterSplit")
@@ -98,7 +97,7 @@ KEYS |= {"post_processor": "processors"}
 
 
 def _parts(where: str, part: Any, inner: str, depth: int = MOST_DEPTH) -> list[Part]:
-    """The parts of a sequence in their order, or a part alone."""
+    """The parts of a sequence in order, or a single part as a list."""
     if not isinstance(part, dict) or not depth:
         raise _refused(where, f"an object, at most {MOST_DEPTH} deep", part)
     if part.get("type") != "Sequence":
@@ -131,7 +130,7 @@ def _scored(piece: Any) -> bool:
 
 
 def _model(where: str, model: Any) -> int:
-    """The highest id of a model's words or pieces."""
+    """The highest id among a model's words or pieces."""
     kind = model.get("type") if isinstance(model, dict) else None
     if kind not in PLAIN + TRIED:
         raise _refused(where, f"one of {', '.join(PLAIN + TRIED)}", kind)
@@ -146,7 +145,7 @@ def _model(where: str, model: Any) -> int:
 
 
 def _added(where: str, tokens: Any) -> int:
-    """The highest id of the added tokens."""
+    """The highest id among the added tokens."""
     if not isinstance(tokens, list) or len(tokens) > MOST_TOKENS:
         raise _refused(where, "a list of tokens", tokens)
     for token in tokens:
@@ -173,11 +172,11 @@ def read_tokenizer(where: str, text: str) -> tuple[dict[str, Any], int]:
     """The parsed content of a tokenizer.json, and its highest id.
 
     Args:
-        where: the file, for messages.
+        where: the file, for error messages.
         text: its content.
 
     Raises:
-        InputError: no JSON, an unknown part, or a part whose output or run time has no bound.
+        InputError: the file is not JSON, a part is unknown, or the output or run time of a part has no bound.
     """
     data = parse_json(text, where, "a tokenizer.json", once=True)
     if not isinstance(data, dict):

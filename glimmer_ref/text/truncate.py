@@ -1,14 +1,14 @@
-"""The first tokens of a long text from a prefix of it, if the tokenizer reads word by word.
+"""The first tokens of a long text, from a prefix of it, if the tokenizer reads word by word.
 
-A text may be cut before a space that stands between two ASCII letters or digits, if the tokenizer
-- splits the text there before it looks for pieces, so that no piece and no best path reaches across;
-- has only normalisers and splitters that look at one character, at what composes with it, or at a word;
+A text may be cut before a space between two ASCII letters or digits, if the tokenizer
+- splits the text at spaces before it searches pieces, so that no piece contains the place of the cut;
+- has only normalisers and splitters that depend on one character, on characters that compose with it, or on a word;
 - has no added token that contains white space.
-Then the text behind the cut changes nothing before it: the ids of the prefix are the first ids of the text.
-tokenizer.json says whether a tokenizer is of this kind. T5's are, and so is the bundled model's. Any other tokenizer
-reads the whole text.
+Then the text behind the cut does not affect the ids before it: the ids of the prefix are the first ids of the text.
+The content of tokenizer.json shows whether a tokenizer has these properties. T5's tokenizers and that of the bundled
+model have them. Any other tokenizer reads the whole text.
 
-No more than `MAX_CHARACTERS` characters are read. A text whose first tokens need more is refused.
+At most `MAX_CHARACTERS` characters are read. If the first tokens of a text need more characters, it is refused.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from ..errors import InputError
 from .tokenizer import Tokenizer
 
 MAX_CHARACTERS = 1_000_000
-CHARACTERS_A_TOKEN = 16  # of the first prefix: more than most languages need
-MIN_TOKENS = 64  # of the first prefix
+CHARACTERS_A_TOKEN = 16  # characters of the first prefix per token: more than most languages need
+MIN_TOKENS = 64  # minimum number of tokens for which the first prefix is made
 _SPACES = re.compile(r"[\s\u2581]+")
 _NORMALIZERS = {
     "NFC", "NFD", "NFKC", "NFKD", "Nmt", "Precompiled", "Lowercase", "StripAccents", "BertNormalizer", "Strip",
@@ -36,15 +36,15 @@ _SPLITTERS = {
     "BertPreTokenizer",
     "Metaspace",
     "ByteLevel",
-}  # at spaces and elsewhere
+}  # splitters that cut at spaces and at other places
 _INSIDE = {"Punctuation", "Digits"}
-_REGEXES = re.compile(  # of a word, a sign or digits, without white space; of white space alone
+_REGEXES = re.compile(  # a word, a sign or digits, without white space; or only white space
     r"(\\b)?[A-Za-z]+(\\b)?|\[[^\]\\^\s\u2581-]+\]|\\d(\{\d\})?|(\\A)?( |\\s|\u2581)(\+|\{2,\})?(\\z)?"
 )
 
 
 def _stays_inside(pattern: Mapping[str, Any]) -> bool:
-    """Is every match of a pattern inside a word or inside white space, and never across both?"""
+    """Whether every match of a pattern is inside a word or inside white space, and never contains parts of both."""
     if (regex := pattern.get("Regex")) is not None:
         return _REGEXES.fullmatch(regex) is not None
     text = pattern.get("String", "")
@@ -52,7 +52,7 @@ def _stays_inside(pattern: Mapping[str, Any]) -> bool:
 
 
 def _replaces(part: Mapping[str, Any]) -> bool:
-    """Does a replacement turn words into words, and white space into white space (or nothing, at the text's ends)?"""
+    """Whether a replacement turns words into words, and white space into white space (or nothing, at the ends)."""
     pattern, content = part["pattern"], part["content"]
     if not _stays_inside(pattern):
         return False
@@ -72,7 +72,7 @@ def _normalizer_fits(part: Mapping[str, Any] | None) -> bool:
 
 
 def _splits(part: Mapping[str, Any]) -> bool | None:
-    """Does a splitter cut at spaces? False: only inside words. None: it may cut anywhere."""
+    """Whether a splitter cuts at spaces. False: it cuts only inside words. None: it may cut anywhere."""
     if part["type"] in _SPLITTERS:
         return True if part.get("split", True) and part.get("use_regex", True) else None
     if part["type"] in _INSIDE or (part["type"] == "Split" and _stays_inside(part["pattern"])):
@@ -88,7 +88,7 @@ def _cut_at_spaces(part: Mapping[str, Any] | None) -> bool:
 
 @lru_cache(maxsize=16)
 def _word_by_word(tokenizer_json: str) -> bool:
-    """Does a prefix of a text give the first tokens, by what tokenizer.json says?"""
+    """Whether a prefix of a text gives its first tokens with this tokenizer.json."""
     try:
         data = json.loads(tokenizer_json)
         added = [token["content"] for token in data.get("added_tokens") or ()]
@@ -107,7 +107,7 @@ def _alone(c: str) -> bool:
 
 
 def _boundary(text: str, end: int) -> int:
-    """The last place to cut at or before `end`; 0 if there is none."""
+    """The last place not after `end` where a text may be cut; 0 if there is none."""
     at = text.rfind(" ", 0, end + 1)
     while at > 0 and not (_alone(text[at - 1]) and _alone(text[at + 1 : at + 2])):
         at = text.rfind(" ", 0, at)
@@ -115,10 +115,10 @@ def _boundary(text: str, end: int) -> int:
 
 
 def _check_unicode(text: str) -> None:
-    """Check the whole text, of which a part may not be read.
+    """Check the whole text, including the part that is not read.
 
     Raises:
-        InputError: a lone surrogate.
+        InputError: the text has a lone surrogate.
     """
     try:
         text.encode()
@@ -127,7 +127,7 @@ def _check_unicode(text: str) -> None:
 
 
 def _beginnings(tokenizer: Tokenizer, text: str, tokens: int) -> Iterator[str]:
-    """Longer and longer prefixes of a text, the text itself last."""
+    """Prefixes of a text with increasing length; the last one is the text itself."""
     size = CHARACTERS_A_TOKEN * max(tokens, MIN_TOKENS)
     if size < len(text):
         _check_unicode(text)
@@ -142,13 +142,13 @@ def _beginnings(tokenizer: Tokenizer, text: str, tokens: int) -> Iterator[str]:
 
 
 def first_ids(tokenizer: Tokenizer, text: str, tokens: int) -> tuple[list[int], str]:
-    """The first ids of a text, and a prefix of the text that has them.
+    """The first ids of a text, and a prefix of the text that has these ids.
 
     Args:
         tokens: number of ids; fewer if the text has fewer.
 
     Raises:
-        InputError: a string that is not valid Unicode, or one that is too long to find them.
+        InputError: the text is not valid Unicode, or its first ids need too many characters.
     """
     ids, part = list[int](), ""
     for part in _beginnings(tokenizer, text, tokens):
@@ -159,7 +159,7 @@ def first_ids(tokenizer: Tokenizer, text: str, tokens: int) -> tuple[list[int], 
 
 
 def beginning(tokenizer: Tokenizer, text: str, tokens: int) -> str:
-    """A prefix of a text that has its first tokens. Of a short text, that is the text itself.
+    """A prefix of a text that has its first tokens. For a short text it is the text itself.
 
     Raises:
         InputError: as `first_ids`.

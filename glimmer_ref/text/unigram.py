@@ -1,7 +1,7 @@
-"""The ids of a T5's text exactly as SentencePiece gives them, from the tokenizer.json made of spiece.model.
+"""Exactly the ids of SentencePiece, from a tokenizer.json that was made from spiece.model.
 
-The tokenizers library only finds the most probable pieces. The text is normalised here, because the library's own
-normaliser differs from SentencePiece on stacked marks (`charsmap.py`).
+The tokenizers library only finds the most probable pieces. This file normalises the text, because the library's own
+normaliser differs from SentencePiece if a letter has several marks (`charsmap.py`).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from .charsmap import Span, read_charsmap
 
 SPACE = "\u2581"  # the mark that stands for a space inside pieces
 
-# The last normalizers of every tokenizer.json that is made of spiece.model. Such a file is recognised by them.
+# The last normalizers in every tokenizer.json that is made from spiece.model. They identify such a file.
 SPACES: list[dict[str, Any]] = [
     {"type": "Replace", "pattern": {"Regex": r"\A +"}, "content": ""},
     {"type": "Replace", "pattern": {"Regex": " +"}, "content": SPACE},
@@ -29,7 +29,7 @@ Piece = tuple[int, Span]
 
 
 def charsmap_of(data: Mapping[str, Any]) -> bytes | None:
-    """The character map of a tokenizer.json that was made of spiece.model; None for any other file."""
+    """The character map of a tokenizer.json that was made from spiece.model; None for any other file."""
     normalizers = (data.get("normalizer") or {}).get("normalizers") or []
     if data["model"].get("type") != "Unigram" or normalizers[-len(SPACES) :] != SPACES:
         return None
@@ -48,13 +48,13 @@ def _tokenizer(data: Mapping[str, Any]) -> Any:
 
 
 class Unigram:
-    """Encodes as SentencePiece does; added tokens are found first.
+    """Encodes like SentencePiece, after a search for added tokens.
 
     Args:
         data: the parsed content of a tokenizer.json for which `charsmap_of` is not None.
 
     Raises:
-        ValueError: a damaged character map.
+        ValueError: the character map is damaged.
     """
 
     def __init__(self, data: Mapping[str, Any]) -> None:
@@ -66,7 +66,7 @@ class Unigram:
 
     @cached_property
     def _pieces(self) -> Any:
-        """The model alone. No text can match a control piece, for these get a space, which no normalised text has."""
+        """The model alone. Control pieces get a space, which normalised text never has, so no text matches them."""
         special = {token["id"] for token in self._added if token.get("special")}
         pieces = enumerate(self._data["model"]["vocab"])
         hidden = [(f" {name}" if i in special and not score else name, score) for i, (name, score) in pieces]
@@ -90,22 +90,22 @@ class Unigram:
             yield self._splitter.id_to_token(i) or None, span
 
     def _marked(self, text: str) -> str:
-        """SentencePiece's normal form: rewritten, a mark at the start and for each row of spaces, none at the end."""
+        """SentencePiece's normal form: rewritten, a mark at the start and for each run of spaces, none at the end."""
         words = [word for word in self._rewritten(text).split(" ") if word]
         return (SPACE + SPACE.join(words)).rstrip(SPACE)
 
     def _spans(self, text: str) -> list[Span]:
-        """For each character of `_marked`, the start and the end of what it was made from."""
+        """For each character of `_marked`, the start and the end of its origin in the text."""
         rewritten, spans = self._rewritten(text), self._rewritten.spans(text)
         result: list[Span] = []
         for word in re.finditer("[^ ]+", rewritten):
             start = spans[word.start()][0]
-            # A mark has the place of the last space before the word; the first mark has an empty place.
+            # The origin of a mark is the last space before the word; the origin of the first mark is empty.
             result += [spans[word.start() - 1] if result else (start, start), *spans[word.start() : word.end()]]
         return result
 
     def ids(self, text: str) -> list[int]:
-        """Ids of a string."""
+        """The ids of a string."""
         ids: list[int] = []
         for token, (start, end) in self._parts(text):
             if token is None:
@@ -115,7 +115,7 @@ class Unigram:
         return ids
 
     def pieces(self, text: str) -> list[Piece]:
-        """Ids of a string, each with the start and the end of its piece."""
+        """The ids of a string, each with the start and the end of its piece."""
         result: list[Piece] = []
         for token, (start, end) in self._parts(text):
             if token is not None:

@@ -1,11 +1,12 @@
-"""The words of a text, by one rule for all rankings by words, for questions and passages.
+"""The words of a text. All rankings by words use these rules, for questions and for passages.
 
-1. Case and spelling: compatibility composition (NFKC) around case folding, so that composed and decomposed letters,
-   full and half width, STRASSE and straße are one. Invisible characters (soft hyphens, joiners, variation
-   selectors) are removed, except a zero-width space, which separates words.
-2. A word is a row of letters, digits and underscores. Marks (vowel signs, viramas, accents) belong to their letter.
+1. Case and spelling: case folding and compatibility composition (NFKC) are applied twice. So composed and decomposed
+   letters are equal, full and half width are equal, and STRASSE equals straße. Invisible characters (soft hyphens,
+   joiners, variation selectors) are removed, except a zero-width space, which separates words.
+2. A word is a run of letters, digits and underscores. Marks (vowel signs, viramas, accents) belong to their letter.
 3. In scripts without spaces (Chinese, Japanese, Thai, Lao, Khmer, Burmese and the Tai scripts), each pair of
-   neighbouring characters is a word; a single character is one itself. A character is a letter with its marks.
+   neighbouring characters is a word; a character without neighbours is a word itself. A character is a letter with its
+   marks.
 
 The words of ASCII text are the lower-case matches of \\w+.
 
@@ -22,10 +23,10 @@ from functools import cache
 from itertools import pairwise
 from typing import NamedTuple
 
-RULE = 2  # version, which an index of words records; version 1 split words at every mark and folded no spellings
+RULE = 2  # version of the rules, which an index stores; version 1 split words at marks and did not fold spellings
 
 _WORD = re.compile(r"\w+")
-# Characters without a shape (Default_Ignorable_Code_Point) but the zero-width space.
+# Invisible characters (Default_Ignorable_Code_Point) except the zero-width space.
 _UNSEEN = re.compile(
     "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200c-\u200f\u202a-\u202e\u2060-\u206f\u3164\ufe00-\ufe0f"
     "\ufeff\uffa0\ufff0-\ufff8\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
@@ -39,12 +40,12 @@ _WITHOUT_SPACES = (
 
 
 class _Patterns(NamedTuple):
-    r"""Regular expressions of the rules 2 and 3.
+    r"""Regular expressions for the rules 2 and 3.
 
     Args:
-        special: any character for which \w+ is not enough.
-        word: a word, or in group 1 a row of characters of a script without spaces.
-        character: a character of such a row.
+        special: matches any character for which \w+ is not enough.
+        word: matches a word; group 1 matches a run of characters in a script without spaces.
+        character: matches a character of such a run.
     """
 
     special: re.Pattern[str]
@@ -63,7 +64,7 @@ def _patterns() -> _Patterns:
 
 
 def _folded(text: str) -> str:
-    """A text in the spelling in which words are compared (rule 1)."""
+    """A text with the spelling that is used to compare words (rule 1)."""
     text = _UNSEEN.sub("", unicodedata.normalize("NFD", text))
     for _ in range(2):
         text = unicodedata.normalize("NFKC", text.casefold())
@@ -81,7 +82,7 @@ def words(text: str) -> list[str]:
     if text.isascii():
         return _WORD.findall(text.lower())
     text, patterns = _folded(text), _patterns()
-    if not patterns.special.search("".join(set(text))):  # a long text has few characters
+    if not patterns.special.search("".join(set(text))):  # a long text has few different characters
         return _WORD.findall(text)
     found: list[str] = []
     for match in patterns.word.finditer(text):

@@ -11,7 +11,7 @@ import numpy as np
 from ..errors import InputError
 
 Weights = dict[str, np.ndarray]
-STEP = "step"  # the state's number of updates; no weight has this name
+STEP = "step"  # the name of the number of updates in the state; no weight has this name
 
 
 @dataclass(frozen=True)
@@ -19,14 +19,14 @@ class Adafactor:
     """The settings of the optimizer. Its methods take the weights and the state, and return new ones.
 
     Args:
-        decay: the decay of the second moments is 1 - t^-decay at update t = 1, 2 ..
-        clip: an update of a larger root mean square is scaled down to this one.
-        parameter_scale: multiply the rate by the weight's root mean square.
-        least_scale: lower bound of that root mean square, so that a weight of zeros can move.
-        momentum: decay of the first moment; 0: there is none.
-        factor_from: of a matrix with at least so many rows and columns, the state keeps the means of rows and columns
-            only.
-        tiny: added to each squared gradient.
+        decay: at update t = 1, 2 .., the second moments decay by the factor 1 - t^-decay.
+        clip: maximum root mean square of an update. A larger update is scaled down to it.
+        parameter_scale: whether the learning rate is multiplied by the weight's root mean square.
+        least_scale: lower bound of that root mean square, so that a weight of zeros can change.
+        momentum: decay of the first moment; 0: there is no first moment.
+        factor_from: for a matrix with at least so many rows and columns, the state keeps only the means of rows and of
+            columns.
+        tiny: is added to each squared gradient.
 
     Source: defaults are those of t5x's Adafactor for T5: factored from 128, decay 0.8, clipping at 1,
         parameter scale of at least 1e-3, 1e-30 beside the squares, no first moment.
@@ -41,7 +41,7 @@ class Adafactor:
     tiny: float = 1e-30
 
     def start(self, weights: Mapping[str, np.ndarray]) -> Weights:
-        """The state before the first update: zero moments of each weight, and the number of updates, 0."""
+        """The state before the first update: the moments of each weight and the number of updates, all 0."""
         state = {STEP: np.zeros(1, np.int64)}
         for name, w in weights.items():
             for kind, shape in self._moments(w.shape).items():
@@ -66,12 +66,12 @@ class Adafactor:
         """W_t = W_t-1 - rate max(least_scale, RMS(W)) U / max(1, RMS(U) / clip), U = G / sqrt(V).
 
         Args:
-            weights: by name. A weight without a gradient stays the same array, and so do its moments.
-            gradients: of some of the weights, by name.
+            weights: arrays by name. A weight without a gradient stays the same array, and so do its moments.
+            gradients: the gradients of some of the weights, by name.
             rate: the learning rate of this update.
 
         Returns:
-            All weights and the whole state after the update. The arrays that were given are not changed.
+            All weights and the whole state after the update. The arguments are not changed.
 
         Paper: 4.1 Adafactor
         """
@@ -105,15 +105,15 @@ class Adafactor:
             return g / np.sqrt(v)
         rows = _moving_average(state, f"{name}.rows", squares.mean(axis=1), keep)
         columns = _moving_average(state, f"{name}.columns", squares.mean(axis=0), keep)
-        # V = rows columns / mean(rows); both factors are inverted before they meet, since a product of two small
-        # squares may be below the smallest float.
+        # V = rows columns / mean(rows). Both factors are inverted before they are multiplied, since a product of two
+        # small squares may be below the smallest float.
         u = g * (1 / np.sqrt(rows / rows.mean()))[:, None]
         u *= 1 / np.sqrt(columns)
         return u
 
 
 def _moving_average(state: Weights, name: str, value: np.ndarray, keep: float) -> np.ndarray:
-    """The moving average keep * old + (1 - keep) * value, which replaces the old one in the state."""
+    """The moving average keep * old + (1 - keep) * value. It replaces the old average in the state."""
     moved = state[name] * keep
     value *= 1 - keep
     moved += value
@@ -122,5 +122,5 @@ def _moving_average(state: Weights, name: str, value: np.ndarray, keep: float) -
 
 
 def _rms(x: np.ndarray) -> float:
-    """Root mean square, summed in one order whatever the number of threads."""
+    """Root mean square. The order of summation does not depend on the number of threads."""
     return math.sqrt(float(np.square(x).mean()))

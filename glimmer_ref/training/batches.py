@@ -1,4 +1,4 @@
-"""Batches of examples. Each depends on (seed, stage, step) alone, so that any step can be repeated."""
+"""Batches of examples. A batch depends only on (seed, stage, step), so that any step can be repeated."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from .recipe import OTHERS, SOURCES, Stage
 
 
 class Example(NamedTuple):
-    """One question as one batch has it.
+    """One question in a batch.
 
     Args:
-        question, target: ids; the target closes with EOS.
-        passages: ids of its k passages, in random order.
-        gold: which of them hold the answer.
-        forced: the decoder reads the gold passages whatever their scores are.
+        question, target: token ids; the target ends with EOS.
+        passages: token ids of its k passages, in random order.
+        gold: for each passage, whether it contains the answer.
+        forced: whether the decoder reads the gold passages regardless of their scores.
     """
 
     question: Ints
@@ -34,7 +34,7 @@ class Example(NamedTuple):
 
 @dataclass(frozen=True)
 class Batch:
-    """Some examples, concatenated as `paper.systems.loss` takes them; see `Example`."""
+    """Some examples, concatenated in the form of the arguments of `paper.systems.loss`; see `Example`."""
 
     question: Tokens
     passages: Tokens
@@ -61,10 +61,10 @@ def _tokens(rows: list[Ints]) -> Tokens:
 
 
 def task_shares(corpus: Corpus, weights: Mapping[str, float], place: str) -> np.ndarray:
-    """The probability of each task of the corpus: equal ones, but for the weights that are stated.
+    """The probability of each task of the corpus, proportional to its weight. See `Stage.tasks` for the default.
 
     Raises:
-        InputError: a task that the corpus has not, or weights that leave none.
+        InputError: `weights` names a task that the corpus does not have, or all tasks have the weight 0.
     """
     for name in weights:
         if name != OTHERS and name not in corpus.tasks:
@@ -76,7 +76,7 @@ def task_shares(corpus: Corpus, weights: Mapping[str, float], place: str) -> np.
 
 
 def check_folders(corpus: Corpus, stage: Stage, place: str) -> None:
-    """Check that the smallest folder has k passages.
+    """Check that every folder has at least k passages.
 
     Raises:
         InputError: fewer than k.
@@ -93,9 +93,9 @@ def sample_batch(
     """A random batch for one step.
 
     Args:
-        shares: of the tasks, from `task_shares`.
-        groups: tokens that are swapped at random if the stage renames.
-        rng: of this step. The same state gives the same batch.
+        shares: the probabilities of the tasks, from `task_shares`.
+        groups: interchangeable tokens, which are swapped at random if `stage.rename` is set.
+        rng: random generator for this step. The same state gives the same batch.
     """
     tasks = list(corpus.tasks.values())
     questions = [tasks[t][rng.integers(len(tasks[t]))] for t in rng.choice(len(tasks), stage.batch, p=shares)]
@@ -107,7 +107,7 @@ def sample_batch(
 
 
 def microbatches(batch: Batch, n: int) -> list[Batch]:
-    """The batch in n parts of about equal numbers of questions, to be computed one after the other."""
+    """The batch divided into n parts with about equal numbers of questions, to be computed one after the other."""
     if n == 1:
         return [batch]
     ends = np.cumsum(batch.counts)
@@ -134,7 +134,7 @@ def _example(corpus: Corpus, question: CorpusQuestion, stage: Stage, rng: np.ran
 
 
 def _passages(question: CorpusQuestion, stage: Stage, rng: np.random.Generator) -> list[int]:
-    """k different rows: the gold ones with the probability that the stage states, the others from its mix."""
+    """The rows of k different passages: with probability `stage.gold` the gold ones, others from the stage's mix."""
     chosen = dict.fromkeys(question.gold if rng.random() < stage.gold else ())
     need = stage.k - len(chosen)
     if need > 0:
@@ -148,7 +148,7 @@ def _passages(question: CorpusQuestion, stage: Stage, rng: np.random.Generator) 
 
 
 def _add_first(chosen: dict[int, None], pool: list[int], n: int) -> None:
-    """Add the first n rows of the pool that are not chosen yet."""
+    """Add to `chosen` the first n rows of the pool that it does not contain yet."""
     enough = len(chosen) + n
     for row in pool:
         if len(chosen) == enough:
@@ -157,7 +157,7 @@ def _add_first(chosen: dict[int, None], pool: list[int], n: int) -> None:
 
 
 def _renamed(example: Example, table: Ints) -> Example:
-    """The example with every token replaced as the table says."""
+    """The example with every token replaced by its entry in the table."""
     return example._replace(
         question=table[example.question],
         passages=[table[p] for p in example.passages],

@@ -1,4 +1,4 @@
-"""Checkpoints: a model folder with the optimizer's state and the position in the run, complete or not there at all."""
+"""Checkpoints: a model folder with the optimizer's state and the position in the run, written completely or not."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from .adafactor import Weights
 from .log import is_evaluation
 
 MOMENTS, POSITION = "optimizer.safetensors", "position.json"
-# What position.json holds of a state: key -> attribute.
+# The attributes of a state that position.json stores: key -> attribute.
 KEYS = {"step": "step", "judged": "evaluated", "best": "best", "seconds": "seconds"}
 KINDS: dict[str, Callable[[Any], bool]] = {
     "step": lambda x: type(x) is int and x >= 0,
@@ -35,11 +35,11 @@ KINDS: dict[str, Callable[[Any], bool]] = {
 
 @dataclass(frozen=True, eq=False)
 class State:
-    """All that the next step depends on, and a summary of the steps so far.
+    """Everything on which the next step depends, and a summary of the steps so far.
 
     Args:
-        config: of the model.
-        weights, moments: by name. The moments are the optimizer's state, with the number of its updates.
+        config: the model's config.
+        weights, moments: arrays by name. The moments are the optimizer's state, including the number of its updates.
         step: number of steps done, of all stages together.
         evaluated: number of steps before the last evaluation; -1: not evaluated yet.
         best: the log's record of the best evaluation so far; None: not evaluated yet.
@@ -60,14 +60,14 @@ class State:
 
 
 def save(folder: Path, state: State, tokenizer_json: str, settings: Mapping[str, Any], resumable: bool = True) -> None:
-    """Write a checkpoint in place of the one before. The caller holds the lock of the folder around it.
+    """Write a checkpoint, which replaces the previous one. The caller holds the lock of the parent folder.
 
     Args:
-        settings: those of the run, from `loop.run_settings`.
-        resumable: also write the optimizer's state; else the model and its evaluation alone.
+        settings: the settings of the run, from `loop.run_settings`.
+        resumable: whether to write the optimizer's state too, not only the model and its evaluation.
 
     Raises:
-        InputError: the place cannot be written, or is full. The checkpoint before is still there then.
+        InputError: the folder cannot be written, or the disk is full. The previous checkpoint is kept.
     """
     position = {key: getattr(state, name) for key, name in KEYS.items()} | {"recipe": dict(settings)}
     try:
@@ -87,10 +87,10 @@ def open_checkpoint(folder: Path, settings: Mapping[str, Any]) -> State:
     """Read a resumable checkpoint.
 
     Args:
-        settings: those that the run must have begun with, from `loop.run_settings`.
+        settings: the settings with which the run must have started, from `loop.run_settings`.
 
     Raises:
-        InputError: no checkpoint, a damaged one, or one of other settings. The message names the first that differs.
+        InputError: there is no checkpoint, it is damaged, or its settings differ. The message names the first of these.
     """
     recover(folder)
     if not (folder / POSITION).is_file():

@@ -1,4 +1,4 @@
-"""Training data: passages and questions of some folders, encoded once."""
+"""Training data: the passages and questions of some folders, converted to tokens once."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from ..text.truncate import first_ids
 
 @dataclass(frozen=True, eq=False)
 class CorpusQuestion:
-    """One question, encoded; its passages are rows of the corpus.
+    """One question as tokens. Its passages are rows of the corpus.
 
     Args:
-        ids: its tokens.
-        answers: ids of each accepted answer, EOS included.
-        gold, candidates, hard: rows of passages.
+        ids: the question's token ids.
+        answers: token ids of each accepted answer, including EOS.
+        gold, candidates, hard: rows of its gold passages, retrieved passages and hard negatives.
         folder: the passages of its folder are the rows folder[0] .. folder[1] - 1.
     """
 
@@ -80,16 +80,16 @@ def read_folder(folder: Path) -> tuple[list[Passage], list[Question]]:
 
 
 def answer_ids(config: GlimmerConfig, tokenizer: Tokenizer, answer: str) -> Ints:
-    """An answer as the decoder shall write it: cut to the model's limit, EOS last: [n]."""
+    """The token ids of an answer, which the decoder learns to write: cut to the model's limit, with EOS last: [n]."""
     ids, _ = first_ids(tokenizer, answer, config.answer_tokens - 1)
     return np.array([*ids, config.t5.eos_token_id], np.int32)
 
 
 def read_corpus(config: GlimmerConfig, tokenizer: Tokenizer, places: Sequence[Path]) -> Corpus:
-    """Passages and questions of some folders.
+    """The corpus from the passages and questions of some folders.
 
     Raises:
-        InputError: a broken file, or a question without an answer, or with a passage that its folder does not have.
+        InputError: a broken file, a question without an answer, or a question with a passage that its folder lacks.
     """
     passages: list[Ints] = []
     tasks: dict[str, list[CorpusQuestion]] = {}
@@ -121,10 +121,10 @@ def read_corpus(config: GlimmerConfig, tokenizer: Tokenizer, places: Sequence[Pa
 
 
 def row_of(folder: Path, question: Question, rows: Mapping[str, int], id: str) -> int:
-    """The row of a passage that a question names.
+    """The row of the passage `id` of a question.
 
     Raises:
-        InputError: its folder does not have it.
+        InputError: the question's folder does not have this passage.
     """
     if id not in rows:
         raise InputError(f"{folder}, question {question.id!r}", "passages of its folder", brief(id))
@@ -135,11 +135,11 @@ class Groups:
     """Groups of interchangeable tokens: names, professions, years ..
 
     Args:
-        groups: lists of ids. No id is in two of them.
-        size: of the vocabulary.
+        groups: lists of ids. No id is in two lists.
+        size: size of the vocabulary.
 
     Raises:
-        InputError: an id that is no whole number, out of the vocabulary, or there twice.
+        InputError: an id is not an integer, is outside the vocabulary, or occurs twice.
     """
 
     def __init__(self, groups: Iterable[Iterable[int]], size: int, place: str = "groups") -> None:
@@ -156,7 +156,7 @@ class Groups:
 
     @classmethod
     def read(cls, path: Path, size: int) -> Groups:
-        """Groups from a JSON file: a list of lists of ids or an object of them, alone or under the key "groups"."""
+        """Groups from a JSON file: a list or an object of lists of ids, at the top level or under the key "groups"."""
         data = read_json(path)
         data = data.get("groups", data) if isinstance(data, dict) else data
         lists = list(data.values()) if isinstance(data, dict) else data
@@ -167,7 +167,7 @@ class Groups:
     def tables(self, rng: np.random.Generator, b: int) -> Ints:
         """For each of b examples, a random permutation of each group: token -> the token that replaces it: [b v]."""
         tables = np.tile(np.arange(self.size, dtype=np.int32), (b, 1))
-        # Sorted by group first and a random number second, each group's tokens come out in random order.
+        # Sorting by group first and by a random number second puts the tokens of each group in random order.
         order = np.argsort(self.group + rng.random((b, self.tokens.size)), axis=1)
         tables[:, self.tokens] = self.tokens[order]
         return tables

@@ -1,4 +1,4 @@
-"""Evaluation while a model is trained: dev questions with retrieved passages, and with their gold passages alone."""
+"""Evaluation during training: dev questions with retrieved passages, and with only their gold passages."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from .recipe import Recipe
 
 @dataclass(frozen=True, eq=False)
 class DevSet:
-    """The passages and questions that the model is evaluated on while it is trained."""
+    """The passages and questions on which the model is evaluated during training."""
 
     passages: list[Passage]
     questions: list[Question]
 
 
 def read_dev(root: Path, recipe: Recipe) -> DevSet:
-    """The dev folder's passages, and as many of its questions as the recipe states, evenly spaced in the file.
+    """The dev folder's passages, and the number of its questions that the recipe states, evenly spaced in the file.
 
     Raises:
-        InputError: no such folder, a broken file, a question whose passages the folder does not have, or which has
-            fewer candidates than m.
+        InputError: there is no such folder, a file is broken, the folder lacks a passage of a question, or a question
+            has fewer candidates than m.
     """
     folder = folders(root, [recipe.data.dev])[0]
     passages, questions = read_folder(folder)
@@ -47,12 +47,12 @@ def read_dev(root: Path, recipe: Recipe) -> DevSet:
 
 
 def evaluate_dev(reader: Reader, dev: DevSet, recipe: Recipe) -> dict[str, Any]:
-    """Evaluate a model on the dev questions: the percentages of a log line.
+    """Evaluate a model on the dev questions.
 
     Returns:
-        "exact_match" (mean of tasks, and each in "tasks"), "recall_at_m" of the passages that the model
-        selected, "recall_at_m_of_retrieval" of the first m that retrieval found, and "exact_match_of_gold", where the
-        model reads the gold passages alone.
+        Percentages for a line of the log: "exact_match" is the mean over tasks, and "tasks" has the value of each task.
+        "recall_at_m" is for the passages that the model selected, "recall_at_m_of_retrieval" for the first m that
+        retrieval found. "exact_match_of_gold" is for a model that reads only the gold passages.
     """
     memory = reader.memorize(dev.passages)
     table, config, system = recipe.evaluation, reader.config, recipe.top.system
@@ -70,7 +70,7 @@ def _quietly(items: Iterable[Any], total: int, what: str) -> Iterable[Any]:
 
 
 def _of_gold(reader: Reader, questions: Sequence[Question], memory: Memory, system: str) -> float | None:
-    """Exact match, as a mean of tasks, when the model reads the gold passages alone and selects all of them.
+    """Exact match as a mean over tasks, when the model reads only the gold passages and selects all of them.
 
     Questions without answers or without gold passages do not count.
     """

@@ -1,4 +1,4 @@
-"""The weights before the first step: random ones, those of a T5 folder, or those of a folder of this package."""
+"""The weights before the first step: random, from a T5 folder, or from a model folder of this package."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from ..params import checkpoint
 from ..params.model import Model, build_model, from_arrays, init_param, leaves, shapes
 from .recipe import ModelTable
 
-# Standard deviation of a random score layer behind an RMSNorm. With parameter scaling, one near zero hardly moves.
+# Standard deviation of a random score layer behind an RMSNorm. With parameter scaling, weights near 0 hardly change.
 SCORE_SPREAD = 0.25
 
 
 def fresh_leaf(rng: np.random.Generator, config: GlimmerConfig, name: str, shape: tuple[int, ...]) -> np.ndarray:
-    """One random weight: norms are 1, a score layer behind a norm is N(0, 0.25^2), all others have T5's scales."""
+    """One random weight. Norms are 1, a score layer behind a norm is N(0, 0.25^2), all others have the scale of T5."""
     kind = name.rsplit(".", 1)[-1]
     if kind.endswith("norm"):
         return np.ones(shape, np.float32)
@@ -33,11 +33,11 @@ def fresh_leaf(rng: np.random.Generator, config: GlimmerConfig, name: str, shape
 def fresh(config: GlimmerConfig, seed: int, tied: bool = False) -> Model:
     """A model with random weights.
 
-    An untied logits head starts as the embedding times d^-0.5, so that the decoder can copy tokens from the start. A
+    A separate logits head starts as the embedding times d^-0.5, so that the decoder can copy tokens from the start. A
     separate question encoder starts as a copy of the memory encoder, a separate reranker as a copy of live-A.
 
     Args:
-        tied: the logits head is the embedding.
+        tied: whether the embedding is also the logits head.
     """
     rng = np.random.default_rng(seed)
     arrays: dict[str, np.ndarray] = {}
@@ -56,14 +56,14 @@ def fresh(config: GlimmerConfig, seed: int, tied: bool = False) -> Model:
 
 
 def copied_from(name: str) -> str | None:
-    """The weight that one of a separate question encoder or reranker starts as a copy of; None for all others."""
+    """The weight whose copy a weight of a separate question encoder or reranker is at first; None for other weights."""
     part, dot, rest = name.partition(".")
     origin = {"question": "memory", "reranker": "live"}.get(part)
     return f"{origin}.{rest}" if dot and origin else None
 
 
 def extended(model: Model, changes: Mapping[str, Any]) -> Model:
-    """A model with other settings. Encoders that these add start as copies."""
+    """The model with other settings. If these add a separate encoder, it starts as a copy."""
     config = replace(model.config, **changes)
     tied = model.decoder.lm_head is None
     arrays = leaves(model)
@@ -79,7 +79,7 @@ def extended(model: Model, changes: Mapping[str, Any]) -> Model:
 
 
 def _from_folder(table: ModelTable, changes: dict[str, Any], seed: int) -> Model:
-    """The model of a folder. The encoder of a T5 is cut."""
+    """The model from a folder. The encoder of a T5 is cut into memory encoder and live encoder."""
     folder = Path(table.init)
     config = read_json(folder / "config.json")
     if isinstance(config, dict) and "glimmer" in config:
@@ -90,13 +90,13 @@ def _from_folder(table: ModelTable, changes: dict[str, Any], seed: int) -> Model
 
 
 def first_model(table: ModelTable, seed: int, vocab_size: int) -> Model:
-    """The model of a recipe's table [model], in float32.
+    """The model for a recipe's table [model], in float32.
 
     Args:
-        vocab_size: the tokenizer's, for a model with random weights.
+        vocab_size: vocabulary size of the tokenizer, for a model with random weights.
 
     Raises:
-        InputError: settings that do not fit each other or the folder.
+        InputError: settings do not fit each other or the folder.
     """
     changes = {name: tuple(v) if isinstance(v, list) else v for name, v in table.glimmer.items()}
     if table.init:

@@ -1,4 +1,4 @@
-"""What a run reports: a line for each step in log.jsonl, one line on the terminal, and curves as a picture."""
+"""The reports of a run: a line for each step in log.jsonl, a status line on the terminal, and a picture of curves."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from ..terminal import watched
 LOG, CURVES = "log.jsonl", "curves.png"
 MOST_LOG_BYTES = 2**32
 SHARES = ("exact_match", "exact_match_of_gold", "recall_at_m", "recall_at_m_of_retrieval")
-SMOOTH = 50  # a point of a curve is the mean of so many steps
+SMOOTH = 50  # each point of a curve is the mean of so many steps
 
 
 def _is_number(x: Any) -> bool:
@@ -29,7 +29,7 @@ def _is_number(x: Any) -> bool:
 
 
 def is_evaluation(record: Any) -> bool:
-    """Is it the record of an evaluation?"""
+    """Whether it is the record of an evaluation."""
     if not isinstance(record, dict) or not isinstance(record.get("tasks"), dict):
         return False
     shares = [record.get(name, "") for name in SHARES] + list(record["tasks"].values())
@@ -37,17 +37,17 @@ def is_evaluation(record: Any) -> bool:
 
 
 def _is_record(record: Any) -> bool:
-    """Is it the record of a step or of an evaluation?"""
+    """Whether it is the record of a step or of an evaluation."""
     if isinstance(record, dict) and "exact_match" in record:
         return is_evaluation(record)
     return isinstance(record, dict) and type(record.get("step")) is int and all(map(_is_number, record.values()))
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
-    """The complete lines of a log. A last line that a kill cut off is left out.
+    """The complete lines of a log. The last line is left out if it is incomplete because the run was killed.
 
     Raises:
-        InputError: another line that is no record of a log.
+        InputError: any other line is not a record of a log.
     """
     records: list[dict[str, Any]] = []
     text = read_text(path, MOST_LOG_BYTES) if path.exists() else ""
@@ -65,11 +65,11 @@ class Log:
     """Appends lines to log.jsonl. A resumed run first removes the lines that are newer than its checkpoint.
 
     Args:
-        done: number of steps of the checkpoint.
-        evaluated: number of steps before its last evaluation.
+        done: number of steps before the checkpoint.
+        evaluated: number of steps before the last evaluation; -1: there was none.
 
     Raises:
-        InputError: a place that cannot be written.
+        InputError: the file cannot be written.
     """
 
     def __init__(self, folder: Path, done: int = 0, evaluated: int = -1) -> None:
@@ -92,12 +92,12 @@ class Log:
 
     def close(self) -> None:
         """Close the file."""
-        with suppress(OSError):  # `write` has reported what could not be written
+        with suppress(OSError):  # `write` has already reported an error
             self._file.close()
 
 
 class StatusLine:
-    """One line on the terminal that is updated step by step. Nothing is written if stderr is no terminal.
+    """One line on the terminal, updated at each step. Nothing is written if stderr is not a terminal.
 
     Args:
         steps: number of steps of the whole recipe.
@@ -110,7 +110,7 @@ class StatusLine:
         self.evaluation = ""
 
     def update(self, record: dict[str, Any], stage: str) -> None:
-        """Show the numbers of a step, those of the last evaluation, and the time left at this pace."""
+        """Show the numbers of a step, those of the last evaluation, and the estimated time left."""
         now = time.monotonic()
         if not self.shown or (now - self.updated < 0.2 and record["step"] < self.steps):
             return
@@ -124,7 +124,7 @@ class StatusLine:
         sys.stderr.flush()
 
     def clear(self) -> None:
-        """Remove the line, so that another one can be printed in its place."""
+        """Erase the line, so that another line can be printed in its place."""
         if self.shown:
             sys.stderr.write("\r\x1b[K")
             sys.stderr.flush()
@@ -136,7 +136,7 @@ def _time(seconds: float) -> str:
 
 
 def describe(record: dict[str, Any]) -> str:
-    """An evaluation in one line for people."""
+    """An evaluation as one readable line."""
     parts = []
     if record["exact_match"] is not None:
         gold = record["exact_match_of_gold"]
@@ -147,7 +147,7 @@ def describe(record: dict[str, Any]) -> str:
 
 
 def _smoothed(records: list[dict[str, Any]], name: str) -> tuple[list[float], list[float]]:
-    """Means over `SMOOTH` steps each: the last step of each mean, and the means."""
+    """Means over `SMOOTH` steps: the last step of each mean, and the means."""
     some = [r for r in records if name in r and "exact_match" not in r]
     runs = [some[i : i + SMOOTH] for i in range(0, len(some), SMOOTH)]
     return [run[-1]["step"] for run in runs], [fmean(r[name] for r in run) for run in runs]

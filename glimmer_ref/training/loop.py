@@ -35,17 +35,17 @@ from .recipe import Recipe
 from .step import StepContext, StepResult, frozen_names, train_step
 
 LAST, BEST = "last", "best"
-BATCH, DROPOUT = 0, 1  # each step has one random generator for either
+BATCH, DROPOUT = 0, 1  # each step has one random generator for its batch and one for its dropout
 
 
 @dataclass(eq=False)
 class Run:
-    """One run of a recipe: its settings, and the data that it has read. Only `state` changes.
+    """One run of a recipe: its settings, and its data. Only `state` changes.
 
     Args:
-        out: the folder that everything is written to.
-        name: of the backend.
-        threads: as `Reader` takes them.
+        out: the folder to which everything is written.
+        name: name of the backend.
+        threads: see `Reader`.
     """
 
     recipe: Recipe
@@ -62,7 +62,7 @@ class Run:
     say: Callable[[str], None]
 
     def contexts(self) -> list[tuple[StepContext, np.ndarray]]:
-        """For each stage what its steps share, and the probability of each task. All is checked against the data."""
+        """For each stage, the context of its steps and the probabilities of the tasks, checked against the data."""
         result = []
         for i, stage in enumerate(self.recipe.stages):
             place = f"stages.{i}"
@@ -74,7 +74,7 @@ class Run:
         return result
 
     def step(self, context: StepContext, shares: np.ndarray) -> StepResult:
-        """The next step. Its batch and its dropout depend on (seed, stage, step) alone."""
+        """Compute the next step. Its batch and its dropout depend only on (seed, stage, step)."""
         stage, i = self.recipe.place(self.state.step)
         batches, dropout = (np.random.default_rng([self.recipe.top.seed, stage, i, use]) for use in (BATCH, DROPOUT))
         batch = sample_batch(self.corpus, context.stage, shares, self.groups, batches)
@@ -94,11 +94,11 @@ class Run:
         return result
 
     def save(self) -> None:
-        """Write the last checkpoint in place of the one before."""
+        """Write the checkpoint `last`, which replaces the previous one."""
         save(self.out / LAST, self.state, self.tokenizer.json, run_settings(self.recipe, self.name))
 
     def evaluate(self) -> dict[str, Any]:
-        """Evaluate the model, and write a checkpoint `best` if it is the best one so far: a record of the log."""
+        """Evaluate the model, write the checkpoint `best` if it is the best so far, and return a record for the log."""
         model = from_arrays(self.state.config, self.state.weights)
         reader = Reader(model, self.tokenizer, self.name, threads=self.threads)
         record = {"step": self.state.step, **evaluate_dev(reader, self.dev, self.recipe)}
@@ -113,7 +113,7 @@ class Run:
 
 
 def run_settings(recipe: Recipe, ops: str) -> dict[str, Any]:
-    """All settings that the weights depend on: the recipe, but for the evaluation and the folder of the data."""
+    """All settings that affect the weights: the recipe without the evaluation and without the folder of the data."""
     settings = asdict(recipe)
     del settings["evaluation"], settings["data"]["root"]
     return {**settings, "ops": ops}
@@ -125,7 +125,7 @@ def stage_name(recipe: Recipe, i: int) -> str:
 
 
 def _tokenizer(recipe: Recipe, root: Path) -> Tokenizer:
-    """The tokenizer that the recipe names, or that of the folder in model.init, which may have a spiece.model."""
+    """The tokenizer that the recipe names, or else that of the folder `model.init`, which may be a spiece.model."""
     if recipe.data.tokenizer:
         path = root / recipe.data.tokenizer
         if not path.is_file():
@@ -145,23 +145,23 @@ def _tokenizer(recipe: Recipe, root: Path) -> Tokenizer:
 def _check_out(out: Path, resume: bool) -> None:
     if out.exists() and not out.is_dir():
         raise InputError(f"{out}", "a folder", "something else")
-    killed = (LOCK, f".{LAST}{NEW}", f".{BEST}{NEW}")  # of a run that has not saved anything yet
+    killed = (LOCK, f".{LAST}{NEW}", f".{BEST}{NEW}")  # files of a run that was killed before its first checkpoint
     if not resume and any(path.name not in killed for path in out.iterdir()):
         raise InputError(f"{out}", "a new or empty folder", "something there already", "go on with it by --resume?")
 
 
 def _tidy(out: Path) -> None:
-    """Remove what a killed run has left. The caller holds the lock of the folder."""
+    """Remove the temporary files of a killed run. The caller holds the lock of the folder."""
     recover(out / LAST)
     recover(out / BEST)
     clean_leftovers(out)
 
 
 def _trainable(name: str, threads: int | None) -> Ops:
-    """The operations of a backend, before anything is written.
+    """The operations of a backend with gradients. It is checked before anything is written.
 
     Raises:
-        InputError: a backend without gradients, or one that cannot use so many threads.
+        InputError: the backend has no gradients, or cannot use so many threads.
     """
     ops = bind(name)
     with ops.limited(threads):
@@ -175,7 +175,7 @@ def prepare(recipe: Recipe, out: Path, ops: str, threads: int | None, resume: bo
     The caller holds the lock of the folder `out`.
 
     Raises:
-        InputError: data, weights or a checkpoint that are missing, broken or do not fit the recipe.
+        InputError: data, weights or a checkpoint are missing or broken, or do not fit the recipe.
     """
     bound = _trainable(ops, threads)
     _tidy(out)
@@ -204,14 +204,14 @@ def prepare(recipe: Recipe, out: Path, ops: str, threads: int | None, resume: bo
 
 
 def _is_due(run: Run) -> bool:
-    """Is an evaluation due: after every `evaluation.every` steps, and after the last step of a stage?"""
+    """Whether an evaluation is due: after every `evaluation.every` steps, and after the last step of a stage."""
     stage, i = run.recipe.place(run.state.step - 1)
     due = run.state.step % run.recipe.evaluation.every == 0 or i + 1 == run.recipe.stages[stage].steps
     return due and run.state.evaluated < run.state.step
 
 
 def _evaluate(run: Run, log: Log, line: StatusLine) -> None:
-    """Evaluate, write the log, and save. The log comes first, so that a checkpoint is never ahead of its log."""
+    """Evaluate, write the log, then save a checkpoint. In this order a checkpoint is never newer than the log."""
     start = time.monotonic()
     record = run.evaluate()
     run.state = run.state.changed(seconds=run.state.seconds + time.monotonic() - start)
@@ -220,7 +220,7 @@ def _evaluate(run: Run, log: Log, line: StatusLine) -> None:
     line.clear()
     try:
         plot_curves(run.out)
-    except InputError as error:  # training goes on without the picture
+    except InputError as error:  # training continues without the picture
         run.say(f"no curves: {error}")
     words = describe(record)
     line.evaluation = f"  dev: {words}"
@@ -230,7 +230,7 @@ def _evaluate(run: Run, log: Log, line: StatusLine) -> None:
 def _steps(run: Run, log: Log) -> None:
     contexts = run.contexts()
     line = StatusLine(run.recipe.steps, run.state.step)
-    if run.state.step and _is_due(run):  # stopped between a step and its evaluation
+    if run.state.step and _is_due(run):  # the run was stopped between a step and its evaluation
         _evaluate(run, log, line)
     while run.state.step < run.recipe.steps:
         start = time.monotonic()
@@ -270,22 +270,22 @@ def train(
     resume: bool = False,
     say: Callable[[str], None] = say,
 ) -> State:
-    """Train a model by a recipe. The folder `out` gets the checkpoints `last` and `best`, log.jsonl and curves.png.
+    """Train a model by a recipe. `out` gets the checkpoints `last` and `best`, log.jsonl and curves.png.
 
     Args:
         ops: name of the backend.
-        threads: see `Reader`. With "numba" a whole step uses no more than these, for none of its products is BLAS.
-        resume: go on from the last checkpoint in `out`. The result is that of an uninterrupted run, bit for bit (on
-            the same machine; with "numpy", with as many threads of its BLAS).
-        say: prints a line for people.
+        threads: see `Reader`. With "numba" the limit holds for the whole step, since no product uses BLAS.
+        resume: whether to continue from the last checkpoint in `out`. The result has the same bits as that of an
+            uninterrupted run on the same machine. With "numpy", the number of BLAS threads must also be the same.
+        say: prints a message.
 
     Returns:
         The state after the last step.
 
     Raises:
-        InputError: anything in the recipe, the data or the folder that is missing, broken or does not fit; a step that
-            gave a number that is not finite; a full disk. The last good checkpoint is kept.
-        KeyboardInterrupt: after a checkpoint was written.
+        InputError: something in the recipe, the data or the folder is missing or broken, or does not fit; a number in a
+            step is not finite; the disk is full. The last good checkpoint is kept.
+        KeyboardInterrupt: Ctrl-C, after a checkpoint was written.
     """
     with held(out, partial(_check_out, resume=resume)):
         run = prepare(recipe, Path(out), ops, threads, resume, say)

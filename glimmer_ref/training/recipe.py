@@ -1,4 +1,4 @@
-"""A recipe: which model is trained, on which data, how and how long."""
+"""Recipes for training: the model, the data, the optimizer, the stages and the evaluation."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .adafactor import Adafactor
 from .schema import key, rule
 
 SOURCES = ("candidates", "hard", "random")
-OTHERS = "*"  # in a table of task weights: all tasks that the table does not name
+OTHERS = "*"  # in a table of task weights, this key stands for all tasks that the table does not name
 
 
 @dataclass(frozen=True)
@@ -20,12 +20,12 @@ class ModelTable:
     """[model]: the weights before the first step.
 
     Args:
-        init: a T5 folder, whose encoder is cut (the memory encoder takes its first layers, the live encoder its last),
-            or a folder of this package; "": a model with random weights.
-        alpha, beta: where the encoder of the T5 or of the random model is cut.
-        reranker_init: a separate reranker starts as a "copy" of live-A or from "scratch" (Table 1).
-        tied: the logits head of a random model is its embedding.
-        t5: sizes of a random model, as in T5's config.json. The vocabulary is the tokenizer's.
+        init: a model folder of this package, or a T5 folder, whose encoder is cut: the memory encoder gets its first
+            layers, the live encoder its last; "": a model with random weights.
+        alpha, beta: the proportions at which the encoder of the T5, or of the random model, is cut.
+        reranker_init: whether a separate reranker starts as a "copy" of live-A or from "scratch" (Table 1).
+        tied: whether the embedding of a random model is also its logits head.
+        t5: sizes of a random model, as in T5's config.json. The vocabulary size is that of the tokenizer.
         glimmer: further settings of `GlimmerConfig`.
     """
 
@@ -43,11 +43,11 @@ class DataTable:
     """[data]: folders with passages.jsonl and questions, and the files that they share.
 
     Args:
-        root: the folder that the others are in, relative to where the command runs.
-        train: the folders of the training data; * stands for any characters.
-        dev: the folder of the evaluation during training.
-        tokenizer: its file; "": that of `model.init`.
-        groups: a file of lists of interchangeable tokens; "": no stage can rename.
+        root: the folder that contains the others, relative to the current directory.
+        train: the folders with training data; * stands for any characters.
+        dev: the folder with the data for evaluation during training.
+        tokenizer: file of the tokenizer; "": the tokenizer of `model.init`.
+        groups: file with lists of interchangeable tokens; "": no stage can have `rename`.
     """
 
     root: str = key("text", ".")
@@ -79,19 +79,21 @@ class Stage:
 
     Args:
         steps: number of updates.
-        batch: questions of one update.
-        accumulate: microbatches that a batch is computed in, one after the other, to need less memory.
-        k: passages of each question; more if it has more gold passages.
-        m: passages that GLIMMER's decoder reads.
-        gold: probability that the gold passages of a question are put among its k. Otherwise all k come from the mix.
-        force_gold: probability that the decoder reads the gold passages whatever their scores are.
+        batch: number of questions in one update.
+        accumulate: number of microbatches into which a batch is divided. They are computed one after the other, which
+            needs less memory.
+        k: number of passages of each question; more if it has more gold passages.
+        m: number of passages that GLIMMER's decoder reads.
+        gold: probability that the k passages include the question's gold passages. Otherwise all k come from the mix.
+        force_gold: probability that the decoder reads the gold passages regardless of their scores.
         negatives: the mix of the other passages: shares of the question's retrieved "candidates", of its "hard"
-            negatives, and of "random" passages of its folder. Random ones also fill up where the others run out.
+            negatives, and of "random" passages from its folder. Random passages also replace those of which there are
+            too few.
         tasks: weights of tasks. A task that is not named has the weight of "*", or 1.
-        rename: swap interchangeable tokens at random, in another way in each example.
+        rename: whether interchangeable tokens are swapped at random, differently in each example.
         dropout: rate of T5's dropout.
         rate: the learning rate. It rises in the first `warmup` steps and falls to 0 in the last `decay` steps.
-        frozen: weights that stay as they are: names, beginnings of names up to a dot, or patterns with *.
+        frozen: weights that are not updated: names, beginnings of names up to a dot, or patterns with *.
         lambda_, tau, direction, likelihood, through_p_lm: see `Distillation`.
     """
 
@@ -120,7 +122,7 @@ class Stage:
     through_p_lm: bool = key("flag", False)
 
     def rate_at(self, step: int) -> float:
-        """The learning rate of step 0, 1 .. of the stage."""
+        """The learning rate at step 0, 1 .. of the stage."""
         up = min(1.0, (step + 1) / self.warmup) if self.warmup else 1.0
         return self.rate * up * (min(1.0, (self.steps - step) / self.decay) if self.decay else 1.0)
 
@@ -135,8 +137,8 @@ class EvaluationTable:
 
     Args:
         every: steps between two evaluations. Each stage also ends with one.
-        questions: how many, evenly spaced in the file; 0: all.
-        k, m: as in `glimmer-ref evaluate`; 0: the model's own.
+        questions: number of dev questions, evenly spaced in the file; 0: all.
+        k, m: as in `glimmer-ref evaluate`; 0: the values in the model's config.
         save: steps between two checkpoints. Each evaluation also writes one.
     """
 
@@ -153,7 +155,7 @@ class Top:
 
     Args:
         system: the system that is trained.
-        seed: of all random numbers.
+        seed: seed of all random numbers.
     """
 
     system: str = key("text", "glimmer", choices=tuple(SYSTEMS))
@@ -177,7 +179,7 @@ class Recipe:
         return sum(stage.steps for stage in self.stages)
 
     def place(self, step: int) -> tuple[int, int]:
-        """The stage of step 0, 1 .. of the whole recipe, and the number of the step in its stage."""
+        """For step 0, 1 .. of the whole recipe: the index of its stage, and the index of the step in this stage."""
         for i, stage in enumerate(self.stages):
             if step < stage.steps:
                 return i, step

@@ -1,4 +1,4 @@
-"""Recipes from TOML files. A file may extend another, and the command line may change values. All is checked first."""
+"""Recipes from TOML files. A file may extend another file, and the command line may change values. All is checked."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ def find(recipe: str | Path, beside: Path | None = None) -> Path:
 
     Args:
         recipe: a path, or the name of a recipe that comes with the package.
-        beside: a file; paths are relative to its folder.
+        beside: a file. Relative paths start at its folder.
 
     Raises:
-        InputError: no such file and no such name.
+        InputError: there is no such file and no bundled recipe with this name.
     """
     bundled = RECIPES / f"{recipe}.toml"
     if str(recipe) == Path(recipe).name and os.path.isfile(bundled):
         return bundled
     path = Path(recipe) if beside is None else beside.parent / recipe
-    if os.path.exists(path):  # False also for names that no file can have
+    if os.path.exists(path):  # also False for an invalid file name
         return path
     names = sorted(p.stem for p in RECIPES.glob("*.toml"))
     raise InputError(f"recipe {recipe}", f"a TOML file, or one of {', '.join(names)}", "no such file")
@@ -53,7 +53,7 @@ def _toml(path: Path) -> dict[str, Any]:
 
 
 def _laid_over(below: Any, above: Any) -> Any:
-    """Values laid over others: tables key by key, anything else as a whole, and so the tables of shares."""
+    """Merge `above` into `below`: tables key by key. Other values, and tables of shares, are replaced as a whole."""
     if isinstance(below, Mapping) and isinstance(above, Mapping):
         whole = ("negatives", "tasks")
         return {**below, **{n: v if n in whole else _laid_over(below.get(n), v) for n, v in above.items()}}
@@ -61,7 +61,7 @@ def _laid_over(below: Any, above: Any) -> Any:
 
 
 def _merged(path: Path, extends: str | None = None, depth: int = 0) -> dict[str, Any]:
-    """A file's tables laid over those of the recipe that it extends."""
+    """The tables of a file, merged into those of the recipe that it extends."""
     data = _toml(path)
     if extends is not None:
         data["extends"] = extends
@@ -105,11 +105,11 @@ def read_recipe(recipe: str | Path, changes: Sequence[str] = ()) -> Recipe:
     """A recipe from a file, or a bundled one by name.
 
     Args:
-        changes: such as "seed=3" or "stages.0.rate=0.001"; they replace values of the file.
+        changes: texts such as "seed=3" or "stages.0.rate=0.001", which replace values of the file.
 
     Raises:
-        InputError: no such file, no TOML, a key unknown or missing, a value of another type or out of range, or values
-            that contradict each other. The message names file and key.
+        InputError: there is no such file, it is not TOML, a key is unknown or missing, a value has another type or is
+            out of range, or values contradict each other. The message names file and key.
     """
     pairs = {}
     for change in changes:
@@ -150,7 +150,7 @@ def _stage(place: str, data: Any) -> Stage:
 
 
 def _check_together(path: str, recipe: Recipe) -> None:
-    """Check what one table requires of another."""
+    """Check that the tables fit each other."""
     model = recipe.model
     check_known(f"{path}: model.t5", model.t5, SIZES)
     check_known(f"{path}: model.glimmer", model.glimmer, SETTINGS)

@@ -15,12 +15,12 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Rule:
-    """What one key may hold.
+    """The allowed values of one key.
 
     Args:
-        kind: "whole" (number), "number", "flag", "text", "texts" (a list), "shares" (names with numbers) or "table".
+        kind: "whole" (integer), "number", "flag", "text", "texts" (a list), "shares" (names with numbers) or "table".
         at_least, above, at_most, below: the range of a number, or of each share.
-        choices: the texts that are allowed; empty: any text.
+        choices: the allowed texts; empty: any text.
     """
 
     kind: str
@@ -31,10 +31,10 @@ class Rule:
     choices: tuple[str, ...] = ()
 
     def read(self, place: str, value: Any) -> Any:
-        """The value as the dataclass holds it.
+        """The value, converted for the dataclass.
 
         Raises:
-            InputError: another type, or out of range.
+            InputError: the value has another type, or is out of range.
         """
         if not self._fits(value):
             raise InputError(place, self.expected, brief(value))
@@ -108,14 +108,14 @@ def check_known(place: str, got: Iterable[str], known: Iterable[str]) -> None:
 
 
 def read(cls: type[T], data: Any, place: str) -> T:
-    """A dataclass filled from a table.
+    """A dataclass with the values of a table.
 
     Args:
         cls: a dataclass whose fields were made by `key`.
-        place: the file and the table's name, for errors.
+        place: the file and the table's name, for error messages.
 
     Raises:
-        InputError: a key unknown or missing, a value of another type or out of range.
+        InputError: a key is unknown or missing, or a value has another type or is out of range.
     """
     if not isinstance(data, Mapping):
         raise InputError(place, "a table", brief(data))

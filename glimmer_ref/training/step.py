@@ -24,12 +24,12 @@ from .recipe import Stage
 
 
 class StepResult(NamedTuple):
-    """What one step computed from its batch.
+    """The results of one step.
 
     Args:
-        losses: "lm", and "pdist" times its lambda, of the whole batch.
-        gradients: of the weights that are not frozen, by name.
-        recall: share of the gold passages among the m best scores; None where nothing is ranked.
+        losses: the losses of the whole batch: "lm", and "pdist" times lambda.
+        gradients: the gradients of the weights that are not frozen, by name.
+        recall: share of the gold passages that have one of the m best scores; None if nothing is ranked.
     """
 
     losses: dict[str, float]
@@ -38,13 +38,13 @@ class StepResult(NamedTuple):
 
 
 def frozen_names(names: Iterable[str], patterns: Iterable[str], place: str) -> set[str]:
-    """The names of the weights that a stage freezes: they stay as they are.
+    """The names of the weights that a stage freezes, which means that they are not updated.
 
     Args:
-        patterns: names, beginnings of names up to a dot, or either with *.
+        patterns: names, or beginnings of names up to a dot; both may contain *.
 
     Raises:
-        InputError: a pattern that names no weight, or patterns that leave none to learn.
+        InputError: a pattern matches no weight, or the patterns match all weights.
     """
     names, found = list(names), set()
     for pattern in patterns:
@@ -58,15 +58,15 @@ def frozen_names(names: Iterable[str], patterns: Iterable[str], place: str) -> s
 
 
 def gold_in(batch: Batch, selected: list[Ints]) -> float:
-    """The share of a question's gold passages that was selected, as a mean over the questions that have any."""
+    """The share of a question's gold passages that was selected, as a mean over the questions with gold passages."""
     shares = [len(set(g) & set(s.tolist())) / len(g) for g, s in zip(batch.gold, selected, strict=True) if g]
     return fmean(shares) if shares else 0.0
 
 
 def force_gold(batch: Batch) -> SelectionOverride:
-    """An override of the selection: the decoder of a forced example reads all gold passages.
+    """An override of the selection for forced examples.
 
-    The best other passages fill what m leaves.
+    It selects all gold passages. The other passages with the best scores follow, until there are m.
     """
 
     def override(scores: np.ndarray, selected: list[Ints]) -> list[Ints]:
@@ -87,11 +87,11 @@ def _with_dropout(tape: Tape, rate: float, rng: np.random.Generator) -> Any:
 
 
 class StepContext(NamedTuple):
-    """What all steps of a stage share.
+    """The context that all steps of a stage share.
 
     Args:
-        ops: operations of a backend that has their gradients.
-        frozen: names of the weights that stay as they are.
+        ops: operations of a backend with gradients.
+        frozen: names of the weights that are not updated.
     """
 
     ops: Ops
@@ -101,10 +101,10 @@ class StepContext(NamedTuple):
     frozen: frozenset[str]
 
     def loss_and_gradients(self, weights: Weights, batch: Batch, rng: np.random.Generator) -> StepResult:
-        """Losses and gradients of a batch, computed in as many microbatches as the stage says.
+        """Losses and gradients of a batch, computed in `stage.accumulate` microbatches.
 
         Each microbatch is weighted by its share of the answers' tokens (lm) or of the questions (pdist), so that the
-        sums are those of the whole batch.
+        sums equal the losses and gradients of the whole batch.
 
         Args:
             rng: for dropout.
@@ -129,7 +129,7 @@ class StepContext(NamedTuple):
         return StepResult(losses, gradients, None if got.scores is None else recall)
 
     def _loss(self, ops: Any, model: Any, batch: Batch) -> tuple[Loss, list[Ints]]:
-        """The loss of a microbatch, and the passages that the scores alone would have selected."""
+        """The loss of a microbatch, and the passages with the m best scores, without any override."""
         stage, own = self.stage, []
         passages: Any = batch.passages
         if self.system not in FROM_TEXT:
@@ -147,7 +147,7 @@ class StepContext(NamedTuple):
 
     @property
     def memory_is_constant(self) -> bool:
-        """Are all weights that make the memory of a passage frozen?"""
+        """Whether all weights that compute the memory of a passage are frozen."""
         makers = (name for name in shapes(self.config) if name == "embedding" or name.startswith("memory."))
         return all(name in self.frozen for name in makers)
 
@@ -179,10 +179,10 @@ def train_step(
         rate: the learning rate.
 
     Returns:
-        The weights and the optimizer's state after the update, and the losses and gradients that it was made from.
+        The weights and the optimizer's state after the update, and the losses and gradients of the batch.
 
     Raises:
-        InputError: a loss, a gradient or a weight that is not finite. The message names it.
+        InputError: a loss, a gradient or a weight is not finite. The message names it.
     """
     with np.errstate(
         over="ignore", invalid="ignore", divide="ignore"

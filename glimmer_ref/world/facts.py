@@ -15,7 +15,7 @@ from .rng import PortableRng
 
 KINDS = ("person", "town", "company", "book")
 PRONOUNS = {"he": "his", "she": "her", "it": "its"}
-TITLE_SHARE = 0.35  # share of the sentences that name their subject; the others have a pronoun
+TITLE_SHARE = 0.35  # share of the sentences that name their subject; the others use a pronoun
 THIRD_FACT = 0.3  # share of the passages that state three facts instead of two
 
 
@@ -23,8 +23,8 @@ class Size(NamedTuple):
     """How many entities of each kind, passages and questions a world has.
 
     Args:
-        questions: of each task, in a training world.
-        held_out: of each task, in the dev and the test world.
+        questions: number of questions per task in a training world.
+        held_out: number of questions per task in the dev world and in the test world.
     """
 
     person: int
@@ -62,7 +62,7 @@ class World:
     """Entities, facts, and passages in the order of their pages.
 
     Args:
-        seed: of the world's random numbers.
+        seed: seed of the world's random numbers.
         passage_of: fact -> row of the passage that states it.
         pages: name of an entity -> rows of its passages.
     """
@@ -81,12 +81,12 @@ class World:
 
 
 def sentence(text: str, end: str = ".") -> str:
-    """A text with a capital letter at its beginning and a mark at its end."""
+    """A text with a capital letter at its beginning and a punctuation mark at its end."""
     return text[0].upper() + text[1:] + end
 
 
 def _pairs(rng: PortableRng, split: int, first: str, second: str, n: int) -> list[str]:
-    """n different names of two words. All first words are about equally frequent."""
+    """n different names, each of two words. All first words are about equally frequent."""
     firsts, seconds = rng.shuffled(NAMES[first][split]), NAMES[second][split]
     made: dict[str, None] = {}
     while len(made) < n:
@@ -95,7 +95,7 @@ def _pairs(rng: PortableRng, split: int, first: str, second: str, n: int) -> lis
 
 
 def _companies(rng: PortableRng, split: int, n: int) -> list[str]:
-    """n names of companies. Two that share the first word differ in the second."""
+    """n names of companies. If two names share the first word, their second words differ."""
     kinds = VALUES["company kind"]
     names = rng.shuffled(NAMES["company"][split])
     return [f"{names[i % len(names)]} {kinds[(i + i // len(names)) % len(kinds)]}" for i in range(n)]
@@ -129,7 +129,7 @@ def _objects(world: World, split: int, kind: str) -> list[str]:
 
 
 def _assigned(rng: PortableRng, objects: list[str], n: int, sharing: str) -> list[str]:
-    """n objects, each for as many subjects as `Relation.objects` allows."""
+    """n objects, one for each subject, shared among subjects as `Relation.objects` describes."""
     if sharing == "some":
         return [rng.pick(objects) for _ in range(n)]
     if sharing == "one":
@@ -158,7 +158,7 @@ def _fact_sentence(rng: PortableRng, entity: Entity, template: str, **names: str
 
 
 def _fact_texts(rng: PortableRng, facts: Sequence[Fact]) -> list[tuple[str, list[Fact]]]:
-    """One entity's facts as texts of two or three sentences each. A single fact is a text of its own."""
+    """One entity's facts as texts of two or three sentences each. If there is one fact, it is a text of its own."""
     order, texts = rng.shuffled(facts), []
     while order:
         n = 3 if len(order) == 3 or (len(order) > 4 and rng.chance(THIRD_FACT)) else 2
@@ -178,7 +178,7 @@ def _filler_text(rng: PortableRng, entity: Entity, names: dict[str, list[str]]) 
 
 
 def _texts(rng: PortableRng, world: World, count: int) -> dict[str, list[tuple[str, list[Fact]]]]:
-    """For each entity, its passages with the facts that they state. Filler makes them `count` passages in all."""
+    """For each entity, its passages with the facts that they state. Filler passages make up `count` in all."""
     facts: dict[str, list[Fact]] = {e.name: [] for e in world.entities}
     for fact in world.facts:
         facts[fact.subject.name].append(fact)
@@ -217,7 +217,7 @@ def make_world(seed: int, split: str, number: int, size: Size) -> World:
     """The world of a seed, a split and a number.
 
     Raises:
-        InputError: an unknown split, a size out of range, or too few passages for the facts.
+        InputError: the split is unknown, a size is out of range, or there are too few passages for the facts.
     """
     _check(split, size)
     part = SPLITS.index(split)

@@ -1,4 +1,4 @@
-"""Fictional encyclopedias for training and tests, in KILT's format. A seed gives the same bytes on every machine."""
+"""Fictional encyclopedias for training and tests, in KILT's format. The same seed gives the same bytes everywhere."""
 
 from __future__ import annotations
 
@@ -48,10 +48,10 @@ def files_of(seed: int, split: str, number: int, size: Size) -> dict[str, bytes]
 
     Args:
         split: "train", "dev" or "test".
-        number: of the world in its split.
+        number: number of the world in its split.
 
     Raises:
-        InputError: an unknown split, or too few passages for the facts.
+        InputError: the split is unknown, or there are too few passages for the facts.
     """
     world = make_world(seed, split, number, size)
     training = split == "train"
@@ -97,7 +97,7 @@ def _refuse(error: OSError) -> None:
 
 
 def _files(folder: Path) -> Iterator[Path]:
-    """All files in a folder and in its folders, one at a time, because the caller may stop at the first."""
+    """All files in a folder and its subfolders, one at a time, because the caller may stop at the first."""
     for place, folders, files in os.walk(folder, onerror=_refuse):
         folders.sort()
         yield from (Path(place, name) for name in sorted([*files, *folders]) if not _is_folder(Path(place, name)))
@@ -108,7 +108,7 @@ def _is_folder(path: Path) -> bool:
 
 
 def _check_free(folder: Path) -> None:
-    """Check that nothing is lost if the folder is replaced: it may only hold files of an earlier run, unchanged."""
+    """Check that the folder may be replaced: it may only contain unchanged files of an earlier run."""
     do = "nothing was changed; name another folder, or a new one"
     if not os.path.lexists(folder):
         return
@@ -134,16 +134,16 @@ def _put(path: Path, content: bytes) -> str:
 def write(
     folder: str | Path, seed: int = 0, train_worlds: int = 8, size: str = "full", show: Show = progress
 ) -> dict[str, Any]:
-    """Write worlds for training, one for dev, one for test, their tokenizer and their groups.
+    """Write worlds for training, a world for dev, a world for test, their tokenizer and their groups of names.
 
-    Everything is written to another folder, which is renamed at the end. So the folder is complete or not there.
+    Everything is written to a temporary folder, which is renamed at the end. So the folder is complete or is missing.
 
     Returns:
         The content of world.json: the seed, the sizes and each file's SHA-256.
 
     Raises:
-        InputError: a bad argument, a folder with anything but the files of an earlier run, or one that another process
-            is writing.
+        InputError: an argument is invalid, the folder contains something else than the files of an earlier run, or
+            another process is writing it.
     """
     _check(seed, train_worlds, size)
     about = {"made_by": MADE_BY, "version": __version__, "seed": seed, "train_worlds": train_worlds, "size": size}
@@ -173,12 +173,12 @@ def _task(tokenizer: Tokenizer, questions: list[Question]) -> dict[str, Any]:
 
 
 def statistics(folder: str | Path, tokenizer: Tokenizer) -> dict[str, Any]:
-    """Counts of one world's folder, mean lengths in tokens, and recall of its candidates.
+    """Counts for one world's folder, mean lengths in tokens, and recall of its candidates.
 
-    Recall at n: the share of the questions whose gold passages are all among the first n candidates.
+    Recall at n is the share of the questions whose gold passages are all among the first n candidates.
 
     Raises:
-        InputError: missing or broken files.
+        InputError: files are missing or broken.
     """
     passages = list(read_passages(Path(folder) / PASSAGES))
     tasks: dict[str, list[Question]] = {}

@@ -1,17 +1,18 @@
-"""Names that the vocabulary does not hold: each is substituted by a name token that no text at hand uses.
+"""Substitution of names that are not in the vocabulary by name tokens that the given texts do not use.
 
-A model that was trained with its names renamed at random knows none of them by heart. Any name may then stand for any
-other of its group, as long as question, passages and answer agree. The group of a word is guessed from its neighbours;
-the first of these rules that fits decides:
+A model that was trained with randomly renamed examples does not memorise names. So any name may stand for any other
+name of its group, if question, passages and answer use the same substitution. The group of a word is guessed from its
+neighbours. The first rule that fits decides:
 
-1. before "River" or "Prize": a river, a prize; before a company's kind ("Press", "Mills"): a company;
-2. after "province of": a province;
-3. in a row of capitalised names behind "The": the adjective, then the noun, of a book's title;
-4. in another row of two or more: a given name, then a surname;
-5. alone: the group that its other occurrences have most often; a town where they say nothing.
+1. A word before "River" or "Prize" is the name of a river or a prize; before a company's kind ("Press", "Mills"), of a
+   company.
+2. A word after "province of" is a province.
+3. A run of capitalised names behind "The" is a book's title: an adjective, then a noun.
+4. Any other run of two or more names is a given name, then a surname.
+5. A single name has the group that its other occurrences have most often, or is a town if they have none.
 
-Only words with a capital letter are substituted. Other words, and numbers that are not made of pairs of digits, stay
-unknown; so does a name whose group has no token left. "Zaphod" and "Zaphod's" are two words.
+Only words with a capital letter are substituted. Other words, and numbers that do not consist of pairs of digits, stay
+unknown. A name also stays unknown if its group has no token left. "Zaphod" and "Zaphod's" are two words.
 """
 
 from __future__ import annotations
@@ -40,11 +41,11 @@ Word = tuple[int, str]
 
 @dataclass(frozen=True)
 class Substitutions:
-    """Which word is read as which token.
+    """Words and the tokens that replace them.
 
     Args:
-        names: word -> id of the token that stands for it; the unknown token where none was left.
-        used: ids that no further word may take: those of `names`, and those of the texts at hand.
+        names: word -> id of the token that replaces it; the unknown token if none was left.
+        used: ids that no further word may take: those in `names`, and those in the given texts.
     """
 
     names: Mapping[str, int]
@@ -66,10 +67,10 @@ def _table(path: Path, data: Any, key: str, kind: type[Any]) -> dict[str, list[A
 
 
 def read_groups(path: str | Path, tokenizer: Tokenizer) -> dict[str, list[int]]:
-    """For each group, the ids of its tokens: "groups" of a file that `glimmer-ref world` writes.
+    """For each group, the ids of its tokens: "groups" in a file that `glimmer-ref world` writes.
 
     Raises:
-        InputError: no such file, another form, an id twice, or "words" that are not this tokenizer's.
+        InputError: there is no such file, it has another form, an id occurs twice, or "words" is for another tokenizer.
     """
     path = Path(path)
     data = read_json(path)
@@ -89,10 +90,10 @@ def read_groups(path: str | Path, tokenizer: Tokenizer) -> dict[str, list[int]]:
 
 @dataclass(frozen=True)
 class SubstitutedPassages:
-    """How some passages are read: the `text.adapter.PassageReading` of names that are substituted.
+    """The reading of some passages with substituted names, a `text.adapter.PassageReading`.
 
     Args:
-        reported: texts whose words are listed beside those of each question.
+        reported: texts whose words are reported in addition to those of each question.
     """
 
     substituter: NameSubstituter
@@ -101,11 +102,11 @@ class SubstitutedPassages:
 
     @property
     def tokenizer(self) -> Tokenizer:
-        """The tokenizer under these substitutions."""
+        """The tokenizer with these substitutions."""
         return self.substituter.tokenizer.substituting(self.substitutions.names)
 
     def question(self, text: str) -> Reading:
-        """How a question is read: names of the passages as there, each other unknown name as a name not yet used."""
+        """The reading of a question: names in the passages as there, other unknown names as names not used yet."""
         return self.substituter.read([text, *self.reported], self.substituter.substitute([text], self.substitutions))
 
 
@@ -113,11 +114,11 @@ class NameSubstituter:
     """A `text.adapter.TextAdapter` that reads unknown names as names of the vocabulary.
 
     Args:
-        tokenizer: the model's own.
-        groups: ids of the tokens in which any may stand for any other, by the group's name.
+        tokenizer: the model's tokenizer.
+        groups: group name -> ids of its tokens. Any token may stand for any other of its group.
 
     Raises:
-        InputError: a tokenizer that has no token for unknown words.
+        InputError: the tokenizer has no token for unknown words.
     """
 
     def __init__(self, tokenizer: Tokenizer, groups: Groups) -> None:
@@ -128,18 +129,18 @@ class NameSubstituter:
         self._group = {i: name for name, ids in groups.items() for i in ids}
 
     def passages(self, texts: Iterable[str], report: bool = False) -> SubstitutedPassages:
-        """The passages' unknown names, each with a token that no passage uses."""
+        """The reading of some passages: each unknown name gets a token that no passage uses."""
         texts = tuple(texts)
         return SubstitutedPassages(self, self.substitute(texts), texts if report else ())
 
     def substitute(self, texts: Iterable[str], before: Substitutions = NONE) -> Substitutions:
-        """The substitutions so far, and one more for each new name of some texts, in order of appearance.
+        """The substitutions so far, and one more for each new name in some texts, in order of appearance.
 
-        A word for which no token is left stays unknown. A word that the vocabulary holds, but whose token stands for
-        another word already, is substituted too.
+        If no token is left for a word, it stays unknown. A word of the vocabulary is substituted too if its token
+        already replaces another word.
 
         Args:
-            before: substitutions that stay as they are.
+            before: the substitutions so far, which stay unchanged.
         """
         lines = [self.tokenizer.words(text) for text in texts]
         given, names = frozenset(before.names.values()) - {self._unknown}, dict(before.names)
@@ -151,7 +152,7 @@ class NameSubstituter:
         return Substitutions(names, frozenset(used))
 
     def read(self, texts: Iterable[str], substitutions: Substitutions) -> Reading:
-        """The tokenizer with these substitutions, and which words of some texts it substitutes or does not know."""
+        """The tokenizer with these substitutions, and the words in some texts that it substitutes or does not know."""
         tokenizer = self.tokenizer.substituting(substitutions.names)
         words = {word: i for text in texts for i, word in tokenizer.words(text)}
         unknown = [word for word, i in words.items() if i == self._unknown]
@@ -165,8 +166,8 @@ class NameSubstituter:
         """Words that need a token, each with the group that most of its occurrences suggest.
 
         Args:
-            names: words that have a token already.
-            given: the tokens that they have; a word of such a token takes another one of the token's group.
+            names: words that already have a token.
+            given: the tokens of these words. The word to which such a token belongs gets another token of its group.
         """
         guesses: dict[str, Counter[str]] = {}
         for line in lines:
@@ -184,7 +185,7 @@ class NameSubstituter:
         return i == self._unknown and word[:1].isupper()
 
     def _guess(self, line: list[Word], at: int) -> str:
-        """The group that the neighbours of a word suggest; empty where they suggest none."""
+        """The group that the neighbours of a word suggest; empty if they suggest none."""
         after, behind = line[at + 1 : at + 2], [word for _, word in line[:at]]
         for i, word in after:
             if word in GROUP_BEFORE or self._group.get(i) == KIND:
@@ -205,10 +206,10 @@ class NameSubstituter:
 
 
 def name_substituter(folder: Path, tokenizer: Tokenizer) -> NameSubstituter | None:
-    """The text adapter of a model folder that has a groups.json; None where it has not.
+    """The text adapter of a model folder that has a groups.json; None if the folder has none.
 
     Raises:
-        InputError: a groups.json that is broken or belongs to another tokenizer.
+        InputError: groups.json is broken or belongs to another tokenizer.
     """
     path = folder / FILE
     return NameSubstituter(tokenizer, read_groups(path, tokenizer)) if path.exists() else None

@@ -1,4 +1,4 @@
-"""The words of all worlds: invented names, of which train, dev and test share none, and ordinary words."""
+"""The words of all worlds: invented names and ordinary words. Train, dev and test have no names in common."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ SPLITS = ("train", "dev", "test")
 
 
 class Names(NamedTuple):
-    """The name words of one group, by split. No word is in two splits."""
+    """The words for names of one group, by split. No word is in two splits."""
 
     train: tuple[str, ...]
     dev: tuple[str, ...]
@@ -26,7 +26,7 @@ def _compound(starts: str, ends: str) -> tuple[str, ...]:
 
 
 def _split(words: tuple[str, ...], train: int, held_out: int) -> Names:
-    """Words in a random order, which is the same for every seed, cut in three."""
+    """Words in a random order, which is the same for every seed, divided into three splits."""
     order = tuple(PortableRng(6, len(words)).shuffled(words))
     return Names(order[:train], order[train : train + held_out], order[train + held_out : train + 2 * held_out])
 
@@ -153,5 +153,5 @@ YEARS = (1400, 2000)
 
 
 def groups() -> dict[str, tuple[str, ...]]:
-    """The words of each group in which any word may stand for any other, all splits together."""
+    """The words of each group for all splits together. In a group, any word may stand for any other."""
     return {name: words.train + words.dev + words.test for name, words in NAMES.items()} | VALUES

@@ -1,6 +1,6 @@
-"""The six tasks of a world: questions with answers, passages that prove them, hard negatives and candidates.
+"""The six tasks of a world: questions with answers, gold passages, hard negatives and retrieved candidates.
 
-Training worlds have a seventh task, which prepares for one of the six: see `_correction_task`.
+Training worlds have a seventh task, which helps to learn one of the six: see `_correction_task`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from .rng import PortableRng
 
 CANDIDATES = 25
 HARD_NEGATIVES = 8
-MOST_SUSPECTS = 5  # entities that fit the first clue, plus those that fit the second, at most
+MOST_SUSPECTS = 5  # maximum number of entities that fit the first clue plus those that fit the second clue
 
 
 class Draft(NamedTuple):
@@ -28,11 +28,11 @@ class Draft(NamedTuple):
 
 
 class FactIndex(NamedTuple):
-    """The facts of a world, by what they have in common.
+    """An index of the facts of a world.
 
     Args:
         by_relation: name of a relation -> its facts.
-        subjects: name of a relation and an object -> the names of the subjects.
+        subjects: (name of a relation, object) -> names of the subjects.
         by_subject: name of a subject -> its facts.
     """
 
@@ -57,7 +57,7 @@ def _fitting(index: FactIndex, fact: Fact) -> set[str]:
 
 
 def _plain(world: World, index: FactIndex, rng: PortableRng) -> Iterator[Draft]:
-    """Plain questions, such as: where was X born?"""
+    """Plain questions, for example "where was X born?"."""
     for f in world.facts:
         for template in f.relation.questions:
             yield Draft(sentence(template.format(s=f.subject.name), "?"), f.object, (f,))
@@ -66,7 +66,7 @@ def _plain(world: World, index: FactIndex, rng: PortableRng) -> Iterator[Draft]:
 
 
 def _two_clues(world: World, index: FactIndex) -> Iterator[tuple[Fact, Fact]]:
-    """All pairs of facts, in both orders, that together fit only one entity."""
+    """All pairs of facts, in both orders, that both fit only one entity."""
     for facts in index.by_subject.values():
         for a, b in permutations(facts, 2):
             if len(_fitting(index, a) & _fitting(index, b)) == 1:
@@ -79,14 +79,14 @@ def _clued(template: str, a: Fact, b: Fact, clue_a: str, clue_b: str) -> Draft:
 
 
 def _one_passage(world: World, index: FactIndex, rng: PortableRng) -> Iterator[Draft]:
-    """Questions with two clues, such as: which person was born in X and plays the Y? One passage states both."""
+    """Questions with two clues that one passage states, for example "which person was born in X and plays the Y?"."""
     for a, b in _two_clues(world, index):
         if world.passage_of[a] == world.passage_of[b]:
             yield _clued(rng.pick(ONE_PASSAGE), a, b, rng.pick(a.relation.clues), rng.pick(b.relation.clues))
 
 
 def _two_passages(world: World, index: FactIndex, rng: PortableRng) -> Iterator[Draft]:
-    """Questions with two clues that two passages state, and of which neither alone gives the answer."""
+    """Questions with two clues that two passages state. Neither clue alone gives the answer."""
     for a, b in _two_clues(world, index):
         fit = len(_fitting(index, a)), len(_fitting(index, b))
         hints = a.relation.hint and b.relation.hint
@@ -95,7 +95,7 @@ def _two_passages(world: World, index: FactIndex, rng: PortableRng) -> Iterator[
 
 
 def _claims(world: World, index: FactIndex, rng: PortableRng) -> Iterator[Draft]:
-    """A fact, or a fact with a wrong object, which the passage contradicts."""
+    """Claims: a fact, or a fact with a wrong object, which the passage contradicts."""
     for f in world.facts:
         others = sorted({g.object for g in index.by_relation[f.relation.name]} - {f.object, f.subject.name})
         for template in f.relation.claims:
@@ -104,10 +104,10 @@ def _claims(world: World, index: FactIndex, rng: PortableRng) -> Iterator[Draft]
 
 
 def _correction_task(world: World, index: FactIndex, rng: PortableRng) -> Iterator[Draft]:
-    """A claim whose answer is the true object instead of "true" or "false".
+    """Claims whose answer is the true object instead of "true" or "false".
 
-    A model learns nothing from one bit before it finds the passage and compares the object: claims alone are not
-    learnt in thousands of steps. The object is learnt like any other answer, and the ranking with it. Afterwards the
+    A one-bit answer teaches a model nothing until it finds the passage and compares the object. So claims alone are not
+    learnt in thousands of steps. The object is learnt like any other answer, together with the ranking. Afterwards the
     model learns "true" and "false" within a hundred steps.
     """
     for draft in _claims(world, index, rng):
@@ -115,14 +115,14 @@ def _correction_task(world: World, index: FactIndex, rng: PortableRng) -> Iterat
 
 
 def _slots(world: World, index: FactIndex, rng: PortableRng) -> Iterator[Draft]:
-    """Slot filling, such as: X [SEP] place of birth."""
+    """Slot filling, for example "X [SEP] place of birth"."""
     for f in world.facts:
         for slot in f.relation.slots:
             yield Draft(f"{f.subject.name} [SEP] {slot}", f.object, (f,))
 
 
 def _inverse_slots(world: World, index: FactIndex, rng: PortableRng) -> Iterator[Draft]:
-    """Slot filling for the subject, such as: X [SEP] author of. The passage is on the page of the answer."""
+    """Slot filling for the subject, for example "X [SEP] author of". The passage is on the page of the answer."""
     for f in world.facts:
         for slot in f.relation.inverse_slots:
             yield Draft(f"{f.object} [SEP] {slot}", f.subject.name, (f,))
@@ -136,11 +136,11 @@ TASKS: dict[str, Callable[[World, FactIndex, PortableRng], Iterator[Draft]]] = {
     "zsre": _slots,
     "trex": _inverse_slots,
 }
-TRAINING_TASKS = {"correct": _correction_task}  # behind the others, in training worlds alone
+TRAINING_TASKS = {"correct": _correction_task}  # these tasks follow the others, only in training worlds
 
 
 def _chosen(task: str, drafts: list[Draft], n: int, rng: PortableRng) -> list[Draft]:
-    """n different questions. Half of the claims are true, half are false."""
+    """n different questions. Half of the claims are true, and half are false."""
     if task != "fever":
         return rng.sample(drafts, n)
     true, false = ([i for i in drafts if i.answer == answer] for answer in ("true", "false"))
@@ -148,7 +148,7 @@ def _chosen(task: str, drafts: list[Draft], n: int, rng: PortableRng) -> list[Dr
 
 
 def _hard_negatives(world: World, index: FactIndex, draft: Draft, rng: PortableRng) -> list[int]:
-    """Rows of passages that state the same relation of others, and that fit no part of the question."""
+    """Rows of passages that state the same relation for other entities, and that fit no part of the question."""
     fitting = {world.passage_of[f] for f in draft.facts}
     for f in draft.facts:
         fitting.update(world.passage_of[g] for g in index.by_relation[f.relation.name] if g.object == f.object)
@@ -176,7 +176,7 @@ def page_id(world: World, title: str) -> str:
 def _record(
     world: World, index: FactIndex, task: str, number: int, draft: Draft, rows: Any, rng: PortableRng
 ) -> dict[str, Any]:
-    """One line of a questions file, with the keys of KILT and those of this package."""
+    """One line of a questions file, with the keys of KILT and the keys of this package."""
     gold = list(dict.fromkeys(world.passage_of[f] for f in draft.facts))
 
     def ids(some: Any) -> list[str]:
@@ -198,8 +198,8 @@ def questions_of(world: World, n: int, training: bool = False) -> Iterator[dict[
     """The lines of a world's questions, task by task.
 
     Args:
-        n: questions of each task; fewer if the world does not have so many different ones.
-        training: append the tasks that only training worlds have.
+        n: number of questions per task; fewer if the world does not have so many different questions.
+        training: whether to append the tasks that only training worlds have.
     """
     index, bm25, rng = index_facts(world), BM25(world.passages), PortableRng(*world.seed, 1)
     for task, pool in (TASKS | TRAINING_TASKS if training else TASKS).items():

@@ -13,21 +13,21 @@ T = TypeVar("T")
 class PortableRng:
     """Random numbers from the raw 64-bit words of PCG64.
 
-    NumPy promises that these words never change. It does not promise that for the methods of `Generator`.
+    NumPy promises that these words never change. It makes no such promise for the methods of `Generator`.
 
     Args:
-        seed: whole numbers from 0 on.
+        seed: integers that are not negative.
     """
 
     def __init__(self, *seed: int) -> None:
         self._words = np.random.PCG64(list(seed))
 
     def below(self, n: int) -> int:
-        """A whole number from 0 to n - 1."""
+        """A random integer from 0 to n - 1."""
         return int(self._words.random_raw()) * n >> 64
 
     def chance(self, share: float) -> bool:
-        """True with this probability, to a millionth."""
+        """True with the probability `share`, which is rounded to a millionth."""
         return self.below(1_000_000) < round(1_000_000 * share)
 
     def pick(self, items: Sequence[T]) -> T:
@@ -43,7 +43,7 @@ class PortableRng:
         return rest
 
     def sample(self, items: Sequence[T], n: int) -> list[T]:
-        """n different ones of the items in random order; all of them if there are fewer."""
+        """n different items in random order; all items if there are fewer."""
         rest, n = list(items), min(n, len(items))
         for i in range(n):
             j = i + self.below(len(rest) - i)

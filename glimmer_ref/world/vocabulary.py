@@ -1,7 +1,7 @@
-"""One vocabulary of whole words for the worlds of every seed, and the groups of its interchangeable tokens.
+"""One vocabulary of whole words for the worlds of all seeds, and its groups of interchangeable tokens.
 
-A word that the vocabulary does not hold becomes <unk>. groups.json lists more names than one world uses; unknown names
-of one's own texts are substituted by these (`name_substitution.py`).
+A word that is not in the vocabulary becomes <unk>. groups.json lists more names than one world uses. They can replace
+unknown names in a user's own texts (`name_substitution.py`).
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ def sentences() -> list[str]:
 
 
 def phrases() -> list[str]:
-    """All other templates: parts of sentences, and names of relations."""
+    """All other templates, which are parts of sentences and names of relations."""
     return list(chain(*((*r.clues, r.hint, *r.slots, *r.inverse_slots) for r in RELATIONS)))
 
 
 @cache
 def fixed_words() -> tuple[str, ...]:
-    """Words and punctuation marks with one meaning in every world: they are never interchanged."""
+    """Words and punctuation marks with the same meaning in every world. They are never interchanged."""
     fixed = (*MARKS, "The", "true", "false", "Prize", "River", *KINDS, *PRONOUNS, *PRONOUNS.values())
     return tuple(
         dict.fromkeys([*fixed, *(w for t in sentences() + phrases() for w in PIECES.findall(FIELD.sub(" ", t)))])
@@ -50,9 +50,9 @@ def fixed_words() -> tuple[str, ...]:
 
 @cache
 def first_words() -> tuple[str, ...]:
-    """Words that a sentence may begin with. The tokenizer reads them as if they had no capital letter.
+    """Words with which a sentence may begin. The tokenizer reads them as if they had no capital letter.
 
-    "The" is not among them, because titles of books have it anywhere in a sentence.
+    "The" is not among them, because a book's title can have it anywhere in a sentence.
     """
     first = (t.split()[0] for t in sentences() if t[0] != "{")
     return tuple(dict.fromkeys(w for w in (*first, *PRONOUNS, *PRONOUNS.values()) if w != "the"))
@@ -68,8 +68,8 @@ def token_ids() -> dict[str, int]:
 def group_ids() -> dict[str, list[int]]:
     """For each group, the ids of its tokens.
 
-    A random permutation of each group, applied to question, passages and answer alike, turns an example into another
-    one that is as true. So training also reaches the names of dev and test as tokens, though never their texts.
+    If the same random permutation of each group is applied to question, passages and answer, the result is another
+    valid example. So training also uses the tokens of names in dev and test, but never their texts.
     """
     ids = token_ids()
     return {name: [ids[word] for word in words] for name, words in groups().items()}
@@ -89,7 +89,7 @@ def _special(word: str, i: int) -> dict[str, Any]:
 
 
 def tokenizer_json() -> str:
-    """The file that the tokenizers library reads. Tokens are whole words, punctuation marks, and pairs of digits."""
+    """The text of the tokenizer.json. Tokens are whole words, punctuation marks, and pairs of digits."""
     first = [_replace(rf"\b{word[0].upper()}{word[1:]}\b", word) for word in first_words()]
     split = [{"type": "WhitespaceSplit"}, _isolated(f"[{''.join(MARKS)}]"), _isolated(r"\d{2}")]
     strip = {"type": "Strip", "content": " ", "start": 1, "stop": 0}

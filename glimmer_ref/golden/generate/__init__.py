@@ -1,1 +1,1 @@
-"""How the golden cases are made: for this project's maintainers only."""
+"""Generation of the golden cases, for the maintainers of this project only."""

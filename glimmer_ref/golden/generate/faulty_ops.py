@@ -1,4 +1,4 @@
-"""Mistakes that people make: each is one faulty operation, or one faulty stage."""
+"""Common mistakes in implementations: each is one faulty operation, or one faulty stage."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ class FaultyOps(Instrument):
     """Replaces some operations by faulty ones: `faulty[name](here, *arguments)` runs instead of the operation.
 
     Args:
-        case, model, named: the case, its weights and its inputs, for mistakes that need to know them.
-        faulty: the faulty operations by name; `<name>_backward` replaces a backward.
+        case, model, named: the case, its weights and its inputs, for mistakes that need them.
+        faulty: the faulty operations by name; `<name>_backward` replaces a backward function.
     """
 
     elementary = True
@@ -47,7 +47,7 @@ class FaultyOps(Instrument):
         return self.ops.backward | {name: partial(function, self) for name, function in faulty.items()}
 
     def buckets(self, reach: int, bidirectional: bool) -> Ints:
-        """The bucket of every distance up to `reach` either way."""
+        """The bucket of every distance up to `reach` in either direction."""
         t5 = self.model.config.t5
         sizes = t5.relative_attention_num_buckets, t5.relative_attention_max_distance
         return relative_buckets(np.arange(-reach, reach + 1), bidirectional, *sizes)
@@ -166,7 +166,7 @@ def gain_plus_one(here: FaultyOps, x: Array, gain: Array, *rest: Any) -> Array:
 
 
 def unnormed(gain: Callable[[Model], Array], *paths: str) -> Faulty:
-    """Leaves out the norms with one gain, in scopes that begin with one of `paths`."""
+    """Leaves out the norms with this gain, in scopes that begin with one of `paths`."""
 
     def skipped(here: FaultyOps, x: Array, g: Array, *rest: Any) -> Array:
         mine = g is gain(here.model) and here.path.startswith(paths)
@@ -290,7 +290,7 @@ def live_b_on_pairs(ops: Ops, model: Model, question: Tokens, passages: States, 
 def ranked_pairs(
     ops: Ops, model: Model, q: States, pairs: States, ranked: States | None, counts: Ints, m: int
 ) -> glimmer.DecoderInput:
-    """GLIMMER from its pairs on; without `ranked`, live-B reads what live-A read."""
+    """GLIMMER, beginning with its pairs. Without `ranked`, live-B reads the input of live-A."""
     after = glimmer.live_a(ops.scope("live_a"), model, pairs)
     scores, selected = glimmer.select(ops, glimmer.score(ops.scope("score"), model, after), m, counts)
     index = np.concatenate([s + first for s, first in zip(selected, offsets(counts), strict=False)])

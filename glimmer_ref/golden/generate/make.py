@@ -1,4 +1,4 @@
-"""Makes the golden cases: expected tensors from the reference backend in float64, tolerances from measured errors."""
+"""Makes the golden cases, with expected tensors from the reference backend in float64 and measured tolerances."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ MOST_BYTES = 300_000
 
 
 def decisions() -> dict[str, str]:
-    """D1 .. and their sentences, from PAPER.md."""
+    """The decisions D1 .. in PAPER.md, each with its sentence."""
     text = (files("glimmer_ref") / "PAPER.md").read_text(encoding="utf-8")
     return dict(re.findall(r"^\| (D\d+) \| (.+?) \|", text, re.MULTILINE))
 
@@ -123,7 +123,7 @@ def build(case: Case, folder: Path) -> None:
     """Writes one case.
 
     Raises:
-        InputError: a case that could not tell right from wrong, or one that honest runs fail.
+        InputError: the case cannot detect mistakes, or correct runs fail it.
     """
     weights, named = cases.weights(case), cases.inputs(case)
     everything = run_case.run(
@@ -149,7 +149,7 @@ def build(case: Case, folder: Path) -> None:
 
 
 def packed(case: Case, weights: Arrays) -> Mapping[str, Any]:
-    """The weights as they are stored in the file."""
+    """The weights in the form in which the file stores them."""
     return {name: Stored("BF16", bfloat16(x)) for name, x in weights.items()} if case.stored == "BF16" else weights
 
 
@@ -157,7 +157,7 @@ def make(names: Sequence[str], folder: Path, show: Callable[[str], Any] = say) -
     """Writes the cases with these names, or all of them, each into a folder of its name.
 
     Raises:
-        InputError: an unknown name, or a case that could not tell right from wrong.
+        InputError: a name is unknown, or a case cannot detect mistakes.
     """
     unknown = [name for name in names if name not in CASES]
     if unknown:

@@ -20,7 +20,7 @@ from .run_case import Arrays
 from .tolerances import MARGIN, honest_runs, storage_error
 
 STEPS = r"decoder\.step_\d+\.logits"
-MARGIN_TOLERANCES = 100  # a choice must be clear by so many tolerances of float32
+MARGIN_TOLERANCES = 100  # minimum margin of a choice, in tolerances of float32
 FEWEST_TOKENS, FEWEST_WORDS = 24, 8
 MOST_ERRORS = 8  # so many tensors are enough to distinguish the mistakes
 
@@ -31,31 +31,31 @@ def names_of(arrays: Arrays) -> list[str]:
 
 
 def held(case: Case, arrays: Arrays) -> Arrays:
-    """The arrays that the case holds, with their lengths."""
+    """The arrays that belong to the case, with their lengths."""
     is_held = re.compile("|".join(case.holds)).fullmatch
     return {name: x for name, x in arrays.items() if is_held(name.removesuffix(".lengths"))}
 
 
 def gap_of_scores(scores: np.ndarray, m: int) -> float:
-    """Smallest difference between neighbours among the best m + 1 scores, as a share of the largest score."""
+    """Smallest difference between consecutive scores among the best m + 1, as a share of the largest score."""
     ranked = np.sort(scores)[::-1][: m + 1]
     return float(-np.diff(ranked).max(initial=-math.inf) / np.abs(scores).max())
 
 
 def gap_of_steps(arrays: Arrays, steps: Iterable[str]) -> float:
-    """Smallest difference between the best two logits of any greedy step, as a share of the step's largest logit."""
+    """Smallest difference between the best two logits in any greedy step, as a share of the step's largest logit."""
     logits = np.concatenate([arrays[name] for name in steps])
     best = np.sort(logits, axis=1)[:, -2:]
     return float(((best[:, 1] - best[:, 0]) / np.abs(logits).max(axis=1)).min())
 
 
 def ties(case: Case) -> bool:
-    """Whether all scores tie by the design of the case."""
+    """Whether all scores of the case are equal by design."""
     return case.config.num_rerank_layers == 0 and case.config.pool == "first"
 
 
 def require(case: Case, condition: bool, expected: str, got: Any) -> None:
-    """Refuses a case that could not tell right from wrong.
+    """Refuses a case that cannot detect mistakes.
 
     Raises:
         InputError: the condition is false.
@@ -65,10 +65,10 @@ def require(case: Case, condition: bool, expected: str, got: Any) -> None:
 
 
 def check_quality(case: Case, truth: Arrays) -> None:
-    """Checks that a case can find mistakes: lengths that differ, a selection out of order, varied answers.
+    """Checks that a case can detect mistakes: its lengths differ, its selection is not in order, its answers vary.
 
     Raises:
-        InputError: it cannot.
+        InputError: the case cannot detect mistakes.
     """
     lengths = case.passages
     require(case, case.kind == "ops" or len(set(lengths)) == len(lengths), "sequences of different length", lengths)
@@ -85,12 +85,12 @@ def check_quality(case: Case, truth: Arrays) -> None:
 
 
 def measure(case: Case, weights: Arrays, named: Arrays, truth: Arrays) -> dict[str, dict[str, tuple[float, float]]]:
-    """Tolerances (NMSE, scaled maximum) by tensor and precision: the largest errors of the honest runs, times a margin.
+    """Tolerances (NMSE, scaled maximum) by tensor and precision: the largest errors of correct runs, times a margin.
 
-    A coarser precision never gets a smaller tolerance than a finer one.
+    A lower precision never gets a smaller tolerance than a higher one.
 
     Raises:
-        InputError: an honest run selects another passage or token.
+        InputError: a correct run selects another passage or token.
     """
     floats = [name for name in names_of(truth) if truth[name].dtype.kind == "f"]
     worst = {name: (0.0, 0.0) for name in floats}
@@ -112,16 +112,16 @@ def measure(case: Case, weights: Arrays, named: Arrays, truth: Arrays) -> dict[s
 
 
 def rounded_up(x: float) -> float:
-    """x with two digits, rounded up, so that a tolerance is easy to read."""
+    """x rounded up to two digits, so that a tolerance is easy to read."""
     step = 10.0 ** (math.floor(math.log10(x)) - 1)
     return float(f"{math.ceil(x / step) * step:.1e}")
 
 
 def margins(case: Case, truth: Arrays, tolerances: Mapping[str, Any]) -> dict[str, float]:
-    """By how much the selected passages and tokens are ahead of the others, by tensor.
+    """The margins between the selected passages or tokens and the next best ones, by tensor.
 
     Raises:
-        InputError: by less than 100 tolerances of float32.
+        InputError: a margin is less than 100 tolerances of float32.
     """
     result = {}
     if "selected" in truth and not ties(case):
@@ -147,7 +147,7 @@ def margins(case: Case, truth: Arrays, tolerances: Mapping[str, Any]) -> dict[st
 
 
 def differs(got: Arrays, truth: Arrays, tolerances: Mapping[str, Any], precision: str = "float32") -> dict[str, float]:
-    """NMSE of the tensors that differ from the truth, in forward order; infinite where the shape differs."""
+    """NMSE of the tensors that differ from the truth, in forward order; infinite if the shape differs."""
     result = {}
     for name in (name for name in names_of(truth) if name in got):
         if got[name].shape != truth[name].shape:

@@ -1,4 +1,4 @@
-"""Models with one known mistake each: the sentence that would have prevented it, and the stage where it must show."""
+"""Models with one known mistake each, with a description of the mistake, and the stage where it must appear."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..case import Case
 from . import faulty_ops, run_case
 from .run_case import Arrays, Plan
 
-FORCED = Plan(greedy=False)  # the forced answer shows every mistake, in a tenth of the time
+FORCED = Plan(greedy=False)  # the given answer shows every mistake, in a tenth of the time
 
 
 def always(case: Case) -> bool:
@@ -56,7 +56,7 @@ def shares_live_a(case: Case) -> bool:
 
 
 def chooses(case: Case) -> bool:
-    """Whether exactly one order of the scores is right. Where all tie, none is."""
+    """Whether exactly one order of the scores is right. This is false if all scores are equal."""
     return case.kind == "ops" or (ranks(case) and case.config.num_rerank_layers > 0)
 
 
@@ -83,9 +83,10 @@ class Mutation:
     """A model with one known mistake, by its name.
 
     Args:
-        description: what the mistake is, and what is right.
-        first_stage: regular expression; the first tensor of a complete run with such a name is the first that differs.
-        applies_to: whether a case can show the mistake at all.
+        description: the mistake, and what is right instead.
+        first_stage: regular expression. The first tensor of a complete run with a matching name is the first that
+            differs.
+        applies_to: whether a case can show the mistake.
         faulty: faulty operations that replace the right ones, see `faulty_ops.FaultyOps`.
         change: makes the faulty model from the right one.
         plan: the stages of the run, some of them faulty.
@@ -106,11 +107,11 @@ class Mutation:
         return run_case.run(backend, case, model, named, self.plan)
 
     def expected_first(self, everything: Iterable[str], held: Iterable[str]) -> str | None:
-        """The tensor by which a check must find the mistake; None if the case holds none that shows it.
+        """The tensor with which a check must find the mistake; None if no tensor of the case shows it.
 
         Args:
             everything: names of all tensors of a complete run, in forward order.
-            held: names of those that the case holds.
+            held: names of those that belong to the case.
         """
         names, have = list(everything), set(held)
         start = next((i for i, name in enumerate(names) if re.fullmatch(self.first_stage, name)), len(names))
@@ -120,7 +121,7 @@ class Mutation:
 def with_faulty(
     name: str, description: str, first_stage: str, applies_to: Callable[[Case], bool], **functions: Any
 ) -> Mutation:
-    """A mutation that replaces operations: each of `functions` is faulty, under the operation's name."""
+    """A mutation that replaces operations. `functions` are the faulty operations by name."""
     return Mutation(name, description, first_stage, applies_to, faulty=functions)
 
 

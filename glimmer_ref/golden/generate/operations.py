@@ -1,4 +1,4 @@
-"""The golden case of single operations: the inputs of each, and the results that it must give."""
+"""The golden case for single operations: the inputs of each operation, and the results that it must give."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ class Operation(NamedTuple):
 
     Args:
         gives: names of its results.
-        takes: names of the inputs that it reads.
+        takes: names of its inputs.
         parameters: its scalar parameters.
-        equation: what it computes.
+        equation: the equation of the operation.
     """
 
     gives: tuple[str, ...]
@@ -97,7 +97,7 @@ TABLE = {
 
 
 def inputs(seed: int) -> dict[str, np.ndarray]:
-    """The inputs: rows of tiny norm, GELU where its two forms differ, far keys, exact ties."""
+    """The inputs: rows with a tiny norm, numbers for which the two forms of GELU differ, distant keys, exact ties."""
 
     def bell(name: str, *shape: int) -> np.ndarray:
         return rng.bell(seed, name, shape).astype(np.float32)

@@ -35,17 +35,17 @@ def whole(seed: int, name: str, n: int, start: int, stop: int) -> np.ndarray:
 
 
 def ids(seed: int, name: str, n: int, vocab: int) -> np.ndarray:
-    """n token ids, every third one of those with a tiny embedding: [n] int32."""
+    """n token ids; every third id has a tiny embedding: [n] int32."""
     result = whole(seed, name, n, TINY_IDS.stop, vocab)
     result[::3] = whole(seed, f"{name}.tiny", len(result[::3]), TINY_IDS.start, TINY_IDS.stop)
     return result
 
 
 def weight(seed: int, name: str, shape: tuple[int, ...], d_kv: int) -> np.ndarray:
-    """One weight of a model in which mistakes show: float64, rounded later when it is stored.
+    """One weight of a model in which mistakes are visible: float64, rounded later when it is stored.
 
-    Attention is not uniform, the inputs of GELU are mostly between 1 and 3 in size, and gains are not 1. The layers of
-    the decoder outweigh the last token's embedding, so that answers do not repeat one token.
+    Attention is not uniform, the absolute inputs of GELU are mostly between 1 and 3, and gains are not 1. The layers of
+    the decoder have more weight than the last token's embedding, so that answers do not repeat one token.
     """
     x, kind = bell(seed, name, shape), name.rsplit(".", 1)[-1]
     if kind.endswith("norm"):

@@ -1,4 +1,4 @@
-"""Runs a golden case: from weights and inputs to every tensor that it holds, in forward order."""
+"""Runs a golden case: computes all its tensors from its weights and inputs, in forward order."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ class Plan:
 
     Args:
         memory: encodes the passages for systems that read a memory.
-        system: the system; None stands for the case's own.
-        greedy: whether the decoder also writes its own answer.
+        system: the system; None: the case's own.
+        greedy: whether the decoder also generates an answer.
         distillation: the configuration of perplexity distillation.
     """
 
@@ -47,7 +47,7 @@ class Plan:
 
 
 def decoder_reads(ops: Ops, case: Case, model: Model, named: Mapping[str, np.ndarray], plan: Plan) -> States | None:
-    """Runs everything before the decoder, and returns what the decoder reads; None if the case has no decoder."""
+    """Runs everything before the decoder, and returns the decoder's memory; None if the case has no decoder."""
     if case.system == "decoder":
         lengths = named["memory.lengths"]
         return States(ops.to_device(named["memory"].astype(model.embedding.dtype)), lengths, token_positions(lengths))
@@ -62,7 +62,7 @@ def decoder_reads(ops: Ops, case: Case, model: Model, named: Mapping[str, np.nda
 
 
 def learn(ops: Ops, case: Case, model: Model, named: Mapping[str, np.ndarray], plan: Plan) -> None:
-    """Records the training loss of the case, and the gradient of every weight."""
+    """Records the training loss for the case, and the gradient of every weight."""
     tape, question, target = Tape(ops), cases.tokens(named, "question"), cases.tokens(named, "target")
     memory = plan.memory(tape, model, question, cases.tokens(named, "passages"))
     got = loss(tape, model, case.system, question, memory, np.array([case.k]), target, case.m, plan.distillation)
@@ -73,7 +73,7 @@ def learn(ops: Ops, case: Case, model: Model, named: Mapping[str, np.ndarray], p
 
 
 def can_run(ops: Ops, case: Case) -> bool:
-    """Whether `ops` can run the case: gradients need a backward of every operation."""
+    """Whether `ops` can run the case: gradients need a backward function for every operation."""
     return not case.learns or set(OPERANDS) <= set(ops.backward)
 
 
@@ -94,18 +94,18 @@ def go(ops: Ops, case: Case, model: Model, named: Mapping[str, np.ndarray], plan
 
 
 def forward_order(arrays: Arrays) -> Arrays:
-    """The order of a trace, but the question first: pairs begin with it, and it is the easiest stage to debug."""
+    """The order of a trace, except that the question comes first: pairs begin with it, and it is easiest to debug."""
     return dict(sorted(arrays.items(), key=lambda item: not item[0].startswith("question.")))
 
 
 def run(
     ops: Ops, case: Case, model: Model, named: Mapping[str, np.ndarray], plan: Plan | None = None, only: str = ""
 ) -> Arrays:
-    """Every tensor that the case holds, `<name>.lengths` behind the ragged ones.
+    """Every tensor of the case, with `<name>.lengths` behind the ragged ones.
 
     Args:
-        model: with float64 or float32 weights on the host.
-        only: regular expression of the names to return instead of those that the case holds.
+        model: a model with float64 or float32 weights on the host.
+        only: regular expression for the names to return instead of those of the case.
     """
     trace = Trace(ops, rf"({only or '|'.join(case.holds)})$")
     go(trace, case, prepare_params(ops, model), named, plan or Plan())

@@ -1,7 +1,7 @@
-"""How far right implementations differ from the reference: honest runs in each precision, which give the tolerances.
+"""Differences between correct implementations and the reference: correct runs in each precision give the tolerances.
 
 Another library sums in another order, fuses other operations, and rounds at other points. Each run here does one of
-these things on purpose. An implementation is not wrong if it differs from the reference as much as these runs do.
+these things on purpose. So an implementation may differ from the reference as much as these runs do.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from ...ragged import Array, bfloat16, offsets
 
 Round = Callable[[np.ndarray], np.ndarray]
 UNIT = {"float64": 2.0**-53, "float32": 2.0**-24, "tf32": 2.0**-11, "bfloat16": 2.0**-8}
-# An implementation may differ from the reference so many times as much as the worst of the runs below: a GPU has its
-# own exponential, a fused kernel, a product in other blocks. NMSE is a square, so its factor is the square of this one.
+# An implementation may differ from the reference by this factor times the largest error of the runs below, since a GPU
+# has its own exponential, fused kernels and products in other blocks. NMSE is a square, so its factor is squared.
 MARGIN = 5.0
 PRODUCTS = ("linear", "lm_head_logits", "dot")
 ROUNDING = (*PRODUCTS, "embed", "add", "scale", "rms_norm", "gated_gelu", "relu", "mean", "attention")
@@ -37,7 +37,7 @@ def to_tf32(x: np.ndarray) -> np.ndarray:
 
 
 def truncate_to_tf32(x: np.ndarray) -> np.ndarray:
-    """The same with the other bits cut off instead of rounded, as some tensor cores do."""
+    """The same, but the other bits are cut off instead of rounded, as in some tensor cores."""
     return (np.ascontiguousarray(x, np.float32).view(np.uint32) & np.uint32(0xFFFFE000)).view(np.float32)
 
 
@@ -50,9 +50,8 @@ class Narrow(Instrument):
 
     Args:
         before: rounds the operands of products and of attention.
-        after: rounds every result. The operands of all other operations are such results, or weights, and this
-            rounds them too.
-        inside: whether attention's scores and probabilities are rounded, as in code without fused attention.
+        after: rounds every result, and the operands of all other operations, which are such results or weights.
+        inside: whether the scores and probabilities of attention are rounded, as in code without fused attention.
     """
 
     elementary = True
@@ -69,7 +68,7 @@ class Narrow(Instrument):
 
     @property
     def backward(self) -> dict[str, Callable[..., Any]]:
-        """The backwards with rounded operands and results."""
+        """The backward functions with rounded operands and results."""
         products = (*PRODUCTS, "attention")
         return {
             name: self._rounded(operation, self.before if name in products else self.after)
@@ -117,7 +116,7 @@ class Narrow(Instrument):
 
 
 class Shuffled(Instrument):
-    """Makes every sum in a random order: the same formula with other rounding errors."""
+    """Computes every sum in a random order: the same formula with other rounding errors."""
 
     elementary = True
 
@@ -178,7 +177,7 @@ class Shuffled(Instrument):
 
 
 def by_one_ulp(seed: int, unit: float) -> Round:
-    """Changes every number by up to one unit in its last place. Equal numbers change alike, so exact ties stay."""
+    """Changes every number by up to one unit in its last place. Equal numbers stay equal, so exact ties remain."""
 
     def moved(x: np.ndarray) -> np.ndarray:
         share = np.modf(np.abs(x.astype(np.float64)) * 1e6 * math.sqrt(seed + 2))[0]  # practically random in [0, 1)
@@ -188,7 +187,7 @@ def by_one_ulp(seed: int, unit: float) -> Round:
 
 
 def honest_runs(precision: str) -> Iterator[tuple[Ops, str]]:
-    """Right implementations in a precision, each with the dtype that it computes in."""
+    """Correct implementations in a precision, each with the dtype in which it computes."""
     numpy, numba = bind("numpy"), bind("numba")
     if precision in ("float64", "float32"):
         if precision == "float32":
@@ -207,5 +206,5 @@ def honest_runs(precision: str) -> Iterator[tuple[Ops, str]]:
 
 
 def storage_error(precision: str) -> tuple[float, float]:
-    """The smallest tolerance (NMSE, scaled maximum) in a precision: what storing a tensor in it may cost."""
+    """The smallest tolerance (NMSE, scaled maximum) in a precision: the error from storing a tensor in it."""
     return (MARGIN * UNIT[precision]) ** 2, MARGIN * UNIT[precision]

@@ -1,1 +1,1 @@
-"""The CPU backend: compiled kernels, and the operations made of them."""
+"""The CPU backend: compiled kernels, and the operations that call them."""

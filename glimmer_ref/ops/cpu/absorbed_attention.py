@@ -1,6 +1,7 @@
-"""Cross-attention in its absorbed form, see `cross_attention`: to the memory itself, its keys and values never made.
+"""Cross-attention in its absorbed form, without keys and values: the queries attend to the memory itself.
 
-The phases are a decoder step's; `attend_memory` runs them alone, where an instrument observes each operation.
+`cross_attention` explains the form. The phases here are part of the kernel of a decoder step. `attend_memory` runs them
+alone when an instrument observes each operation.
 """
 
 from __future__ import annotations
@@ -29,11 +30,13 @@ from .runtime.thread_pool import barrier, finish_task, next_task, run_phased
 
 
 class AbsorbedScratch(NamedTuple):
-    """What is made on the way from queries to what W_v makes of their sums.
+    """Buffers for the intermediate results of absorbed attention.
 
     Args:
-        queries: [N h d'] q W_k^T as left operands; scores: [N h s]; totals: [N h].
-        sums: [h N d] of the memory's tokens, by weight; ready, scales: their rows made ready for W_v.
+        queries: [N h d'] q W_k^T as left operands.
+        scores, totals: [N h s] and [N h], the scores and the sum of each softmax.
+        sums: [h N d] weighted sums of the memory's tokens.
+        ready, scales: the rows of `sums` prepared as left operands for W_v, and their int8 scales.
     """
 
     queries: Any
@@ -46,7 +49,7 @@ class AbsorbedScratch(NamedTuple):
 
 @register_jitable
 def absorb_phase(counters: Any, phase: int, terms: int, w: Any, q: Any, heads: int, d: int, out: Any) -> Any:
-    """out [N h d] = q W_k^T, head by head, as left operands of `terms` terms a lane: a task is a head."""
+    """out [N h d] = q W_k^T, head by head, as left operands with `terms` terms per lane. A task is one head."""
     c, panel = q.shape[1] // heads, w.steps * BYTES
     part = scratch(c)
     head = next_task(counters, phase)
@@ -74,9 +77,10 @@ def absorb_phase(counters: Any, phase: int, terms: int, w: Any, q: Any, heads: i
 def absorbed_phases(
     counters: Any, phase: int, tile: Tile, memory: PackedMemory, d: int, absorbed: AbsorbedScratch
 ) -> Any:
-    """sums [h N d] = softmax(queries m^T) m: heads are the rows of a tile, tokens and then columns its columns.
+    """sums [h N d] = softmax(queries m^T) m, in three phases. The rows of a tile are heads.
 
-    Phase by phase: scores of 256 tokens a task, softmax of a row, sums of 64 columns.
+    A task of the first phase computes the scores of 256 tokens, one of the second phase the softmax of a row, and one
+    of the third phase the weighted sums in 64 columns.
     """
     keys, values, lengths, owner, zeros = (
         memory.keys[0], memory.values[0], memory.lengths, memory.owner, address(memory.zeros)
@@ -116,7 +120,7 @@ def absorbed_phases(
 
 @register_jitable
 def value_phase(counters: Any, phase: int, w: Any, y: Rows, scales: Any, n: int, heads: int, out: Any) -> Any:
-    """out [N hc] = y W_v, a head's rows of y [h N d] times the head's panels: a task is a head."""
+    """out [N hc] = y W_v: the rows of y [h N d] of each head times the panels of this head. A task is one head."""
     tile, c = scratch(ROWS * PAIR).reshape(ROWS, PAIR), w.columns // heads
     head = next_task(counters, phase)
     while head < heads:
@@ -148,12 +152,12 @@ def absorbed_kernel(
     counters: Any, threads: int, tile: Tile, ws: Any, q: Any, memory: PackedMemory, heads: int, d: int,
     absorbed: AbsorbedScratch, out: Any,
 ) -> None:  # fmt: skip
-    """out = attention(q, m W_k, m W_v) of one layer; ws [2] descriptors of W_k and W_v."""
+    """out = attention(q, m W_k, m W_v) in one layer. `ws` [2] are the descriptors of W_k and W_v."""
     attend_absorbed(counters, 0, tile, ws[0], ws[1], q, memory, heads, d, absorbed, out)
 
 
 def absorbed_scratch(rows: int, heads: int, longest: int, values: Packed) -> AbsorbedScratch:
-    """Empty room for so many queries over at most so many tokens."""
+    """Empty buffers for `rows` queries and sequences of at most `longest` tokens."""
     d = values.shape[0]
     sums, ready = between(rows * heads, d, values)
     return AbsorbedScratch(
@@ -163,15 +167,15 @@ def absorbed_scratch(rows: int, heads: int, longest: int, values: Packed) -> Abs
 
 
 def packed_memory(ready: Prepared, lengths: Ints, query_lengths: Ints) -> PackedMemory:
-    """What a step attends to with so many queries of each sequence."""
+    """The operand `PackedMemory` for a step with `query_lengths` [b] queries for each sequence."""
     owner, zeros = np.repeat(np.arange(len(lengths)), query_lengths), np.zeros(row_of(int(lengths.max())), np.float32)
     return PackedMemory(ready.keys, ready.values, plain(lengths, np.int64), offsets(query_lengths), owner, zeros)
 
 
 def attend_memory(t5: Any, w: Any, q: Array, cross: Any, layer: int, layout: SequenceLayout) -> Any:
-    """softmax(q (m W_k)^T) (m W_v) as an absorbed step makes it: [N hc] -> [N hc].
+    """softmax(q (m W_k)^T) (m W_v), computed as in a step of the absorbed form: [N hc] -> [N hc].
 
-    Projected keys and values need nothing of their own: `attention` rounds as a step does.
+    The projected form needs no such function, because `attention` rounds in the same way as a step.
     """
     ready = cross.ready
     if not isinstance(ready, Prepared) or not ready.absorbed:

@@ -1,4 +1,4 @@
-"""Attention of `cpu.ops`: operands are checked, since a kernel would read outside its arrays, and handed to kernels."""
+"""Attention of `cpu.ops`. It checks the operands before it calls kernels, which do no bounds checks."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from .runtime.thread_pool import run_phased
 def _attend_with_dropout(
     q: Array, k: Array, v: Array, bias: Array | None, layout: SequenceLayout, heads: int, causal: bool, mask: Array
 ) -> Array:
-    """Attention with a dropout mask [sum of h*i*j]."""
+    """Attention with a dropout mask [sum of h*i*j] of factors."""
     out = aligned(*q.shape)
     if len(q):
         who = attention_layout(layout, bias, heads, q.shape[1], causal)
@@ -40,7 +40,7 @@ def _known(precision: str | None) -> None:
 
 
 def _cost(layout: SequenceLayout, heads: int, q: Array, products: int) -> int:
-    """About how many additions' time so many products of queries and keys take, with their softmax."""
+    """The approximate time, in additions, of `products` matrix products of queries and keys, and of the softmax."""
     area = int((layout.query_lengths * layout.key_lengths).sum())
     return area * (products * q.shape[1] + 16 * heads) // LANES
 
@@ -58,10 +58,11 @@ def attention(
 ) -> Array:
     """Parallel over heads and sequences.
 
-    Below float32 its products are in bfloat16, except with `dropout_mask`, and in a decoder's self-attention.
+    If the precision is lower than float32, products are in bfloat16, except with `dropout_mask` and in a decoder's
+    self-attention.
 
     Raises:
-        InputError: shapes, spans and bias that do not fit each other; an unknown precision.
+        InputError: shapes, layout and bias do not fit each other, or the precision is unknown.
     """
     check_attention(q, k, v, bias, layout, heads)
     _known(precision)
@@ -86,7 +87,7 @@ def attention_backward(
     dropout_mask: Factors | None = None,
     precision: str | None = None,
 ) -> tuple[Array, Array, Array, Array | None]:
-    """Parallel over heads and runs of sequences, whose dbias are added up in order.
+    """Parallel over heads and runs of sequences. The dbias of the runs are added up in order.
 
     Raises:
         InputError: as `attention`.
@@ -99,7 +100,7 @@ def attention_backward(
         return in_float64(numpy_backend.attention_backward, dy, q, k, v, bias, layout, heads, causal, dropout_mask)
     dy, q, k, v = (plain(x) for x in (dy, q, k, v))
     dq, dk, dv = aligned(*q.shape), aligned(*k.shape), aligned(*v.shape)
-    if layout.query_lengths.min(initial=1) < 1:  # nobody looks at such a sequence's keys
+    if layout.query_lengths.min(initial=1) < 1:  # no query attends to the keys of such a sequence
         dk[:], dv[:] = 0, 0
     runs = min(learning.SUMS, len(layout.query_lengths))
     starts = np.arange(runs + 1) * len(layout.query_lengths) // max(runs, 1)
@@ -125,7 +126,9 @@ def attention_probs(
     causal: bool,
     precision: str | None = None,
 ) -> list[Array]:
-    """With a precision as blocks make them, before v; without one the reference backend's, exact far below the top.
+    """With a precision, the probabilities as the fused blocks compute them; without one, as the reference backend does.
+
+    The latter are also accurate for scores far below the largest.
 
     Raises:
         InputError: as `attention`.

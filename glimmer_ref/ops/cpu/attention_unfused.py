@@ -1,4 +1,4 @@
-"""What blocks are made of, one operation at a time: the same numbers as in the kernels of whole blocks, to the bit."""
+"""The operations of the fused blocks, one at a time. They give exactly the same bits as inside the fused kernels."""
 
 from __future__ import annotations
 
@@ -65,9 +65,9 @@ def attention(
 
 
 def looks_back(bias: Array | None, layout: SequenceLayout, causal: bool) -> bool:
-    """Is it a decoder's self-attention: each sequence's last tokens among all of its own, from its start on?
+    """Whether this is a decoder's self-attention: the last tokens of each sequence attend to all its tokens so far.
 
-    It is in float32 whatever the precision.
+    It is computed in float32 whatever the precision.
     """
     ends = layout.key_lengths - layout.query_lengths
     return bool(
@@ -81,7 +81,7 @@ def looks_back(bias: Array | None, layout: SequenceLayout, causal: bool) -> bool
 
 @Kernel
 def look_back_kernel(counters: Any, threads: int, q: Any, k: Any, v: Any, layout: Layout, out: Any) -> None:
-    """A task is a head of a sequence."""
+    """A decoder's self-attention. A task is one head of one sequence."""
     heads_at, bias, c, row = layout.heads, layout.bias, layout.c, 4 * q.shape[1]
     heads, reach, scores = heads_at.shape[1], (bias.shape[1] - LANES - 1) // 2, scratch(row_of(longest_keys(heads_at)))
     task = next_task(counters, 0)
@@ -100,7 +100,7 @@ def look_back_kernel(counters: Any, threads: int, q: Any, k: Any, v: Any, layout
 
 
 def _look_back(q: Array, k: Array, v: Array, bias: Any, layout: SequenceLayout, heads: int) -> Array:
-    """Attention of a decoder's tokens to themselves and those before, as its step makes it."""
+    """Attention of a decoder's tokens to themselves and to earlier tokens, computed as in a decoder step."""
     out, area = aligned(*q.shape), int((layout.query_lengths * layout.key_lengths).sum())
     who = attention_layout(layout, bias, heads, q.shape[1], causal=True)
     run_phased(look_back_kernel, 1, area * q.shape[1] // 4, q, k, v, who, out)
@@ -109,7 +109,7 @@ def _look_back(q: Array, k: Array, v: Array, bias: Any, layout: SequenceLayout, 
 
 @Kernel
 def probs_kernel(counters: Any, threads: int, tile: Tile, q: Any, k: Any, layout: Layout, out: Any) -> None:
-    """Softmax of the scores, every head's at its place; a task is a head of a sequence."""
+    """The softmax of the scores. `head.place` is where a head's probabilities begin. A task is a head of a sequence."""
     heads_at, bias, c, row = layout.heads, layout.bias, layout.c, 4 * q.shape[1]
     heads, longest = heads_at.shape[1], longest_keys(heads_at)
     keys, scores, own = scratch(panels_of(longest, c)), scratch(ROWS * row_of(longest)), score_scratch(longest, c, ROWS)

@@ -1,10 +1,12 @@
-"""What a decoder attends to, made ready once a question: keys and values projected, or the memory itself.
+"""The decoder's cross-attention: its memory is packed once per question, in one of two forms.
 
-*Projected*: every layer's keys and values, packed for tiles, are read again at each step. *Absorbed*: since
-q k^T = q (W_k^T m) and p v = (p m) W_v, the memory m itself, which is small enough to stay in cache, is packed once
-for all layers and never projected. For n tokens, projecting costs 2 n d hc multiply-adds a layer, and a step of
-the absorbed form 2 n d h instead of 2 n hc: it pays for at least hc / h = d_kv steps. See `absorbs`. Each form's
-phases of a decoder's step stand here too.
+*Projected*: the keys and values of every layer are computed and packed for tiles. Each step reads them again.
+*Absorbed*: the memory m itself is packed, once for all layers, and never projected, since q k^T = (q W_k^T) m^T and
+p v = (p m) W_v. The memory is small enough to stay in cache.
+
+For n tokens, the projection costs 2 n d hc multiply-adds per layer. A step costs 2 n hc in the projected form and
+2 n d h in the absorbed form. So the absorbed form is cheaper for up to hc / h = d_kv steps, see `absorbs`. This file
+also has the phase of a decoder step in the projected form; `absorbed_attention` has those of the absorbed form.
 """
 
 from __future__ import annotations
@@ -32,13 +34,14 @@ Q, K, V, OUT, CROSS_Q, CROSS_K, CROSS_V, CROSS_OUT, WI_0, WI_1, WO = range(11)
 
 
 class Prepared:
-    """What decoder layers attend to, with what a step needs to know of their weights.
+    """The packed memory of a decoder, and the descriptors of the decoder's weights.
 
     Args:
-        absorbed: the memory itself is attended to.
+        absorbed: whether the decoder attends to the memory itself, without projection.
         memory: packed keys and values.
-        keys, values: [layers b] addresses of each sequence's in `memory`; [1 b] absorbed.
-        weights: [layers 11] WEIGHT, in the order of Q .. WO; gains: [layers 3 d].
+        keys, values: [layers b] the addresses in `memory` of each sequence's keys and values; [1 b] if absorbed.
+        weights: [layers 11] WEIGHT, in the order of Q .. WO.
+        gains: [layers 3 d] gains of the norms.
     """
 
     def __init__(self, absorbed: bool, memory: Array, keys: Ints, values: Ints, weights: Array, gains: Array) -> None:
@@ -47,22 +50,23 @@ class Prepared:
 
 
 def absorbs(heads: int, columns: int, steps: int) -> bool:
-    """Is it cheaper to attend to the memory itself, if there are to be so many steps?
+    """Whether the absorbed form is cheaper for `steps` steps, and possible.
 
-    A head's columns must fill whole tiles, or its part of W_v is no run of panels.
+    The columns of a head must fill whole tiles. Otherwise the head's part of W_v does not consist of whole panels.
     """
     d_kv = columns // heads
     return d_kv % PAIR == 0 and steps <= d_kv
 
 
 class PackedMemory(NamedTuple):
-    """What a step attends to.
+    """The packed memory as an operand of a step's kernel.
 
     Args:
-        keys, values: [layers b] addresses of panels; [1 b] where the memory itself is attended to.
-        lengths: [b] tokens.
-        queries: [b+1] bounds of the sequences' rows; owner: [N] whose token a row is.
-        zeros: as many as the longest sequence's scores, since there is no bias.
+        keys, values: [layers b] addresses of panels; [1 b] in the absorbed form.
+        lengths: [b] number of tokens of each sequence's memory.
+        queries: [b+1] the row at which each sequence's queries begin, and the total number of rows.
+        owner: [N] the sequence to which each row belongs.
+        zeros: the bias of the scores of the longest sequence; cross-attention has none.
     """
 
     keys: Any
@@ -75,7 +79,7 @@ class PackedMemory(NamedTuple):
 
 @Kernel
 def absorb_kernel(counters: Any, threads: int, terms: int, memory: Any, bounds: Any, keys: Any, values: Any) -> None:
-    """The memory's tokens as panels of keys and of values: a task is one of the two of a sequence."""
+    """Packs the memory's tokens as panels of keys and as panels of values. A task is one of the two for a sequence."""
     row, d, tasks = 4 * memory.shape[1], memory.shape[1], 2 * len(keys)
     task = next_task(counters, 0)
     while task < tasks:
@@ -94,11 +98,11 @@ def absorb_kernel(counters: Any, threads: int, terms: int, memory: Any, bounds: 
 def project_kernel(
     counters: Any, threads: int, inputs: Inputs, bounds: Any, heads: int, own: Between, keys: Any, values: Any
 ) -> None:
-    """Keys and values of every layer, head by head, as panels.
+    """Computes the keys and values of every layer, and packs them head by head as panels.
 
     Args:
         inputs: the memory, without a gain, and the weights [layers 2] of keys and values.
-        own: products are [2 N hc] of one layer.
+        own: buffers; its `products` [2 N hc] are the keys and values of one layer at a time.
     """
     memory, ws, scales, kv = inputs.x, inputs.weights, own.scales, own.products
     terms, c, row = ws[0, 0].terms, kv.shape[2] // heads, 4 * kv.shape[2]
@@ -122,7 +126,7 @@ def project_kernel(
 
 @register_jitable
 def head_panels(terms: int, keys: int, values: int, head: int, n: int, c: int) -> Any:
-    """The panels of one head among those of all heads of a sequence of n tokens."""
+    """The panels of one head, from the addresses of the panels of all heads of a sequence of n tokens."""
     k, v = -(-n // LANES) * -(-c // terms) * BYTES, -(-c // LANES) * -(-n // terms) * BYTES
     return Panels(keys + head * k, values + head * v, n, c)
 
@@ -131,7 +135,7 @@ def head_panels(terms: int, keys: int, values: int, head: int, n: int, c: int) -
 def projected_phase(
     counters: Any, phase: int, tile: Tile, q: Any, memory: PackedMemory, layer: int, heads: int, out: Any
 ) -> Any:
-    """A task is a head of a sequence, over its packed keys and values."""
+    """Attention to projected keys and values. A task is one head of one sequence."""
     keys, values, lengths, queries = memory.keys[layer], memory.values[layer], memory.lengths, memory.queries
     c, longest, zeros = q.shape[1] // heads, lengths.max(), Rows(address(memory.zeros), 0 * heads)
     scores, mixed, totals = scratch(ROWS * (row_of(longest) + row_of(c))), scratch(ROWS * PAIR), scratch(ROWS)
@@ -153,7 +157,7 @@ def projected_phase(
 
 
 def layer_descriptors(layers: Any) -> tuple[Array, Array]:
-    """[layers 11] WEIGHT and [layers 3 d] gains; without a gate wi_0 stands for it."""
+    """[layers 11] WEIGHT and [layers 3 d] gains. If there is no gate, wi_0 takes the place of wi_1."""
     weights, gains = [], []
     for w in layers:
         own, cross, ff = w.self_attention, w.cross_attention, w.feed_forward
@@ -164,7 +168,7 @@ def layer_descriptors(layers: Any) -> tuple[Array, Array]:
 
 
 def project(t5: Any, w: Any, memory: States, cache: Any) -> Any:
-    """Keys and values of every layer, or the memory itself, packed."""
+    """The packed keys and values of every layer, or the packed memory itself: see `absorbs`."""
     if not w.layers or not isinstance(w.layers[0].cross_attention.k, Packed):
         return NotImplemented
     weights, gains = layer_descriptors(w.layers)

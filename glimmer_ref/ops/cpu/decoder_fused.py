@@ -1,7 +1,8 @@
 """All decoder layers of one step as one kernel.
 
-A step reads every weight once, so its time is that of reading memory, and what costs is to go back to Python and to
-wake threads: here they meet in the kernel. b answers at once read the weights once for all of them.
+A step reads every weight once, and takes about as long as this reading. Returning to Python and waking threads between
+operations would add much to that, so the threads synchronise inside the kernel. If b answers are generated at once,
+the weights are read once for all of them.
 """
 
 from __future__ import annotations
@@ -42,25 +43,26 @@ from .runtime.allocator import aligned, plain
 from .runtime.compile_cache import Kernel
 from .runtime.thread_pool import barrier, finish_task, next_task, run_phased
 
-PHASES = 20  # of a layer, at most
-GROWTH = 32  # tokens by which the past's room grows at least
+PHASES = 20  # maximum number of phases of a layer
+GROWTH = 32  # minimum number of tokens by which the capacity of a buffer grows
 
 
 class KVBuffer:
-    """The past's keys and values [layers 2 b capacity hc]; `read` tokens of each sequence are in it.
+    """A buffer for the keys and values of self-attention: [layers 2 b capacity hc].
 
-    A step writes behind what was read. Whoever steps again from an older past gets a copy first.
+    It holds the keys and values of the first `read` [b] tokens of each sequence. A step writes those of the new tokens
+    behind them. A step from an older state of the cache gets a copy first.
     """
 
     def __init__(self, numbers: Array, read: Ints) -> None:
         self.numbers, self.read = numbers, read
 
     def __getitem__(self, layer: int) -> Array:
-        """A layer's part."""
+        """The keys and values of a layer: [2 b capacity hc]."""
         return self.numbers[layer]
 
     def behind(self, before: Ints, longest: int) -> Array:
-        """The numbers, if the room was left at `before` and is long enough; else a longer copy of them."""
+        """The buffer itself if it holds `before` tokens of each sequence and has room for `longest`; else a copy."""
         layers, two, b, capacity, hc = self.numbers.shape
         if longest <= capacity and (self.read == before).all():
             return self.numbers
@@ -70,7 +72,7 @@ class KVBuffer:
 
 
 class Layers(NamedTuple):
-    """All layers: weights [layers 11] WEIGHT, gains [layers 3 d], the norms' epsilon, GATE or RELU for feed-forward."""
+    """All layers: weights [layers 11] WEIGHT, gains [layers 3 d], epsilon of the norms, mode (GATE or RELU)."""
 
     weights: Any
     gains: Any
@@ -79,11 +81,12 @@ class Layers(NamedTuple):
 
 
 class NewTokens(NamedTuple):
-    """The new rows and what they look back on.
+    """The new tokens' operands of self-attention.
 
     Args:
-        cache: [layers 2 b capacity hc] keys and values of the past, to which theirs are added.
-        bias: [h 2D+1+16], as `by_head` makes it; positions: [N] of the rows.
+        cache: [layers 2 b capacity hc] keys and values of the earlier tokens. Those of the new tokens are added.
+        bias: [h 2D+1+16] the result of `by_head`.
+        positions: [N] positions of the new tokens.
     """
 
     cache: Any
@@ -92,12 +95,14 @@ class NewTokens(NamedTuple):
 
 
 class StepScratch(NamedTuple):
-    """Room for what a step makes on its way.
+    """Buffers for the intermediate results of a step.
 
     Args:
-        xs: [4 N d] the rows that come in, those after each of the two attentions, and those that go out.
-        ready, scales: rows made ready for a product, and int8's scale of each.
-        qkv: [3 N hc]; mixed: [N hc], and mixed_ready; hidden: [1 N f], and hidden_ready.
+        xs: [4 N d] the input of a layer, the states after its two attentions, and its output.
+        ready, scales: rows prepared as left operands of a product, and their int8 scales.
+        qkv: [3 N hc] queries, keys and values.
+        mixed, mixed_ready: [N hc] the results of attention, and their rows prepared as left operands.
+        hidden, hidden_ready: [1 N f] the hidden layer of the feed-forward, and its rows prepared as left operands.
     """
 
     xs: Any
@@ -114,9 +119,9 @@ class StepScratch(NamedTuple):
 def self_attention_phase(
     counters: Any, phase: int, cache: Any, qkv: Any, new: NewTokens, owner: Any, heads: int, out: Any
 ) -> Any:
-    """A task is a head: the new tokens' keys and values go into the cache [2 b capacity hc], then each looks back.
+    """Copies the new tokens' keys and values into the cache [2 b capacity hc], then computes their attention.
 
-    `owner` [N] says whose token a row is; a row's sum does not depend on other rows.
+    A task is one head. `owner` [N] is the sequence of each row. The result for a row does not depend on other rows.
     """
     scores, bias, positions = scratch(row_of(cache.shape[2])), new.bias, new.positions
     c, reach, row = qkv.shape[2] // heads, (bias.shape[1] - LANES - 1) // 2, 4 * cache.shape[3]
@@ -143,7 +148,7 @@ def decoder_kernel(
     counters: Any, threads: int, tile: Tile, absorbed: bool, heads: int, layers: Layers, new: NewTokens,
     memory: PackedMemory, own: StepScratch, cross: AbsorbedScratch,
 ) -> None:  # fmt: skip
-    """Every decoder layer over the new rows."""
+    """Runs all decoder layers on the new tokens."""
     weights, gains, eps, owner, cache = layers.weights, layers.gains, layers.eps, memory.owner, new.cache
     xs, scales, qkv, mixed, hidden = own.xs, own.scales, own.qkv, own.mixed, own.hidden
     n, d, terms, ready = xs.shape[1], xs.shape[2], weights[0, 0].terms, own.ready
@@ -171,7 +176,7 @@ def decoder_kernel(
 
 
 def step_scratch(x: Array, layer: Any) -> StepScratch:
-    """Empty room for the rows x of a step, which come in first."""
+    """Buffers for a step with the rows x. A copy of x is the input of the first layer."""
     own, ff, rows = layer.self_attention, layer.feed_forward, len(x)
     xs = aligned(4, *x.shape)
     xs[0] = x
@@ -183,7 +188,7 @@ def step_scratch(x: Array, layer: Any) -> StepScratch:
 
 
 def decoder_layers(t5: Any, w: Any, x: Array, bias: Array, layout: SequenceLayout, past: Any, cross: Any) -> Any:
-    """All layers over new tokens, in packed weights: [N d] -> [N d], and the room with their keys and values."""
+    """All layers on new tokens, with packed weights: [N d] -> [N d], and the buffer with all keys and values."""
     ready, lengths = cross.ready, layout.key_lengths
     if not isinstance(ready, Prepared) or not (past.keys is None or isinstance(past.keys, KVBuffer)):
         return NotImplemented
@@ -207,7 +212,7 @@ def decoder_layers(t5: Any, w: Any, x: Array, bias: Array, layout: SequenceLayou
 
 
 def warm_up() -> None:
-    """Each kernel run once, over one token and a memory of one."""
+    """Runs each kernel once, on one token and a memory of one token."""
     x, one, start = np.ones((1, PAIR), np.float32), np.ones(1, np.int64), np.zeros(1, np.int32)
     w = pack(np.ones((PAIR, PAIR), np.float32), "float32")
     block = SimpleNamespace(norm=x[0], q=w, k=w, v=w, o=w, wi_0=w, wi_1=w, wo=w)
@@ -215,7 +220,7 @@ def warm_up() -> None:
         layers=(SimpleNamespace(self_attention=block, cross_attention=block, feed_forward=block),)
     )
     t5 = SimpleNamespace(num_heads=1, layer_norm_epsilon=1e-6)
-    for steps in (1, 1 + PAIR):  # absorbed, and projected
+    for steps in (1, 1 + PAIR):  # the absorbed form, then the projected form
         past = SimpleNamespace(keys=None, capacity=steps)
         cross = SimpleNamespace(ready=project(t5, decoder, States(x, one, start), past), lengths=one)
         decoder_layers(t5, decoder, x, x[:, :1], SequenceLayout(one, one, start, start), past, cross)

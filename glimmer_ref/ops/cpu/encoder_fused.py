@@ -1,7 +1,7 @@
-"""The encoder's blocks as one kernel each: what `cpu.ops` does op by op, without going back to memory between.
+"""The encoder's attention block and feed-forward block as one kernel each, so that fewer results go through memory.
 
-A kernel works in phases (see `thread_pool`): rows are normalised, then multiplied tile by tile, with what follows done
-to each tile while it is in the first cache, then attended, then multiplied again.
+A kernel works in phases (see `thread_pool`): it normalises rows, multiplies them tile by tile, computes attention, and
+multiplies again. The operation that follows a product is applied to each tile while it is in the first-level cache.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from .runtime.allocator import aligned, plain
 from .runtime.compile_cache import Kernel
 from .runtime.thread_pool import barrier, finish_task, next_task, run_phased
 
-PREPARED = 32  # rows of one task that prepares
+PREPARED = 32  # rows that one task of `prepare_phase` prepares
 NO_GAIN = np.zeros(0, np.float32)
 
 
 @register_jitable
 def prepare_phase(counters: Any, phase: int, x: Any, gain: Any, eps: float, terms: int, out: Any, scales: Any) -> Any:
-    """Rows of x normalised and made ready for a product: see `prepare`."""
+    """Normalises the rows of x, and prepares them as left operands of a product: see `prepare`."""
     tasks = -(-len(x) // PREPARED)
     task = next_task(counters, phase)
     while task < tasks:
@@ -45,7 +45,7 @@ def prepare_phase(counters: Any, phase: int, x: Any, gain: Any, eps: float, term
 
 @register_jitable
 def ready_phase(counters: Any, phase: int, terms: int, x: Any, again: Any, scales: Any) -> Any:
-    """x's rows as left operands: as they are in float32, else made ready in `again`."""
+    """The rows of x as left operands: x itself in float32, otherwise the rows prepared in `again`."""
     if terms == 1:
         return Rows(address(x), 4 * x.shape[1])
     prepare_phase(counters, phase, x, x[0, :0], 0.0, terms, again, scales)
@@ -56,10 +56,10 @@ def ready_phase(counters: Any, phase: int, terms: int, x: Any, again: Any, scale
 def product_phase(
     counters: Any, phase: int, threads: int, mode: int, ws: Any, a: Rows, scales: Any, rows: int, x: Any, outs: Any
 ) -> Any:
-    """outs[i] = a ws[i] for each of the weights; with GATE there are two weights and one result.
+    """outs[i] = a ws[i] for each weight. With GATE there are two weights and one result.
 
-    A task is a block of rows, which stays in the second cache, times some panels: all of them, unless
-    there are so few rows that threads would have nothing to do.
+    A task multiplies a block of rows, which stays in the second-level cache, by all panels of a weight. If there are
+    too few rows to keep all threads busy, a task multiplies by some of the panels.
     """
     several = 1 if mode == GATE else len(ws)
     columns = LANES if mode == GATE else PAIR
@@ -84,7 +84,7 @@ def product_phase(
 def attention_phase(
     counters: Any, phase: int, threads: int, tile: Tile, q: Any, k: Any, v: Any, layout: Layout, out: Any
 ) -> Any:
-    """A task is a head of a sequence."""
+    """Attention. A task is one head of one sequence."""
     heads_at, bias = layout.heads, layout.bias
     heads, own = heads_at.shape[1], head_scratch(longest_keys(heads_at), layout.c)
     task = next_task(counters, phase)
@@ -97,7 +97,7 @@ def attention_phase(
 
 
 class Inputs(NamedTuple):
-    """What goes into a block: its rows [N d], the gain [d] and epsilon of their norm, and the weights [n] WEIGHT."""
+    """The operands of a block: its rows [N d], the gain [d] and epsilon of its norm, and its weights [n] WEIGHT."""
 
     x: Any
     gain: Any
@@ -106,12 +106,12 @@ class Inputs(NamedTuple):
 
 
 class Between(NamedTuple):
-    """Room for what a block makes on its way.
+    """Buffers for the intermediate results of a block.
 
     Args:
-        prepared, scales: normalised rows made ready for the first products, and int8's scale of each.
+        prepared, scales: normalised rows prepared as left operands of the first products, and their int8 scales.
         products: [n N hc] or [1 N f], results of the first products.
-        last: what the last product multiplies, made ready for it; empty in float32, which is ready as it is.
+        last: the left operand of the last product, prepared; empty in float32, which needs no preparation.
     """
 
     prepared: Any
@@ -125,14 +125,14 @@ def attention_block_kernel(
     counters: Any, threads: int, tile: Tile, inputs: Inputs, q: Any, k: Any, v: Any, layout: Layout, own: Between,
     mixed: Any, out: Any,
 ) -> None:  # fmt: skip
-    """out = x + o(attention(q n, k n, v n)), n = norm(x); or mixed = attention(q, k, v) alone, without weights.
+    """out = x + o(attention(q n, k n, v n)) with n = norm(x). Without weights only mixed = attention(q, k, v).
 
-    Both are one kernel, since what takes long to compile is attention.
+    Both are one kernel, because attention takes long to compile.
 
     Args:
-        tile: that of attention, see `attended_in`.
-        inputs: the weights are those of q, k, v, o, or none.
-        own: products are [3 N hc], q k v being its parts; [0 N hc] without weights.
+        tile: the tile for attention, see `attended_in`.
+        inputs: its weights are those of q, k, v and o, or there are none.
+        own: its `products` are [3 N hc], of which q, k and v are the parts; [0 N hc] without weights.
     """
     x, ws, gain, scales = inputs.x, inputs.weights, inputs.gain, own.scales
     terms = ws[0].terms if len(ws) else 1
@@ -149,10 +149,10 @@ def attention_block_kernel(
 
 @Kernel
 def feed_forward_kernel(counters: Any, threads: int, mode: int, inputs: Inputs, own: Between, out: Any) -> None:
-    """out = x + wo(gelu(wi_0 n) * (wi_1 n)), n = norm(x); or the products x w alone, with one weight and no gain.
+    """out = x + wo(gelu(wi_0 n) * (wi_1 n)) with n = norm(x). With one weight and no gain it computes only x w.
 
     Args:
-        inputs: the weights are wi_0, wi_1, wo, or wi_0, wo without a gate, or one for one product.
+        inputs: its weights are wi_0, wi_1 and wo; wi_0 and wo if there is no gate; or a single one.
     """
     x, ws, scales = inputs.x, inputs.weights, own.scales
     terms, last = ws[0].terms, len(ws) - 1
@@ -166,14 +166,14 @@ def feed_forward_kernel(counters: Any, threads: int, mode: int, inputs: Inputs, 
 
 
 def prepared(x: Array, terms: int, w: Packed) -> tuple[Array, Array]:
-    """Empty room for the rows of x made ready for w, and for their scales."""
+    """Empty buffers for the rows of x prepared as left operands for w, and for their int8 scales."""
     return aligned(len(x), row_stride(terms, w.group), dtype=np.uint8), aligned(len(x) if w.group == 4 else 0)
 
 
 def between(rows: int, columns: int, w: Packed) -> tuple[Array, Array]:
-    """Empty room for a result [rows columns] that w is multiplied with next, and for its rows made ready.
+    """Empty buffers for a result [rows columns], which is multiplied by w next, and for its prepared rows.
 
-    In float32 they are ready as they are, their rows an odd number of cache lines apart.
+    In float32 the result needs no preparation: its rows are an odd number of cache lines apart.
     """
     if w.group == 1:
         return aligned(rows, row_stride(columns, 1) // 4), aligned(0, 1, dtype=np.uint8)
@@ -181,14 +181,14 @@ def between(rows: int, columns: int, w: Packed) -> tuple[Array, Array]:
 
 
 def by_head(bias: Array | None, heads: int) -> Array:
-    """[2D+1 h] -> [h 2D+1+16] times 1/ln 2: a head's biases in one line, with room to read a vector past the end."""
+    """[2D+1 h] -> [h 2D+1+16] times 1/ln 2: one row of biases per head, with room to read a vector past the end."""
     if bias is None:
         return np.zeros((heads, 0), np.float32)
     return np.concatenate([bias.T * LOG2_E, np.zeros((heads, LANES), np.float32)], axis=1)
 
 
 def attention_layout(layout: SequenceLayout, bias: Array | None, heads: int, columns: int, causal: bool) -> Layout:
-    """What kernels know of who attends to whom, for `columns` columns of all heads together."""
+    """The layout of sequences as an operand of kernels. All heads together have `columns` columns."""
     queries, keys, c = offsets(layout.query_lengths), offsets(layout.key_lengths), columns // heads
     areas = layout.query_lengths * layout.key_lengths
     heads_at = np.empty((len(areas), heads), HEAD)
@@ -201,12 +201,12 @@ def attention_layout(layout: SequenceLayout, bias: Array | None, heads: int, col
 
 
 def cost(rows: int, *ws: Packed) -> int:
-    """About how many additions' time products take, sixteen at once; few rows wait for memory."""
+    """The approximate time of products in vector additions. With few rows it is the time of reading the weights."""
     return sum(max(rows, 8 // w.group) * w.shape[0] * w.shape[1] for w in ws) // LANES
 
 
 def attention_block(t5: Any, w: Any, x: Array, bias: Array, layout: SequenceLayout) -> Any:
-    """x + o(attention(q n, k n, v n)), n = norm(x), in packed weights: [N d] -> [N d]."""
+    """x + o(attention(q n, k n, v n)) with n = norm(x) and packed weights: [N d] -> [N d]."""
     if not isinstance(w.q, Packed):
         return NotImplemented
     check(x, "N d", "attention_block x", N=int(layout.query_lengths.sum()), d=w.q.shape[0])
@@ -225,7 +225,7 @@ def attention_block(t5: Any, w: Any, x: Array, bias: Array, layout: SequenceLayo
 
 
 def feed_forward_block(t5: Any, w: Any, x: Array, lengths: Ints) -> Any:
-    """x + wo(gelu(wi_0 n) * (wi_1 n)), n = norm(x), in packed weights: [N d] -> [N d]."""
+    """x + wo(gelu(wi_0 n) * (wi_1 n)) with n = norm(x) and packed weights: [N d] -> [N d]."""
     if not isinstance(w.wo, Packed):
         return NotImplemented
     check(x, "N d", "feed_forward_block x", d=w.wo.columns)
@@ -239,7 +239,7 @@ def feed_forward_block(t5: Any, w: Any, x: Array, lengths: Ints) -> Any:
 
 
 def warm_up() -> None:
-    """Each kernel run once on one number."""
+    """Runs each kernel once on one number."""
     x, one = np.ones((1, 1), np.float32), np.ones(1, np.int64)
     w = pack(x, "float32")
     weights = SimpleNamespace(norm=x[0], q=w, k=w, v=w, o=w, wi_0=w, wi_1=w, wo=w)

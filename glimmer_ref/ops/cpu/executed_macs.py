@@ -1,4 +1,4 @@
-"""Multiply-adds of the decoder where it attends to the memory itself, which is not the paper's form."""
+"""Multiply-adds of the decoder if it attends to the memory itself, which is not the paper's algorithm."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from .kernels.gemm import Packed
 
 
 def decoder_macs(t5: Any, w: Any, read: Ints, limit: int, steps: int) -> Any:
-    """Multiply-adds of the absorbed form, see `cross_attention`; NotImplemented where keys and values are projected.
+    """Multiply-adds of the absorbed form, see `cross_attention`; NotImplemented if keys and values are projected.
 
-    No keys and values are made of the memory. Each step passes all of a layer's weights instead, W_k and W_v
-    of cross-attention too, and a head's scores and sums are of d_model columns, not of d_kv.
+    The absorbed form computes no keys and values of the memory. Instead, each step multiplies by all weights of a
+    layer, including W_k and W_v of cross-attention. The scores and weighted sums of a head have d_model columns instead
+    of d_kv.
     """
     if not w.layers or not isinstance(w.layers[0].cross_attention.k, Packed):
         return NotImplemented

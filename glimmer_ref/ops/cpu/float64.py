@@ -1,4 +1,4 @@
-"""float64 on the CPU is the reference backend's: kernels are for float32."""
+"""float64 on the CPU: the reference backend computes it, since the kernels are for float32 only."""
 
 from __future__ import annotations
 
@@ -9,5 +9,5 @@ import numpy as np
 
 
 def in_float64(operation: Callable[..., Any], *args: Any) -> Any:
-    """An operation of the reference backend, on contiguous arrays: how operands lie in memory changes no bit."""
+    """Runs an operation of the reference backend on contiguous arrays, so that memory layout changes no bit."""
     return operation(*(np.ascontiguousarray(x) if isinstance(x, np.ndarray) else x for x in args))

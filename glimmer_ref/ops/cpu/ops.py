@@ -1,10 +1,10 @@
 """The CPU backend: compiled kernels for float32, the reference backend for float64.
 
-Weights are packed for `kernels.gemm`. Whole blocks have kernels in `encoder_fused` and `decoder_fused`; an operation
-alone runs parts of the same kernels, and rounds as it does there. Tasks are shared out to threads, and no sum crosses
-tasks, so the number of threads changes no bit. Products with weights that are not packed are NumPy's BLAS. What only
-moves numbers, or touches each once, is the reference backend's NumPy. Kernels of the backward are compiled when they
-are first called.
+Weights are packed for `kernels.gemm`. The kernels of fused blocks are in `encoder_fused` and `decoder_fused`. A single
+operation runs parts of the same kernels, and rounds in the same way. Threads share the tasks of a kernel. No sum
+crosses tasks, so the number of threads changes no bit. Products with weights that are not packed use NumPy's BLAS.
+Operations that only move numbers, or touch each number once, are those of the reference backend. The kernels of the
+backward are compiled when they are first called.
 """
 
 from __future__ import annotations
@@ -54,10 +54,10 @@ rank_kl, rank_kl_backward = reference.rank_kl, reference.rank_kl_backward
 
 
 def to_device(x: Array) -> Array:
-    """x in contiguous writable memory: itself if it lies so already.
+    """x itself if its memory is contiguous and writable, otherwise a copy.
 
     Raises:
-        InputError: neither float32 nor float64.
+        InputError: x is neither float32 nor float64.
     """
     x = np.asarray(x)
     if x.dtype not in (np.float32, np.float64):
@@ -70,10 +70,10 @@ def to_host(x: Array | Packed) -> Array:
 
 
 def pack(w: Array, precision: str) -> Array | Packed:
-    """A float32 weight in panels, see `cpu.kernels.gemm`; one in float64 as it is.
+    """A float32 weight in panels, see `cpu.kernels.gemm`; a float64 weight unchanged.
 
     Raises:
-        InputError: neither float32 nor float64; an unknown precision, or a lower one for float64.
+        InputError: the weight is neither float32 nor float64, the precision is unknown, or float64 with a lower one.
     """
     if w.dtype == np.float32:
         return gemm.pack(w, precision)
@@ -84,7 +84,7 @@ def pack(w: Array, precision: str) -> Array | Packed:
 
 
 def pack_table(table: Array, precision: str) -> Array | Packed:
-    """A float32 table in panels, its rows kept for `embed`; one in float64 as it is.
+    """A float32 table in panels, with the original rows for `embed`; a float64 table unchanged.
 
     Raises:
         InputError: as `pack`.
@@ -98,10 +98,10 @@ def embed(table: Array, ids: Ints) -> Array:
 
 
 def embed_backward(dy: Array, table: Array, ids: Ints) -> tuple[Array]:
-    """Parallel over ids. The rows of an id that comes more than once are added up in order.
+    """Parallel over ids. The rows of dy for an id that occurs more than once are added up in order.
 
     Raises:
-        InputError: a row for another number of ids, or of another width.
+        InputError: dy does not fit the ids or the table.
     """
     check(dy, "N d", "embed dy", N=ids.size, d=table.shape[1])
     if table.dtype != np.float32:
@@ -126,10 +126,10 @@ def lm_head_logits_backward(dy: Array, table: Array, x: Array) -> tuple[Array, A
 
 
 def linear(x: Array, w: Array) -> Array:
-    """Rows are shared out, and columns where rows are few. Each sum is made from its first term to its last.
+    """Parallel over rows, and over columns if there are few rows. Each sum is added from its first term to its last.
 
     Raises:
-        InputError: shapes that do not fit.
+        InputError: shapes do not fit.
     """
     if not isinstance(w, Packed):
         return x @ w
@@ -144,7 +144,7 @@ def linear_backward(dy: Array, x: Array, w: Array) -> tuple[Array, Array]:
 
 
 def rms_norm(x: Array, gain: Array, eps: float, precision: str | None = None) -> Array:
-    """Parallel over rows. The sum is made in float32, in 16 lanes that are then added up, as in whole blocks.
+    """Parallel over rows. The sum is made in float32, in 16 lanes that are then added up, as in the fused blocks.
 
     Raises:
         InputError: shapes that do not fit.
@@ -160,7 +160,7 @@ def rms_norm(x: Array, gain: Array, eps: float, precision: str | None = None) ->
 def rms_norm_backward(
     dy: Array, x: Array, gain: Array, eps: float, precision: str | None = None
 ) -> tuple[Array, Array]:
-    """Parallel over runs of rows, whose dgains are added up in order.
+    """Parallel over runs of rows. The dgains of the runs are added up in order.
 
     Raises:
         InputError: shapes that do not fit.
@@ -178,7 +178,7 @@ def rms_norm_backward(
 
 
 def gated_gelu(a: Array, b: Array) -> Array:
-    """Parallel over rows, one pass over a and b.
+    """Parallel over rows. It reads a and b once.
 
     Raises:
         InputError: shapes that do not fit.
@@ -218,7 +218,7 @@ def log_likelihood(logits: Array, targets: Ints, lengths: Ints) -> Array:
 
 
 def log_likelihood_backward(dy: Array, logits: Array, targets: Ints, lengths: Ints) -> tuple[Array]:
-    """Parallel over rows. What is returned is the only array of the size of the logits.
+    """Parallel over rows. No array of the size of the logits is needed except the result.
 
     Raises:
         InputError: shapes that do not fit.
@@ -238,7 +238,7 @@ def log_likelihood_backward(dy: Array, logits: Array, targets: Ints, lengths: In
 
 @functools.cache
 def warm_up() -> None:
-    """Every kernel run once on one number, so that none is compiled in the middle of an answer."""
+    """Runs every kernel once on one number, so that none is compiled while an answer is generated."""
     x, one = np.ones((1, 1), np.float32), np.ones(1, np.int64)
 
     def run() -> None:

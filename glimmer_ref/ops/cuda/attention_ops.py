@@ -14,7 +14,7 @@ from .runtime.device import device
 
 
 def _tiles(layout: SequenceLayout, heads: int, queries: int) -> Ints:
-    """The table [B 6] of the blocks of `attention`, each with at most so many queries of one sequence."""
+    """The table [B 6] of the blocks for `attention`, each with at most `queries` queries of one sequence."""
     rows, i0, j0, first = [], 0, 0, 0
     for i, j in zip(layout.query_lengths.tolist(), layout.key_lengths.tolist(), strict=True):
         rows += [
@@ -25,7 +25,7 @@ def _tiles(layout: SequenceLayout, heads: int, queries: int) -> Ints:
 
 
 def _operands(q: Array, k: Array, v: Array, bias: Array | None, layout: SequenceLayout, heads: int) -> Array:
-    """Checks the operands, and returns the bias, or one without rows if it is None."""
+    """Checks the operands, and returns the bias; an array without rows if it is None."""
     for x, name in ((q, "q"), (k, "k"), (v, "v")):
         on_gpu(x, f"attention {name}")
     check_attention(q, k, v, bias if bias is None else on_gpu(bias, "attention bias"), layout, heads)

@@ -11,7 +11,7 @@ from ...ragged import Array, bfloat16
 from .kernels.tensor_core import STEP
 from .runtime.device import device
 
-SKINNY = 16  # products with at most so many rows take the time of reading the weights
+SKINNY = 16  # maximum number of rows for which a product takes the time of reading the weights
 
 
 def on_gpu(x: Any, what: str) -> Array:
@@ -112,7 +112,7 @@ def _bfloat16_product(x: Array, w: Bfloat16Weight, residual: Array | None) -> Ar
 
 
 def add_into(x: Array, y: Array) -> Array:
-    """y, to which x was added."""
+    """Adds x to y in place, and returns y."""
     threads = device().sizes[x.dtype.name].threads
     blocks = min(-(-x.size // (4 * threads)), 1 << 16)
     device().run(x.dtype, "add", blocks, x.reshape(x.size), y.reshape(y.size), y.reshape(y.size))

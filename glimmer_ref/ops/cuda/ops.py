@@ -114,7 +114,7 @@ def embed(table: Array | Bfloat16Weight, ids: Ints) -> Array:
 
 
 def lm_head_logits(table: Array | Bfloat16Weight, x: Array) -> Array:
-    """As `linear`, with the table transposed."""
+    """Like `linear`, with the transposed table."""
     check(_on_gpu(x, "lm_head_logits x"), "N d", "lm_head_logits x", d=table.shape[1])
     return _product(x, table, transposed=True)
 
@@ -268,7 +268,7 @@ def attention_block(t5: Any, w: Any, x: Array, bias: Array, layout: SequenceLayo
 def feed_forward_block(t5: Any, w: Any, x: Array, lengths: Ints) -> Array:
     """Fused: the first product applies the gate, and the last adds x, to tiles in registers.
 
-    NotImplemented with relu, with few rows, with weights in bfloat16, and for sizes that are no multiples of four.
+    Returns NotImplemented for relu, few rows, weights in bfloat16, and sizes that are not multiples of four.
     """
     d, f = w.wi_0.shape
     packed = isinstance(w.wi_0, Bfloat16Weight)

@@ -1,1 +1,1 @@
-"""The relations of a world, with the sentences that state them or ask for them."""
+"""The relations of a world, with sentences that state them and questions about them."""

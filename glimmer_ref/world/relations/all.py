@@ -7,7 +7,7 @@ from .people_towns import PEOPLE, TOWNS
 
 RELATIONS = PEOPLE + TOWNS + COMPANIES + BOOKS
 
-# Filler sentences, which state no fact: {s} is the page's subject, the others are entities of these kinds.
+# Filler sentences, which state no fact. {s} is the page's subject; other braces stand for entities of these kinds.
 FILLER = (
     "{s} was the topic of a long talk",
     "visitors speak well of {s}",
@@ -25,6 +25,6 @@ FILLER = (
     "much ink was wasted on {s}",
 )
 
-# Questions with the clues a and b about one thing of a kind: both are in one passage, or in two.
+# Questions with the clues a and b about one entity of a kind. The clues are in one passage, or in two.
 ONE_PASSAGE = ("which {kind} {a} and {b}?", "name the {kind} that {a} and {b}.")
 TWO_PASSAGES = ("which {kind} {a} and also {b}?", "find the {kind} that {a} and also {b}.")

@@ -1,4 +1,4 @@
-"""What can be true of a company or a book."""
+"""The relations whose subject is a company or a book."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What can be true of a person or a town."""
+"""The relations whose subject is a person or a town."""
 
 from __future__ import annotations
 

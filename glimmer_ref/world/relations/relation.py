@@ -1,4 +1,4 @@
-"""The form of a relation between two things, with the sentences that state it or ask for it."""
+"""The form of a relation between two entities, with sentences that state it and questions about it."""
 
 from __future__ import annotations
 
@@ -11,20 +11,21 @@ class Relation(NamedTuple):
     In a template {s} is the subject, {o} the object and {his} the subject's possessive pronoun.
 
     Args:
-        kind: of the subject: person, town, company or book.
-        object: the kind of the object's entity, or its group of values, or "year".
+        kind: kind of the subject: person, town, company or book.
+        object: kind of the object's entity, or its group of values, or "year".
         share: share of the subjects that have the relation.
         objects: how subjects share objects. "some": at random; "few": two or three subjects have the same object;
-            "one": no two subjects have the same; "pairs": the relation is symmetric, and stated of one of the two.
-        statements: sentences of passages.
-        questions: plain questions for the object.
-        clues: what follows "which person" in a question of two clues.
-        hint: a clue in words that no passage has, for questions that need two passages. With the words of `clues`,
-            retrieval would put passages with both relations and neither object first. Empty if the relation is in no
-            such question.
+            "one": no two subjects have the same object; "pairs": the relation is symmetric, and stated for one of the
+            two subjects.
+        statements: sentences for passages.
+        questions: plain questions about the object.
+        clues: texts that follow "which person" in a question with two clues.
+        hint: a clue in words that no passage has, for questions that need two passages. With the words in `clues`,
+            retrieval would rank passages first that have both relations but neither object. Empty if no such question
+            uses the relation.
         claims: sentences to verify.
         slots: names of the relation in slot filling.
-        inverse_questions, inverse_slots: the same, for the subject; only where it is the only one.
+        inverse_questions, inverse_slots: the same for the subject, if only one subject has the object.
     """
 
     name: str

@@ -1,1 +1,1 @@
-"""Loops that numba compiles, and the instructions they are made of."""
+"""Loops that numba compiles, and the vector instructions that they use."""

@@ -1,6 +1,6 @@
-"""Attention of one head of one sequence: a tile of queries at a time, whose scores stay in the first cache.
+"""Attention for one head of one sequence, a tile of queries at a time. Its scores stay in the first-level cache.
 
-Operands are addresses: slices of arrays count references, which costs time in loops as short as these.
+Operands are addresses, because a slice of an array counts references, which costs time in such short loops.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from .memory import address, copy, floats, scratch
 from .microkernel import ROWS, call_tile
 from .simd import LOG2_E, ask_for, dot, scaled_lines, softmax_row, transpose
 
-AHEAD = 2 * LANES  # rows that are asked for before they are read
+AHEAD = 2 * LANES  # rows are prefetched so many rows before they are read
 
 
 class HeadScratch(NamedTuple):
-    """What `attend_head` needs of a thread's own: packed keys and values, scores of ROWS queries, their biases."""
+    """A thread's buffers for `attend_head`: packed keys and values, scores of ROWS queries, their biases."""
 
     packed: Any
     scores: Any
@@ -35,7 +35,7 @@ class HeadScratch(NamedTuple):
 def pack_keys(terms: int, k: int, row: int, count: int, c: int, out: int) -> Any:
     """`count` keys [c], `row` bytes apart, as panels of 16 keys: [count/16 c 16], or [count/16 c/2 16 2]."""
     steps = -(-c // terms)
-    whole = c // (LANES * terms) * LANES  # lanes that are turned 16 at a time
+    whole = c // (LANES * terms) * LANES  # lanes that are transposed 16 at a time
     narrow, line = np.empty((LANES, -(-c // PAIR) * LANES), np.float32), np.zeros(-(-c // PAIR) * PAIR, np.float32)
     for p in range(-(-count // LANES)):
         rows, keys, from_row, panel = min(LANES, count - LANES * p), k + LANES * p * row, row, out + p * steps * BYTES
@@ -76,7 +76,7 @@ def pack_values(terms: int, v: int, row: int, count: int, c: int, out: int) -> A
 
 @register_jitable
 def scaled_rows(terms: int, x: int, row: int, rows: int, c: int, out: int, out_row: int) -> Any:
-    """Queries [c] times 1/ln 2, for `softmax_row`, as left operands."""
+    """Prepares queries [c] as left operands, multiplied by 1/ln 2 for `softmax_row`."""
     whole, factor = c // LANES * LANES, np.float32(LOG2_E)
     for e in range(0, whole, LANES):
         scaled_lines(x + 4 * e, row, rows, factor, out + 4 * e, out_row)
@@ -93,7 +93,7 @@ def scaled_rows(terms: int, x: int, row: int, rows: int, c: int, out: int, out_r
 
 @register_jitable
 def consecutive(at: Any, j0: int, j1: int) -> Any:
-    """Do the positions rise by one from each to the next?"""
+    """Whether each position is one more than the position before."""
     for j in range(j0 + 1, j1):  # noqa: SIM110 - numba has no all(..)
         if at[j] != at[j - 1] + 1:
             return False
@@ -102,20 +102,20 @@ def consecutive(at: Any, j0: int, j1: int) -> Any:
 
 @register_jitable
 def reach_of(table: Any) -> int:
-    """The largest distance, either way, that a head's biases are for; -1 without biases."""
+    """The largest distance, in either direction, for which a head has biases; -1 if it has none."""
     return (len(table) - LANES - 1) // 2 if len(table) else -1
 
 
 @register_jitable
 def straight_biases(layout: Layout, head: Any) -> Any:
-    """Are the biases of every query a stretch of the table?"""
+    """Whether the biases of every query are consecutive numbers of the table."""
     biased = layout.bias.shape[1] > 0 and not layout.causal
     return biased and consecutive(layout.key_positions, head.j0, head.j1)
 
 
 @register_jitable
 def fill_biases(layout: Layout, table: Any, head: Any, position: int, out: int) -> Any:
-    """out_j = table[D + distance], 0 without a table, and -inf where a causal query may not look."""
+    """out_j = table[D + distance]; 0 without a table; -inf if attention is causal and key j is ahead of the query."""
     j0, j1, reach, key_positions = head.j0, head.j1, reach_of(table), layout.key_positions
     to = floats(out, -(-(j1 - j0) // LANES) * LANES)
     for j in range(j0, j1):
@@ -129,13 +129,13 @@ def fill_biases(layout: Layout, table: Any, head: Any, position: int, out: int) 
 
 @register_jitable
 def row_of(count: int) -> int:
-    """float32 numbers from one row of scores to the next: an odd number of cache lines, as in `row_stride`."""
+    """Distance of two rows of scores in float32 numbers: an odd number of cache lines, as in `row_stride`."""
     return (-(-count // PAIR) * PAIR // LANES | 1) * LANES
 
 
 @register_jitable
 def longest_keys(heads: Any) -> Any:
-    """The most keys that a head [b h] attends to."""
+    """The maximum number of keys to which any head of `heads` [b h] attends."""
     longest = 0
     for s in range(len(heads)):
         longest = max(longest, heads[s, 0].j1 - heads[s, 0].j0)
@@ -144,7 +144,7 @@ def longest_keys(heads: Any) -> Any:
 
 @register_jitable
 def head_scratch(longest: int, c: int) -> Any:
-    """For heads of c columns and up to `longest` keys."""
+    """The buffers for heads of c columns and up to `longest` keys."""
     keys = -(-longest // PAIR) * PAIR
     packed = scratch(keys * c + longest * (-(-c // PAIR) * PAIR))
     scores, biases = scratch(ROWS * (row_of(longest) + row_of(c))), scratch((ROWS + 1) * row_of(longest))
@@ -153,11 +153,11 @@ def head_scratch(longest: int, c: int) -> Any:
 
 @register_jitable
 def score_panels(tile: Tile, rows: int, q: Rows, panels: Panels, scores: Rows, p0: int, p1: int) -> Any:
-    """scores = q k^T for the panels p0 .. p1-1 of 16 keys, p0 even."""
+    """scores = q k^T for the panels p0 .. p1-1 of 16 keys; p0 is even."""
     steps = -(-panels.c // tile.terms)
     for p in range(p0, p1, 2):
         b0 = panels.keys + p * steps * BYTES
-        b1 = b0 + steps * BYTES if (p + 1) * LANES < panels.tokens else b0  # behind an odd last panel: not looked at
+        b1 = b0 + steps * BYTES if (p + 1) * LANES < panels.tokens else b0  # none behind an odd last
         call_tile(tile.address, rows, q.start, q.stride, b0, b1, steps, scores.start + p * BYTES, scores.stride)
 
 
@@ -165,7 +165,7 @@ def score_panels(tile: Tile, rows: int, q: Rows, panels: Panels, scores: Rows, p
 def mix_panels(
     tile: Tile, rows: int, scores: Rows, panels: Panels, mixed: Any, totals: Any, out: Rows, p0: int, p1: int
 ) -> Any:
-    """out = scores v / totals for the panels p0 .. p1-1 of 16 columns, p0 even."""
+    """out = scores v / totals for the panels p0 .. p1-1 of 16 columns; p0 is even."""
     steps = -(-panels.tokens // tile.terms)
     for p in range(p0, p1, 2):
         b0 = panels.values + p * steps * BYTES
@@ -184,7 +184,7 @@ def mix_panels(
 
 @register_jitable
 def weigh_row(terms: int, scores: int, biases: int, count: int) -> Any:
-    """softmax of a row, not yet divided by the sum that is returned; as a left operand, in its own place."""
+    """Replaces a row of scores by its softmax before division, as a left operand; returns the sum to divide by."""
     total = softmax_row(scores, biases, count)
     if terms == 2:
         halve_row(scores, -(-count // LANES), scores)
@@ -195,7 +195,7 @@ def weigh_row(terms: int, scores: int, biases: int, count: int) -> Any:
 def attend_tile(
     tile: Tile, rows: int, q: Rows, panels: Panels, biases: Rows, scores: int, mixed: Any, totals: Any, out: Rows
 ) -> Any:
-    """softmax(q k^T + bias) v for at most ROWS queries, which come times 1/ln 2, and packed keys and values."""
+    """softmax(q k^T + bias) v for packed keys and values and at most ROWS queries, already multiplied by 1/ln 2."""
     row, count = 4 * row_of(panels.tokens), panels.tokens
     score_panels(tile, rows, q, panels, Rows(scores, row), 0, -(-count // LANES))
     for r in range(rows):
@@ -207,11 +207,12 @@ def attend_tile(
 def look_back(
     q: int, keys: int, values: int, row: int, count: int, c: int, biases: int, scores: Any, out: int
 ) -> Any:  # fmt: skip
-    """softmax(q k^T + bias) v of one query, in float32: for a decoder's few keys, `row` bytes apart, as they lie.
+    """softmax(q k^T + bias) v for one query of a decoder, in float32. Its keys are few, so they are not packed.
 
     Args:
         q, keys, values, biases, out: addresses of the head's part of each.
-        scores: of the thread's own.
+        row: distance of two keys, and of two values, in bytes.
+        scores: a buffer of the thread.
     """
     whole, factor = c // LANES, np.float32(LOG2_E)
     for j in range(count):
@@ -234,12 +235,12 @@ def look_back(
 def attend_head(
     tile: Tile, q: Any, k: Any, v: Any, layout: Layout, head: Any, table: Any, next_column: int, own: Any, out: Any
 ) -> Any:
-    """out = softmax(q k^T + bias) v for the queries and keys of a head, in its columns.
+    """out = softmax(q k^T + bias) v for the queries and keys of a head, in the columns of this head.
 
     Args:
-        table: [2D+1+16] the head's biases, or none.
-        next_column: first column of the head that is likely to be attended after this one.
-        own: HeadScratch.
+        table: [2D+1+16] the head's biases; empty if there are none.
+        next_column: first column of the head that the thread is likely to compute next.
+        own: the thread's HeadScratch.
     """
     i0, i1, j0, at, c = head.i0, head.i1, head.j0, head.column, layout.c
     count, k_row, q_row, out_row = head.j1 - j0, 4 * k.shape[1], 4 * q.shape[1], 4 * out.shape[1]
@@ -257,7 +258,7 @@ def attend_head(
         first, last = i0 + (i1 - i0) * t // tiles, i0 + (i1 - i0) * (t + 1) // tiles
         left, there = address(q) + first * q_row + 4 * at, address(out) + first * out_row + 4 * at
         scaled_rows(tile.terms, left, q_row, last - first, c, queries.start, queries.stride)
-        # Rows far apart are slow to come: those of the next tile, and of the next head, are asked for now.
+        # Rows that are far apart take long to load, so those of the next tile and of the next head are prefetched now.
         ask_for(left + (last - first) * q_row, q_row, last - first, 4 * c)
         ask_for(there + (last - first) * out_row, out_row, last - first, 4 * c)
         for start in (k_start, v_start):

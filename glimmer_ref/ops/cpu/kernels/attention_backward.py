@@ -1,7 +1,7 @@
-"""Attention that learns: with factors on its probabilities, and its backward, a head of a sequence at a time.
+"""Attention in training: attention with dropout, and the backward of attention, one head of a sequence at a time.
 
-Scores, probabilities and their cotangents are made again for some queries at a time, all their keys side by side,
-and stay in cache; the five products use the tile.
+Scores, probabilities and their cotangents are recomputed for some queries at a time, with all their keys, and stay in
+cache. The five products use the tile.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ from .memory import address, floats, scratch
 from .microkernel import ROWS, call_tile
 from .simd import dot, scaled_lines, softmax_row, transpose
 
-QUERIES = 64  # of which scores are held at once: with some 350 keys they and their like fill 360 KiB
-SUMS = 16  # runs of sequences whose dbias is added up by itself, at most
+QUERIES = 64  # queries whose scores are held at once: with about 350 keys, these buffers fill 360 KiB
+SUMS = 16  # maximum number of runs of sequences; each run has its own sum of dbias
 
 
 class Operands(NamedTuple):
-    """What the backward of attention is made from: dy [Nq hc], q, k, v, and `dropout_mask`, which may be empty."""
+    """The operands of the backward of attention: dy [Nq hc], q, k, v, and `dropout_mask`, which may be empty."""
 
     dy: Any
     q: Any
@@ -57,7 +57,7 @@ class Gradients(NamedTuple):
 
 
 class ScoreScratch(NamedTuple):
-    """What `weigh` needs of a thread's own: queries as left operands, the biases of one, the sums of all."""
+    """A thread's buffers for `weigh`: queries as left operands, the biases of one query, the sums of all queries."""
 
     left: Any
     biases: Any
@@ -65,7 +65,7 @@ class ScoreScratch(NamedTuple):
 
 
 class BackwardScratch(NamedTuple):
-    """What `head_backward` needs of a thread's own.
+    """A thread's buffers for `head_backward`.
 
     Args:
         keys, values, key_columns, lines: panels of keys, of values, of keys by columns, of rows of q or dy.
@@ -88,13 +88,13 @@ class BackwardScratch(NamedTuple):
 
 @register_jitable
 def panels_of(count: int, c: int) -> Any:
-    """float32 numbers that `count` rows [c] take as panels of keys or of values."""
+    """The number of float32 numbers in the panels of `count` keys or values [c]."""
     return -(-count // PAIR) * PAIR * -(-c // PAIR) * PAIR
 
 
 @register_jitable
 def bias_of(layout: Layout, table: Any, head: Any, position: int, straight: bool, own: int) -> Any:
-    """Address of the biases of one query: a stretch of the table, or written to `own`."""
+    """The address of the biases of one query: in the table if it is `straight`, otherwise `own`, where they are put."""
     if straight:
         return address(table) + 4 * (reach_of(table) + layout.key_positions[head.j0] - position)
     if len(table) == 0 and not layout.causal:
@@ -105,7 +105,7 @@ def bias_of(layout: Layout, table: Any, head: Any, position: int, straight: bool
 
 @register_jitable
 def score_scratch(longest: int, c: int, queries: int) -> Any:
-    """For up to `longest` keys [c] and so many queries."""
+    """The buffers for up to `longest` keys [c] and so many queries."""
     own = ScoreScratch(scratch(ROWS * row_of(c)), scratch(row_of(longest)), scratch(queries))
     own.biases[:] = 0
     return own
@@ -116,7 +116,7 @@ def weigh(
     tile: Tile, q: Any, panels: Panels, layout: Layout, table: Any, head: Any, first: int, last: int, straight: bool,
     own: Any, scores: int,
 ) -> Any:  # fmt: skip
-    """Rows of scores become 2^(score - top), and own.totals their sums, for the queries first .. last-1."""
+    """Writes 2^(score - top) for the queries first .. last-1 to rows of `scores`, and the rows' sums to own.totals."""
     totals, biases, query_positions = own.totals, address(own.biases), layout.query_positions
     row, left = 4 * row_of(panels.tokens), Rows(address(own.left), 4 * row_of(panels.c))
     for i in range(first, last, ROWS):
@@ -142,7 +142,7 @@ def multiply_row(x: int, factors: Any, place: int, count: int) -> Any:
 def dropout_attention_kernel(
     counters: Any, threads: int, tile: Tile, q: Any, k: Any, v: Any, layout: Layout, dropout_mask: Any, out: Any
 ) -> None:
-    """out = (dropout_mask * softmax(q k^T + bias)) v; a task is a head of a sequence."""
+    """out = (dropout_mask * softmax(q k^T + bias)) v. A task is one head of one sequence."""
     heads_at, bias, c, row = layout.heads, layout.bias, layout.c, 4 * q.shape[1]
     heads, longest = heads_at.shape[1], longest_keys(heads_at)
     keys, values = scratch(panels_of(longest, c)), scratch(panels_of(longest, c))
@@ -169,7 +169,7 @@ def dropout_attention_kernel(
 
 @register_jitable
 def times(tile: Tile, rows: int, a: Rows, panels: int, steps: int, c: int, mixed: Any, more: bool, out: Rows) -> Any:
-    """out [rows c] = a [rows steps] times panels of columns; added to it, if there is `more`."""
+    """out [rows c] = a [rows steps] times panels of columns; with `more` the product is added to out."""
     for p in range(0, -(-c // LANES), 2):
         b0, width = panels + p * steps * BYTES, min(PAIR, c - p * LANES)
         b1 = b0 + steps * BYTES if (p + 1) * LANES < c else b0
@@ -184,7 +184,7 @@ def times(tile: Tile, rows: int, a: Rows, panels: int, steps: int, c: int, mixed
 
 @register_jitable
 def transpose_rows(x: int, row: int, rows: int, columns: int, square: int, out: int, out_row: int) -> Any:
-    """The rows of x as columns of out, 16 x 16 at a time; what lies behind the last of either is not meant."""
+    """Writes the rows of x as columns of out, 16 x 16 at a time. Numbers behind the last row or column are invalid."""
     for i in range(0, rows, LANES):
         for j in range(0, columns, LANES):
             transpose(x + i * row + 4 * j, row, min(LANES, rows - i), square)
@@ -193,7 +193,7 @@ def transpose_rows(x: int, row: int, rows: int, columns: int, square: int, out: 
 
 @register_jitable
 def softmax_backward(scores: int, dprobs: int, total: Any, dropout_mask: Any, place: int, count: int) -> Any:
-    """In place of a row of scores dropout_mask * probs, of dprobs dscores = probs * (dprobs - sum_j probs dprobs)."""
+    """Replaces scores by dropout_mask * probs, and dprobs by dscores = probs * (dprobs - sum_j probs dprobs)."""
     vectors, factor = -(-count // LANES), np.float32(1) / total
     if len(dropout_mask):
         multiply_row(dprobs, dropout_mask, place, count)
@@ -210,7 +210,7 @@ def softmax_backward(scores: int, dprobs: int, total: Any, dropout_mask: Any, pl
 
 @register_jitable
 def gather_biases(dscores: int, key_positions: Any, start: int, straight: bool, dbias: Any) -> Any:
-    """dbias[start + key position] += dscores, for one query and the positions of its keys."""
+    """dbias[start + key position] += dscores for one query and all its keys."""
     numbers = floats(dscores, len(key_positions))
     if straight:
         to = dbias[start + key_positions[0] : start + key_positions[0] + len(key_positions)]
@@ -223,7 +223,7 @@ def gather_biases(dscores: int, key_positions: Any, start: int, straight: bool, 
 
 @register_jitable
 def backward_scratch(longest: int, queries: int, c: int) -> Any:
-    """For up to `longest` keys [c], and so many queries at once."""
+    """The buffers for up to `longest` keys [c], and so many queries at once."""
     row, transposed_rows = row_of(longest), -(-longest // LANES) * LANES
     return BackwardScratch(
         scratch(panels_of(longest, c)), scratch(panels_of(longest, c)), scratch(panels_of(longest, c)),
@@ -237,7 +237,7 @@ def backward_scratch(longest: int, queries: int, c: int) -> Any:
 def head_backward(
     tile: Tile, x: Operands, layout: Layout, head: Any, table: Any, own: Any, grads: Gradients, dbias: Any
 ) -> Any:
-    """dq, dk, dv of one head of a sequence; its dbias [2D+1] is added."""
+    """Computes dq, dk and dv of one head of a sequence, and adds its dbias to `dbias` [2D+1]."""
     dy, q, k, v, dropout_mask, dq = x.dy, x.q, x.k, x.v, x.dropout_mask, grads.dq
     i0, i1, j0, at, c = head.i0, head.i1, head.j0, 4 * head.column, layout.c
     count, row, key_positions = head.j1 - j0, 4 * q.shape[1], layout.key_positions[j0 : head.j1]
@@ -277,10 +277,10 @@ def head_backward(
 def attention_backward_kernel(
     counters: Any, threads: int, tile: Tile, operands: Operands, layout: Layout, runs: Any, grads: Gradients
 ) -> None:
-    """A task is a head of a run of sequences, with a row of dbias for its sum.
+    """The backward of attention. A task is one head in a run of sequences, and has its own row of dbias.
 
     Args:
-        runs: [r+1] the first sequence of each run.
+        runs: [r+1] the first sequence of each run, and the number of sequences.
     """
     heads_at, bias, dbias = layout.heads, layout.bias, grads.dbias
     heads, tasks, most = heads_at.shape[1], heads_at.shape[1] * (len(runs) - 1), 0

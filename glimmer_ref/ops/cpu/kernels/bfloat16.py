@@ -1,4 +1,4 @@
-"""float32 made bfloat16 in registers: rows as left operands, pairs of rows as panels; and a panel read across."""
+"""Conversion of float32 to bfloat16 in registers, for left operands and panels; products with panels read across."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SHORTS = ir.VectorType(ir.IntType(16), LANES)
 
 
 def _rounded(code: VectorBuilder, x: ir.Value) -> ir.Value:
-    """The bits of float32 numbers, rounded so that the upper halves are the bfloat16 numbers; ties to even."""
+    """The bits of float32 numbers after rounding, ties to even: their upper halves are the bfloat16 numbers."""
     to, bits = code.to, code.to.bitcast(x, INTS)
     odd = to.and_(to.lshr(bits, constant(INTS, 16)), constant(INTS, 1))
     rounded = to.add(bits, to.add(odd, constant(INTS, 0x7FFF)))
@@ -24,7 +24,7 @@ def _rounded(code: VectorBuilder, x: ir.Value) -> ir.Value:
 
 @intrinsic
 def halve_row(typing: Any, x: Any, vectors: Any, out: Any) -> Any:
-    """16 `vectors` numbers in float32 become as many in bfloat16; out may be x."""
+    """Converts 16 `vectors` numbers from float32 to bfloat16. `out` may be x."""
 
     def generate(context: Any, builder: ir.IRBuilder, signature: Any, args: list[ir.Value]) -> ir.Value:
         code, (x, out) = VectorBuilder(builder), (builder.inttoptr(a, POINTER) for a in (args[0], args[2]))
@@ -43,9 +43,9 @@ def halve_row(typing: Any, x: Any, vectors: Any, out: Any) -> Any:
 
 @intrinsic
 def pair_lines(typing: Any, x: Any, row: Any, count: Any, out: Any) -> Any:
-    """16 numbers of each of `count` rows, `row` bytes apart, as a panel in bfloat16: two rows share a line.
+    """Writes 16 numbers of each of `count` rows as a panel in bfloat16, in which two rows share a line.
 
-    Where the number of rows is odd, the last one's partner is zeros.
+    The rows are `row` bytes apart. If their number is odd, the last row shares its line with zeros.
     """
 
     def generate(context: Any, builder: ir.IRBuilder, signature: Any, args: list[ir.Value]) -> ir.Value:
@@ -83,12 +83,13 @@ def _part(code: VectorBuilder, lanes: ir.Value, terms: int, n: int) -> ir.Value:
 
 @intrinsic
 def across(typing: Any, terms: Any, x: Any, panels: Any, panel: Any, count: Any, steps: Any, out: Any) -> Any:
-    """out = w x for `count` panels of a weight [a o] and as many vectors of x [o]: the weight read across, [a].
+    """out [a] = w x for a weight [a o] in panels and x [o]: the sum runs over the columns, "across" the panels.
 
     Args:
-        terms: in a lane, 1, 2 or 4; int8's scales must be in x already.
-        panels, panel: address of the first panel, and how many bytes they are apart.
-        steps: lanes of a column; out gets steps times terms numbers.
+        terms: terms in a lane: 1, 2 or 4. With int8, x must be multiplied by the scales already.
+        panels, panel: address of the first panel, and the distance of two panels in bytes.
+        count: number of panels, and of vectors of x.
+        steps: lanes of a column. out gets steps times terms numbers.
     """
 
     def body(module: ir.Module) -> ir.Function:

@@ -1,4 +1,4 @@
-"""What kernels know of their operands: records of weights and heads, and named tuples, one a group of operands."""
+"""Descriptors of the operands of kernels: records for weights and heads, and a named tuple for each operand group."""
 
 from __future__ import annotations
 
@@ -6,25 +6,25 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-# What a kernel knows of a packed weight: the address of the tile that multiplies with it, the address of its panels,
-# lanes of 32 bits in a column, terms in a lane, columns, and the addresses of int8's scales and offsets.
+# The descriptor of a packed weight: the address of the tile that multiplies with it, the address of its panels, the
+# lanes of 32 bits in a column, the terms in a lane, the columns, and the addresses of the scales and offsets of int8.
 WEIGHT = np.dtype([(name, np.int64) for name in ("tile", "panels", "steps", "terms", "columns", "scales", "offsets")])
 
 
-# What a head of a sequence attends from and to: its rows of queries and of keys, its first column, and where its
-# probabilities begin among those of all heads.
+# The descriptor of a head of a sequence: its rows i0 .. i1-1 of queries and j0 .. j1-1 of keys, its first column, and
+# the index of its first probability among those of all heads.
 HEAD = np.dtype([(name, np.int64) for name in ("i0", "i1", "j0", "j1", "column", "place")])
 
 
 class Rows(NamedTuple):
-    """Rows of a matrix: the address of the first, and the bytes from each to the next."""
+    """Rows of a matrix: the address of the first row, and the distance of two rows in bytes."""
 
     start: int
     stride: int
 
 
 class Tile(NamedTuple):
-    """The address of a compiled tile, and its terms in a lane."""
+    """A compiled tile: its address, and the number of terms in a lane."""
 
     address: int
     terms: int
@@ -40,14 +40,14 @@ class Block(NamedTuple):
 
 
 class Layout(NamedTuple):
-    """Who attends to whom.
+    """The sequences and heads of an attention, with positions and biases.
 
     Args:
         heads: [b h] HEAD.
         query_positions, key_positions: [Nq], [Nk].
-        bias: [h 2D+1+16] by distance, times 1/ln 2, with room to read a vector past the end; [h 0] for none.
+        bias: [h 2D+1+16] by distance, times 1/ln 2, with room to read a vector past the end; [h 0] if there is none.
         c: columns of a head.
-        causal: may a query look at keys behind it alone?
+        causal: whether a query attends only to keys whose position is not larger than its own.
     """
 
     heads: Any
@@ -59,7 +59,7 @@ class Layout(NamedTuple):
 
 
 class Panels(NamedTuple):
-    """A head's keys and values as panels: their addresses, how many they are, and columns."""
+    """The keys and values of a head as panels: their addresses, the number of tokens, and the columns of the head."""
 
     keys: int
     values: int

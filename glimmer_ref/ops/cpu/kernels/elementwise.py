@@ -1,7 +1,7 @@
-"""Kernels over rows by themselves: each does the rows first .. last-1, in one thread, in one fixed order.
+"""Kernels that treat each row independently. A call computes the rows first .. last-1 in one thread, in order.
 
-They take a sum, a power of e and GELU from where whole blocks take them, so that an operation alone rounds as the
-same operation fused.
+They use the same functions for sums, powers of e and GELU as the fused blocks, so that an operation rounds in the same
+way whether it runs alone or fused.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from .simd import LOG2_E, power_lines
 
 @Kernel
 def rms_norm(first: int, last: int, x: Any, gain: Any, eps: float, out: Any) -> None:
-    """out = x / sqrt(mean(x^2) + eps) * gain, as whole blocks normalise their rows."""
+    """out = x / sqrt(mean(x^2) + eps) * gain, with the same function as in the fused blocks."""
     for i in range(first, last):
         normalize_row(x[i], gain, eps, out[i])
 
 
 @Kernel
 def gated_gelu(first: int, last: int, a: Any, b: Any, out: Any) -> None:
-    """out = gelu(a) * b; the numbers behind a row's last whole vector go through one of the thread's own."""
+    """out = gelu(a) * b. The numbers behind the last whole vector of a row are copied to a vector of the thread."""
     vectors, rest = a.shape[1] // LANES, a.shape[1] % LANES
     own = scratch(2 * LANES)
     own[:] = 0
@@ -47,14 +47,14 @@ def gated_gelu(first: int, last: int, a: Any, b: Any, out: Any) -> None:
 
 @register_jitable
 def softmax(row: Any, out: Any, work: Any) -> Any:
-    """out becomes e^(row - top); returns top, which is the row's largest number, and the sum.
+    """Writes e^(row - top) to out. Returns top, which is the largest number of the row, and the sum of out.
 
-    Rows of logits are long: their sum is folded, which loses less than adding one number after the other. The largest
-    number is subtracted before the factor 1/ln 2 rounds, so that large logits lose nothing.
+    Rows of logits are long. Pairwise addition loses less precision than adding one number after the other. The largest
+    number is subtracted before the multiplication by 1/ln 2, so that its rounding does not affect large logits.
 
     Args:
         row: [v].
-        out, work: whole vectors of the thread's own, at least v numbers.
+        out, work: buffers of the thread with whole vectors, at least v numbers.
     """
     columns, top, factor = len(row), largest(row, work), np.float32(LOG2_E)
     for j in range(columns):
@@ -67,7 +67,7 @@ def softmax(row: Any, out: Any, work: Any) -> Any:
 
 @register_jitable
 def row_of_own(columns: int) -> Any:
-    """Whole vectors of a thread's own for so many numbers, all 0."""
+    """A buffer of whole vectors for at least so many numbers, all 0."""
     row = scratch(-(-columns // LANES) * LANES)
     row[:] = 0
     return row
@@ -75,7 +75,7 @@ def row_of_own(columns: int) -> Any:
 
 @Kernel
 def log_probs(first: int, last: int, logits: Any, chosen: Any, out: Any) -> None:
-    """out [N] = log softmax(row) of the token whose logit is `chosen` [N]."""
+    """out [N] = log softmax(row) at the token whose logit is `chosen` [N]."""
     weights, work = row_of_own(logits.shape[1]), row_of_own(logits.shape[1])
     for row in range(first, last):
         top, total = softmax(logits[row], weights, work)

@@ -1,4 +1,4 @@
-"""The kernels of `elementwise` backward: rows by themselves, and sums over runs of rows that no thread changes."""
+"""The backward of the kernels in `elementwise`. Sums over rows are made in fixed runs, whatever the threads."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from .llvm_ir import LANES
 from .memory import address
 from .simd import LOG2_E, dot, power_lines
 
-RUN = 128  # rows that one task adds up; the sums of the runs are added in order afterwards
+RUN = 128  # rows that one task adds up; the sums of these runs are added in order afterwards
 
 
 @register_jitable
 def inner(x: Any, y: Any) -> Any:
-    """x . y of two rows."""
+    """The dot product of two rows."""
     whole = len(x) // LANES
     total = dot(address(x), address(y), whole) if whole else np.float32(0)
     for j in range(whole * LANES, len(x)):
@@ -44,7 +44,7 @@ def _rms_norm_row(dy: Any, x: Any, gain: Any, eps: float, g: Any, dx: Any, dgain
 
 @Kernel
 def rms_norm_backward(first: int, last: int, dy: Any, x: Any, gain: Any, eps: float, dx: Any, dgains: Any) -> None:
-    """A task is a run of rows, with a row of dgains [runs d] for its sum."""
+    """Writes dx, and the sum of dgain over each run of rows to a row of dgains [runs d]. A task is a run."""
     g = np.empty(x.shape[1], np.float32)
     for run in range(first, last):
         dgains[run] = 0
@@ -54,7 +54,7 @@ def rms_norm_backward(first: int, last: int, dy: Any, x: Any, gain: Any, eps: fl
 
 @Kernel
 def gated_gelu_backward(first: int, last: int, dy: Any, a: Any, b: Any, da: Any, db: Any) -> None:
-    """A task is a row: gelu = a s, gelu' = s - a s (1 - s) z', s = 1 / (1 + e^z) being (1 + tanh(-z/2)) / 2."""
+    """gelu = a s and gelu' = s - a s (1 - s) z' with s = 1 / (1 + e^z) = (1 + tanh(-z/2)) / 2. A task is a row."""
     one, slope, cubic, thrice = np.float32(1), np.float32(SLOPE), np.float32(CUBIC), np.float32(3 * CUBIC)
     binary, columns = np.float32(SLOPE * LOG2_E), a.shape[1]
     powers = row_of_own(columns)
@@ -71,7 +71,7 @@ def gated_gelu_backward(first: int, last: int, dy: Any, a: Any, b: Any, da: Any,
 
 @Kernel
 def log_likelihood_backward(first: int, last: int, dy: Any, logits: Any, targets: Any, out: Any) -> None:
-    """A task is a row, which has its own dy: out = dy (1 at the target - softmax(row))."""
+    """out = dy (one_hot(target) - softmax(row)), with one dy for each row. A task is a row."""
     weights, work = row_of_own(logits.shape[1]), row_of_own(logits.shape[1])
     for row in range(first, last):
         factor = -dy[row] / softmax(logits[row], weights, work)[1]
@@ -82,7 +82,7 @@ def log_likelihood_backward(first: int, last: int, dy: Any, logits: Any, targets
 
 @Kernel
 def embed_backward(first: int, last: int, dy: Any, order: Any, bounds: Any, ids: Any, dtable: Any) -> None:
-    """A task is one id: the rows of dy that it has, first to last, are added up."""
+    """Adds up the rows of dy that belong to one id, in order. A task is an id."""
     for task in range(first, last):
         out = dtable[ids[task]]
         for i in range(bounds[task], bounds[task + 1]):

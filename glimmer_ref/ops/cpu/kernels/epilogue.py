@@ -1,4 +1,4 @@
-"""What is done with a tile of a product on its way to memory, while it is in the first cache."""
+"""Epilogues: operations on a tile of a product while it is in the first-level cache, before it is written to memory."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from .llvm_ir import BYTES, F32, FLOATS, I64, INTS, POINTER, VectorBuilder, cons
 from .simd import LOG2_E, power_or_infinity
 
 SLOPE, CUBIC = -2 * math.sqrt(2 / math.pi), 0.044715  # GELU in its tanh form is y / (1 + e^(SLOPE (y + CUBIC y^3)))
-STORE, ADD, GATE, RELU = range(4)  # what is done with a tile y: out = y, x + y, gelu(y) * gate, max(y, 0)
+STORE, ADD, GATE, RELU = range(4)  # epilogues of a tile y: out = y, x + y, gelu(y) * gate, max(y, 0)
 
 
 def _gelu(code: VectorBuilder, y: ir.Value) -> ir.Value:
-    """y / (1 + e^-2z), z = sqrt(2/pi) (y + 0.044715 y^3), which is y/2 (1 + tanh z), small far below 0 as well.
+    """y / (1 + e^-2z) with z = sqrt(2/pi) (y + 0.044715 y^3). It equals y/2 (1 + tanh z), but is accurate far below 0.
 
-    The error is at most 1.3e-7 |y|, and relative to the result 1.7e-7 above 0, 1e-6 down to -4, 1e-5 down to -10,
-    below which the result is 0; NaN of -inf, as the formula gives. Measured over all float32 exponents.
+    The error is at most 1.3e-7 |y|. Relative to the result it is at most 1.7e-7 above 0, 1e-6 down to -4 and 1e-5 down
+    to -10; below -10 the result is 0. -inf gives NaN, as in the formula. Measured over all float32 exponents.
     """
     to, number, slope = code.to, lambda value: constant(FLOATS, value), SLOPE * LOG2_E
     z = to.fmul(y, code.fma(to.fmul(y, y), number(CUBIC * slope), number(slope)))
@@ -29,7 +29,7 @@ def _gelu(code: VectorBuilder, y: ir.Value) -> ir.Value:
 
 @intrinsic
 def gate_lines(typing: Any, a: Any, b: Any, vectors: Any, out: Any) -> Any:
-    """out = gelu(a) * b for 16 `vectors` numbers, as `finish` does it to a tile; `vectors` at least 1."""
+    """out = gelu(a) * b for 16 `vectors` numbers, computed as in `finish`; `vectors` is at least 1."""
 
     def generate(context: Any, builder: ir.IRBuilder, signature: Any, args: list[ir.Value]) -> ir.Value:
         code, (a, b, out) = VectorBuilder(builder), (builder.inttoptr(args[i], POINTER) for i in (0, 1, 3))
@@ -47,7 +47,7 @@ def gate_lines(typing: Any, a: Any, b: Any, vectors: Any, out: Any) -> Any:
 
 
 def _unscale(code: VectorBuilder, y: ir.Value, row_scale: ir.Value, scales: ir.Value, offsets: ir.Value) -> ir.Value:
-    """int8's sums as float32: (y - offset) * row's scale * column's scale, 16 columns."""
+    """The float32 numbers for the int8 sums y in 16 columns: (y - offset) * scale of the row * scale of the column."""
     whole = code.to.sub(code.to.bitcast(y, INTS), code.load(offsets, I64(0), INTS))
     scale = code.to.fmul(code.spread(row_scale), code.load(scales, I64(0), FLOATS))
     return code.to.fmul(code.to.sitofp(whole, FLOATS), scale)
@@ -83,9 +83,9 @@ def finish(
     typing: Any, mode: Any, whole: Any, rows: Any, tile: Any, row_scales: Any, scales0: Any, scales1: Any,
     offsets0: Any, offsets1: Any, x: Any, x_row: Any, out: Any, out_row: Any,
 ) -> Any:  # fmt: skip
-    """What `mode` says is done with a tile [rows 32] on its way to out; `whole` if it holds int8's sums.
+    """Applies the epilogue `mode` to a tile [rows 32], and writes the result to out; `whole` if it holds int8 sums.
 
-    Everything is an address or a number. With GATE the second half is the gate, and out gets 16 columns.
+    All arguments are addresses or numbers. With GATE the tile's second half is the gate, and out gets 16 columns.
     """
     names = ("rows", "tile", "row_scales", "scales0", "scales1", "offsets0", "offsets1", "x", "x_row", "out", "out_row")
     numbers = ("rows", "x_row", "out_row")

@@ -1,9 +1,9 @@
 """Matrix products by panels: how weights are packed, how rows are prepared, and the loop over tiles.
 
-A weight [a o] is cut into panels of 16 columns, each stored [a 16] without gaps, so that products of many rows
-(an encoder) and of one (a decoder's step) read memory from one end to the other. In bfloat16 two, in int8 four
-terms of a column share a lane: [a/2 16 2], [a/4 16 4]. int8 weights have a scale a column, made once; int8 rows
-have a scale a row, made when they are prepared. All else stays float32.
+A weight [a o] is cut into panels of 16 columns. Each panel is stored as [a 16] without gaps, so that memory is read
+from one end to the other, both with many rows (an encoder) and with one (a decoder step). In bfloat16, two terms of a
+column share a lane, in int8 four: [a/2 16 2], [a/4 16 4]. int8 weights have one scale per column, computed when they
+are packed. int8 rows have one scale per row, computed when they are prepared. All else stays float32.
 """
 
 from __future__ import annotations
@@ -27,26 +27,26 @@ from .memory import address
 from .microkernel import GROUP, ROWS, TILE_ARGS, bfloat16_tile, call_tile, float32_tile, int8_tile
 
 PAIR = 2 * LANES  # columns of a tile
-BLOCK_BYTES = 400_000  # rows that stay in a core's second cache while panels pass by
+BLOCK_BYTES = 400_000  # size of a block of rows, which stays in the second-level cache while panels are read
 
 
 @cache
 def tile_address(precision: str) -> int:
-    """The compiled tile of one precision; compiled, or loaded, when it is first asked for."""
+    """The address of the compiled tile for a precision. It is compiled, or loaded, at the first call."""
     tiles = {"float32": float32_tile, "bfloat16": bfloat16_tile, "int8": int8_tile}
     return int(callback(tiles[precision], types.void(*TILE_ARGS)).address)
 
 
 def attended_in(precision: str | None) -> Tile:
-    """The tile of attention among products of such a precision: bfloat16's below float32."""
+    """The tile for attention if the other products have this precision: bfloat16 for all lower than float32."""
     kind = "float32" if precision in (None, "float32") else "bfloat16"
     return Tile(tile_address(kind), GROUP[kind])
 
 
 def row_stride(terms: int, group: int) -> int:
-    """Bytes from one prepared row to the next: an odd number of cache lines, so that rows do not share sets.
+    """Distance of two prepared rows in bytes: an odd number of cache lines, so that rows use different cache sets.
 
-    With rows 4096 bytes apart, 14 of them fight for 8 places of the first cache.
+    14 rows with a distance of 4096 bytes would compete for 8 ways of one set of the first-level cache.
     """
     lines = -(-(-(-terms // group) * 4) // BYTES)
     return BYTES * (lines | 1)
@@ -56,15 +56,15 @@ class Packed:
     """A weight [a o] of `linear` in panels, or a table [v d] of `embed` and `lm_head_logits`.
 
     Args:
-        shape: of the weight or table.
+        shape: shape of the weight or table.
         columns: o or v.
-        panels: [P steps 16] lanes of 32 bits, P even.
-        scales: [16 P] of int8's columns, else empty.
-        offsets: [16 P] int32, 128 times the sum of each int8 column: prepared rows have 128 added.
-        source: the weight or table as it was, for `get` and `embed`; a mapped file's takes no memory.
+        panels: [P steps 16] lanes of 32 bits; P is even.
+        scales: [16 P] the scales of int8 columns; empty for other precisions.
+        offsets: [16 P] int32, 128 times the sum of each int8 column, because prepared rows have 128 added.
+        source: the weight or table before packing, for `to_host` and `embed`. If its file is mapped, it takes no RAM.
     """
 
-    dtype = np.dtype(np.float32)  # of what goes in and comes out
+    dtype = np.dtype(np.float32)  # dtype of the operands and results of products
 
     def __init__(
         self, shape: tuple[int, int], columns: int, precision: str, panels: Array, scales: Array, offsets: Array,
@@ -80,18 +80,18 @@ class Packed:
 
     @property
     def descriptor(self) -> tuple[int, ...]:
-        """The fields of WEIGHT; good as long as the weight is kept."""
+        """The fields of WEIGHT; valid as long as this object exists."""
         panels, scales, offsets = (x.ctypes.data for x in (self.panels, self.scales, self.offsets))
         return (tile_address(self.precision), panels, self.panels.shape[1], self.group, self.columns, scales, offsets)
 
 
 def descriptors(*ws: Packed) -> Array:
-    """What kernels know of some weights: [n] WEIGHT."""
+    """The descriptors of some weights: [n] WEIGHT."""
     return np.array([w.descriptor for w in ws], WEIGHT)
 
 
 def _column_scales(w: Array, columns: int) -> Array:
-    """What int8's columns are divided by: their largest number becomes 127."""
+    """The scales by which int8 columns are divided, so that the largest absolute value of each becomes 127."""
     if not np.isfinite(w).all():
         raise InputError("int8 weights", "finite numbers", "inf or nan", "use float32 or bfloat16")
     scales = aligned(columns)
@@ -101,10 +101,10 @@ def _column_scales(w: Array, columns: int) -> Array:
 
 
 def pack(w: Array, precision: str) -> Packed:
-    """Panels of a float32 matrix [a o], a column of a weight being summed over.
+    """Packs a float32 matrix [a o] into panels. Products sum over a.
 
     Raises:
-        InputError: an unknown precision, or int8 of numbers that are not finite.
+        InputError: the precision is unknown, or it is int8 and a number is not finite.
     """
     if precision not in PRECISIONS:
         raise InputError("precision", f"one of {', '.join(PRECISIONS)}", repr(precision))
@@ -113,7 +113,7 @@ def pack(w: Array, precision: str) -> Packed:
     panels = settled(count, steps, LANES, group, dtype={1: np.float32, 2: np.uint16, 4: np.int8}[group])
     scales = _column_scales(w, LANES * count) if group == 4 else np.zeros(0, np.float32)
     whole = o // LANES if group == 1 else 0
-    if whole:  # all at once: weights that learn are packed in every step
+    if whole:  # all panels at once, because training packs the weights in every step
         panels[:whole, ..., 0] = w[:, : whole * LANES].reshape(a, whole, LANES).transpose(1, 0, 2)
     for p in range(whole, count):
         here = slice(LANES * p, LANES * (p + 1))
@@ -130,13 +130,13 @@ def pack(w: Array, precision: str) -> Packed:
 
 
 def as_table(packed: Packed, table: Array) -> Packed:
-    """The panels of a transposed table [d v], as the table [v d]."""
+    """The table [v d] with the panels of its transpose [d v]."""
     return Packed(table.shape, packed.columns, packed.precision, packed.panels, packed.scales, packed.offsets, table)
 
 
 @register_jitable
 def _narrow(mode: int, tile: Any, rows: int, width: int, x: Any, out: Any, i0: int, column: int) -> Any:
-    """What `finish` does, for the few columns of a last tile, and as it did it: tile now holds the results."""
+    """Copies the results of a last, narrow tile to out, and adds x with ADD. `finish` has written them to `tile`."""
     for r in range(rows):
         for j in range(width):
             out[i0 + r, column + j] = tile[r, j] + (x[i0 + r, column + j] if mode == ADD else np.float32(0))
@@ -144,14 +144,14 @@ def _narrow(mode: int, tile: Any, rows: int, width: int, x: Any, out: Any, i0: i
 
 @register_jitable
 def product(mode: int, w: Any, gate: Any, a: Rows, scales: Any, block: Block, tile: Any, x: Any, out: Any) -> Any:
-    """A block of a w, panel after panel, so that a panel stays in cache.
+    """Computes a block of the product a w, panel after panel, so that a panel stays in cache.
 
     Args:
-        w, gate: descriptors of weights. With GATE a tile is a panel of each; else both are the same.
+        w, gate: descriptors of weights. With GATE a tile has a panel of each; otherwise both are the same weight.
         a: the prepared rows.
-        scales: [N] of int8's rows.
-        tile: [ROWS 32] of the thread's own.
-        x, out: [N o], the residual and the result; out may have more columns.
+        scales: [N] the scales of int8 rows.
+        tile: [ROWS 32] a buffer of the thread.
+        x, out: [N o] the residual and the result; out may have more columns.
     """
     i0, i1, step, full = block.i0, block.i1, w.steps * BYTES, LANES if mode == GATE else PAIR
     count = -(-(i1 - i0) // ROWS)

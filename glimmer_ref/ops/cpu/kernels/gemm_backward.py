@@ -1,8 +1,8 @@
-"""The two products behind `linear` and `lm_head_logits` in float32: dx = dy w^T and dw = x^T dy, on tiles and threads.
+"""The two products in the backward of `linear` and `lm_head_logits` in float32: dx = dy w^T and dw = x^T dy.
 
-One kernel makes both. The weight is packed once a call, transposed, other than for the forward; of x and dy,
-TERMS rows at a time are packed, so that all that is taken beside the results is as large as the weight.
-A number of dx or dw is added up by one thread, TERMS terms after TERMS terms: the number of threads changes no bit.
+One kernel computes both. It packs the weight once per call, transposed, unlike the forward. It packs TERMS rows of x
+and dy at a time, so that the buffers are about as large as the weight. One thread adds up a number of dx or dw, TERMS
+terms at a time, so the number of threads changes no bit.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ from .memory import address, copy, floats, scratch
 from .microkernel import ROWS
 from .simd import ask_for, scaled_lines, transpose
 
-TERMS = 512  # of a sum, at most, between two additions to the result: two panels of so many fill the first cache twice
+TERMS = 512  # maximum number of terms between two additions to the result: two such panels are twice the L1 cache
 GROUP = 4  # panels that one task packs
-TILES = 10  # of rows in a task, at most: with TERMS terms they fill 290 kB of the second cache
-SAME_SETS = 2048  # rows so many bytes apart fight for two sets of the first cache, eight places each
+TILES = 10  # maximum number of tiles of rows in a task: with TERMS terms they fill 290 kB of the L2 cache
+SAME_SETS = 2048  # rows at this distance in bytes compete for two sets of the L1 cache, with eight ways each
 
 
 @register_jitable
 def cut(n: int, blocks: int, i: int) -> int:
-    """Where the i-th of some equal blocks of n begins."""
+    """The index at which the i-th block begins if n items are cut into equal blocks."""
     return n * i // blocks
 
 
 @register_jitable
 def pack_right(transposed: bool, w: Any, k0: int, k1: int, p0: int, p1: int, columns: int, out: int) -> Any:
-    """Panels p0 .. p1-1, of terms k0 .. k1-1: of w, or of w^T if `transposed`; zeros in a panel behind the last."""
+    """Packs the panels p0 .. p1-1 with terms k0 .. k1-1 of w, or of w^T if `transposed`; an odd last one gets zeros."""
     row, last = 4 * w.shape[1], min(columns, LANES * p1)
     if transposed:
         pack_keys(1, address(w) + p0 * LANES * row + 4 * k0, row, last - LANES * p0, k1 - k0, out)
@@ -51,7 +51,7 @@ def pack_right(transposed: bool, w: Any, k0: int, k1: int, p0: int, p1: int, col
 
 @register_jitable
 def pack_left(x: Any, k0: int, k1: int, j0: int, j1: int, square: int, out: int, out_row: int) -> Any:
-    """The columns j0 .. j1-1 of the rows k0 .. k1-1, j0 a multiple of 16, as rows."""
+    """Writes the columns j0 .. j1-1 of the rows k0 .. k1-1 as rows; j0 is a multiple of 16."""
     row = 4 * x.shape[1]
     for i in range(k0, k1, LANES):
         rows, ahead = min(LANES, k1 - i), i + AHEAD
@@ -68,7 +68,7 @@ def pack_left(x: Any, k0: int, k1: int, j0: int, j1: int, square: int, out: int,
 
 @register_jitable
 def shares(threads: int, rows: int, pairs: int) -> Any:
-    """Rows of a task, and in how many parts the pairs of panels are cut, so that there are some tasks a thread."""
+    """The rows of a task, and the number of parts of the pairs of panels, so that each thread gets several tasks."""
     tiles, wanted = -(-rows // ROWS), 8 * threads
     blocks = -(-tiles // TILES)
     if blocks * pairs < wanted:
@@ -79,7 +79,7 @@ def shares(threads: int, rows: int, pairs: int) -> Any:
 
 @register_jitable
 def pack_weight(counters: Any, phase: int, w: Any, transposed: bool, terms: int, columns: int, panels: int) -> Any:
-    """Block after block of terms, each as panels [P terms 16], P even."""
+    """Packs w in blocks of terms, each as panels [P terms 16] with even P."""
     count = -(-columns // LANES)
     groups, blocks, even = -(-count // GROUP), -(-terms // TERMS), 2 * -(-columns // PAIR)
     tasks = groups * blocks
@@ -124,7 +124,7 @@ def times_weight(counters: Any, phase: int, threads: int, w: Any, dy: Any, panel
 
 @register_jitable
 def pack_rows(counters: Any, phase: int, left: Any, right: Any, k0: int, k1: int, transposed: Any, panels: int) -> Any:
-    """Rows k0 .. k1-1: of `left` transposed, of `right` as panels."""
+    """Packs the rows k0 .. k1-1: those of `left` transposed, those of `right` as panels."""
     lefts, count = -(-left.shape[1] // (GROUP * LANES)), -(-right.shape[1] // LANES)
     tasks, square = lefts + -(-count // GROUP), scratch(2 * LANES * LANES)
     task = next_task(counters, phase)
@@ -144,7 +144,7 @@ def pack_rows(counters: Any, phase: int, left: Any, right: Any, k0: int, k1: int
 
 @register_jitable
 def times_rows(counters: Any, phase: int, threads: int, mode: int, w: Any, transposed: Any, tile: Any, out: Any) -> Any:
-    """out = transposed times the panels of `w`, added to it with ADD."""
+    """out = transposed times the panels of `w`; with ADD the product is added to out."""
     pairs = -(-out.shape[1] // PAIR)
     rows, parts = shares(threads, len(out), pairs)
     tasks, none = -(-len(out) // rows) * parts, scratch(0)
@@ -159,7 +159,7 @@ def times_rows(counters: Any, phase: int, threads: int, mode: int, w: Any, trans
 
 
 class Products(NamedTuple):
-    """dx = dy w, or dy w^T if w is `transposed`; dw = left^T right, which are x and dy, or dy and x."""
+    """The operands of dx = dy w (dy w^T if `transposed`) and of dw = left^T right, with x and dy in either order."""
 
     dy: Any
     w: Any
@@ -169,7 +169,7 @@ class Products(NamedTuple):
 
 
 class PackRoom(NamedTuple):
-    """Room for packed operands: panels of w, and for TERMS rows of `left`, transposed [columns bytes], and `right`."""
+    """Buffers for packed operands: w, and TERMS rows of `left` (transposed: [columns bytes]) and of `right`."""
 
     panels: Any
     left: Any
@@ -215,7 +215,7 @@ def _both(dy: Array, x: Array, w: Array, is_table: bool) -> tuple[Array, Array]:
 
 
 def _source(w: Array | Packed) -> Array:
-    """The weight in float32, whatever it was packed to: gradients are those of the numbers that learn."""
+    """The weight before packing, in float32: the optimizer updates these numbers, so gradients are for them."""
     return w.source if isinstance(w, Packed) else w
 
 

@@ -1,6 +1,6 @@
-"""LLVM IR for vector loops: what the processor can do, and the steps that micro-kernels are made of.
+"""LLVM IR for vector loops: the features of the processor, and the instructions of which micro-kernels consist.
 
-A vector is 16 numbers of 32 bits: one AVX-512 register, two of AVX2, four of NEON or SSE; LLVM splits it.
+A vector has 16 numbers of 32 bits. This is one register of AVX-512, two of AVX2, four of NEON or SSE; LLVM splits it.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ INTS, FLOATS, BITS = (ir.VectorType(t, LANES) for t in (I32, F32, ir.IntType(1))
 
 
 def _features() -> set[str]:
-    """What the processor that numba compiles for can do; NUMBA_CPU_FEATURES has the last word."""
+    """The features of the processor for which numba compiles; NUMBA_CPU_FEATURES overrides them."""
     if settings.CPU_FEATURES is not None:
         return {name[1:] for name in settings.CPU_FEATURES.split(",") if name.startswith("+")}
     try:
         return {name for name, there in llvm.get_host_cpu_features().items() if there}
-    except RuntimeError:  # some systems cannot tell
+    except RuntimeError:  # the features of the processor are unknown on some systems
         return set()
 
 
@@ -41,19 +41,19 @@ def constant(kind: ir.Type, value: float) -> ir.Constant:
 
 
 def function(module: ir.Module, name: str, result: ir.Type, *args: ir.Type) -> ir.Function:
-    """LLVM's function of that name, declared once a module."""
+    """The LLVM function with that name, declared once per module."""
     known = module.globals.get(name)
     return known if known is not None else ir.Function(module, ir.FunctionType(result, args), name)
 
 
 class VectorBuilder:
-    """An LLVM builder with the few steps that vector loops are made of."""
+    """An LLVM builder with the instructions that vector loops need."""
 
     def __init__(self, builder: ir.IRBuilder) -> None:
         self.to = builder
 
     def at(self, base: ir.Value, bytes: ir.Value, kind: ir.Type) -> ir.Value:
-        """The address `bytes` behind `base`, as that of a `kind`."""
+        """The address `bytes` behind `base`, as a pointer to `kind`."""
         return self.to.bitcast(self.to.gep(base, [bytes]), kind.as_pointer())
 
     def load(self, base: ir.Value, bytes: ir.Value, kind: ir.Type, align: int = 4) -> ir.Value:
@@ -69,15 +69,15 @@ class VectorBuilder:
         return self.to.shuffle_vector(one, ir.Constant(kind, ir.Undefined), constant(INTS, 0))
 
     def fma(self, x: ir.Value, y: ir.Value, z: ir.Value) -> ir.Value:
-        """x y + z, rounded once where the processor can."""
+        """x y + z, rounded only once if the processor has such an instruction."""
         name = "llvm.fmuladd.v16f32"
         return self.to.call(function(self.to.module, name, FLOATS, FLOATS, FLOATS, FLOATS), [x, y, z])
 
     def loop(self, count: ir.Value, state: list[ir.Value], body: Callable[..., list[ir.Value]]) -> list[ir.Value]:
-        """state = body(i, *state) for i = 0 .. count-1, count at least 1; returns the last state.
+        """state = body(i, *state) for i = 0 .. count-1; returns the last state. `count` is at least 1.
 
-        The empty assembly keeps LLVM from unrolling: it then loads the next round's numbers ahead and, for
-        want of registers, puts sums into memory.
+        The empty assembly keeps LLVM from unrolling the loop. If LLVM unrolls it, it loads the numbers of the next
+        iterations early, runs out of registers, and keeps sums in memory.
         """
         before, inside = self.to.block, self.to.append_basic_block()
         after = self.to.append_basic_block()

@@ -1,4 +1,4 @@
-"""Arrays as addresses: loops of kernels take addresses, since slices of arrays count references."""
+"""Arrays as addresses. Loops of kernels take addresses, because a slice of an array counts references."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def pointer(typing: Any, address: Any) -> Any:
 
 @register_jitable
 def address(x: Any) -> Any:
-    """Where an array's numbers begin, with a sign: NumPy adds an unsigned and a signed number as floats."""
+    """The address of an array's first number, as a signed integer: unsigned plus signed would give a float in NumPy."""
     return np.int64(x.ctypes.data)
 
 
@@ -37,7 +37,7 @@ def floats(at: int, count: int) -> Any:
 
 @register_jitable
 def copy(x: int, count: int, out: int) -> Any:
-    """`count` float32 numbers from one address to another."""
+    """Copies `count` float32 numbers from one address to another."""
     numbers, to = floats(x, count), floats(out, count)
     for e in range(count):
         to[e] = numbers[e]
@@ -45,7 +45,7 @@ def copy(x: int, count: int, out: int) -> Any:
 
 @register_jitable
 def scratch(count: int) -> Any:
-    """`count` float32 numbers of a thread's own, from the start of a cache line."""
+    """A thread's buffer of `count` float32 numbers, which begins at a cache line."""
     raw = np.empty(count + LANES, np.float32)
     start = -address(raw) % BYTES // 4
     return raw[start : start + count]

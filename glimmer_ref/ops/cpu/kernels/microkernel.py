@@ -1,8 +1,9 @@
-"""The micro-kernel in which nearly all time is spent: a few rows times 32 columns, sums kept in registers.
+"""The micro-kernel of matrix products, which takes nearly all time: a few rows times 32 columns, sums in registers.
 
-Up to ROWS rows of the left operand, read number by number and spread over a vector, meet two panels of 16
-columns of the right one, which were packed so that every vector lies behind the one before. A sum is made from
-the first term to the last, whatever the tile: one row alone has the same bits as the same row among many.
+It multiplies up to ROWS rows of the left operand by two panels of 16 columns of the right operand. Each number of the
+left operand is copied to all lanes of a vector. The panels are packed so that their vectors are consecutive in memory.
+A sum is added from the first term to the last, whatever the number of rows. So a row gives the same bits alone as among
+many.
 """
 
 from __future__ import annotations
@@ -18,10 +19,10 @@ from .llvm_ir import BYTES, FEATURES, FLOATS, I32, I64, INTS, POINTER, VOID, Vec
 
 GROUP = {"float32": 1, "bfloat16": 2, "int8": 4}  # terms that one lane of 32 bits holds
 WIDE = "avx512f" in FEATURES  # 32 registers of 16 numbers: both panels at once
-# 14 x 2 sums, 2 columns and 2 spread numbers fill AVX-512's registers, 6 x 2 half vectors AVX2's (and NEON's)
+# AVX-512's registers hold 14 x 2 sums, 2 vectors of columns and 2 of the left operand; AVX2's and NEON's 6 x 2 halves.
 ROWS = 14 if WIDE else 2 if "sse2" in FEATURES and "avx2" not in FEATURES else 6
 
-FEW = 3  # rows that are so quickly done that memory is waited for: panels one by one, read from end to end
+FEW = 3  # with so few rows the panels' loading takes most time, so they are read one by one, from end to end
 
 
 def _float32(code: VectorBuilder, total: ir.Value, a: ir.Value, b: ir.Value) -> ir.Value:
@@ -29,7 +30,7 @@ def _float32(code: VectorBuilder, total: ir.Value, a: ir.Value, b: ir.Value) -> 
 
 
 def _bfloat16(code: VectorBuilder, total: ir.Value, a: ir.Value, b: ir.Value) -> ir.Value:
-    """Two products a lane. A bfloat16 is the upper half of a float32, so their product is exact there."""
+    """Two products per lane. A bfloat16 is the upper half of a float32, so the product of two is exact in float32."""
     if "avx512bf16" in FEATURES:
         name = "llvm.x86.avx512bf16.dpbf16ps.512"
         return code.to.call(function(code.to.module, name, FLOATS, FLOATS, INTS, INTS), [total, a, b])
@@ -40,7 +41,7 @@ def _bfloat16(code: VectorBuilder, total: ir.Value, a: ir.Value, b: ir.Value) ->
 
 
 def _int8(code: VectorBuilder, total: ir.Value, a: ir.Value, b: ir.Value) -> ir.Value:
-    """Four products a lane, a without and b with a sign. Whole numbers: the same on every processor."""
+    """Four products per lane, with unsigned a and signed b. They are integers, so all processors give the same."""
     if "avx512vnni" in FEATURES:
         name = "llvm.x86.avx512.vpdpbusd.512"
         return code.to.call(function(code.to.module, name, INTS, INTS, INTS, INTS), [total, a, b])
@@ -55,9 +56,9 @@ STEPS = {"float32": (_float32, FLOATS), "bfloat16": (_bfloat16, FLOATS), "int8":
 
 
 def _tile(module: ir.Module, precision: str, rows: int) -> ir.Function:
-    """One size of the tile: c [rows 32] = a [rows n] b [n 32], n = `steps` lanes of 32 bits.
+    """The tile for one number of rows: c [rows 32] = a [rows n] b [n 32], with n = `steps` lanes of 32 bits.
 
-    Rows of a and c are `a_row` and `c_row` bytes apart; b is two panels [n 16], each without gaps.
+    Rows of a and c are `a_row` and `c_row` bytes apart. b consists of two panels [n 16], each without gaps.
     """
     name = f"tile_{precision}_{rows}"
     f = function(module, name, VOID, POINTER, I64, POINTER, POINTER, I64, POINTER, I64)
@@ -120,17 +121,17 @@ _float32_tile, _bfloat16_tile, _int8_tile = (_tile_of(precision) for precision i
 
 
 def float32_tile(rows: int, a: int, a_row: int, b0: int, b1: int, steps: int, c: int, c_row: int) -> None:
-    """c = a [b0 b1] in float32; everything is an address or a number."""
+    """c = a [b0 b1] in float32. All arguments are addresses or numbers."""
     _float32_tile(rows, a, a_row, b0, b1, steps, c, c_row)
 
 
 def bfloat16_tile(rows: int, a: int, a_row: int, b0: int, b1: int, steps: int, c: int, c_row: int) -> None:
-    """The same of bfloat16 numbers, two to a lane, with sums in float32."""
+    """The same product for bfloat16 numbers, two per lane, with sums in float32."""
     _bfloat16_tile(rows, a, a_row, b0, b1, steps, c, c_row)
 
 
 def int8_tile(rows: int, a: int, a_row: int, b0: int, b1: int, steps: int, c: int, c_row: int) -> None:
-    """The same of whole numbers of 8 bits, four to a lane, a's without sign, with sums in int32."""
+    """The same product for integers of 8 bits, four per lane, with sums in int32; those of a are unsigned."""
     _int8_tile(rows, a, a_row, b0, b1, steps, c, c_row)
 
 
@@ -138,7 +139,7 @@ def int8_tile(rows: int, a: int, a_row: int, b0: int, b1: int, steps: int, c: in
 def call_tile(
     typing: Any, tile: Any, rows: Any, a: Any, a_row: Any, b0: Any, b1: Any, steps: Any, c: Any, c_row: Any
 ) -> Any:
-    """The compiled tile whose address is `tile`: kernels are the same for every precision, and compiled once."""
+    """Calls the compiled tile at the address `tile`. So one compiled kernel serves all precisions."""
 
     def generate(context: Any, builder: ir.IRBuilder, signature: Any, args: list[ir.Value]) -> ir.Value:
         kind = ir.FunctionType(VOID, [I64] * 8)

@@ -1,4 +1,4 @@
-"""Rows made ready as the left operand of a product: normalised, and rounded to the precision of the weights."""
+"""Preparation of rows as the left operand of a product: normalised, and rounded to the precision of the weights."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def fold(x: Any) -> Any:
 
 @register_jitable
 def largest(x: Any, scratch: Any) -> Any:
-    """The largest of x, found in the same way. A NaN may be passed over: it will spoil the sum."""
+    """The largest number of x, found in the same way. A NaN may be ignored, because the sum will be NaN anyway."""
     n = len(x)
     for i in range(n):
         scratch[i] = x[i]
@@ -43,7 +43,7 @@ def largest(x: Any, scratch: Any) -> Any:
 
 @register_jitable
 def normalize_row(x: Any, gain: Any, eps: float, out: Any) -> Any:
-    """out = x / sqrt(mean(x^2) + eps) * gain; x itself where there is no gain."""
+    """out = x / sqrt(mean(x^2) + eps) * gain; out = x if there is no gain."""
     d = len(x)
     if len(gain) == 0:
         for j in range(d):
@@ -60,12 +60,12 @@ def normalize_row(x: Any, gain: Any, eps: float, out: Any) -> Any:
 
 @register_jitable
 def quantize_row(row: Any, d: int, at: int, lanes: Any, work: Any) -> Any:
-    """Whole numbers from 1 to 255, 128 being 0; returns the scale, NaN where a number is not finite."""
+    """Rounds a row to integers from 1 to 255, where 128 stands for 0. Returns the scale: NaN if one is not finite."""
     out = numba.carray(pointer(at), (-(-d // 4) * 4,), np.uint8)
     for j in range(d):
         lanes[j] = abs(row[j])
     size = largest(lanes[:d], work)
-    nothing = fold(lanes[:d]) * np.float32(0)  # NaN if a number is not finite
+    nothing = fold(lanes[:d]) * np.float32(0)  # NaN if a number is inf or NaN
     factor = np.float32(127) / size if size > 0 else np.float32(0)
     for j in range(d):
         out[j] = np.uint8(np.int32(row[j] * factor + np.float32(128.5)))
@@ -76,12 +76,12 @@ def quantize_row(row: Any, d: int, at: int, lanes: Any, work: Any) -> Any:
 
 @register_jitable
 def prepare(x: Any, gain: Any, eps: float, terms: int, out: Any, scales: Any, first: int, last: int) -> Any:
-    """Rows of x [N d], normalised if there is a gain, as the left operand of a product.
+    """Prepares the rows first .. last-1 of x [N d] as the left operand of a product, normalised if there is a gain.
 
     Args:
-        terms: in a lane: 1 float32, 2 bfloat16, 4 int8.
+        terms: terms in a lane: 1 in float32, 2 in bfloat16, 4 in int8.
         out: [N bytes] uint8, rows `row_stride` bytes apart.
-        scales: [N] of int8's rows.
+        scales: [N] gets the scales of int8 rows.
     """
     d = x.shape[1]
     vectors = -(-d // LANES)

@@ -1,4 +1,4 @@
-"""Vector loops beside the tile: powers of 2, softmax of a row, copies, prefetches, a 16 x 16 transposition."""
+"""Other vector loops than the tile: powers of 2, softmax of a row, copies, prefetches, a 16 x 16 transposition."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numba.extending import intrinsic
 
 from .llvm_ir import BYTES, FLOATS, I32, I64, INTS, LANES, POINTER, VectorBuilder, constant, function
 
-# 2^r for |r| <= 1/2, exact at 0, with about the smallest relative error that five powers allow: 9.2e-8.
+# A polynomial of degree five for 2^r, |r| <= 1/2. It is exact at 0; its relative error, 9.2e-8, is about the smallest.
 POWERS = (
     1.0,
     0.6931469775754879,
@@ -21,18 +21,18 @@ POWERS = (
     0.0013264731059792563,
 )
 LOG2_E = 1 / math.log(2)
-ROUND = 1.5 * 2**23  # a float32 of this size has no fraction: adding it rounds to whole
+ROUND = 1.5 * 2**23  # a float32 of this size has no fraction, so adding it rounds to an integer
 LEAST = -126  # below it 2^x is less than float32's smallest normal number
 
 
 def power(code: VectorBuilder, x: ir.Value) -> ir.Value:
-    """2^x = 2^n 2^r with n whole, for vectors of x < 128; 0 below -126, NaN of NaN.
+    """2^x = 2^n 2^r with an integer n, for vectors of x < 128. The result is 0 below -126, and NaN for NaN.
 
     The relative error is at most 1.72e-7 (at 0.50001), and 1.94e-7 (at 0.5003) on processors that round x y + z
     twice, measured over all float32 from -126 to 128.
     """
     to, number = code.to, lambda value: constant(FLOATS, value)
-    shifted = to.fadd(x, number(ROUND))  # n now stands in the lowest bits
+    shifted = to.fadd(x, number(ROUND))  # n is now in the lowest bits
     r = to.fsub(x, to.fsub(shifted, number(ROUND)))  # exact
     e = number(POWERS[-1])
     for factor in POWERS[-2::-1]:
@@ -43,14 +43,14 @@ def power(code: VectorBuilder, x: ir.Value) -> ir.Value:
 
 
 def power_or_infinity(code: VectorBuilder, x: ir.Value) -> ir.Value:
-    """2^x for vectors of any x; infinity above 126, NaN of NaN."""
+    """2^x for vectors of any x. The result is infinity above 126, and NaN for NaN."""
     far = code.to.fcmp_ordered(">", x, constant(FLOATS, 126))
     return code.to.select(far, constant(FLOATS, math.inf), power(code, x))
 
 
 @intrinsic
 def power_lines(typing: Any, x: Any, vectors: Any) -> Any:
-    """16 `vectors` numbers x become 2^x, in their own place; `vectors` at least 1."""
+    """Replaces 16 `vectors` numbers x by 2^x; `vectors` is at least 1."""
 
     def generate(context: Any, builder: ir.IRBuilder, signature: Any, args: list[ir.Value]) -> ir.Value:
         code, x = VectorBuilder(builder), builder.inttoptr(args[0], POINTER)
@@ -67,7 +67,7 @@ def power_lines(typing: Any, x: Any, vectors: Any) -> Any:
 
 
 def fold(code: VectorBuilder, x: ir.Value, both: Any) -> ir.Value:
-    """One number from 16: the upper half joined to the lower until one is left."""
+    """Reduces 16 numbers to one: `both` combines the upper half with the lower half until one number is left."""
     size = LANES
     while size > 1:
         size //= 2
@@ -81,12 +81,12 @@ def fold(code: VectorBuilder, x: ir.Value, both: Any) -> ir.Value:
 
 @intrinsic
 def softmax_row(typing: Any, scores: Any, bias: Any, count: Any) -> Any:
-    """The row becomes 2^(score + bias - top), and their sum is returned, not yet divided by.
+    """Replaces a row of scores by 2^(score + bias - top), and returns their sum, by which the caller divides.
 
-    Scores and biases come multiplied by 1/ln 2, so that powers of e are powers of 2: those need no reduction
-    of their argument, which is two of nine multiplications. `scores` is the address of whole vectors, of which
-    the first `count` numbers are meant and the others become 0; `bias` that of as many numbers, behind which
-    a vector may end in others, which must be finite.
+    Scores and biases are already multiplied by 1/ln 2, so that powers of e are powers of 2. These need no reduction of
+    their argument, which saves two of nine multiplications. `scores` is the address of whole vectors. Their first
+    `count` numbers are the row; the others become 0. `bias` is the address of `count` numbers. The rest of their last
+    vector is read too, and must be finite.
     """
 
     def generate(context: Any, builder: ir.IRBuilder, signature: Any, args: list[ir.Value]) -> ir.Value:
@@ -123,7 +123,7 @@ def softmax_row(typing: Any, scores: Any, bias: Any, count: Any) -> Any:
 
 @intrinsic
 def scaled_lines(typing: Any, x: Any, row: Any, count: Any, factor: Any, out: Any, out_row: Any) -> Any:
-    """16 numbers of each of `count` rows, `row` bytes apart, times a factor, to rows `out_row` bytes apart."""
+    """Copies 16 numbers of each of `count` rows, times a factor. Rows are `row` and `out_row` bytes apart."""
 
     def generate(context: Any, builder: ir.IRBuilder, signature: Any, args: list[ir.Value]) -> ir.Value:
         code, (x, row, count, factor, out, out_row) = VectorBuilder(builder), args
@@ -142,9 +142,9 @@ def scaled_lines(typing: Any, x: Any, row: Any, count: Any, factor: Any, out: An
 
 @intrinsic
 def ask_for(typing: Any, x: Any, row: Any, count: Any, size: Any) -> Any:
-    """Has the first `size` bytes of `count` rows, `row` bytes apart, brought near, and does not wait for them.
+    """Prefetches the first `size` bytes of `count` rows, which are `row` bytes apart.
 
-    Processors foresee reads that go straight on, not those from row to row of a wide array.
+    Processors prefetch consecutive addresses by themselves, but not the rows of a wide array.
     """
 
     def generate(context: Any, builder: ir.IRBuilder, signature: Any, args: list[ir.Value]) -> ir.Value:
@@ -171,9 +171,9 @@ def ask_for(typing: Any, x: Any, row: Any, count: Any, size: Any) -> Any:
 
 @intrinsic
 def transpose(typing: Any, rows: Any, row_stride: Any, count: Any, out: Any) -> Any:
-    """16 numbers of each of `count` rows, `row_stride` bytes apart, become 16 vectors: [16 16] transposed.
+    """Writes 16 numbers of each of `count` rows, `row_stride` bytes apart, as 16 vectors: [16 16] transposed.
 
-    Where there are fewer than 16 rows, the last is repeated.
+    If there are fewer than 16 rows, the last one is repeated.
     """
 
     def generate(context: Any, builder: ir.IRBuilder, signature: Any, args: list[ir.Value]) -> ir.Value:
@@ -202,7 +202,7 @@ def transpose(typing: Any, rows: Any, row_stride: Any, count: Any, out: Any) -> 
 
 @intrinsic
 def dot(typing: Any, x: Any, y: Any, vectors: Any) -> Any:
-    """x . y for 16 `vectors` numbers, 16 sums side by side, then folded; `vectors` at least 1."""
+    """x . y for 16 `vectors` numbers: 16 sums, which are then added up with `fold`; `vectors` is at least 1."""
 
     def generate(context: Any, builder: ir.IRBuilder, signature: Any, args: list[ir.Value]) -> ir.Value:
         code, (x, y) = VectorBuilder(builder), (builder.inttoptr(a, POINTER) for a in args[:2])

@@ -1,1 +1,1 @@
-"""What runs the kernels: kept machine code, threads, buffers."""
+"""The runtime of the kernels: the cache of compiled code, threads, memory."""

@@ -1,7 +1,7 @@
-"""Arrays that begin at a cache line; the memory of large ones is kept and used again.
+"""Arrays that begin at a cache line. The memory of large arrays is kept and reused.
 
-The system hands out memory page by page, each at its first touch; given back and asked for again with every block,
-that would be paid for every time.
+The system provides fresh memory page by page, at the first access to each page, which takes time. If every block
+returned its memory to the system, every block would take this time again.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 
 LINE = 64
-LARGE = 1 << 21  # from here on, whole pages of this size where the system has them
+LARGE = 1 << 21  # arrays of so many bytes and more get whole pages of this size, if the system has them
 CHUNK = 1 << 25  # bytes of weights that share large pages
-KEPT = 1 << 29  # bytes that wait to be used again, at most
+KEPT = 1 << 29  # maximum number of unused bytes that are kept
 
 _waiting: deque[mmap.mmap] = deque()
 
@@ -32,7 +32,7 @@ def _give_back(memory: mmap.mmap) -> None:
 
 
 def _map(size: int) -> mmap.mmap:
-    """Fresh memory; private, since shared memory has no large pages."""
+    """Fresh memory. It is private, because shared memory has no large pages."""
     if not hasattr(mmap, "MAP_PRIVATE"):
         return mmap.mmap(-1, size)
     memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
@@ -43,7 +43,7 @@ def _map(size: int) -> mmap.mmap:
 
 
 def _large(size: int) -> np.ndarray:
-    """`size` bytes from the start of a large page, which wait to be used again when nobody sees them."""
+    """`size` bytes from the start of a large page. When no array uses them any more, they are kept for reuse."""
     for memory in list(_waiting):
         if size + LARGE <= len(memory) <= size + size // 4 + 2 * LARGE:
             try:
@@ -60,13 +60,13 @@ def _large(size: int) -> np.ndarray:
 
 
 class _Chunk:
-    """Large pages that weights are put into one behind the other, freed when the last of them is."""
+    """Large pages with several weights, one behind the other. They are freed together with the last weight."""
 
     def __init__(self) -> None:
         self.rest, self.lock = np.empty(0, np.uint8), threading.Lock()
 
     def part(self, size: int) -> np.ndarray:
-        """The next `size` bytes, of this chunk or a fresh one."""
+        """The next `size` bytes of this chunk, or of a fresh one if they do not fit."""
         with self.lock:
             if size > len(self.rest):
                 fresh = np.frombuffer(_map(CHUNK + LARGE), np.uint8)
@@ -79,7 +79,7 @@ _chunk = _Chunk()
 
 
 def _in_child() -> None:
-    """A fork may have come while another thread held the lock."""
+    """Replaces the lock, since another thread may have held it during the fork."""
     _chunk.lock = threading.Lock()
 
 
@@ -88,13 +88,13 @@ if hasattr(os, "register_at_fork"):
 
 
 def settled(*shape: int, dtype: Any = np.float32) -> np.ndarray:
-    """As `aligned`, for weights: they stay, and small ones share large pages, which are read faster."""
+    """Like `aligned`, for weights, which stay in memory. Small ones share large pages, which are read faster."""
     size = math.prod(shape) * np.dtype(dtype).itemsize
     return aligned(*shape, dtype=dtype) if size > CHUNK else _chunk.part(size).view(dtype).reshape(shape)
 
 
 def aligned(*shape: int, dtype: Any = np.float32) -> np.ndarray:
-    """An array of no particular content whose first number begins a cache line."""
+    """An array with undefined content whose first number is at the start of a cache line."""
     size = math.prod(shape) * np.dtype(dtype).itemsize
     if size >= LARGE:
         return _large(size).view(dtype).reshape(shape)
@@ -104,5 +104,5 @@ def aligned(*shape: int, dtype: Any = np.float32) -> np.ndarray:
 
 
 def plain(x: np.ndarray, dtype: Any = np.float32) -> np.ndarray:
-    """x, or a copy that kernels can take: they are compiled for contiguous writable arrays only."""
+    """x, or a copy, in the form for which kernels are compiled: contiguous, writable, of this dtype."""
     return x if x.flags.carray and x.dtype == dtype else np.require(x, dtype, ["C", "A", "W"])

@@ -1,9 +1,9 @@
-"""Kernels: Python loops compiled to machine code, once a machine, and kept on disk between runs.
+"""Kernels: Python loops compiled to machine code, once per machine, and cached on disk between runs.
 
-numba's own cache goes stale when a function in another module is edited, and fails when a file is damaged or the
-installation is read-only. So everything that could change a kernel is in the name of the folder that keeps it: all
-files of `ops.cpu`, outside of which no kernel's constant stands. A file that is damaged or another kernel's is thrown
-away, and without a folder all still works.
+numba's own cache becomes stale when a function in another module is edited, and fails if a file is damaged or the
+installation is read-only. Here, the name of the cache folder contains a digest of everything that could change a
+kernel: all files of `ops.cpu`, which define all constants of kernels. A file that is damaged, or belongs to another
+kernel, is removed. If no folder can be used, kernels are compiled in every run.
 """
 
 from __future__ import annotations
@@ -35,23 +35,23 @@ from numba.core.errors import NumbaError
 from ....terminal import note
 from .operand_groups import flat
 
-SECONDS = 16  # to compile all kernels for float32, measured: benchmarks/suites/startup.py
-HARMLESS = ("NUMBA_CACHE_DIR", "NUMBA_NUM_THREADS", "NUMBA_THREADING_LAYER")  # settings that change no code
+SECONDS = 16  # time to compile all kernels for float32, measured with benchmarks/suites/startup.py
+HARMLESS = ("NUMBA_CACHE_DIR", "NUMBA_NUM_THREADS", "NUMBA_THREADING_LAYER")  # settings that do not change code
 
 KERNELS = Path(__file__).absolute().parent.parent  # every file that holds a kernel, or a part of one
-MARK = 16  # bytes of a file's digest
+MARK = 16  # bytes of the digest at the start of a file
 FOLDER = re.compile("kernels-[0-9a-f]{16}")
-FOLDERS = 4  # that are kept: the one in use, and the most recently used others
-IN_USE = 24 * 3600  # seconds since a folder was last used, after which no process is likely to need it
+FOLDERS = 4  # folders that are kept: the one in use, and the most recently used others
+IN_USE = 24 * 3600  # a folder that was not used for so many seconds is unlikely to be needed by a process
 
 settings: Any = numba.config
 
 
 def _digest() -> str:
-    """A name for the sources of `ops.cpu` and where they lie, the versions and the processor."""
+    """A digest of the sources of `ops.cpu`, their folder, the versions of libraries, and the processor."""
     parts = [str(KERNELS), sys.version, numba.__version__, llvmlite.__version__, np.__version__]
     parts += [llvm.get_process_triple(), llvm.get_host_cpu_name()]
-    with suppress(RuntimeError):  # some systems cannot tell; numba then builds for the name alone
+    with suppress(RuntimeError):  # features are unknown on some systems, where numba compiles for the processor's name
         parts.append(llvm.get_host_cpu_features().flatten())
     parts += [f"{k}={v}" for k, v in sorted(os.environ.items()) if k.startswith("NUMBA_") and k not in HARMLESS]
     for source in sorted(KERNELS.rglob("*.py")):
@@ -60,25 +60,25 @@ def _digest() -> str:
 
 
 def root() -> Path | None:
-    """Where kernels are kept: $GLIMMER_REF_CACHE, else $XDG_CACHE_HOME or ~/.cache, and there glimmer_ref.
+    """The folder for caches: $GLIMMER_REF_CACHE, else glimmer_ref in $XDG_CACHE_HOME or in ~/.cache.
 
-    None where a user has no home: containers run programs under numbers that no list of users knows.
+    None if the user has no home folder. Containers often run programs with a user number that has no entry.
     """
     if chosen := os.environ.get("GLIMMER_REF_CACHE"):
         return Path(chosen).absolute()
     if caches := os.environ.get("XDG_CACHE_HOME"):
         return Path(caches).absolute() / "glimmer_ref"
-    home = Path(os.path.expanduser("~"))  # unchanged if it is not known; the root if HOME is empty
+    home = Path(os.path.expanduser("~"))  # still "~" if there is no home; "/" if HOME is empty
     return home / ".cache" / "glimmer_ref" if home.is_absolute() and home.name and home.is_dir() else None
 
 
 def _temporary() -> Path:
-    """A folder for this user in the system's temporary one, in which anybody may make folders."""
+    """A folder for this user in the system's temporary folder, in which any user may create folders."""
     return Path(tempfile.gettempdir(), f"glimmer_ref-{os.getuid() if hasattr(os, 'getuid') else 'cache'}").absolute()
 
 
 def _ours_alone(path: Path) -> bool:
-    """Could nobody else have put kernels there, which are run as they are?"""
+    """Whether only this user can write to a folder. Kernels from it are run, so other users must not put any there."""
     about = path.lstat()
     if not stat.S_ISDIR(about.st_mode):
         return False
@@ -86,7 +86,7 @@ def _ours_alone(path: Path) -> bool:
 
 
 def _made(path: Path) -> bool:
-    """Is the folder there, made if need be, and can files be written to it?"""
+    """Creates the folder if it does not exist. Returns whether files can be written to it."""
     try:
         path.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=path).close()
@@ -96,10 +96,10 @@ def _made(path: Path) -> bool:
 
 
 def _prune(kept: Path) -> None:
-    """Remove folders of other digests beside `kept`, but the most recently used, and those that were used today.
+    """Remove folders of other digests beside `kept`, except the most recently used ones and those used today.
 
-    A process that still runs with a removed one compiles again what it has not loaded yet. A folder is renamed first,
-    so that no process finds half of it.
+    A process that still uses a removed folder compiles the kernels that it has not loaded yet. A folder is renamed
+    before it is removed, so that no process finds it incomplete.
     """
     with suppress(OSError):
         others = [x for x in kept.parent.iterdir() if FOLDER.fullmatch(x.name) and x != kept and not x.is_symlink()]
@@ -111,7 +111,7 @@ def _prune(kept: Path) -> None:
 
 
 def _used(path: Path) -> Path | None:
-    """The folder, marked as used now, if it is there or can be made; a new one is made room for."""
+    """The folder, marked as used now; None if it cannot be created. If it is new, old folders are removed."""
     new = not path.exists()
     if not _made(path):
         return None
@@ -124,14 +124,14 @@ def _used(path: Path) -> Path | None:
 
 @cache
 def folder() -> Path | None:
-    """The folder of this digest, made if need be: in `root`, else for this user in the temporary folder, else None.
+    """The folder for this digest, created if necessary: in `root`, else in the temporary folder, else None.
 
-    Folders of other digests may be those of other installed versions: the most recently used are kept, see `_prune`.
+    Folders of other digests may belong to other installed versions. The most recently used ones are kept, see `_prune`.
     """
     name = f"kernels-{_digest()}"
     if (chosen := root()) is not None and (path := _used(chosen / name)) is not None:
         return path
-    if "GLIMMER_REF_CACHE" in os.environ:  # wanted there or nowhere
+    if "GLIMMER_REF_CACHE" in os.environ:  # the user wants this folder and no other
         return None
     with suppress(OSError):
         other = _temporary()
@@ -146,9 +146,9 @@ def _tell(line: str) -> None:
 
 
 class _Bound(caching.IndexDataCacheFile):
-    """numba's files of one kernel, each of which begins with a digest of its name and of what follows.
+    """numba's cache files of one kernel. Each begins with a digest of its name and of the rest of the file.
 
-    numba itself runs whatever lies under a name: code of another kernel, or a damaged one, ends the process.
+    numba itself does not check a file. If the file is damaged or has the code of another kernel, the process crashes.
     """
 
     def _mark(self, name: str, data: bytes) -> bytes:
@@ -169,11 +169,11 @@ class _Bound(caching.IndexDataCacheFile):
 
 @contextmanager
 def _uninterrupted() -> Iterator[None]:
-    """Ctrl-C in the block, or a request to end, is acted upon at its end.
+    """A context that delays Ctrl-C and requests to terminate until its end.
 
-    An exception that a signal raises in one of LLVM's calls back to Python would end the process.
+    An exception that a signal raises while LLVM calls back into Python would crash the process.
     """
-    if threading.current_thread() is not threading.main_thread():  # signals are none of its business
+    if threading.current_thread() is not threading.main_thread():  # only the main thread receives signals
         yield
         return
     users = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -191,9 +191,9 @@ def _uninterrupted() -> Iterator[None]:
 
 
 def _compiled(loop: Callable[..., None], keep: bool, signature: Any = None) -> Any:
-    """The loop under numba, whose cache reads CACHE_DIR here and never again: a user's own is put back.
+    """The loop as a numba function. numba reads CACHE_DIR only here, so the user's value is restored afterwards.
 
-    With a signature it is compiled at once, to be called by address.
+    With a signature, the loop is compiled at once, to be called by its address.
     """
     users = settings.CACHE_DIR, caching.IndexDataCacheFile
     try:
@@ -211,16 +211,16 @@ def _compiled(loop: Callable[..., None], keep: bool, signature: Any = None) -> A
 
 
 def _forget() -> None:
-    """Throw away all kept kernels: one of them is damaged, or cannot be stored."""
+    """Remove all cached kernels, because one of them is damaged or cannot be stored."""
     if (kept := folder()) is not None:
         _tell(f"a kernel could not be loaded or stored; compiling again (about {SECONDS} s); kept in {kept}")
-        for file in kept.glob("*/*.nb[ic]"):  # at worst another process compiles again as well
+        for file in kept.glob("*/*.nb[ic]"):  # at worst, another process has to compile again too
             with suppress(OSError):
                 file.unlink()
 
 
 def callback(loop: Callable[..., None], signature: Any) -> Any:
-    """The loop compiled for one signature; other kernels call it by its `address`."""
+    """The loop, compiled for one signature. Other kernels call it by its `address`."""
     try:
         return _compiled(loop, folder() is not None, signature)
     except (MemoryError, NumbaError):
@@ -233,11 +233,11 @@ def callback(loop: Callable[..., None], signature: Any) -> Any:
 
 
 class Kernel:
-    """A loop, compiled at its first call for each set of types.
+    """A loop, compiled at its first call with each set of types.
 
-    It lets go of the interpreter lock. fastmath is off: a sum is made in the order that the loop says. An argument
-    that is annotated as a named tuple groups operands. numba takes a third of a microsecond a field to find the type
-    of a tuple, a tenth of what a decoder's step takes for all of its operands, so it is handed the fields one by one.
+    It releases the interpreter lock. fastmath is off, so sums are made in the order of the loop. An argument that is
+    annotated as a named tuple is a group of operands. numba takes a third of a microsecond per field to find the type
+    of a tuple, a tenth of the time of a decoder step for all its operands. So numba gets single fields.
     """
 
     def __init__(self, loop: Callable[..., None]) -> None:
@@ -259,11 +259,11 @@ class Kernel:
             self.run(*fields)
         except (MemoryError, NumbaError):
             raise
-        except Exception:  # whatever a damaged file or a full disk makes numba raise
+        except Exception:  # a damaged file or a full disk makes numba raise errors of many classes
             self._again(*fields)
 
     def _again(self, *args: Any) -> None:
-        """Once more with an empty folder, then without one; a fault of the loop itself still comes out."""
+        """Try again with an empty folder, then without a folder. An error of the loop itself is still raised."""
         _forget()
         with suppress(Exception):
             return self.run(*args)
@@ -272,7 +272,7 @@ class Kernel:
 
 
 def ready(warm: Callable[[], None]) -> None:
-    """Call `warm`, which runs every kernel; says so first if they must be compiled."""
+    """Call `warm`, which runs every kernel. Print a message first if kernels must be compiled."""
     kept = folder()
     if settings.DISABLE_JIT:
         pass

@@ -1,4 +1,4 @@
-"""Kernels that take groups of operands, handed to numba field by field."""
+"""Kernels whose arguments are groups of operands: numba gets each field as an argument."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 
 def flat(loop: Callable[..., None], groups: dict[str, Any]) -> Callable[..., None]:
-    """The loop with the fields of its groups as arguments of their own, which makes the groups of them first."""
+    """A function that takes the fields of the groups as single arguments, builds the groups, and runs the loop."""
     lines, start = inspect.getsourcelines(loop)
     (function,) = ast.parse("".join(lines)).body
     assert isinstance(function, ast.FunctionDef)

@@ -1,16 +1,16 @@
-"""Threads: tasks are shared out in runs (`parallel_for`), or a kernel in phases gives them to whoever is free.
+"""Threads: each gets a run of tasks (`parallel_for`), or takes the next task of a kernel in phases (`run_phased`).
 
-A kernel in phases is called once in each thread with the same arguments. In each phase it goes
+A kernel in phases is called once in each thread, with the same arguments. Each phase has this form:
 
     task = next_task(counters, phase)
     while task < tasks: .. ; finish_task(counters, phase); task = next_task(counters, phase)
     barrier(counters, phase, tasks)
 
-so threads meet without going back to Python, which takes 30 microseconds to wake one. A phase is over when its
-tasks are done, not when all threads have come. A thread that comes late, or never, delays nobody, so any number of
-Python threads may share the pool. It does not matter to the bits of a result which thread does a task, since no sum
-crosses tasks. The threads are not those of numba's `prange`: they are safe under Python threads and a fork. numba's
-settings say how many there are: NUMBA_NUM_THREADS, or `numba.set_num_threads` in the calling thread.
+So threads synchronise without returning to Python, which takes 30 microseconds to wake a thread. A phase is over when
+its tasks are done, not when all threads have arrived. A thread that arrives late, or never, delays no other thread, so
+any number of Python threads may share the pool. No sum crosses tasks, so it does not change a result which thread
+computes a task. These threads are not those of numba's `prange`: they are safe with Python threads and after a fork.
+numba's settings determine their number: NUMBA_NUM_THREADS, or `numba.set_num_threads` in the calling thread.
 """
 
 from __future__ import annotations
@@ -33,16 +33,16 @@ from numba.extending import intrinsic, register_jitable
 from ....errors import InputError
 from ..kernels.llvm_ir import FEATURES, I64, VOID, function
 
-LINE = 8  # numbers of a cache line: each counter has one of its own
-WORTH_A_THREAD = 1 << 21  # additions, some 50 microseconds: waking a thread costs about 30
-PATIENCE = 4096  # looks at a counter before the processor is offered to others
+LINE = 8  # numbers in a cache line; each counter has a cache line of its own
+WORTH_A_THREAD = 1 << 21  # additions, which take some 50 microseconds: waking a thread takes about 30
+PATIENCE = 4096  # number of reads of a counter after which a waiting thread yields the processor
 
 settings: Any = numba.config
 
 
 @cache
 def _pool() -> ThreadPoolExecutor:
-    """The threads beside the caller's own; idle ones sleep."""
+    """The threads in addition to the caller's. Idle threads sleep."""
     return ThreadPoolExecutor(max(1, settings.NUMBA_NUM_THREADS - 1), "glimmer_ref")
 
 
@@ -52,10 +52,10 @@ if hasattr(os, "register_at_fork"):  # a forked child would inherit the pool wit
 
 @contextmanager
 def limit(threads: int | None) -> Iterator[None]:
-    """Kernels called in here, by this Python thread, use at most so many threads; None changes nothing.
+    """A context in which kernels called by this Python thread use at most `threads` threads; None changes nothing.
 
     Raises:
-        InputError: not a whole number from 1 to NUMBA_NUM_THREADS.
+        InputError: `threads` is not an integer from 1 to NUMBA_NUM_THREADS.
     """
     most = int(settings.NUMBA_NUM_THREADS)
     if threads is not None and not (type(threads) is int and 1 <= threads <= most):
@@ -69,12 +69,12 @@ def limit(threads: int | None) -> Iterator[None]:
 
 
 def parallel_for(kernel: Callable[..., None], tasks: int, cost: int, *args: Any) -> None:
-    """Calls kernel(first, last, *args) for the tasks 0 .. tasks-1, a run of them in each thread.
+    """Calls kernel(first, last, *args) for the tasks 0 .. tasks-1. Each thread gets a run of them.
 
     Args:
-        kernel: compiled with `compile_cache.Kernel`, which lets go of the interpreter lock.
-        tasks: how many; no result of one may depend on another.
-        cost: about how many additions' time one task takes; small work stays in the caller's thread.
+        kernel: a `compile_cache.Kernel`, which releases the interpreter lock.
+        tasks: number of tasks. No result of a task may depend on another task.
+        cost: approximate time of a task, in additions. Small work stays in the caller's thread.
     """
     threads = max(1, min(numba.get_num_threads(), tasks, tasks * cost // WORTH_A_THREAD))
     bounds = [tasks * i // threads for i in range(threads + 1)]
@@ -85,12 +85,12 @@ def parallel_for(kernel: Callable[..., None], tasks: int, cost: int, *args: Any)
 
 
 def run_phased(kernel: Callable[..., None], phases: int, cost: int, *args: Any) -> None:
-    """Calls kernel(counters, threads, *args) in this thread and, where it is worth it, in others of the pool.
+    """Calls kernel(counters, threads, *args) in this thread and, if there is enough work, in threads of the pool.
 
     Args:
-        kernel: compiled with `compile_cache.Kernel`, which lets go of the interpreter lock.
-        phases: how many phases it has, at most.
-        cost: about how many additions' time all of it takes; small work stays in the caller's thread.
+        kernel: a `compile_cache.Kernel`, which releases the interpreter lock.
+        phases: maximum number of its phases.
+        cost: approximate time of the whole kernel, in additions. Small work stays in the caller's thread.
     """
     threads = max(1, min(numba.get_num_threads(), cost // WORTH_A_THREAD))
     counters = np.zeros((2 * phases, LINE), np.int64)
@@ -109,7 +109,7 @@ def _counter(builder: ir.IRBuilder, address: ir.Value) -> ir.Value:
 
 @intrinsic
 def _count(typing: Any, address: Any) -> Any:
-    """Adds 1 to a number that threads share, and returns what it was."""
+    """Adds 1 to a number that threads share, and returns the number before the addition."""
 
     def generate(context: Any, builder: ir.IRBuilder, signature: Any, args: list[ir.Value]) -> ir.Value:
         return builder.atomic_rmw("add", _counter(builder, args[0]), I64(1), "acq_rel")
@@ -119,7 +119,7 @@ def _count(typing: Any, address: Any) -> Any:
 
 @intrinsic
 def _look(typing: Any, address: Any) -> Any:
-    """A number that threads share, with all that was written before it was counted up."""
+    """Reads a number that threads share. All writes before its last increase are visible afterwards."""
 
     def generate(context: Any, builder: ir.IRBuilder, signature: Any, args: list[ir.Value]) -> ir.Value:
         return builder.load_atomic(_counter(builder, args[0]), "acquire", 8)
@@ -129,7 +129,7 @@ def _look(typing: Any, address: Any) -> Any:
 
 @intrinsic
 def _rest(typing: Any, looks: Any) -> Any:
-    """A short pause; now and then the processor is offered to others."""
+    """A short pause. After every PATIENCE calls, the thread yields the processor."""
 
     def generate(context: Any, builder: ir.IRBuilder, signature: Any, args: list[ir.Value]) -> ir.Value:
         if "sse2" in FEATURES:
@@ -144,7 +144,7 @@ def _rest(typing: Any, looks: Any) -> Any:
 
 @register_jitable
 def next_task(counters: Any, phase: int) -> Any:
-    """The number of the next task of a phase; `tasks` or more when none is left."""
+    """The index of the next task of a phase; not less than the number of tasks if none is left."""
     return _count(counters[2 * phase].ctypes.data)
 
 

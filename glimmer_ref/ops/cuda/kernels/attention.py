@@ -15,7 +15,7 @@ from typing import Any
 
 from .spec import EVERYONE, Body, Sizes, reductions
 
-ROWS = 4  # queries of a group of threads
+ROWS = 4  # queries for one group of threads
 LANES = 8  # threads in such a group
 
 
@@ -24,7 +24,7 @@ def with_bias(cuda: Any, dtype: Any) -> Any:
 
     @cuda.jit(device=True)
     def biased(score, bias, distance, head, causal):
-        """The score plus its bias, if there is one; -inf for a causal query and a key ahead of it."""
+        """The score plus its bias, if there is one; -inf if attention is causal and the key is ahead of the query."""
         if causal and distance > 0:
             return lowest
         return score + bias[bias.shape[0] // 2 + distance, head] if bias.shape[0] > 0 else score
@@ -33,7 +33,7 @@ def with_bias(cuda: Any, dtype: Any) -> Any:
 
 
 def tiles(cuda: Any, dtype: Any, intrinsics: Any, sizes: Sizes, c: int, masked: bool) -> Any:
-    """`attention` for heads of at most c columns, c a multiple of 8; with `masked`, weights get `dropout_mask`."""
+    """`attention` for heads of at most c columns, where c is a multiple of 8; `masked`: with `dropout_mask`."""
     queries, keys = sizes.queries, sizes.keys
     threads = queries // ROWS * LANES
     each, wide = keys // LANES, c // LANES  # keys, and columns, of a thread
@@ -47,7 +47,7 @@ def tiles(cuda: Any, dtype: Any, intrinsics: Any, sizes: Sizes, c: int, masked: 
 
         Eight threads work on four queries. Each thread has the scores of every eighth key and every eighth column of
         the result in registers, and the threads exchange maxima and sums by shuffles. Shared memory holds the tile's
-        queries, the keys and values of the current step, and its weights exp(score - largest). Sums are in dtype and
+        queries, the keys and values of the current step, and its weights exp(score - largest). Sums are in dtype. They
         add a query's keys tile by tile, in an order that does not depend on other blocks.
 
         Args:
@@ -156,7 +156,7 @@ def tiles(cuda: Any, dtype: Any, intrinsics: Any, sizes: Sizes, c: int, masked: 
 
 
 def one_query(cuda: Any, dtype: Any, intrinsics: Any, sizes: Sizes) -> dict[str, Body]:
-    """Attention in a decoder's step: one query per sequence, to the tokens so far or to its whole memory."""
+    """Attention in a decoder step, with one query per sequence: to the tokens so far or to the whole memory."""
     threads, lowest, nothing, one = sizes.one_query, dtype(-math.inf), dtype(0), dtype(1)
     block_sum, block_max = reductions(cuda, dtype, threads)
     biased = with_bias(cuda, dtype)
@@ -266,7 +266,7 @@ def probabilities(cuda: Any, dtype: Any, intrinsics: Any, sizes: Sizes) -> dict[
     return {"attention_probs": Body(attention_probs, "xxxiinnnnx", threads)}
 
 
-WIDTHS = {8: {}, 64: {}, 128: {"queries": 32, "keys": 16}}  # largest number of columns of a head: sizes that differ
+WIDTHS = {8: {}, 64: {}, 128: {"queries": 32, "keys": 16}}  # largest number of columns of a head -> changed sizes
 
 
 def tiled(cuda: Any, dtype: Any, intrinsics: Any, sizes: Sizes) -> dict[str, Body]:

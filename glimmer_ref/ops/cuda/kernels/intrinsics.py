@@ -29,7 +29,7 @@ def _vector(context: Any, dtype: Any) -> tuple[Any, int]:
 
 @intrinsic
 def load4(typing: Any, array: Any, at: Any) -> Any:
-    """array.flat[at : at + 4] in one load; `at` is a multiple of four, and the array is no slice of another."""
+    """array.flat[at : at + 4] in one load. `at` is a multiple of four, and the array is not a slice of another."""
     signature = types.UniTuple(array.dtype, FOUR)(array, types.int64)
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -80,7 +80,7 @@ def pack2(typing: Any, low: Any, high: Any) -> Any:
 
 @intrinsic
 def unpack2(typing: Any, word: Any) -> Any:
-    """The two bfloat16 of an int32 as float32, that of the lower half first."""
+    """The two bfloat16 numbers in an int32 as float32, the lower half first."""
     signature = types.UniTuple(types.float32, 2)(types.int32)
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -98,7 +98,7 @@ MMA = "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {$0,$1,$2,$3}, {$4,$5
 def mma(
     typing: Any, a0: Any, a1: Any, a2: Any, a3: Any, b0: Any, b1: Any, c0: Any, c1: Any, c2: Any, c3: Any
 ) -> Any:  # fmt: skip
-    """c + a b for a warp: 16 rows by 8 columns of 16 terms in bfloat16, sums in float32; see `tensor_core`."""
+    """c + a b for a warp: 16 rows times 8 columns with 16 terms in bfloat16 and sums in float32; see `tensor_core`."""
     signature = types.UniTuple(types.float32, FOUR)(*(types.int32,) * 6, *(types.float32,) * FOUR)
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:

@@ -1,10 +1,10 @@
-"""CUDA kernels for matrix products: `naive`, `tiled` and `linear` for many rows, `skinny` for a decoder's step.
+"""CUDA kernels for matrix products: `naive`, `tiled` and `linear` for many rows, `skinny` for a decoder step.
 
-x w is [N a] times [a o]. The kernels do the same multiply-adds and differ in how much they read. In `naive` a thread
+x w is [N a] times [a o]. The kernels do the same multiply-adds, but different numbers of reads. In `naive` a thread
 computes one number and shares nothing, so every number of x is read o times from memory and every weight N times. In
-`tiled` a tile in shared memory divides these reads by the tile's side. In `linear` a tile in registers divides the
-reads of shared memory likewise. All sums are in dtype. One thread adds the terms of a number in order (in `skinny`
-several threads, whose sums are added in order), so the number of rows changes no bit of a kernel's results.
+`tiled` a tile in shared memory divides the number of these reads by the tile's side. In `linear` a tile in registers
+also divides the number of reads of shared memory. All sums are in dtype. One thread adds the terms of a number in order
+(in `skinny` several threads, whose sums are added in order), so the number of rows changes no bit of a result.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 from .spec import Body, Sizes
 
 SIDE = 8  # rows and columns of a thread's tile in `linear`
-STORE, ADD, GATE = "store", "add", "gate"  # how a product's tile is written: alone, added to y, or through a gate
+STORE, ADD, GATE = "store", "add", "gate"  # a product's tile is written unchanged, added to y, or with a gate
 
 
 def tilings(cuda: Any, dtype: Any, intrinsics: Any, sizes: Sizes) -> dict[str, Body]:
@@ -182,7 +182,7 @@ def register_tiles(cuda: Any, dtype: Any, intrinsics: Any, sizes: Sizes) -> dict
 
 
 def skinny_products(cuda: Any, dtype: Any, intrinsics: Any, sizes: Sizes) -> dict[str, Body]:
-    """Products with few rows, as in a decoder's step: their time is that of reading the weights once."""
+    """Products with few rows, as in a decoder step. They take the time of reading the weights once."""
     load4 = intrinsics.load4
     rows, slices, nothing = sizes.skinny_rows, sizes.slices, dtype(0)
     fours, wide, warps = 4, 16, sizes.threads // 32  # runs of four columns, and columns, of a block of `rows`

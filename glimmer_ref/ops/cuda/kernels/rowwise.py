@@ -1,8 +1,8 @@
 """CUDA kernels that read each number about once: elementwise, by rows, and moves of ragged rows.
 
-Each factory takes the `cuda` namespace, a dtype, `intrinsics` and `Sizes`, and returns kernels as plain functions: the
-same text is compiled for a GPU and run by a simulator. Memory bandwidth limits all of them, so they read sixteen bytes
-(four float32) at a time where rows allow it.
+Each factory takes the `cuda` namespace, a dtype, `intrinsics` and `Sizes`, and returns kernels as plain functions. The
+same source is compiled for a GPU and run by a simulator. Memory bandwidth limits all of them, so they read sixteen
+bytes (four float32) at a time if rows allow it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A CUDA kernel before compilation: a plain function with the types of its arguments; and the sizes of its tiles."""
+"""CUDA kernels before compilation: plain functions with the types of their arguments; and the sizes of tiles."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 WARP = 32  # threads that run in step
-EVERYONE = 0xFFFFFFFF  # the mask of a shuffle in which all of them take part
+EVERYONE = 0xFFFFFFFF  # the mask of a shuffle in which all threads of a warp take part
 
 
 class Body(NamedTuple):
@@ -17,9 +17,9 @@ class Body(NamedTuple):
 
     Args:
         function: the kernel in Python.
-        takes: a letter for each argument. Of the kernel's dtype: x an array [.. ..], v an array [..], f a number.
-            Of int64: i an array [..], t an array [.. ..], n a number. h is an array [.. ..] of int32, each of which
-            holds two bfloat16.
+        takes: a letter for each argument. With the kernel's dtype: x an array [.. ..], v an array [..], f a number.
+            With int64: i an array [..], t an array [.. ..], n a number. h is an array [.. ..] of int32, each of which
+            holds two bfloat16 numbers.
         block: threads of a block, or threads across and down.
         min_blocks: blocks that an SM must be able to run at once, so that some run while others wait for memory. The
             compiler divides the SM's registers among them.

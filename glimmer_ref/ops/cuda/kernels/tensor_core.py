@@ -120,7 +120,7 @@ def products(cuda: Any, dtype: Any, intrinsics: Any, sizes: Sizes) -> dict[str, 
 
 
 def skinny_products(cuda: Any, dtype: Any, intrinsics: Any, sizes: Sizes) -> dict[str, Body]:
-    """The same products for few rows, whose time is that of reading the weights; no tensor cores."""
+    """The same products for few rows, without tensor cores. They take the time of reading the weights."""
     load4, pack2, unpack2 = intrinsics.load4, intrinsics.pack2, intrinsics.unpack2
     rows, warps, nothing = sizes.skinny_rows, sizes.threads // 32, dtype(0)
 

@@ -1,1 +1,1 @@
-"""What runs the kernels: the device and its memory."""
+"""The runtime of the kernels: the device and its memory."""

@@ -35,7 +35,7 @@ class Device:
     ) -> None:
         self.address = address
         self.cuda, self.sizes = cuda, sizes or SIZES
-        self.bytes = SimpleNamespace(persistent=0, temporary=0)  # of weights and memory; of results
+        self.bytes = SimpleNamespace(persistent=0, temporary=0)  # bytes of weights and memory; bytes of results
         self.bodies = cache(lambda dtype: build(cuda, np.dtype(dtype).type, intrinsics, self.sizes[dtype]))
         self.kernel = cache(self._compiled)
         self.ints = lru_cache(256)(self._ints)
@@ -47,7 +47,7 @@ class Device:
             InputError: it does not fit into memory.
         """
         x = np.ascontiguousarray(x)
-        x = x.copy() if 0 in x.strides else x  # a broadcast array, whose rows are one
+        x = x.copy() if 0 in x.strides else x  # a broadcast array, whose rows share memory
         return self._counted(x.shape, x.dtype, "persistent", lambda: self.cuda.to_device(x))
 
     def empty(self, shape: tuple[int, ...], dtype: Any) -> Array:
@@ -70,8 +70,8 @@ class Device:
         """Launches a kernel of a dtype on a grid of blocks; does nothing if the grid is empty.
 
         Raises:
-            InputError: an array has another dtype, or does not begin at a multiple of sixteen bytes; a slice of
-                another array may not.
+            InputError: an array has another dtype, or does not begin at a multiple of sixteen bytes, as may happen
+                with a slice.
         """
         kernel, body = self.kernel(np.dtype(dtype).name, name)
         for arg, letter in zip(args, body.takes, strict=True):
@@ -104,7 +104,7 @@ class Device:
         setattr(self.bytes, kind, getattr(self.bytes, kind) - size)
 
     def _no_room(self, shape: tuple[int, ...], dtype: Any, kind: str, size: int) -> InputError:
-        """The error that says what was needed, what is free, and what would fit: results grow with the tokens."""
+        """The error with the needed and the free memory, and advice: results grow with the number of tokens."""
         memory, temporary = self.cuda.current_context().get_memory_info(), self.bytes.temporary
         share = (memory.free + temporary) / (temporary + size)
         do = "compute with precision='bfloat16', or use a smaller model"
