@@ -9,7 +9,7 @@ from typing import NamedTuple
 from ..errors import InputError
 
 HEAD = 1024  # bytes that are examined
-OLD_TORCH = bytes.fromhex("8a0a6cfc9c46f9206aa85019")  # the number that opens files of PyTorch before 1.6
+OLD_TORCH = bytes.fromhex("8a0a6cfc9c46f9206aa85019")  # the first number in files of PyTorch before 1.6
 
 
 class Kind(NamedTuple):
@@ -65,7 +65,7 @@ BEGINS: tuple[tuple[bytes, Kind], ...] = (
     (b"\xff\xfe", UTF_16),
     (b"\xfe\xff", UTF_16),
 )
-FOLDERS: tuple[tuple[str, Kind], ...] = (  # a file that is in it
+FOLDERS: tuple[tuple[str, Kind], ...] = (  # for each kind, a file that such a folder has
     ("manifest.json", Kind("a memory", "it goes with --memory")),
     ("build.json", Kind("an index", "it goes with --index")),
     ("adapter_config.json", ADAPTER),
@@ -105,7 +105,7 @@ def of_bytes(head: bytes) -> Kind | None:
         return TORCH_BEFORE if OLD_TORCH in head[:32] else PICKLE
     if head[257:262] == b"ustar":
         return TAR
-    if re.match(rb"([\t-~]\0){4}", head):  # without a mark
+    if re.match(rb"([\t-~]\0){4}", head):  # UTF-16 without a byte order mark
         return UTF_16
     known = next((kind for begin, kind in BEGINS if head.startswith(begin)), None)
     return known or _of_text(head[:HEAD])

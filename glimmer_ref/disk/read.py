@@ -57,13 +57,13 @@ def _instead(path: PathLike, error: OSError) -> kinds.Kind:
         return kinds.Kind("a folder", "name a file in it")
     if isinstance(error, NotADirectoryError):
         return kinds.Kind("a file where its folder should be")
-    folder = os.path.dirname(os.fspath(path))  # a model's, perhaps, of which a file was wanted
+    folder = os.path.dirname(os.fspath(path))  # perhaps the folder of a model, one file of which was expected
     names = (os.fspath(path), folder) if isinstance(error, FileNotFoundError) else ()
     return next(filter(None, map(kinds.is_published, names)), said)
 
 
 def _open(path: PathLike) -> int:
-    """Open for reading, without waiting for the other end of a pipe: the descriptor."""
+    """Open a file for reading, without waiting for the other end of a pipe, and return its descriptor."""
     if not os.fspath(path):
         raise InputError("file name", "a path", "an empty one", "is a shell variable not set?")
     try:

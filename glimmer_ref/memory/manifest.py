@@ -66,7 +66,7 @@ def build_facts(
         "passages_sha256": passages_sha256,
         "shard_passages": shard_passages,
     }
-    if computed_in(model) in PRECISIONS[1:]:  # the bytes differ, so the memory records it
+    if computed_in(model) in PRECISIONS[1:]:  # a lower precision changes the bytes, so the memory records it
         facts["precision"] = computed_in(model)
     return facts
 
@@ -122,13 +122,13 @@ def _field(path: Path, record: Any, name: str, kind: type[Any], least: int = 0) 
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a memory is of, and which files it has.
+    """The facts that decide the bytes of a memory, and the files that it has.
 
     Args:
         build: the facts that decide its bytes: `version` of the format, `encoder` (see `encoder_facts`), `dtype`,
             `passages` and `passages_sha256` (of the file), `shard_passages` in all shards but the last, and
             `precision` if matrix products were computed in a lower one than float32.
-        tokens: how many all passages have together.
+        tokens: the number of tokens in all passages together.
         files: name -> {"bytes", "sha256"} of each shard and of the index.
     """
 

@@ -147,7 +147,7 @@ def id_hash(id: str) -> int:
 
 
 class Index(NamedTuple):
-    """From ids to rows by binary search: some twenty steps for a million ids, which are not read in advance.
+    """Finds the row of an id by binary search, in some twenty steps for a million ids; no id is read in advance.
 
     Args:
         hashes: [n] uint64, rising.

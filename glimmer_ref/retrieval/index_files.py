@@ -208,7 +208,7 @@ def building(folder: Path, facts: Mapping[str, Any], names: Collection[str], sho
 
 @dataclass(frozen=True, eq=False)
 class Strings(Sequence[str]):
-    """Strings of a file as UTF-8 that lies end to end: [S] bytes, and [n+1] where each begins."""
+    """Concatenated strings of a file in UTF-8: [S] bytes, and [n+1] where each string begins."""
 
     text: np.ndarray
     ends: Ints
