@@ -55,7 +55,7 @@ def run_build(args: argparse.Namespace) -> None:
 
 
 def run_info(args: argparse.Namespace) -> None:
-    """Print what the index holds; with --verify, after its files were checked."""
+    """Print what the index holds; --verify checks its files first."""
     from ..retrieval.index_files import verify
 
     if args.verify:

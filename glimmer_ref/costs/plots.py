@@ -119,7 +119,7 @@ AXES = {
 
 
 def times(report: Report, path: str) -> None:
-    """Least milliseconds a question against the batch size; hollow markers do not fit into memory."""
+    """Least milliseconds per question against the batch size; hollow markers do not fit into memory."""
     batches, h = report["batches"], report["hardware"]
 
     def draw(axes: Any) -> None:

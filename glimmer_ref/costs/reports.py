@@ -41,7 +41,7 @@ FIGURE2_NOTE = (
 
 
 def as_json(x: Any) -> Any:
-    """The report with every exact number as JSON can write it."""
+    """The report with every exact number in a form that JSON can hold."""
     if isinstance(x, Mapping):
         return {key: as_json(value) for key, value in x.items()}
     if isinstance(x, list | tuple):
@@ -195,7 +195,7 @@ def latency_report(
     batches: Sequence[int],
     price: float | None = None,
 ) -> Report:
-    """Least seconds by stage, system and batch size; with a price an hour, the price of a million questions."""
+    """Least seconds by stage, system and batch size; with a price per hour, also the price of a million questions."""
     about = {
         "name": hardware.name,
         "dtype": dtype,

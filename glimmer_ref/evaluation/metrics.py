@@ -20,7 +20,7 @@ from collections.abc import Collection, Iterable, Sequence
 from ..errors import InputError
 
 EXACT_MATCH, ACCURACY = "exact match", "accuracy"
-_BY_ACCURACY = frozenset({"fever", "trex", "zsre", "structured_zeroshot"})  # zsRE's files have the last name
+_BY_ACCURACY = frozenset({"fever", "trex", "zsre", "structured_zeroshot"})  # the files of zsRE have the last name
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
 

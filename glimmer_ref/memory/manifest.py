@@ -66,7 +66,7 @@ def build_facts(
         "passages_sha256": passages_sha256,
         "shard_passages": shard_passages,
     }
-    if computed_in(model) in PRECISIONS[1:]:  # a lower precision changes the bytes, so the memory records it
+    if computed_in(model) in PRECISIONS[1:]:  # the bytes differ, so the memory records it
         facts["precision"] = computed_in(model)
     return facts
 

@@ -48,7 +48,7 @@ class Postings(NamedTuple):
         """Count the words of passages, which are read once and not kept.
 
         Args:
-            only: the words to count; None for all. A question that has only these words gets the same ranking either way.
+            only: the words to count; None for all. A question of only these words has the same ranking either way.
 
         Raises:
             InputError: no passages.

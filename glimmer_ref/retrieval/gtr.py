@@ -156,7 +156,7 @@ def needed(place: Place) -> list[str]:
 
 
 def _check_pooling(folder: Path) -> None:
-    """Check that pooling is the mean over tokens. sentence-transformers 6 states this by a word, older ones by flags."""
+    """Check that pooling is the mean over tokens. sentence-transformers 6 states this by a word, older by flags."""
     path = folder / "config.json"
     data = _object(path)
     flags = {name for name, on in data.items() if name.startswith("pooling_mode_") and on}

@@ -27,7 +27,7 @@ PARTS = ("system", "size", "k", "m", "alpha", "beta", "reranker")
 
 
 def _model(model: dict[str, Any]) -> Report:
-    """The settings of a model that its system has."""
+    """The settings of a model that apply to its system."""
     unknown = {"fid": ("m", "alpha", "beta"), "lumen": ("m", "beta"), "glimmer": ()}[model["system"]]
     row: Report = {name: model[name] for name in PARTS if name in model and name not in unknown}
     return row | {f"{name}_exact": str(row[name]) for name in ("alpha", "beta") if name in row}

@@ -157,7 +157,7 @@ def figure5() -> PaperResult:
 
 
 def figure6() -> PaperResult:
-    """What training on many tasks adds, with a stacked bar for each model.
+    """The gain from multi-task training, with a stacked bar for each model.
 
     Paper: Figure 6
     """
@@ -183,7 +183,7 @@ def figure6() -> PaperResult:
 
 
 def figure7() -> PaperResult:
-    """Training on many tasks, against the live proportion.
+    """The gain from multi-task training against the live proportion.
 
     Paper: Figure 7
     """
