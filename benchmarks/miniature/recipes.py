@@ -36,8 +36,8 @@ def recipe_of(training: Training, base: str, seed: int, scale: float = 1.0, begi
 
     Args:
         base: a recipe's name or file.
-        scale: of the steps, relative to the base.
-        begins: the folder of the weights that it begins from, if they are not random.
+        scale: the factor on the steps of the base.
+        begins: the folder of the weights at the start; None if they are random.
 
     Raises:
         InputError: the base does not take the changes.

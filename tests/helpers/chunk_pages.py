@@ -1,4 +1,4 @@
-"""From chunks back to their page: what the tests of `data.chunks` check its output with."""
+"""Recovers a page from its chunks: the inverse of `data.chunks`, which its tests need."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from glimmer_ref.errors import InputError
 
 
 def provenance(chunk: Chunk) -> dict[str, Any]:
-    """Its place as KILT tells it, for predictions."""
+    """The place of a chunk in KILT's format, for predictions."""
     first, last = chunk.spans[0], chunk.spans[-1]
     return {
         "wikipedia_id": chunk.page,

@@ -1,4 +1,4 @@
-"""A strict version of numba's CUDA simulator: mistakes that a GPU would not report are errors, and runs are repeatable.
+"""A strict version of numba's CUDA simulator: it reports mistakes that a GPU would not report; runs are repeatable.
 
 Numba launches the kernels and holds their arrays. The threads of a block run here as greenlets, which switch only at
 barriers and warp operations. Shared memory starts as NaN. It is an error if two threads use the same number of shared
@@ -33,7 +33,7 @@ class Broken(AssertionError):
 
 
 def unset(dtype: Any) -> Any:
-    """What memory holds before anything is written: NaN, or an impossible index."""
+    """The content of memory before anything is written: NaN, or an impossible index."""
     return np.nan if np.dtype(dtype).kind == "f" else np.iinfo(dtype).min
 
 
@@ -45,7 +45,7 @@ class Memory:
         self.dtype, self.flat = array.dtype, array.reshape(-1)
 
     def place(self, at: Any) -> Any:
-        """`at` itself, which must be an index inside the array."""
+        """Return `at`, which must be an index inside the array."""
         shape = self.shape
         if type(at) is not tuple:
             inside = self.ndim == 1 and 0 <= at < shape[0]
@@ -57,7 +57,7 @@ class Memory:
         return at
 
     def fits(self, value: Any) -> Any:
-        """`value` itself, which must not be rounded by storing it."""
+        """Return `value`, which storing must not round."""
         if self.dtype == np.float32 and isinstance(value, np.float64):
             raise Broken("float64 stored as float32")
         return value
@@ -142,7 +142,7 @@ class Block:
             self._release(live, len(ended))
 
     def _release(self, live: list[Thread], ended: int) -> None:
-        """Makes the shuffles that threads wait for, and checks that all waiting threads may go on."""
+        """Performs the shuffles that threads wait for, and checks that all waiting threads may go on."""
         while live and any(t.waits[1] is not None for t in live):
             warps = {t.waits[1] for t in live if t.waits[1] is not None}
             for warp in warps:
@@ -191,7 +191,7 @@ class Namespace:
         self.launches: list[str] = []
 
     def jit(self, signature: Any = None, device: bool = False, launch_bounds: tuple[int, int] = (0, 0)) -> Any:
-        """A device function unchanged; a kernel with a check of its arguments against the signature."""
+        """Returns a device function unchanged, and a kernel with a check of its arguments against the signature."""
         if device:
             return lambda function: function
 
@@ -227,7 +227,7 @@ class Namespace:
         return SimpleNamespace(get_memory_info=lambda: SimpleNamespace(free=5 * 10**8, total=10**10))
 
     def device_array(self, shape: Any, dtype: Any) -> Any:
-        """A new array, filled as `unset` says."""
+        """A new array, filled with `unset` values."""
         return cuda.to_device(np.full(shape, unset(dtype), dtype))
 
     def grid(self, dimensions: int) -> Any:
