@@ -32,7 +32,7 @@ from glimmer_ref.retrieval.top_k import best
 from glimmer_ref.text.words import distinct
 
 K, QUESTIONS, ROUNDS = 25, 200, 3
-VOCABULARY, LENGTH, EXPONENT = 200_000, 100, 1.1  # different words; words of a passage; of Zipf's law
+VOCABULARY, LENGTH, EXPONENT = 200_000, 100, 1.1  # number of different words; words per passage; exponent of Zipf's law
 
 Search = Callable[[str], np.ndarray]
 Maker = Callable[[Sequence[Passage], Path], Search]
@@ -90,7 +90,7 @@ def measure(makers: Sequence[Maker], passages: list[Passage], asked: list[str]) 
                 search = make(passages, Path(name))
                 build = time.process_time() - start
                 size = sum(path.stat().st_size for path in Path(name).iterdir())
-                found = [search(question).tolist() for question in asked]  # what is mapped is read now
+                found = [search(question).tolist() for question in asked]  # reads the mapped files
                 start = time.process_time()
                 for question in asked:
                     search(question)

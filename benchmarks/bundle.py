@@ -2,7 +2,7 @@
 
 RUN was written by `glimmer-ref train mini`, WORLDS by `glimmer-ref world`. The run's best model is evaluated on the
 test world, whose people and words it has never seen. The folder gets the model, that world's passages and questions,
-the training curves, and a card with what was measured.
+the training curves, and a card with the measured values.
 """
 
 from __future__ import annotations

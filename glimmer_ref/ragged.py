@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from .errors import InputError
 
-Array = Any  # a NumPy array, or what a backend's `to_device` makes of one
+Array = Any  # a NumPy array, or the array that a backend's `to_device` makes from it
 Ints = npt.NDArray[np.integer[Any]]  # ids, lengths, positions and indices always stay on the host
 Floats = npt.NDArray[np.floating[Any]]  # real numbers on the host
 

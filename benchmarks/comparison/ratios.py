@@ -46,7 +46,7 @@ class Result:
     def ratio(
         self, group: int, a: tuple[str, str], b: tuple[str, str], of: Callable[[Run], float] = lambda run: run["wall"]
     ) -> Spread | None:
-        """The ratio of the seconds of a to those of b, both (work, engine), in each round."""
+        """The seconds of a divided by those of b in each round; each is (work, engine)."""
         left, right = self.runs.get((group, *a), {}), self.runs.get((group, *b), {})
         rounds = sorted(set(left) & set(right))
         return Spread.of([of(left[r]) / of(right[r]) for r in rounds]) if rounds else None

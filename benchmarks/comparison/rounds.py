@@ -47,7 +47,7 @@ class Turn(NamedTuple):
 
 
 class Rounds:
-    """All rounds of one call, and what was measured so far.
+    """All rounds of one call, and the measurements so far.
 
     Args:
         size: a size of T5.1.1.

@@ -91,7 +91,7 @@ def peak_bytes() -> int:
 
 
 def forget_peak() -> None:
-    """Start `peak_bytes` anew. This works on Linux only; elsewhere it stays the peak of the whole process."""
+    """Reset `peak_bytes`. This works on Linux only; elsewhere it stays the peak of the whole process."""
     with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5", "utf-8")
 

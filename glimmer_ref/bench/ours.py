@@ -26,10 +26,10 @@ class Ours:
     """This package on random weights.
 
     Args:
-        size: of T5.1.1.
-        precision: of matrix products.
+        size: a size of T5.1.1.
+        precision: the precision of matrix products.
         backend: "numba", or "numpy", the reference backend.
-        threads: for the hardware peaks only; all else follows the environment.
+        threads: used for the hardware peaks only; the threads of all other work follow the environment.
     """
 
     def __init__(self, size: str, precision: str = "float32", backend: str = "numba", threads: int = 1) -> None:

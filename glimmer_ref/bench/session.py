@@ -24,10 +24,10 @@ class Session:
     """What to measure.
 
     Args:
-        size: of T5.1.1.
+        size: a size of T5.1.1.
         works: in the form that `work.parse` reads.
         threads: numbers of threads; each number has a process of its own.
-        precision: of matrix products.
+        precision: the precision of matrix products.
         runs: how often each work is measured.
     """
 

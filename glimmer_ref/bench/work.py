@@ -69,7 +69,7 @@ class Runs(NamedTuple):
 
 
 class Kind(NamedTuple):
-    """A kind of work: what it is, what its units are, how to prepare it, and what bounds its speed."""
+    """A kind of work: its description, its units, how to prepare it, and the limit of its speed."""
 
     what: str
     unit: str
@@ -268,7 +268,7 @@ def prepare(work: Work, ops: Ops, model: Model) -> Runs:
 def macs(work: Work, config: GlimmerConfig) -> dict[str, int]:
     """Multiply-adds by component, counted in a run of the same function with shapes only.
 
-    They are those of the paper's algorithm. A fast decoder may compute others; see `ops.cpu.executed_macs`.
+    The paper's algorithm has this number. A fast decoder may compute another; see `ops.cpu.executed_macs`.
     """
     ops = Ops(shape_backend)
     runs = prepare(work, ops, build_model(config, tied=False, param=lambda _, shape: zeros(*shape)))

@@ -1,4 +1,4 @@
-"""glimmer-ref flops: what a question costs, and how that depends on k, m, alpha, beta, lengths and size."""
+"""glimmer-ref flops: the cost of a question, and how it depends on k, m, alpha, beta, lengths and size."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def add(commands: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Compute what was asked for, and print or plot it."""
+    """Compute the requested report, and print or plot it."""
     from .. import tables
     from ..costs.reports import as_json
     from . import flops_tables, output

@@ -1,4 +1,4 @@
-"""glimmer-ref memory: compute and store MemEnc of a corpus, plan it, and show what a memory holds."""
+"""glimmer-ref memory: compute and store MemEnc of a corpus, plan it, and show the facts of a memory."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def add(commands: Any) -> None:
 
 
 def run_build(args: argparse.Namespace) -> int:
-    """Build or resume, and print what the memory holds."""
+    """Build or resume, and print the facts of the memory."""
     from ..memory.build import build
 
     if args.workers is not None and args.workers < 1:

@@ -64,7 +64,7 @@ def describe(report: Mapping[str, Any], *leave_out: str) -> str:
 
 
 def count_report(model: str, s: Setting, systems: Sequence[str], mode: str) -> Report:
-    """The cost of one question by component; what is computed offline is separate."""
+    """The cost of one question by component, with a separate sum of the offline components."""
     rows: Report = {}
     for system in systems:
         macs = {name: Fraction(x) for name, x in MODES[mode].macs(s, system).items()}

@@ -1,4 +1,4 @@
-"""Facts that decide what a build, an index or an evaluation is: their digest, and the first one that differs."""
+"""Facts that identify a build, an index or an evaluation: their digest, and the first fact that differs."""
 
 from __future__ import annotations
 

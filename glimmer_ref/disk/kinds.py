@@ -1,4 +1,4 @@
-"""Guesses what a file is by its first bytes, and a folder by its files, for error messages that help."""
+"""Guesses the kind of a file from its first bytes and that of a folder from its files, for helpful error messages."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ OLD_TORCH = bytes.fromhex("8a0a6cfc9c46f9206aa85019")  # the first number in fil
 
 
 class Kind(NamedTuple):
-    """What something is, and what the user can do about it."""
+    """The kind of a file or folder, and what the user can do about it."""
 
     words: str
     do: str = ""
@@ -96,7 +96,7 @@ def _of_text(head: bytes) -> Kind | None:
 
 
 def of_bytes(head: bytes) -> Kind | None:
-    """What a file with these first bytes is; None if unknown."""
+    """The kind of a file with these first bytes; None if unknown."""
     if head.startswith(b"PK\x03\x04"):
         return _of_zip(head)
     if head[8:9] == b"{" and int.from_bytes(head[:8], "little") < 2**32:
@@ -123,12 +123,12 @@ def refuse(head: bytes, place: str, wanted: str, *fits: Kind) -> None:
 
 
 def of_folder(folder: Path) -> Kind | None:
-    """What a folder is by the names of its files; None if unknown."""
+    """The kind of a folder, from the names of its files; None if unknown."""
     return next((kind for name, kind in FOLDERS if (folder / name).is_file()), None)
 
 
 def instead_of_folder(folder: Path) -> Kind:
-    """What is in the place where a folder of another kind was expected: nothing, a file, or some folder."""
+    """What a path is that should be a folder of another kind: nothing, a file, or another folder."""
     if folder.is_dir():
         return of_folder(folder) or Kind("another folder")
     return Kind("a file, not a folder") if folder.exists() else is_published(str(folder)) or Kind("no such folder")

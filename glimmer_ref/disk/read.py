@@ -51,7 +51,7 @@ def reason_of(error: OSError) -> str:
 
 
 def _instead(path: PathLike, error: OSError) -> kinds.Kind:
-    """What is in the place where a file was expected."""
+    """What a path is that should be a file."""
     said = kinds.Kind(reason_of(error))
     if os.path.isdir(path):
         return kinds.Kind("a folder", "name a file in it")
@@ -153,7 +153,7 @@ def parse_json(text: str | bytes, place: str, what: str = "JSON", once: bool = F
 
     Args:
         place: the file, perhaps with a line, for the error.
-        what: what is expected there, for the error.
+        what: the expected content, for the error.
         once: refuse an object with the same name twice, since other readers may use the other value.
 
     Raises:

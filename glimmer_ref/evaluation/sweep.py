@@ -136,7 +136,7 @@ def _begin(folder: Path, mine: Mapping[str, Any]) -> None:
 
 
 def parse_row(raw: bytes, place: str) -> dict[str, Any]:
-    """Parse one whole line of a file."""
+    """Parse one complete line of a file."""
     row = parse_json(raw, place, "a line of an evaluation")
     if not isinstance(row, dict):
         raise InputError(place, "a line of an evaluation", "something else", "move the file away")
@@ -144,7 +144,7 @@ def parse_row(raw: bytes, place: str) -> dict[str, Any]:
 
 
 def _done(file: IO[bytes], questions: Sequence[Question]) -> list[dict[str, Any]]:
-    """The whole lines of a file; an incomplete last line is cut off."""
+    """The complete lines of a file; an incomplete last line is cut off."""
     rows: list[dict[str, Any]] = []
     end = 0
     for raw in file:

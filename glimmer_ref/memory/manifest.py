@@ -39,7 +39,7 @@ T5_FACTS = (
 def encoder_facts(ops: Ops, model: Model, tokenizer_digest: str) -> dict[str, Any]:
     """Everything that decides MemEnc(Passage): sizes, limits, text format, tokenizer, weights.
 
-    The weights are the embedding and the memory encoder's, as float32 whatever dtype they are loaded in. The live
+    The weights are the embedding and those of the memory encoder, as float32 for every dtype of the model. The live
     encoder, the decoder and the score do not matter: they may change.
     """
     config = model.config

@@ -28,7 +28,7 @@ class Corpus(NamedTuple):
     """The numbers of a corpus that a plan needs.
 
     Args:
-        lengths: of the passages, in tokens; Python's integers, which cannot overflow.
+        lengths: the lengths of the passages in tokens, as Python's integers, which cannot overflow.
         shards: tokens, and bytes of strings, of each shard; empty if only lengths are known.
     """
 

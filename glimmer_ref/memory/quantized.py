@@ -12,7 +12,7 @@ from ..errors import InputError
 from ..params.safetensors_io import Stored
 from ..ragged import bfloat16
 
-DTYPES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16", "int8": "I8"}  # what a memory can be stored in
+DTYPES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16", "int8": "I8"}  # of a memory; names in safetensors
 MIN_SCALE = np.finfo(np.float32).tiny  # a smaller scale would have too few digits for the error bound
 
 

@@ -100,7 +100,7 @@ class Shard:
         return shard
 
     def arrays(self) -> dict[str, np.ndarray | Stored]:
-        """What is written to a file, by name."""
+        """The arrays of the shard's file, by name."""
         return {
             "tokens": self.tokens.values,
             **({} if self.tokens.scales is None else {"scales": self.tokens.scales}),

@@ -178,7 +178,7 @@ class Memory:
 
         Args:
             rows: [b] of the passages.
-            dtype: of the result, "float32" or "float64", whatever dtype they are stored in.
+            dtype: the dtype of the result, "float32" or "float64"; it does not depend on the stored dtype.
 
         Returns:
             [N d] new arrays on the host; the caller moves them to the device.

@@ -62,7 +62,7 @@ def _write(source: Source, work: IndexBuild, show: Show) -> None:
 
 
 def arrays_of(postings: Postings) -> dict[str, np.ndarray]:
-    """What is written to a file of postings."""
+    """The arrays of a file of postings."""
     numbers = {"starts": postings.starts, "rows": postings.rows, "weights": postings.weights}
     return Strings.arrays(postings.vocabulary, "words") | numbers
 

@@ -59,8 +59,8 @@ class GTR:
     """The retriever on a backend.
 
     Args:
-        max_tokens: of a text with its end-of-sequence token; longer texts are cut at the right end.
-        digest: of everything that decides an embedding.
+        max_tokens: the limit of a text with its end-of-sequence token; longer texts are cut at the right end.
+        digest: a digest of everything that decides an embedding.
     """
 
     ops: Ops

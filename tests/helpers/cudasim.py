@@ -84,7 +84,7 @@ class Shared(Memory):
         if when == now and who != me:
             raise Broken(f"thread {me} reads {at}, which thread {who} writes before the same barrier")
         when, who = self.readers.get(at, (-1, me))
-        self.readers[at] = (now, me if when != now or who == me else -1)  # -1: several threads
+        self.readers[at] = (now, me if when != now or who == me else -1)  # -1 stands for several threads
         return super().__getitem__(at)
 
     def __setitem__(self, at: Any, value: Any) -> None:

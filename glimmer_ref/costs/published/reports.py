@@ -46,10 +46,10 @@ def _row(v: Value) -> Report:
 
 
 def paper_result_report(name: str) -> Report:
-    """A figure or table: its values as printed, the place of each, and what each model costs.
+    """A figure or table: its values as printed, the place of each, and the cost of each model.
 
     Args:
-        name: like "Figure 3".
+        name: the name of the figure or table, such as "Figure 3".
     """
     paper_result = PAPER_RESULTS[name]()
     rows = [_row(v) for v in values(paper_result)]

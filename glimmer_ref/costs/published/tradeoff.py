@@ -24,7 +24,7 @@ class CostedModel(NamedTuple):
     Args:
         places: where the paper shows it.
         model: as in `published.Value`.
-        quality: in the unit of its figure or table.
+        quality: the quality in the unit of its figure or table.
         macs: multiply-adds per question, mode full.
     """
 
