@@ -59,7 +59,7 @@ def main() -> int:
     rounds = Rounds(args.size, out, args.rounds, args.lock, args.pause, works, args.folder)
     for threads in map(int, args.threads.split(",")):
         rounds.group = threads
-        single = [("ours:float32", 1)] if threads > 1 and "ours:float32" in names else []  # for a comparison
+        single = [("ours:float32", 1)] if threads > 1 and "ours:float32" in names else []  # for the gain of threads
         rounds.measure([*((name, threads) for name in names), *single])
     results.write(out, rounds.document)
     say(f"written to {out}")

@@ -41,7 +41,7 @@ BASE, QUICK = HERE / "trends.toml", HERE / "quick.toml"
 def document_of(
     experiment: Experiment, args: argparse.Namespace, wanted: Sequence[Job], runner: Runner
 ) -> dict[str, Any]:
-    """The results of the models that are trained and tested so far."""
+    """The result document of an experiment, with the models that are trained and tested so far."""
     base = read_recipe(args.base)
     document = results.begin("trends", Path(args.base).stem, len(args.seeds), {})
     document |= {"paper_result": experiment.name, "note": experiment.note, "base": Path(args.base).stem}

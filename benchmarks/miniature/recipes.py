@@ -13,7 +13,7 @@ from glimmer_ref.world.questions import TASKS, TRAINING_TASKS
 
 
 def _one_task(stage: Stage, training: Training) -> Stage:
-    """The stage with one task only; with `same_questions`, as short as that task's share of it."""
+    """The stage with one task only; with `same_questions`, its steps are cut to that task's share of the questions."""
     if not training.task:
         return stage
     weights = {task: stage.tasks.get(task, stage.tasks.get(OTHERS, 1.0)) for task in TASKS | TRAINING_TASKS}

@@ -133,7 +133,7 @@ def _timeless(value: Any) -> Any:
 
 
 def content(folder: Path) -> dict[str, Any]:
-    """The content of a folder's files. JSON is without fields that depend on the time; pictures only have to exist."""
+    """The content of a folder's files, without JSON fields that depend on the time; pictures only have to exist."""
     result: dict[str, Any] = {}
     for path in sorted(folder.rglob("*")):
         name, raw = str(path.relative_to(folder)), path.read_bytes() if path.is_file() else b""

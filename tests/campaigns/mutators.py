@@ -1,7 +1,7 @@
 """Mutants of a Python file: small changes of its text, each of which a test should notice.
 
-Not mutated are the texts of errors (only whether they are raised), docstrings, annotations, decorators, f-strings and
-the help of a command line.
+These parts are not mutated: the texts of errors (only whether they are raised), docstrings, annotations, decorators,
+f-strings and the help of a command line.
 """
 
 from __future__ import annotations

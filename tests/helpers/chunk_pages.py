@@ -40,8 +40,8 @@ def recover(chunks: Iterable[Chunk]) -> tuple[str, ...]:
     """The paragraphs of a page, from all of its chunks in any order.
 
     Raises:
-        InputError: a chunk before the last is missing, one is of another page, or its text or spans are not
-            as they were cut.
+        InputError: a chunk before the last is missing, one belongs to another page, or its text or spans were
+            changed.
     """
     chunks = sorted(chunks, key=lambda chunk: chunk.spans[0])
     if [c.id for c in chunks] != [f"{chunks[0].page}:{number}" for number in range(len(chunks))]:

@@ -1,10 +1,10 @@
 """A strict version of numba's CUDA simulator: it reports mistakes that a GPU would not report; runs are repeatable.
 
 Numba launches the kernels and holds their arrays. The threads of a block run here as greenlets, which switch only at
-barriers and warp operations. Shared memory starts as NaN. It is an error if two threads use the same number of shared
+barriers and warp operations. Shared memory starts as NaN. It is an error if two threads use the same element of shared
 memory between two barriers and one of them writes; if not all threads reach a barrier or a shuffle; if an index is
-outside an array; if a float64 is stored in a float32 array; and if a limit of a GPU is exceeded. `device` replaces what
-`runtime.device` opens on a GPU. This module needs NUMBA_ENABLE_CUDASIM=1 in a process of its own.
+outside an array; if a float64 is stored in a float32 array; and if a limit of a GPU is exceeded. `device` replaces the
+device that `runtime.device` opens on a GPU. This module needs NUMBA_ENABLE_CUDASIM=1 in a process of its own.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Simulates Python on a system without POSIX: `hide` removes what only POSIX has, before this package is imported."""
+"""Simulates Python on a system without POSIX: `hide` removes the names that only POSIX has."""
 
 from __future__ import annotations
 
