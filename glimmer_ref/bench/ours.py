@@ -19,7 +19,7 @@ from .work import SHAPES, Work, parse, prepare, question_and_passages, shape, we
 
 CHECKED = Work(
     "encoder", k=2, n_q=24, n_p=136, steps=8
-)  # the input on which all engines must agree; it is long enough to reach the last position bucket
+)  # the input on which all engines must agree; it is longer than the largest distance of the position buckets
 
 
 class Ours:

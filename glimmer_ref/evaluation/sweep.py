@@ -212,8 +212,8 @@ def run(
         folder: gets k25-m5.jsonl for each setting, with a line for each question; run.json, the facts that decide
             them; results.json, when all settings are done.
         points: the settings.
-        retrieval: digest of the index that found the candidates, if any. The number of candidates may differ from that
-            of an earlier run in the folder, since a larger k needs more of them.
+        retrieval: digest of the index that found the candidates, if any. Then the candidates need not equal those of
+            an earlier run in the folder, since a larger k needs more of them.
 
     Returns:
         For each setting {"k", "m"} and `summary`.
