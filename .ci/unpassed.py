@@ -1,4 +1,4 @@
-"""A plugin of pytest: tests that passed in an earlier run, whose --junitxml is in $PASSED, are left out."""
+"""A plugin of pytest that leaves out tests which passed in an earlier run, whose --junitxml file is $PASSED."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 
 def name_of(item: pytest.Item) -> str:
-    """The test as that file names it: dots between folders, file, class and function."""
+    """The test's name in that file, with dots between folders, file, class and function."""
     path, bracket, parameters = item.nodeid.partition("[")
     file, *names = path.split("::")
     return ".".join([file.removesuffix(".py").replace("/", "."), *names]) + bracket + parameters

@@ -2,7 +2,7 @@
 
 Both rank the bundled passages and a synthetic corpus whose words are drawn by Zipf's law. The table gives seconds to
 count the words of all passages and to write the index, milliseconds to find the 25 best passages for a question, bytes
-on disk, and how many of bm25s's 25 passages ours finds too. Both rank by the same words. Times are of the processor.
+on disk, and how many of bm25s's 25 passages ours finds too. Both rank by the same words. Times are processor times.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from glimmer_ref.retrieval.top_k import best
 from glimmer_ref.text.words import distinct
 
 K, QUESTIONS, ROUNDS = 25, 200, 3
-VOCABULARY, LENGTH, EXPONENT = 200_000, 100, 1.1  # different words; words of a passage; of Zipf's law
+VOCABULARY, LENGTH, EXPONENT = 200_000, 100, 1.1  # number of different words; words per passage; exponent of Zipf's law
 
 Search = Callable[[str], np.ndarray]
 Maker = Callable[[Sequence[Passage], Path], Search]
@@ -65,7 +65,7 @@ def ours(passages: Sequence[Passage], folder: Path) -> Search:
 
 
 def library(passages: Sequence[Passage], folder: Path) -> Search:
-    """bm25s with the same constants, written and mapped; words are numbered as they come."""
+    """bm25s with the same constants, written and mapped; words are numbered in the order in which they first occur."""
     numbers: dict[str, int] = {}
     counted = [[numbers.setdefault(word, len(numbers)) for word in passage_words(p)] for p in passages]
     made = bm25s.BM25(method="lucene", k1=K1, b=B)
@@ -81,7 +81,7 @@ def library(passages: Sequence[Passage], folder: Path) -> Search:
 
 
 def measure(makers: Sequence[Maker], passages: list[Passage], asked: list[str]) -> list[Measured]:
-    """The quickest of `ROUNDS` builds, and of as many rounds of questions, of each; they take turns."""
+    """For each ranker, the fastest of `ROUNDS` builds and of as many rounds of questions; the rankers take turns."""
     runs: list[list[Measured]] = [[] for _ in makers]
     for _ in range(ROUNDS):
         for make, done in zip(makers, runs, strict=True):
@@ -90,7 +90,7 @@ def measure(makers: Sequence[Maker], passages: list[Passage], asked: list[str]) 
                 search = make(passages, Path(name))
                 build = time.process_time() - start
                 size = sum(path.stat().st_size for path in Path(name).iterdir())
-                found = [search(question).tolist() for question in asked]  # what is mapped is read now
+                found = [search(question).tolist() for question in asked]  # reads the mapped files
                 start = time.process_time()
                 for question in asked:
                     search(question)

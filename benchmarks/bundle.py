@@ -2,7 +2,7 @@
 
 RUN was written by `glimmer-ref train mini`, WORLDS by `glimmer-ref world`. The run's best model is evaluated on the
 test world, whose people and words it has never seen. The folder gets the model, that world's passages and questions,
-the training curves, and a card with what was measured.
+the training curves, and a card with the measured values.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ SYSTEMS = (("glimmer", 25, 5), ("lumen", 10, None), ("fid", 5, None))
 
 
 def percent(values: Iterable[Any]) -> list[str]:
-    """Cells of a table."""
+    """Cells of a table, in percent."""
     return ["-" if v is None else f"{v:.1f}" for v in values]
 
 
@@ -63,7 +63,7 @@ def by_task(reader: Reader, questions: list[Question], memory: Any) -> list[str]
 
 
 def beside(reader: Reader, questions: list[Question], memory: Any) -> list[str]:
-    """The three systems with the same weights."""
+    """A table of the three systems with the same weights."""
     cells = []
     for name, k, m in SYSTEMS:
         result, _ = evaluate(reader, questions, memory, name, k, m, progress)
@@ -72,7 +72,7 @@ def beside(reader: Reader, questions: list[Question], memory: Any) -> list[str]:
 
 
 def trained(run: Path, world: dict[str, Any]) -> list[str]:
-    """The run's weights, steps and stages."""
+    """The weights, steps and stages of the run."""
     position = json.loads((run / "last" / "position.json").read_text())
     recipe = position["recipe"]
     size = sum(np.size(x) for x in leaves(checkpoint.load(run / "best")).values())
@@ -122,7 +122,7 @@ def put_together(run: Path, worlds: Path, out: Path) -> None:
 
 
 def main() -> int:
-    """Make the folder, then replace the old one by it."""
+    """Make the new folder, and replace the old one by it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path)
     parser.add_argument("worlds", type=Path)

@@ -1,7 +1,7 @@
 """Result files as Markdown and plots: python benchmarks/report.py FILE.. [--into benchmarks/README.md]
 
-Beside each FILE.json it writes FILE.md and FILE-*.png. With --into, it replaces the text between the two lines
-<!-- benchmarks --> and <!-- /benchmarks --> of that file by what it printed.
+Beside each FILE.json it writes FILE.md and FILE-*.png. With --into, it also puts the printed text between the two lines
+<!-- benchmarks --> and <!-- /benchmarks --> of that file.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from suites import dense_search, savings, scale, startup, training
 from glimmer_ref.errors import InputError
 
 BEGIN, END = "<!-- benchmarks -->", "<!-- /benchmarks -->"
-KINDS: dict[str, Any] = {  # by a document's kind, what has its `report`
+KINDS: dict[str, Any] = {  # a document's kind -> the module whose `report` writes its page
     "run": summary,
     "dense": dense_search,
     "savings": savings,

@@ -1,4 +1,4 @@
-"""Result files: what was measured, with which engines, on which machine, from which commit; and their Markdown."""
+"""Result files, with the measurements, the engines, the machine and the commit; and their pages in Markdown."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def place(name: str) -> Path:
 
 
 def write(path: Path, document: dict[str, Any]) -> None:
-    """Write the document, whole or not at all, with one record on each line, so that versions can be compared."""
+    """Write the document, completely or not at all, with one record on each line, so that versions can be compared."""
     path.parent.mkdir(parents=True, exist_ok=True)
     lines = []
     for key, value in document.items():
@@ -75,6 +75,6 @@ def heading(document: dict[str, Any]) -> list[str]:
 
 
 def write_page(path: Path, document: dict[str, Any], lines: list[str]) -> list[str]:
-    """Write FILE.md beside FILE.json: the heading, then the lines, which are handed back."""
+    """Write FILE.md beside FILE.json, the heading and then the lines, and return the lines."""
     path.with_suffix(".md").write_text("\n".join([*heading(document), *lines]) + "\n")
     return lines

@@ -129,7 +129,7 @@ class GlimmerConfig:
             after the last token of the question (D2).
         decoder_question: the decoder also reads MemEnc(Q) (D4).
         question_encoder, reranker: "shared" as in GLIMMER, or "separate" (Tables 1 and 3).
-        question_eos, passage_eos: whether the end-of-sequence token closes them (D13).
+        question_eos, passage_eos: whether questions and passages end with the end-of-sequence token (D13).
         question_tokens, passage_tokens, answer_tokens: length limits.
         question_prefixes: a question that starts with none of these gets the first one.
         passage_format: how title and text become one string: it holds {text} and perhaps {title}.
@@ -262,7 +262,7 @@ class GlimmerConfig:
 
 
 def whole_layers(name: str, proportion: Fraction | str, layers: int) -> int:
-    """`proportion` of `layers`, which must be whole.
+    """The number of layers in a proportion of `layers`, which must be whole.
 
     Raises:
         InputError: not a number in [0, 1], or not a whole number of layers.

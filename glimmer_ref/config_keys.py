@@ -31,7 +31,7 @@ ACTIVATIONS = {
     ("gelu_new", True): "gated-gelu",
     ("gelu_pytorch_tanh", True): "gated-gelu",
 }
-# Keys that make it another model, and what to do about each.
+# Keys that change what the model computes or stores, and what to do about each.
 OTHER_MODELS = {
     "quantization_config": "load it with transformers, dequantize() it and save_pretrained in float32",
     "per_layer_config": "all layers have the same shapes here",

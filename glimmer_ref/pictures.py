@@ -30,9 +30,9 @@ def _format(path: PathLike) -> str:
 
 
 def _place_settings() -> None:
-    """For a user without a home, put the settings and the font list of matplotlib into a temporary folder.
+    """For a user without a home folder, put the settings and the font list of matplotlib into a temporary one.
 
-    Newer versions do so themselves, with a warning; 3.9 cannot be imported then.
+    Newer versions do so themselves, with a warning; without this, version 3.9 could not be imported.
     """
     if "MPLCONFIGDIR" not in os.environ and os.path.expanduser("~") == "~":
         folder = os.environ["MPLCONFIGDIR"] = tempfile.mkdtemp(prefix="matplotlib-")
@@ -66,7 +66,7 @@ def picture(
 
     Args:
         size: width and height in inches.
-        more: for `Figure.subplots`.
+        more: further arguments of `Figure.subplots`.
 
     Raises:
         InputError: an unknown format, a picture that is too large, or a file that cannot be written.

@@ -1,4 +1,4 @@
-"""A progress bar on the terminal for work that takes longer than a blink: tqdm's."""
+"""A progress bar on the terminal for work that takes more than a moment, drawn by tqdm."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from .terminal import watched
 
 T = TypeVar("T")
-Show = Callable[..., Iterable[Any]]  # `progress`, or what stands in its place
+Show = Callable[..., Iterable[Any]]  # `progress`, or a function in its place
 
 
 def progress(
@@ -24,14 +24,15 @@ def progress(
         total: how many items there are in all.
         what: the word in front of the bar.
         done: how many of them were done before (a resumed build).
-        amount, unit: what else is counted so far, shown behind the bar, and what it is called.
+        amount, unit: a second count, such as tokens so far, which is shown behind the bar; and its unit.
     """
     if not watched():
         yield from items
         return
     from tqdm import tqdm  # imported only where it is shown
 
-    # No thread that watches the bar, and no lock of processes, for which newer Pythons start a process.
+    # Run without the thread that watches the bar, and without a lock between processes: newer Pythons start a process
+    # for such a lock.
     tqdm.monitor_interval = 0
     tqdm.set_lock(RLock())
     with tqdm(total=total, initial=done, desc=what, file=sys.stderr, dynamic_ncols=True) as bar:

@@ -1,6 +1,6 @@
 """Ragged batches: sequences of different length stored end to end, so that nothing is padded.
 
-Shape words used everywhere: b sequences, N tokens of all of them, n_i tokens of one, i queries,
+Shape words used everywhere: b sequences, N tokens in all of them, n_i tokens in one, i queries,
 j keys, h heads, c = d_kv, d = d_model, f = d_ff, v vocabulary, k passages retrieved for a question,
 K those of all b questions together, m selected, t target tokens.
 """
@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from .errors import InputError
 
-Array = Any  # a NumPy array, or what a backend's `to_device` makes of one
+Array = Any  # a NumPy array, or the array that a backend's `to_device` makes from it
 Ints = npt.NDArray[np.integer[Any]]  # ids, lengths, positions and indices always stay on the host
 Floats = npt.NDArray[np.floating[Any]]  # real numbers on the host
 
@@ -51,7 +51,7 @@ class Tokens:
 
     @classmethod
     def of(cls, sequences: Iterable[Sequence[int]], what: str = "tokens") -> Tokens:
-        """Lists of ids, one a sequence.
+        """Made from lists of ids, one list for each sequence.
 
         Raises:
             InputError: an empty sequence, or an id that is no whole number.
@@ -104,7 +104,7 @@ def check(x: Any, shape: str, what: str, **sizes: int) -> dict[str, int]:
     """Check an array against shape words, as in check(x, "N d", "memory", d=512), and return the sizes.
 
     Raises:
-        InputError: another number of axes, or a size that differs from the one given.
+        InputError: the wrong number of axes, or a size that differs from the one given.
     """
     words, got = shape.split(), getattr(x, "shape", None)
     if got is None or len(got) != len(words):

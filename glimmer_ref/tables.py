@@ -1,4 +1,4 @@
-"""Tables as text in columns, as Markdown and as comma-separated values; whatever a cell holds, a row stays a line."""
+"""Tables as text in columns, as Markdown and as comma-separated values. A row is one line, whatever its cells hold."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def text(rows: Sequence[Sequence[str]], head: Sequence[str], least: int = 0) -> 
     """Lines of columns as wide as their widest cell, the first aligned to the left, the others to the right.
 
     Args:
-        least: characters that each column but the first has at least.
+        least: the least width of each column but the first, in characters.
     """
     table = [[escaped(cell) for cell in row] for row in (head, *rows)]
     widths = [max(least if i else 0, *(len(row[i]) for row in table)) for i in range(len(head))]

@@ -15,7 +15,7 @@ FIELDS = ("title", "text")
 def parse(form: str) -> tuple[tuple[str, str | None], ...]:
     """The literal parts of a format, each with the field that follows it; None after the last.
 
-    Two braces stand for one. {text} must occur once; {title} may occur once.
+    A doubled brace stands for a brace. {text} must occur once; {title} may occur once.
 
     Raises:
         InputError: more than `MAX_CHARACTERS`, another field, a conversion or a format, or a field too often.

@@ -14,7 +14,8 @@ from .errors import UNSAFE, InputError, escaped
 def open_closed() -> None:
     """Replace standard streams that were closed before the start by the null device.
 
-    Python has None in their place, which `print` takes for stdout, and the next opened file would get their number.
+    Python sets such a stream to None, which `print` takes for stdout. Besides, the next file that is opened would get
+    the number of the closed stream.
     """
     for number, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
         if getattr(sys, name) is None:
@@ -37,7 +38,7 @@ def _line(text: str, stream: TextIO) -> str:
 
 
 def say(*lines: str) -> None:
-    """Lines on stdout.
+    """Print lines on stdout.
 
     Raises:
         InputError: the disk is full.
@@ -56,7 +57,7 @@ def say(*lines: str) -> None:
 
 
 def note(line: str) -> None:
-    """A line on stderr, if there is one; a failure is ignored."""
+    """Print a line on stderr, if the process has a stderr; a failure is ignored."""
     if sys.stderr is not None:
         with suppress(OSError):
             sys.stderr.write(_line(line, sys.stderr))
@@ -69,7 +70,7 @@ def watched() -> bool:
 
 
 def say_json(data: Any) -> None:
-    """One JSON document on stdout, with the numbers of NumPy; only ASCII if stdout is not in UTF-8.
+    """Print one JSON document, which may hold NumPy's numbers, on stdout; only in ASCII if stdout is not in UTF-8.
 
     Raises:
         InputError: a number that JSON does not have; as `say`.

@@ -1,6 +1,6 @@
-"""Are the notebooks what their .py gives? python notebooks/check.py [NAMES] executes them and compares the outputs.
+"""Checks the notebooks against their .py: python notebooks/check.py [NAMES] executes them and compares the outputs.
 
-What needs no execution, and nothing of the notebooks extra, is `flaws`: the tests call it.
+`flaws` needs neither execution nor the packages of the notebooks extra; the tests call it.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ import numpy as np
 from make import executed, sources
 from matplotlib import image
 
-RELATIVE, ABSOLUTE = 1e-3, 1e-3  # numbers of one output and the same made anew
-SIZE = 0.05  # of a picture's sides: fonts differ
+RELATIVE, ABSOLUTE = 1e-3, 1e-3  # tolerances for numbers in the old and the new output
+SIZE = 0.05  # tolerance for the sides of a picture, since fonts differ
 NUMBER = re.compile(r"(?<![\w.])[-+]?(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?(?:e[-+]?\d+)?")
-FREE = 12  # whole numbers up to it need no computing
+FREE = 12  # whole numbers up to this need no source
 REFERENCE = re.compile(r"\b(?:Figures?|Tables?|[Ss]ections?|[Ee]quations?|Exercises?|Solutions?)\s+[\d., and]*\d")
 UNREAD = re.compile(r"```.*?```|\$\$.*?\$\$|`[^`]*`|\$[^$]*\$|\]\([^)]*\)|<[^>]*>", re.DOTALL)
 FOREIGN = re.compile(r"(?<![\w.])/(?:tmp|home|root|work|usr|opt|Users)/")
@@ -44,7 +44,7 @@ def cells_of(source: str) -> list[tuple[str, list[str], str]]:
 
 
 def joined(text: str | list[str]) -> str:
-    """A notebook's text, which its file may hold line by line."""
+    """A text of a notebook, which its file may hold as a list of lines."""
     return text if isinstance(text, str) else "".join(text)
 
 
@@ -58,7 +58,7 @@ def read(path: Path) -> list[Any]:
 
 
 def said(output: Any) -> str | None:
-    """What an output says in words, None if it is a picture."""
+    """The text of an output; None if it is a picture."""
     if output["output_type"] == "stream":
         return joined(output["text"])
     data = output.get("data", {})
@@ -82,7 +82,7 @@ def number(text: str) -> float:
 
 
 def differing(old: Any, new: Any) -> str | None:
-    """How two outputs differ in what they say, or None."""
+    """How two outputs differ; None if they agree."""
     a, b = said(old), said(new)
     if (a is None) != (b is None):
         return "a picture on one side only"
@@ -119,7 +119,7 @@ def _numbers(text: str) -> set[float]:
 
 
 def unfounded(cells: Sequence[Any]) -> list[str]:
-    """Numbers of the prose that no cell above has said, nor any code states, at the digits that the prose gives."""
+    """Numbers of the prose that neither the output of a cell above nor any code has, to the digits in the prose."""
     found, known = [], set[float]()
     for cell in cells:
         known |= _numbers(joined(cell["source"])) if cell["cell_type"] == "code" else set()
@@ -139,7 +139,7 @@ def unfounded(cells: Sequence[Any]) -> list[str]:
 
 
 def flaws(source: Path) -> list[str]:
-    """What is wrong with a notebook beside its .py, by README.md's rules, without executing it."""
+    """The violations of README.md's rules in a notebook and its .py, without executing it."""
     committed = source.with_suffix(".ipynb")
     if not committed.exists():
         return [f"no {committed.name}: python notebooks/make.py {source.stem}"]
@@ -186,12 +186,12 @@ def _outputs(cell: Any) -> Iterator[str]:
 
 
 def compared(source: Path) -> list[str]:
-    """The notebook executed from clean in a temporary copy of its folder, against the committed one."""
+    """Execute the notebook in a temporary copy of its folder, and compare it with the committed one."""
     with tempfile.TemporaryDirectory() as work:
         folder = Path(
             shutil.copytree(source.parent, Path(work) / "notebooks", ignore=shutil.ignore_patterns("*.ipynb"))
         )
-        for beside in ("benchmarks", "tests"):  # whose results, or whose simulator of a GPU, some use
+        for beside in ("benchmarks", "tests"):  # some notebooks use the results or the GPU simulator in these
             (Path(work) / beside).symlink_to(source.parent.parent / beside)
         try:
             notebook = executed(folder / source.name, folder)

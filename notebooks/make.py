@@ -1,4 +1,4 @@
-"""Executed notebooks from their .py: python notebooks/make.py [NAMES] writes NAME.ipynb beside each NAME.py."""
+"""Makes executed notebooks from their .py: python notebooks/make.py [NAMES] writes NAME.ipynb beside each NAME.py."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).resolve().parent
-SECONDS = 600  # that one cell may take
+SECONDS = 600  # the time limit of a cell
 KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
 
 
 def sources(words: Sequence[str] = ()) -> list[Path]:
-    """The .py of the notebooks named, of all if none is: 02_t5_layer, 02_t5_layer.py and 02 are the same.
+    """The .py files of the named notebooks; of all if none are named. 02_t5_layer, 02_t5_layer.py and 02 are the same.
 
     Raises:
-        SystemExit: a name that is not of one notebook.
+        SystemExit: a name that does not fit exactly one notebook.
     """
     known = sorted(HERE.glob("[0-9][0-9]_*.py"))
     chosen = []
@@ -30,7 +30,7 @@ def sources(words: Sequence[str] = ()) -> list[Path]:
 
 
 def executed(source: Path, folder: Path) -> Any:
-    """The notebook of one .py, run from clean in `folder`, with nothing in it that differs from run to run by itself.
+    """The notebook of one .py, executed in a new kernel in `folder`, without content that would differ in every run.
 
     Raises:
         RuntimeError: a cell that raises or takes too long, a kernel that dies.
@@ -59,7 +59,7 @@ def executed(source: Path, folder: Path) -> Any:
 
 
 def _arrange(cell: Any) -> None:
-    """Fold solutions away, forget progress and what only a live widget shows, join what was printed in pieces."""
+    """Fold solutions, drop progress bars and outputs of live widgets, and join output that was printed in pieces."""
     tags = cell.metadata.get("tags", [])
     if "solution" in tags:
         cell.metadata["jupyter"] = {"source_hidden": True, "outputs_hidden": True}

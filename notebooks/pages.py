@@ -1,4 +1,4 @@
-"""Notebooks, docs and the API reference as static pages that work offline: python notebooks/pages.py OUT."""
+"""Makes static pages that work offline from notebooks, docs and docstrings: python notebooks/pages.py OUT."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ LINK = re.compile(r'<a\s+href="(?![a-z+]+:|#)([^"#]*)(#[^"]*)?"[^>]*>(.*?)</a>',
 
 
 class Page(NamedTuple):
-    """A file of the repository, or a folder of the package, and what its page is called."""
+    """A file of the repository, or a folder of the package, and the name of its page."""
 
     source: Path
     name: str
@@ -33,7 +33,7 @@ class Page(NamedTuple):
 
 
 def pages() -> dict[str, list[Page]]:
-    """All pages by the start page's headings; the sliders' is apart, for it is made from no file."""
+    """All pages by the headings of the start page, except the page with sliders, which is not made from a file."""
     names = {"README.md": "overview.html", "benchmarks/README.md": "benchmarks.html"}
     notebooks = [
         Page(path, f"{path.stem}.html", as_markdown(read(path))) for path in sorted(HERE.glob("[0-9][0-9]_*.ipynb"))
@@ -51,7 +51,7 @@ def pages() -> dict[str, list[Page]]:
 
 
 def places(groups: dict[str, list[Page]]) -> dict[Path, str]:
-    """Where on the pages each file and folder of the repository is told of."""
+    """The page, or the place in a page, that describes each file and folder of the repository."""
     found = {page.source.resolve(): page.name for group in groups.values() for page in group}
     found |= {page.source.with_suffix(".py").resolve(): page.name for page in groups["Notebooks"]}
     for folder, files in reference.modules(PACKAGE).items():
@@ -62,7 +62,7 @@ def places(groups: dict[str, list[Page]]) -> dict[Path, str]:
 
 
 def as_markdown(cells: Sequence[Any]) -> str:
-    """A notebook as one Markdown text, its pictures inside, its solutions and the code of its pictures folded."""
+    """A notebook as one Markdown text with its pictures; solutions and the code of pictures are folded."""
     parts = []
     for cell in cells:
         source = joined(cell["source"])
@@ -87,7 +87,7 @@ def as_markdown(cells: Sequence[Any]) -> str:
 
 
 def opening(source: str) -> tuple[str, str]:
-    """The comment that a cell opens with, as one line, and the rest."""
+    """The comment at the start of a cell, as one line, and the rest of the cell."""
     lines = source.split("\n")
     count = next((i for i, line in enumerate(lines) if not line.startswith("#")), len(lines))
     return " ".join(line.removeprefix("#").strip() for line in lines[:count]), "\n".join(lines[count:])
@@ -108,19 +108,19 @@ def as_html(output: Any, source: str) -> str:
     if "text/markdown" in data or "text/latex" in data:
         return f'<div class="said">\n\n{text}\n\n</div>'
     if "text/html" in data:
-        whole = re.sub(r"\n\s*\n", "\n", text)  # a blank line would end it
+        whole = re.sub(r"\n\s*\n", "\n", text)  # a blank line would end the HTML block
         return f'<div class="said">\n{whole}\n</div>'
     return f'<pre class="output">{html.escape(text.rstrip())}</pre>'
 
 
 def title_of(text: str) -> str:
-    """The first heading, without marks."""
+    """The first heading, without Markdown's marks."""
     found = re.search(r"^# (.+)$", text, re.MULTILINE)
     return re.sub(r"[`*]", "", found.group(1)) if found else "glimmer_ref"
 
 
 def about(text: str) -> str:
-    """The first paragraph after the first heading, without marks."""
+    """The first paragraph after the first heading, without Markdown's marks."""
     body = re.split(r"^# .*$", text, maxsplit=1, flags=re.MULTILINE)[-1]  # a later "# " may be a comment in code
     body = re.sub(r"```.*?```|<!--.*?-->", "", body, flags=re.DOTALL)
     blocks = (block.strip() for block in re.split(r"\n\s*\n", body))
@@ -130,7 +130,7 @@ def about(text: str) -> str:
 
 
 def relinked(page: str, source: Path, names: dict[Path, str]) -> str:
-    """Links to files that are pages here lead to these; of those to other files only the words stay."""
+    """Make links to files with a page lead to that page; of links to other files, keep only the words."""
     own = {*(name.partition("#")[0] for name in names.values()), SLIDERS, "index.html"}
 
     def link(found: re.Match[str]) -> str:
@@ -145,7 +145,7 @@ def relinked(page: str, source: Path, names: dict[Path, str]) -> str:
 
 
 def navigation(name: str, order: Sequence[Page]) -> str:
-    """The way to the start page, and to the pages before and after."""
+    """Links to the start page, and to the previous and the next page."""
     i = [page.name for page in order].index(name)
     ways = [("index.html", "all pages")]
     ways += [(order[i - 1].name, "before")] if i else []
@@ -157,7 +157,7 @@ def rendered(text: str, title: str, ways: str, folder: Path) -> str:
     """Markdown as one HTML page that needs nothing else: mathematics as MathML, pictures inside.
 
     Raises:
-        RuntimeError: mathematics or a picture that pandoc cannot take in.
+        RuntimeError: pandoc cannot convert some mathematics or embed a picture.
     """
     import pypandoc
 
@@ -168,7 +168,7 @@ def rendered(text: str, title: str, ways: str, folder: Path) -> str:
 
 
 def start_page(groups: dict[str, list[Page]]) -> str:
-    """The start page's Markdown: each page's title, and what it is about."""
+    """The start page in Markdown: the title of each page, and its first paragraph."""
     parts = [
         f"# {TITLE}",
         "Retrieval-augmented reading with late interaction and a reranker inside (de Jong et al. 2023), as a reference "
@@ -183,7 +183,7 @@ def start_page(groups: dict[str, list[Page]]) -> str:
 
 
 def write(folder: Path) -> int:
-    """All pages into a folder that is there; returns how many."""
+    """Write all pages into an existing folder; return how many there are."""
     from glimmer_ref.costs.page.page import write_page
 
     groups = pages()

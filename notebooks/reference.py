@@ -1,6 +1,6 @@
-"""The API reference as Markdown, one page a folder of the package, made from signatures and docstrings.
+"""The API reference in Markdown, with a page for each folder of the package, made from signatures and docstrings.
 
-The source is parsed, never imported, so that no module needs its extra, a GPU or a compiler for it.
+The source is parsed and never imported, so no optional package, GPU or compiler is needed.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from typing import NamedTuple
 SECTION = re.compile(r"^(Args|Returns|Raises|Yields):\n(.*(?:\n(?:[ \t].*)?)*)", re.MULTILINE)
 ITEM = re.compile(r"^(\*{0,2}\w+(?:, \*{0,2}\w+)*): (.*(?:\n[ \t].*)*)", re.MULTILINE)
 MARKS = re.compile(r"([\\*_\[\]<>#|$~^&])")
-WIDTH = 100  # of a signature on one line
+WIDTH = 100  # the longest signature on one line
 
 Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 
 
 class Module(NamedTuple):
-    """A file of the package: its dotted name, its text, and the tree of it."""
+    """A file of the package: its dotted name, its text and its syntax tree."""
 
     name: str
     text: str
@@ -29,7 +29,7 @@ class Module(NamedTuple):
 
 
 def modules(package: Path) -> dict[str, list[Module]]:
-    """Public modules of a package by the folder that they are in, as dotted names; a folder's own comes first."""
+    """Public modules of a package by their folder, under dotted names; a folder's own module comes first."""
     folders: dict[str, list[Module]] = {}
     for path in sorted(package.rglob("*.py"), key=lambda p: (p.parent, p.name != "__init__.py", p.name)):
         parts = (package.name, *path.relative_to(package).with_suffix("").parts)
@@ -42,15 +42,15 @@ def modules(package: Path) -> dict[str, list[Module]]:
 
 
 def page_name(folder: str) -> str:
-    """The file of a folder's page."""
+    """The file name of a folder's page."""
     return f"api.{folder}.html"
 
 
 def pages(package: Path) -> dict[str, str]:
-    """Each folder's page as Markdown: what it holds, then each module with its functions and classes."""
+    """Each folder's page in Markdown: its contents, then each module with its functions and classes."""
     folders = modules(package)
     places = {
-        name: page_name(folder) + (f"#{name}" if name != folder else "")  # a folder is its whole page
+        name: page_name(folder) + (f"#{name}" if name != folder else "")  # a folder links to its whole page
         for folder, files in folders.items()
         for name in defined(files)
     }
@@ -89,15 +89,15 @@ def defined(files: list[Module]) -> Iterator[str]:
 
 
 def imported(module: Module) -> list[str]:
-    """What a folder's own file offers from the modules below it, each as `module.name`."""
+    """The names that a folder's own file imports from the modules below it, each as `module.name`."""
     found = [node for node in ast.walk(module.tree) if isinstance(node, ast.ImportFrom) and node.level == 1]
     return sorted(f"{node.module}.{x.name}" for node in found if node.module for x in node.names)
 
 
 def linked(text: str, places: dict[str, str]) -> str:
-    """A page whose `Names` and `module.names` in prose lead to what they mean, where that can be one definition only.
+    """A page with links from `Names` and `module.names` in prose to their definition, if there is only one.
 
-    Single words in small letters stay as they are, since most are arguments.
+    Single lower-case words are not linked, since most of them are arguments.
     """
     ends: dict[str, list[str]] = {}
     for name, place in places.items():
@@ -150,7 +150,7 @@ def definition(node: Definition, name: str, shown: str) -> Iterator[str]:
 
 
 def signature(node: ast.FunctionDef | ast.AsyncFunctionDef, indent: str = "") -> str:
-    """A function's first line, or one line an argument where that is long."""
+    """A function's first line; if that is too long, one line for each argument."""
     result = f" -> {ast.unparse(node.returns)}" if node.returns else ""
     short = f"{indent}def {node.name}({ast.unparse(node.args)}){result}"
     if len(short) <= WIDTH:
@@ -187,7 +187,7 @@ def prose(docstring: str) -> str:
 
 
 def section(text: str) -> str:
-    """What stands below Args, Returns or Raises: items if it names some, else paragraphs."""
+    """The text below Args, Returns or Raises: a list if it has named items, else paragraphs."""
     lines = text.splitlines()
     body = "\n".join(line.removeprefix("    ") for line in lines)
     items = [f"- `{name}`: {plain(words)}" for name, words in ITEM.findall(body)]
@@ -195,13 +195,13 @@ def section(text: str) -> str:
 
 
 def paragraphs(text: str) -> str:
-    """Text as Markdown; what is indented stays as it is, as code does."""
+    """Text as Markdown; an indented block becomes code."""
     blocks = re.split(r"\n\s*\n", text.strip("\n"))
     return "\n\n".join(code(block) if block.startswith("    ") else plain(block) for block in blocks if block.strip())
 
 
 def plain(text: str) -> str:
-    """Text whose marks mean nothing in Markdown but for `code`."""
+    """Text in which Markdown's marks are escaped, except those of `code`."""
     spans = re.split(r"(`[^`]+`)", " ".join(text.split()))
     return "".join(span if i % 2 else MARKS.sub(r"\\\1", span) for i, span in enumerate(spans))
 
@@ -224,6 +224,6 @@ def public(name: str) -> bool:
 
 
 def assigned(node: ast.Assign | ast.AnnAssign) -> str:
-    """The one name that is given a value; none of several."""
+    """The name that is assigned; "" if the target is not a single name."""
     target = node.target if isinstance(node, ast.AnnAssign) else node.targets[0]
     return target.id if isinstance(target, ast.Name) else ""

@@ -1,4 +1,4 @@
-"""What holds for all tests.
+"""Settings and fixtures of all tests.
 
 `pytest -n auto` runs them in several processes, `pytest -m slow` the slow ones alone, `pytest -m ""` all.
 """
@@ -13,13 +13,13 @@ from hypothesis import settings
 
 from glimmer_ref.cli import main
 
-settings.register_profile("here", deadline=None)  # a busy machine is no failure
+settings.register_profile("here", deadline=None)  # a test must not fail because the machine is busy
 settings.load_profile("here")
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
-    """How many processes `-n auto` starts: one a processor, but no more than 4, as each compiles kernels at first."""
+    """How many processes `-n auto` starts: one per processor, but at most 4, since each compiles kernels."""
     if "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ:
         return None
     return min(4, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
@@ -27,8 +27,8 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Each process begins with files of its own, whose fixtures are made once, and then takes from another's end."""
-    if config.getvalue("dist") != "load":  # what somebody asked for
+    """Each process begins with test files of its own, so fixtures are made once; then it takes over tests of others."""
+    if config.getvalue("dist") != "load":  # another distribution was asked for
         return None
     from xdist.scheduler import WorkStealingScheduling
 
@@ -37,10 +37,10 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
 @pytest.fixture(scope="session", autouse=True)
 def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """All work in an empty folder.
+    """Run every test in an empty folder.
 
-    So a process that a test starts imports the installed package, as the test does, and not the tree of sources: it
-    finds the kernels that are compiled already.
+    A process that a test starts then imports the installed package, as the test does, and not the source tree. So it
+    finds the compiled kernels.
     """
     before = Path.cwd()
     os.chdir(tmp_path_factory.mktemp("elsewhere"))
@@ -50,7 +50,7 @@ def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 @pytest.fixture
 def run(capsys: pytest.CaptureFixture[str]) -> Any:
-    """`glimmer-ref WORDS`: its code, and what it printed on stdout and on stderr."""
+    """Run `glimmer-ref WORDS`, and return its exit code and its output on stdout and on stderr."""
 
     def call(*words: Any) -> tuple[int, str, str]:
         code = main([str(w) for w in words])

@@ -1,4 +1,4 @@
-"""The engines that are compared: their precisions, what they need installed, how one is started and checked."""
+"""The engines that are compared: their precisions and packages, and how an engine is started and checked."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class Engine:
 
 
 def start(name: str, size: str, folder: Path, threads: int) -> Engine:
-    """Start "peer:precision" with so many threads.
+    """Start "peer:precision" with a number of threads.
 
     Raises:
         InputError: no such peer or precision.
@@ -79,7 +79,10 @@ def start(name: str, size: str, folder: Path, threads: int) -> Engine:
 
 
 def check(engine: Engine, folder: Path) -> dict[str, Any]:
-    """The error of its encoder against the reference backend's, and the share of the decoded ids that are the same.
+    """Compare its results with those of the reference backend.
+
+    Returns:
+        The error of its encoder, and the share of the decoded ids that are the same.
 
     Raises:
         InputError: the error is larger than its precision explains, so it computes another function.

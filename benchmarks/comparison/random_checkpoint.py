@@ -16,7 +16,7 @@ from glimmer_ref.params.model import Model, leaves, prepare_params
 from glimmer_ref.params.name_maps import HUGGING_FACE, lines, split_encoder
 from glimmer_ref.params.safetensors_io import write_tensors
 
-EXPECTED = "expected.npz"  # what the reference backend computes with these weights
+EXPECTED = "expected.npz"  # the values that the reference backend computes with these weights
 
 
 def published(model: Model) -> dict[str, np.ndarray]:
@@ -30,7 +30,7 @@ def published(model: Model) -> dict[str, np.ndarray]:
 
 
 def write(size: str, folder: Path) -> None:
-    """Write config.json, model.safetensors, and, as a sign that both are complete, what the reference computes."""
+    """Write config.json and model.safetensors, then the reference's values, which show that both files are complete."""
     folder.mkdir(parents=True, exist_ok=True)
     model = weights(shape(size))
     more = {"model_type": "t5", "architectures": ["T5ForConditionalGeneration"], "tie_word_embeddings": False}

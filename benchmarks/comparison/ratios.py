@@ -1,4 +1,4 @@
-"""What a result file says: times, ratios round by round, shares of the hardware peaks of the same rounds."""
+"""Evaluates a result file: times, ratios in each round, and shares of the hardware peaks of the same round."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ DECODER_MACS = ("cross", "decoder", "decoder.attention", "head")
 
 
 class Result:
-    """The document of a result file, and what can be asked of it.
+    """The document of a result file, and the numbers that follow from it.
 
-    A run is named by its group (the number of threads that most engines had), its work and its engine.
+    The key of a run is its group (the number of threads that most engines had), its work and its engine.
     """
 
     def __init__(self, document: dict[str, Any]) -> None:
@@ -35,7 +35,7 @@ class Result:
         return sorted({group for group, _, _ in self.runs})
 
     def engines(self, group: int, work: str) -> list[str]:
-        """Which engines did a work, in the order of the document."""
+        """The engines that did a work, in the order of the document."""
         return [engine for engine in self.document["engines"] if (group, work, engine) in self.runs]
 
     def spread(self, group: int, work: str, engine: str, field: str = "wall") -> Spread | None:
@@ -46,7 +46,7 @@ class Result:
     def ratio(
         self, group: int, a: tuple[str, str], b: tuple[str, str], of: Callable[[Run], float] = lambda run: run["wall"]
     ) -> Spread | None:
-        """How many times as long (work, engine) a took as b, round by round."""
+        """The seconds of a divided by those of b in each round; each is (work, engine)."""
         left, right = self.runs.get((group, *a), {}), self.runs.get((group, *b), {})
         rounds = sorted(set(left) & set(right))
         return Spread.of([of(left[r]) / of(right[r]) for r in rounds]) if rounds else None
@@ -80,7 +80,7 @@ def encoder_seconds(run: Run) -> float:
 
 
 def stage_macs(macs: Mapping[str, int]) -> dict[str, int]:
-    """Multiply-adds by the stages that a run is timed in: attention with its stage, logits with the decoder."""
+    """Multiply-adds by timed stage: attention belongs to its stage, and the logits belong to the decoder."""
     result: dict[str, int] = {}
     for name, n in macs.items():
         stage = "decoder" if name == "head" else name.removesuffix(".attention")

@@ -1,4 +1,4 @@
-"""Rounds of measurement: each has the hardware peaks first, then every engine once a work, in rotating order."""
+"""Rounds of measurement: first the hardware peaks, then every engine once for each work, in rotating order."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from glimmer_ref.bench.work import KINDS, WIDTHS, least_bytes, macs, parse, shap
 from glimmer_ref.errors import InputError
 
 HERE = Path(__file__).resolve().parent
-NEAR, PATIENCE = 0.93, 20  # a round waits, this often at most, while the peak is below this share of the best so far
+NEAR, PATIENCE = 0.93, 20  # a round waits for this share of the best peak so far, at most so often
 
 
 def say(line: str) -> None:
@@ -30,7 +30,7 @@ def say(line: str) -> None:
 
 
 def weights_folder(size: str, chosen: str | None) -> Path:
-    """The folder of random weights of a size. It is written if it is not there, and kept for the next run."""
+    """The folder with random weights of a size. It is written if it does not exist, and kept for the next run."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     folder = Path(chosen) if chosen else cache / "glimmer_ref_benchmarks" / size
     if not (folder / EXPECTED).exists():
@@ -47,17 +47,17 @@ class Turn(NamedTuple):
 
 
 class Rounds:
-    """All rounds of one call, and what was measured so far.
+    """All rounds of one call, and the measurements so far.
 
     Args:
-        size: of T5.1.1.
-        out: the result's file, written after every work.
+        size: a size of T5.1.1.
+        out: the result file, written after every work.
         count: how many rounds there are.
         lock: a file whose lock is held while timing; useful where other programs take the same lock.
-        pause: seconds before each run, in which the threads of the run before stop spinning.
-        works: all works; those of "a+b" share their rounds.
-        folder: of the random weights; if None, the size's folder in the cache.
-        kind: of the document.
+        pause: seconds before each run, in which the threads of the previous run stop spinning.
+        works: all works; works joined as "a+b" share their rounds.
+        folder: the folder of the random weights; if None, the size's folder in the cache.
+        kind: the kind of the document.
         peers: True if other libraries take part, which read the weights from files and are checked first.
     """
 
@@ -97,7 +97,7 @@ class Rounds:
             yield
 
     def start_all(self, names: Sequence[tuple[str, int]]) -> list[Engine]:
-        """Start the engines. One that cannot start, or computes something else, is left out; the document says why."""
+        """Start the engines. One that cannot start or computes wrong values is left out; the document says why."""
         started = []
         for name, threads in names:
             begin, engine = time.monotonic(), start(name, self.size, self.folder or HERE, threads)
@@ -116,7 +116,7 @@ class Rounds:
         return started
 
     def prepare(self, works: Sequence[str], engines: Sequence[Engine]) -> list[Turn]:
-        """The engines with those of the works that each can do, warmed up."""
+        """Each engine with the works that it can do, warmed up."""
         able = []
         for turn in (Turn(engine, work) for work in works for engine in engines):
             try:
@@ -183,7 +183,7 @@ class Rounds:
 
 
 def described(size: str, name: str) -> dict[str, Any]:
-    """A work in words, and what it costs by this package's own count."""
+    """A description of a work, and its cost as this package counts it."""
     work, config = parse(name), shape(size)
     kind = KINDS[work.kind]
     return {

@@ -1,8 +1,8 @@
 """Compare engines on the same work, in turns: python benchmarks/comparison/run.py --size base --threads 1,2.
 
-An engine is a library in one precision. Each is a process of its own with its threads fixed, and takes part only if its
-encoder computes what the reference backend computes. In every round each engine runs once, in rotating order, after the
-hardware peaks were measured. Ratios are made round by round, so that what disturbs one engine disturbs all.
+An engine is a library in one precision. It runs in a process of its own with a fixed number of threads, and takes part
+only if its encoder computes the same values as the reference backend. Each round measures the hardware peaks and then
+runs every engine once, in rotating order. Ratios are taken within a round, so a disturbance affects all engines alike.
 `benchmarks/report.py` turns the result into tables and plots.
 """
 
@@ -59,7 +59,7 @@ def main() -> int:
     rounds = Rounds(args.size, out, args.rounds, args.lock, args.pause, works, args.folder)
     for threads in map(int, args.threads.split(",")):
         rounds.group = threads
-        single = [("ours:float32", 1)] if threads > 1 and "ours:float32" in names else []  # what more threads gain
+        single = [("ours:float32", 1)] if threads > 1 and "ours:float32" in names else []  # for the gain of threads
         rounds.measure([*((name, threads) for name in names), *single])
     results.write(out, rounds.document)
     say(f"written to {out}")

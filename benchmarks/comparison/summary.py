@@ -15,7 +15,7 @@ GIGA = 1e9
 
 
 def hardware_peaks(r: Result) -> list[str]:
-    """What the hardware could do at most, as measured in the same rounds."""
+    """The hardware peaks, as measured in the same rounds."""
     rows = []
     for n in r.groups:
         some = [r.peak(n, n, name) for name in ("float32", "bfloat16", "int8", "reads")]

@@ -1,4 +1,4 @@
-"""The targets of this package on the CPU, what was measured for each, and whether it is reached."""
+"""The targets of this package on the CPU, the measured value for each, and whether it reaches the target."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ class Row(NamedTuple):
     """One target.
 
     Args:
-        what: what is measured.
-        threads: with how many threads.
-        measured: over the rounds; None if it was not measured.
-        target: the least value that reaches it; with `within`, the largest distance from 1 that does.
-        form: how its numbers are printed.
+        what: a description of the measured quantity.
+        threads: the number of threads.
+        measured: the values over the rounds; None if nothing was measured.
+        target: the least value that reaches the target; with `within`, the largest distance from 1 that reaches it.
+        form: the format of the printed numbers.
     """
 
     what: str

@@ -24,11 +24,11 @@ class Training(NamedTuple):
     Args:
         name: unique among all trainings.
         recipe: a bundled recipe that changes the base; "" for the base itself.
-        changes: as `glimmer-ref train --set` takes them.
-        first, last: which of the base's stages it goes through, as a slice.
-        begins: the training whose last weights it begins from; None for random weights.
-        task: the only task that it learns; "" for all.
-        same_questions: train for only as many steps as give it as many questions of its task as all tasks' model sees.
+        changes: changes in the form of `glimmer-ref train --set`.
+        first, last: the stages of the base recipe that it goes through, as a slice.
+        begins: the training whose last weights are its first weights; None for random weights.
+        task: the only task that it learns; "" for all tasks.
+        same_questions: limit the steps, so that it sees as many questions of its task as the model of all tasks does.
     """
 
     name: str
@@ -52,7 +52,7 @@ class Point(NamedTuple):
 
 
 class Line(NamedTuple):
-    """Points under one name; `paper` is the name of the paper's line, "" if there is none."""
+    """Points that share a name; `paper` is the name of the paper's line, "" if there is none."""
 
     name: str
     paper: str
@@ -64,7 +64,7 @@ class Panel(NamedTuple):
     """One pair of axes, or one table.
 
     Args:
-        place: its name in the paper.
+        place: its name in the paper, such as a figure's panel.
         measure: "exact_match" (mean of tasks), or the task whose exact match is shown.
         gaps: pairs of lines whose difference the paper discusses.
     """
@@ -88,7 +88,7 @@ class Experiment(NamedTuple):
         return [point for panel in self.panels for line in panel.lines for point in line.points]
 
     def ends(self) -> Experiment:
-        """The same with only the first and last point of each line."""
+        """The same experiment with only the first and last point of each line."""
 
         def short(line: Line) -> Line:
             return line if len(line.points) < 3 else line._replace(points=(line.points[0], line.points[-1]))
@@ -97,7 +97,7 @@ class Experiment(NamedTuple):
 
 
 class Shape(NamedTuple):
-    """Layers of the base's encoder, and the k and m that ablations are tested with."""
+    """Layers of the base's encoder, and the k and m of the tests of ablations."""
 
     layers: int
     live: int
@@ -107,21 +107,21 @@ class Shape(NamedTuple):
 
     @classmethod
     def of(cls, base: Recipe) -> Shape:
-        """Of a base recipe, whose model has random weights."""
+        """The shape of a base recipe whose model has random weights."""
         layers, glimmer = base.model.t5["num_layers"], base.model.glimmer
         live = whole_layers("alpha", base.model.alpha, layers)
         rerank = whole_layers("beta", base.model.beta, live)
         return cls(layers, live, rerank, glimmer.get("k", 25), glimmer.get("m", 5))
 
     def beta(self, rerank: int) -> Training:
-        """GLIMMER with `rerank` layers before the score; the base if these are the base's."""
+        """GLIMMER with `rerank` layers before the score; the base itself if it has as many."""
         if rerank == self.rerank:
             return GLIMMER
         beta = Fraction(rerank, self.live)
         return Training(f"glimmer, beta={beta}", changes=(f'model.beta="{beta}"',))
 
     def lumen(self, live: int | None = None, task: str = "", same_questions: bool = False) -> Training:
-        """LUMEN with `live` live layers, by default the base's. It has no beta."""
+        """LUMEN with `live` live layers, by default as many as the base has. It has no beta."""
         alpha = Fraction(self.live if live is None else live, self.layers)
         much = f", {task} only" + (", as many of its questions" if same_questions else "") if task else ""
         changes = ("system=lumen", f'model.alpha="{alpha}"', 'model.beta="0"')
@@ -159,7 +159,7 @@ def _levels(shape: Shape, panel: values.Panel) -> tuple[Line, ...]:
 
 
 def figure3(shape: Shape) -> Experiment:
-    """k and m of one trained model."""
+    """One trained model at several k and m."""
     left, right = _panel("Figure 3"), _panel("Figure 3", 1)
     retrieved = tuple(Point(x, GLIMMER, "glimmer", int(x), shape.m) for x in _numbers(left, "glimmer"))
     selected = tuple(Point(x, GLIMMER, "glimmer", shape.k, int(x)) for x in _numbers(right, "glimmer"))
@@ -173,7 +173,7 @@ def figure3(shape: Shape) -> Experiment:
 
 
 def figure4(shape: Shape) -> Experiment:
-    """beta, each point trained anew."""
+    """Several beta; each point is trained anew."""
     panel = _panel("Figure 4")
     points = tuple(
         Point(str(Fraction(rerank, shape.live)), shape.beta(rerank), "glimmer", shape.k, shape.m)
@@ -185,7 +185,7 @@ def figure4(shape: Shape) -> Experiment:
 
 
 def figure5(shape: Shape) -> Experiment:
-    """m out of 40 for two depths of the reranker."""
+    """Several m out of 40 passages, for two depths of the reranker."""
     panel = _panel("Figure 5")
     fewer, lines = max(1, shape.rerank // 2), []
     for s, rerank in zip(panel.series, (fewer, 2 * fewer), strict=True):
@@ -196,7 +196,7 @@ def figure5(shape: Shape) -> Experiment:
 
 
 def figure7(shape: Shape) -> Experiment:
-    """alpha, all tasks against one."""
+    """Several alpha; training on all tasks against training on one."""
     panel = _panel("Figure 7")
     printed = {v.model["alpha"] for v in values.values(values.figure7())}
     live = [int(a * shape.layers) for a in sorted(printed) if (a * shape.layers).denominator == 1]
@@ -220,7 +220,7 @@ def figure7(shape: Shape) -> Experiment:
 
 
 def _table(shape: Shape, name: str, rows: Mapping[str, Training], note: str) -> Experiment:
-    """Rows by the paper's names; those that the paper does not have come last."""
+    """Rows under the paper's names; rows that the paper does not have come last."""
     panel = _panel(name)
     known = [s.name for s in panel.series]
     named = {row: rows[row] for row in [*known, *(row for row in rows if row not in known)]}
@@ -239,7 +239,7 @@ def table1(shape: Shape) -> Experiment:
 
 
 def table2(shape: Shape) -> Experiment:
-    """Memory trained or not."""
+    """The memory encoder trained or not."""
     frozen = TUNED._replace(name="frozen memory", recipe="table2_frozen_memory")
     return _table(shape, "Table 2", {"glimmer": TUNED, "Frozen memory": frozen}, INSTEAD_OF_T5)
 

@@ -1,4 +1,4 @@
-"""One job for each training and seed: its recipe and folder, how far it is, and how long the rest will take."""
+"""One job for each training and seed: its recipe, its folder, its progress and the time that it still needs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from glimmer_ref.training.loop import LAST, run_settings
 from glimmer_ref.training.recipe import Recipe
 from glimmer_ref.training.schema import key_of
 
-Key = tuple[str, int, int, int]  # of a stage: system, batch, k, m
+Key = tuple[str, int, int, int]  # the key of a stage: system, batch, k, m
 
 
 def _toml(value: Any) -> str:
@@ -54,7 +54,7 @@ class Job(NamedTuple):
 
     @property
     def name(self) -> str:
-        """As it is printed."""
+        """Its printed name."""
         return f"{self.training.name}, seed {self.seed}"
 
     def position(self) -> dict[str, Any] | None:
@@ -64,7 +64,7 @@ class Job(NamedTuple):
         return found
 
     def finished(self, ops: str) -> bool:
-        """True if nothing is left to train.
+        """True if the training is complete.
 
         Raises:
             InputError: the folder holds a run of another recipe.
@@ -79,7 +79,7 @@ class Job(NamedTuple):
         return bool(position["step"] == position["judged"] == self.recipe.steps)
 
     def test(self, point: Point) -> Path:
-        """The file of its scores with the point's system, k and m."""
+        """The file with its scores at the point's system, k and m."""
         return self.folder / f"test-{point.system}-{point.k}-{point.m}.json"
 
 
@@ -89,7 +89,7 @@ def slug(training: Training) -> str:
 
 
 def jobs_of(trainings: Iterable[Training], base: str, seeds: Sequence[int], scale: float, out: Path) -> list[Job]:
-    """Every training with every seed. A training that others begin from comes before them."""
+    """Every training with every seed. If a training begins from another, the other comes first."""
     needed = dict.fromkeys(t for training in trainings for t in (training.begins, training) if t is not None)
     result = []
     for training in sorted(needed, key=lambda t: t.begins is not None):
@@ -101,13 +101,13 @@ def jobs_of(trainings: Iterable[Training], base: str, seeds: Sequence[int], scal
 
 
 def stage_keys(recipe: Recipe) -> Iterator[tuple[Key, int]]:
-    """For each stage, what its pace depends on most, and its steps."""
+    """For each stage its steps, and the key on which its pace depends most."""
     for stage in recipe.stages:
         yield (recipe.top.system, stage.batch, stage.k, stage.m), stage.steps
 
 
 def _paces(folder: Path) -> Iterator[tuple[Key, float, int]]:
-    """Seconds and steps between neighbouring evaluations of a run that are in the same stage."""
+    """Seconds and steps between successive evaluations of a run within a stage."""
     with suppress(OSError, KeyError, TypeError, InputError):
         recipe = read_json(folder / LAST / POSITION)["recipe"]
         begin = 0
@@ -121,7 +121,7 @@ def _paces(folder: Path) -> Iterator[tuple[Key, float, int]]:
 
 
 class Pace:
-    """Seconds that a step takes, measured from earlier runs, evaluations on dev included."""
+    """Seconds per step, measured from earlier runs; evaluations on dev are included."""
 
     def __init__(self, folders: Iterable[Path]) -> None:
         sums: dict[Key, tuple[float, int]] = {}
@@ -132,7 +132,7 @@ class Pace:
         self.known = {key: seconds / steps for key, (seconds, steps) in sums.items() if steps}
 
     def step(self, key: Key) -> float | None:
-        """Of a stage; if it was not measured, that of another system with the same batch, k and m."""
+        """Seconds per step of a stage; if not measured, those of another system with the same batch, k and m."""
         similar = [pace for other, pace in self.known.items() if other[1:] == key[1:]]
         return self.known.get(key, max(similar, default=None))
 
@@ -149,7 +149,7 @@ class Pace:
 
 
 def steps_done(job: Job) -> int:
-    """Steps by the last line of its log, which is ahead of its checkpoint."""
+    """Steps according to the last line of its log, which is ahead of its checkpoint."""
     with suppress(OSError, ValueError, IndexError, KeyError), (job.folder / LOG).open("rb") as file:
         file.seek(max(0, file.seek(0, 2) - 4096))
         return int(json.loads(file.read().splitlines()[-1])["step"])
@@ -158,7 +158,7 @@ def steps_done(job: Job) -> int:
 
 
 def minutes(seconds: float | None) -> str:
-    """Seconds in minutes or hours."""
+    """A time in minutes or hours."""
     return (
         "not known" if seconds is None else f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
     )
@@ -173,8 +173,8 @@ def remaining(jobs: Sequence[Job], pace: Pace) -> float | None:
 def differences(recipe: Recipe, base: Recipe, training: Training) -> dict[str, list[Any]]:
     """The differences of a training's recipe from the base: for each key, [the base's value, its own].
 
-    Only the stages that the training goes through are compared. If it begins from another training, only those parts
-    of the model are that it sets itself. Training on a single task is named by the task.
+    Only the stages that the training goes through are compared. If it begins from another training, only the parts of
+    the model that it sets itself are compared. For training on a single task, the difference is the task's name.
     """
     found: dict[str, list[Any]] = {}
 

@@ -41,7 +41,7 @@ BASE, QUICK = HERE / "trends.toml", HERE / "quick.toml"
 def document_of(
     experiment: Experiment, args: argparse.Namespace, wanted: Sequence[Job], runner: Runner
 ) -> dict[str, Any]:
-    """The result of an experiment as far as it is trained and tested."""
+    """The result document of an experiment, with the models that are trained and tested so far."""
     base = read_recipe(args.base)
     document = results.begin("trends", Path(args.base).stem, len(args.seeds), {})
     document |= {"paper_result": experiment.name, "note": experiment.note, "base": Path(args.base).stem}
@@ -77,7 +77,7 @@ def document_of(
 
 
 def _runs(experiment: Experiment, mine: Sequence[Job]) -> list[dict[str, Any]]:
-    """The scores of all tests of the experiment's points that were made."""
+    """The scores of all tests that were made of the experiment's points."""
     found = {}
     for point in experiment.points():
         for job in mine:
@@ -90,7 +90,7 @@ def _runs(experiment: Experiment, mine: Sequence[Job]) -> list[dict[str, Any]]:
 
 
 def plan(chosen: Sequence[Experiment], wanted: Sequence[Job], pace: Pace, at_once: int) -> list[str]:
-    """Every training with its steps and minutes, and what each figure or table costs by itself."""
+    """Every training with its steps and minutes, and the cost of each figure or table by itself."""
     by_name, body = dict[str, list[Job]](), []
     for job in wanted:
         by_name.setdefault(job.training.name, []).append(job)
@@ -121,7 +121,7 @@ def _used(experiment: Experiment) -> set[Any]:
 
 
 def _only(every: Sequence[Job], names: Sequence[str]) -> list[Job]:
-    """The jobs of these trainings and of those that they begin from; all jobs if no training is named."""
+    """The jobs of these trainings and of the trainings that they begin from; all jobs if no training is named."""
     known = {job.training.name: job.training for job in every}
     if unknown := [name for name in names if name not in known]:
         raise InputError("--only", "names of trainings, as --plan prints them", ", ".join(unknown))

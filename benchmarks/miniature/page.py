@@ -1,4 +1,4 @@
-"""The page of a miniature's result file: its tables, what they say in words, and the plot."""
+"""The page of a miniature's result file: its tables, sentences about them, and the plot."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def report(document: dict[str, Any], path: Path) -> list[str]:
 
 
 def _table(document: Mapping[str, Any], panel: Mapping[str, Any]) -> list[str]:
-    """A panel's points, the paper's value beside ours."""
+    """A table of a panel's points, with the paper's values beside ours."""
     measure = "exact match" + ("" if panel["measure"] == "exact_match" else f", {panel['measure']}")
     head = ["line", panel["x"], "paper", f"here: {measure} (min-max)", "recall@m", "seeds", "model", "k", "m"]
     cells = []

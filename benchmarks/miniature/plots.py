@@ -27,7 +27,7 @@ def _looks(found: list[Row]) -> dict[str, dict[str, Any]]:
 
 
 def _paper(axes: Any, document: Document, place: str, found: list[Row]) -> None:
-    """All of the paper's points, also those that the miniature does not have."""
+    """Draw all of the paper's points, including those that the miniature does not have."""
     looks, drawn = _looks(found), set[str]()
     for row in found:
         if not row.paper_name or row.paper_name in drawn:
@@ -42,7 +42,7 @@ def _paper(axes: Any, document: Document, place: str, found: list[Row]) -> None:
 
 
 def _ours(axes: Any, found: list[Row]) -> None:
-    """Means over seeds, with bars from the minimum to the maximum."""
+    """Draw means over seeds, with bars from the minimum to the maximum."""
     looks = _looks(found)
     for row in found:
         some = [(p.x, p.ours) for p in row.pairs if p.ours is not None]
@@ -58,7 +58,7 @@ def _ours(axes: Any, found: list[Row]) -> None:
 
 
 def _dots(left: Any, right: Any, row: Row) -> None:
-    """A table's rows from top to bottom, with dotted lines at the first row's values."""
+    """Draw a table's rows from top to bottom, with dotted lines at the values of the first row."""
     for axes in (left, right):
         axes.set_yticks(range(len(row.pairs)), [p.x for p in row.pairs])
         axes.set_ylim(len(row.pairs) - 0.5, -0.5)

@@ -13,7 +13,7 @@ from glimmer_ref.world.questions import TASKS, TRAINING_TASKS
 
 
 def _one_task(stage: Stage, training: Training) -> Stage:
-    """The stage with one task only; with `same_questions`, as short as that task's share of it."""
+    """The stage with one task only; with `same_questions`, its steps are cut to that task's share of the questions."""
     if not training.task:
         return stage
     weights = {task: stage.tasks.get(task, stage.tasks.get(OTHERS, 1.0)) for task in TASKS | TRAINING_TASKS}
@@ -36,8 +36,8 @@ def recipe_of(training: Training, base: str, seed: int, scale: float = 1.0, begi
 
     Args:
         base: a recipe's name or file.
-        scale: of the steps, relative to the base.
-        begins: the folder of the weights that it begins from, if they are not random.
+        scale: the factor on the steps of the base.
+        begins: the folder of the weights at the start; None if they are random.
 
     Raises:
         InputError: the base does not take the changes.

@@ -1,4 +1,4 @@
-"""Train and test the jobs that are not finished, several at once, with a line that says how long it will take."""
+"""Train and test the jobs that are not finished, several at once, with a progress line that estimates the time left."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_file(data: Path, out: Path, depth: int) -> Path:
 
 
 def check_world(data: Path, out: Path) -> dict[str, Any]:
-    """What the world is. All runs in a folder are of the same world.
+    """Check that the world is that of all earlier runs in the folder, and return a description of it.
 
     Raises:
         InputError: there is no world, or earlier runs were of another one.
@@ -72,9 +72,9 @@ class Runner:
     """Runs jobs in processes.
 
     Args:
-        at_once: how many run at once.
-        threads: of each.
-        points: what the trainings are tested with.
+        at_once: how many jobs run at once.
+        threads: the number of threads of each.
+        points: the tests of each training.
     """
 
     def __init__(self, data: Path, out: Path, ops: str, at_once: int, threads: int, points: Iterable[Point]) -> None:
@@ -91,7 +91,7 @@ class Runner:
             with self._lock:
                 if self._stopped:
                     return "stopped"
-                # In a session of its own it gets Ctrl-C once, from here, so that it can save.
+                # In a session of its own the command gets Ctrl-C only from this process, once, so that it can save.
                 process = subprocess.Popen(
                     [sys.executable, "-m", "glimmer_ref", *words],
                     stdout=output,
@@ -135,7 +135,7 @@ class Runner:
         return ""
 
     def _do(self, job: Job) -> None:
-        """Train and test; an error is kept, and the other jobs continue."""
+        """Train and test one job; an error is recorded, and the other jobs continue."""
         error = self._train(job)
         settings = {p[2:]: p for p in self.points if p.training == job.training}
         for point in settings.values():
@@ -145,7 +145,7 @@ class Runner:
         say(f"{job.name}: {error or 'done'}")
 
     def run(self, wanted: Sequence[Job], pace: Pace) -> None:
-        """Run all jobs; those that others begin from come first.
+        """Run all jobs; a job waits for the job that it begins from.
 
         Raises:
             InputError: a folder holds a run of another recipe.

@@ -1,4 +1,4 @@
-"""What a miniature's result file says: means over seeds beside the paper's values, and whether the directions agree."""
+"""Evaluates a miniature's result file: means over seeds beside the paper's values, and whether directions agree."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import results
 from glimmer_ref.costs.published import values as published
 
 Document = Mapping[str, Any]
-PAPER_FLAT = 0.25  # points: the paper calls differences of 0.2 comparable, and says that 0.3 helps
+PAPER_FLAT = 0.25  # points of exact match: the paper calls a difference of 0.2 comparable, and one of 0.3 a gain
 ERRORS = 2.0  # standard errors of a difference that count as flat
 RULE = (
     f"By rule: the paper's difference is flat within {PAPER_FLAT} points; ours is flat within {ERRORS:g} standard "
@@ -24,7 +24,7 @@ RULE = (
 
 
 class Measured(NamedTuple):
-    """What the miniature scores: mean, minimum and maximum over seeds, standard error, recall@m."""
+    """A score of the miniature: mean, minimum and maximum over seeds, standard error, and recall@m."""
 
     mean: float
     min: float
@@ -55,7 +55,7 @@ class Row(NamedTuple):
 
 
 def _variance(record: Mapping[str, Any], measure: str) -> float:
-    """Variance of exact match by the number of questions; each share has one right and one wrong answer added."""
+    """Variance of exact match for this number of questions; one right and one wrong answer are added to each share."""
     tasks = record["tasks"]
     some = list(tasks.values()) if measure == "exact_match" else [tasks[measure]]
     total = 0.0
@@ -67,7 +67,7 @@ def _variance(record: Mapping[str, Any], measure: str) -> float:
 
 
 def measured(records: Sequence[Mapping[str, Any]], measure: str) -> Measured | None:
-    """The scores of one point over its seeds."""
+    """The score of one point over its seeds."""
     if not records:
         return None
     table = [r if measure == "exact_match" else r["tasks"][measure] for r in records]
@@ -144,7 +144,7 @@ def direction(difference: float, within: float) -> str:
 
 
 def verdict(paper: str, ours: str) -> str:
-    """How our direction compares with the paper's, in words."""
+    """A verdict in words: does our direction agree with the paper's?"""
     if ours == paper:
         return "same direction" if ours != "flat" else "flat as there"
     if ours == "flat":
@@ -165,7 +165,7 @@ def compared(a: Pair, b: Pair) -> str:
 
 
 def _line(row: Row) -> Iterator[str]:
-    """The changes of a figure's line from end to end and from point to point."""
+    """Sentences about the changes of a figure's line, from end to end and from point to point."""
     known = [p for p in row.pairs if p.ours is not None]
     if len(known) > 1:
         yield f"{row.name}, {known[0].x} to {known[-1].x}: {compared(known[0], known[-1])}."

@@ -1,4 +1,4 @@
-"""The batch that training steps are timed with: random questions, passages and answers of different lengths."""
+"""The batch for timing training steps: random questions, passages and answers of different lengths."""
 
 from __future__ import annotations
 

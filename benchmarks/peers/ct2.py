@@ -1,4 +1,4 @@
-"""CTranslate2: its encoder by itself, and its whole T5, which encodes what it decodes from.
+"""CTranslate2: its encoder by itself, and its whole T5, which always encodes the text before it decodes.
 
 It cannot be given states to decode from, so decoding reads one text as long as all pairs together; the encoder's
 time does not count, since the clock starts at the first token.
@@ -71,7 +71,7 @@ class CT2:
         self.end = _vocabulary(folder) - 1
 
     def about(self) -> dict[str, Any]:
-        """Version and what it computes with."""
+        """Its version, and the settings of its computation."""
         return {"ctranslate2": ctranslate2.__version__, "compute_type": self.encoder.compute_type}
 
     def encode(self, ids: np.ndarray) -> np.ndarray:
@@ -81,7 +81,7 @@ class CT2:
         return np.asarray(self.encoder.forward_batch(rows, lengths).last_hidden_state)
 
     def decode(self, words: list[list[str]], steps: int) -> tuple[list[list[str]], Watch]:
-        """Greedy words after texts, and a watch begun at the first."""
+        """Greedily decoded words for texts, and a watch that began at the first word."""
         begun: list[Watch] = []
 
         def first(step: Any) -> bool:

@@ -23,5 +23,5 @@ def pairs(work: Work, end: int) -> np.ndarray:
 
 
 def memory(work: Work, d: int) -> np.ndarray:
-    """What the decoder of each of b questions reads: [b, read, d] float32."""
+    """Random states for the decoder to read, for each of b questions: [b, read, d] float32."""
     return drawn_states(work.b * work.read, d).reshape(work.b, work.read, d)

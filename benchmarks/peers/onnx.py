@@ -54,7 +54,7 @@ def export(folder: Path) -> Path:
 
 
 def quantized(path: Path) -> Path:
-    """The same with int8 weights, activations quantized as they come."""
+    """The same with int8 weights; activations are quantized at run time."""
     result = path.with_name("encoder-int8.onnx")
     if not result.exists():
         from onnxruntime.quantization import QuantType, quantize_dynamic

@@ -1,4 +1,4 @@
-"""The operations in eager PyTorch: the same model, from the same code, as PyTorch's own libraries compute it.
+"""The operations in eager PyTorch, so that the same code of the model runs on PyTorch's own libraries.
 
 A backend for `benchmarks/suites/cuda.py` only, which compares our kernels with cuBLAS and scaled_dot_product_attention.
 Sequences of one length go through attention as a batch, others one by one. Products in float32 do not use TF32.
@@ -81,7 +81,7 @@ def relu(a: Array) -> Array:
 
 
 def _mask(bias: Array | None, at_q: Ints, at_k: Ints, causal: bool) -> Array | None:
-    """What is added to one sequence's scores: [h i j], or [i j] without a bias."""
+    """The bias and mask that are added to one sequence's scores: [h i j], or [i j] without a bias."""
     distance = _index(at_k)[None, :] - _index(at_q)[:, None]
     added = None if bias is None else bias[distance + len(bias) // 2].permute(2, 0, 1)
     if not causal:

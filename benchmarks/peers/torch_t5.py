@@ -42,11 +42,11 @@ class Torch:
         }
 
     def encode(self, ids: np.ndarray) -> torch.Tensor:
-        """[b n] -> [b n d]; all of one length, so no mask."""
+        """[b n] -> [b n d]; all sequences have one length, so no mask is needed."""
         return self.model.encoder(torch.from_numpy(ids)).last_hidden_state
 
     def decode(self, memory: torch.Tensor, steps: int) -> tuple[torch.Tensor, Watch]:
-        """Greedy ids [b steps] over memory [b n d], keys and values kept; and a watch begun after the first."""
+        """Greedy ids [b steps] over memory [b n d] with a KV cache; and a watch that began after the first step."""
         ids = torch.zeros((len(memory), 1), dtype=torch.long)
         past, written, watch = EncoderDecoderCache(DynamicCache(), DynamicCache()), [], Watch()
         for step in range(steps):

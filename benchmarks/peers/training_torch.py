@@ -1,4 +1,4 @@
-"""The same training step in PyTorch, written as is usual there: padded batches, masks, autograd."""
+"""The same training step in PyTorch, written in the usual way: padded batches, masks, autograd."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def rows_of(lengths: Ints, made: Any) -> tuple[Tensor, Tensor]:
 
 
 def hidden(there: Tensor) -> Tensor:
-    """What is added to scores: [b n] -> [b 1 1 n]."""
+    """The mask that is added to scores: [b n] -> [b 1 1 n]."""
     return torch.where(there, 0.0, torch.finfo(torch.float32).min)[:, None, None]
 
 
@@ -110,7 +110,7 @@ class Step:
         self.pairs_at = torch.where(self.pairs_there, at, 0)
 
     def after(self, q: Tensor, pairs: Tensor, there: Tensor, owner: Tensor, each: int) -> tuple[Tensor, Tensor]:
-        """Live-B of the pairs, and what the decoder reads: the question, then `each` of them."""
+        """Live-B over the pairs, and the states that the decoder reads: the question, then `each` of the pairs."""
         net, c = self.net, self.net.config
         x = net.encode("live", range(c.num_rerank_layers, c.num_live_layers), pairs, there)
         x = net.norm("final_norm", x)
@@ -119,7 +119,7 @@ class Step:
         return torch.cat([question, memory], 1), torch.cat([self.question[1][owner], there.view(len(memory), -1)], 1)
 
     def loss(self) -> Tensor:
-        """L_LM + KL(p_rank || p_LM), p_LM being data."""
+        """L_LM + KL(p_rank || p_LM); no gradient flows through p_LM."""
         net, b, c = self.net, self.b, self.net.config
         (q_ids, q_there), (p_ids, p_there), (target, t_there) = self.question, self.passages, self.target
         embedding = net.w["embedding"]

@@ -5,9 +5,10 @@
     python benchmarks/suites/cuda.py [--size base,large,xl] [--quick] [--out FILE.json]
 
 A run measures the hardware's peaks first (a copy, and large products in float32 and in bfloat16, by PyTorch). Then it
-measures every kernel beside PyTorch's, which take turns in being first. Last comes GLIMMER from memory to answer, k=25,
-m=5, with our kernels and with the same code in eager PyTorch. Each number is the median of its rounds. Kernels are
-timed in runs of many launches between two waits, so that the GPU and not the launches is measured.
+measures every kernel and PyTorch's kernel for the same operation; they take turns in being first. At the end it
+measures GLIMMER from memory to answer at k=25, m=5, with our kernels and with the same code in eager PyTorch. Each
+number is the median of its rounds. A timed run is many launches of a kernel between two waits, so that the GPU's time
+and not the time of a launch is measured.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from glimmer_ref.params.model import prepare_params
 from glimmer_ref.ragged import token_positions
 
 TERA, GIGA = 1e12, 1e9
-TARGETS = {  # shares of PyTorch's speed, or of the copy's, that are to be reached
+TARGETS = {  # target shares of PyTorch's speed, or of the speed of a copy
     "linear float32": 0.70, "linear bfloat16": 0.50, "attention": 0.50, "memory": 0.85, "answer": 1.0,
 }  # fmt: skip
 
@@ -45,9 +46,9 @@ class Job(NamedTuple):
 
     Args:
         kind: a key of TARGETS.
-        args: on the host; the second are weights to `pack` if there is a precision.
-        amount: two for each multiply-add; or bytes read and written.
-        precision: of a product's weights.
+        args: the operands on the host; the second are weights to `pack` if there is a precision.
+        amount: operations, two for each multiply-add; or bytes read and written.
+        precision: the precision of a product's weights.
     """
 
     name: str
@@ -59,7 +60,7 @@ class Job(NamedTuple):
 
 
 def jobs(size: str, k: int, rng: np.random.Generator) -> Iterator[Job]:
-    """Every kernel at the sizes that it has in GLIMMER: k pairs of 48 + 304 tokens, and one token."""
+    """Every kernel at its sizes in GLIMMER: k pairs of 48 + 304 tokens, and one token."""
     t5, n = work.shape(size).t5, 48 + 304
     rows, hc = k * n, t5.num_heads * t5.d_kv
     d, f, v = t5.d_model, t5.d_ff, t5.vocab_size
@@ -105,7 +106,7 @@ def prepared(ops: Ops, job: Job) -> Callable[[], Any]:
 
 
 def seconds(run: Callable[[], Any], wait: Callable[[], None], least: float) -> float:
-    """Seconds of one run, measured over so many runs that they take `least` seconds."""
+    """Seconds of one run, measured over enough runs to take `least` seconds."""
     run()
     wait()
     times, start = 1, time.perf_counter()
@@ -132,7 +133,7 @@ def taking_turns(
 
 
 def hardware_peaks(wait: Callable[[], None], least: float) -> dict[str, float]:
-    """Bytes a second of a copy, read and written; operations a second of a large product."""
+    """Bytes per second, read and written, of a copy; operations per second of a large product."""
     import torch
 
     here = "cuda" if torch.cuda.is_available() else "cpu"
@@ -148,7 +149,7 @@ def hardware_peaks(wait: Callable[[], None], least: float) -> dict[str, float]:
 def kernels(
     size: str, ours: Ops, theirs: Ops, wait: Any, plan: Any, peaks: dict[str, float]
 ) -> Iterator[dict[str, Any]]:
-    """Each kernel's speed, PyTorch's, and the share that has a target."""
+    """The speed of each kernel, that of PyTorch, and the share that is compared with the target."""
     for job in jobs(size, plan.k, np.random.default_rng(0)):
         runs = {"ours": prepared(ours, job), "torch": prepared(theirs, job)}
         difference = np.abs(ours.to_host(runs["ours"]()) - theirs.to_host(runs["torch"]())).max()
@@ -195,7 +196,7 @@ def answers(size: str, ours: Ops, theirs: Ops, wait: Any, plan: Any) -> Iterator
 
 
 def line(row: dict[str, Any]) -> str:
-    """One row in print."""
+    """The printed line of one row."""
     rate = (
         f"{row['per second'] / GIGA:9.1f} GB/s"
         if row["kind"] == "memory"
@@ -208,7 +209,7 @@ def line(row: dict[str, Any]) -> str:
 
 
 def dry(sizes: list[str], plan: Any) -> None:
-    """Print what would be run and what each costs, from shapes alone."""
+    """Print the jobs that would run and their costs, which follow from shapes alone."""
     for size in sizes:
         for job in jobs(size, plan.k, Shapes()):
             unit = "GB" if job.kind == "memory" else "TFLOP"
@@ -219,7 +220,7 @@ def dry(sizes: list[str], plan: Any) -> None:
 
 
 class Shapes:
-    """In place of a random generator: arrays of a shape that take no memory."""
+    """Replaces a random generator by arrays of the same shapes that take no memory."""
 
     def standard_normal(self, shape: Any, dtype: Any) -> np.ndarray:
         return np.broadcast_to(np.float32(0), shape)
@@ -240,7 +241,7 @@ def machine() -> dict[str, Any]:
 
 
 def main() -> int:
-    """0 if all targets are reached, 1 if not, 2 if it cannot run here."""
+    """The exit code: 0 if all targets are reached, 1 if not, 2 if the benchmark cannot run here."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--size", default="base,large,xl")
     parser.add_argument("--k", type=int, default=25)

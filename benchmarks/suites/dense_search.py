@@ -1,9 +1,9 @@
 """Exact search over many passages in bounded memory: python benchmarks/suites/dense_search.py [--quick].
 
-The embeddings of synthetic passages are random unit vectors of GTR's size. An index of them is built, then searched for
-batches of questions, each in a process of its own. The report gives seconds, passages a second, the speed of a search
-relative to a plain read of the same files just before, and the peak memory of the process without the pages of mapped
-files, beside what the formula in `glimmer_ref/retrieval/dense.py` predicts.
+The embeddings of synthetic passages are random unit vectors of GTR's size. One process builds an index of them, and
+other processes search it for batches of questions. The report gives seconds, passages per second, and the speed of a
+search relative to a plain read of the same files just before. It also gives the peak memory of the process without the
+pages of mapped files, beside the value of the formula in `glimmer_ref/retrieval/dense.py`.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ SIZE, K = 768, 100
 
 
 class RandomEncoder:
-    """In place of a retriever: random unit vectors, the same for the same texts."""
+    """Replaces the retriever: random unit vectors, the same for the same texts."""
 
     size, digest = SIZE, "drawn"
 
@@ -71,7 +71,7 @@ class Peak:
 
 
 def no_progress(items: Any, *_: Any) -> Any:
-    """In place of a progress bar."""
+    """Replaces the progress bar."""
     return items
 
 

@@ -1,4 +1,4 @@
-"""Time and memory against k, lengths, questions at once and model: python benchmarks/suites/scale.py [--quick]."""
+"""Time and memory against k, lengths, batch size and model size: python benchmarks/suites/scale.py [--quick]."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from glimmer_ref.bench.work import SHAPES, shape
 from glimmer_ref.errors import InputError
 from glimmer_ref.params.model import shapes
 
-CLIFF = 1.5  # times the least seconds per multiply-add at smaller values; a point above that is reported
+CLIFF = 1.5  # a point is reported if a multiply-add takes this many times the least seconds at smaller values
 
 
 class Series(NamedTuple):
-    """What grows, and the work at each of its values; `{}` stands for the value. A model's value is its size."""
+    """The variable that grows, its values, and the works; `{}` stands for the value. A model's value is its size."""
 
     x: str
     values: tuple[Any, ...]
@@ -106,7 +106,7 @@ class Dot(NamedTuple):
 
 
 def lines_of(document: dict[str, Any], name: str) -> dict[str, list[Dot]]:
-    """The lines of a series: each of its works, with all values that it was measured at."""
+    """The lines of a series: each of its works, at all measured values."""
     series, result = Series(**document["series"][name]), dict[str, list[Dot]]()
     for part in (part for part in document["parts"] if part["series"] == name):
         r = Result(part)
@@ -163,7 +163,7 @@ def report(document: dict[str, Any], path: Path) -> list[str]:
 
 
 def draw(document: dict[str, Any], path: Path) -> None:
-    """Plot seconds and what the multiply-adds predict, or throughput, above; peak memory below."""
+    """Plot above the seconds beside those that the multiply-adds predict, or the throughput; below, the peak memory."""
     plt = pyplot()
     count = len(document["series"])
     figure, panels = plt.subplots(2, count, figsize=(4.2 * count, 7.4), layout="constrained", squeeze=False)

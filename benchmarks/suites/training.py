@@ -29,7 +29,7 @@ WORKS = {
     "base": ("step,b=1,k=4,m=2,n_q=24,n_p=120,n_t=8",),
 }
 PEERS = ("ours", "torch")
-SAME, TARGET = 1e-3, 1.5  # largest relative difference of a gradient; ours may take so many times PyTorch's seconds
+SAME, TARGET = 1e-3, 1.5  # largest relative difference of a gradient; largest ratio of our seconds to PyTorch's
 
 
 def start(stack: ExitStack, peer: str, size: str, threads: int) -> Worker:
@@ -44,7 +44,7 @@ def agree(workers: dict[str, Worker]) -> float:
     """The largest difference of a gradient, relative to its largest element.
 
     Raises:
-        InputError: the gradients differ by more than that.
+        InputError: the gradients differ by more than `SAME`.
     """
     with tempfile.TemporaryDirectory() as folder:
         found = []

@@ -1,1 +1,1 @@
-"""Benchmarks: how fast this package is on this machine, beside what the machine could do at most."""
+"""Benchmarks: the speed of this package on this machine, beside the peaks of the hardware."""

@@ -1,4 +1,4 @@
-"""What this CPU can do at most: multiply-adds by kernels that touch only registers, bytes by a stream through memory.
+"""The peaks of this CPU: multiply-adds in kernels that use only registers, and bytes read in a stream through memory.
 
 The share of a peak is meaningful only if both were measured in the same minute, so measuring the peaks takes a fraction
 of a second. Each kernel is one loop in LLVM's intermediate representation, whose sums stay in vector registers.
@@ -25,7 +25,7 @@ STREAM_BYTES = 1 << 29  # 512 MB, many times any cache
 BLOCK = 4  # vectors for each step through memory: loads in the order of their addresses keep the prefetcher busy
 I32, I64, FLOAT = ir.IntType(32), ir.IntType(64), ir.FloatType()
 settings: Any = numba.config
-kernel_of: Any = intrinsic  # its declared type has the typing context, which callers leave out
+kernel_of: Any = intrinsic  # its declared type includes the typing context, an argument that callers leave out
 
 
 @dataclass(frozen=True)
@@ -34,9 +34,9 @@ class HardwarePeaks:
 
     Args:
         threads: how many ran at once.
-        float32, bfloat16, int8: operations a second, two for a multiply-add; 0 where the CPU has no
+        float32, bfloat16, int8: operations per second, two for each multiply-add; 0 if the CPU has no
             instruction for it.
-        reads: bytes a second.
+        reads: bytes per second.
     """
 
     threads: int
@@ -46,7 +46,7 @@ class HardwarePeaks:
     reads: float
 
     def peak(self, precision: str) -> float:
-        """Operations a second in a precision; those of float32 if the CPU has no instruction for it."""
+        """Operations per second in a precision; those of float32 if the CPU has no instruction for it."""
         return float(asdict(self)[precision]) or self.float32
 
 
@@ -107,7 +107,7 @@ def _total(builder: ir.IRBuilder, sums: list[Any], floats: bool) -> Any:
 
 @kernel_of
 def fma_burst(typingctx: Any, count: Any, a: Any, b: Any) -> Any:
-    """`count` times every sum = sum * a + b, in float32 vectors."""
+    """Compute sum = sum * a + b for every sum, `count` times, in float32 vectors."""
 
     def codegen(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> Any:
         lanes, many = shape()
@@ -194,7 +194,7 @@ def _pool(threads: int) -> ThreadPoolExecutor:
 
 
 def together(work: Callable[[int], object], threads: int) -> float:
-    """Seconds until each of so many threads has done work(i)."""
+    """Call work(i) in each of `threads` threads at once, and return the seconds until all have finished."""
     start = time.perf_counter()
     for _ in _pool(threads).map(work, range(threads)):
         pass
@@ -202,7 +202,7 @@ def together(work: Callable[[int], object], threads: int) -> float:
 
 
 def _rate(burst: Callable[[int], object], amount: float, threads: int, seconds: float) -> float:
-    """Operations a second, of `amount` for each count, by the fastest of three bursts on each thread."""
+    """Operations per second in the fastest of three bursts on each thread; one count is `amount` operations."""
 
     def took(count: int) -> float:
         return together(lambda _: burst(count), threads)
@@ -217,13 +217,13 @@ def _rate(burst: Callable[[int], object], amount: float, threads: int, seconds: 
 
 @cache
 def _memory() -> np.ndarray:
-    """Half a gigabyte that begins at a vector's boundary; its pages have been written."""
+    """Half a gigabyte of memory, aligned for vectors; all its pages have been written, so they exist."""
     raw = np.ones(STREAM_BYTES // 4 + 16, np.float32)
     return raw[-raw.ctypes.data % 64 // 4 :][: STREAM_BYTES // 4]
 
 
 def _reads(threads: int) -> float:
-    """Bytes a second, by the fastest of three passes in which each thread reads its own part."""
+    """Bytes per second in the fastest of three passes, in which each thread reads its own part."""
     address, block = _memory().ctypes.data, BLOCK * 4 * shape()[0]
     count = STREAM_BYTES // threads // block
     _stream(address, 1)
@@ -239,7 +239,7 @@ def measure_peaks(threads: int, seconds: float = 0.04) -> HardwarePeaks:
     """This CPU's peaks for a number of threads at once, in about half a second.
 
     Args:
-        seconds: of each burst; the fastest of three counts.
+        seconds: the length of each burst; the fastest of three counts.
     """
     lanes, many = shape()
     fma = _rate(lambda n: _fma(n, np.float32(0.999), np.float32(0.001)), 2 * lanes * many, threads, seconds)

@@ -51,7 +51,7 @@ def slug() -> str:
 
 
 def versions(*packages: str) -> dict[str, str]:
-    """Versions of those of the packages that are installed."""
+    """The versions of these packages, as far as they are installed."""
     result = {}
     for name in packages:
         with suppress(PackageNotFoundError):

@@ -17,7 +17,7 @@ from ..ops import Ops
 
 
 class Watch:
-    """Wall seconds and processor seconds of all threads since it was made."""
+    """Wall seconds and processor seconds of all threads since this object was made."""
 
     def __init__(self) -> None:
         self.wall, self.cpu = time.perf_counter(), time.process_time()
@@ -43,7 +43,7 @@ Job = Callable[[], RunDetails | None]  # what to time
 
 
 class Stages(Ops):
-    """The operations themselves, with a note of when each component of the model begins.
+    """The operations of a backend, with a record of when each component of the model begins.
 
     An `Instrument` observes every operation, so that fused implementations cannot run. This class observes only that a
     component begins, and hands back the operations that it wraps.
@@ -52,7 +52,7 @@ class Stages(Ops):
     def __init__(self, ops: Ops) -> None:
         vars(self).update(
             vars(ops)
-        )  # they are bound and checked already; doing it again would take longer than a short work
+        )  # they are bound and checked already; to do so again would take longer than a short run
         self.inner, self.begun = ops, list[tuple[str, Watch]]()
 
     def scope(self, name: str) -> Ops:
@@ -91,7 +91,7 @@ def peak_bytes() -> int:
 
 
 def forget_peak() -> None:
-    """Start `peak_bytes` anew. This works on Linux only; elsewhere it stays the peak of the whole process."""
+    """Reset `peak_bytes`. This works on Linux only; elsewhere it stays the peak of the whole process."""
     with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5", "utf-8")
 
@@ -130,5 +130,5 @@ class Spread(NamedTuple):
 
 
 def paired_ratio(theirs: Sequence[float], ours: Sequence[float]) -> Spread:
-    """How many times as long theirs took, round by round, since what disturbs a round disturbs both."""
+    """The ratio of their time to ours in each round: whatever disturbs a round disturbs both times."""
     return Spread.of([a / b for a, b in zip(theirs, ours, strict=True)])

@@ -19,17 +19,17 @@ from .work import SHAPES, Work, parse, prepare, question_and_passages, shape, we
 
 CHECKED = Work(
     "encoder", k=2, n_q=24, n_p=136, steps=8
-)  # what all engines must agree on; it reaches past the last position bucket
+)  # the input on which all engines must agree; it is longer than the largest distance of the position buckets
 
 
 class Ours:
     """This package on random weights.
 
     Args:
-        size: of T5.1.1.
-        precision: of matrix products.
+        size: a size of T5.1.1.
+        precision: the precision of matrix products.
         backend: "numba", or "numpy", the reference backend.
-        threads: for the hardware peaks only; all else follows the environment.
+        threads: used for the hardware peaks only; the threads of all other work follow the environment.
     """
 
     def __init__(self, size: str, precision: str = "float32", backend: str = "numba", threads: int = 1) -> None:
@@ -67,7 +67,10 @@ class Ours:
 
 
 def checked(ops: Ops, model: Any) -> dict[str, np.ndarray]:
-    """What all engines must agree on: encoder [2n d], the ids that follow both pairs, and those after the first."""
+    """The values on which all engines must agree.
+
+    They are the encoder's output [2n d], the ids decoded from both pairs, and the ids decoded from the first alone.
+    """
     q, p, _ = question_and_passages(CHECKED, model.config.t5)
     pairs = encode_pairs(ops, model, q, p, np.array([CHECKED.k]))
     n = int(pairs.lengths[0])

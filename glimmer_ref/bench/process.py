@@ -33,11 +33,11 @@ class Engine(Protocol):
         """The work, prepared; InputError if the engine does not do such work."""
 
     def check(self, path: str) -> list[str]:
-        """Compute what all engines must agree on and write it to a file; the names of its arrays are returned."""
+        """Write the values on which all engines must agree to a file, and return the names of its arrays."""
 
 
 def environment(threads: int) -> dict[str, str]:
-    """This process's environment, with a fixed number of threads for every library, which do not spin."""
+    """This process's environment, with a fixed number of threads for every library; idle threads do not spin."""
     return {**os.environ, **dict.fromkeys(THREADS, str(threads)), "OMP_WAIT_POLICY": "passive"}
 
 
@@ -45,7 +45,7 @@ class Worker:
     """The parent's end of a worker.
 
     Args:
-        command: what starts it; it must end in `serve`.
+        command: starts the worker's program, which must end by calling `serve`.
         threads: how many it may use.
     """
 
@@ -105,7 +105,7 @@ class _Prepared:
         self.job, self.repeats = job, 1
 
     def warm(self) -> dict[str, Any]:
-        """Run it once before what is reported, and a second time if it was short, because the first run is slow."""
+        """Run it before the measured runs, because the first run is slow: once, or twice if it is short."""
         result = measure(self.job)
         if result["whole"] < 1:
             result = measure(self.job)

@@ -24,11 +24,11 @@ class Session:
     """What to measure.
 
     Args:
-        size: of T5.1.1.
-        works: as `work.parse` reads them.
-        threads: numbers of threads; each has a process of its own.
-        precision: of matrix products.
-        runs: of each work.
+        size: a size of T5.1.1.
+        works: in the form that `work.parse` reads.
+        threads: numbers of threads; each number has a process of its own.
+        precision: the precision of matrix products.
+        runs: how often each work is measured.
     """
 
     size: str
@@ -39,14 +39,14 @@ class Session:
 
 
 def share(peaks: Mapping[str, float], precision: str, multiply_adds: int, read: int, wall: float) -> float:
-    """The share of what the hardware could do: of its bandwidth if `read` bytes bound the work, else of its peak."""
+    """The share of the hardware's bandwidth if reading `read` bytes limits the work, else the share of its peak."""
     if read:
         return read / wall / peaks["reads"]
     return 2 * multiply_adds / wall / (peaks[precision] or peaks["float32"])
 
 
 def _steps(session: Session, ours: Mapping[int, Worker], peaks: Mapping[int, Worker]) -> Iterator[_Step]:
-    """Every measurement as it comes: work, threads, answer."""
+    """Yield every measurement as soon as it is made: work, threads, answer."""
     for threads, worker in ours.items():
         yield "start", threads, worker.ask("about")
         yield "start", threads, peaks[threads].ask("prepare", work="peaks")

@@ -1,4 +1,4 @@
-"""The works that are timed, on random weights of T5.1.1, and what they cost by this package's own counters."""
+"""The works that are timed, on random weights of T5.1.1, and their costs as this package counts them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from ..params.model import Model, Stack, build_model, random
 from ..ragged import Array, States, Tokens, token_positions, zeros
 
 TINY = T5Config(320, 64, 16, 96, 12, 2, 4)  # for tests of the benchmarks themselves
-MINI = T5Config(2010, 96, 32, 192, 6, 2, 3)  # as the bundled model
+MINI = T5Config(2010, 96, 32, 192, 6, 2, 3)  # the shapes of the bundled model
 SHAPES = {"tiny": TINY, "mini": MINI, **SIZES}
 WIDTHS = {"float32": 4, "bfloat16": 2, "int8": 1}  # bytes of a weight
 
@@ -35,8 +35,8 @@ class Work:
         kind: a key of `KINDS`.
         k, m: passages retrieved, and selected by GLIMMER.
         n_q, n_p: tokens of the question and of each passage.
-        steps: tokens decoded, none of which is an end.
-        b: questions at once.
+        steps: tokens that are decoded; none of them is the end of sequence.
+        b: questions in a batch.
         alpha, beta: live proportion of the encoder, and live-A's of the live layers; the size's own if None.
     """
 
@@ -62,14 +62,14 @@ class Work:
 
 
 class Runs(NamedTuple):
-    """What to run, given operations; and the part of it whose multiply-adds do not count."""
+    """The function to run, which takes the operations; and the part of it whose multiply-adds do not count."""
 
     run: Callable[[Ops], Any]
     less: Callable[[Ops], Any] | None = None
 
 
 class Kind(NamedTuple):
-    """A kind of work: what it is, what its units are, how to prepare it, and what bounds its speed."""
+    """A kind of work: its description, its units, how to prepare it, and the limit of its speed."""
 
     what: str
     unit: str
@@ -127,13 +127,13 @@ def tokens(end: int, sequences: int, length: int, seed: int) -> Tokens:
 
 
 def question_and_passages(work: Work, t5: T5Config) -> tuple[Tokens, Tokens, np.ndarray]:
-    """b questions, k passages for each, and the number of passages by question."""
+    """b questions, k passages for each, and the number of passages for each question."""
     counts = np.full(work.b, work.k, np.int64)
     return tokens(t5.eos_token_id, work.b, work.n_q, 1), tokens(t5.eos_token_id, work.pairs, work.n_p, 2), counts
 
 
 def drawn_states(rows: int, columns: int) -> np.ndarray:
-    """Random states; the time of what follows does not depend on what a memory holds."""
+    """Random states in place of a memory's; the time of the next stages does not depend on their values."""
     return np.random.default_rng(3).standard_normal((rows, columns), np.float32)
 
 
@@ -176,7 +176,7 @@ def _attention(work: Work, ops: Ops, model: Model) -> Runs:
     lengths = np.full(work.pairs, n, np.int64)
     at = token_positions(lengths)
     w, x = model.memory.layers[0].attention, _states(ops, len(at), t5.d_model)
-    q, k, v = (ops.linear(x, weight) for weight in (w.q, w.k, w.v))  # in memory they are as in a layer
+    q, k, v = (ops.linear(x, weight) for weight in (w.q, w.k, w.v))  # so they lie in main memory as they do in a layer
     bias, layout = _states(ops, 2 * n - 1, t5.num_heads), SequenceLayout(lengths, lengths, at, at)
     return Runs(lambda ops: ops.attention(q, k, v, bias, layout, t5.num_heads, False))
 
@@ -268,7 +268,7 @@ def prepare(work: Work, ops: Ops, model: Model) -> Runs:
 def macs(work: Work, config: GlimmerConfig) -> dict[str, int]:
     """Multiply-adds by component, counted in a run of the same function with shapes only.
 
-    They are those of the paper's algorithm. A fast decoder may compute others; see `ops.cpu.executed_macs`.
+    The paper's algorithm has this number. A fast decoder may compute another; see `ops.cpu.executed_macs`.
     """
     ops = Ops(shape_backend)
     runs = prepare(work, ops, build_model(config, tied=False, param=lambda _, shape: zeros(*shape)))
@@ -280,10 +280,10 @@ def macs(work: Work, config: GlimmerConfig) -> dict[str, int]:
 
 
 def least_bytes(work: Work, config: GlimmerConfig, precision: str) -> int:
-    """Bytes that decoding must read from memory: in each step all of the decoder's weights, and what it attends to.
+    """Bytes that decoding must read from memory in all steps: the decoder's weights, and the data that it attends to.
 
-    These are either the keys and values in float32 or the two weights of cross-attention that make them from the
-    memory, whichever is less. The decoder's own KV cache is left out.
+    This data is either the keys and values in float32, or the two weights of cross-attention that make them from the
+    memory, whichever has fewer bytes. The decoder's own KV cache is left out.
     """
     if work.kind != "decode":
         return 0

@@ -19,7 +19,7 @@ COMMANDS = (
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse's parser with errors in one line, without the usage, in which what was typed is escaped."""
+    """argparse's parser with errors in one line, without the usage; the user's words are escaped in it."""
 
     def error(self, message: str) -> NoReturn:
         terminal.note(f"{self.prog}: error: {shown(message)}; {self.prog} --help shows what there is")
@@ -49,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command. The exit code is 0 if it succeeds, and 2 with one line on stderr if its input is bad."""
     gc.set_threshold(
         100_000
-    )  # imports make many objects that stay, and collecting among them took a tenth of the start-up time
+    )  # imports make many lasting objects; garbage collection among them took a tenth of the start-up time
     terminal.open_closed()
     try:
         words = sys.argv[1:] if argv is None else argv
@@ -58,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return int(args.run(args) or 0)
     except InputError as error:
         message = str(error)
-    except BrokenPipeError:  # whoever reads the output, such as `head`, has stopped
+    except BrokenPipeError:  # the program that reads the output, such as `head`, has ended
         terminal.lead_nowhere()
         return 1
     except OSError as error:

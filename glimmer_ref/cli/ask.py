@@ -109,7 +109,7 @@ def document(answer: Any, question: str) -> dict[str, Any]:
 
 
 def explain(reader: Any, answer: Any) -> None:
-    """Print two tables at 80 columns: the passages, and the cost of each stage beside the other systems'."""
+    """Print two tables at 80 columns: the passages, and the cost of each stage beside that of the other systems."""
     k, m = len(answer.passages), len(answer.selected)
     say("", f"log p {answer.log_probability:.3f}; {answer.system} read {m} of {k} passages, {answer.retrieval}")
     if answer.precision != "float32":
@@ -144,7 +144,7 @@ def _millions(macs: float | None) -> str:
 def print_costs(answer: Any, costs: dict[str, dict[str, int]]) -> None:
     """Print millions of multiply-adds by stage: each system's algorithm, and what this run computed, with its time.
 
-    Passages that were encoded for this answer are in the first sums; the last sums leave them out.
+    The first sums include passages that were encoded for this answer; the last sums leave them out.
     """
     from ..inference.answer import by_stage
 

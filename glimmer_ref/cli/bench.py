@@ -1,4 +1,4 @@
-"""glimmer-ref bench: how fast this package is on this machine, beside what the hardware could do at most."""
+"""glimmer-ref bench: the speed of this package on this machine, beside the peaks of the hardware."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ def add(commands: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Write the folder and print what is in it."""
+    """Write the folder and print a summary of its content."""
     from ..data.kilt_corpus import write_folder
 
     result = write_folder(args.folder, args.pages, args.tasks, args.words, not args.paragraphs, args.relevance)

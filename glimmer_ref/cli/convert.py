@@ -49,7 +49,7 @@ def _tokenizer_json(folder: Path) -> str | None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Convert, and print what was made."""
+    """Convert, and print the facts of the new model."""
     from ..params import checkpoint
     from ..params.head import HeadOptions
 

@@ -166,7 +166,7 @@ def print_table(result: dict[str, Any]) -> None:
 
 
 def print_kilt(tasks: dict[str, dict[str, Any]]) -> None:
-    """KILT's own scores, one row a task, where questions have their provenance and passages their pages."""
+    """Print KILT's own scores, one row for each task, if questions have their provenance and passages their pages."""
     names = ("r_precision", "recall_at_5", "f1", "kilt_score", "kilt_f1")
     rows = [[task, f"{row['questions']:,}", *(f"{row[name]:.1f}" for name in names)] for task, row in tasks.items()]
     if rows:
@@ -175,7 +175,7 @@ def print_kilt(tasks: dict[str, dict[str, Any]]) -> None:
 
 
 def print_sweep(head: dict[str, Any], results: list[dict[str, Any]]) -> None:
-    """Print one row for each setting: means of tasks, and what they cost."""
+    """Print one row for each setting: the means over tasks, and the cost."""
     say(f"{head['system']}{_precision(head)}, {results[0]['questions']} questions, means of tasks")
     rows = [
         [

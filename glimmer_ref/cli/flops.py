@@ -1,4 +1,4 @@
-"""glimmer-ref flops: what a question costs, and how that depends on k, m, alpha, beta, lengths and size."""
+"""glimmer-ref flops: the cost of a question, and how it depends on k, m, alpha, beta, lengths and size."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def add(commands: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Compute what was asked for, and print or plot it."""
+    """Compute the requested report, and print or plot it."""
     from .. import tables
     from ..costs.reports import as_json
     from . import flops_tables, output
@@ -67,7 +67,7 @@ def _named(args: argparse.Namespace) -> tuple[str, Any]:
 
 
 def _setting(args: argparse.Namespace, systems: list[str] | None = None, whole: bool = True) -> tuple[str, Any]:
-    """The same, with its numbers checked together as far as these systems (default: all) use them."""
+    """As `_named`, but the numbers that these systems (default: all) use are also checked together."""
     from ..costs.flops import SYSTEMS
     from ..costs.parse import checked
 
@@ -110,7 +110,7 @@ def _count(name: str, text: str) -> int:
 
 
 def count(args: argparse.Namespace) -> dict[str, Any]:
-    """One question by component."""
+    """The cost of one question by component."""
     from ..costs.reports import count_report
 
     mode, systems = _mode(args), _systems(args)
@@ -135,7 +135,7 @@ def sweep(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def break_even(args: argparse.Namespace) -> dict[str, Any]:
-    """GLIMMER against each of --against."""
+    """Where GLIMMER costs as much as each system of --against."""
     from ..costs.reports import break_even_report
 
     mode = _mode(args)
@@ -150,7 +150,7 @@ def break_even(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def figure2(args: argparse.Namespace) -> dict[str, Any]:
-    """Figure 2; it takes no setting."""
+    """Figure 2; it has a setting of its own."""
     from ..costs.reports import figure2_report
 
     return figure2_report()

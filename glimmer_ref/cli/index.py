@@ -1,4 +1,4 @@
-"""glimmer-ref index: make a corpus searchable by GTR's embeddings or by words, and show what an index holds."""
+"""glimmer-ref index: make a corpus searchable by GTR's embeddings or by words, and show the facts of an index."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def add(commands: Any) -> None:
 
 
 def run_build(args: argparse.Namespace) -> None:
-    """Build or resume, and print what the index holds."""
+    """Build or resume, and print the facts of the index."""
     from ..retrieval import bm25_index, dense
 
     if args.bm25:
@@ -55,7 +55,7 @@ def run_build(args: argparse.Namespace) -> None:
 
 
 def run_info(args: argparse.Namespace) -> None:
-    """Print what the index holds; with --verify, after its files were checked."""
+    """Print the facts of an index; --verify checks its files first."""
     from ..retrieval.index_files import verify
 
     if args.verify:

@@ -1,4 +1,4 @@
-"""glimmer-ref memory: compute and store MemEnc of a corpus, plan it, and show what a memory holds."""
+"""glimmer-ref memory: compute and store MemEnc of a corpus, plan it, and show the facts of a memory."""
 
 from __future__ import annotations
 
@@ -65,13 +65,13 @@ def add(commands: Any) -> None:
 
 
 def run_build(args: argparse.Namespace) -> int:
-    """Build or resume, and print what the memory holds."""
+    """Build or resume, and print the facts of the memory."""
     from ..memory.build import build
 
     if args.workers is not None and args.workers < 1:
         raise InputError("--workers", "at least 1", str(args.workers))
     reader = options.load_reader(args)
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that it ends its workers first
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that the build ends its workers first
     try:
         with reader.limited(), _workers(args, reader) as workers:
             memory, encoded = build(
@@ -138,7 +138,7 @@ def _cluster(address: str) -> Iterator[Any]:
 
 
 def run_plan(args: argparse.Namespace) -> None:
-    """Print what a build takes; only what is needed for that is read or run."""
+    """Print the sizes and costs of a build; files and models that these do not need are not opened."""
     from ..memory.plan import plan
 
     if (args.passages is None) == (args.count is None):
@@ -205,7 +205,7 @@ def _of_count(args: argparse.Namespace) -> tuple[Any, ...]:
 
 
 def run_info(args: argparse.Namespace) -> None:
-    """Print what the manifest says; with --verify, after the files were checked."""
+    """Print the contents of the manifest; --verify checks the files first."""
     from ..memory.store import Memory
 
     memory = Memory.open(args.folder)

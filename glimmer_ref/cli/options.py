@@ -1,4 +1,4 @@
-"""Options that several commands share, and the functions that open what these name."""
+"""Options that several commands share, and the functions that open the files that these options name."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ BACKEND_HELP = "numpy: the reference backend; numba: the fast one; cuda: on an N
 
 
 def add_action(actions: Any, name: str, text: str) -> Parser:
-    """One action of a command, with its sentence in the command's help and in its own."""
+    """One action of a command; the same sentence is in the command's help and in the action's own."""
     parser: Parser = actions.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
     return parser
 

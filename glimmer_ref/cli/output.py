@@ -15,7 +15,7 @@ BINARY = (("B", 1), ("KiB", 2**10), ("MiB", 2**20), ("GiB", 2**30), ("TiB", 2**4
 
 @contextmanager
 def then(write: Callable[[], None]) -> Iterator[None]:
-    """Write a file after what is printed inside, also if whoever reads the output stops early, as `head` does.
+    """Write a file after the block has printed, even if the program that reads the output ends early, as `head` does.
 
     The answer comes first, so that an error in writing the file does not lose it.
 
@@ -36,7 +36,7 @@ def show(lines: Sequence[str], note: str) -> None:
 
 
 def print_facts(facts: Mapping[str, Any]) -> None:
-    """Print one line for each, with its name."""
+    """Print one line for each fact, with its name."""
     for name, value in facts.items():
         say(f"{name.replace('_', ' '):20}{f'{value:,}' if isinstance(value, int) else value}")
 
@@ -48,7 +48,7 @@ def binary(amount: Any) -> str:
 
 
 def near(x: Any) -> str:
-    """Five digits; a sign before them if they look whole and the number is not."""
+    """A number in five digits, with < or > before them if they look whole but the number is not."""
     text = f"{float(x):.5g}"
     if Fraction(text) == x or Fraction(text).denominator != 1:
         return text

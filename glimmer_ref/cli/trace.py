@@ -52,7 +52,7 @@ def read_inputs(path: str) -> dict[str, Any]:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Trace, write, and print what was written."""
+    """Trace a run, write its arrays, and print a summary."""
     import numpy as np
 
     from ..inference.reader import Reader

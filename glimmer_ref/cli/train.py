@@ -47,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
 
     changes = [*args.set, *([] if args.data is None else [f"data.root={json.dumps(args.data)}"])]
     recipe = read_recipe(args.recipe, changes)
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that it saves, as with Ctrl-C
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that the training is saved, as after Ctrl-C
     try:
         state = train(recipe, args.out, args.ops, args.threads, args.resume)
     except KeyboardInterrupt:

@@ -1,4 +1,4 @@
-"""glimmer-ref world: generate fictional encyclopedias with questions, and print what is in them."""
+"""glimmer-ref world: generate fictional encyclopedias with questions, and print a summary."""
 
 from __future__ import annotations
 

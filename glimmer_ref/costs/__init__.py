@@ -1,1 +1,1 @@
-"""Cost questions: what k, m, alpha, beta, lengths and sizes cost in multiply-adds, bytes, seconds and money."""
+"""Costs in multiply-adds, bytes, seconds and money, depending on k, m, alpha, beta, lengths and sizes."""

@@ -1,4 +1,4 @@
-"""What one question costs, counted in a run of the model itself with shapes instead of numbers."""
+"""The cost of one question, counted in a run of the model itself with shapes instead of numbers."""
 
 from __future__ import annotations
 

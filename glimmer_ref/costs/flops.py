@@ -1,6 +1,6 @@
-"""The multiply-adds of one question, counted by the true shapes of every matrix; `paper.flops` has them as printed.
+"""The multiply-adds of one question by the true shapes of every matrix; `paper.flops` has the printed formulas.
 
-The count is plain arithmetic on whatever is passed in: whole numbers and fractions stay exact, symbols stay symbols.
+The count is plain arithmetic: whole numbers and fractions stay exact, and symbols stay symbols.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Three ways to count what a question costs. Each states what it leaves out."""
+"""Three ways to count the cost of a question. Each states what it leaves out."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from .modes import prefixed
 from .reports import NAMES, describe
 
 Report = Mapping[str, Any]
-# Lightness, marker and dashes differ too, so that the systems can be told apart in greyscale.
+# Lightness, marker and dashes differ too, so that the systems can be distinguished in greyscale.
 STYLES: dict[str, dict[str, Any]] = {
     "fid": {"color": "#e0a030", "marker": "s", "linestyle": "--"},
     "lumen": {"color": "#b03a48", "marker": "^", "linestyle": "-."},
@@ -119,7 +119,7 @@ AXES = {
 
 
 def times(report: Report, path: str) -> None:
-    """Least milliseconds a question against the batch size; hollow markers do not fit into memory."""
+    """Least milliseconds per question against the batch size; hollow markers do not fit into memory."""
     batches, h = report["batches"], report["hardware"]
 
     def draw(axes: Any) -> None:

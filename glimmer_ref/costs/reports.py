@@ -41,7 +41,7 @@ FIGURE2_NOTE = (
 
 
 def as_json(x: Any) -> Any:
-    """The report with every exact number as JSON can write it."""
+    """The report with every exact number in a form that JSON can hold."""
     if isinstance(x, Mapping):
         return {key: as_json(value) for key, value in x.items()}
     if isinstance(x, list | tuple):
@@ -64,7 +64,7 @@ def describe(report: Mapping[str, Any], *leave_out: str) -> str:
 
 
 def count_report(model: str, s: Setting, systems: Sequence[str], mode: str) -> Report:
-    """The cost of one question by component; what is computed offline is separate."""
+    """The cost of one question by component, with a separate sum of the offline components."""
     rows: Report = {}
     for system in systems:
         macs = {name: Fraction(x) for name, x in MODES[mode].macs(s, system).items()}
@@ -195,7 +195,7 @@ def latency_report(
     batches: Sequence[int],
     price: float | None = None,
 ) -> Report:
-    """Least seconds by stage, system and batch size; with a price an hour, the price of a million questions."""
+    """Least seconds by stage, system and batch size; with a price per hour, also the price of a million questions."""
     about = {
         "name": hardware.name,
         "dtype": dtype,

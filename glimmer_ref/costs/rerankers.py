@@ -25,7 +25,7 @@ def cross_encoder(s: Setting, r: Setting, depth: Number) -> Number:
 
 
 def late_interaction(s: Setting, r: Setting, depth: Number) -> Number:
-    """The same by the last `depth` layers only. The others run offline for passages, and online for the question."""
+    """As `cross_encoder`, by the last `depth` layers only. The others run offline for passages, else online."""
     question = encoder_macs(r, "r", r.L - depth, equal_lengths(1, s.n_q))
     return sum(question.values()) + cross_encoder(s, r, depth)
 
@@ -33,7 +33,7 @@ def late_interaction(s: Setting, r: Setting, depth: Number) -> Number:
 def pipelines(s: Setting, r: Setting, depth: int, late_depth: int) -> dict[str, Pipeline]:
     """Ways from k retrieved passages to an answer. All but the two without ranking read m passages.
 
-    GLIMMER's ranking is what it costs above LUMEN over m passages; section 3.3 calls this reranking.
+    The cost of GLIMMER's ranking is its cost beyond that of LUMEN over m passages; section 3.3 calls this reranking.
 
     Args:
         s: the reader's setting.

@@ -49,7 +49,7 @@ def accelerator(name: str) -> Hardware:
 
     Source: NVIDIA's datasheets of A100 (80 GB, SXM: 312 TFLOP/s, 2,039 GB/s), H100 (SXM: half of 1,979 with
     sparsity, 3.35 TB/s) and H200 (the same, 141 GB, 4.8 TB/s); Google Cloud's pages "TPU v3" (123 TFLOP/s,
-    900 GB/s, 32 GiB a chip) and "TPU v4" (275 TFLOP/s, 1,200 GB/s, 32 GiB a chip).
+    900 GB/s, 32 GiB per chip) and "TPU v4" (275 TFLOP/s, 1,200 GB/s, 32 GiB per chip).
     """
     if name not in ACCELERATORS:
         raise InputError("hardware", f"one of {', '.join(ACCELERATORS)}, cpu", repr(name))
@@ -90,7 +90,7 @@ def work(s: Setting, system: str, width: Number, batch: Number) -> dict[str, Wor
     """Each stage's multiply-adds and bytes for `batch` questions at once.
 
     Args:
-        width: bytes of a number, of weights and memory alike.
+        width: bytes of each number, in the weights and in the memory.
     """
     macs, read = full(s, system), memory_read(s, system)
     first = next((stage for stage in READS_MEMORY if stage in macs), None)
@@ -138,5 +138,5 @@ def resident_bytes(s: Setting, system: str, width: Number, batch: Number) -> Num
 
 
 def price_per_million(seconds_each: Number, price_an_hour: Number) -> Number:
-    """Price of a million questions, in the currency of the price an hour."""
+    """Price of a million questions, in the currency of the hourly price."""
     return 1_000_000 * seconds_each * price_an_hour / 3600

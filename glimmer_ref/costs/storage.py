@@ -1,4 +1,4 @@
-"""The size of a stored memory, what a question reads of it, and after how many questions it has paid off."""
+"""The size of a stored memory, the bytes that a question reads, and after how many questions it has paid off."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from .flops import Number, Setting
 from .modes import full, total
 
 WIDTHS = {"float32": 4, "float16": 2, "bfloat16": 2, "int8": 1}  # bytes for each number
-SCALES = {"float32": 0, "float16": 0, "bfloat16": 0, "int8": 4}  # more bytes for each token: int8 has a float32 scale
+SCALES = {"float32": 0, "float16": 0, "bfloat16": 0, "int8": 4}  # extra bytes for each token: int8 has a float32 scale
 CORPORA = {"21 M passages": 21_000_000, "36 M passages": 36_000_000}
 
 
@@ -24,7 +24,7 @@ def corpus_bytes(s: Setting, width: Number, passages: Number, scale: Number = 0)
 
 
 def read_bytes(s: Setting, width: Number, scale: Number = 0) -> Number:
-    """Bytes that LUMEN or GLIMMER reads of it for one question: those of k passages."""
+    """Bytes of the memory that LUMEN or GLIMMER reads for one question: those of k passages."""
     return s.k * passage_bytes(s, width, scale)
 
 
@@ -35,6 +35,6 @@ def offline_macs(s: Setting, passages: Number) -> Number:
 
 
 def repaid_after(s: Setting, passages: Number, system: str) -> Fraction | None:
-    """Questions after which encoding the corpus once has saved its cost, compared with FiD; None if never."""
+    """How many questions it takes to save, compared with FiD, the cost of encoding the corpus once; None if never."""
     saved = total(s, "fid", "full") - total(s, system, "full")
     return Fraction(offline_macs(s, passages)) / saved if saved > 0 else None

@@ -35,7 +35,7 @@ def parse_axis(spec: str) -> tuple[str, list[Number | str]]:
 
 
 def _range(spec: str, name: str, words: Sequence[str]) -> list[Number | str]:
-    """FROM, FROM + STEP, .. up to and with TO."""
+    """FROM, FROM + STEP, .. up to and including TO."""
     numbers = [x for x in map(fraction, words) if x is not None]
     if len(numbers) != 3 or len(words) != 3:
         raise InputError("--over", "FROM:TO:STEP, three numbers", brief(spec))

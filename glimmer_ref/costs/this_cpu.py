@@ -24,9 +24,9 @@ def this_cpu(seconds: float = 0.6, size: int = 1536, rows: int = 16384) -> Hardw
     """Measure FLOP/s of a float32 matrix product and bytes/s of a product with a matrix that is too large for caches.
 
     Args:
-        seconds: of each of the two measurements.
-        size: of the square matrices that are multiplied.
-        rows: of the matrix [rows 4096] that is read, 256 MiB by default.
+        seconds: the length of each of the two measurements.
+        size: the number of rows and of columns of the matrices that are multiplied.
+        rows: the rows of the matrix [rows 4096] that is read, 256 MiB by default.
     """
     a, b, c = (np.ones((size, size), np.float32) for _ in range(3))
     flops = 2 * size**3 / fastest(lambda: np.matmul(a, b, out=c), seconds)

@@ -1,4 +1,4 @@
-"""Facts that decide what a build, an index or an evaluation is: their digest, and the first one that differs."""
+"""Facts that identify a build, an index or an evaluation: their digest, and the first fact that differs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 
 def digest_of(facts: Mapping[str, Any]) -> str:
-    """SHA-256 of facts that JSON can hold, whatever their order."""
+    """SHA-256 of facts that JSON can hold; their order does not matter."""
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 

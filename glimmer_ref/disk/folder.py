@@ -13,7 +13,7 @@ from .lock import LOCK, WINDOWS, drop, locked
 from .read import reason_of
 from .write import NEW
 
-BEFORE = ".before"  # the end of the name that the old folder has while the new one takes its place
+BEFORE = ".before"  # suffix of the old folder's name while the new folder takes its place
 
 
 def _beside(folder: Path, end: str) -> Path:
@@ -25,7 +25,7 @@ def _sync(folder: Path) -> None:
     if not WINDOWS:
         handle = os.open(folder, os.O_RDONLY)
         try:
-            with suppress(OSError):  # some file systems cannot
+            with suppress(OSError):  # some file systems do not support it
                 os.fsync(handle)
         finally:
             os.close(handle)
@@ -55,7 +55,7 @@ def _put(new: Path, folder: Path) -> None:
 
 @contextmanager
 def replaced(folder: Path) -> Iterator[Path]:
-    """An empty folder beside `folder`, which takes its place once the block has filled it.
+    """Yield an empty folder beside `folder`, and replace `folder` by it once the block has filled it.
 
     The caller must hold the folder or its parent: see `held` and `replacing`. If the block fails, the old folder
     stays.
@@ -75,7 +75,9 @@ def replaced(folder: Path) -> Iterator[Path]:
 
 
 def check_free(folder: str | os.PathLike[str], check: Callable[[Path], object]) -> None:
-    """What `replacing` does first, for work that comes before it. A lock that a kill left is none.
+    """The first check of `replacing`, for callers that have work to do before it.
+
+    If the check fails, a lock file that a killed process left is removed.
 
     Raises:
         InputError: as `check`.
@@ -90,7 +92,7 @@ def check_free(folder: str | os.PathLike[str], check: Callable[[Path], object]) 
 
 @contextmanager
 def replacing(folder: str | os.PathLike[str], check: Callable[[Path], object], parents: bool = False) -> Iterator[Path]:
-    """`replaced`, with a lock file beside the folder, so that no other process writes it at the same time.
+    """As `replaced`, with a lock file beside the folder, so that no other process writes it at the same time.
 
     Args:
         check: raises if the folder must not be replaced. It runs before anything is changed, and again before the

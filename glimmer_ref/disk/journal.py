@@ -15,9 +15,9 @@ from ..progress import Show
 from .read import open_regular, parse_json, read_text, reason_of
 from .write import sha256, write_text
 
-JOURNAL = "finished.jsonl"  # of a build that is not complete: a line for each file that is
+JOURNAL = "finished.jsonl"  # in the folder of an unfinished build: one line for each finished file
 MAX_JOURNAL_BYTES = 2**30
-WHOLE, BLOCKS, BLOCK = 4 * 2**20, 64, 4096  # of `sample`, in bytes
+WHOLE, BLOCKS, BLOCK = 4 * 2**20, 64, 4096  # for `sample`; sizes are in bytes
 
 AGAIN = "run the same build again: it makes what is missing"
 RESTORE = f"remove it, then {AGAIN}"
@@ -25,7 +25,7 @@ SHA256 = re.compile("[0-9a-f]{64}")
 
 
 def is_entry(entry: Any) -> bool:
-    """Is it the record of a file: "bytes" and "sha256", and nothing else?"""
+    """Is it the record of a file, which has "bytes" and "sha256" and nothing else?"""
     right = isinstance(entry, dict) and entry.keys() == {"bytes", "sha256"} and type(entry["bytes"]) is int
     return right and isinstance(entry["sha256"], str) and bool(SHA256.fullmatch(entry["sha256"]))
 
@@ -40,7 +40,7 @@ def entry_of(path: Path) -> dict[str, Any]:
 
 
 def sample(path: Path) -> str:
-    """SHA-256 of a file up to 4 MiB, and of a longer one its length and 64 blocks of 4 KiB, equally far apart.
+    """SHA-256 of the whole file if it has at most 4 MiB, else of its length and 64 evenly spaced blocks of 4 KiB.
 
     It detects a file of another build, a truncated one and a mix of two. It misses a change between the blocks of a
     long file, which only reading the whole file detects.
@@ -54,7 +54,7 @@ def sample(path: Path) -> str:
             return hashlib.file_digest(file, "sha256").hexdigest()
         digest = hashlib.sha256(str(size).encode())
         for i in range(BLOCKS):
-            file.seek(i * (size - BLOCK) // (BLOCKS - 1))  # the first and the last are among them
+            file.seek(i * (size - BLOCK) // (BLOCKS - 1))  # includes the first and the last block
             digest.update(file.read(BLOCK))
         return digest.hexdigest()
 
@@ -92,7 +92,7 @@ class Journal:
             if isinstance(name, str) and name in names and is_entry(record) and (folder / name).is_file():
                 self.files[name] = record
         now = "".join(self._line(name) for name in self.files)
-        if now != before:  # without incomplete lines
+        if now != before:  # there were incomplete lines
             write_text(self.path, now)
 
     def _text(self) -> str:

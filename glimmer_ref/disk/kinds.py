@@ -1,4 +1,4 @@
-"""Guesses what a file is by its first bytes, and a folder by its files, for error messages that help."""
+"""Guesses the kind of a file from its first bytes and that of a folder from its files, for helpful error messages."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import NamedTuple
 from ..errors import InputError
 
 HEAD = 1024  # bytes that are examined
-OLD_TORCH = bytes.fromhex("8a0a6cfc9c46f9206aa85019")  # the number that opens files of PyTorch before 1.6
+OLD_TORCH = bytes.fromhex("8a0a6cfc9c46f9206aa85019")  # the first number in files of PyTorch before 1.6
 
 
 class Kind(NamedTuple):
-    """What something is, and what the user can do about it."""
+    """The kind of a file or folder, and what the user can do about it."""
 
     words: str
     do: str = ""
@@ -65,7 +65,7 @@ BEGINS: tuple[tuple[bytes, Kind], ...] = (
     (b"\xff\xfe", UTF_16),
     (b"\xfe\xff", UTF_16),
 )
-FOLDERS: tuple[tuple[str, Kind], ...] = (  # a file that is in it
+FOLDERS: tuple[tuple[str, Kind], ...] = (  # for each kind, a file that such a folder has
     ("manifest.json", Kind("a memory", "it goes with --memory")),
     ("build.json", Kind("an index", "it goes with --index")),
     ("adapter_config.json", ADAPTER),
@@ -96,7 +96,7 @@ def _of_text(head: bytes) -> Kind | None:
 
 
 def of_bytes(head: bytes) -> Kind | None:
-    """What a file with these first bytes is; None if unknown."""
+    """The kind of a file with these first bytes; None if unknown."""
     if head.startswith(b"PK\x03\x04"):
         return _of_zip(head)
     if head[8:9] == b"{" and int.from_bytes(head[:8], "little") < 2**32:
@@ -105,7 +105,7 @@ def of_bytes(head: bytes) -> Kind | None:
         return TORCH_BEFORE if OLD_TORCH in head[:32] else PICKLE
     if head[257:262] == b"ustar":
         return TAR
-    if re.match(rb"([\t-~]\0){4}", head):  # without a mark
+    if re.match(rb"([\t-~]\0){4}", head):  # UTF-16 without a byte order mark
         return UTF_16
     known = next((kind for begin, kind in BEGINS if head.startswith(begin)), None)
     return known or _of_text(head[:HEAD])
@@ -123,12 +123,12 @@ def refuse(head: bytes, place: str, wanted: str, *fits: Kind) -> None:
 
 
 def of_folder(folder: Path) -> Kind | None:
-    """What a folder is by the names of its files; None if unknown."""
+    """The kind of a folder, from the names of its files; None if unknown."""
     return next((kind for name, kind in FOLDERS if (folder / name).is_file()), None)
 
 
 def instead_of_folder(folder: Path) -> Kind:
-    """What is in the place where a folder of another kind was expected: nothing, a file, or some folder."""
+    """What a path is that should be a folder of another kind: nothing, a file, or another folder."""
     if folder.is_dir():
         return of_folder(folder) or Kind("another folder")
     return Kind("a file, not a folder") if folder.exists() else is_published(str(folder)) or Kind("no such folder")

@@ -13,12 +13,16 @@ from .read import reason_of
 
 LOCK = ".lock"
 WINDOWS = os.name == "nt"
-NO_LOCKS = (errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK)  # of file systems that have none
+NO_LOCKS = (errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK)  # errors of file systems without locks
 
 
 def lock(descriptor: int) -> bool | None:
-    """Lock an open file without waiting: True; False if another process has the lock; None if there are no locks."""
-    from filelock import lock_descriptor  # takes some 50 ms to import, and only who writes needs it
+    """Lock an open file without waiting.
+
+    Returns:
+        True; False if another process has the lock; None if the file system has no locks.
+    """
+    from filelock import lock_descriptor  # the import takes some 50 ms, and only writing needs it
 
     try:
         return lock_descriptor(descriptor, blocking=False)
@@ -29,7 +33,7 @@ def lock(descriptor: int) -> bool | None:
 
 
 def _is_at(descriptor: int, path: Path) -> bool:
-    """Is the open file still the one of that name? Another may have removed or renamed it."""
+    """Does the path still name this open file? Another process may have removed or renamed it."""
     try:
         return os.path.samestat(os.fstat(descriptor), os.lstat(path))
     except FileNotFoundError:
@@ -58,16 +62,16 @@ def try_lock(path: Path) -> tuple[int, bool] | None:
 
 
 def _give_back(path: Path, descriptor: int) -> None:
-    if WINDOWS:  # where an open file cannot be removed
+    if WINDOWS:  # Windows cannot remove an open file
         os.close(descriptor)
-    with suppress(OSError):  # somebody has removed it, or on Windows opened it
+    with suppress(OSError):  # another process has removed it, or, on Windows, has opened it
         path.unlink()
     if not WINDOWS:
         os.close(descriptor)
 
 
 def drop(path: Path) -> None:
-    """Remove a lock file that nobody holds: a process that was killed has left it."""
+    """Remove a lock file that no process holds, because a killed process left it."""
     with suppress(OSError):
         if path.is_file() and (taken := try_lock(path)) is not None:
             _give_back(path, taken[0])
@@ -78,7 +82,7 @@ def locked(path: Path, folder: Path) -> Iterator[None]:
     """Hold a lock file, which exists only while the block runs.
 
     Args:
-        folder: what it locks, for the error.
+        folder: the folder that it protects, for the error.
 
     Raises:
         InputError: another process holds it.

@@ -51,19 +51,19 @@ def reason_of(error: OSError) -> str:
 
 
 def _instead(path: PathLike, error: OSError) -> kinds.Kind:
-    """What is in the place where a file was expected."""
+    """What a path is that should be a file."""
     said = kinds.Kind(reason_of(error))
     if os.path.isdir(path):
         return kinds.Kind("a folder", "name a file in it")
     if isinstance(error, NotADirectoryError):
         return kinds.Kind("a file where its folder should be")
-    folder = os.path.dirname(os.fspath(path))  # a model's, perhaps, of which a file was wanted
+    folder = os.path.dirname(os.fspath(path))  # perhaps the folder of a model, one file of which was expected
     names = (os.fspath(path), folder) if isinstance(error, FileNotFoundError) else ()
     return next(filter(None, map(kinds.is_published, names)), said)
 
 
 def _open(path: PathLike) -> int:
-    """Open for reading, without waiting for the other end of a pipe: the descriptor."""
+    """Open a file for reading, without waiting for the other end of a pipe, and return its descriptor."""
     if not os.fspath(path):
         raise InputError("file name", "a path", "an empty one", "is a shell variable not set?")
     try:
@@ -153,7 +153,7 @@ def parse_json(text: str | bytes, place: str, what: str = "JSON", once: bool = F
 
     Args:
         place: the file, perhaps with a line, for the error.
-        what: what is expected there, for the error.
+        what: the expected content, for the error.
         once: refuse an object with the same name twice, since other readers may use the other value.
 
     Raises:

@@ -19,11 +19,11 @@ from .read import PathLike, open_regular, reason_of
 
 NEW = ".new"  # the end of the temporary name of a file or folder that is being written
 TEMPORARY = re.compile(r"\.(.+)\.(?:\d{1,3}|[0-9a-f]{32})\.new")
-MAX_WRITERS = 100  # of one file at the same time
+MAX_WRITERS = 100  # at most so many processes write one file at the same time
 
 
 def _target(path: PathLike) -> tuple[Path, bool]:
-    """The file that a name means, links followed, and whether it exists and is not a regular file."""
+    """The file that a path leads to after links, and whether it exists and is not a regular file."""
     if not os.fspath(path):
         raise InputError("file name", "a path to write to", "an empty one", "is a shell variable not set?")
     try:
@@ -63,7 +63,7 @@ def _claim(path: Path) -> tuple[Path, int]:
         try:
             taken = try_lock(temporary)
         except OSError:
-            if os.path.lexists(temporary):  # another user's
+            if os.path.lexists(temporary):  # it belongs to another user
                 continue
             raise
         if taken is None:
@@ -76,12 +76,12 @@ def _claim(path: Path) -> tuple[Path, int]:
         os.close(descriptor)
         temporary.unlink(missing_ok=True)
         break
-    temporary = _temporary(path, uuid.uuid4().hex)  # no locks here: a name that no other writer has
+    temporary = _temporary(path, uuid.uuid4().hex)  # without locks: a name that no other writer has
     return temporary, os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
 
 
 def _remove_if_dead(temporary: Path) -> None:
-    """Remove a temporary file if its writer has ended; without locks it stays."""
+    """Remove a temporary file if its writer has ended. It stays if the file system has no locks."""
     with suppress(OSError):
         if (taken := try_lock(temporary)) is not None:
             try:
@@ -109,7 +109,7 @@ def clean_leftovers(folder: PathLike, ours: Callable[[str], object] = bool) -> N
     """Remove the temporary files that killed writers left in a folder; files that are being written stay.
 
     Args:
-        ours: says whether the final name is one of ours; others stay too.
+        ours: True for the final names whose temporary files are removed; all others stay.
     """
     for entry in Path(folder).iterdir():
         name = temporary_of(entry.name)
@@ -137,10 +137,10 @@ def _replacing(path: Path) -> Iterator[BinaryIO]:
                 os.fsync(file.fileno())
                 whole = True
             finally:
-                if not WINDOWS:  # while it is locked
+                if not WINDOWS:  # replace it while it is locked
                     _finish(temporary, path, whole)
     finally:
-        if WINDOWS:  # where an open file can be neither renamed nor removed
+        if WINDOWS:  # Windows can neither rename nor remove an open file
             _finish(temporary, path, whole)
 
 
@@ -163,7 +163,7 @@ def written(path: PathLike) -> Iterator[BinaryIO]:
 
 
 def check_place(path: PathLike) -> None:
-    """Refuse before the work what `written` would refuse after it, as far as it is known.
+    """Check a path before the work starts, and refuse what `written` would refuse later, as far as this can be known.
 
     Raises:
         InputError: a folder, an empty name, or a parent folder that does not exist.
@@ -176,10 +176,10 @@ def check_place(path: PathLike) -> None:
 
 
 def write_text(path: PathLike, text: str) -> None:
-    """`written`, in UTF-8, lines ending in one character on every system.
+    """Write text with `written`, in UTF-8; a line ends in one character on every system.
 
     Raises:
-        InputError: as `written`, or half of a surrogate pair.
+        InputError: as `written`, or the text has half of a surrogate pair.
     """
     try:
         content = text.encode()
@@ -190,12 +190,12 @@ def write_text(path: PathLike, text: str) -> None:
 
 
 def json_text(document: object) -> str:
-    """JSON as our files hold it: in ASCII, indented by one. NaN raises ValueError."""
+    """JSON in the form of our files: in ASCII, indented by one. NaN raises ValueError."""
     return json.dumps(document, indent=1, allow_nan=False) + "\n"
 
 
 def write_json(path: PathLike, document: object) -> None:
-    """`json_text`, `written`.
+    """Write data as `json_text` with `written`.
 
     Raises:
         InputError: as `written`.

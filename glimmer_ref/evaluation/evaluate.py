@@ -31,7 +31,7 @@ from .metrics import (
     recall_at_k,
 )
 
-KILT_RECALL = 5  # pages that KILT's leaderboard takes recall at
+KILT_RECALL = 5  # KILT's leaderboard gives the recall of the first 5 pages
 BATCH = 16  # questions in a batch; larger batches are not faster
 
 
@@ -57,7 +57,7 @@ def check(questions: Iterable[Question], source: Memory | Sequence[Passage], k: 
     """Check the candidates in the questions before the work.
 
     Args:
-        m: if the user chose it; with the model's own m, a question with fewer candidates reads all of them.
+        m: the user's choice; None for the model's own m. Then a question with fewer candidates reads all of them.
 
     Raises:
         InputError: a candidate that the source does not hold, or fewer than m; names the question.
@@ -88,7 +88,7 @@ def _in_batches(
         asked = [(question, candidates(reader, question, memory, k)) for question in batch]
         for number, run in groupby(
             asked, lambda pair: min(most, len(pair[1]))
-        ):  # questions with fewer than m candidates apart
+        ):  # questions with fewer than m candidates form batches of their own
             some, rows = zip(*run, strict=True)
             found = reader.ask_many([q.text for q in some], memory, rows, system, number or None)
             yield list(zip(some, found, strict=True))
@@ -117,7 +117,7 @@ def kilt_scores(question: Question, answer: str, ranked: Sequence[str]) -> dict[
     """KILT's scores of one question by the pages of the ranked passages; None without evidence or without pages.
 
     Args:
-        ranked: ids of passages, best first; `glimmer-ref chunks` gives them the ids of their pages.
+        ranked: ids of passages, best first. Those that `glimmer-ref chunks` made contain the id of the page.
     """
     try:
         pages = [page_of(id) for id in ranked] if question.evidence else []
@@ -136,7 +136,7 @@ def kilt_scores(question: Question, answer: str, ranked: Sequence[str]) -> dict[
 
 
 def score_answer(question: Question, answer: Answer) -> dict[str, Any]:
-    """The line of predictions of one question; a score that cannot be computed is None."""
+    """The line of the predictions file for one question; a score that cannot be computed is None."""
     selected = [answer.passages[i].id for i in answer.selected]
     ranked = range(len(answer.passages)) if answer.scores is None else np.argsort(-answer.scores, kind="stable")
     gold = set(question.gold)
@@ -181,8 +181,8 @@ def summary(rows: Iterable[dict[str, Any]]) -> dict[str, Any]:
     """Percentages overall (the mean over tasks, as in the paper) and by task.
 
     "score" is the measure of the task, exact match or accuracy. "samples_per_tflop" is questions per 10^12
-    multiply-adds of the paper's algorithm, counted by shapes; the memory, which was computed before, does not count.
-    "questions_per_second" is wall time on this machine, with retrieval by words. "undecided" counts the questions whose
+    multiply-adds of the paper's algorithm, counted from shapes; the memory was computed before and does not count.
+    "questions_per_second" is by wall time on this machine, BM25 included. "undecided" counts the questions whose
     passages all had the same score, though not all were read. "kilt" has the means of `kilt_scores` by task, and is
     missing if no question has them.
     """
@@ -214,7 +214,7 @@ def summary(rows: Iterable[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _kilt_summary(by_task: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, Any]:
-    """KILT's scores in percent, of each task that has some."""
+    """KILT's scores in percent, for each task that has some."""
     known = {task: [row["kilt"] for row in some if row.get("kilt")] for task, some in by_task.items()}
     means = {
         task: {"questions": len(some), **{name: _percent([x[name] for x in some]) for name in some[0]}}

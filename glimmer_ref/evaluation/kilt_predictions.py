@@ -35,7 +35,7 @@ def check(files: Mapping[str, Sequence[Question]], source: Memory | Sequence[Pas
 
 
 def _kilt_line(row: Mapping[str, Any]) -> Mapping[str, Any]:
-    """A line of an evaluation in the form of KILT."""
+    """A line of an evaluation in KILT's format."""
     ranked = row.get("ranked")
     if not isinstance(ranked, list) or not all(isinstance(id, str) for id in ranked):
         raise InputError("a line of an evaluation", "ranked ids", brief(ranked, 40))
@@ -44,7 +44,7 @@ def _kilt_line(row: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def write(folder: str | Path, setting: SweepPoint, files: Mapping[str, Sequence[Question]]) -> list[Path]:
-    """Write the answers of a setting for KILT's own evaluation, one file k25-m5.NAME for each file of questions.
+    """Write the answers at one setting for KILT's own evaluation, one file k25-m5.NAME for each file of questions.
 
     The pages are those of all k passages, best first.
 

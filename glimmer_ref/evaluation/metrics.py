@@ -3,8 +3,8 @@
 Each function scores one question; the score of a task is the mean over its questions. All agree with KILT's evaluation
 bit for bit (tests/fixtures/kilt_scores.jsonl was recorded from it).
 
-Args of all:
-    answer: of the model; an empty one is wrong.
+Arguments of all functions:
+    answer: the model's answer; an empty one is wrong.
     accepted: the answers that count as right; empty ones are ignored.
     found: ids of pages, best first; a repeated page counts at its first place only.
     evidence: for each right output of the question, the ids of the pages that prove it together.
@@ -34,7 +34,7 @@ def normalise(answer: str) -> str:
 
 
 def _said(answer: str, accepted: Iterable[str]) -> tuple[str, list[str]]:
-    """Both without surrounding space; nothing is accepted if the answer is empty."""
+    """The answer and the accepted answers without surrounding space; nothing is accepted if the answer is empty."""
     answer = answer.strip()
     return answer, [a.strip() for a in accepted if answer and a.strip()]
 
@@ -89,8 +89,8 @@ def r_precision(found: Iterable[str], evidence: Iterable[Collection[str]]) -> fl
 def recall_at_k(found: Iterable[str], evidence: Iterable[Collection[str]], k: int) -> float:
     """The share of the distinct evidence sets that are complete within the first k places.
 
-    A set takes one place, where its last page was found: the places of its other pages close up. A
-    page of several sets takes a place for each. A set without pages is never complete.
+    All found pages of a set take one place together, that of the last of them; later pages move up. A page that
+    belongs to several sets takes a place for each. A set without pages is never complete.
 
     Raises:
         InputError: k below 1.
@@ -99,7 +99,7 @@ def recall_at_k(found: Iterable[str], evidence: Iterable[Collection[str]], k: in
         raise InputError("recall_at_k: k", "at least 1", str(k))
     sets = list(dict.fromkeys(map(frozenset, evidence)))
     left = [set(s) for s in sets]
-    places: list[int | None] = []  # the set that a page is of, or none
+    places: list[int | None] = []  # the set that the page at each place belongs to
     for page in dict.fromkeys(found):
         of = [i for i, rest in enumerate(left) if page in rest]
         for i in of:

@@ -94,7 +94,7 @@ def settings(axes: Sequence[str], k: int, m: int | None) -> list[SweepPoint]:
 def facts(
     reader: Reader, memory: Memory, questions: Sequence[Question], system: str, retrieval: str | None
 ) -> dict[str, Any]:
-    """All facts that decide the lines of a run, except k and m: they must be equal to resume it."""
+    """All facts that decide the lines of a run, except k and m. A run is resumed only if they are equal."""
     asked = [astuple(q if retrieval is None else replace(q, candidates=())) for q in questions]
     texts = hashlib.sha256()
     if "passages_sha256" not in memory.manifest.build:  # in main memory, without a checksum of a file
@@ -136,7 +136,7 @@ def _begin(folder: Path, mine: Mapping[str, Any]) -> None:
 
 
 def parse_row(raw: bytes, place: str) -> dict[str, Any]:
-    """Parse one whole line of a file."""
+    """Parse one complete line of a file."""
     row = parse_json(raw, place, "a line of an evaluation")
     if not isinstance(row, dict):
         raise InputError(place, "a line of an evaluation", "something else", "move the file away")
@@ -144,7 +144,7 @@ def parse_row(raw: bytes, place: str) -> dict[str, Any]:
 
 
 def _done(file: IO[bytes], questions: Sequence[Question]) -> list[dict[str, Any]]:
-    """The whole lines of a file; an incomplete last line is cut off."""
+    """The complete lines of a file; an incomplete last line is cut off."""
     rows: list[dict[str, Any]] = []
     end = 0
     for raw in file:
@@ -212,14 +212,15 @@ def run(
         folder: gets k25-m5.jsonl for each setting, with a line for each question; run.json, the facts that decide
             them; results.json, when all settings are done.
         points: the settings.
-        retrieval: digest of the index that found the candidates, if any; it can find more of them for a larger k.
+        retrieval: digest of the index that found the candidates, if any. Then the candidates need not equal those of
+            an earlier run in the folder, since a larger k needs more of them.
 
     Returns:
         For each setting {"k", "m"} and `summary`.
 
     Raises:
         InputError: the folder holds something else, or a run of another model, memory or questions; it is in use; the
-            disk is full. Whole lines stay.
+            disk is full. Lines that are complete stay in the files.
     """
     folder, results = Path(folder), []
     with held(folder, _check_folder):

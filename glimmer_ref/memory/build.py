@@ -148,7 +148,7 @@ def _write_elsewhere(workers: Workers, source: Source, work: _Work, show: Show) 
 
     for _ in show(passages(), source.passages, "memory", done, lambda: tokens, "tokens"):
         pass
-    clean_leftovers(folder, OURS.fullmatch)  # of workers that were killed
+    clean_leftovers(folder, OURS.fullmatch)  # left by workers that were killed
     if failed:
         write_json(folder / QUARANTINE, {n: f._asdict() for n, f in failed.items()})
         name, first = min(failed.items())
@@ -194,13 +194,13 @@ def build(
 
     A build that is killed leaves finished shards and no manifest. The next run keeps these shards and makes the
     others; the bytes are the same, however many workers there are. The SHA-256 of each shard is recorded when it is
-    finished. Every later run, also one over a finished memory, reads all files and compares them with it. A shard is
-    in main memory until it is written, and so are the ids of all passages.
+    finished. Every later run reads all files and compares them with these records, even if the memory is finished.
+    Main memory holds each shard until it is written, and the ids of all passages.
 
     Args:
         dtype: "float32", "float16", "bfloat16" or "int8".
-        shard_passages: passages of a file, all but the last.
-        workers: encode the shards; this process does if not given.
+        shard_passages: passages in each shard; the last may have fewer.
+        workers: the workers that encode the shards; this process encodes them if none are given.
 
     Raises:
         InputError: broken passages; a folder that holds anything else, another build or a running one; memory that

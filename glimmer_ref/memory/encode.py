@@ -17,14 +17,14 @@ from ..text.tokenizer import Tokenizer
 from .quantized import QuantizedStates
 from .shard import Shard
 
-BATCH_TOKENS = 8192  # encoded at a time; fixed, since the last bits depend on the batch
+BATCH_TOKENS = 8192  # tokens that are encoded at a time; fixed, since the last bits of MemEnc depend on the batch
 
 
 def check_unicode(passage: Passage) -> None:
     """Refuse strings that UTF-8 cannot encode, naming the passage.
 
     Raises:
-        InputError: half of a surrogate pair, which JSON can spell.
+        InputError: a string has half of a surrogate pair, which JSON can express.
     """
     try:
         f"{passage.id} {passage.title} {passage.text}".encode()
@@ -65,7 +65,7 @@ def _check_finite(rows: QuantizedStates, dtype: str, batch: list[Passage], lengt
 def encode_shard(
     ops: Ops, model: Model, tokenizer: Tokenizer, passages: Iterable[Passage], dtype: str | None = None
 ) -> Shard:
-    """MemEnc of some passages as one shard, stored in `dtype`, or in the dtype that the model computes.
+    """MemEnc of some passages as one shard, stored in `dtype`, or in the dtype that the model computes in.
 
     Raises:
         InputError: no passages, one without tokens, or values that are not finite in `dtype`.

@@ -39,7 +39,7 @@ T5_FACTS = (
 def encoder_facts(ops: Ops, model: Model, tokenizer_digest: str) -> dict[str, Any]:
     """Everything that decides MemEnc(Passage): sizes, limits, text format, tokenizer, weights.
 
-    The weights are the embedding and the memory encoder's, as float32 whatever dtype they are loaded in. The live
+    The weights are the embedding and those of the memory encoder, as float32 for every dtype of the model. The live
     encoder, the decoder and the score do not matter: they may change.
     """
     config = model.config
@@ -122,13 +122,13 @@ def _field(path: Path, record: Any, name: str, kind: type[Any], least: int = 0) 
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a memory is of, and which files it has.
+    """The facts that decide the bytes of a memory, and the files that it has.
 
     Args:
         build: the facts that decide its bytes: `version` of the format, `encoder` (see `encoder_facts`), `dtype`,
             `passages` and `passages_sha256` (of the file), `shard_passages` in all shards but the last, and
             `precision` if matrix products were computed in a lower one than float32.
-        tokens: how many all passages have together.
+        tokens: the number of tokens in all passages together.
         files: name -> {"bytes", "sha256"} of each shard and of the index.
     """
 

@@ -21,14 +21,14 @@ from .manifest import INDEX, metadata
 from .quantized import DTYPES, QuantizedStates
 from .shard import Index, Shard
 
-MIN_SECONDS, MEASURED = 2.0, 64  # how long a rate is measured at least, and with how many passages at a time
+MIN_SECONDS, MEASURED = 2.0, 64  # least time of measuring a rate; passages encoded at a time
 
 
 class Corpus(NamedTuple):
     """The numbers of a corpus that a plan needs.
 
     Args:
-        lengths: of the passages, in tokens; Python's integers, which cannot overflow.
+        lengths: the lengths of the passages in tokens, as Python's integers, which cannot overflow.
         shards: tokens, and bytes of strings, of each shard; empty if only lengths are known.
     """
 
@@ -51,7 +51,7 @@ def corpus_of(config: GlimmerConfig, tokenizer: Tokenizer, passages: Iterable[Pa
 
 
 def _zeros(dtype: Any, *shape: int) -> np.ndarray:
-    """An array of that shape that takes no memory."""
+    """An array of zeros of that shape, which takes no memory."""
     return np.broadcast_to(np.zeros((), dtype), shape)
 
 
@@ -69,7 +69,10 @@ def _shard_bytes(number: int, passages: int, tokens: int, strings: int, build: d
 
 
 def stored_bytes(corpus: Corpus, build: dict[str, Any]) -> tuple[int, bool]:
-    """Bytes of a memory's files without the manifest, and whether that is exact; else those of the states."""
+    """Bytes of a memory's files without the manifest, and True if that is exact.
+
+    If only the lengths of the passages are known, these are the bytes of the states alone, and False.
+    """
     size, n = build["shard_passages"], int(corpus.lengths.sequences)
     if corpus.shards:
         counts = (min(size, n - i * size) for i in range(len(corpus.shards)))
@@ -105,7 +108,7 @@ def measured_rate(
 def plan(
     config: GlimmerConfig, corpus: Corpus, build: dict[str, Any], workers: int, rate: float | None
 ) -> dict[str, Any]:
-    """What it takes to build a memory of `corpus`.
+    """Sizes and costs of building a memory of `corpus`.
 
     Args:
         build: as in a manifest; if sizes need not be exact, "encoder" needs "d_model" only.

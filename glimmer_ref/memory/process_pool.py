@@ -1,4 +1,4 @@
-"""Processes of this machine as an executor, each led by a thread of its own.
+"""Processes of this machine as an executor; a thread of the parent controls each of them.
 
 When a process dies, only its own task fails: its thread notices that the connection has ended, and starts a new
 process for the next task. `ProcessPoolExecutor` fails the tasks of all processes when one dies, and in Python 3.11 its
@@ -49,7 +49,7 @@ class _Worker:
         self.connection, other = SPAWN.Pipe()
         self.process = SPAWN.Process(target=_serve, args=(other,), daemon=True)
         self.process.start()
-        other.close()  # the process alone holds it, so its end is noticed
+        other.close()  # only the child still holds this end, so the parent notices when the child ends
 
     def do(self, *task: Any) -> Any:
         try:
@@ -95,7 +95,7 @@ class Processes(Executor):
         except IndexError:
             worker = _Worker()
             self.workers.append(worker)
-            if self._closed:  # in the meantime
+            if self._closed:  # closed in the meantime
                 self._kill()
             return worker
 

@@ -12,7 +12,7 @@ from ..errors import InputError
 from ..params.safetensors_io import Stored
 from ..ragged import bfloat16
 
-DTYPES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16", "int8": "I8"}  # what a memory can be stored in
+DTYPES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16", "int8": "I8"}  # of a memory; names in safetensors
 MIN_SCALE = np.finfo(np.float32).tiny  # a smaller scale would have too few digits for the error bound
 
 
@@ -29,7 +29,7 @@ def _advise(x: np.ndarray, advice: str) -> None:
 
 
 def few_will_be_read(x: np.ndarray) -> None:
-    """Keep the operating system from reading more than is asked for.
+    """Keep the operating system from reading more of a mapped array than is used.
 
     Otherwise Linux reads megabytes around each passage: 171 MB instead of 1.25 MB with a read-ahead of 8 MB.
     """
@@ -44,7 +44,7 @@ def will_read(x: np.ndarray) -> None:
 def int8(states: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """q = round(x / s), s = max|x| / 127 for each token: [N d] -> [N d] int8, [N] float32.
 
-    No value is further than s/2 from s q, but for the rounding of float32 (some 1e-5 of s).
+    No value is further than s/2 from s q, apart from the rounding of float32 (some 1e-5 of s).
     """
     scales = np.maximum(np.abs(states).max(axis=1) / 127, MIN_SCALE).astype(np.float32)
     return np.rint(states / scales[:, None]).astype(np.int8), scales

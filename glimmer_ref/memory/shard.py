@@ -100,7 +100,7 @@ class Shard:
         return shard
 
     def arrays(self) -> dict[str, np.ndarray | Stored]:
-        """What is written to a file, by name."""
+        """The arrays of the shard's file, by name."""
         return {
             "tokens": self.tokens.values,
             **({} if self.tokens.scales is None else {"scales": self.tokens.scales}),
@@ -147,7 +147,7 @@ def id_hash(id: str) -> int:
 
 
 class Index(NamedTuple):
-    """From ids to rows by binary search: some twenty steps for a million ids, which are not read in advance.
+    """Finds the row of an id by binary search, in some twenty steps for a million ids; no id is read in advance.
 
     Args:
         hashes: [n] uint64, rising.

@@ -40,7 +40,7 @@ OPEN_SHARDS = 128  # shards that stay mapped, at most
 
 
 def maps() -> int:
-    """How many shards stay mapped: each takes one of the files that a process may have open, see `Memory.read`."""
+    """How many shards stay mapped. Each counts as one of the files that a process may have open: see `Memory.read`."""
     return max(1, min(OPEN_SHARDS, max_open_files() // 8))
 
 
@@ -76,10 +76,10 @@ class Memory:
 
     Args:
         name: the folder as the user gave it, for errors.
-        load: the i-th shard.
-        index: from ids to rows.
-        reading: how the passages were read, and questions about them are; None for a memory on disk, whose passages
-            were read as the tokenizer reads them.
+        load: opens the i-th shard.
+        index: finds the row of an id.
+        reading: how the words of the passages were read; words of questions about them are read in the same way. None
+            for a memory on disk, whose passages were read as the tokenizer reads them.
     """
 
     def __init__(
@@ -178,7 +178,7 @@ class Memory:
 
         Args:
             rows: [b] of the passages.
-            dtype: of the result, "float32" or "float64", whatever dtype they are stored in.
+            dtype: the dtype of the result, "float32" or "float64"; it does not depend on the stored dtype.
 
         Returns:
             [N d] new arrays on the host; the caller moves them to the device.
@@ -194,7 +194,7 @@ class Memory:
         starts, most = offsets(lengths), maps()
         states = np.empty((starts[-1], self.manifest.build["encoder"]["d_model"]), dtype)
         cuts = list(pairwise(starts))
-        for first in range(0, len(known), most):  # as many at a time as maps are kept, which bounds the open files
+        for first in range(0, len(known), most):  # no more at a time than stay mapped, which limits the open files
             stored = [shard.states(i) for shard, i in map(self._place, known[first : first + most])]
             for passage in stored:
                 passage.will_read()  # all of them at once

@@ -41,10 +41,10 @@ class Part(NamedTuple):
     """The passages of one shard in their file.
 
     Args:
-        number: of the shard.
-        offset, length: its bytes.
-        first, passages: row of its first passage, and how many there are.
-        sha256: of its bytes, so that no worker encodes another file of that name.
+        number: the number of the shard.
+        offset, length: where the part begins in the file, and its length, in bytes.
+        first, passages: the row of its first passage, and the number of its passages.
+        sha256: the checksum of the part, so that no worker encodes another file of the same name.
     """
 
     number: int
@@ -59,10 +59,10 @@ class Workers(NamedTuple):
     """The workers that encode, and their settings.
 
     Args:
-        executor: its owner shuts it down.
-        at_once: about how many workers it has.
-        folder: of the model; every worker must find it there.
-        ops, dtype, precision, threads: as in `glimmer_ref.load`, of each worker.
+        executor: runs the tasks; its owner shuts it down.
+        at_once: about how many workers the executor has.
+        folder: the folder of the model; every worker must find it at this path.
+        ops, dtype, precision, threads: the arguments of `glimmer_ref.load` in each worker.
     """
 
     executor: Executor
@@ -104,7 +104,7 @@ class Failure(NamedTuple):
 
 
 def split_passages(path: str | Path, size: int) -> Iterator[Part]:
-    """Split a file of passages into parts of `size` passages, the last perhaps of fewer; it is read once."""
+    """Split a file of passages into parts of `size` passages; the last may have fewer. The file is read once."""
     with open(path, "rb") as file:
         number, offset, length, passages, digest = 0, 0, 0, 0, hashlib.sha256()
         for line in file:

@@ -216,15 +216,15 @@ def from_t5(
     options: HeadOptions = NO_OPTIONS,
     **more: Any,
 ) -> Model:
-    """Make a GLIMMER from a T5 folder: the memory encoder gets the first layers of its encoder, live the last.
+    """Make a GLIMMER from a T5 folder. Its first encoder layers become the memory encoder, the others the live encoder.
 
     A score layer beside the weights of T5 is used. Otherwise its projection is random at the scale of T5, and its gain,
     if any, is 1.
 
     Args:
         alpha, beta: as in `GlimmerConfig.from_proportions`; None if config.json has a section "glimmer".
-        seed: of the score layer.
-        options: decide about the head if config.json and the tensors do not (D18).
+        seed: for the random score layer.
+        options: how to compute the head if config.json and the tensors do not decide it (D18).
         more: fields of `GlimmerConfig`.
 
     Raises:

@@ -1,4 +1,4 @@
-"""A digest of weights that depends on their values alone."""
+"""A digest of weights that depends only on their values."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..ragged import Array
 
 
 def weights_digest(ops: Ops, weights: Mapping[str, Array]) -> str:
-    """SHA-256 of named weights as float32, whatever dtype and layout they have."""
+    """SHA-256 of named weights as float32; their dtype and their layout in memory do not matter."""
     digest = hashlib.sha256()
     for name, param in weights.items():
         x = np.asarray(ops.to_host(param)).astype("<f4", order="C")

@@ -1,4 +1,4 @@
-"""Recognises folders of models in other formats: what each is, and what to do about it."""
+"""Recognises folders of models in other formats: names the format, and what to do about it."""
 
 from __future__ import annotations
 

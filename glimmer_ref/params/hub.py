@@ -142,7 +142,7 @@ def _refusal(name: str, revision: str, missing: list[str]) -> InputError:
         return InputError(
             f"{name}, revision {revision}", "all of it", f"a part: no {missing[0]}{more} in the cache", FETCH
         )
-    cache = getattr(constants, "HF_HUB_CACHE", constants.HUGGINGFACE_HUB_CACHE)  # older versions have the latter alone
+    cache = getattr(constants, "HF_HUB_CACHE", constants.HUGGINGFACE_HUB_CACHE)  # older versions lack the first name
     got = f"no such folder, and no revision {revision} of it in {cache}"
     return InputError(name, "a folder, or a model in Hugging Face's cache", got, f"if it is a name there, {FETCH}")
 
@@ -191,9 +191,10 @@ def _in_one_line(name: str, revision: str) -> Iterator[None]:
 
 
 def find(name: PathLike, download: bool = False, revision: str | None = None, needed: Needed = model_files) -> Path:
-    """The folder of a model: a folder as it is, or the one in the cache of Hugging Face, named by its commit.
+    """The folder of a model: `name` itself if it is a folder, else the folder in Hugging Face's cache.
 
-    Files in the cache are never downloaded again; without `download` nothing is.
+    The commit is the name of a folder in the cache. Files in the cache are never downloaded again; without `download`
+    no file is downloaded.
 
     Args:
         name: a folder, or a name such as "google/t5-v1_1-base".

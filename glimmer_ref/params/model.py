@@ -214,12 +214,12 @@ PRODUCTS = ("q", "k", "v", "o", "wi_0", "wi_1", "wo")  # the last part of the na
 
 
 def prepare_params(ops: Ops, model: Model, precision: str = "float32") -> Model:
-    """Convert the weights to the layout of a backend, once, before it runs.
+    """Convert the weights to the layout of a backend; this is done once, before the model runs.
 
     Args:
-        precision: of matrix products, "float32", "bfloat16" or "int8"; weights in float64 stay in float64. With
+        precision: that of matrix products: "float32", "bfloat16" or "int8"; weights in float64 stay in float64. With
             ops=numba, both lower precisions also compute the products of attention in bfloat16, except in a decoder's
-            self-attention. All else (norms, softmax, residuals) is in float32. Instruments do not change any bit.
+            self-attention. Norms, softmax and residuals are always in float32. Instruments do not change any bit.
     """
 
     head = "embedding" if model.decoder.lm_head is None else "decoder.lm_head"  # the table of the logits

@@ -17,7 +17,7 @@ from .safetensors_io import Stored
 # Each line: their name, how it becomes ours, and our name before the encoder is cut. {i} counts layers.
 #   =             the same array
 #   T             theirs is [out in] and ours [in out]
-#   copy          the same as ours once more; it may stand in for it, or must be equal to it
+#   copy          a second copy of the same array: used if the first is missing, else both must be equal
 #   maybe, maybe-T  as = and T, but optional: head and score
 # Lines with wi are T5 1.0's, those with wi_0 and wi_1 are v1.1's.
 
@@ -189,7 +189,7 @@ def _refuse_other_models(names: Mapping[str, Stored]) -> None:
 
 
 def _naming(config: GlimmerConfig, theirs: Mapping[str, Stored]) -> tuple[str, list[Line]]:
-    """The naming that knows most of the names, expanded."""
+    """The naming that has most of the names, and its lines for these layers."""
     layers = config.t5.num_layers + config.t5.num_decoder_layers
     if layers > len(theirs):
         raise InputError("weights", f"tensors for {layers} layers", f"{len(theirs)} tensors")
@@ -241,12 +241,12 @@ def one_embedding(table: list[Line], theirs: Mapping[str, Stored]) -> list[Line]
 
 
 def plan(config: GlimmerConfig, theirs: Mapping[str, Stored]) -> dict[str, Line]:
-    """The tensor of theirs that each of our weights is made of.
+    """Which tensor of the checkpoint each of our weights is made from.
 
     The head is left out if it is the embedding (D18), and the score if they have none.
 
     Returns:
-        From our name to the line of the table; its `theirs` is in `theirs`.
+        Our name -> the line of the table, whose field `theirs` is the name of a tensor in the argument `theirs`.
 
     Raises:
         InputError: a tensor is missing, left over or of another shape; a copy differs; layers are stacked; there is a

@@ -200,7 +200,7 @@ def _in_order(arrays: Mapping[str, np.ndarray | Stored]) -> dict[str, Stored]:
 
 
 def file_bytes(arrays: Mapping[str, np.ndarray | Stored], metadata: Mapping[str, str] | None = None) -> int:
-    """How long a file `write_tensors` would write."""
+    """The length in bytes of the file that `write_tensors` would write."""
     tensors = _in_order(arrays)
     return len(_pack_header(tensors, metadata)) + sum(x.raw.nbytes for x in tensors.values())
 

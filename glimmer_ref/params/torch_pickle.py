@@ -223,7 +223,7 @@ _INSTRUCTIONS: dict[str, Callable[[_Machine, Any], Any]] = {
 
 
 def _run(program: bytes, where: str) -> Any:
-    """Run the program: the value that it leaves on its stack."""
+    """Run the program and return the value that it leaves on the stack."""
     machine = _Machine()
     try:
         for instruction, arg, _ in pickletools.genops(program):

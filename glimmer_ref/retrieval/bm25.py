@@ -1,4 +1,4 @@
-"""BM25: the one ranking by shared words, of `ask` without an index, of the worlds' candidates and of stored indexes."""
+"""BM25, the only ranking by shared words: for `ask` without an index, the worlds' candidates and stored indexes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ..ragged import Ints, offsets
 from ..text.words import distinct, words
 from .top_k import best
 
-K1, B = 0.9, 0.4  # as in the usual passage retrieval set-ups
+K1, B = 0.9, 0.4  # the usual values for passage retrieval
 UNIT = 2**24  # a weight is stored as a whole number of 1/UNIT
 
 
@@ -48,7 +48,7 @@ class Postings(NamedTuple):
         """Count the words of passages, which are read once and not kept.
 
         Args:
-            only: the words to count, if not all. A question of these words is ranked as by a count of all.
+            only: the words to count; None for all. A question of only these words has the same ranking either way.
 
         Raises:
             InputError: no passages.
@@ -83,7 +83,7 @@ class Postings(NamedTuple):
             i = bisect_left(self.vocabulary, word)
             if i < len(self.vocabulary) and self.vocabulary[i] == word:
                 some = slice(self.starts[i], self.starts[i + 1])
-                # np.add.at is fast for 64 bits alone: it takes a quarter of the time of scores[rows] += weights.
+                # np.add.at is fast only for 64-bit numbers: a quarter of the time of scores[rows] += weights.
                 np.add.at(scores, self.rows[some].astype(np.int64), self.weights[some].astype(np.int64))
         return scores
 

@@ -1,4 +1,4 @@
-"""The baseline that retrieval is compared with: an index of words on disk, the postings of `bm25` in a file."""
+"""The baseline for dense retrieval: an index of words on disk, which keeps the postings of `bm25` in a file."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ FILES = (WORDS, IDS)
 def build(passages_path: str | Path, folder: str | Path, show: Show = progress) -> BM25Index:
     """Count the words of a JSON-lines file of passages into an index.
 
-    What is counted is held in main memory meanwhile: some 40 bytes for each distinct word of each passage. A finished
-    index is read and left as it is.
+    The build holds the counts in main memory: some 40 bytes for each distinct word of each passage. A finished index
+    is read and left as it is.
 
     Raises:
         InputError: broken passages, or none, or none with a word; a folder with anything else in it, another build or
@@ -62,7 +62,7 @@ def _write(source: Source, work: IndexBuild, show: Show) -> None:
 
 
 def arrays_of(postings: Postings) -> dict[str, np.ndarray]:
-    """What is written to a file of postings."""
+    """The arrays of a file of postings."""
     numbers = {"starts": postings.starts, "rows": postings.rows, "weights": postings.weights}
     return Strings.arrays(postings.vocabulary, "words") | numbers
 
@@ -132,5 +132,5 @@ class BM25Index:
     def _scores(self, question: str) -> np.ndarray:
         try:
             return self._postings.scores(question)
-        except IndexError:  # a row past the last passage, which is only read now
+        except IndexError:  # a row past the last passage; rows are not read before the search
             raise InputError(str(self.folder / WORDS), "rows of its passages", "others", RESTORE) from None

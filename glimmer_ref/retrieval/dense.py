@@ -141,7 +141,7 @@ def build(
     A build that is killed leaves whole shards. The next run keeps them and makes the others, with the same bytes.
 
     Args:
-        dtype: of the stored embeddings, "float32" or "float16".
+        dtype: the dtype of the stored embeddings, "float32" or "float16".
 
     Raises:
         InputError: broken passages, or none; a folder that holds anything else, another build or a running one; a full

@@ -37,7 +37,7 @@ from ..text.truncate import first_ids
 INDEX, STATED = "modules.json", "config_sentence_transformers.json"
 MODULES = ("Transformer", "Pooling", "Dense", "Normalize")
 BATCH_TOKENS = 8192  # embedded at a time; fixed, since the last bits depend on the batch
-OWN_TOKENS = 512  # of a text, if no file states a limit: as GTR was trained and published
+OWN_TOKENS = 512  # the limit of a text if no file states one: GTR was trained and published with it
 MAX_TOKENS = 1 << 20
 NO_LIMIT = 10**20  # transformers writes 10^30 or 10^20 for a tokenizer without a limit
 MIN_LENGTH = 1e-12  # shorter vectors are divided by this length, as torch's normalize does
@@ -59,8 +59,8 @@ class GTR:
     """The retriever on a backend.
 
     Args:
-        max_tokens: of a text with its end-of-sequence token; longer texts are cut at the right end.
-        digest: of everything that decides an embedding.
+        max_tokens: the limit of a text with its end-of-sequence token; longer texts are cut at the right end.
+        digest: a digest of everything that decides an embedding.
     """
 
     ops: Ops
@@ -81,7 +81,7 @@ class GTR:
         return [*first_ids(self.tokenizer, text, self.max_tokens - 1)[0], self.t5.eos_token_id]
 
     def __call__(self, texts: Iterable[str]) -> np.ndarray:
-        """Embeddings of texts, each closed by the end-of-sequence token: [b e].
+        """Embeddings of texts, each followed by the end-of-sequence token: [b e].
 
         Raises:
             InputError: a text that is empty or not valid Unicode, or an embedding that is not finite.
@@ -102,7 +102,7 @@ class GTR:
 
 
 def embed(ops: Ops, t5: T5Config, w: Weights, texts: Tokens) -> np.ndarray:
-    """e = u / |u|, u = mean_n(T5Enc(text)_n) W: one unit vector a text, [b e].
+    """e = u / |u|, u = mean_n(T5Enc(text)_n) W: one unit vector for each text, [b e].
 
     The mean is over all tokens, with the end-of-sequence token, after the final norm of the encoder.
 
@@ -156,7 +156,7 @@ def needed(place: Place) -> list[str]:
 
 
 def _check_pooling(folder: Path) -> None:
-    """Check for the mean over tokens: a word since sentence-transformers 6, flags before."""
+    """Check that pooling is the mean over tokens. sentence-transformers 6 states this by a word, older by flags."""
     path = folder / "config.json"
     data = _object(path)
     flags = {name for name, on in data.items() if name.startswith("pooling_mode_") and on}
@@ -176,7 +176,7 @@ def _length(path: Path, key: str) -> int | None:
 
 
 def _max_tokens(folder: Path) -> int:
-    """How long a text may be: as the module says, else its tokenizer, else GTR's own length."""
+    """How long a text may be: the module's limit, else its tokenizer's, else GTR's own."""
     of_module = _length(folder / "sentence_bert_config.json", "max_seq_length")
     of_tokenizer = _length(folder / "tokenizer_config.json", "model_max_length")
     return of_module or of_tokenizer or OWN_TOKENS
@@ -191,7 +191,7 @@ def _closes(tokenizer: Any) -> bool:
 
 
 def _tokenizer(folder: Path, vocab_size: int) -> Tokenizer:
-    """The tokenizer of the folder, which must close a text by the end-of-sequence token, as that of T5 does."""
+    """The tokenizer of the folder, which must end a text with the end-of-sequence token, as that of T5 does."""
     text = find_tokenizer_json(folder)
     if text is None:
         raise InputError(str(folder), "tokenizer.json or spiece.model", "neither")

@@ -48,7 +48,7 @@ def _read_facts(path: Path) -> dict[str, Any]:
 
 
 def _summary(files: Mapping[str, Any], facts: Path) -> dict[str, Any]:
-    """What index.json holds: the files, and digests of itself and of build.json, which detect changes."""
+    """The content of index.json: the files, and digests of itself and of build.json, which detect changes."""
     summary = {"build": sha256(facts), "files": files}
     return {**summary, "digest": digest_of(summary)}
 
@@ -130,7 +130,7 @@ class IndexBuild:
     A file that an earlier run has recorded must still match its record; other files are made again.
 
     Args:
-        names: of all files of the index.
+        names: the names of all files of the index.
 
     Raises:
         InputError: a build with other facts, or a damaged file.
@@ -208,7 +208,7 @@ def building(folder: Path, facts: Mapping[str, Any], names: Collection[str], sho
 
 @dataclass(frozen=True, eq=False)
 class Strings(Sequence[str]):
-    """Strings of a file as UTF-8 that lies end to end: [S] bytes, and [n+1] where each begins."""
+    """Concatenated strings of a file in UTF-8: [S] bytes, and [n+1] where each string begins."""
 
     text: np.ndarray
     ends: Ints
@@ -219,7 +219,7 @@ class Strings(Sequence[str]):
         """From the tensors `key` and "offsets" of a file.
 
         Raises:
-            InputError: they are not those of n strings.
+            InputError: they do not hold n strings.
         """
         text, ends = tensors.get(key), tensors.get("offsets")
         right = (
@@ -235,7 +235,7 @@ class Strings(Sequence[str]):
 
     @staticmethod
     def arrays(strings: Iterable[str], key: str) -> dict[str, np.ndarray]:
-        """What is written to a file."""
+        """The tensors that a file stores."""
         encoded = [s.encode() for s in strings]
         ends = offsets(np.array([len(s) for s in encoded], np.int64))
         return {key: np.frombuffer(b"".join(encoded), np.uint8), "offsets": ends}

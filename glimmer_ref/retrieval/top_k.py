@@ -26,7 +26,7 @@ def best(scores: np.ndarray, rows: Ints, k: int) -> tuple[np.ndarray, Ints]:
 def top_k(questions: np.ndarray, blocks: Iterable[np.ndarray], k: int) -> tuple[np.ndarray, Ints]:
     """argtop-k_i q . e_i over all rows of the blocks, best first, ties to the lower row: [q k] scores, [q k] rows.
 
-    A score depends on the row and the question alone: smaller blocks are filled up with zeros to `BLOCK` rows, so that
+    A score depends only on the row and the question: smaller blocks are filled up with zeros to `BLOCK` rows, so that
     a product is summed in the same order wherever the row stands.
 
     Args:

@@ -1,9 +1,9 @@
-"""Places and moments that a command does not like: each must end in one line, and the next run must go on.
+"""Commands under adverse conditions: each must end with an error of one line, and the next run must continue.
 
     python tests/campaigns/adverse.py [--into docs/reliability.md]       as root, on Linux: it mounts small disks
     python tests/campaigns/adverse.py --short                            without the cold kernel cache
 
-Disks are small ones in memory, mounted in a folder of the campaign's own. Exit code 0: everything went as it must.
+The disks are small ones in memory, mounted in a folder of the campaign's own. Exit code 0: every check passed.
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ from reporting import into
 from glimmer_ref.inference.reader import bundled
 
 QUESTION = "Who wrote The Crooked Sailor?"
-DONE = "a folder that is not there yet"  # what a command says whose work is done
+DONE = "a folder that is not there yet"  # part of the error of a command whose work is already done
 NO_PASSWD = "import pwd\ndef none(uid): raise KeyError(uid)\npwd.getpwuid = none\n"
 ASK = "import sys\nfrom glimmer_ref.cli import main\nsys.exit(main(sys.argv[1:]))"
 
 
 def run(words: list[str], **more: Any) -> subprocess.CompletedProcess[str]:
-    """A command to its end."""
+    """Run a command to its end."""
     return subprocess.run([*RUN, *words], capture_output=True, text=True, timeout=LIMIT, check=False, **more)
 
 
 def refused(end: subprocess.CompletedProcess[str], word: str) -> str | None:
-    """What is wrong with an end that should be a refusal in one line."""
+    """None if the command refused with an error of one line that contains `word`; else a description of its end."""
     if end.returncode == 2 and end.stderr.count("\n") == 1 and word in end.stderr:
         return None
     return f"exit code {end.returncode}, {end.stderr[-300:]!r}"
@@ -59,12 +59,12 @@ def disk(place: Path, options: str) -> Iterator[Path]:
 
 
 def size_of(command: Command) -> int:
-    """Bytes that a command leaves."""
+    """The bytes of the files that a command writes."""
     return sum(len(x) if isinstance(x, bytes) else len(str(x)) for x in command.files.values())
 
 
 def full_disk(command: Command, place: Path) -> str | None:
-    """Room for a third of it: one line; with room enough the same command goes on."""
+    """A disk with room for a third of the files: one line; once there is enough room, the same command continues."""
     pages = max(size_of(command) // 3 // 4096, 2)
     with disk(place, f"size={4 * pages}k") as folder:
         out = folder / "out"
@@ -86,7 +86,7 @@ def read_only(command: Command, place: Path) -> str | None:
 
 
 def twice_at_once(command: Command, place: Path) -> str | None:
-    """Two on one folder: one at least ends well, the other too or in one line; the folder is whole."""
+    """Two processes on one folder: at least one succeeds, the other too or with one line; the folder is complete."""
     folder = Path(tempfile.mkdtemp(dir=place, prefix="two-"))
     argv = [*RUN, *command.argv(folder / "out")]
     pair = [subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) for _ in range(2)]
@@ -101,7 +101,7 @@ def twice_at_once(command: Command, place: Path) -> str | None:
 
 
 def interrupted(command: Command, place: Path) -> str | None:
-    """Ctrl-C at five moments, most inside a kernel: 130 and one line each, and the last run goes on to the end."""
+    """Ctrl-C at five moments, most of them inside a kernel: code 130 and one line each; the last run finishes."""
     folder, rng = Path(tempfile.mkdtemp(dir=place, prefix="stopped-")), random.Random(command.name)
     out = folder / "out"
     for _ in range(5):
@@ -110,9 +110,9 @@ def interrupted(command: Command, place: Path) -> str | None:
         time.sleep(rng.uniform(0.5, 1.0) * command.seconds)
         process.send_signal(signal.SIGINT)
         said = process.communicate(timeout=60)[1]
-        if process.returncode == 0 or DONE in said:  # it was faster
+        if process.returncode == 0 or DONE in said:  # it finished before the signal
             break
-        # Python ends itself by the signal, 130 for a shell too, where it came before main, or in an `exec` of text.
+        # If the signal comes before main, or in an `exec` of text, Python dies of the signal; a shell reports 130.
         if process.returncode not in (0, 130, -signal.SIGINT) or "\n" in said.strip():
             return f"exit code {process.returncode}, {said[-300:]!r}"
     else:
@@ -125,7 +125,7 @@ def interrupted(command: Command, place: Path) -> str | None:
 
 
 def homeless(place: Path) -> str | None:
-    """No HOME and no entry of the user in passwd: an answer, and nothing named ~ in the working folder."""
+    """Without HOME and without an entry in passwd: there is an answer, and nothing named ~ in the working folder."""
     folder = Path(tempfile.mkdtemp(dir=place, prefix="homeless-"))
     environment = {k: v for k, v in os.environ.items() if k not in ("HOME", "XDG_CACHE_HOME", "MPLCONFIGDIR")}
     environment |= {"TMPDIR": str(folder / "tmp"), "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
@@ -142,7 +142,7 @@ def homeless(place: Path) -> str | None:
 
 
 def few_descriptors(place: Path) -> str | None:
-    """A memory of 240 shards, read by a process that may have 48 files open."""
+    """A process that may have only 48 open files reads a memory of 240 shards."""
     few = place / "few.jsonl"
     few.write_text("\n".join((bundled() / "passages.jsonl").read_text("utf-8").splitlines()[1600:1840]) + "\n", "utf-8")
     many = place / "many"
@@ -157,7 +157,7 @@ def few_descriptors(place: Path) -> str | None:
 
 
 def cold_cache(place: Path) -> str | None:
-    """Eight processes at once on an empty kernel cache."""
+    """Eight processes start at once with an empty kernel cache."""
     environment = os.environ | {"XDG_CACHE_HOME": str(place / "cold")}
     argv = [*RUN, "ask", QUESTION]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}

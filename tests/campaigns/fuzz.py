@@ -1,15 +1,15 @@
-"""Fuzzing: every reader of files and words of ours, on files that were made hostile.
+"""Fuzzing: every reader of files or of command lines in this package gets hostile input.
 
     python tests/campaigns/fuzz.py [--runs 1000000] [--jobs 2] [--only manifest] [--into docs/reliability.md]
     python tests/campaigns/fuzz.py --short                                              half a minute of it
 
-A run changes a right file and reads it. It may be read, or refused in one line that a terminal can show. Anything else
-is a finding: another exception, a run of over two seconds, more than a GiB of memory, a process that dies, a word on
-stdout or stderr. Run i of a target is the same on every machine: `--only manifest --first 123 --runs 1` repeats it.
-Exit code 0: no findings.
+A run changes a valid file and reads it. The reader may accept it, or refuse it in one line that is safe on a terminal.
+Anything else is a finding: another exception, a run of over two seconds, more than a GiB of memory, a process that
+dies, output on stdout or stderr. Run i of a target is the same on every machine: `--only manifest --first 123 --runs 1`
+repeats it. Exit code 0: no findings.
 
-A plain loop, no coverage-guided fuzzer: the readers are Python over JSON and short binary forms, where changes that
-know the form reach every branch, and a run of them is repeatable with nothing installed.
+This is a plain loop and not a coverage-guided fuzzer. The readers are Python code for JSON and short binary formats:
+changes that know the format reach every branch, and a run can be repeated without installing anything.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ from glimmer_ref.golden.check import Unusable
 from glimmer_ref.progress import progress
 
 SLOWEST, MOST_BYTES = 2.0, 2**30
-CHUNK = 5000  # runs a process
-STUCK = 120.0  # seconds without a new run
+CHUNK = 5000  # runs in each process
+STUCK = 120.0  # a process is killed after so many seconds without a new run
 
 
 def one(target: Any, seed: int, number: int, folder: Path) -> str | None:
-    """A run; what was found, or None."""
+    """Do one run; return the finding, or None."""
     rng = random.Random(f"{seed}|{target.name}|{number}")
     call = target.prepared(rng, folder)
     begun = time.process_time()
@@ -55,7 +55,7 @@ def one(target: Any, seed: int, number: int, folder: Path) -> str | None:
     except SystemExit as error:
         if error.code not in (0, 2):
             return f"exit code {error.code}"
-    except BaseException as error:  # a library's panic is no Exception
+    except BaseException as error:  # a panic in a library is not an Exception
         if isinstance(error, KeyboardInterrupt):
             raise
         frames = [f for f in traceback.extract_tb(error.__traceback__) if "glimmer_ref" in f.filename]
@@ -66,14 +66,14 @@ def one(target: Any, seed: int, number: int, folder: Path) -> str | None:
 
 
 def child(args: argparse.Namespace) -> int:
-    """Runs `first` to `first + runs` of one target; findings as JSON lines on the descriptor that stdout was."""
+    """Do `runs` runs of one target, from number `first`; findings go to the original stdout as JSON lines."""
     import resource
 
     out = os.fdopen(os.dup(1), "w", buffering=1)
     with tempfile.TemporaryDirectory(dir="/dev/shm" if os.path.isdir("/dev/shm") else None) as name:
         folder = Path(name)
         target = TARGETS[args.only[0]](folder)
-        words = open(folder / "said", "w+b")  # noqa: SIM115 - the descriptors of stdout and stderr, to the end
+        words = open(folder / "said", "w+b")  # noqa: SIM115 - stdout and stderr go to it until the end
         os.dup2(words.fileno(), 1)
         os.dup2(words.fileno(), 2)
         used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
@@ -95,7 +95,7 @@ def child(args: argparse.Namespace) -> int:
 
 
 def chunk(name: str, seed: int, first: int, runs: int) -> list[dict[str, Any]]:
-    """A child's findings, its own death among them; what follows a death is run by another child."""
+    """The findings of a child process, its death included; after a death, another child does the remaining runs."""
     findings: list[dict[str, Any]] = []
     while runs > 0:
         words = ["--child", "--only", name, "--seed", str(seed), "--first", str(first), "--runs", str(runs)]
@@ -111,7 +111,7 @@ def chunk(name: str, seed: int, first: int, runs: int) -> list[dict[str, Any]]:
 
 
 def watched(process: subprocess.Popen[str], findings: list[dict[str, Any]]) -> tuple[int | None, str | None]:
-    """The last run that was begun, and how the process died, if it did not end by itself."""
+    """Watch a child process: the last run that it began, and how it died, if it did not end by itself."""
     last, observed = None, [time.monotonic()]
 
     def ends_what_is_stuck() -> None:
@@ -136,7 +136,7 @@ def watched(process: subprocess.Popen[str], findings: list[dict[str, Any]]) -> t
 
 
 def chunks(names: list[str], runs: int, first: int) -> Iterator[tuple[str, int, int]]:
-    """The runs in parts: all targets a little, before any of them a lot."""
+    """Divide the runs into parts of the targets in turn, so that all targets advance together."""
     shares = {name: SHARES.get(name, 1.0) for name in names}
     each = {name: -(-int(runs * share) // sum(shares.values())) for name, share in shares.items()}
     for begin in range(0, int(max(each.values())), CHUNK):
@@ -148,7 +148,7 @@ def chunks(names: list[str], runs: int, first: int) -> Iterator[tuple[str, int, 
 def table(
     names: list[str], runs: dict[str, int], found: dict[str, list[dict[str, Any]]], seconds: dict[str, float]
 ) -> list[str]:
-    """A row a target."""
+    """A Markdown table with one row for each target."""
     rows = [f"| {n} | {runs[n]:,} | {len(found[n])} | {1e3 * seconds[n] / max(runs[n], 1):.2f} |" for n in names]
     total = f"| all | {sum(runs.values()):,} | {sum(map(len, found.values()))} | |"
     return ["| reader | runs | findings | ms a run |", "|---|---|---|---|", *rows, total]

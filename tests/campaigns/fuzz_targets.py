@@ -1,4 +1,4 @@
-"""What is fuzzed: each reader with right files to begin from."""
+"""The targets of fuzzing: each reader, with valid files to start from."""
 
 from __future__ import annotations
 
@@ -36,23 +36,23 @@ Make = Callable[[random.Random, Path], Callable[[], Any]]
 
 @dataclass(frozen=True)
 class Target:
-    """A reader: `prepared` writes a hostile file into a folder, and gives what reads it."""
+    """A reader: `prepared` writes a hostile file into a folder, and returns the function that reads it."""
 
     name: str
     prepared: Make
     silent: bool = True
 
 
-SHARES = {"golden": 0.2, "cli": 0.1}  # of another reader's runs: one of these takes so much longer
+SHARES = {"golden": 0.2, "cli": 0.1}  # these get only so many runs, relative to the others, since each takes longer
 
 
 def quiet(items: Iterable[Any], *more: Any, **words: Any) -> Iterable[Any]:
-    """No progress line."""
+    """Replaces `progress`, without a progress line."""
     return items
 
 
 def _of_file(name: str, content: Callable[[random.Random], bytes], read: Callable[[Path], Any]) -> Target:
-    """A reader of one file."""
+    """The target of a reader of one file."""
 
     def prepared(rng: random.Random, folder: Path) -> Callable[[], Any]:
         path = folder / f"hostile-{name}"
@@ -63,7 +63,7 @@ def _of_file(name: str, content: Callable[[random.Random], bytes], read: Callabl
 
 
 def safetensors(folder: Path) -> Target:
-    """Safetensors, mapped and decoded."""
+    """Safetensors files, mapped and decoded."""
     arrays = {"a.weight": np.arange(12, dtype=np.float32).reshape(3, 4), "b": np.array([1, 2], np.int64)}
     write_tensors(folder / "seed", arrays, {"of": "a test"})
     raw = (folder / "seed").read_bytes()
@@ -85,7 +85,7 @@ def safetensors(folder: Path) -> Target:
 
 
 def torch_bin(folder: Path) -> Target:
-    """PyTorch's files: the archive, or the pickle in it."""
+    """PyTorch checkpoints: the archive or the pickle in it is changed."""
     raw = (DATA / "tiny_torch.bin").read_bytes()
     with zipfile.ZipFile(io.BytesIO(raw)) as archive:
         parts = {info.filename: archive.read(info) for info in archive.infolist()}
@@ -132,7 +132,7 @@ def jsonl(folder: Path) -> Target:
 
 
 def recipe(folder: Path) -> Target:
-    """Recipes, and what --set lays over them."""
+    """Recipes, and the changes of --set."""
     seeds = [path.read_bytes() for path in sorted(RECIPES.glob("*.toml"))]
     changes = ["seed=3", "stages.0.rate=0.001", "extends=mini", "every_stage.k=[1", "a.b.c=1", "stages.99.m=x", "=", ""]
 
@@ -145,7 +145,7 @@ def recipe(folder: Path) -> Target:
 
 
 def config(folder: Path) -> Target:
-    """config.json, ours and T5's."""
+    """config.json, in our form and in T5's."""
     seed = json.loads((bundled() / "config.json").read_text("utf-8"))
 
     def read(path: Path) -> None:
@@ -157,7 +157,7 @@ def config(folder: Path) -> Target:
 
 
 def manifest(folder: Path) -> Target:
-    """A stored memory, one of its files changed: opened, looked into, and held against its checksums."""
+    """A stored memory with one changed file: it is opened, read, and verified by its checksums."""
     reader = load(ops="numpy")
     few = (bundled() / "passages.jsonl").read_text("utf-8").splitlines()[:7]
     (folder / "passages.jsonl").write_text("\n".join(few), "utf-8")
@@ -184,7 +184,7 @@ def manifest(folder: Path) -> Target:
 
 
 def golden(folder: Path) -> Target:
-    """A golden case's words, and an implementation's outputs."""
+    """The text of a golden case, and the outputs of an implementation."""
     case = folder / "case"
     shutil.copytree(check.CASES / "encoder_long", case)
     about, outputs = json.loads((case / "case.json").read_text("utf-8")), (case / check.FILES[2]).read_bytes()
@@ -216,7 +216,7 @@ COMMANDS = (
 
 
 def cli(folder: Path) -> Target:
-    """Words of a command line: commands that only look, or that lack what they would work on."""
+    """Command lines: commands that only read, or whose input is missing."""
 
     def prepared(rng: random.Random, folder: Path) -> Callable[[], Any]:
         words = [*rng.choice(COMMANDS).split(), *(rng.choice(WORDS) for _ in range(rng.randrange(7)))]

@@ -1,4 +1,4 @@
-"""Files made hostile: bytes changed at random, and JSON documents whose values are of another kind."""
+"""Makes hostile files: bytes are changed at random, and values in JSON documents get another type."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 BYTES = (b"\0", b"\xff", b"\x1b", b"\n", b"{", b"[", b'"', b"-", b"9", b"\x80", b"\xed\xa0\x80", b"\xf0\x9f\x98\x80")
 SIZES = (0, 1, 7, 2**16, 2**31 - 1, 2**31, 2**32, 2**53 + 1, 2**63 - 1, 2**63, 2**64 - 1)
 NUMBERS = (b"0", b"-1", b"1e308", b"1e999", b"NaN", b"9" * 40, b"0.5", b"4294967296", b"18446744073709551616")
-DEEP = "a value nested deeply"  # written as so many brackets
+DEEP = "a value nested deeply"  # written as many nested brackets
 VALUES: tuple[Any, ...] = (
     None, True, False, 0, 1, -1, 2, 3.5, 1e308, 2**31, 2**63, 10**39, "", " ", "a", "\0", "\x1b[31m", "\ud800", "../x",
     "x" * 5000, [], {}, [0], [[]], {"a": 1}, [None, "a"], {"": []}, "F32", "title: {title}", "{text}", "{text:{title}}",
@@ -19,7 +19,10 @@ VALUES: tuple[Any, ...] = (
 
 
 def mutated_bytes(rng: random.Random, seed: bytes) -> bytes:
-    """One to six changes: a bit, a byte, a run out, doubled or from elsewhere, a length, a number, the end cut off."""
+    """Make one to six changes of these kinds.
+
+    They change a bit, a byte, a length or a number; remove, double or replace a run of bytes; or cut off the end.
+    """
     data = bytearray(seed)
     for _ in range(rng.randint(1, 6)):
         at, size = rng.randrange(len(data) + 1), rng.choice((1, 2, 4, 8, 30))
@@ -45,7 +48,7 @@ def mutated_bytes(rng: random.Random, seed: bytes) -> bytes:
 
 
 def _places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-    """Where the values of a document are, by keys and numbers from the top."""
+    """The paths of all values in a document, as keys and indices from the top."""
     inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     return [path, *(p for key, part in inner for p in _places(part, (*path, key)))]
 
@@ -79,7 +82,7 @@ def mutated_value(rng: random.Random, document: Any) -> Any:
 
 
 def mutated_json(rng: random.Random, document: Any) -> bytes:
-    """A document with one to three values changed, now and then with bytes changed after that."""
+    """A document with one to three changed values, sometimes followed by changes of bytes."""
     for _ in range(rng.randint(1, 3)):
         document = mutated_value(rng, document)
     depth = rng.choice((50, 900, 5000))

@@ -1,12 +1,12 @@
-"""kill -9 in the middle of every command that writes a folder: nothing torn looks finished, and going on ends the same.
+"""kill -9 during every command that writes a folder: no incomplete folder looks finished, and a resumed run is equal.
 
     python tests/campaigns/kill.py [--times 100] [--jobs 2] [--only train] [--into docs/reliability.md]
     python tests/campaigns/kill.py --short                                                   half a minute of it
 
-Each time a command is started in a folder of its own and killed with its children at a random moment: one time in two
-at a moment of the clock, otherwise right at a random one of its own calls that open, rename or remove a file. What is
-there then must be refused as unfinished, or be whole to the byte. The same command is run again to its end, and its
-files must be those of an unbroken run, with nothing left over beside them. Exit code 0: so it was each time.
+Each time a command is started in a folder of its own and killed with its children. In half of the cases this happens
+at a random time, otherwise at a random one of its calls that open, rename or remove a file. The folder must then be
+refused as unfinished, or be complete to the byte. The same command is run again to its end. Its files must equal those
+of an uninterrupted run, with nothing left over beside them. Exit code 0: this held each time.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ from glimmer_ref.inference.reader import bundled
 from glimmer_ref.progress import progress
 
 RUN = [sys.executable, "-m", "glimmer_ref"]
-TIMED = ("seconds", "questions_per_second", "date")  # what a clock decides
-LIMIT = 300.0  # seconds for a command to its end
-# Runs a command that kills itself at its `moment`-th call on files below a folder, and counts them where it lives.
+TIMED = ("seconds", "questions_per_second", "date")  # fields that depend on the time
+LIMIT = 300.0  # seconds that a command may take
+# Runs a command that kills itself at its `moment`-th call on files below a folder; if it survives, it counts the calls.
 HOOKED = """
 import os, signal, sys
 moment, folder, counted = int(sys.argv[1]), sys.argv[2], sys.argv[3]
@@ -62,9 +62,10 @@ class Command:
     """A command that writes the folder OUT.
 
     Args:
-        words: of the command; OUT stands for the folder.
-        again: words that a second run has beside them.
-        looks: a command that says whether OUT is whole, exit code 0, or unfinished; none where whole files are enough.
+        words: the words of the command; OUT stands for the folder.
+        again: additional words of a second run.
+        looks: a command that checks OUT: exit code 0 if it is complete, another if it is unfinished. It is empty if
+            complete files are enough.
     """
 
     name: str
@@ -76,17 +77,17 @@ class Command:
     files: dict[str, Any] = field(default_factory=dict)
 
     def argv(self, out: Path) -> list[str]:
-        """The words for a new folder."""
+        """The command's words for a new folder."""
         return [w.replace("OUT", str(out)) for w in self.words]
 
     def next_argv(self, out: Path) -> list[str]:
-        """The words for a folder that was begun: a training goes on only from a checkpoint."""
-        saved = any((out / name).exists() for name in ("last", ".last.before"))  # killed between two renames
+        """The command's words for a folder that was begun: a training can be resumed only from a checkpoint."""
+        saved = any((out / name).exists() for name in ("last", ".last.before"))  # between two renames
         return [*self.argv(out), *(self.again if saved else [])]
 
 
 def commands(place: Path) -> list[Command]:
-    """All of them, with their inputs written to `place`."""
+    """All commands; their inputs are written to `place`."""
     corpus, questions = (bundled() / f"{n}.jsonl" for n in ("passages", "questions"))
     few = place / "passages.jsonl"
     few.write_text("\n".join(corpus.read_text("utf-8").splitlines()[:240]) + "\n", "utf-8")
@@ -115,13 +116,13 @@ def commands(place: Path) -> list[Command]:
 
 
 def ids(place: Path) -> Path:
-    """Token ids to open a trained model with."""
+    """Token ids for a run of a trained model."""
     (place / "ids.json").write_text(json.dumps({"question": [3, 4, 1], "passages": [[5, 6], [7]]}), "utf-8")
     return place / "ids.json"
 
 
 def finished(words: list[str]) -> subprocess.CompletedProcess[str]:
-    """A command run to its end."""
+    """Run a command to its end."""
     return subprocess.run([*RUN, *words], capture_output=True, text=True, timeout=LIMIT, check=True)
 
 
@@ -132,7 +133,7 @@ def _timeless(value: Any) -> Any:
 
 
 def content(folder: Path) -> dict[str, Any]:
-    """What the files of a folder hold; of JSON, what no clock decides. Pictures count as being there."""
+    """The content of a folder's files, without JSON fields that depend on the time; pictures only have to exist."""
     result: dict[str, Any] = {}
     for path in sorted(folder.rglob("*")):
         name, raw = str(path.relative_to(folder)), path.read_bytes() if path.is_file() else b""
@@ -148,9 +149,9 @@ def content(folder: Path) -> dict[str, Any]:
 
 
 def measured(command: Command, place: Path) -> None:
-    """An unbroken run: its time, its calls on files, and what it leaves."""
+    """Run a command without interruption, and store its time, its number of calls on files and its files."""
     out, counted = place / "whole" / "out", place / "counted"
-    for _ in range(2):  # the second time with every kernel compiled
+    for _ in range(2):  # the second time, every kernel is compiled
         shutil.rmtree(out.parent, ignore_errors=True)
         out.parent.mkdir(parents=True)
         begun = time.monotonic()
@@ -164,7 +165,7 @@ def measured(command: Command, place: Path) -> None:
 
 
 def killed(command: Command, folder: Path, rng: random.Random) -> str:
-    """Start it in a folder and kill it; says when."""
+    """Start the command in a folder and kill it; return a description of the moment."""
     out = folder / "out"
     by_call = rng.random() < 0.5
     moment = rng.randint(1, command.calls) if by_call else 0
@@ -182,7 +183,7 @@ def killed(command: Command, folder: Path, rng: random.Random) -> str:
 
 
 def torn(command: Command, out: Path) -> str | None:
-    """What is wrong with what a kill left, if anything."""
+    """Describe the error if a killed command left a folder that looks finished but is not; else None."""
     if not out.exists():
         return None
     if command.looks:
@@ -190,7 +191,7 @@ def torn(command: Command, out: Path) -> str | None:
         look = subprocess.run([*RUN, *words], capture_output=True, text=True, timeout=LIMIT, check=False)
         if look.returncode not in (0, 2) or (look.returncode == 2 and look.stderr.count("\n") != 1):
             return f"looking at it: exit code {look.returncode}, {look.stderr[-300:]}"
-        found = content(out)  # beside the files there may be a lock that nobody holds, or a journal
+        found = content(out)  # besides, there may be a lock that no process holds, or a journal
         apart = sorted(n for n in command.files if found.get(n) != command.files[n])
         if look.returncode == 0 and command.name != "train" and apart:
             return f"it looks finished, and is another: {', '.join(apart)}"
@@ -204,7 +205,7 @@ def torn(command: Command, out: Path) -> str | None:
 
 
 def one(command: Command, place: Path, number: int, seed: int) -> str | None:
-    """Killed, looked at, gone on with; what went wrong, if anything."""
+    """Kill a command, check its folder and run it again; return the error, if any."""
     rng = random.Random(f"{seed}|{command.name}|{number}")
     folder = Path(tempfile.mkdtemp(dir=place, prefix="killed-"))
     out = folder / "out"
@@ -214,7 +215,7 @@ def one(command: Command, place: Path, number: int, seed: int) -> str | None:
         end = subprocess.run(
             [*RUN, *command.next_argv(out)], capture_output=True, text=True, timeout=LIMIT, check=False
         )
-        in_place = end.returncode == 2 and "a folder that is not there yet" in end.stderr  # it had come to its end
+        in_place = end.returncode == 2 and "a folder that is not there yet" in end.stderr  # it had already finished
         if not wrong and end.returncode and not in_place:
             wrong = f"going on: exit code {end.returncode}, {end.stderr[-300:]}"
         if not wrong and (after := content(out)) != command.files:

@@ -1,15 +1,15 @@
-"""Mutation: seeded small faults in the arithmetic that everything rests on; every one must fail a test.
+"""Mutation testing: small seeded faults in the arithmetic that all results depend on; each must make a test fail.
 
     python tests/campaigns/mutation.py [--jobs 2] [--resume FILE] [--into docs/reliability.md]    the campaign
     python tests/campaigns/mutation.py --short                                                    half a minute of it
 
-Each mutant is written into a copy of the tree, where the tests of its file run until one fails. Those that no test
-can fail stand in equivalent.toml, each with its reason. Exit code 0: every mutant was killed, or is listed there
-rightly; 1: one survived, a listed one was killed, or a listed one is no mutant of today's text.
+Each mutant is written into a copy of the tree, where the tests of its file run until one fails. Mutants that compute
+the same as the original are listed in equivalent.toml, each with its reason. Exit code 0: every mutant was killed or is
+rightly listed there. Exit code 1: a mutant survived, a listed one was killed, or a listed one does not exist any more.
 
-The libraries for this do not fit. mutmut picks the tests by itself, from a run of the whole suite, and cosmic-ray
-mutates files in place with one test command for all of them; neither draws a seeded sample or names a mutant by its
-text, which is what keeps a sample and a list of reasons valid while lines move.
+The libraries for mutation testing do not fit. mutmut chooses the tests itself, from a run of the whole suite;
+cosmic-ray mutates files in place and has one test command for all of them. Neither draws a seeded sample or names a
+mutant by its text. Names by text keep the sample and the list of reasons valid when lines move.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ from reporting import into
 ROOT = Path(__file__).resolve().parent.parent.parent
 LISTED = Path(__file__).with_name("equivalent.toml")
 COPIED = ("glimmer_ref", "tests", "weights", "pyproject.toml", "README.md", "docs")
-SEED, COUNT, LEAST = 15, 400, 12  # of each file at least so many
-CPU_SECONDS, SECONDS, KIB = 30, 300.0, 8 * 2**20  # a run that takes more hangs, or eats the memory
+SEED, COUNT, LEAST = 15, 400, 12  # at least so many mutants of each file
+CPU_SECONDS, SECONDS, KIB = 30, 300.0, 8 * 2**20  # limits of a run, for mutants that never end or use ever more memory
 
 OPS = ["tests/ops/test_ops.py", "-k", "numpy"]
 WHOLE = [
@@ -54,7 +54,7 @@ BACKWARD = ["tests/paper/test_backward.py", "-k", PASS[-1]]
 FLOPS = ["tests/paper/test_flops.py", "tests/costs/test_calculator.py", "-k", "not numba and not cpu_is_measured"]
 CHECK = ["tests/golden/test_golden_check.py", "-k", "not plugin and not starter and not filled"]
 MANIFEST = ["tests/memory/test_memory.py", "-k", "manifest or info or encoder or foreign or verify or says or facts"]
-# Which tests a file's mutants must fail, the fastest first; each list is a run of pytest.
+# The tests that must kill a file's mutants, the fastest first; each list is a run of pytest.
 TESTS: dict[str, list[list[str]]] = {
     "glimmer_ref/paper/fid.py": [PASS, BACKWARD],
     "glimmer_ref/paper/decoding.py": [PASS, BACKWARD],
@@ -80,19 +80,19 @@ PYTEST += [
     "-p",
     "_hypothesis_pytestplugin",
     "--hypothesis-seed=0",
-]  # alone: loading all takes half of the time
+]  # only these plugins: loading all takes half of the time
 
 LIMITED = [
     "sh",
     "-c",
     f'ulimit -S -t {CPU_SECONDS}; ulimit -v {KIB}; exec "$@"',
     "sh",
-]  # of CPU time: others may be at work
+]  # limits CPU time, since other programs may be running
 RUNNING: set[subprocess.Popen[str]] = set()
 
 
 class Result(NamedTuple):
-    """What became of a mutant: "killed", "hung" (killed too) or "survived", and the test that failed."""
+    """The outcome for a mutant: "killed", "hung" (this counts as killed) or "survived", and the test that failed."""
 
     name: str
     outcome: str
@@ -101,7 +101,7 @@ class Result(NamedTuple):
 
 
 def drawn(path: str, seed: int) -> list[Mutant]:
-    """A file's mutants in an order that hangs on the seed and on each one's own text alone."""
+    """A file's mutants in an order that depends only on the seed and on each mutant's own text."""
 
     def place(mutant: Mutant) -> bytes:
         return hashlib.sha256(f"{seed}|{mutant.name}".encode()).digest()
@@ -110,7 +110,7 @@ def drawn(path: str, seed: int) -> list[Mutant]:
 
 
 def sample(paths: Iterable[str], seed: int, count: int) -> list[Mutant]:
-    """`count` mutants in all, of each file in proportion to how many it has."""
+    """`count` mutants in all, from each file in proportion to the number of its mutants."""
     everything = {path: drawn(path, seed) for path in paths}
     total, result = sum(map(len, everything.values())), list[Mutant]()
     for some in everything.values():
@@ -120,7 +120,7 @@ def sample(paths: Iterable[str], seed: int, count: int) -> list[Mutant]:
 
 
 def first_ones(paths: Iterable[str], seed: int, listed: set[str]) -> list[Mutant]:
-    """Two mutants a file, the first that the campaign of this seed draws, neither equivalent nor an endless loop."""
+    """The first two mutants of each file in the order of `drawn` that are neither equivalent nor an endless loop."""
 
     def quick(m: Mutant) -> bool:
         return m.name not in listed and not m.before.startswith("while") and sound(m)
@@ -129,10 +129,10 @@ def first_ones(paths: Iterable[str], seed: int, listed: set[str]) -> list[Mutant
 
 
 def reasons() -> dict[str, str]:
-    """Why those mutants that cannot be killed are equivalent, by name.
+    """The mutants that cannot be killed: name -> the reason why it is equivalent.
 
     Raises:
-        SystemExit: entries that are no mutants of today's text.
+        SystemExit: an entry is not a mutant of the present text.
     """
     entries = tomllib.loads(LISTED.read_text("utf-8"))["equivalent"] if LISTED.exists() else []
     today = {path: mutants(path, (ROOT / path).read_bytes()) for path in {e["file"] for e in entries}}
@@ -153,7 +153,7 @@ def reasons() -> dict[str, str]:
 
 
 def copied(folder: Path) -> Path:
-    """A copy of what the tests need, without compiled files."""
+    """Copy the files that the tests need, without compiled ones."""
     folder.mkdir()
     for name in COPIED:
         source, target = ROOT / name, folder / name
@@ -165,7 +165,7 @@ def copied(folder: Path) -> Path:
 
 
 def told(tree: Path, words: list[str]) -> tuple[int | None, str]:
-    """Exit code and output of a run of pytest in a tree; None for what hung."""
+    """Exit code and output of a run of pytest in a tree; the code is None if the run hung."""
     paths = f"{tree}{os.pathsep}{tree / 'tests/campaigns'}"
     more = {"PYTHONPATH": paths, "GLIMMER_REF_CACHE": f"{tree}.kernels", "OPENBLAS_NUM_THREADS": "1"}
     more["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
@@ -190,24 +190,24 @@ def told(tree: Path, words: list[str]) -> tuple[int | None, str]:
 
 
 def end(run: subprocess.Popen[str]) -> None:
-    """Kill a run, and whatever a test of it may have started."""
+    """Kill a run and all processes that its tests may have started."""
     if run.poll() is None:
         os.killpg(run.pid, signal.SIGKILL)
         run.wait()
 
 
 def blamed(output: str) -> str:
-    """The test that failed, from what pytest printed."""
+    """The test that failed, from the output of pytest."""
     lines = [line for line in output.splitlines() if line.startswith(("FAILED", "ERROR"))]
     return lines[0].split(" - ")[0].split(" ", 1)[1] if lines else "the run broke off"
 
 
 def tried(tree: Path, mutant: Mutant) -> Result:
-    """A mutant in a tree of its own, which is afterwards as it was."""
+    """Test a mutant in a tree; afterwards the tree is unchanged."""
     path, begin = tree / mutant.path, time.monotonic()
     original = path.read_bytes()
     path.write_bytes(mutant.text)
-    for old in (path.parent / "__pycache__").glob(f"{path.stem}.*"):  # of another text, maybe of the same second
+    for old in (path.parent / "__pycache__").glob(f"{path.stem}.*"):  # another text, maybe of the same second
         old.unlink()
     outcome, by = "survived", ""
     try:
@@ -224,10 +224,10 @@ def tried(tree: Path, mutant: Mutant) -> Result:
 
 
 def sure(trees: list[Path], paths: Iterable[str], pool: ThreadPoolExecutor) -> None:
-    """The tests pass without a mutant.
+    """Check that the tests pass without a mutant.
 
     Raises:
-        SystemExit: they do not, so that a failure would tell nothing.
+        SystemExit: they do not, so a failure would mean nothing.
     """
     runs = sorted({tuple(words) for path in paths for words in TESTS[path]})
 
@@ -241,7 +241,7 @@ def sure(trees: list[Path], paths: Iterable[str], pool: ThreadPoolExecutor) -> N
 
 
 def results(wanted: list[Mutant], folder: Path, jobs: int, checked: bool) -> Iterator[Result]:
-    """All mutants tried, each as soon as it is known."""
+    """Test all mutants, and yield each result as soon as it is known."""
     trees, free = [copied(folder / f"tree{i}") for i in range(jobs)], queue.Queue[Path]()
     for tree in trees:
         free.put(tree)
@@ -266,7 +266,7 @@ def results(wanted: list[Mutant], folder: Path, jobs: int, checked: bool) -> Ite
 
 
 def campaign(wanted: list[Mutant], known: dict[str, Result], arguments: argparse.Namespace) -> dict[str, Result]:
-    """The result of every mutant wanted, those that were killed before not being tried again."""
+    """The result of every wanted mutant; those that were killed in an earlier run are not tested again."""
     done = {m.name: known[m.name] for m in wanted if m.name in known and known[m.name].outcome != "survived"}
     left, begin = [m for m in wanted if m.name not in done], time.monotonic()
     with tempfile.TemporaryDirectory(prefix="mutation") as name:
@@ -284,7 +284,7 @@ def campaign(wanted: list[Mutant], known: dict[str, Result], arguments: argparse
 
 
 def read_results(path: Path | None) -> dict[str, Result]:
-    """What a former run has written down."""
+    """The results that an earlier run wrote."""
     if path is None or not path.exists():
         return {}
     rows = (Result(**json.loads(line)) for line in path.read_text("utf-8").splitlines())
@@ -292,7 +292,7 @@ def read_results(path: Path | None) -> dict[str, Result]:
 
 
 def table(wanted: list[Mutant], done: dict[str, Result], why: dict[str, str]) -> list[str]:
-    """A line a file, and one for all."""
+    """A Markdown table with one line for each file and one for all."""
     head = ["file", "possible mutants", "drawn", "killed by a test", "by the time limit", "equivalent", "survived"]
     rows: list[list[Any]] = []
     for path in dict.fromkeys(m.path for m in wanted):
@@ -318,7 +318,7 @@ def summary(done: dict[str, Result], why: dict[str, str], seed: int) -> str:
 
 
 def complaints(wanted: list[Mutant], done: dict[str, Result], why: dict[str, str]) -> list[str]:
-    """What is wrong, with the lines to look at."""
+    """Everything that is wrong, with the lines to look at."""
     result = []
     for m in wanted:
         if (survived := done[m.name].outcome == "survived") == (m.name in why):
@@ -329,7 +329,7 @@ def complaints(wanted: list[Mutant], done: dict[str, Result], why: dict[str, str
 
 
 def main() -> int:
-    """Draw, try, tell."""
+    """Draw mutants, test them and report."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seed", type=int, default=SEED)
     parser.add_argument("--count", type=int, default=COUNT, help="mutants in all")
@@ -340,7 +340,7 @@ def main() -> int:
     parser.add_argument("--into", type=Path, metavar="FILE.md", help="print the table into this page too")
     arguments = parser.parse_args()
     os.nice(10)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was started ends, and copies go
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that started processes end and copies are removed
     why, paths = reasons(), arguments.only or list(TESTS)
     wanted = (
         first_ones(paths, arguments.seed, set(why))

@@ -1,7 +1,7 @@
 """Mutants of a Python file: small changes of its text, each of which a test should notice.
 
-What a refusal says is not mutated, only whether it is raised; neither are docstrings, annotations, decorators,
-f-strings, and the help of a command line.
+These parts are not mutated: the texts of errors (only whether they are raised), docstrings, annotations, decorators,
+f-strings and the help of a command line.
 """
 
 from __future__ import annotations
@@ -55,12 +55,12 @@ OTHER_NAMES = {
     "argsort": "argmax",
 }
 IDENTITIES = ("copy", "strip", "lower", "ravel", "sort", "flush", "abs", "float", "int", "sqrt", "exp")
-ALWAYS = ("ops", "model", "t5")  # come first nearly everywhere, and swapped they raise at once
-# Words for people, and guards against what cannot be: no result hangs on them.
+ALWAYS = ("ops", "model", "t5")  # nearly always the first arguments: swapped, they raise at once
+# Texts for people, and guards against impossible cases: no result depends on them.
 SILENT_KEYWORDS = {"help", "metavar", "description", "default_factory", "strict"}
 WORD = re.compile(r"[A-Za-z_.]+")
 
-Edit = tuple[str, int, int, str]  # operator, from, to, and the text that comes there
+Edit = tuple[str, int, int, str]  # operator, begin, end, and the new text in between
 
 
 @dataclass(frozen=True)
@@ -68,12 +68,12 @@ class Mutant:
     """One change of a file.
 
     Args:
-        path: of the file, below the project's folder.
-        function: the function or class that it is in, "" outside of all.
-        line: number of its first line.
-        before, after: the lines that it touches, each run of white space being one space.
-        nth: which of those that have all this in common.
-        text: of the whole file, mutated.
+        path: the path of the file below the project's folder.
+        function: the function or class that contains it; "" if none does.
+        line: the number of its first line.
+        before, after: the changed lines before and after, with single spaces.
+        nth: its number among the mutants that have all of this in common.
+        text: the mutated text of the whole file.
     """
 
     path: str
@@ -87,35 +87,35 @@ class Mutant:
 
     @property
     def name(self) -> str:
-        """What it is, wherever in the file its lines stand."""
+        """A name that does not depend on the line numbers."""
         return f"{self.path}|{self.function}|{self.operator}|{self.before}|{self.after}|{self.nth}"
 
 
 class Source:
-    """A file's text, by the places that syntax trees state: lines, and bytes in a line."""
+    """A file's text, addressed as in syntax trees: by line, and by byte within the line."""
 
     def __init__(self, text: bytes) -> None:
         self.text = text
         self.starts = [0, *(match.end() for match in re.finditer(rb"\n", text))]
 
     def span(self, node: Any) -> tuple[int, int]:
-        """Where a node begins and ends."""
+        """The offsets in bytes where a node begins and ends."""
         return (
             self.starts[node.lineno - 1] + node.col_offset,
             self.starts[node.end_lineno - 1] + node.end_col_offset,
         )
 
     def of(self, node: ast.AST) -> str:
-        """A node's text."""
+        """The text of a node."""
         begin, end = self.span(node)
         return self.text[begin:end].decode()
 
     def whole(self, node: ast.AST, operator: str, new: str) -> Edit:
-        """A node replaced."""
+        """The edit that replaces a node."""
         return operator, *self.span(node), new
 
     def between(self, left: ast.AST, right: ast.AST, token: str, operator: str, new: str) -> Edit:
-        """A word or sign between two nodes replaced."""
+        """The edit that replaces a word or sign between two nodes."""
         begin, end = self.span(left)[1], self.span(right)[0]
         found = re.search(token.encode(), self.text[begin:end])
         assert found is not None, self.text[begin:end]
@@ -197,7 +197,7 @@ def keywords(s: Source, node: ast.Call) -> Iterator[Edit]:
 
 
 def _before(s: Source, node: ast.Call, keyword: ast.keyword) -> int | None:
-    """Where the argument in front of a keyword ends, so that the comma goes too; None in front of all."""
+    """Where the argument before a keyword ends, so that the comma goes too; None for the first of several."""
     ends = [s.span(x)[1] for x in (*node.args, *node.keywords) if s.span(x)[1] < s.span(keyword)[0]]
     return max(ends, default=s.span(keyword)[0] if len(node.args) + len(node.keywords) == 1 else None)
 
@@ -276,7 +276,7 @@ def _is_main(node: ast.AST) -> bool:
 
 
 def _skipped(parent: ast.AST, field: str, node: ast.AST) -> bool:
-    """What is not mutated: see the top."""
+    """Is this child of a node not mutated? See the docstring of the module."""
     documentation = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
     helps = isinstance(node, ast.keyword) and node.arg in SILENT_KEYWORDS
     nothing = documentation or helps or _is_main(node) or isinstance(parent, ast.Raise)
@@ -284,7 +284,7 @@ def _skipped(parent: ast.AST, field: str, node: ast.AST) -> bool:
 
 
 def _assigned(node: ast.stmt, known: set[str]) -> bool:
-    """Does a statement only write to what is there before it?"""
+    """Does a statement only write to variables, elements or attributes that exist before it?"""
     targets = node.targets if isinstance(node, ast.Assign) else []
     return bool(targets) and all(
         isinstance(t, ast.Subscript | ast.Attribute) or (isinstance(t, ast.Name) and t.id in known) for t in targets
@@ -292,7 +292,7 @@ def _assigned(node: ast.stmt, known: set[str]) -> bool:
 
 
 def _edits(s: Source, node: ast.AST, function: str, kind: str, known: set[str]) -> Iterator[tuple[str, Edit]]:
-    """Every edit of a node and of what is below it, with the function that it is in."""
+    """Every edit of a node and of the nodes below it, with the function that contains it."""
     if isinstance(node, ast.FunctionDef | ast.ClassDef):
         function = f"{function}.{node.name}".lstrip(".")
         if isinstance(node, ast.FunctionDef):
@@ -330,7 +330,7 @@ def _made(path: str, s: Source, function: str, edit: Edit, seen: dict[str, int])
 
 
 def mutants(path: str, text: bytes) -> list[Mutant]:
-    """All mutants of a file, in its order; some are no Python, see `sound`."""
+    """All mutants of a file, in the order of its text; some are not valid Python, see `sound`."""
     s, seen = Source(text), dict[str, int]()
     found = _edits(s, ast.parse(text), "", "", set())
     made = (_made(path, s, function, edit, seen) for function, edit in found)
@@ -338,7 +338,7 @@ def mutants(path: str, text: bytes) -> list[Mutant]:
 
 
 def sound(mutant: Mutant) -> bool:
-    """Is it Python?"""
+    """Is the mutant valid Python?"""
     try:
         builtins.compile(mutant.text, mutant.path, "exec", dont_inherit=True)
     except (SyntaxError, ValueError):

@@ -1,4 +1,4 @@
-"""A campaign's table, printed into its place in a page."""
+"""Writes a campaign's table into its place in a page."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From chunks back to their page: what the tests of `data.chunks` check its output with."""
+"""Recovers a page from its chunks: the inverse of `data.chunks`, which its tests need."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from glimmer_ref.errors import InputError
 
 
 def provenance(chunk: Chunk) -> dict[str, Any]:
-    """Its place as KILT tells it, for predictions."""
+    """The place of a chunk in KILT's format, for predictions."""
     first, last = chunk.spans[0], chunk.spans[-1]
     return {
         "wikipedia_id": chunk.page,
@@ -40,8 +40,8 @@ def recover(chunks: Iterable[Chunk]) -> tuple[str, ...]:
     """The paragraphs of a page, from all of its chunks in any order.
 
     Raises:
-        InputError: a chunk before the last is missing, one is of another page, or its text or spans are not
-            as they were cut.
+        InputError: a chunk before the last is missing, one belongs to another page, or its text or spans were
+            changed.
     """
     chunks = sorted(chunks, key=lambda chunk: chunk.spans[0])
     if [c.id for c in chunks] != [f"{chunks[0].page}:{number}" for number in range(len(chunks))]:

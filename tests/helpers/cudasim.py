@@ -1,10 +1,10 @@
-"""A strict version of numba's CUDA simulator: mistakes that a GPU would not report are errors, and runs are repeatable.
+"""A strict version of numba's CUDA simulator: it reports mistakes that a GPU would not report; runs are repeatable.
 
 Numba launches the kernels and holds their arrays. The threads of a block run here as greenlets, which switch only at
-barriers and warp operations. Shared memory starts as NaN. It is an error if two threads use the same number of shared
+barriers and warp operations. Shared memory starts as NaN. It is an error if two threads use the same element of shared
 memory between two barriers and one of them writes; if not all threads reach a barrier or a shuffle; if an index is
-outside an array; if a float64 is stored in a float32 array; and if a limit of a GPU is exceeded. `device` replaces what
-`runtime.device` opens on a GPU. This module needs NUMBA_ENABLE_CUDASIM=1 in a process of its own.
+outside an array; if a float64 is stored in a float32 array; and if a limit of a GPU is exceeded. `device` replaces the
+device that `runtime.device` opens on a GPU. This module needs NUMBA_ENABLE_CUDASIM=1 in a process of its own.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Broken(AssertionError):
 
 
 def unset(dtype: Any) -> Any:
-    """What memory holds before anything is written: NaN, or an impossible index."""
+    """The content of memory before anything is written: NaN, or an impossible index."""
     return np.nan if np.dtype(dtype).kind == "f" else np.iinfo(dtype).min
 
 
@@ -45,7 +45,7 @@ class Memory:
         self.dtype, self.flat = array.dtype, array.reshape(-1)
 
     def place(self, at: Any) -> Any:
-        """`at` itself, which must be an index inside the array."""
+        """Return `at`, which must be an index inside the array."""
         shape = self.shape
         if type(at) is not tuple:
             inside = self.ndim == 1 and 0 <= at < shape[0]
@@ -57,7 +57,7 @@ class Memory:
         return at
 
     def fits(self, value: Any) -> Any:
-        """`value` itself, which must not be rounded by storing it."""
+        """Return `value`, which storing must not round."""
         if self.dtype == np.float32 and isinstance(value, np.float64):
             raise Broken("float64 stored as float32")
         return value
@@ -84,7 +84,7 @@ class Shared(Memory):
         if when == now and who != me:
             raise Broken(f"thread {me} reads {at}, which thread {who} writes before the same barrier")
         when, who = self.readers.get(at, (-1, me))
-        self.readers[at] = (now, me if when != now or who == me else -1)  # -1: several threads
+        self.readers[at] = (now, me if when != now or who == me else -1)  # -1 stands for several threads
         return super().__getitem__(at)
 
     def __setitem__(self, at: Any, value: Any) -> None:
@@ -142,7 +142,7 @@ class Block:
             self._release(live, len(ended))
 
     def _release(self, live: list[Thread], ended: int) -> None:
-        """Makes the shuffles that threads wait for, and checks that all waiting threads may go on."""
+        """Performs the shuffles that threads wait for, and checks that all waiting threads may go on."""
         while live and any(t.waits[1] is not None for t in live):
             warps = {t.waits[1] for t in live if t.waits[1] is not None}
             for warp in warps:
@@ -191,7 +191,7 @@ class Namespace:
         self.launches: list[str] = []
 
     def jit(self, signature: Any = None, device: bool = False, launch_bounds: tuple[int, int] = (0, 0)) -> Any:
-        """A device function unchanged; a kernel with a check of its arguments against the signature."""
+        """Returns a device function unchanged, and a kernel with a check of its arguments against the signature."""
         if device:
             return lambda function: function
 
@@ -227,7 +227,7 @@ class Namespace:
         return SimpleNamespace(get_memory_info=lambda: SimpleNamespace(free=5 * 10**8, total=10**10))
 
     def device_array(self, shape: Any, dtype: Any) -> Any:
-        """A new array, filled as `unset` says."""
+        """A new array, filled with `unset` values."""
         return cuda.to_device(np.full(shape, unset(dtype), dtype))
 
     def grid(self, dimensions: int) -> Any:

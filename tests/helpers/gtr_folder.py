@@ -1,4 +1,4 @@
-"""A tiny GTR with random weights, as sentence-transformers keeps it."""
+"""A tiny GTR with random weights, in the format of sentence-transformers."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ CLOSES = {
 
 
 def write_gtr(folder: Path, seed: int = 0, projection: str = "relu", new: bool = True, most: int = 16) -> Path:
-    """The folder; `new` as sentence-transformers 6 writes it, else as the published models are."""
+    """Write the folder: if `new`, in the format of sentence-transformers 6, else in that of the published models."""
     rng, t5 = np.random.default_rng(seed), T5Config.from_json({**SIZES, "feed_forward_proj": projection})
     table = {x.ours: x for x in lines(HUGGING_FACE, t5) if x.how != "copy"}
     arrays: dict[str, Any] = {}

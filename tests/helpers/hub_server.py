@@ -1,4 +1,4 @@
-"""Hugging Face's Hub in small, on this machine: repositories of files, with what huggingface_hub asks for."""
+"""A small local server in place of Hugging Face's Hub: it answers the requests of huggingface_hub."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 @dataclass
 class Repository:
-    """Files of one commit, which "main" and its own name mean; `gated` ones are listed, and refused."""
+    """The files of one commit, which is also "main". Files of a `gated` repository are listed, but not sent."""
 
     files: dict[str, bytes]
     gated: bool = False
@@ -29,24 +29,24 @@ class Repository:
 
 @dataclass
 class Hub:
-    """The server: what it has, where it is, and what it was asked for."""
+    """The server: its address, its repositories, and the paths that were requested."""
 
     url: str
     repositories: dict[str, Repository] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
 
     def add(self, name: str, folder: Path, gated: bool = False) -> None:
-        """A repository of all files below a folder."""
+        """Add a repository of all files below a folder."""
         files = {p.relative_to(folder).as_posix(): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
         self.repositories[name] = Repository(files, gated)
 
     def fetched(self) -> list[str]:
-        """The files that were sent, in their order by name."""
+        """The names of the requested files, sorted."""
         return sorted(path.partition("/resolve/")[2].partition("/")[2] for path in self.asked if "/resolve/" in path)
 
 
 def _reply(hub: Hub, path: str) -> tuple[int, dict[str, str], bytes]:
-    """Status, headers and body of a path that was asked for."""
+    """Status, headers and body of the reply to a request for a path."""
     parts = [unquote(part) for part in path.strip("/").split("/")]
     about = parts[:2] == ["api", "models"]
     name, rest = "/".join(parts[2:4] if about else parts[:2]), parts[4:] if about else parts[2:]
@@ -75,7 +75,7 @@ def _etag(content: bytes) -> str:
 
 @contextmanager
 def serving() -> Iterator[Hub]:
-    """The server, until the block ends."""
+    """A server that runs until the block ends."""
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -111,10 +111,10 @@ def serving() -> Iterator[Hub]:
 
 
 def ask_here(patch: pytest.MonkeyPatch, url: str, cache: Path, offline: bool = False) -> None:
-    """Lead huggingface_hub, which reads its settings when it is imported, to a server and a cache folder."""
+    """Make huggingface_hub, which reads its settings when it is imported, use a server and a cache folder."""
     import huggingface_hub
 
-    # Imported on first use, they would copy the settings then.
+    # These are imported on first use and would copy the settings then, so they are imported before.
     _ = huggingface_hub.HfApi, huggingface_hub.snapshot_download, huggingface_hub.try_to_load_from_cache
     values = {
         "ENDPOINT": url, "HUGGINGFACE_CO_URL_TEMPLATE": url + "/{repo_id}/resolve/{revision}/{filename}",

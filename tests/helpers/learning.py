@@ -1,4 +1,4 @@
-"""A very small world to train on: who lives where and does what, in words of a tokenizer made for it."""
+"""A very small world to train on: people with a job and a town, and a tokenizer made for their words."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def tokenizer_json() -> str:
 
 
 def folder(place: Path, shift: int) -> None:
-    """Twelve people with a passage for their job and one for their town, and a question about each."""
+    """Write twelve people, each with a passage about the job and one about the town, and a question about each."""
     passages, questions = [], []
     for i, name in enumerate(GIVEN):
         job, town = JOBS[(i + shift) % 8], TOWNS[(3 * i + shift) % 8]
@@ -113,7 +113,7 @@ def folder(place: Path, shift: int) -> None:
 
 
 def write_world(root: Path) -> str:
-    """Two folders of training data and one for the evaluation; returns a recipe for them."""
+    """Write two folders of training data and one for the evaluation; return a recipe for them."""
     for name, shift in (("train-0", 0), ("train-1", 3), ("dev", 5)):
         folder(root / name, shift)
     (root / "tokenizer.json").write_text(tokenizer_json(), "utf-8")

@@ -1,4 +1,4 @@
-"""A small stored memory to test with: passages, a tokenizer, a model, and ways to look into its files."""
+"""A small stored memory for tests: passages, a tokenizer, a model, and functions that inspect or edit its files."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def quiet(items: Iterable[Any], total: int, what: str, done: int = 0, *more: Any
 
 
 def refused(text: str) -> Any:
-    """InputError, in one line that holds `text`."""
+    """The block must raise an InputError of one line that contains `text`."""
     return pytest.raises(InputError, match=f"(?s)^(?!.*\n).*{text}")
 
 
@@ -74,7 +74,7 @@ def edit(folder: Path, **changes: Any) -> None:
 
 
 class Spy:
-    """An array that tells which of its rows were asked for."""
+    """An array that records which of its rows were read."""
 
     def __init__(self, inner: np.ndarray, read: list[int]) -> None:
         self.inner, self.read, self.shape, self.size = inner, read, inner.shape, inner.size

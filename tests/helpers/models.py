@@ -11,7 +11,7 @@ from glimmer_ref.ops import Ops, bind
 from glimmer_ref.params.model import Model, prepare_params, random
 from glimmer_ref.ragged import Tokens
 
-# Odd head count, heads * d_kv != d_model, another number of decoder than of encoder layers.
+# An odd number of heads, heads * d_kv != d_model, and different numbers of encoder and decoder layers.
 T5 = T5Config(vocab_size=61, d_model=20, d_kv=6, d_ff=28, num_layers=6, num_decoder_layers=2, num_heads=3)
 
 

@@ -15,7 +15,7 @@ class Case:
     """Random operands for every operation.
 
     Args:
-        lengths: queries and keys of each sequence.
+        lengths: the numbers of queries and keys of each sequence.
     """
 
     def __init__(self, lengths: list[tuple[int, int]], heads: int = 3, c: int = 5, seed: int = 0) -> None:
@@ -95,7 +95,7 @@ def arrays(x: Any) -> list[np.ndarray]:
 
 
 def differ(x: Any, y: Any) -> float:
-    """Largest difference, relative to the largest number, or to 1, the size of the operands."""
+    """The largest difference, relative to the largest number, or to 1 (the size of the operands) if that is larger."""
     pairs = list(zip(arrays(x), arrays(y), strict=True))
     assert all(a.shape == b.shape and a.dtype == b.dtype for a, b in pairs)
     return max(np.abs(a - b).max(initial=0) / np.abs(b).max(initial=1) for a, b in pairs)

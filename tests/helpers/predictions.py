@@ -1,4 +1,4 @@
-"""A small task in KILT's format with predictions, some right and some not: for our tests and for KILT's evaluation."""
+"""A small task in KILT's format, with right and wrong predictions: for our tests and for KILT's own evaluation."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ COLOURS = ("red", "The Blue", "deep-green", "café noir", "grey, or gray")
 
 
 def write_task(folder: Path) -> list[Datapoint]:
-    """Pages of houses and their colours; questions with an output or two, or with answers and places apart."""
+    """Write pages about houses and their colours, and questions.
+
+    Some questions have one output or two; others have answers and provenance in separate outputs.
+    """
     pages = (
         {
             "wikipedia_id": str(100 + i),
@@ -50,7 +53,10 @@ def write_task(folder: Path) -> list[Datapoint]:
 
 
 def predict(folder: Path) -> bytes:
-    """guess.jsonl: answers right, nearly, wrong or none; pages right, late, too few, wrong or none."""
+    """Write guess.jsonl: answers that are right, nearly right, wrong or empty, with pages in different orders.
+
+    The right pages come first, late or in reverse; in some predictions they are incomplete, wrong or absent.
+    """
     chunks = {page.id: cut(page) for page in read_knowledge(folder / "pages.jsonl")}
     by_id = {chunk.id: chunk for some in chunks.values() for chunk in some}
     others, task = list(by_id.values()), list(read_task(folder / "task.jsonl"))

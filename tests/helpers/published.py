@@ -1,4 +1,4 @@
-"""Weights of a model under published names, spelt out without the tables that are tested."""
+"""Weights of a model under published names, written out independently of the tables that are tested."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def _encoder_layer(i: int, w: EncoderLayer) -> Named:
 
 
 def hugging_face(model: Model, score: bool = False) -> Named:
-    """As transformers' T5ForConditionalGeneration names them: kernels [out in]."""
+    """The names of transformers' T5ForConditionalGeneration; kernels are [out in]."""
     table = "layer.0.SelfAttention.relative_attention_bias.weight"
     result = {"shared.weight": model.embedding, f"encoder.block.0.{table}": model.memory.relative_attention_bias}
     for i, layer in enumerate(model.memory.layers + model.live.layers):
@@ -54,7 +54,7 @@ def hugging_face(model: Model, score: bool = False) -> Named:
 
 
 def fid(named: Named) -> Named:
-    """As FiD's EncoderWrapper and CheckpointWrapper rename Hugging Face's."""
+    """Hugging Face's names as FiD's EncoderWrapper and CheckpointWrapper rename them."""
     result = {}
     for name, x in named.items():
         words = name.split(".")
@@ -77,7 +77,7 @@ _T5X = {
 
 
 def t5x(named: Named) -> Named:
-    """Hugging Face's names turned back into t5x's: kernels [in out], tables [heads buckets]."""
+    """Hugging Face's names converted back to those of t5x; kernels are [in out], tables [heads buckets]."""
     result = {}
     for name, x in named.items():
         words = name.split(".")
@@ -97,7 +97,7 @@ def t5x(named: Named) -> Named:
 
 
 def write_t5(folder: Path, named: Named, config: dict[str, Any]) -> Path:
-    """A T5 folder as others write it."""
+    """Write a T5 folder in the format of other programs."""
     folder.mkdir(exist_ok=True)
     save_file({name: np.ascontiguousarray(x) for name, x in named.items()}, folder / "model.safetensors")
     (folder / "config.json").write_text(json.dumps(config))

@@ -1,4 +1,4 @@
-"""Python as on a system without POSIX: imported first, it hides what only POSIX has from this package."""
+"""Simulates Python on a system without POSIX: `hide` removes the names that only POSIX has."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ import sys
 import warnings
 from typing import Any
 
-# What `os` lacks on Windows, and of which the standard library itself has no need here.
+# Names that `os` lacks on Windows, and that the standard library itself does not need in the tests.
 CALLS = (
     "fork", "forkpty", "register_at_fork", "sched_getaffinity", "sched_setaffinity", "posix_fadvise",
     "posix_fallocate", "uname", "sysconf", "nice", "mkfifo", "mknod", "chown", "fchown", "getuid", "geteuid",
     "getgid", "getpgid", "killpg", "setsid", "set_blocking", "pread", "pwrite", "sync", "fdatasync", "O_NONBLOCK",
     "O_DIRECTORY", "O_NOFOLLOW", "O_CLOEXEC",
 )  # fmt: skip
-MODULES = ("resource", "pwd", "grp", "termios", "fcntl")  # filelock does without fcntl
+MODULES = ("resource", "pwd", "grp", "termios", "fcntl")  # filelock works without fcntl
 
 _import = builtins.__import__
 
 
 class Map(mmap.mmap):
-    """A mapping to which nothing can be advised."""
+    """A memory map without `madvise`."""
 
     @property
     def madvise(self) -> Any:  # type: ignore[override]
@@ -31,7 +31,7 @@ class Map(mmap.mmap):
 
 
 def _theirs(name: str, globals: Any = None, *more: Any, **named: Any) -> Any:
-    """Modules that only POSIX has are not found by this package, nor by filelock."""
+    """Import a module; for this package and filelock, a module that only POSIX has is not found."""
     who = str((globals or {}).get("__name__", ""))
     if name in MODULES and who.startswith(("glimmer_ref", "filelock")):
         raise ModuleNotFoundError(f"No module named {name!r}", name=name)
@@ -39,7 +39,10 @@ def _theirs(name: str, globals: Any = None, *more: Any, **named: Any) -> Any:
 
 
 def hide() -> None:
-    """From now on; what does without on other systems, but not on this one, is imported before."""
+    """Hide POSIX from now on.
+
+    Libraries that need no POSIX on other systems, but do need it on this one, are imported before.
+    """
     import matplotlib.figure  # noqa: F401
     import numba  # noqa: F401
 
@@ -52,5 +55,5 @@ def hide() -> None:
     builtins.__import__ = _theirs
     shutil._use_fd_functions = False  # type: ignore[attr-defined]  # how the library removes folders elsewhere
     sys.modules.pop("resource", None)
-    # Text in the encoding of a locale is another text on another system.
+    # Text in the encoding of the locale would differ between systems.
     warnings.filterwarnings("error", category=EncodingWarning, module=r"glimmer_ref(\.|$)")

@@ -74,7 +74,7 @@ def _stages(s: Setting, system: str) -> dict[str, Number]:
 def formulas() -> str:
     """JavaScript functions of an object s: MACS, TOTAL, SECONDS, RESIDENT by system, and STORAGE.
 
-    s has the numbers of `Setting`, live and live_a in layers, width (bytes a number), scale (bytes beside a
+    s has the numbers of `Setting`, live and live_a in layers, width (bytes per number), scale (extra bytes per
     stored token), batch, flops (peak FLOP/s) and bandwidth (bytes/s). All results but SECONDS are whole
     numbers. JavaScript's doubles hold them exactly up to 2^53, about ten times what XXL costs with all sliders at their
     ends.

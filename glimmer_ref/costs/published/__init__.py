@@ -1,1 +1,1 @@
-"""What the paper printed of costs, beside what the calculator gives."""
+"""The costs that the paper printed, beside those of the calculator."""

@@ -24,7 +24,7 @@ Row = dict[str, Fraction]
 def setting(system: str, n_q: int = 48, pair: int = PAIR, n_t: int = STEPS) -> Setting:
     """Figure 2's setting: T5.1.1-XXL, alpha 1/3, beta 1/4; k = 5, 10, or 25 of which 5 are selected.
 
-    384 tokens a pair and 64 decoder steps are inferred. They are FiD-Light's input and output lengths, and the only
+    384 tokens per pair and 64 decoder steps are inferred. They are FiD-Light's input and output lengths, and the only
     lengths that give the published values (`solved_lengths`). The text has 48 + 304 tokens.
     """
     return replace(of_size("xxl"), k=K[system], m=5, n_q=n_q, n_p=pair - n_q, n_t=n_t)
@@ -39,7 +39,7 @@ def samples() -> Row:
 
 
 def solved_lengths() -> tuple[Fraction, Fraction]:
-    """Tokens a pair and decoder steps, solved from the published values of FiD and LUMEN alone.
+    """Tokens per pair and decoder steps, solved from the published values of FiD and LUMEN alone.
 
     Both costs are a * pair + b * steps, which gives two equations with two unknowns. GLIMMER's value then checks them.
     """
@@ -55,7 +55,7 @@ def solved_lengths() -> tuple[Fraction, Fraction]:
 
 
 def omitted(s: Setting, system: str) -> dict[str, Number]:
-    """What mode full counts and mode figure2 leaves out: mode full is mode figure2 and these terms."""
+    """The terms that mode full counts and mode figure2 leaves out; mode full is mode figure2 plus these terms."""
     macs, counted = full(s, system), figure2(s, system)
     attention = [x for name, x in macs.items() if name.endswith(".attention") and name != "memory.attention"]
     return {

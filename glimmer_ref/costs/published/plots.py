@@ -16,7 +16,7 @@ COST = "TMACs (10^12 multiply-adds) a question, mode full"
 SHORT = {KILT: "KILT dev, mean score", NQ: "NQ dev, exact match"}
 LIGHT = {"color": "#5b93c4", "marker": "D", "linestyle": "--"}
 LIGHTER = {"color": "#d98c95", "marker": "v", "linestyle": "--"}
-SERIES: dict[str, dict[str, Any]] = {  # if one system has two lines; else `STYLES`
+SERIES: dict[str, dict[str, Any]] = {  # for figures where one system has two lines; others use `STYLES`
     "2 rerank layers": LIGHT,
     "NQ-only": LIGHTER,
     "lumen-5": {"color": "#d98c95", "marker": "v", "linestyle": ":"},

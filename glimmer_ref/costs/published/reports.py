@@ -27,7 +27,7 @@ PARTS = ("system", "size", "k", "m", "alpha", "beta", "reranker")
 
 
 def _model(model: dict[str, Any]) -> Report:
-    """The settings of a model that its system has."""
+    """The settings of a model that apply to its system."""
     unknown = {"fid": ("m", "alpha", "beta"), "lumen": ("m", "beta"), "glimmer": ()}[model["system"]]
     row: Report = {name: model[name] for name in PARTS if name in model and name not in unknown}
     return row | {f"{name}_exact": str(row[name]) for name in ("alpha", "beta") if name in row}
@@ -46,10 +46,10 @@ def _row(v: Value) -> Report:
 
 
 def paper_result_report(name: str) -> Report:
-    """A figure or table: its values as printed, the place of each, and what each model costs.
+    """A figure or table: its values as printed, the place of each, and the cost of each model.
 
     Args:
-        name: like "Figure 3".
+        name: the name of the figure or table, such as "Figure 3".
     """
     paper_result = PAPER_RESULTS[name]()
     rows = [_row(v) for v in values(paper_result)]

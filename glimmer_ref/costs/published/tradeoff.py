@@ -1,4 +1,4 @@
-"""Quality against cost: what the paper's models cost, which are on the Pareto front, and where GLIMMER pays off."""
+"""Quality against cost: the costs of the paper's models, the Pareto front, and where GLIMMER pays off."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ class CostedModel(NamedTuple):
     Args:
         places: where the paper shows it.
         model: as in `published.Value`.
-        quality: in the unit of its figure or table.
-        macs: multiply-adds a question, mode full.
+        quality: the quality in the unit of its figure or table.
+        macs: multiply-adds per question, mode full.
     """
 
     places: tuple[str, ...]
@@ -35,10 +35,10 @@ class CostedModel(NamedTuple):
 
 
 def setting_of_model(model: dict[str, Any]) -> Setting:
-    """The setting that a published model is counted in.
+    """The setting in which the cost of a published model is counted.
 
-    XXL models are those of Figure 2, with 384 tokens a pair and 64 decoder steps. The Large models of the other figures
-    and tables have the text's 48 + 304 tokens; the same 64 steps are assumed.
+    XXL models are those of Figure 2, with 384 tokens per pair and 64 decoder steps. The Large models of the other
+    figures and tables have the text's 48 + 304 tokens; the same 64 steps are assumed.
     """
     if model["size"] == "xxl":
         return figure2.setting(model["system"])
@@ -80,7 +80,7 @@ def front(models: Sequence[CostedModel]) -> list[CostedModel]:
 
 
 def lumens(models: Sequence[CostedModel]) -> list[CostedModel]:
-    """The LUMEN models among them, by k."""
+    """The LUMEN models among these models, by k."""
     return sorted((p for p in models if p.model["system"] == "lumen"), key=lambda p: int(p.model["k"]))
 
 

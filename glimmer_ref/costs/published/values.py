@@ -23,9 +23,9 @@ class Series(NamedTuple):
     """Points (x, y) under one name of a legend.
 
     Args:
-        name: as in the legend or the row.
-        model: what all points have in common: system, size, k, m, alpha, beta, reranker.
-        points: as printed.
+        name: the name in the legend or of the row.
+        model: the settings that all points have in common: system, size, k, m, alpha, beta, reranker.
+        points: the printed values.
         varies: which of k, m, alpha, beta x is; "" if x is another number or a name.
         level: a model's single value, drawn as a horizontal line.
     """
@@ -157,7 +157,7 @@ def figure5() -> PaperResult:
 
 
 def figure6() -> PaperResult:
-    """What training on many tasks adds, with a stacked bar for each model.
+    """The gain from multi-task training, with a stacked bar for each model.
 
     Paper: Figure 6
     """
@@ -183,7 +183,7 @@ def figure6() -> PaperResult:
 
 
 def figure7() -> PaperResult:
-    """Training on many tasks, against the live proportion.
+    """The gain from multi-task training against the live proportion.
 
     Paper: Figure 7
     """
@@ -272,7 +272,7 @@ def _number(text: str) -> Fraction | str | None:
 
 
 def _layers(varies: str, x: Fraction, model: dict[str, Any]) -> Any:
-    """What x says about the model: a count, or the proportion in whole layers that the printed digits stand for."""
+    """The setting of the model that x means: a count, or the proportion in whole layers that the paper rounded."""
     if varies in ("k", "m"):
         return int(x)
     layers = SIZES[model["size"]].num_layers * (1 if varies == "alpha" else model["alpha"])
