@@ -86,9 +86,8 @@ def _in_batches(
     batches = [questions[i : i + BATCH] for i in range(0, len(questions), BATCH)]
     for batch in show(batches, len(batches), "evaluate"):
         asked = [(question, candidates(reader, question, memory, k)) for question in batch]
-        for number, run in groupby(
-            asked, lambda pair: min(most, len(pair[1]))
-        ):  # questions with fewer than m candidates form batches of their own
+        # Questions with fewer than m candidates form batches of their own.
+        for number, run in groupby(asked, lambda pair: min(most, len(pair[1]))):
             some, rows = zip(*run, strict=True)
             found = reader.ask_many([q.text for q in some], memory, rows, system, number or None)
             yield list(zip(some, found, strict=True))

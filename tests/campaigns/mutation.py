@@ -74,20 +74,10 @@ TESTS: dict[str, list[list[str]]] = {
     "glimmer_ref/golden/check.py": [CHECK],
 }
 PYTEST = ["-m", "pytest", "-x", "-q", "--tb=no", "-p", "no:cacheprovider"]
-PYTEST += [
-    "-p",
-    "no_kernels",
-    "-p",
-    "_hypothesis_pytestplugin",
-    "--hypothesis-seed=0",
-]  # only these plugins: loading all takes half of the time
-
-LIMITED = [
-    "sh",
-    "-c",
-    f'ulimit -S -t {CPU_SECONDS}; ulimit -v {KIB}; exec "$@"',
-    "sh",
-]  # limits CPU time, since other programs may be running
+# Only these plugins: loading all takes half of the time.
+PYTEST += ["-p", "no_kernels", "-p", "_hypothesis_pytestplugin", "--hypothesis-seed=0"]
+# Limits CPU time, since other programs may be running.
+LIMITED = ["sh", "-c", f'ulimit -S -t {CPU_SECONDS}; ulimit -v {KIB}; exec "$@"', "sh"]
 RUNNING: set[subprocess.Popen[str]] = set()
 
 
