@@ -10,13 +10,13 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
-import sys
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import results
 
 import glimmer_ref
 from glimmer_ref import tables
@@ -141,7 +141,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except InputError as error:
-        sys.exit(f"benchmarks/bundle.py: error: {error}")
+    results.run(main, __file__)

@@ -14,6 +14,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
+import results
 from comparison import summary
 from miniature import main as miniature
 from suites import dense_search, savings, scale, startup, training
@@ -72,7 +73,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except InputError as error:
-        sys.exit(f"benchmarks/report.py: error: {error}")
+    results.run(main, __file__)

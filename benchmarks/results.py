@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from glimmer_ref.bench.machine import machine, slug, versions
+from glimmer_ref.disk.write import write_text
+from glimmer_ref.errors import InputError
 
 FOLDER = Path(__file__).resolve().parent / "results"
 PACKAGES = ("glimmer_ref", "numpy", "numba", "llvmlite", "torch", "transformers", "onnxruntime", "ctranslate2")
@@ -57,9 +61,7 @@ def write(path: Path, document: dict[str, Any]) -> None:
             lines.append(f"{json.dumps(key)}: [\n  {rows}\n ]")
         else:
             lines.append(f"{json.dumps(key)}: {json.dumps(value)}")
-    temporary = path.with_suffix(".part")
-    temporary.write_text("{\n " + ",\n ".join(lines) + "\n}\n")
-    temporary.replace(path)
+    write_text(path, "{\n " + ",\n ".join(lines) + "\n}\n")
 
 
 def heading(document: dict[str, Any]) -> list[str]:
@@ -78,3 +80,11 @@ def write_page(path: Path, document: dict[str, Any], lines: list[str]) -> list[s
     """Write FILE.md beside FILE.json, the heading and then the lines, and return the lines."""
     path.with_suffix(".md").write_text("\n".join([*heading(document), *lines]) + "\n")
     return lines
+
+
+def run(main: Callable[[], int], script: str) -> NoReturn:
+    """Run the main function of a script, `__file__`, and end the process; bad input ends with one line."""
+    try:
+        sys.exit(main())
+    except InputError as error:
+        sys.exit(f"{Path(script).resolve().relative_to(FOLDER.parent.parent).as_posix()}: error: {error}")

@@ -21,7 +21,6 @@ from comparison.rounds import Rounds, say
 
 from glimmer_ref.bench.machine import cores
 from glimmer_ref.bench.work import SHAPES
-from glimmer_ref.errors import InputError
 
 WORK = ("encoder-5", "encoder-25", "decode", "fid-25+glimmer-25-5+lumen-10+fid-5", "memory", "attention", "linear")
 LITTLE = ",n_q=8,n_p=24,steps=4"
@@ -67,7 +66,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except InputError as error:
-        sys.exit(f"benchmarks/comparison/run.py: error: {error}")
+    results.run(main, __file__)

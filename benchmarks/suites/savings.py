@@ -22,7 +22,6 @@ from comparison.rounds import Rounds, say
 from glimmer_ref import tables
 from glimmer_ref.bench.measure import Spread
 from glimmer_ref.bench.work import SHAPES
-from glimmer_ref.errors import InputError
 
 FULL = {
     "k": (5, 10, 15, 25, 35, 50),
@@ -188,7 +187,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except InputError as error:
-        sys.exit(f"benchmarks/suites/savings.py: error: {error}")
+    results.run(main, __file__)

@@ -224,7 +224,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except InputError as error:
-        sys.exit(f"benchmarks/suites/scale.py: error: {error}")
+    results.run(main, __file__)

@@ -134,7 +134,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except InputError as error:
-        sys.exit(f"benchmarks/suites/training.py: error: {error}")
+    results.run(main, __file__)
