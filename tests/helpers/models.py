@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import types
 from typing import Any
 
 import numpy as np
 
 from glimmer_ref.config import GlimmerConfig, T5Config
-from glimmer_ref.ops import Ops, bind
+from glimmer_ref.ops import Ops, bind, numpy_backend
 from glimmer_ref.params.model import Model, prepare_params, random
 from glimmer_ref.ragged import Tokens
 
@@ -36,3 +37,15 @@ QUESTION = tokens([5], seed=2)
 PASSAGES = tokens([4, 9, 1, 6, 12, 3, 17], seed=3)
 K = np.array([len(PASSAGES)])
 NUMPY = bind("numpy")
+
+
+def backend(**more: Any) -> types.ModuleType:
+    """The reference backend with the functions of `more` added or replaced; None removes one."""
+    module = types.ModuleType("mine")
+    vars(module).update(vars(numpy_backend), __name__="mine")
+    for name, function in more.items():
+        if function is None:
+            delattr(module, name)
+        else:
+            setattr(module, name, function)
+    return module

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from models import backend
 
 from glimmer_ref import ragged
 from glimmer_ref.errors import InputError
@@ -15,18 +16,6 @@ from glimmer_ref.ops import Ops, fusable, interface, numpy_backend, shape_backen
 from glimmer_ref.ops.cpu import ops as cpu_ops
 from glimmer_ref.ops.interface import BACKWARD, FORWARD, FUSABLE, HOOKS, OPERANDS
 from glimmer_ref.paper import t5
-
-
-def backend(**more: Any) -> types.ModuleType:
-    """The reference backend with the functions of `more` added or replaced; None removes one."""
-    module = types.ModuleType("mine")
-    vars(module).update(vars(numpy_backend), __name__="mine")
-    for name, function in more.items():
-        if function is None:
-            delattr(module, name)
-        else:
-            setattr(module, name, function)
-    return module
 
 
 @pytest.mark.parametrize("module", [numpy_backend, cpu_ops, shape_backend])
