@@ -1,7 +1,8 @@
-"""The weights before the first step: random, from a T5 folder, or from a model folder of this package."""
+"""The weights and the tokenizer before the first step: new ones, those of a T5 folder, or of a model folder."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -9,12 +10,15 @@ from typing import Any
 
 import numpy as np
 
-from ..config import GlimmerConfig, T5Config
+from ..config import GlimmerConfig, T5Config, whole_layers
 from ..disk.read import read_json
-from ..errors import InputError
+from ..errors import InputError, brief
 from ..params import checkpoint
 from ..params.model import Model, build_model, from_arrays, init_param, leaves, shapes
-from .recipe import ModelTable
+from ..params.recut import recut
+from ..text.sentencepiece import find_tokenizer_json
+from ..text.tokenizer import Tokenizer
+from .recipe import ModelTable, Recipe
 
 # Standard deviation of a random score layer behind an RMSNorm. With parameter scaling, weights near 0 hardly change.
 SCORE_SPREAD = 0.25
@@ -62,31 +66,64 @@ def copied_from(name: str) -> str | None:
     return f"{origin}.{rest}" if dot and origin else None
 
 
-def extended(model: Model, changes: Mapping[str, Any]) -> Model:
-    """The model with other settings. If these add a separate encoder, it starts as a copy."""
-    config = replace(model.config, **changes)
-    tied = model.decoder.lm_head is None
+def drawn_again(model: Model, config: GlimmerConfig, part: str, rng: np.random.Generator) -> Model:
+    """The model with random weights for one part, as it is in `config`, which differs in nothing else."""
     arrays = leaves(model)
-    wanted = shapes(config, tied)
-    for name in wanted.keys() - arrays.keys():
-        origin = copied_from(name)
-        if origin is None:
-            raise InputError(
-                f"model.glimmer: {name}", "weights that the folder of init has", "none", "leave it as it is"
-            )
-        arrays[name] = arrays[origin].copy()
+    wanted = shapes(config, model.decoder.lm_head is None)
+    for name, shape in wanted.items():
+        if name.startswith(f"{part}."):
+            arrays[name] = fresh_leaf(rng, config, name, shape)
     return from_arrays(config, {name: arrays[name] for name in wanted})
 
 
-def _from_folder(table: ModelTable, changes: dict[str, Any], seed: int) -> Model:
+def _check_sizes(table: ModelTable, model: Model) -> None:
+    """Check that the sizes in a recipe, if any, are those of the folder.
+
+    Raises:
+        InputError: a size differs.
+    """
+    for name, value in table.t5.items():
+        if (there := getattr(model.config.t5, name)) != value:
+            raise InputError(
+                f"model.t5.{name}", f"{there}, as in {table.init}, or nothing", brief(value), "or leave out model.init"
+            )
+    if table.tied and model.decoder.lm_head is not None:
+        raise InputError("model.tied", f"false, as in {table.init}", "true")
+
+
+def _score_as_said(table: ModelTable, model: Model, changes: Mapping[str, Any], seed: int) -> Model:
+    """The model with its own score layer or a random one, and with the settings of the score in `changes`."""
+    old = model.config
+    config = replace(old, **{name: changes.get(name, getattr(old, name)) for name in ("pool", "score_norm")})
+    if table.score == "draw" or (table.score == "auto" and config != old):
+        return drawn_again(model, config, "score", np.random.default_rng([seed, 2]))
+    if config.score_norm != old.score_norm:
+        raise InputError("model.score", '"draw", since the norm of the score layer is not that of the folder', '"keep"')
+    return replace(model, config=config)
+
+
+def _from_ours(table: ModelTable, changes: Mapping[str, Any], seed: int) -> Model:
+    """The model from a model folder of this package, cut anew. An alpha or beta that is not given is the folder's."""
+    model = _score_as_said(table, checkpoint.load(table.init), changes, seed)
+    old = model.config
+    live = whole_layers("model.alpha", table.alpha or old.alpha, old.t5.num_layers)
+    rerank = whole_layers("model.beta", table.beta or old.beta, live)
+    memory = old.t5.num_layers - live
+    config = replace(old, num_memory_layers=memory, num_live_layers=live, num_rerank_layers=rerank, **changes)
+    if table.reranker_init == "scratch":
+        model = replace(model, reranker=None)
+    return recut(model, config)
+
+
+def _from_folder(table: ModelTable, changes: Mapping[str, Any], seed: int) -> Model:
     """The model from a folder. The encoder of a T5 is cut into memory encoder and live encoder."""
-    folder = Path(table.init)
-    config = read_json(folder / "config.json")
-    if isinstance(config, dict) and "glimmer" in config:
-        if table.alpha or table.beta:
-            raise InputError("model.alpha, model.beta", "none, since init is no T5", f"{table.alpha}, {table.beta}")
-        return extended(checkpoint.load(folder), changes)
-    return checkpoint.from_t5(folder, table.alpha or None, table.beta or None, seed, **changes)
+    data = read_json(Path(table.init) / "config.json")
+    if isinstance(data, dict) and "glimmer" in data:
+        return _from_ours(table, changes, seed)
+    if table.score == "keep":
+        raise InputError("model.score", '"auto" or "draw", since a T5 has no score layer', '"keep"')
+    model = checkpoint.from_t5(table.init, table.alpha or None, table.beta or None, seed, **changes)
+    return _score_as_said(table, model, {}, seed)
 
 
 def first_model(table: ModelTable, seed: int, vocab_size: int) -> Model:
@@ -101,6 +138,7 @@ def first_model(table: ModelTable, seed: int, vocab_size: int) -> Model:
     changes = {name: tuple(v) if isinstance(v, list) else v for name, v in table.glimmer.items()}
     if table.init:
         model = _from_folder(table, changes, seed)
+        _check_sizes(table, model)
     else:
         t5 = T5Config.from_json({"feed_forward_proj": "gated-gelu", **table.t5, "vocab_size": vocab_size})
         config = GlimmerConfig.from_proportions(t5, table.alpha, table.beta, **changes)
@@ -114,8 +152,28 @@ def _reranker_from_scratch(model: Model, seed: int) -> Model:
     """The model with random weights for its separate reranker (Table 1)."""
     if model.reranker is None:
         raise InputError("model.reranker_init", 'glimmer.reranker = "separate" beside it', "a shared one")
-    rng = np.random.default_rng([seed, 1])
-    arrays = leaves(model)
-    for name in [name for name in arrays if name.startswith("reranker.")]:
-        arrays[name] = fresh_leaf(rng, model.config, name, arrays[name].shape)
-    return from_arrays(model.config, arrays)
+    return drawn_again(model, model.config, "reranker", np.random.default_rng([seed, 1]))
+
+
+def first_tokenizer(recipe: Recipe, root: Path) -> Tokenizer:
+    """The tokenizer that the recipe names, or else that of the folder `model.init`, which may be a spiece.model.
+
+    Raises:
+        InputError: there is none, or they are two that differ: then ids would mean other words than in the weights.
+    """
+    init = recipe.model.init
+    text = find_tokenizer_json(init) if init else None
+    theirs = None if text is None else Tokenizer(Path(init) / "tokenizer.json", text=text)
+    if not recipe.data.tokenizer:
+        if theirs is None:
+            raise InputError(f"{init}", "a folder with tokenizer.json or spiece.model", "neither", "model.init?")
+        return theirs
+    path = root / recipe.data.tokenizer
+    if not path.is_file():
+        raise InputError(f"{path}", "the recipe's tokenizer", "no such file", "say where its data is: --data DIR")
+    named = Tokenizer(path)
+    if theirs is not None and json.loads(named.json) != json.loads(theirs.json):
+        raise InputError(
+            f"data.tokenizer: {path}", f"the tokenizer of {init}", "another", 'data.tokenizer = "" takes that one'
+        )
+    return named

@@ -8,7 +8,6 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from math import fsum
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -22,14 +21,13 @@ from ..instruments import Tape
 from ..ops import Ops, bind
 from ..params.model import from_arrays, leaves
 from ..terminal import say
-from ..text.sentencepiece import find_tokenizer_json
 from ..text.tokenizer import Tokenizer
 from .adafactor import Adafactor
 from .batches import check_folders, sample_batch, task_shares
 from .checkpoint import State, open_checkpoint, save
 from .dataset import Corpus, Groups, folders, read_corpus
 from .dev_eval import DevSet, evaluate_dev, read_dev
-from .init import first_model
+from .init import first_model, first_tokenizer
 from .log import Log, StatusLine, describe, plot_curves
 from .recipe import Recipe
 from .step import StepContext, StepResult, frozen_names, train_step
@@ -124,24 +122,6 @@ def stage_name(recipe: Recipe, i: int) -> str:
     return recipe.stages[i].name or str(i)
 
 
-def _tokenizer(recipe: Recipe, root: Path) -> Tokenizer:
-    """The tokenizer that the recipe names, or else that of the folder `model.init`, which may be a spiece.model."""
-    if recipe.data.tokenizer:
-        path = root / recipe.data.tokenizer
-        if not path.is_file():
-            raise InputError(f"{path}", "the recipe's tokenizer", "no such file", "say where its data is: --data DIR")
-        return Tokenizer(path)
-    text = find_tokenizer_json(recipe.model.init)
-    if text is None:
-        raise InputError(
-            f"{recipe.model.init}", "a folder with tokenizer.json or spiece.model", "neither", "model.init?"
-        )
-    with TemporaryDirectory() as place:
-        path = Path(place) / "tokenizer.json"
-        path.write_text(text, encoding="utf-8", newline="\n")
-        return Tokenizer(path)
-
-
 def _check_out(out: Path, resume: bool) -> None:
     if out.exists() and not out.is_dir():
         raise InputError(f"{out}", "a folder", "something else")
@@ -185,7 +165,7 @@ def prepare(recipe: Recipe, out: Path, ops: str, threads: int | None, resume: bo
         optimizer.check(state.weights, state.moments)
         tokenizer = Tokenizer(out / LAST / "tokenizer.json")
     else:
-        tokenizer = _tokenizer(recipe, root)
+        tokenizer = first_tokenizer(recipe, root)
         model = first_model(recipe.model, recipe.top.seed, tokenizer.size)
         weights = {name: np.array(x, np.float32) for name, x in leaves(model).items()}
         state = State(model.config, weights, optimizer.start(weights))

@@ -20,18 +20,24 @@ class ModelTable:
     """[model]: the weights before the first step.
 
     Args:
-        init: a model folder of this package, or a T5 folder, whose encoder is cut: the memory encoder gets its first
-            layers, the live encoder its last; "": a model with random weights.
-        alpha, beta: the proportions at which the encoder of the T5, or of the random model, is cut.
-        reranker_init: whether a separate reranker starts as a "copy" of live-A or from "scratch" (Table 1).
+        init: a T5 folder, or a model folder of this package, of any system, alpha and beta; "": a model with random
+            weights. The encoder is cut: the memory encoder gets its first layers, the live encoder its last. The
+            encoder stacks of a model folder are joined first (`params.recut`).
+        alpha, beta: the proportions at which the encoder is cut; "": those of the model folder.
+        score: whether the score layer of a model folder is kept: "keep", or "draw" for a random one. "auto" keeps it if
+            the recipe has the folder's `pool` and `score_norm`. The score layer of a T5 is random.
+        reranker_init: whether a separate reranker starts as a "copy" of live-A or from "scratch" (Table 1). With
+            "copy", a model folder's own separate reranker is kept.
         tied: whether the embedding of a random model is also its logits head.
-        t5: sizes of a random model, as in T5's config.json. The vocabulary size is that of the tokenizer.
-        glimmer: further settings of `GlimmerConfig`.
+        t5: sizes of a random model, as in T5's config.json. The vocabulary size is that of the tokenizer. Beside
+            `init`, sizes are not needed, and must be those of the folder.
+        glimmer: further settings of `GlimmerConfig`. Those that are not given are the model folder's.
     """
 
     init: str = key("text", "")
     alpha: str = key("text", "")
     beta: str = key("text", "")
+    score: str = key("text", "auto", choices=("auto", "keep", "draw"))
     reranker_init: str = key("text", "copy", choices=("copy", "scratch"))
     tied: bool = key("flag", False)
     t5: dict[str, Any] = field(default_factory=dict, metadata=rule("table"))
@@ -46,7 +52,7 @@ class DataTable:
         root: the folder that contains the others, relative to the current directory.
         train: the folders with training data; * stands for any characters.
         dev: the folder with the data for evaluation during training.
-        tokenizer: file of the tokenizer; "": the tokenizer of `model.init`.
+        tokenizer: file of the tokenizer; "": the tokenizer of `model.init`. If both are there, they must be equal.
         groups: file with lists of interchangeable tokens; "": no stage can have `rename`.
     """
 

@@ -154,10 +154,10 @@ def _check_together(path: str, recipe: Recipe) -> None:
     model = recipe.model
     check_known(f"{path}: model.t5", model.t5, SIZES)
     check_known(f"{path}: model.glimmer", model.glimmer, SETTINGS)
-    if model.init and (model.t5 or model.tied):
-        raise InputError(f"{path}: model", "init, or sizes of a model to draw", "both")
     if not model.init and not (model.t5 and model.alpha and model.beta):
         raise InputError(f"{path}: model", "init, or the table t5 with alpha and beta", "neither")
+    if not model.init and model.score == "keep":
+        raise InputError(f"{path}: model.score", '"auto" or "draw", since there is no init', '"keep"')
     if not model.init and not recipe.data.tokenizer:
         raise InputError(f"{path}: data.tokenizer", "a file, since the model has no folder", "none")
     for i, stage in enumerate(recipe.stages):

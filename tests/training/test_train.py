@@ -35,7 +35,7 @@ from glimmer_ref.training.batches import Batch, sample_batch, task_shares
 from glimmer_ref.training.dataset import Corpus, CorpusQuestion, Groups, folders, read_corpus
 from glimmer_ref.training.dev_eval import evaluate_dev, read_dev
 from glimmer_ref.training.init import first_model
-from glimmer_ref.training.recipe import ModelTable, Stage
+from glimmer_ref.training.recipe import Stage
 from glimmer_ref.training.recipe_file import RECIPES, read_recipe
 from glimmer_ref.training.step import StepContext, force_gold, frozen_names
 
@@ -127,7 +127,8 @@ BROKEN = [
     ("d_model = 16", "d_modle = 16", "model.t5: keys among"),
     ("d_model = 16", "d_model = 0", "config: d_model: a whole number of at least 1; got 0"),
     ('alpha = "2/3"', 'alpha = "1/2"', "alpha: a whole number of 3 layers"),
-    ('alpha = "2/3"', 'init = "t5"\nalpha = "2/3"', "model: init, or sizes of a model to draw; got both"),
+    ('alpha = "2/3"', 'score = "keep"\nalpha = "2/3"', 'model.score: "auto" or "draw", since there is no init'),
+    ('alpha = "2/3"', 'score = "kep"\nalpha = "2/3"', "model.score: one of auto, keep, draw; got 'kep'"),
     ("score_norm = true", "score_nrm = true", "did you mean score_norm?"),
     ("[evaluation]", "[evaluation]\nk = 1.5", "evaluation.k: a whole number from 0; got 1.5"),
     ("[evaluation]", "[[evaluation]]", "evaluation: a table; got ["),
@@ -363,46 +364,6 @@ def test_forced_gold_takes_the_last_places(corpus: Corpus) -> None:
     scores = np.array([9.0, 8.0, 7.0, 1.0, 1.0, 5.0, 4.0, 3.0])
     chosen = force_gold(batch)(scores, [np.array([0, 1]), np.array([1, 2])])
     assert [c.tolist() for c in chosen] == [[0, 3], [1, 2]]
-
-
-# The weights before the first step
-
-
-def test_drawn_weights_are_ready_to_learn(recipe: Path) -> None:
-    model = first_model(read_recipe(recipe).model, 0, 61)
-    assert model.decoder.lm_head is not None
-    np.testing.assert_array_equal(model.decoder.lm_head, model.embedding * 16**-0.5)
-    gains = [x for name, x in leaves(model).items() if name.endswith("norm")]
-    assert gains
-    assert all((x == 1).all() for x in gains)
-    assert 0.1 < model.score.weight.std() < 0.4
-    assert {x.dtype.name for x in leaves(model).values()} == {"float32"}
-
-
-@pytest.mark.parametrize("from_ours", [False, True])
-def test_tables_1_and_3_start_from_t5(tmp_path: Path, from_ours: bool) -> None:
-    model = random(settings(), 0)
-    folder = tmp_path / "t5"
-    more: dict[str, Any] = {"alpha": "1/2", "beta": "1/3"}
-    if from_ours:
-        files.save(folder, model)
-        more = {}
-    else:
-        write_t5(
-            folder, hugging_face(model), {"model_type": "t5", "tie_word_embeddings": False, **model.config.t5.__dict__}
-        )
-    owners = {"question_encoder": "separate", "reranker": "separate"}
-    copied = leaves(first_model(ModelTable(init=str(folder), glimmer=owners, **more), 0, 61))
-    for name, x in copied.items():
-        if name.startswith("question."):
-            np.testing.assert_array_equal(x, copied[name.replace("question", "memory")])
-        if name.startswith("reranker."):
-            np.testing.assert_array_equal(x, copied[name.replace("reranker", "live")])
-    scratch = leaves(first_model(ModelTable(init=str(folder), glimmer=owners, reranker_init="scratch", **more), 0, 61))
-    different = {name for name in copied if not np.array_equal(copied[name], scratch[name])}
-    assert different == {name for name in copied if name.startswith("reranker.")}
-    with pytest.raises(InputError, match='reranker = "separate" beside it'):
-        first_model(ModelTable(init=str(folder), reranker_init="scratch", **more), 0, 61)
 
 
 # The step
