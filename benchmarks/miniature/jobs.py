@@ -173,8 +173,8 @@ def remaining(jobs: Sequence[Job], pace: Pace) -> float | None:
 def differences(recipe: Recipe, base: Recipe, training: Training) -> dict[str, list[Any]]:
     """The differences of a training's recipe from the base: for each key, [the base's value, its own].
 
-    Only the stages that the training goes through are compared. If it begins from another training, only the parts of
-    the model that it sets itself are compared. For training on a single task, the difference is the task's name.
+    Only the stages that the training goes through are compared. For training on a single task, the difference is the
+    task's name.
     """
     found: dict[str, list[Any]] = {}
 
@@ -191,9 +191,6 @@ def differences(recipe: Recipe, base: Recipe, training: Training) -> dict[str, l
 
     own = base.stages[training.first : training.last]
     compare(plain(base, own), plain(recipe, recipe.stages), "")
-    if training.begins is not None:
-        drawn = ("model.t5", "model.alpha", "model.beta")
-        found = {name: pair for name, pair in found.items() if not name.startswith(drawn)}
     if training.task:
         found = {name: pair for name, pair in found.items() if ".tasks." not in name}
         found["tasks"] = ["as the base weighs them", training.task]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 from miniature.experiments import Training
 
@@ -37,7 +36,7 @@ def recipe_of(training: Training, base: str, seed: int, scale: float = 1.0, begi
     Args:
         base: a recipe's name or file.
         scale: the factor on the steps of the base.
-        begins: the folder of the weights at the start; None if they are random.
+        begins: the folder of the weights at the start, which are cut as the recipe says; "" if they are random.
 
     Raises:
         InputError: the base does not take the changes.
@@ -45,8 +44,6 @@ def recipe_of(training: Training, base: str, seed: int, scale: float = 1.0, begi
     extends = [f"extends={base}"] if training.recipe else []
     found = read_recipe(training.recipe or base, [*extends, f"seed={seed}", *training.changes])
     stages = tuple(_one_task(_scaled(s, scale), training) for s in found.stages[training.first : training.last])
-    model: Any = found.model
-    if training.begins is not None:
-        model = replace(model, init=begins, t5={}, alpha="", beta="", tied=False)
+    model = found.model if training.begins is None else replace(found.model, init=begins)
     steps = sum(stage.steps for stage in stages)
     return replace(found, stages=stages, model=model, evaluation=replace(found.evaluation, every=steps))

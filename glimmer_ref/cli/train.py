@@ -20,7 +20,12 @@ def add(commands: Any) -> None:
         description="Train a model by a recipe. DIR gets the model folders `last` and `best`, which ask and evaluate "
         "read, and log.jsonl and curves.png. After Ctrl-C or a kill, --resume continues and gives the same numbers.",
     )
-    parser.add_argument("recipe", metavar="RECIPE", help="a TOML file, or the name of a bundled recipe, like mini")
+    parser.add_argument(
+        "recipe",
+        metavar="RECIPE",
+        help="a TOML file, or the name of a bundled recipe, like mini; "
+        "glimmer_ref/training/recipe.py describes every key, docs/commands.md how to begin from a trained model",
+    )
     parser.add_argument(
         "--out", metavar="DIR", required=True, help="a new folder; with --resume, that of an earlier run"
     )

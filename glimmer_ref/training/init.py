@@ -76,19 +76,17 @@ def drawn_again(model: Model, config: GlimmerConfig, part: str, rng: np.random.G
     return from_arrays(config, {name: arrays[name] for name in wanted})
 
 
-def _check_sizes(table: ModelTable, model: Model) -> None:
+def _check_sizes(table: ModelTable, t5: T5Config) -> None:
     """Check that the sizes in a recipe, if any, are those of the folder.
 
     Raises:
         InputError: a size differs.
     """
     for name, value in table.t5.items():
-        if (there := getattr(model.config.t5, name)) != value:
+        if (there := getattr(t5, name)) != value:
             raise InputError(
                 f"model.t5.{name}", f"{there}, as in {table.init}, or nothing", brief(value), "or leave out model.init"
             )
-    if table.tied and model.decoder.lm_head is not None:
-        raise InputError("model.tied", f"false, as in {table.init}", "true")
 
 
 def _score_as_said(table: ModelTable, model: Model, changes: Mapping[str, Any], seed: int) -> Model:
@@ -118,12 +116,17 @@ def _from_ours(table: ModelTable, changes: Mapping[str, Any], seed: int) -> Mode
 def _from_folder(table: ModelTable, changes: Mapping[str, Any], seed: int) -> Model:
     """The model from a folder. The encoder of a T5 is cut into memory encoder and live encoder."""
     data = read_json(Path(table.init) / "config.json")
-    if isinstance(data, dict) and "glimmer" in data:
-        return _from_ours(table, changes, seed)
-    if table.score == "keep":
+    _check_sizes(table, T5Config.from_json(data))
+    if "glimmer" in data:
+        model = _from_ours(table, changes, seed)
+    elif table.score == "keep":
         raise InputError("model.score", '"auto" or "draw", since a T5 has no score layer', '"keep"')
-    model = checkpoint.from_t5(table.init, table.alpha or None, table.beta or None, seed, **changes)
-    return _score_as_said(table, model, {}, seed)
+    else:
+        model = checkpoint.from_t5(table.init, table.alpha or None, table.beta or None, seed, **changes)
+        model = _score_as_said(table, model, {}, seed)
+    if table.tied and model.decoder.lm_head is not None:
+        raise InputError("model.tied", f"false, as in {table.init}", "true")
+    return model
 
 
 def first_model(table: ModelTable, seed: int, vocab_size: int) -> Model:
@@ -138,7 +141,6 @@ def first_model(table: ModelTable, seed: int, vocab_size: int) -> Model:
     changes = {name: tuple(v) if isinstance(v, list) else v for name, v in table.glimmer.items()}
     if table.init:
         model = _from_folder(table, changes, seed)
-        _check_sizes(table, model)
     else:
         t5 = T5Config.from_json({"feed_forward_proj": "gated-gelu", **table.t5, "vocab_size": vocab_size})
         config = GlimmerConfig.from_proportions(t5, table.alpha, table.beta, **changes)

@@ -118,6 +118,7 @@ def test_a_model_folder_is_cut_anew(folder: Path, more: dict[str, Any], layers: 
         ({"alpha": "1/2"}, "model.beta: a whole number of 3 layers; got 1/2 of 3 = 1.5"),
         ({"alpha": "half"}, "model.alpha: a proportion between 0 and 1"),
         ({"t5": {"d_model": 20, "num_layers": 12}}, "model.t5.num_layers: 6, as in "),
+        ({"t5": {"num_layers": 12}, "alpha": "1/12"}, "model.t5.num_layers: 6, as in "),
         ({"t5": {"d_model": 96}}, "model.t5.d_model: 20, as in "),
         ({"tied": True}, "model.tied: false, as in "),
         ({"score": "keep", "glimmer": {"score_norm": True}}, 'model.score: "draw", since the norm'),
