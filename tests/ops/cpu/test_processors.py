@@ -1,7 +1,7 @@
 """Processors without AVX-512, or its bfloat16 or int8: the same tests pass, and the sums of a tile stay in registers.
 
 A process of its own plays each one: NUMBA_CPU_NAME alone removes no features, so NUMBA_CPU_FEATURES says which.
-The slow tests play all that is in these files; the others what needs no kernel but tiles, which are quickly compiled.
+The quick tests play what needs no kernel but tiles, which are quickly compiled; the slow ones the rest of these files.
 """
 
 from __future__ import annotations
@@ -23,8 +23,9 @@ AVX512 = f"{AVX2},+avx512f,+avx512bw,+avx512cd,+avx512dq,+avx512vl"
 PROCESSORS = {"avx2": AVX2, "sse2": "+sse2", "avx512": AVX512, "avx512vnni": f"{AVX512},+avx512vnni"}
 ROWS = {"avx2": 6, "sse2": 2}
 HERE = Path(__file__).parent
-TILES = (HERE / "test_vectors.py", HERE / "test_tiles.py")
+TILES, BLOCKS = (HERE / "test_vectors.py", HERE / "test_tiles.py"), HERE / "test_blocks.py"
 QUICK = "power or softmax or gelu or epilogue or a_tile or int8_at or row_has_the_same or packing"
+REST = f"test_blocks or not ({QUICK})"
 
 x86 = pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="not an x86 processor")
 processors = pytest.mark.parametrize("processor", PROCESSORS)
@@ -63,8 +64,8 @@ def able(processor: str) -> None:
 @x86
 @pytest.mark.parametrize(
     ("chosen", "files", "least"),
-    [(QUICK, TILES, 60), pytest.param("", (*TILES, HERE / "test_blocks.py"), 150, marks=pytest.mark.slow)],
-    ids=["tiles", "all"],
+    [(QUICK, TILES, 60), pytest.param(REST, (*TILES, BLOCKS), 80, marks=pytest.mark.slow)],
+    ids=["tiles", "rest"],
 )
 @processors
 def test_the_same_tests_pass(processor: str, chosen: str, files: tuple[Path, ...], least: int) -> None:
