@@ -28,7 +28,7 @@ from matplotlib import pyplot as plt
 from matplotlib.patches import Rectangle
 
 import glimmer_ref
-from glimmer_ref.costs import roofline, storage
+from glimmer_ref.costs import hardware, storage
 from glimmer_ref.costs.breakeven import against, break_even
 from glimmer_ref.costs.dry_run import traced_macs
 from glimmer_ref.costs.flops import SYSTEMS, by_shapes, layer_weights, online
@@ -358,7 +358,7 @@ plt.show()
 # question.
 
 # %%
-doc = latency_report("T5.1.1-xxl", start, ["glimmer"], roofline.accelerator("h100"), "bfloat16", [1, 8, 64])
+doc = latency_report("T5.1.1-xxl", start, ["glimmer"], hardware.accelerator("h100"), "bfloat16", [1, 8, 64])
 for row in doc["batches"]:
     one = row["systems"]["glimmer"]
     print(f"batch {row['batch']:2}: at least {1e3 * one['seconds_per_question']:6.1f} ms a question")

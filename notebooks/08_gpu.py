@@ -38,7 +38,7 @@ from IPython.display import Markdown
 from matplotlib import pyplot as plt
 from matplotlib.patches import Rectangle
 
-from glimmer_ref.costs import roofline
+from glimmer_ref.costs import hardware, roofline
 from glimmer_ref.costs.parse import of_size
 from glimmer_ref.golden import case as cases
 from glimmer_ref.golden.cases import TABLE
@@ -504,13 +504,13 @@ print(
 # ## What a GPU allows
 #
 # A simulator does not measure speed. But a datasheet gives the limits: operations a second, and bytes a second from
-# memory ([`costs/roofline.py`](../glimmer_ref/costs/roofline.py) names its sources). A kernel that moves B bytes for
+# memory ([`hardware.toml`](../glimmer_ref/costs/hardware.toml) names its sources). A kernel that moves B bytes for
 # each operation cannot do more operations a second than the bandwidth divided by B. A float32 number has 4 bytes, and a
 # multiply-add is two operations, so each of the three kernels has a limit below the roof. (The GPU's caches help the
 # first two kernels somewhat. The picture leaves caches out.)
 
 # %%
-cards = {name: roofline.accelerator(name) for name in ("a100", "h100")}
+cards = {name: hardware.accelerator(name) for name in ("a100", "h100")}
 for card in cards.values():
     knee = card.flops["float32"] / card.bandwidth
     print(f"{card.name}: {card.flops['float32'] / 1e12:.1f} TFLOP/s in float32, {card.flops['bfloat16'] / 1e12:.1f} in "

@@ -14,12 +14,12 @@ from miniature.experiments import Point, Training
 from miniature.recipes import recipe_of
 
 from glimmer_ref.disk.read import read_json
+from glimmer_ref.disk.toml import key_of
 from glimmer_ref.errors import InputError
 from glimmer_ref.training.checkpoint import POSITION
 from glimmer_ref.training.log import LOG, read_log
 from glimmer_ref.training.loop import LAST, run_settings
 from glimmer_ref.training.recipe import Recipe
-from glimmer_ref.training.schema import key_of
 
 Key = tuple[str, int, int, int]  # the key of a stage: system, batch, k, m
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
-from ..errors import InputError, brief
+from ..errors import InputError
 from ..terminal import say, say_json
+from .flops_hardware import corpus_size, counted, dtype_of, efficiency, hardware, known_dtype, positive, request
 from .flops_options import COUNTS, USES, add_own, add_shared
 
 
@@ -47,9 +48,10 @@ def run(args: argparse.Namespace) -> None:
     elif args.csv:
         say(*tables.csv(as_json(flops_tables.ROWS[args.action](report))))
     elif args.plot:
-        from ..costs import plots
+        from ..costs.draw import DRAW
 
-        plots.DRAW[args.action](report, args.plot)
+        DRAW[args.action](report, args.plot)
+        say(f"{args.plot}: {Path(args.plot).stat().st_size:,} bytes")
     else:
         output.show(flops_tables.TABLES[args.action](report), report["note"])
 
@@ -57,12 +59,13 @@ def run(args: argparse.Namespace) -> None:
 def _named(args: argparse.Namespace) -> tuple[str, Any]:
     """The model's name and the setting of the options; each number is checked by itself."""
     from ..costs import parse
+    from ..costs.models import title
 
     if args.size is not None and args.config is not None:
         raise InputError("--size", "either --size or --config", "both")
     s = parse.of_folder(args.config) if args.config is not None else parse.of_size(args.size or "xxl")
     given = {name: getattr(args, name) for name in ("alpha", "beta", *COUNTS) if getattr(args, name) is not None}
-    name = args.config if args.config is not None else f"T5.1.1-{args.size or 'xxl'}"
+    name = args.config if args.config is not None else title(args.size or "xxl")
     return name, parse.change(s, **given)
 
 
@@ -92,21 +95,6 @@ def _systems(args: argparse.Namespace) -> list[str]:
     if unknown:
         raise InputError("--system", f"all, or some of {', '.join(SYSTEMS)}", repr(", ".join(unknown)))
     return list(dict.fromkeys(names))
-
-
-def _positive(name: str, text: str) -> Fraction:
-    from ..costs.parse import fraction
-
-    number = fraction(text)
-    if number is None or number <= 0:
-        raise InputError(name, "a number above 0", brief(text, 40))
-    return number
-
-
-def _count(name: str, text: str) -> int:
-    from ..costs.parse import count
-
-    return count(name, text.strip())
 
 
 def count(args: argparse.Namespace) -> dict[str, Any]:
@@ -145,7 +133,7 @@ def break_even(args: argparse.Namespace) -> dict[str, Any]:
         system, _, k = word.strip().partition(":")
         if system not in ("fid", "lumen"):
             raise InputError("--against", "fid:K or lumen:K, separated by commas", repr(word))
-        opponents.append((system, _count(f"--against {system}:K", k)))
+        opponents.append((system, counted(f"--against {system}:K", k)))
     return break_even_report(model, s, list(dict.fromkeys(opponents)), mode)
 
 
@@ -160,45 +148,31 @@ def storage(args: argparse.Namespace) -> dict[str, Any]:
     """Bytes of the stored memory."""
     from ..costs.reports import storage_report
 
-    own = None if args.passages is None else _count("--passages", args.passages)
+    own = None if args.passages is None else corpus_size(args.passages)
     return storage_report(*_setting(args), own)
 
 
 def latency(args: argparse.Namespace) -> dict[str, Any]:
     """Least seconds on the hardware that the options name."""
+    from ..costs.hardware import FULL
     from ..costs.reports import latency_report
-    from ..costs.storage import WIDTHS
 
     systems = _systems(args)
     model, s = _setting(args, systems)
-    batches = sorted({_count("--batch", word) for word in args.batch.split(",")})
-    price = None if args.price_per_hour is None else float(_positive("--price-per-hour", args.price_per_hour))
-    if args.dtype is not None and args.dtype not in WIDTHS:
-        raise InputError("--dtype", f"one of {', '.join(WIDTHS)}", repr(args.dtype))
-    hardware = _hardware(args)
-    dtype = args.dtype or next(iter(hardware.flops))
-    if dtype not in hardware.flops:
-        raise InputError("--dtype", f"one of {', '.join(hardware.flops)} for {hardware.name}", repr(dtype))
-    return latency_report(model, s, systems, hardware, dtype, batches, price)
+    batches = sorted({counted("--batch", word) for word in args.batch.split(",")})
+    price = None if args.price_per_hour is None else float(positive("--price-per-hour", args.price_per_hour))
+    known_dtype("--dtype", args.dtype)
+    here = hardware(args)
+    dtype, devices = dtype_of(args, here), counted("--devices", args.devices)
+    reached = efficiency(args.efficiency, FULL)
+    return latency_report(model, s, systems, here, dtype, batches, price, devices, reached)
 
 
-def _hardware(args: argparse.Namespace) -> Any:
-    """A named accelerator, this CPU as measured, or hardware with the given peaks."""
-    from ..costs.roofline import Hardware, accelerator
+def serve(args: argparse.Namespace) -> dict[str, Any]:
+    """What it takes to serve a corpus at a rate."""
+    from ..costs.serving_report import serving_report
 
-    if (args.peak_tflops is None) != (args.bandwidth is None):
-        raise InputError("hardware", "both --peak-tflops and --bandwidth", "only one of them")
-    if args.peak_tflops is not None:
-        if args.hardware is not None:
-            raise InputError("hardware", "either --hardware or its peaks", "both")
-        peak = int(_positive("--peak-tflops", args.peak_tflops) * 10**12)
-        bandwidth = int(_positive("--bandwidth", args.bandwidth) * 10**9)
-        return Hardware("as stated", {args.dtype or "bfloat16": peak}, bandwidth, 0)
-    if args.hardware == "cpu":
-        from ..costs.this_cpu import this_cpu
-
-        return this_cpu()
-    return accelerator(args.hardware or "h100")
+    return serving_report(*_setting(args), request(args))
 
 
 def rerankers(args: argparse.Namespace) -> dict[str, Any]:
@@ -208,8 +182,8 @@ def rerankers(args: argparse.Namespace) -> dict[str, Any]:
 
     model, s = _setting(args)
     r = of_size(args.reranker_size)
-    depth = r.L if args.depth is None else _count("--depth", args.depth)
-    late = r.L // 2 if args.late_depth is None else _count("--late-depth", args.late_depth)
+    depth = r.L if args.depth is None else counted("--depth", args.depth)
+    late = r.L // 2 if args.late_depth is None else counted("--late-depth", args.late_depth)
     return rerankers_report(model, s, args.reranker_size, r, depth, late)
 
 
@@ -242,6 +216,7 @@ ACTIONS: dict[str, tuple[Callable[[argparse.Namespace], dict[str, Any]], str]] =
     "figure2": (figure2, "repeat the paper's Figure 2 to every digit, and count in other ways"),
     "storage": (storage, "count bytes of the stored memory"),
     "latency": (latency, "bound time and price from below, by peak FLOP/s and bandwidth"),
+    "serve": (serve, "say what it takes to serve a corpus at a rate: accelerators, storage, money a month"),
     "rerankers": (rerankers, "compare GLIMMER with a cross-encoder and a late-interaction reranker"),
     "published": (published, "show the paper's figures and tables, with quality against true cost"),
     "page": (page, "write an interactive page of all this, in one file that works offline"),

@@ -7,8 +7,8 @@ from typing import Any
 
 from .. import tables
 from ..costs.modes import prefixed
-from ..costs.reports import NAMES, describe
-from . import latency_tables, published_tables
+from ..costs.reports import NAMES, heading
+from . import latency_tables, published_tables, serving_tables
 from .components import component, in_order
 from .output import binary, near
 
@@ -40,7 +40,7 @@ def count_table(report: Report) -> list[str]:
     lines = tables.text([*rows, *offline], [f"{prefix}MACs (multiply-adds)", *(NAMES[y] for y in systems)], least=11)
     cut = len(lines) - len(offline)
     return [
-        describe(report),
+        *heading(report),
         "",
         *lines[:cut],
         *(["offline, once for these k passages:", *lines[cut:]] if offline else []),
@@ -76,7 +76,7 @@ def sweep_table(report: Report) -> list[str]:
     lines, group = tables.text(body, head, least=wide), (wide + 2) * len(systems)
     first = len(lines[0]) - group
     return [
-        describe(report, axis),
+        *heading(report, axis),
         "",
         f"{prefix + 'MACs a question':>{first}}{'samples per 10^12 MACs':>{group}}",
         *lines,
@@ -94,7 +94,7 @@ def break_even_table(report: Report) -> list[str]:
         body.append([f"{NAMES[row['system']]} k={row['k']}", f"{float(row['macs'] / unit):.4f}", *shown])
         body.append(["  whole, at most", "", *(b["whole_exact"] or "-" for b in solved)])
     return [
-        describe(report),
+        *heading(report),
         f"GLIMMER costs {float(report['glimmer_macs'] / unit):.4f} {prefix}MACs. It costs as much as",
         "",
         *tables.text(
@@ -165,7 +165,7 @@ def storage_table(report: Report) -> list[str]:
         for corpus, o in report["offline"].items()
     ]
     return [
-        describe(report, "m", "beta", "n_t"),
+        *heading(report, "m", "beta", "n_t"),
         "",
         *tables.text([[name, *map(binary, row)] for name, row in amounts.items()], ["memory as", *dtypes]),
         "",
@@ -204,7 +204,7 @@ def rerankers_table(report: Report) -> list[str]:
         for row in rows
     ]
     head = [f"{prefix}MACs a question", "ranking", "reading", "total", "x GLIMMER", "a passage"]
-    return [describe(report), "", *tables.text(body, head)]
+    return [*heading(report), "", *tables.text(body, head)]
 
 
 Rows = Callable[[Report], list[dict[str, Any]]]
@@ -215,6 +215,7 @@ TABLES: dict[str | None, Callable[[Report], list[str]]] = {
     "figure2": figure2_table,
     "storage": storage_table,
     "latency": latency_tables.table,
+    "serve": serving_tables.table,
     "rerankers": rerankers_table,
     "published": published_tables.table,
     "page": lambda report: [f"{report['file']}: {report['bytes']:,} bytes; open it in a browser"],
@@ -226,6 +227,7 @@ ROWS: dict[str | None, Rows] = {
     "figure2": figure2_rows,
     "storage": storage_rows,
     "latency": latency_tables.rows,
+    "serve": serving_tables.rows,
     "rerankers": lambda report: report["rows"],
     "published": published_tables.rows,
     "page": lambda report: [{"file": report["file"], "bytes": report["bytes"]}],

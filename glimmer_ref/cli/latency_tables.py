@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from .. import tables
-from ..costs.reports import NAMES, describe
+from ..costs.reports import NAMES, heading
 from .components import TITLES, in_order
 from .output import binary
 
@@ -32,14 +32,21 @@ def table(report: Report) -> list[str]:
     ]
     head = [f"ms, batch of {batches[0]['batch']}", *(f"{NAMES[y]}{'':11}" for y in first)]
     return [
-        describe(report),
+        *heading(report),
         f"{h['name']}, {h['dtype']}: {float(h['flops_per_second']) / 1e12:.5g} TFLOP/s, "
-        f"{float(h['bytes_per_second']) / 1e9:.5g} GB/s",
+        f"{float(h['bytes_per_second']) / 1e9:.5g} GB/s{_reached(h)}",
         "",
         *tables.text(body, head),
         "",
         *_batches(report),
     ]
+
+
+def _reached(h: Mapping[str, Any]) -> str:
+    """The devices of a group and the shares of the peaks, if they are not one and all."""
+    e, many = h["efficiency"], f"; {h['devices']} devices" if h["devices"] > 1 else ""
+    shares = f"; {float(e['arithmetic']):.4g} and {float(e['bandwidth']):.4g} of them"
+    return many + ("" if e["arithmetic"] == e["bandwidth"] == 1 else shares)
 
 
 def _batches(report: Report) -> list[str]:

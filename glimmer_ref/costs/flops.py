@@ -28,6 +28,8 @@ class Setting:
         k, m: passages retrieved, and selected by GLIMMER.
         n_q, n_p, n_t: tokens of the question, of each passage, and decoder steps (end included).
         decoder_question, reranker: as in `GlimmerConfig`.
+        embeddings: matrices [v d], 1 if the head is the embedding, else 2.
+        others: weights outside of matrices: the norms' gains and the position biases.
     """
 
     d: Number
@@ -46,6 +48,8 @@ class Setting:
     n_t: Number
     decoder_question: bool = True
     reranker: str = "shared"
+    embeddings: Number = 2
+    others: Number = 0
 
     @property
     def live(self) -> Number:
@@ -63,8 +67,13 @@ class Setting:
         return self.L - self.live
 
 
-def shapes_of(t5: T5Config) -> dict[str, Any]:
-    """The part of a setting that follows from T5's config."""
+def shapes_of(t5: T5Config, tied: bool = False) -> dict[str, Any]:
+    """The part of a setting that follows from T5's config.
+
+    Args:
+        tied: the head is the embedding (D18).
+    """
+    norms = 2 * t5.num_layers + 3 * t5.num_decoder_layers + 2
     return {
         "d": t5.d_model,
         "hc": t5.num_heads * t5.d_kv,
@@ -73,6 +82,8 @@ def shapes_of(t5: T5Config) -> dict[str, Any]:
         "matrices": 3 if t5.feed_forward_proj == "gated-gelu" else 2,
         "L": t5.num_layers,
         "decoder_layers": t5.num_decoder_layers,
+        "embeddings": 1 if tied else 2,
+        "others": norms * t5.d_model + 2 * t5.relative_attention_num_buckets * t5.num_heads,
     }
 
 
@@ -129,6 +140,13 @@ def layer_weights(s: Setting) -> Number:
 def decoder_layer_weights(s: Setting) -> Number:
     """Weights of a decoder layer that each new token is multiplied with: an encoder layer's, and cross q, o."""
     return layer_weights(s) + 2 * s.d * s.hc
+
+
+def parameters(s: Setting) -> Number:
+    """All weights of the T5 that a setting describes."""
+    encoder = s.L * layer_weights(s)
+    decoder = s.decoder_layers * (decoder_layer_weights(s) + 2 * s.d * s.hc)  # and cross k, v
+    return encoder + decoder + s.embeddings * s.d * s.v + s.others
 
 
 def encoder_macs(s: Setting, stage: str, layers: Number, x: Lengths) -> Macs:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from ..config import SIZES, GlimmerConfig, T5Config, whole_layers
-from ..disk.read import read_json
+from ..config import whole_layers
 from ..errors import InputError, brief
 from .flops import SYSTEMS, Number, Setting, setting_of, shapes_of
+from .models import config_of, model_named
 
 PAPER: dict[str, Any] = {
     "alpha": Fraction(1, 3), "beta": Fraction(1, 4), "k": 25, "m": 5, "n_q": 48, "n_p": 304, "n_t": 64,
@@ -23,38 +23,24 @@ PROPORTIONS = ("alpha", "beta")
 
 
 def of_size(size: str) -> Setting:
-    """T5.1.1 of a published size, with the paper's k, m, alpha, beta and lengths.
+    """A published model, or T5.1.1 of a published size, with the paper's k, m, alpha, beta and lengths.
 
     In the paper a question has 48 tokens and a passage 304. The 64 decoder steps are inferred from its Figure 2.
 
     Raises:
-        InputError: no such size.
+        InputError: no such model.
     """
-    return Setting(**shapes_of(size_named(size)), **PAPER)
-
-
-def size_named(size: str) -> T5Config:
-    """The shapes of a published size.
-
-    Raises:
-        InputError: no such size.
-    """
-    if size not in SIZES:
-        raise InputError("size", f"one of {', '.join(SIZES)}", repr(size))
-    return SIZES[size]
+    return Setting(**shapes_of(*model_named(size)), **PAPER)
 
 
 def of_folder(folder: str | Path) -> Setting:
     """The setting of a config folder: one of ours, or a T5's with the paper's k, m, alpha, beta and lengths.
 
     Raises:
-        InputError: there is no config.json, it is neither ours nor a T5's, or there is no encoder layer.
+        InputError: as `config_of`.
     """
-    path = Path(folder) / "config.json" if Path(folder).is_dir() else Path(folder)
-    data = read_json(path, "a config.json")
-    if isinstance(data, Mapping) and "glimmer" in data:
-        return setting_of(GlimmerConfig.from_json(data))
-    return Setting(**shapes_of(T5Config.from_json(data)), **PAPER)
+    model, ours = config_of(folder)
+    return Setting(**shapes_of(*model), **PAPER) if ours is None else setting_of(ours)
 
 
 def count(name: str, value: object) -> int:
@@ -107,7 +93,7 @@ def change(s: Setting, **values: object) -> Setting:
     more: dict[str, Any] = {}
     for name, value in values.items():
         if name == "size":
-            more.update(shapes_of(size_named(str(value))))
+            more.update(shapes_of(*model_named(str(value))))
         else:
             more[name] = number(name, value)
     return replace(s, **more)

@@ -149,18 +149,3 @@ def times(report: Report, path: str) -> None:
         axes.set_title(f"Least time on {h['name']}, {h['dtype']}\n{shown(describe(report))}", fontsize=10)
 
     save(path, draw)
-
-
-def published(report: Report, path: str) -> None:
-    """The paper's figures and tables."""
-    from .published.plots import draw
-
-    draw(report, path)
-
-
-DRAW: dict[str | None, Callable[[Report, str], None]] = {
-    None: bars,
-    "sweep": lines,
-    "latency": times,
-    "published": published,
-}

@@ -13,7 +13,8 @@ from typing import Any
 
 from . import roofline, storage
 from .breakeven import BreakEven, against
-from .flops import Number, Setting, online
+from .flops import Number, Setting, online, parameters
+from .hardware import FULL, Efficiency, Hardware, group_of
 from .modes import MODES, plain, samples_per_tflop, total
 from .published import figure2
 from .rerankers import pipelines
@@ -21,7 +22,7 @@ from .sweep import sweep
 
 Report = dict[str, Any]
 NAMES = {"fid": "FiD", "lumen": "LUMEN", "glimmer": "GLIMMER"}
-SHAPES = ("d", "hc", "f", "v", "matrices", "L", "decoder_layers")
+SHAPES = ("d", "hc", "f", "v", "matrices", "L", "decoder_layers", "embeddings", "others")
 
 STORAGE_NOTE = (
     "Every passage has n_p tokens of d numbers; int8 has one scale of 4 bytes for each token. Indexes, texts and "
@@ -29,7 +30,7 @@ STORAGE_NOTE = (
     "cost, compared with FiD over the same k (mode full)."
 )
 LATENCY_NOTE = (
-    "A lower bound: the stages follow each other, each at 100 % of peak FLOP/s or of bandwidth, whichever is slower. "
+    "A lower bound: the stages follow each other, each at the peak FLOP/s or at the bandwidth, whichever is slower. "
     "Weights are read once for each stage and batch; the decoder reads its weights, keys and values in every step. "
     "Activations, launches, retrieval and reading memory from disk are left out."
 )
@@ -50,9 +51,9 @@ def as_json(x: Any) -> Any:
 
 
 def header(model: str, s: Setting) -> Report:
-    """What every report begins with: the model's name and the setting."""
+    """What every report begins with: the model's name, its parameters and the setting."""
     exact = {f"{name}_exact": str(getattr(s, name)) for name in ("alpha", "beta")}
-    return {"model": model, "setting": {**asdict(s), **exact}}
+    return {"model": model, "parameters": parameters(s), "setting": {**asdict(s), **exact}}
 
 
 def describe(report: Mapping[str, Any], *leave_out: str) -> str:
@@ -61,6 +62,12 @@ def describe(report: Mapping[str, Any], *leave_out: str) -> str:
     values = {name: s.get(f"{name}_exact") or s.get(name) for name in ("k", "m", "alpha", "beta", "n_q", "n_p", "n_t")}
     numbers = (f"{name}={value}" for name, value in values.items() if name not in leave_out and value is not None)
     return f"{report['model']}: {' '.join(numbers)}"
+
+
+def heading(report: Mapping[str, Any], *leave_out: str) -> list[str]:
+    """The model, its setting and its parameters, in lines of a table."""
+    number = [f"{report['parameters']:,} parameters"] if "parameters" in report else []
+    return [describe(report, *leave_out), *number]
 
 
 def count_report(model: str, s: Setting, systems: Sequence[str], mode: str) -> Report:
@@ -85,6 +92,8 @@ def sweep_report(
     rows, start = sweep(s, axis, values, systems, mode), header(model, s)
     for name in (axis, f"{axis}_exact", *(SHAPES if axis == "size" else ())):
         start["setting"].pop(name, None)
+    if axis == "size":
+        start.pop("parameters")
     return {**start, "mode": mode, "axis": axis, "rows": rows, "note": MODES[mode].leaves_out}
 
 
@@ -161,16 +170,17 @@ def storage_report(model: str, s: Setting, own: int | None = None) -> Report:
 
 
 def _latency(
-    s: Setting, system: str, dtype: str, hardware: roofline.Hardware, batch: int, price: float | None
+    s: Setting, system: str, dtype: str, hardware: Hardware, group: roofline.Group, batch: int, price: float | None
 ) -> Report:
     """One system at one batch size."""
-    flops, width = hardware.flops[dtype], storage.WIDTHS[dtype]
+    width = storage.WIDTHS[dtype]
+    taken = roofline.group_seconds(s, system, width, batch, group)
     stages: Report = {
         name: {
             "macs": Fraction(w.macs),
             "bytes": Fraction(w.bytes),
-            "seconds": float(roofline.stage_seconds(w, flops, hardware.bandwidth)),
-            "bound_by": "arithmetic" if 2 * w.macs * hardware.bandwidth > w.bytes * flops else "bandwidth",
+            "seconds": float(taken[name]),
+            "bound_by": "arithmetic" if 2 * w.macs * group.bandwidth > w.bytes * group.flops else "bandwidth",
         }
         for name, w in roofline.work(s, system, width, batch).items()
     }
@@ -181,8 +191,10 @@ def _latency(
         "seconds_per_question": each,
         "questions_per_second": 1 / each,
         "resident_bytes": resident,
-        "fits": resident <= hardware.memory if hardware.memory else None,
-        "price_per_million_questions": None if price is None else roofline.price_per_million(each, price),
+        "fits": resident <= group.devices * hardware.memory if hardware.memory else None,
+        "price_per_million_questions": None
+        if price is None
+        else roofline.price_per_million(each, price * float(group.devices)),
     }
 
 
@@ -190,21 +202,32 @@ def latency_report(
     model: str,
     s: Setting,
     systems: Sequence[str],
-    hardware: roofline.Hardware,
+    hardware: Hardware,
     dtype: str,
     batches: Sequence[int],
     price: float | None = None,
+    devices: int = 1,
+    efficiency: Efficiency = FULL,
 ) -> Report:
-    """Least seconds by stage, system and batch size; with a price per hour, also the price of a million questions."""
+    """Least seconds by stage, system and batch size; with a price per hour, also the price of a million questions.
+
+    Args:
+        price: of one device and hour.
+        devices: of a group, which answers a batch together.
+        efficiency: the shares of the peaks that are reached.
+    """
+    group = group_of(hardware, dtype, efficiency, devices)
     about = {
         "name": hardware.name,
         "dtype": dtype,
         "flops_per_second": hardware.flops[dtype],
         "bytes_per_second": hardware.bandwidth,
         "memory_bytes": hardware.memory or None,
+        "devices": devices,
+        "efficiency": {**efficiency._asdict()},
     }
     rows = [
-        {"batch": n, "systems": {name: _latency(s, name, dtype, hardware, n, price) for name in systems}}
+        {"batch": n, "systems": {name: _latency(s, name, dtype, hardware, group, n, price) for name in systems}}
         for n in batches
     ]
     return {**header(model, s), "hardware": about, "price_per_hour": price, "batches": rows, "note": LATENCY_NOTE}

@@ -6,54 +6,32 @@ cache in every step. Activations and launches are left out, and both peaks are a
 
 from __future__ import annotations
 
+from fractions import Fraction
 from typing import NamedTuple
 
-from ..errors import InputError
 from .flops import Number, Setting, decoder_layer_weights, equal_lengths, layer_weights, pairs_of, read_tokens
 from .modes import full
 from .storage import read_bytes
 
+# Seconds of a sum over devices, beside the time of its bytes. The tokens/s of gpt-fast's README (Llama-2-7B, 64 sums a
+# token, on 1, 2, 4 and 8 A100) imply 18, 24 and 29 microseconds: (1 / 168.84 - 1 / 104.9 / 2) / 64 and so on.
+SUM_SECONDS = Fraction(25, 10**6)
 READS_MEMORY = ("live_a", "reranker", "live")  # the first of these stages that a system has reads the stored passages
 
 
-class Hardware(NamedTuple):
-    """Peak FLOP/s by dtype (two for each multiply-add), bytes/s of its memory, and the memory's bytes."""
+class Group(NamedTuple):
+    """Devices that answer a batch together, each with its share of every weight matrix (tensor parallelism).
 
-    name: str
-    flops: dict[str, Number]
-    bandwidth: Number
-    memory: Number
-
-
-def _tera(**peaks: float) -> dict[str, Number]:
-    return {dtype: int(peak * 10**12) for dtype, peak in peaks.items()}
-
-
-_HOPPER = _tera(bfloat16=989.4, float16=989.4, int8=1978.9, float32=66.9)
-ACCELERATORS = {
-    "a100": Hardware(
-        "NVIDIA A100 SXM 80 GB", _tera(bfloat16=312, float16=312, int8=624, float32=19.5), 2039 * 10**9, 80 * 10**9
-    ),
-    "h100": Hardware("NVIDIA H100 SXM", _HOPPER, 3350 * 10**9, 80 * 10**9),
-    "h200": Hardware("NVIDIA H200 SXM", _HOPPER, 4800 * 10**9, 141 * 10**9),
-    "tpu-v3": Hardware("Google TPU v3 chip", _tera(bfloat16=123), 900 * 10**9, 32 * 2**30),
-    "tpu-v4": Hardware("Google TPU v4 chip", _tera(bfloat16=275, int8=275), 1200 * 10**9, 32 * 2**30),
-}
-
-
-def accelerator(name: str) -> Hardware:
-    """A named accelerator at its dense peaks (no sparsity; float32 outside the tensor cores).
-
-    Raises:
-        InputError: no such accelerator.
-
-    Source: NVIDIA's datasheets of A100 (80 GB, SXM: 312 TFLOP/s, 2,039 GB/s), H100 (SXM: half of 1,979 with
-    sparsity, 3.35 TB/s) and H200 (the same, 141 GB, 4.8 TB/s); Google Cloud's pages "TPU v3" (123 TFLOP/s,
-    900 GB/s, 32 GiB per chip) and "TPU v4" (275 TFLOP/s, 1,200 GB/s, 32 GiB per chip).
+    Args:
+        flops, bandwidth: FLOP/s and bytes/s that one device reaches.
+        devices: how many there are.
+        link: bytes/s that a device sends to the others, in one direction.
     """
-    if name not in ACCELERATORS:
-        raise InputError("hardware", f"one of {', '.join(ACCELERATORS)}, cpu", repr(name))
-    return ACCELERATORS[name]
+
+    flops: Number
+    bandwidth: Number
+    devices: Number = 1
+    link: Number = 1
 
 
 class Work(NamedTuple):
@@ -119,22 +97,83 @@ def larger(a: Number, b: Number) -> Number:
     return (a + b + abs(a - b)) / 2
 
 
+def smaller(a: Number, b: Number) -> Number:
+    """The smaller of two numbers, in plain arithmetic as `larger`."""
+    return (a + b - abs(a - b)) / 2
+
+
 def stage_seconds(w: Work, flops: Number, bandwidth: Number) -> Number:
     """The roofline: the time of arithmetic or of memory traffic, whichever is longer."""
     return larger(2 * w.macs / flops, w.bytes / bandwidth)
 
 
-def seconds(s: Setting, system: str, width: Number, batch: Number, flops: Number, bandwidth: Number) -> Number:
+def sums(s: Setting, system: str, batch: Number) -> dict[str, tuple[Number, Number]]:
+    """How often the devices of a group add up their results in each stage, and the numbers in each sum.
+
+    An encoder layer has two sums of [tokens d], a decoder layer three of [batch d] in every step. The cross keys and
+    values need none, because each device makes those of its own heads.
+    """
+    pair, macs = s.n_q + s.n_p, full(s, system)
+    best = ("live_b", "live") if "reranker" in macs else ("live_b",)  # the stages that read m passages only
+    result = {}
+    for stage, layers in stage_layers(s).items():
+        if stage in macs:
+            tokens = s.n_q if stage == "question" else (s.m if stage in best else s.k) * pair
+            result[stage] = (2 * layers, batch * tokens * s.d)
+    result["decoder"] = (3 * s.decoder_layers * s.n_t, batch * s.d)
+    return result
+
+
+def sum_seconds(numbers: Number, width: Number, group: Group) -> Number:
+    """Seconds of one sum over a group, by a ring: each device sends 2 (D - 1) / D of the sum's bytes."""
+    several = smaller(group.devices - 1, 1)  # 0 for one device
+    sent = 2 * (group.devices - 1) * numbers * width / group.devices
+    return several * SUM_SECONDS.numerator / SUM_SECONDS.denominator + sent / group.link
+
+
+def group_seconds(s: Setting, system: str, width: Number, batch: Number, group: Group) -> dict[str, Number]:
+    """Least seconds of each stage of a batch on a group of devices."""
+    added = sums(s, system, batch)
+    flops, bandwidth = group.devices * group.flops, group.devices * group.bandwidth
+    result = {}
+    for stage, w in work(s, system, width, batch).items():
+        count, numbers = added.get(stage, (0, 0))
+        result[stage] = stage_seconds(w, flops, bandwidth) + count * sum_seconds(numbers, width, group)
+    return result
+
+
+def seconds(s: Setting, system: str, width: Number, batch: Number, group: Group) -> Number:
     """Least seconds of a batch, one stage after the other."""
-    return sum(stage_seconds(w, flops, bandwidth) for w in work(s, system, width, batch).values())
+    return sum(group_seconds(s, system, width, batch, group).values())
+
+
+def weight_bytes(s: Setting, system: str, width: Number) -> Number:
+    """Bytes of all online weights; of the head and the embedding there is one matrix if they are tied."""
+    own = s.live_a if system == "glimmer" and s.reranker == "separate" else 0
+    encoder = (s.L + own) * layer_weights(s)
+    decoder = s.decoder_layers * (decoder_layer_weights(s) + 2 * s.d * s.hc) + s.embeddings * s.d * s.v
+    return (encoder + decoder) * width
+
+
+def cache_bytes(s: Setting, system: str, width: Number, batch: Number) -> Number:
+    """Bytes of a batch's keys and values: the cross ones, and those of n_t decoder steps."""
+    return batch * keys_values(s, memory_read(s, system) + s.n_t, width)
 
 
 def resident_bytes(s: Setting, system: str, width: Number, batch: Number) -> Number:
     """Bytes that must be in memory at once: all online weights, and the batch's keys and values."""
-    own = s.live_a if system == "glimmer" and s.reranker == "separate" else 0
-    encoder = (s.L + own) * layer_weights(s)
-    decoder = s.decoder_layers * (decoder_layer_weights(s) + 2 * s.d * s.hc) + 2 * s.d * s.v
-    return (encoder + decoder) * width + batch * keys_values(s, memory_read(s, system) + s.n_t, width)
+    return weight_bytes(s, system, width) + cache_bytes(s, system, width, batch)
+
+
+def activation_bytes(s: Setting, system: str, width: Number, batch: Number, devices: Number = 1) -> Number:
+    """Bytes of a batch's activations on each device, in an encoder layer over all k pairs, where they take the most.
+
+    Each device has the layer's input and its normed input [tokens d], and its share of q, k, v and their result
+    [tokens 4 hc] or of the feed-forward block's inner arrays [tokens f], of which a gated block has two. Attention's
+    scores are not stored, as in FlashAttention.
+    """
+    tokens = batch * s.k * (s.n_q + s.n_p)
+    return tokens * (2 * s.d + larger(4 * s.hc, (s.matrices - 1) * s.f) / devices) * width
 
 
 def price_per_million(seconds_each: Number, price_an_hour: Number) -> Number:

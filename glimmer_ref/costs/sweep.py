@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ..config import SIZES
 from ..errors import InputError, brief
 from .flops import Number, Setting
+from .models import model_named
 from .modes import samples_per_tflop, total
 from .parse import COUNTS, PROPORTIONS, change, checked, fraction, number
 
@@ -27,9 +27,10 @@ def parse_axis(spec: str) -> tuple[str, list[Number | str]]:
         raise InputError("--over", f"AXIS=FROM:TO:STEP or AXIS=V,V,.. with an axis of {', '.join(AXES)}", repr(spec))
     words = [word.strip() for word in text.split(":" if ":" in text else ",")]
     if name == "size":
-        unknown = [word for word in words if word not in SIZES]
-        if unknown or ":" in text:
-            raise InputError("--over", f"size=V,V,.. with sizes of {', '.join(SIZES)}", repr(spec))
+        if ":" in text:
+            raise InputError("--over", "size=V,V,..", repr(spec))
+        for word in words:
+            model_named(word)
         return name, list(words)
     return name, _range(spec, name, words) if ":" in text else [number(name, word) for word in words]
 

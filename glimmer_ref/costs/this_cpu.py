@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from .roofline import Hardware
+from .hardware import Hardware
 
 
 def fastest(work: Callable[[], object], seconds: float) -> float:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from ..disk.toml import key, rule
 from ..ops.interface import DIRECTIONS
 from ..paper.distillation import LIKELIHOODS, Distillation
 from ..paper.systems import SYSTEMS
 from .adafactor import Adafactor
-from .schema import key, rule
 
 SOURCES = ("candidates", "hard", "random")
 OTHERS = "*"  # in a table of task weights, this key stands for all tasks that the table does not name

@@ -11,12 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from ..config import GlimmerConfig, T5Config
-from ..disk.read import read_text
+from ..disk.toml import check_known, key_of, read, read_toml
 from ..errors import InputError, brief
 from .recipe import SOURCES, DataTable, EvaluationTable, ModelTable, OptimizerTable, Recipe, Stage, Top
-from .schema import check_known, key_of, read
 
-MOST_BYTES = 2**20
 RECIPES = Path(__file__).resolve().parent / "recipes"
 SIZES = tuple(f.name for f in fields(T5Config) if f.name != "vocab_size")
 SETTINGS = tuple(f.name for f in fields(GlimmerConfig) if f.name != "t5" and not f.name.startswith("num_"))
@@ -45,13 +43,6 @@ def find(recipe: str | Path, beside: Path | None = None) -> Path:
     raise InputError(f"recipe {recipe}", f"a TOML file, or one of {', '.join(names)}", "no such file")
 
 
-def _toml(path: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(read_text(path, MOST_BYTES))
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
-        raise InputError(str(path), "TOML", str(error)[:120]) from None
-
-
 def _laid_over(below: Any, above: Any) -> Any:
     """Merge `above` into `below`: tables key by key. Other values, and tables of shares, are replaced as a whole."""
     if isinstance(below, Mapping) and isinstance(above, Mapping):
@@ -62,7 +53,7 @@ def _laid_over(below: Any, above: Any) -> Any:
 
 def _merged(path: Path, extends: str | None = None, depth: int = 0) -> dict[str, Any]:
     """The tables of a file, merged into those of the recipe that it extends."""
-    data = _toml(path)
+    data = read_toml(path)
     if extends is not None:
         data["extends"] = extends
     base = data.pop("extends", None)

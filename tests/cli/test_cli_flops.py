@@ -21,8 +21,9 @@ from glimmer_ref.inference.reader import bundled
 
 Run = Callable[..., tuple[int, str, str]]
 SWEEP = ("sweep", "--over", "k=5:25:10")
+SERVE = ("serve", "--qps", "100", "--passages", "21000000")
 PUBLISHED = [("published", *which) for which in ((), ("--figure", "2"), ("--figure", "7"), ("--table", "1"))]
-FORMS = [(), SWEEP, ("break-even",), ("figure2",), ("storage",), ("latency",), ("rerankers",), *PUBLISHED]
+FORMS = [(), SWEEP, ("break-even",), ("figure2",), ("storage",), ("latency",), SERVE, ("rerankers",), *PUBLISHED]
 
 
 @pytest.fixture
@@ -63,7 +64,11 @@ def test_tables_fit_the_terminal_and_end_with_what_was_assumed(run: Run, words: 
 @pytest.mark.parametrize("words", FORMS)
 def test_units_stand_beside_the_figures(run: Run, words: tuple[str, ...]) -> None:
     out = run(*words)[1]
-    units = {"storage": ("MiB", "TiB", "MACs"), "latency": ("ms", "GiB", "TFLOP/s", "GB/s")}
+    units = {
+        "storage": ("MiB", "TiB", "MACs"),
+        "latency": ("ms", "GiB", "TFLOP/s", "GB/s"),
+        "serve": ("ms", "GiB", "TiB", "TFLOP/s", "GB/s", "MACs", "accelerator-hours", "questions/s"),
+    }
     assert all(unit in out for unit in units.get(words[0] if words else "", ("TMACs",)))
 
 
@@ -150,6 +155,13 @@ def test_a_price_and_a_corpus_of_ones_own(run: Run) -> None:
     assert offline["1,000 passages"]["macs"] * 21_000 == offline["21 M passages"]["macs"]
 
 
+def test_a_corpus_is_named_by_its_number_or_its_file(run: Run, tmp_path: Path) -> None:
+    path = tmp_path / "corpus.jsonl"
+    path.write_text('{"title": "a", "text": "b"}\n' * 3, "utf-8")
+    for words in (("storage",), ("serve", "--qps", "1")):
+        assert report(run, *words, "--passages", str(path)) == report(run, *words, "--passages", "3")
+
+
 def test_latency_on_stated_and_measured_hardware(run: Run) -> None:
     stated = report(run, "latency", "--peak-tflops", "989.4", "--bandwidth", "3350", "--dtype", "int8")
     assert stated["hardware"]["flops_per_second"] == 989_400_000_000_000
@@ -170,7 +182,7 @@ def test_latency_on_stated_and_measured_hardware(run: Run) -> None:
         ("--alpha 0.33", "alpha: a whole number of 24 layers; got 33/100 of 24 = 7.92; near it: 7/24, 1/3, 3/8"),
         ("--size small", "alpha: a whole number of 8 layers"),
         ("--beta 1/3", "beta: a whole number of 8 layers"),
-        ("--size huge", "size: one of small, base, large, xl, xxl; got 'huge'"),
+        ("--size huge", "size: one of small, base, large, xl, xxl, or a name such as t5-11b, "),
         ("--size xl --config .", "either --size or --config; got both"),
         ("--config /nowhere", "/nowhere: a readable file; got No such file"),
         ("--mode guess", "--mode: one of printed, figure2, full; got 'guess'"),
@@ -203,7 +215,30 @@ def test_latency_on_stated_and_measured_hardware(run: Run) -> None:
         ("--k 3 figure2", "--k: not with flops figure2"),
         ("--size xl published", "--size: not with flops published"),
         ("--mode printed storage", "--mode: not with flops storage"),
-        ("--plot x.png storage", "--plot: not with flops storage"),
+        ("--plot x.png page x.html", "--plot: not with flops page"),
+        ("serve --passages 9", "--qps: a number, like --qps 100 --passages 21000000; got none"),
+        ("serve --qps 9", "--passages: a number"),
+        ("serve --qps 0 --passages 9", "--qps: a number above 0; got '0'"),
+        ("serve --qps 1e9 --passages 9", "--qps: a number above 0; got '1e9'"),
+        ("serve --qps 9 --passages 1.5", "--passages: a whole number of at least 1; got '1.5'"),
+        ("serve --qps 9 --passages /nowhere.jsonl", "/nowhere.jsonl: a readable file"),
+        ("serve --qps 9 --passages 9 --hardware abacus", "hardware: one of a100, h100, h200, l4, rtx4090, tpu-v3"),
+        ("serve --qps 9 --passages 9 --hardware /no.toml", "/no.toml: a readable file"),
+        ("serve --qps 9 --passages 9 --hardware /no.json", "/no.json: a readable file"),
+        ("serve --qps 9 --passages 9 --devices 0", "--devices: a whole number of at least 1; got '0'"),
+        ("serve --qps 9 --passages 9 --efficiency 2", "--efficiency: a proportion between 0 and 1"),
+        ("serve --qps 9 --passages 9 --efficiency 0", "--efficiency: SHARE, or SHARE,SHARE of peak and bandwidth"),
+        ("serve --qps 9 --passages 9 --efficiency 1,1,1", "--efficiency: SHARE, or SHARE,SHARE"),
+        (
+            "serve --qps 9 --passages 9 --storage tape",
+            "storage: one of host, nvme, network; or FILE.toml:NAME; got 'tape'",
+        ),
+        ("serve --qps 9 --passages 9 --store int3", "--store: one of float32, float16, bfloat16, int8; got 'int3'"),
+        ("serve --qps 9 --passages 9 --storage-price 3", "--storage-price: --price-per-hour beside it; got none"),
+        ("serve --qps 9 --passages 9 --latency 0", "--latency: a number above 0"),
+        ("serve --qps 9 --passages 9 --months -1", "--months: a number above 0"),
+        ("serve --qps 9 --passages 9 --m 30", "m: at most k"),
+        ("latency --peak-tflops 3 --bandwidth 4 --devices 2", "devices: 1, or hardware whose link is known; got 2"),
         ("--plot x.nonsense", "x.nonsense: a name that ends in .png, .svg"),
         ("--plot /nowhere/x.png", "/nowhere/x.png: a place that can be written"),
     ],
@@ -215,7 +250,7 @@ def test_nonsense_is_one_line_and_exit_code_2(run: Run, words: str, said: str) -
     assert said in err
 
 
-@pytest.mark.parametrize("words", ["--json --csv", "figure2 --plot x.png", "figure2 --k 3", "guess"])
+@pytest.mark.parametrize("words", ["--json --csv", "page --plot x.png x.html", "figure2 --k 3", "guess"])
 def test_words_that_no_action_knows(run: Run, words: str) -> None:
     code, out, err = run(*words.split())
     assert (code, out) == (2, "")
@@ -223,11 +258,13 @@ def test_words_that_no_action_knows(run: Run, words: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "words", [("--mode", "printed"), (*SWEEP,), ("sweep", "--over", "size=base,xxl"), ("latency",)]
+    "words",
+    [("--mode", "printed"), ("sweep", "--over", "size=base,xxl"), (*SERVE, "--latency", "0.001"), *FORMS],
 )
-def test_plots_are_drawn(run: Run, tmp_path: Path, words: tuple[str, ...]) -> None:
+def test_plots_are_drawn_and_named(run: Run, tmp_path: Path, words: tuple[str, ...]) -> None:
     path = tmp_path / "x.png"
-    assert run(*words, "--plot", str(path)) == (0, "", "")
+    code, out, err = run(*words, "--plot", str(path))
+    assert (code, out, err) == (0, f"{path}: {path.stat().st_size:,} bytes\n", "")
     assert path.read_bytes()[:4] == b"\x89PNG"
 
 

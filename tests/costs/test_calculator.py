@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from glimmer_ref.config import SIZES
-from glimmer_ref.costs import breakeven, parse, rerankers, roofline, storage
-from glimmer_ref.costs.flops import SYSTEMS, Setting, online
+from glimmer_ref.costs import breakeven, hardware, parse, rerankers, roofline, storage
+from glimmer_ref.costs.flops import SYSTEMS, Setting, online, parameters
 from glimmer_ref.costs.modes import MODES, full, plain, total
 from glimmer_ref.costs.page.javascript import Symbol
 from glimmer_ref.costs.published import figure2
@@ -21,6 +21,7 @@ from glimmer_ref.costs.sweep import parse_axis, sweep
 from glimmer_ref.costs.this_cpu import this_cpu
 from glimmer_ref.errors import InputError
 from glimmer_ref.inference.reader import bundled
+from glimmer_ref.params.safetensors_io import map_tensors
 
 XXL = parse.of_size("xxl")
 
@@ -166,7 +167,7 @@ def test_storage_and_when_it_has_paid() -> None:
     assert storage.repaid_after(replace(XXL, alpha=Fraction(1), k=1, m=1), 1, "lumen") is None
 
 
-def stepwise(s: Setting, width: int, batch: int, h: roofline.Hardware, flops: int) -> float:
+def stepwise(s: Setting, width: int, batch: int, h: hardware.Hardware, flops: int) -> float:
     """The decoder's time as a sum over steps, each bound by arithmetic or bandwidth for itself."""
     read = s.m * (s.n_q + s.n_p) + s.n_q
     d, hc, layers = s.d, s.hc, s.decoder_layers
@@ -180,9 +181,9 @@ def stepwise(s: Setting, width: int, batch: int, h: roofline.Hardware, flops: in
 
 
 @pytest.mark.parametrize("batch", [1, 8, 64, 512])
-@pytest.mark.parametrize("name", roofline.ACCELERATORS)
+@pytest.mark.parametrize("name", hardware.shipped()[0])
 def test_the_decoder_as_one_stage_is_its_steps(name: str, batch: int) -> None:
-    h = roofline.accelerator(name)
+    h = hardware.accelerator(name)
     stage = roofline.work(XXL, "glimmer", 2, batch)["decoder"]
     flops = h.flops["bfloat16"]
     assert float(roofline.stage_seconds(stage, flops, h.bandwidth)) == pytest.approx(
@@ -191,15 +192,16 @@ def test_the_decoder_as_one_stage_is_its_steps(name: str, batch: int) -> None:
 
 
 def test_roofline_at_batch_1_is_bound_by_the_decoders_bandwidth() -> None:
-    h = roofline.accelerator("h100")
+    h = hardware.accelerator("h100")
     for system in SYSTEMS:
         work = roofline.work(XXL, system, 2, 1)
         seconds = {n: float(roofline.stage_seconds(w, h.flops["bfloat16"], h.bandwidth)) for n, w in work.items()}
         assert seconds["decoder"] > 0.7 * sum(seconds.values())
         assert seconds["decoder"] == work["decoder"].bytes / h.bandwidth
         assert 0.2 < seconds["decoder"] < 0.3
-    glimmer = [float(roofline.seconds(XXL, "glimmer", 2, b, h.flops["bfloat16"], h.bandwidth)) / b for b in (1, 8, 64)]
-    fid = [float(roofline.seconds(XXL, "fid", 2, b, h.flops["bfloat16"], h.bandwidth)) / b for b in (1, 8, 64)]
+    one = roofline.Group(h.flops["bfloat16"], h.bandwidth)
+    glimmer = [float(roofline.seconds(XXL, "glimmer", 2, b, one)) / b for b in (1, 8, 64)]
+    fid = [float(roofline.seconds(XXL, "fid", 2, b, one)) / b for b in (1, 8, 64)]
     ratios = [f / g for f, g in zip(fid, glimmer, strict=True)]
     assert ratios == sorted(ratios) and ratios[0] < 1.6 < 5 < ratios[2]
 
@@ -234,7 +236,7 @@ def test_larger_and_prices() -> None:
     assert roofline.larger(3, 5) == roofline.larger(5, 3) == 5
     assert roofline.price_per_million(0.36, 2.5) == pytest.approx(250)
     with pytest.raises(InputError, match=r"hardware: one of a100, .*; got 'abacus'"):
-        roofline.accelerator("abacus")
+        hardware.accelerator("abacus")
 
 
 def test_this_cpu_is_measured() -> None:
@@ -272,7 +274,8 @@ def formulas(s: Any) -> list[Any]:
             here = replace(s, reranker=owner)
             work = roofline.work(here, system, s.k, s.m)
             result += [x for w in work.values() for x in w]
-            result.append(roofline.seconds(here, system, s.k, s.m, s.v, s.f))
+            result.append(roofline.seconds(here, system, s.k, s.m, roofline.Group(s.v, s.f, s.n_t, s.d)))
+            result.append(roofline.activation_bytes(here, system, s.k, s.m, s.n_t))
             result.append(roofline.resident_bytes(here, system, s.k, s.m))
     result += [storage.corpus_bytes(s, s.m, s.v), storage.read_bytes(s, s.m), storage.offline_macs(s, s.v)]
     return [*result, rerankers.late_interaction(s, s, s.m), roofline.price_per_million(s.v, s.d)]
@@ -293,8 +296,32 @@ def test_a_setting_from_the_bundled_model() -> None:
 def test_a_setting_from_a_t5_folder(tmp_path: Path) -> None:
     t5 = SIZES["base"]
     data = {"model_type": "t5", **{f.name: getattr(t5, f.name) for f in fields(t5)}}
-    (tmp_path / "config.json").write_text(json.dumps(data), "utf-8")
+    (tmp_path / "config.json").write_text(json.dumps({**data, "tie_word_embeddings": False}), "utf-8")
     assert parse.of_folder(tmp_path) == parse.of_folder(tmp_path / "config.json") == parse.of_size("base")
+    (tmp_path / "config.json").write_text(json.dumps(data), "utf-8")
+    assert parse.of_folder(tmp_path) == replace(parse.of_size("base"), embeddings=1), "tied, as transformers reads it"
+
+
+# As transformers counts the published checkpoints.
+PARAMETERS = {
+    "t5-small": 60_506_624, "t5-base": 222_903_552, "t5-large": 737_668_096, "t5-3b": 2_851_598_336,
+    "t5-11b": 11_307_321_344, "google/t5-v1_1-small": 76_961_152, "google/t5-v1_1-base": 247_577_856,
+    "google/t5-v1_1-large": 783_150_080, "google/flan-t5-xl": 2_849_757_184, "google/flan-t5-xxl": 11_135_332_352,
+    "google/mt5-small": 300_176_768, "google/mt5-base": 582_401_280, "google/mt5-large": 1_229_581_312,
+    "google/mt5-xl": 3_742_619_648, "google/mt5-xxl": 12_921_057_280,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", PARAMETERS)
+def test_published_models_have_their_parameters(name: str) -> None:
+    assert parameters(parse.of_size(name)) == PARAMETERS[name]
+
+
+def test_the_bundled_model_has_its_parameters() -> None:
+    stored = sum(x.decode().size for x in map_tensors(bundled() / "model.safetensors").values())
+    s = parse.of_folder(bundled())
+    more = 2 * s.d + 32 * 3  # the score's norm and projection; the live encoder has position biases of its own
+    assert stored == parameters(s) + more
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"d_model": 3}', '{"glimmer": 3}', "[" * 100_000])

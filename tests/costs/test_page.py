@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from glimmer_ref.cli import main
-from glimmer_ref.costs import roofline, storage
+from glimmer_ref.costs import hardware, roofline, storage
 from glimmer_ref.costs.flops import SYSTEMS, Setting, online
 from glimmer_ref.costs.modes import full
 from glimmer_ref.costs.page.page import page
@@ -55,7 +55,7 @@ def moves(count: int) -> list[dict[str, Any]]:
         row = {"size": size, "k": rng.randint(1, 100), "m": rng.randint(1, 130), "live": rng.randint(0, 30)}
         row |= {"live_a": rng.randint(0, 30), "n_q": rng.randint(1, 128), "n_p": rng.randint(16, 1024)}
         row |= {"n_t": rng.randint(1, 256), "batch": rng.randint(1, 128)}
-        row |= {"dtype": rng.choice(sorted(storage.WIDTHS)), "hardware": rng.choice(sorted(roofline.ACCELERATORS))}
+        row |= {"dtype": rng.choice(sorted(storage.WIDTHS)), "hardware": rng.choice(sorted(hardware.shipped()[0]))}
         result.append(row)
     result.append({"size": "xxl", "k": 100, "m": 100, "live": 24, "live_a": 24, "n_q": 128, "n_p": 1024, "n_t": 256})
     return result
@@ -83,7 +83,7 @@ def python_numbers(sliders: dict[str, str]) -> dict[str, Any]:
     assert n["m"] <= n["k"] and n["live_a"] <= n["live"] <= s.L, "an impossible combination"
     s = replace(s, alpha=Fraction(n["live"], s.L), beta=Fraction(n["live_a"], max(n["live"], 1)))
     s = replace(s, **{name: n[name] for name in ("k", "m", "n_q", "n_p", "n_t")})
-    width, hardware = storage.WIDTHS[sliders["dtype"]], roofline.ACCELERATORS[sliders["hardware"]]
+    width, device = storage.WIDTHS[sliders["dtype"]], hardware.shipped()[0][sliders["hardware"]]
     scale = storage.SCALES[sliders["dtype"]]
     result: dict[str, Any] = {
         "storage.passage": storage.passage_bytes(s, width, scale),
@@ -98,9 +98,9 @@ def python_numbers(sliders: dict[str, str]) -> dict[str, Any]:
         result[f"{system}.total"] = online(macs)
         result[f"{system}.samples"] = float(10**12 / Fraction(online(macs)))
         result[f"{system}.resident"] = roofline.resident_bytes(s, system, width, n["batch"])
-        if sliders["dtype"] in hardware.flops:
-            flops, bandwidth = hardware.flops[sliders["dtype"]], hardware.bandwidth
-            result[f"{system}.seconds"] = float(roofline.seconds(s, system, width, n["batch"], flops, bandwidth))
+        if sliders["dtype"] in device.flops:
+            one = roofline.Group(device.flops[sliders["dtype"]], device.bandwidth)
+            result[f"{system}.seconds"] = float(roofline.seconds(s, system, width, n["batch"], one))
     return result
 
 

@@ -10,12 +10,14 @@ from typing import Any
 from ...config import SIZES
 from ...disk.write import write_text
 from ..flops import shapes_of
+from ..hardware import shipped
+from ..models import PUBLISHED, model_named
 from ..modes import MODES
 from ..parse import PAPER
-from ..roofline import ACCELERATORS
 from ..storage import CORPORA, SCALES, WIDTHS
 from .javascript import formulas
 
+MODELS = (*SIZES, *(name for name in PUBLISHED if "t5-v1_1" not in name and "flan" not in name))  # no shapes twice
 ASSUMPTION = (
     MODES["full"].leaves_out
     + " One multiply-add (MAC) is two FLOPs. Every passage has n_p tokens; 64 decoder steps are "
@@ -27,8 +29,9 @@ ASSUMPTION = (
 
 def data() -> dict[str, Any]:
     """The values that the page's sliders and menus offer."""
+    accelerators, _ = shipped()
     return {
-        "sizes": {name: shapes_of(t5) for name, t5 in SIZES.items()},
+        "sizes": {name: shapes_of(*model_named(name)) for name in MODELS},
         "start": {**{name: x for name, x in PAPER.items() if isinstance(x, int)}, "size": "xxl", "batch": 1},
         "alpha": str(PAPER["alpha"]),
         "beta": str(PAPER["beta"]),
@@ -36,8 +39,8 @@ def data() -> dict[str, Any]:
         "scales": SCALES,
         "corpora": list(CORPORA),
         "hardware": {
-            key: {"name": h.name, "flops": h.flops, "bandwidth": h.bandwidth, "memory": h.memory}
-            for key, h in ACCELERATORS.items()
+            key: {"name": h.name, "flops": h.flops, "bandwidth": h.bandwidth, "memory": h.memory, "link": h.link}
+            for key, h in accelerators.items()
         },
         "assumption": ASSUMPTION,
     }

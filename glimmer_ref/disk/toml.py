@@ -1,16 +1,31 @@
-"""The schema of a TOML file: its tables become dataclasses, with every key known and every value checked."""
+"""TOML files: read within bounds; their tables become dataclasses, with every key known and every value checked."""
 
 from __future__ import annotations
 
 import difflib
 import math
+import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields
 from typing import Any, TypeVar
 
 from ..errors import InputError, brief
+from .read import PathLike, read_text
 
 T = TypeVar("T")
+MOST_BYTES = 2**20
+
+
+def read_toml(path: PathLike) -> dict[str, Any]:
+    """The tables of a TOML file of at most 1 MiB.
+
+    Raises:
+        InputError: there is no such file, or it is not TOML.
+    """
+    try:
+        return tomllib.loads(read_text(path, MOST_BYTES))
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise InputError(str(path), "TOML", str(error)[:120]) from None
 
 
 @dataclass(frozen=True)
