@@ -6,11 +6,12 @@ import argparse
 import gc
 import sys
 from collections.abc import Sequence
+from difflib import get_close_matches
 from importlib import import_module
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from .. import __version__, terminal
-from ..errors import InputError, shown
+from ..errors import InputError, brief, shown
 
 COMMANDS = (
     "ask", "evaluate", "chunks", "index", "retrieve", "memory", "convert", "trace", "flops", "golden", "bench", "world",
@@ -18,10 +19,34 @@ COMMANDS = (
 )  # fmt: skip
 
 
+def _nearest(word: str, known: Sequence[str]) -> str:
+    """The end of a message about an unknown word: the known one that is most similar, if any is."""
+    near = get_close_matches(word, known, 1, cutoff=0.7)
+    return f"; did you mean {near[0]}?" if near else ""
+
+
 class Parser(argparse.ArgumentParser):
-    """argparse's parser with errors in one line, without the usage; the user's words are escaped in it."""
+    """argparse's parser, whose errors show the usage of the command that was meant; the user's words are escaped."""
+
+    def parse_known_args(self, *args: Any, **more: Any) -> Any:
+        """As argparse, but each command refuses the words that it does not know, so that the error names its help."""
+        known, rest = super().parse_known_args(*args, **more)
+        if rest:
+            names = [name for action in self._actions for name in action.option_strings]
+            self.error(f"unknown: {' '.join(rest)}{_nearest(rest[0].partition('=')[0], names)}")
+        return known, rest
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        """As argparse, with the nearest choice."""
+        if action.choices is not None and value not in action.choices:
+            choices = [str(choice) for choice in action.choices]
+            message = f"one of {', '.join(choices)}; got {brief(value)}{_nearest(str(value), choices)}"
+            raise argparse.ArgumentError(action, message)
 
     def error(self, message: str) -> NoReturn:
+        """Show the usage, then the error in one line, and end with exit code 2."""
+        for line in self.format_usage().splitlines():
+            terminal.note(line)
         terminal.note(f"{self.prog}: error: {shown(message)}; {self.prog} --help shows what there is")
         raise SystemExit(2)
 

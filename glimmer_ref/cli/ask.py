@@ -59,6 +59,7 @@ def _plot(answer: Any, args: argparse.Namespace) -> None:
         from ..inference.plots import plot_answer
 
         plot_answer(answer, args.question, args.plot)
+        note(f"glimmer-ref: wrote {args.plot}")
 
 
 def print_notes(answer: Any) -> None:

@@ -78,6 +78,8 @@ def _draw(args: argparse.Namespace, results: list[dict[str, Any]]) -> None:
 
     if len(results) > 1:
         sweep.plot(results, args.system, Path(args.out) / sweep.PICTURE)
+    if args.out:
+        note(f"glimmer-ref: wrote {args.out}")
 
 
 def _settings(args: argparse.Namespace, reader: Any, passages: int) -> list[Any]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
@@ -51,7 +50,7 @@ def run(args: argparse.Namespace) -> None:
         from ..costs.draw import DRAW
 
         DRAW[args.action](report, args.plot)
-        say(f"{args.plot}: {Path(args.plot).stat().st_size:,} bytes")
+        say(f"wrote {args.plot}")
     else:
         output.show(flops_tables.TABLES[args.action](report), report["note"])
 

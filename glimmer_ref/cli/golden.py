@@ -14,7 +14,7 @@ from ..golden import check
 from ..golden.adapters import check_command
 from ..golden.show import lines
 from ..golden.starter import LANGUAGES, write
-from ..terminal import say, say_json
+from ..terminal import note, say, say_json
 from . import options
 from .output import then
 
@@ -94,6 +94,7 @@ def _write_junit(report: check.Report, path: str | None) -> None:
     if path:
         with written(path) as file:
             ElementTree.ElementTree(junit(report)).write(file, encoding="utf-8", xml_declaration=True)
+        note(f"glimmer-ref: wrote {path}")
 
 
 def junit(report: check.Report) -> ElementTree.Element:

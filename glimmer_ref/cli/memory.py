@@ -42,9 +42,12 @@ def add(commands: Any) -> None:
     build.set_defaults(run=run_build)
     plan = options.add_action(actions, "plan", "estimate what a build takes: bytes, shards, multiply-adds, hours")
     plan.add_argument(
-        "passages", metavar="PASSAGES.jsonl", nargs="?", help="the passages; or give their number with --count"
+        "passages",
+        metavar="PASSAGES.jsonl",
+        nargs="?",
+        help="the passages, or a sample if --passages is given",
     )
-    plan.add_argument("--count", type=int, metavar="N", help="passages, like 21000000")
+    plan.add_argument("--passages", dest="count", type=int, metavar="N", help="number of passages, such as 21000000")
     plan.add_argument("--tokens", type=int, metavar="N", help="tokens of each (default: the model's limit)")
     plan.add_argument("--size", choices=tuple(SIZES), help="of T5.1.1, instead of a model")
     plan.add_argument("--alpha", default="1/3", help="with --size: the live proportion (default 1/3)")
@@ -141,16 +144,16 @@ def run_plan(args: argparse.Namespace) -> None:
     """Print the sizes and costs of a build; files and models that these do not need are not opened."""
     from ..memory.plan import plan
 
-    if (args.passages is None) == (args.count is None):
-        raise InputError("memory plan", "PASSAGES.jsonl, or --count N", "neither" if args.count is None else "both")
+    if args.passages is None and args.count is None:
+        raise InputError("memory plan", "PASSAGES.jsonl, or --passages N", "neither")
     for name in ("count", "tokens", "shard_passages", "workers"):
-        value = getattr(args, name)
+        value, option = getattr(args, name), "passages" if name == "count" else name.replace("_", "-")
         if value is not None and not 1 <= value <= MOST:
-            raise InputError(f"--{name.replace('_', '-')}", f"at least 1, at most {MOST:,}", str(value)[:40])
+            raise InputError(f"--{option}", f"at least 1, at most {MOST:,}", str(value)[:40])
     if args.rate is not None and not args.rate > 0:
         raise InputError("--rate", "above 0", str(args.rate))
     if args.size and (args.weights or args.passages):
-        raise InputError("--size", "no --weights, and --count for the passages", "one of them")
+        raise InputError("--size", "no --weights, and --passages N for the passages", "one of them")
     result = plan(*(_of_passages(args) if args.passages else _of_count(args)))
     if args.json:
         say_json(result)
@@ -166,11 +169,11 @@ def run_plan(args: argparse.Namespace) -> None:
 
 
 def _of_passages(args: argparse.Namespace) -> tuple[Any, ...]:
-    """The arguments of `plan` for a file of passages; the rate is measured with its first passages."""
+    """The arguments of `plan` for a file of passages, or for more such ones; the rate is measured with the first."""
     from ..data.inputs import read_passages
     from ..disk.write import sha256
     from ..memory.manifest import build_facts
-    from ..memory.plan import corpus_of, measured_rate
+    from ..memory.plan import corpus_of, measured_rate, scaled
 
     reader, path = options.load_reader(args), Path(args.passages)
     lines = sum(1 for _ in read_passages(path))
@@ -185,6 +188,8 @@ def _of_passages(args: argparse.Namespace) -> tuple[Any, ...]:
     if rate is None:
         with reader.limited():
             rate = measured_rate(reader.ops, reader.model, reader.tokenizer, read_passages(path), args.store)
+    if args.count is not None:
+        corpus = scaled(corpus, args.count)
     return reader.config, corpus, build, args.workers, rate
 
 

@@ -50,6 +50,12 @@ def corpus_of(config: GlimmerConfig, tokenizer: Tokenizer, passages: Iterable[Pa
     return Corpus(Lengths(count, sum(n for n, _ in shards), squares), tuple(shards))
 
 
+def scaled(corpus: Corpus, passages: int) -> Corpus:
+    """A corpus of another number of passages whose lengths are distributed as these are; its shards are not known."""
+    n, tokens, squares = (int(x) for x in corpus.lengths)
+    return Corpus(Lengths(passages, tokens * passages // n, squares * passages // n))
+
+
 def _zeros(dtype: Any, *shape: int) -> np.ndarray:
     """An array of zeros of that shape, which takes no memory."""
     return np.broadcast_to(np.zeros((), dtype), shape)

@@ -103,8 +103,31 @@ def test_usage_errors_are_a_line_with_what_was_typed_escaped(capsys: pytest.Capt
     for words in (*typed, ["trace"]):
         with pytest.raises(SystemExit, match="2"):
             main(words)
-        (line,) = capsys.readouterr().err.splitlines()
+        usage, *more, line = capsys.readouterr().err.splitlines()
         assert line.isprintable() and line.startswith("glimmer-ref") and "error: " in line
+        assert usage.startswith("usage: glimmer-ref") and all(text.isprintable() for text in more)
+
+
+@pytest.mark.parametrize(
+    ("words", "usage", "said"),
+    [
+        (["flops", "latency", "--pirce-per-hour", "3"], "glimmer-ref flops latency", "did you mean --price-per-hour?"),
+        (["flops", "--sise=xl"], "glimmer-ref flops", "unknown: --sise=xl; did you mean --size?"),
+        (["flops", "serv"], "glimmer-ref flops", "'serv'; did you mean serve?"),
+        (["memory", "plan", "--count", "3"], "glimmer-ref memory plan", "unknown: --count; glimmer-ref"),
+        (["evaluat"], "glimmer-ref", "'evaluat'; did you mean evaluate?"),
+        (["ask", "x", "--sistem", "fid"], "glimmer-ref ask", "did you mean --system?"),
+        (["ask", "x", "--system", "lumem"], "glimmer-ref ask", "'lumem'; did you mean lumen?"),
+    ],
+)
+def test_a_wrong_word_shows_the_usage_of_its_command_and_the_nearest_one(
+    words: list[str], usage: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(words)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0].startswith(f"usage: {usage} [") and lines[-1].startswith(f"{usage}: error: ")
+    assert said in lines[-1]
 
 
 def program(facts: str, shell: str, **env: str) -> subprocess.CompletedProcess[str]:

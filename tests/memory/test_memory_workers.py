@@ -372,15 +372,25 @@ def test_a_plan_knows_every_byte(run: Any, corpus: Path, tmp_path: Path, store: 
     assert rate > 0 and plan["hours"] == pytest.approx(plan["tokens"] / rate / 2 / 3600)
 
 
+def test_a_plan_of_more_such_passages(run: Any, corpus: Path) -> None:
+    few = json.loads(run("memory", "plan", corpus, "--ops", "numpy", "--json")[1])
+    more = ("--passages", 1000 * few["passages"])
+    many = json.loads(run("memory", "plan", corpus, *more, "--ops", "numpy", "--json")[1])
+    assert (many["passages"], many["tokens"], many["macs"]) == tuple(
+        1000 * few[name] for name in ("passages", "tokens", "macs")
+    )
+    assert many["bytes_are"].startswith("of states alone") and many["tokens_per_second_and_worker"] > 0
+
+
 def test_a_plan_of_the_whole_wikipedia(run: Any) -> None:
     """21 M passages at XXL: 52.3 TB in bfloat16, and more multiply-adds than 64 bits hold."""
-    plan = json.loads(run("memory", "plan", "--size", "xxl", "--count", 21_000_000, "--tokens", 304, "--store",
+    plan = json.loads(run("memory", "plan", "--size", "xxl", "--passages", 21_000_000, "--tokens", 304, "--store",
                           "bfloat16", "--rate", 1e6, "--json")[1])  # fmt: skip
     assert plan["bytes"] == 21_000_000 * 304 * 4096 * 2
     weights, attention = 4 * 4096 * 4096 + 3 * 4096 * 10240, 2 * 304 * 4096
     assert plan["macs"] == 21_000_000 * 304 * 16 * (weights + attention) > 2**63
     assert plan["hours"] == pytest.approx(21_000_000 * 304 / 1e6 / 3600)
-    assert "give --rate" in run("memory", "plan", "--size", "base", "--count", 5)[1]
+    assert "give --rate" in run("memory", "plan", "--size", "base", "--passages", 5)[1]
 
 
 def test_the_commands_refuse_in_one_line(
@@ -389,15 +399,14 @@ def test_the_commands_refuse_in_one_line(
     empty = tmp_path / "empty.jsonl"
     empty.write_text("")
     for words, said in (
-        (("plan",), "--count N; got neither"),
-        (("plan", corpus, "--count", 3), "got both"),
-        (("plan", "--count", 0), "--count: at least 1"),
-        (("plan", "--count", 10**400), "--count: at least 1, at most 1,000,000,000,000; got 1000"),
-        (("plan", "--count", 3, "--size", "xxl", "--alpha", "1/5"), "alpha"),
-        (("plan", corpus, "--size", "xxl"), "--count for the passages"),
-        (("plan", "--count", 3, "--workers", 0), "--workers: at least 1"),
+        (("plan",), "--passages N; got neither"),
+        (("plan", "--passages", 0), "--passages: at least 1"),
+        (("plan", "--passages", 10**400), "--passages: at least 1, at most 1,000,000,000,000; got 1000"),
+        (("plan", "--passages", 3, "--size", "xxl", "--alpha", "1/5"), "alpha"),
+        (("plan", corpus, "--size", "xxl"), "--passages N for the passages"),
+        (("plan", "--passages", 3, "--workers", 0), "--workers: at least 1"),
         (("plan", empty, "--ops", "numpy"), "at least one passage"),
-        (("plan", "--count", 3, "--rate", -1), "--rate: above 0"),
+        (("plan", "--passages", 3, "--rate", -1), "--rate: above 0"),
         (("build", corpus, tmp_path / "m", "--workers", 0), "--workers: at least 1"),
     ):
         code, out, err = run("memory", *words)

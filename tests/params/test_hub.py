@@ -116,7 +116,7 @@ def test_load_and_ask_by_name(run: Run, capsys: pytest.CaptureFixture[str], serv
     words = ("Who wrote The Crooked Sailor?", "--weights", "user/mini", "--ops", "numpy")
     assert run("ask", *words) == (0, "Jorian Nettleworth\n", f"glimmer-ref: note: user/mini: main is commit {COMMIT}\n")
     assert "--weights user/mini" in run("ask", "--examples", "--weights", "user/mini")[1]
-    assert run("memory", "plan", "--count", "9", "--weights", "user/mini")[0] == 0
+    assert run("memory", "plan", "--passages", "9", "--weights", "user/mini")[0] == 0
     assert server.asked == []
 
 
