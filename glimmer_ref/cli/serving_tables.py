@@ -91,7 +91,7 @@ def _systems(report: Report) -> list[str]:
                 "questions/s of a group": _of_answer("questions_per_second_and_group"),
                 "ms a batch": _of_answer("seconds_per_batch", 1e-3),
                 "ms a question (a batch, divided)": _of_answer("seconds_per_question", 1e-3),
-                "latency in s, the batch filled": _of_answer("latency_seconds"),
+                "ms of latency, the batch filled": _of_answer("latency_seconds", 1e-3),
                 "busy": _of_answer("busy", 1, 3),
             },
         )[1:],

@@ -10,7 +10,7 @@ from .. import roofline, serving, storage
 from ..flops import SYSTEMS, Number, Setting, online
 from ..modes import full
 
-NUMBERS = ("d", "hc", "f", "v", "matrices", "L", "decoder_layers", "k", "m", "n_q", "n_p", "n_t")
+NUMBERS = ("d", "hc", "f", "v", "matrices", "L", "decoder_layers", "embeddings", "k", "m", "n_q", "n_p", "n_t")
 
 
 class Symbol:
