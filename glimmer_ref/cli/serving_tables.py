@@ -18,10 +18,12 @@ UNITS = ("bytes", "bandwidth")
 
 
 def number(x: Any, digits: int = 4) -> str:
-    """A number with at least so many digits, and commas between thousands; a dash for none."""
+    """A number with so many digits, from thousands on all of them, from 10^10 on as a power; a dash for none."""
     if x is None:
         return "-"
     x = float(x)
+    if abs(x) >= 1e10:
+        return f"{x:.{digits}g}"
     return f"{x:,.0f}" if abs(x) >= 10 ** (digits - 1) else f"{x:.{digits}g}"
 
 

@@ -64,6 +64,8 @@ def run(args: argparse.Namespace) -> int:
     finally:
         signal.signal(signal.SIGTERM, before)
     best = state.best
-    if best is not None:
+    if best is None:
+        note(f"glimmer-ref: wrote {args.out}")
+    else:
         say(f"{args.out}/best: step {best['step']}, exact match {best['exact_match'] or 0:.1f} on dev")
     return 0

@@ -177,7 +177,7 @@ def bench_file(path: PathLike) -> Hardware:
         if not flops or min(*flops.values(), peaks["reads"]) <= 0:
             raise ValueError
         about, memory = report["machine"], int(report["machine"]["memory_bytes"])
-        name, reads = f"{about['cpu']}, {peaks['threads']} threads", round(peaks["reads"])
+        name, reads = f"{about['cpu']}, threads: {peaks['threads']}", round(peaks["reads"])
     except (KeyError, TypeError, ValueError, OverflowError):
         raise InputError(str(path), "a report of glimmer-ref bench --json", "another file") from None
     reached = None if arithmetic is None or bandwidth is None else Efficiency(arithmetic, bandwidth, f"bench: {path}")

@@ -205,7 +205,8 @@ WORDS = (
     "25", "5", "0", "-1", "1e9", "9" * 30, "k=5:40", "m=1,5", "k=1:999999999", "--alpha", "--beta", "1/3", "1/0", "2/1",
     "nan", "--json", "--csv", "--system", "lumen", "--out", "", "\0", "\x1b[31m", "\udcff", "--passages", "--memory",
     "--index", "--weights", "here", "/", ".", "..", "--batch", "--hardware", "h100", "--dtype", "int8", "--help",
-    "21000000", "--inputs", "--only", "(", "--threads", "--ops", "numpy", "--gtr", "a/b", "--set", "x=1",
+    "serve", "--qps", "--devices", "--efficiency", "21000000", "--inputs", "--only", "(", "--threads", "--ops", "numpy",
+    "--gtr", "a/b", "--set", "x=1",
 )  # fmt: skip
 
 

@@ -172,7 +172,7 @@ def test_a_picture_is_written_though_nobody_reads_the_answer(facts: str, tmp_pat
     )
     os.close(writer)
     assert done.returncode == 1 and "Traceback" not in done.stderr
-    assert path.read_bytes().startswith(b"\x89PNG")
+    assert path.read_bytes().startswith(b"\x89PNG") and f"wrote {path}" in done.stderr
 
 
 EMPTY = {

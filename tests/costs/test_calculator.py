@@ -243,6 +243,7 @@ def test_this_cpu_is_measured() -> None:
     h = this_cpu(seconds=0.01, size=256, rows=1024)
     assert 1e8 < h.flops["float32"] < 1e14
     assert 1e8 < h.bandwidth < 1e13
+    assert h.efficiency is not None and h.efficiency[:2] == (1, 1), "NumPy reached it"
 
 
 def test_glimmers_ranking_is_what_the_paper_calls_reranking() -> None:

@@ -129,7 +129,7 @@ def test_a_report_of_bench_is_hardware(tmp_path: Path) -> None:
     path.write_text(json.dumps(BENCH), "utf-8")
     h = accelerator(str(path))
     assert (h.name, h.flops, h.bandwidth, h.memory) == (
-        "Some CPU, 2 threads", {"float32": 2 * 10**11, "int8": 8 * 10**11}, 35 * 10**9, 8 * 2**30,
+        "Some CPU, threads: 2", {"float32": 2 * 10**11, "int8": 8 * 10**11}, 35 * 10**9, 8 * 2**30,
     )  # fmt: skip
     assert h.efficiency is not None and h.efficiency[:2] == (Fraction(7, 8), Fraction(5, 8))
     path.write_text(json.dumps({**BENCH, "rows": []}), "utf-8")
