@@ -106,8 +106,10 @@ def test_a_backend_that_is_none_does_not_matter(backend: str, kept: str | None, 
     env = {**os.environ, "MPLBACKEND": backend, "PYTHONPATH": str(ROOT)}
     done = subprocess.run([sys.executable, "-c", ALONE], cwd=tmp_path, env=env, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.split()[:1] == (backend.split() or done.stdout.split()[:1])
-    assert kept is None or done.stdout.split()[1] == kept
+    wrote, last = done.stdout.splitlines()
+    assert wrote == "wrote y.png"
+    assert last.split()[:1] == (backend.split() or last.split()[:1])
+    assert kept is None or last.split()[1] == kept
 
 
 NO_HOME = """
