@@ -68,7 +68,7 @@ def multiply(x: Array, factors: Factors) -> Array:
     return x * factors
 
 
-def rms_norm(x: Array, gain: Array, eps: float, precision: str | None = None) -> Array:
+def rms_norm(x: Array, gain: Array, eps: float) -> Array:
     return torch.nn.functional.rms_norm(x, gain.shape, gain, eps)
 
 

@@ -79,11 +79,8 @@ class Operations:
     def multiply(self, x: Array, factors: Factors) -> Array:
         """x * factors, element by element, for example for dropout: [..], [..] -> [..]."""
 
-    def rms_norm(self, x: Array, gain: Array, eps: float, precision: str | None = None) -> Array:
-        """x / sqrt(mean(x^2) + eps) * gain: [N d], [d] -> [N d].
-
-        `precision` is the precision of the products that use the result, see `precision_of`.
-        """
+    def rms_norm(self, x: Array, gain: Array, eps: float) -> Array:
+        """x / sqrt(mean(x^2) + eps) * gain: [N d], [d] -> [N d]."""
 
     def gated_gelu(self, a: Array, b: Array) -> Array:
         """gelu(a) * b with a/2 (1 + tanh(sqrt(2/pi) (a + 0.044715 a^3))): [N f], [N f] -> [N f]."""
@@ -201,9 +198,7 @@ class Backward:
         """dy * factors."""
 
     @cotangents("x", "gain")
-    def rms_norm_backward(
-        self, dy: Array, x: Array, gain: Array, eps: float, precision: str | None = None
-    ) -> tuple[Array, Array]:
+    def rms_norm_backward(self, dy: Array, x: Array, gain: Array, eps: float) -> tuple[Array, Array]:
         """dx = r (g - x r^2 mean(g x)) with g = dy gain and r = 1/sqrt(mean(x^2) + eps); dgain = sum_i dy_i x_i r_i."""
 
     @cotangents("a", "b")
@@ -322,8 +317,8 @@ PRECISIONS = ("float32", "bfloat16", "int8")  # of the products with packed weig
 def precision_of(w: Array) -> str | None:
     """The precision of products with a weight from `pack`; None for a plain array.
 
-    Some operations may be fused with such a product. They take the precision as an argument, so that they round in the
-    same way whether they run alone or fused.
+    A backend may fuse attention with such a product. `attention` takes the precision as an argument, so that it rounds
+    in the same way whether it runs alone or fused.
     """
     return getattr(w, "precision", None)
 

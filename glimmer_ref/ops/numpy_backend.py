@@ -96,14 +96,12 @@ def multiply_backward(dy: Array, x: Array, factors: Factors) -> tuple[Array]:
     return (dy * factors,)
 
 
-def rms_norm(x: Array, gain: Array, eps: float, precision: str | None = None) -> Array:
+def rms_norm(x: Array, gain: Array, eps: float) -> Array:
     mean_square = np.mean(x * x, axis=-1, keepdims=True)
     return x / np.sqrt(mean_square + eps) * gain
 
 
-def rms_norm_backward(
-    dy: Array, x: Array, gain: Array, eps: float, precision: str | None = None
-) -> tuple[Array, Array]:
+def rms_norm_backward(dy: Array, x: Array, gain: Array, eps: float) -> tuple[Array, Array]:
     r = 1 / np.sqrt(np.mean(x * x, axis=-1, keepdims=True) + eps)  # x / sqrt(mean_square + eps) is x r
     g = dy * gain
     dx = r * (g - x * r * r * np.mean(g * x, axis=-1, keepdims=True))

@@ -102,7 +102,7 @@ def attention_output(ops: Ops, w: Attention, x: Array, context: Array, layout: S
 @fusable
 def attention_block(ops: Ops, t5: T5Config, w: Attention, x: Array, bias: Array, layout: SequenceLayout) -> Array:
     """x + attend(n W_q, n W_k, n W_v) W_o with n = norm(x), in an encoder: [N d] -> [N d]."""
-    n = ops.rms_norm(x, w.norm, t5.layer_norm_epsilon, precision_of(w.q))
+    n = ops.rms_norm(x, w.norm, t5.layer_norm_epsilon)
     k = ops.record("k", ops.linear(n, w.k), layout.key_lengths)
     v = ops.record("v", ops.linear(n, w.v), layout.key_lengths)
     q = queries(ops, w, n, layout)
@@ -113,7 +113,7 @@ def attention_block(ops: Ops, t5: T5Config, w: Attention, x: Array, bias: Array,
 @fusable
 def feed_forward_block(ops: Ops, t5: T5Config, w: FeedForward, x: Array, lengths: Ints) -> Array:
     """x + wo(gelu(wi_0 n) * (wi_1 n)), or x + wo(relu(wi_0 n)) in T5 1.0, with n = norm(x): [N d] -> [N d]."""
-    n = ops.rms_norm(x, w.norm, t5.layer_norm_epsilon, precision_of(w.wi_0))
+    n = ops.rms_norm(x, w.norm, t5.layer_norm_epsilon)
     if w.wi_1 is None:
         hidden = ops.relu(ops.linear(n, w.wi_0))
     else:
@@ -207,7 +207,7 @@ def causal_attention_block(
     ops: Ops, t5: T5Config, w: Attention, x: Array, past: KeysValues | None, bias: Array, layout: SequenceLayout
 ) -> tuple[Array, KeysValues]:
     """Decoder self-attention over the past tokens and x: [N d] -> [N d], and all keys and values, past and new."""
-    n = ops.rms_norm(x, w.norm, t5.layer_norm_epsilon, precision_of(w.q))
+    n = ops.rms_norm(x, w.norm, t5.layer_norm_epsilon)
     k, v = ops.linear(n, w.k), ops.linear(n, w.v)
     if past is not None:
         read = layout.key_lengths - layout.query_lengths
@@ -234,7 +234,7 @@ def cross_attention_block(
 
     If a backend has its own form of the memory, the result comes from it. `attend` then only serves the instruments.
     """
-    n = ops.rms_norm(x, w.norm, t5.layer_norm_epsilon, precision_of(w.q))
+    n = ops.rms_norm(x, w.norm, t5.layer_norm_epsilon)
     q, kv = queries(ops, w, n, layout), KeysValues(cross.keys[layer], cross.values[layer])
     context = attend(ops, t5, w, q, kv, AttentionPattern(layout, None, causal=False))
     own = attend_memory(ops, t5, w, q, cross, layer, layout)

@@ -98,20 +98,20 @@ def open_checkpoint(folder: Path, settings: Mapping[str, Any]) -> State:
     position = read_json(folder / POSITION)
     if not isinstance(position, dict) or not all(is_right(position.get(name)) for name, is_right in KINDS.items()):
         raise InputError(f"{folder / POSITION}", "the position of an earlier run", "something else", "damaged?")
-    _check_check_same(position["recipe"], json.loads(json.dumps(dict(settings))), f"{folder}: recipe")
+    _check_same_settings(position["recipe"], json.loads(json.dumps(dict(settings))), f"{folder}: recipe")
     model = checkpoint.load(folder)
     moments = {name: np.array(x.raw) for name, x in map_tensors(folder / MOMENTS).items()}
     return State(model.config, leaves(model), moments, **{name: position[key] for key, name in KEYS.items()})
 
 
-def _check_check_same(then: Any, now: Any, place: str) -> None:
-    if isinstance(then, dict) and isinstance(now, dict):
-        for name in sorted(then.keys() | now.keys()):
-            _check_check_same(then.get(name), now.get(name), f"{place}.{name}")
-    elif isinstance(then, list) and isinstance(now, list) and len(then) == len(now):
-        for i, (a, b) in enumerate(zip(then, now, strict=True)):
-            _check_check_same(a, b, f"{place}.{i}")
-    elif then != now:
+def _check_same_settings(saved: Any, current: Any, path: str) -> None:
+    if isinstance(saved, dict) and isinstance(current, dict):
+        for name in sorted(saved.keys() | current.keys()):
+            _check_same_settings(saved.get(name), current.get(name), f"{path}.{name}")
+    elif isinstance(saved, list) and isinstance(current, list) and len(saved) == len(current):
+        for i, (a, b) in enumerate(zip(saved, current, strict=True)):
+            _check_same_settings(a, b, f"{path}.{i}")
+    elif saved != current:
         raise InputError(
-            place, f"{json.dumps(then)}, as the run began", json.dumps(now), "another recipe: another --out"
+            path, f"{json.dumps(saved)}, as the run began", json.dumps(current), "another recipe: another --out"
         )

@@ -149,28 +149,28 @@ def gate_and_value_swapped(here: FaultyOps, a: Array, b: Array) -> Array:
     return here.ops.gated_gelu(b, a)
 
 
-def larger_eps(here: FaultyOps, x: Array, gain: Array, eps: float, *rest: Any) -> Array:
-    return here.ops.rms_norm(x, gain, 1e-5, *rest)
+def larger_eps(here: FaultyOps, x: Array, gain: Array, eps: float) -> Array:
+    return here.ops.rms_norm(x, gain, 1e-5)
 
 
-def eps_outside(here: FaultyOps, x: Array, gain: Array, eps: float, *_: Any) -> Array:
+def eps_outside(here: FaultyOps, x: Array, gain: Array, eps: float) -> Array:
     return x / (np.sqrt(np.mean(x * x, axis=1, keepdims=True)) + eps) * gain
 
 
-def mean_subtracted(here: FaultyOps, x: Array, *rest: Any) -> Array:
-    return here.ops.rms_norm(x - x.mean(axis=1, keepdims=True), *rest)
+def mean_subtracted(here: FaultyOps, x: Array, gain: Array, eps: float) -> Array:
+    return here.ops.rms_norm(x - x.mean(axis=1, keepdims=True), gain, eps)
 
 
-def gain_plus_one(here: FaultyOps, x: Array, gain: Array, *rest: Any) -> Array:
-    return here.ops.rms_norm(x, 1 + gain, *rest)
+def gain_plus_one(here: FaultyOps, x: Array, gain: Array, eps: float) -> Array:
+    return here.ops.rms_norm(x, 1 + gain, eps)
 
 
 def unnormed(gain: Callable[[Model], Array], *paths: str) -> Faulty:
     """Leaves out the norms with this gain, in scopes that begin with one of `paths`."""
 
-    def skipped(here: FaultyOps, x: Array, g: Array, *rest: Any) -> Array:
+    def skipped(here: FaultyOps, x: Array, g: Array, eps: float) -> Array:
         mine = g is gain(here.model) and here.path.startswith(paths)
-        return np.array(x) if mine else here.ops.rms_norm(x, g, *rest)
+        return np.array(x) if mine else here.ops.rms_norm(x, g, eps)
 
     return {"rms_norm": skipped}
 
@@ -188,10 +188,9 @@ def overwritten(here: FaultyOps, dy: Array, table: Array, ids: Ints) -> tuple[Ar
     return (dtable,)
 
 
-def constant_norm(here: FaultyOps, dy: Array, x: Array, gain: Array, eps: float, *rest: Any) -> tuple[Array, Array]:
-    return dy * gain / np.sqrt(np.mean(x * x, axis=-1, keepdims=True) + eps), here.ops.backward["rms_norm"](
-        dy, x, gain, eps, *rest
-    )[1]
+def constant_norm(here: FaultyOps, dy: Array, x: Array, gain: Array, eps: float) -> tuple[Array, Array]:
+    _, dgain = here.ops.backward["rms_norm"](dy, x, gain, eps)
+    return dy * gain / np.sqrt(np.mean(x * x, axis=-1, keepdims=True) + eps), dgain
 
 
 def last_argmax(here: FaultyOps, x: Array) -> Ints:

@@ -137,9 +137,9 @@ class Shuffled(Instrument):
         order = self.rng.permutation(len(w))
         return self.ops.dot(x[:, order], w[order])
 
-    def rms_norm(self, x: Array, gain: Array, eps: float, precision: str | None = None) -> Array:
+    def rms_norm(self, x: Array, gain: Array, eps: float) -> Array:
         order = self.rng.permutation(x.shape[1])
-        return self.ops.rms_norm(x[:, order], gain[order], eps, precision)[:, np.argsort(order)]
+        return self.ops.rms_norm(x[:, order], gain[order], eps)[:, np.argsort(order)]
 
     def attention(
         self,

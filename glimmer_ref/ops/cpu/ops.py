@@ -143,7 +143,7 @@ def linear_backward(dy: Array, x: Array, w: Array) -> tuple[Array, Array]:
     return backend.linear_backward(dy, x, w)
 
 
-def rms_norm(x: Array, gain: Array, eps: float, precision: str | None = None) -> Array:
+def rms_norm(x: Array, gain: Array, eps: float) -> Array:
     """Parallel over rows. The sum is made in float32, in 16 lanes that are then added up, as in the fused blocks.
 
     Raises:
@@ -157,9 +157,7 @@ def rms_norm(x: Array, gain: Array, eps: float, precision: str | None = None) ->
     return out
 
 
-def rms_norm_backward(
-    dy: Array, x: Array, gain: Array, eps: float, precision: str | None = None
-) -> tuple[Array, Array]:
+def rms_norm_backward(dy: Array, x: Array, gain: Array, eps: float) -> tuple[Array, Array]:
     """Parallel over runs of rows. The dgains of the runs are added up in order.
 
     Raises:

@@ -149,7 +149,7 @@ def multiply(x: Array, factors: Factors) -> Array:
     return _elementwise("multiply", x, factors)
 
 
-def rms_norm(x: Array, gain: Array, eps: float, precision: str | None = None) -> Array:
+def rms_norm(x: Array, gain: Array, eps: float) -> Array:
     """One block per row. The mean of squares is computed in the dtype of x.
 
     Raises:
