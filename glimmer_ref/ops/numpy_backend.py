@@ -139,14 +139,14 @@ def attention(
     precision: str | None = None,
 ) -> Array:
     out = np.empty_like(q)
-    queries, keys, place = offsets(layout.query_lengths), offsets(layout.key_lengths), 0
+    queries, keys, start = offsets(layout.query_lengths), offsets(layout.key_lengths), 0
     for s, probs in enumerate(attention_probs(q, k, bias, layout, heads, causal)):
         values = v[keys[s] : keys[s + 1]].reshape(-1, heads, q.shape[1] // heads)
         if dropout_mask is not None:
-            probs = probs * dropout_mask[place : place + probs.size].reshape(probs.shape)
+            probs = probs * dropout_mask[start : start + probs.size].reshape(probs.shape)
         mixed = np.einsum("hij,jhc->ihc", probs, values)
         out[queries[s] : queries[s + 1]] = mixed.reshape(mixed.shape[0], q.shape[1])
-        place += probs.size
+        start += probs.size
     return out
 
 
@@ -186,7 +186,7 @@ def attention_backward(
     dropout_mask: Factors | None = None,
     precision: str | None = None,
 ) -> tuple[Array, Array, Array, Array | None]:
-    dq, dk, dv, place = np.empty_like(q), np.empty_like(k), np.empty_like(v), 0
+    dq, dk, dv, start = np.empty_like(q), np.empty_like(k), np.empty_like(v), 0
     dbias = None if bias is None else np.zeros_like(bias)
     queries, keys = offsets(layout.query_lengths), offsets(layout.key_lengths)
     for s, probs in enumerate(attention_probs(q, k, bias, layout, heads, causal)):
@@ -196,7 +196,7 @@ def attention_backward(
         )
         dprobs, kept = np.einsum("ihc,jhc->hij", dys, vs), probs  # mixed = kept v
         if dropout_mask is not None:
-            factors = dropout_mask[place : place + probs.size].reshape(probs.shape)
+            factors = dropout_mask[start : start + probs.size].reshape(probs.shape)
             dprobs, kept = dprobs * factors, probs * factors
         dscores = probs * (dprobs - (probs * dprobs).sum(axis=-1, keepdims=True))  # probs = softmax(scores)
         dq[rows] = np.einsum("hij,jhc->ihc", dscores, ks).reshape(dq[rows].shape)  # scores = q k + bias
@@ -205,7 +205,7 @@ def attention_backward(
         if dbias is not None:
             distance = layout.key_positions[columns][None, :] - layout.query_positions[rows][:, None]
             np.add.at(dbias, distance + len(dbias) // 2, dscores.transpose(1, 2, 0))
-        place += probs.size
+        start += probs.size
     return dq, dk, dv, dbias
 
 

@@ -14,8 +14,8 @@ from numba.extending import register_jitable
 from ...ragged import Array, Ints, offsets
 from ..interface import SequenceLayout
 from .cross_attention import PackedMemory, Prepared
-from .encoder_fused import between, cost, ready_phase
-from .kernels.attention import mix_panels, row_of, score_panels, weigh_row
+from .encoder_fused import cost, ready_phase, result_buffers
+from .kernels.attention import mix_panels, row_of, score_panels, softmax_operand
 from .kernels.bfloat16 import across, halve_row
 from .kernels.descriptors import Block, Panels, Rows, Tile
 from .kernels.epilogue import STORE
@@ -112,7 +112,7 @@ def absorbed_phases(
             task = next_task(counters, phase + 1)
             while task < len(owner) * heads:
                 i, h = task // heads, task % heads
-                totals[i, h] = weigh_row(tile.terms, address(scores[i, h]), zeros, lengths[owner[i]])
+                totals[i, h] = softmax_operand(tile.terms, address(scores[i, h]), zeros, lengths[owner[i]])
                 finish_task(counters, phase + 1)
                 task = next_task(counters, phase + 1)
             barrier(counters, phase + 1, len(owner) * heads)
@@ -159,7 +159,7 @@ def absorbed_kernel(
 def absorbed_scratch(rows: int, heads: int, longest: int, values: Packed) -> AbsorbedScratch:
     """Empty buffers for `rows` queries and sequences of at most `longest` tokens."""
     d = values.shape[0]
-    sums, ready = between(rows * heads, d, values)
+    sums, ready = result_buffers(rows * heads, d, values)
     return AbsorbedScratch(
         aligned(rows, heads, row_of(d)), aligned(rows, heads, row_of(longest)), aligned(rows, heads),
         sums.reshape(heads, rows, sums.shape[1]), ready, aligned(rows * heads if values.group == 4 else 0),

@@ -12,10 +12,10 @@ from ...ragged import Array, check, offsets
 from .. import numpy_backend
 from ..checks import check_attention, check_dropout_mask
 from ..interface import PRECISIONS, Factors, SequenceLayout
-from . import attention_unfused as singles
+from . import attention_unfused as unfused
 from .encoder_fused import attention_layout
 from .float64 import in_float64
-from .kernels import attention_backward as learning
+from .kernels import attention_backward as backward
 from .kernels.gemm import attended_in
 from .kernels.llvm_ir import LANES
 from .runtime.allocator import aligned, plain
@@ -28,13 +28,13 @@ def _attend_with_dropout(
     """Attention with a dropout mask [sum of h*i*j] of factors."""
     out = aligned(*q.shape)
     if len(q):
-        who = attention_layout(layout, bias, heads, q.shape[1], causal)
-        work, kernel = _cost(layout, heads, q, 2), learning.dropout_attention_kernel
-        run_phased(kernel, 1, work, attended_in(None), q, k, v, who, mask, out)
+        kernel_layout = attention_layout(layout, bias, heads, q.shape[1], causal)
+        cost, kernel = _cost(layout, heads, q, 2), backward.dropout_attention_kernel
+        run_phased(kernel, 1, cost, attended_in(None), q, k, v, kernel_layout, mask, out)
     return out
 
 
-def _known(precision: str | None) -> None:
+def _check_precision(precision: str | None) -> None:
     if precision not in (None, *PRECISIONS):
         raise InputError("attention", f"a precision of {', '.join(PRECISIONS)}", repr(precision))
 
@@ -65,14 +65,14 @@ def attention(
         InputError: shapes, layout and bias do not fit each other, or the precision is unknown.
     """
     check_attention(q, k, v, bias, layout, heads)
-    _known(precision)
+    _check_precision(precision)
     if dropout_mask is not None:
         check_dropout_mask(dropout_mask, layout, heads)
     if q.dtype != np.float32:
         return in_float64(numpy_backend.attention, q, k, v, bias, layout, heads, causal, dropout_mask)
     if dropout_mask is not None:
         return _attend_with_dropout(plain(q), plain(k), plain(v), bias, layout, heads, causal, plain(dropout_mask))
-    return singles.attention(q, k, v, bias, layout, heads, causal, precision)
+    return unfused.attention(q, k, v, bias, layout, heads, causal, precision)
 
 
 def attention_backward(
@@ -102,15 +102,15 @@ def attention_backward(
     dq, dk, dv = aligned(*q.shape), aligned(*k.shape), aligned(*v.shape)
     if layout.query_lengths.min(initial=1) < 1:  # no query attends to the keys of such a sequence
         dk[:], dv[:] = 0, 0
-    runs = min(learning.SUMS, len(layout.query_lengths))
+    runs = min(backward.SUMS, len(layout.query_lengths))
     starts = np.arange(runs + 1) * len(layout.query_lengths) // max(runs, 1)
     dbias = np.empty((runs, heads, 0 if bias is None else len(bias)), np.float32)
     if len(q):
-        operands = learning.Operands(dy, q, k, v, q[0, :0] if dropout_mask is None else plain(dropout_mask))
-        who, grads = attention_layout(layout, bias, heads, q.shape[1], causal), learning.Gradients(dq, dk, dv, dbias)
+        operands = backward.Operands(dy, q, k, v, q[0, :0] if dropout_mask is None else plain(dropout_mask))
+        kernel_layout = attention_layout(layout, bias, heads, q.shape[1], causal)
         run_phased(
-            learning.attention_backward_kernel, 1, _cost(layout, heads, q, 5), attended_in(None), operands, who, starts,
-            grads,
+            backward.attention_backward_kernel, 1, _cost(layout, heads, q, 5), attended_in(None), operands,
+            kernel_layout, starts, backward.Gradients(dq, dk, dv, dbias),
         )  # fmt: skip
     else:
         dbias[:] = 0
@@ -134,15 +134,15 @@ def attention_probs(
         InputError: as `attention`.
     """
     check_attention(q, k, k, bias, layout, heads)
-    _known(precision)
+    _check_precision(precision)
     if precision is None or q.dtype != np.float32:
         return in_float64(numpy_backend.attention_probs, q, k, bias, layout, heads, causal)
     shapes = [(heads, int(i), int(j)) for i, j in zip(layout.query_lengths, layout.key_lengths, strict=True)]
     ends = offsets(np.array([math.prod(shape) for shape in shapes], np.int64))
     probs = np.zeros(ends[-1], np.float32)
     if len(q):
-        kind = None if singles.looks_back(bias, layout, causal) else precision
-        who = attention_layout(layout, bias, heads, q.shape[1], causal)
-        work = _cost(layout, heads, q, 1)
-        run_phased(singles.probs_kernel, 1, work, attended_in(kind), plain(q), plain(k), who, probs)
+        kind = None if unfused.is_decoder_step(bias, layout, causal) else precision
+        kernel_layout = attention_layout(layout, bias, heads, q.shape[1], causal)
+        cost = _cost(layout, heads, q, 1)
+        run_phased(unfused.probs_kernel, 1, cost, attended_in(kind), plain(q), plain(k), kernel_layout, probs)
     return [probs[a:b].reshape(shape) for shape, (a, b) in zip(shapes, pairwise(ends), strict=True)]

@@ -10,7 +10,7 @@ from ...ragged import Array, token_positions
 from ..interface import SequenceLayout
 from .encoder_fused import (
     NO_GAIN,
-    Between,
+    BlockScratch,
     Inputs,
     attention_block_kernel,
     attention_layout,
@@ -18,8 +18,8 @@ from .encoder_fused import (
     feed_forward_kernel,
     prepared,
 )
-from .kernels.attention import longest_keys, look_back, pack_keys, row_of, straight_biases
-from .kernels.attention_backward import panels_of, score_scratch, weigh
+from .kernels.attention import attend_past, longest_keys, pack_keys, row_of, straight_biases
+from .kernels.attention_backward import exp_scores, panels_of, score_scratch
 from .kernels.descriptors import Layout, Panels, Tile
 from .kernels.epilogue import STORE
 from .kernels.gemm import Packed, attended_in, descriptors
@@ -36,8 +36,8 @@ NOTHING, NO_PANELS = np.zeros(0, np.float32), np.zeros((0, 1), np.uint8)
 def linear(x: Array, w: Packed) -> Array:
     """x w: [N a], [a o] -> [N o]."""
     x, out = plain(x), aligned(1, len(x), w.columns)
-    inputs, own = Inputs(x, NO_GAIN, 0.0, descriptors(w)), Between(*prepared(x, x.shape[1], w), out, NO_PANELS)
-    run_phased(feed_forward_kernel, 2, cost(len(x), w), STORE, inputs, own, out[0])
+    inputs, buffers = Inputs(x, NO_GAIN, 0.0, descriptors(w)), BlockScratch(*prepared(x, x.shape[1], w), out, NO_PANELS)
+    run_phased(feed_forward_kernel, 2, cost(len(x), w), STORE, inputs, buffers, out[0])
     return out[0]
 
 
@@ -52,19 +52,19 @@ def attention(
     precision: str | None,
 ) -> Array:
     """softmax(q k^T + bias) v per sequence and head: [Nq hc], [Nk hc] -> [Nq hc]."""
-    if precision is not None and looks_back(bias, layout, causal):
-        return _look_back(plain(q), plain(k), plain(v), bias, layout, heads)
+    if precision is not None and is_decoder_step(bias, layout, causal):
+        return _attend_past(plain(q), plain(k), plain(v), bias, layout, heads)
     out, (q, k, v) = aligned(*q.shape), (plain(x) for x in (q, k, v))
     area = int((layout.query_lengths * layout.key_lengths).sum())
     run_phased(
         attention_block_kernel, 3, area * (2 * q.shape[1] + 16 * heads) // LANES, attended_in(precision),
         Inputs(q, NO_GAIN, 0.0, descriptors()), q, k, v, attention_layout(layout, bias, heads, q.shape[1], causal),
-        Between(NO_PANELS, NOTHING, q[np.newaxis, :0], NO_PANELS), out, out,
+        BlockScratch(NO_PANELS, NOTHING, q[np.newaxis, :0], NO_PANELS), out, out,
     )  # fmt: skip
     return out
 
 
-def looks_back(bias: Array | None, layout: SequenceLayout, causal: bool) -> bool:
+def is_decoder_step(bias: Array | None, layout: SequenceLayout, causal: bool) -> bool:
     """Whether this is a decoder's self-attention: the last tokens of each sequence attend to all its tokens so far.
 
     It is computed in float32 whatever the precision.
@@ -80,7 +80,7 @@ def looks_back(bias: Array | None, layout: SequenceLayout, causal: bool) -> bool
 
 
 @Kernel
-def look_back_kernel(counters: Any, threads: int, q: Any, k: Any, v: Any, layout: Layout, out: Any) -> None:
+def attend_past_kernel(counters: Any, threads: int, q: Any, k: Any, v: Any, layout: Layout, out: Any) -> None:
     """A decoder's self-attention. A task is one head of one sequence."""
     heads_at, bias, c, row = layout.heads, layout.bias, layout.c, 4 * q.shape[1]
     heads, reach, scores = heads_at.shape[1], (bias.shape[1] - LANES - 1) // 2, scratch(row_of(longest_keys(heads_at)))
@@ -90,7 +90,7 @@ def look_back_kernel(counters: Any, threads: int, q: Any, k: Any, v: Any, layout
         here, keys = 4 * head.column, head.j0 * row
         for i in range(head.i0, head.i1):
             count = head.j1 - head.j0 - (head.i1 - head.i0) + i - head.i0 + 1
-            look_back(
+            attend_past(
                 address(q) + i * row + here, address(k) + keys + here, address(v) + keys + here, row, count, c,
                 address(table) + 4 * (reach - count + 1), scores, address(out) + i * row + here,
             )  # fmt: skip
@@ -99,20 +99,21 @@ def look_back_kernel(counters: Any, threads: int, q: Any, k: Any, v: Any, layout
     barrier(counters, 0, heads_at.size)
 
 
-def _look_back(q: Array, k: Array, v: Array, bias: Any, layout: SequenceLayout, heads: int) -> Array:
+def _attend_past(q: Array, k: Array, v: Array, bias: Any, layout: SequenceLayout, heads: int) -> Array:
     """Attention of a decoder's tokens to themselves and to earlier tokens, computed as in a decoder step."""
     out, area = aligned(*q.shape), int((layout.query_lengths * layout.key_lengths).sum())
-    who = attention_layout(layout, bias, heads, q.shape[1], causal=True)
-    run_phased(look_back_kernel, 1, area * q.shape[1] // 4, q, k, v, who, out)
+    kernel_layout = attention_layout(layout, bias, heads, q.shape[1], causal=True)
+    run_phased(attend_past_kernel, 1, area * q.shape[1] // 4, q, k, v, kernel_layout, out)
     return out
 
 
 @Kernel
 def probs_kernel(counters: Any, threads: int, tile: Tile, q: Any, k: Any, layout: Layout, out: Any) -> None:
-    """The softmax of the scores. `head.place` is where a head's probabilities begin. A task is a head of a sequence."""
+    """The softmax of the scores. A head's probabilities begin at `head.probs_start`. A task is a head of a sequence."""
     heads_at, bias, c, row = layout.heads, layout.bias, layout.c, 4 * q.shape[1]
     heads, longest = heads_at.shape[1], longest_keys(heads_at)
-    keys, scores, own = scratch(panels_of(longest, c)), scratch(ROWS * row_of(longest)), score_scratch(longest, c, ROWS)
+    keys, scores = scratch(panels_of(longest, c)), scratch(ROWS * row_of(longest))
+    buffers = score_scratch(longest, c, ROWS)
     task = next_task(counters, 0)
     while task < heads_at.size:
         head, table = heads_at[task // heads, task % heads], bias[task % heads]
@@ -120,11 +121,12 @@ def probs_kernel(counters: Any, threads: int, tile: Tile, q: Any, k: Any, layout
         pack_keys(tile.terms, address(k) + head.j0 * row + 4 * head.column, row, count, c, at)
         for i in range(head.i0, head.i1, ROWS):
             last = min(i + ROWS, head.i1)
-            weigh(tile, q, Panels(at, at, count, c), layout, table, head, i, last, straight, own, address(scores))
+            panels = Panels(at, at, count, c)
+            exp_scores(tile, q, panels, layout, table, head, i, last, straight, buffers, address(scores))
             for r in range(last - i):
-                place = head.place + (i + r - head.i0) * count
+                start = head.probs_start + (i + r - head.i0) * count
                 for j in range(count):
-                    out[place + j] = scores[r * row_of(count) + j] / own.totals[r]
+                    out[start + j] = scores[r * row_of(count) + j] / buffers.totals[r]
         finish_task(counters, 0)
         task = next_task(counters, 0)
     barrier(counters, 0, heads_at.size)

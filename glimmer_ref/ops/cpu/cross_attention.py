@@ -17,7 +17,7 @@ import numpy as np
 from numba.extending import register_jitable
 
 from ...ragged import Array, Ints, States, check, offsets
-from .encoder_fused import NO_GAIN, Between, Inputs, cost, prepare_phase, prepared, product_phase
+from .encoder_fused import NO_GAIN, BlockScratch, Inputs, cost, prepare_phase, prepared, product_phase
 from .kernels.attention import attend_tile, pack_keys, pack_values, row_of, scaled_rows
 from .kernels.descriptors import Panels, Rows, Tile
 from .kernels.epilogue import STORE
@@ -96,19 +96,19 @@ def absorb_kernel(counters: Any, threads: int, terms: int, memory: Any, bounds: 
 
 @Kernel
 def project_kernel(
-    counters: Any, threads: int, inputs: Inputs, bounds: Any, heads: int, own: Between, keys: Any, values: Any
+    counters: Any, threads: int, inputs: Inputs, bounds: Any, heads: int, buffers: BlockScratch, keys: Any, values: Any
 ) -> None:
     """Computes the keys and values of every layer, and packs them head by head as panels.
 
     Args:
         inputs: the memory, without a gain, and the weights [layers 2] of keys and values.
-        own: buffers; its `products` [2 N hc] are the keys and values of one layer at a time.
+        buffers: its `products` [2 N hc] are the keys and values of one layer at a time.
     """
-    memory, ws, scales, kv = inputs.x, inputs.weights, own.scales, own.products
+    memory, ws, scales, kv = inputs.x, inputs.weights, buffers.scales, buffers.products
     terms, c, row = ws[0, 0].terms, kv.shape[2] // heads, 4 * kv.shape[2]
     lane_terms, tasks = min(2, terms), heads * (len(bounds) - 1)
-    prepare_phase(counters, 0, memory, inputs.gain, inputs.eps, terms, own.prepared, scales)
-    a = Rows(address(own.prepared), own.prepared.shape[1])
+    prepare_phase(counters, 0, memory, inputs.gain, inputs.eps, terms, buffers.prepared, scales)
+    a = Rows(address(buffers.prepared), buffers.prepared.shape[1])
     for layer in range(len(ws)):
         here = 2 * layer + 1
         product_phase(counters, here, threads, STORE, ws[layer], a, scales, len(memory), memory, kv)
@@ -160,10 +160,10 @@ def layer_descriptors(layers: Any) -> tuple[Array, Array]:
     """[layers 11] WEIGHT and [layers 3 d] gains. If there is no gate, wi_0 takes the place of wi_1."""
     weights, gains = [], []
     for w in layers:
-        own, cross, ff = w.self_attention, w.cross_attention, w.feed_forward
-        several = [a for x in (own, cross) for a in (x.q, x.k, x.v, x.o)]
+        attn, cross, ff = w.self_attention, w.cross_attention, w.feed_forward
+        several = [a for x in (attn, cross) for a in (x.q, x.k, x.v, x.o)]
         weights.append(descriptors(*several, ff.wi_0, ff.wi_0 if ff.wi_1 is None else ff.wi_1, ff.wo))
-        gains.append(np.stack([own.norm, cross.norm, ff.norm]))
+        gains.append(np.stack([attn.norm, cross.norm, ff.norm]))
     return np.stack(weights), np.stack(gains)
 
 
@@ -185,7 +185,7 @@ def project(t5: Any, w: Any, memory: States, cache: Any) -> Any:
     else:
         kv, several = aligned(2, len(x), k.columns), np.ascontiguousarray(weights[:, CROSS_K : CROSS_V + 1])
         inputs = Inputs(x, NO_GAIN, 0.0, several)
-        own = Between(*prepared(x, x.shape[1], k), kv, aligned(0, 1, dtype=np.uint8))
-        work = len(w.layers) * cost(len(x), k, k)
-        run_phased(project_kernel, 1 + 2 * len(w.layers), work, inputs, offsets(n), heads, own, keys, values)
+        buffers = BlockScratch(*prepared(x, x.shape[1], k), kv, aligned(0, 1, dtype=np.uint8))
+        layers_cost = len(w.layers) * cost(len(x), k, k)
+        run_phased(project_kernel, 1 + 2 * len(w.layers), layers_cost, inputs, offsets(n), heads, buffers, keys, values)
     return Prepared(absorbed, packed, keys, values, weights, gains)

@@ -32,8 +32,8 @@ from .cross_attention import (  # fmt: skip
     project,
     projected_phase,
 )
-from .encoder_fused import between, by_head, cost, prepare_phase, prepared, product_phase, ready_phase
-from .kernels.attention import look_back, row_of
+from .encoder_fused import by_head, cost, prepare_phase, prepared, product_phase, ready_phase, result_buffers
+from .kernels.attention import attend_past, row_of
 from .kernels.descriptors import Rows, Tile
 from .kernels.epilogue import ADD, GATE, RELU, STORE
 from .kernels.gemm import PAIR, attended_in, pack
@@ -134,7 +134,7 @@ def self_attention_phase(
         for i in range(len(owner)):
             keys, values = address(cache[0, owner[i]]) + here, address(cache[1, owner[i]]) + here
             biases = address(bias[head]) + 4 * (reach - positions[i])
-            look_back(
+            attend_past(
                 address(qkv[0, i]) + here, keys, values, row, positions[i] + 1, c, biases, scores,
                 address(out[i]) + here,
             )  # fmt: skip
@@ -146,19 +146,19 @@ def self_attention_phase(
 @Kernel
 def decoder_kernel(
     counters: Any, threads: int, tile: Tile, absorbed: bool, heads: int, layers: Layers, new: NewTokens,
-    memory: PackedMemory, own: StepScratch, cross: AbsorbedScratch,
+    memory: PackedMemory, buffers: StepScratch, cross: AbsorbedScratch,
 ) -> None:  # fmt: skip
     """Runs all decoder layers on the new tokens."""
     weights, gains, eps, owner, cache = layers.weights, layers.gains, layers.eps, memory.owner, new.cache
-    xs, scales, qkv, mixed, hidden = own.xs, own.scales, own.qkv, own.mixed, own.hidden
-    n, d, terms, ready = xs.shape[1], xs.shape[2], weights[0, 0].terms, own.ready
+    xs, scales, qkv, mixed, hidden = buffers.xs, buffers.scales, buffers.qkv, buffers.mixed, buffers.hidden
+    n, d, terms, ready = xs.shape[1], xs.shape[2], weights[0, 0].terms, buffers.ready
     a = Rows(address(ready), ready.shape[1])
     for layer in range(len(weights)):
         w, p, x = weights[layer], layer * PHASES, xs[0 if layer == 0 else 3]
         prepare_phase(counters, p, x, gains[layer, 0], eps, terms, ready, scales)
         product_phase(counters, p + 1, threads, STORE, w[Q : V + 1], a, scales, n, x, qkv)
         self_attention_phase(counters, p + 2, cache[layer], qkv, new, owner, heads, mixed)
-        left = ready_phase(counters, p + 3, terms, mixed, own.mixed_ready, scales)
+        left = ready_phase(counters, p + 3, terms, mixed, buffers.mixed_ready, scales)
         product_phase(counters, p + 4, threads, ADD, w[OUT : OUT + 1], left, scales, n, x, xs[1:2])
         prepare_phase(counters, p + 5, xs[1], gains[layer, 1], eps, terms, ready, scales)
         product_phase(counters, p + 6, threads, STORE, w[CROSS_Q : CROSS_Q + 1], a, scales, n, x, qkv)
@@ -166,24 +166,24 @@ def decoder_kernel(
             attend_absorbed(counters, p + 7, tile, w[CROSS_K], w[CROSS_V], qkv[0], memory, heads, d, cross, mixed)
         else:
             projected_phase(counters, p + 7, tile, qkv[0], memory, layer, heads, mixed)
-        left = ready_phase(counters, p + 13, terms, mixed, own.mixed_ready, scales)
+        left = ready_phase(counters, p + 13, terms, mixed, buffers.mixed_ready, scales)
         product_phase(counters, p + 14, threads, ADD, w[CROSS_OUT : CROSS_OUT + 1], left, scales, n, xs[1], xs[2:3])
         prepare_phase(counters, p + 15, xs[2], gains[layer, 2], eps, terms, ready, scales)
         inner = w[WI_0 : WI_1 + 1] if layers.mode == GATE else w[WI_0 : WI_0 + 1]
         product_phase(counters, p + 16, threads, layers.mode, inner, a, scales, n, xs[2], hidden)
-        left = ready_phase(counters, p + 17, terms, hidden[0], own.hidden_ready, scales)
+        left = ready_phase(counters, p + 17, terms, hidden[0], buffers.hidden_ready, scales)
         product_phase(counters, p + 18, threads, ADD, w[WO : WO + 1], left, scales, n, xs[2], xs[3:4])
 
 
 def step_scratch(x: Array, layer: Any) -> StepScratch:
     """Buffers for a step with the rows x. A copy of x is the input of the first layer."""
-    own, ff, rows = layer.self_attention, layer.feed_forward, len(x)
+    attn, ff, rows = layer.self_attention, layer.feed_forward, len(x)
     xs = aligned(4, *x.shape)
     xs[0] = x
-    hidden, hidden_ready = between(rows, ff.wi_0.columns, ff.wo)
+    hidden, hidden_ready = result_buffers(rows, ff.wi_0.columns, ff.wo)
     return StepScratch(
-        xs, *prepared(x, x.shape[1], own.q), aligned(3, rows, own.q.columns), *between(rows, own.q.columns, own.o),
-        hidden.reshape(1, *hidden.shape), hidden_ready,
+        xs, *prepared(x, x.shape[1], attn.q), aligned(3, rows, attn.q.columns),
+        *result_buffers(rows, attn.q.columns, attn.o), hidden.reshape(1, *hidden.shape), hidden_ready,
     )  # fmt: skip
 
 
@@ -196,12 +196,13 @@ def decoder_layers(t5: Any, w: Any, x: Array, bias: Array, layout: SequenceLayou
     hc, heads, rows = first.self_attention.q.columns, t5.num_heads, len(x)
     empty = KVBuffer(np.zeros((len(w.layers), 2, len(lengths), 0, hc), np.float32), before)
     room = (empty if past.keys is None else past.keys).behind(before, int(lengths.max()))
-    ff, own = first.feed_forward, first.self_attention
-    products = [own.q, own.k, own.v, own.o, own.q, own.o, ff.wi_0, ff.wo] + ([ff.wi_1] if ff.wi_1 is not None else [])
-    work = len(w.layers) * (cost(rows, *products) + int((longest * rows * hc) // 4))
+    ff, attn = first.feed_forward, first.self_attention
+    products = [attn.q, attn.k, attn.v, attn.o, attn.q, attn.o, ff.wi_0, ff.wo]
+    products += [ff.wi_1] if ff.wi_1 is not None else []
+    layers_cost = len(w.layers) * (cost(rows, *products) + int((longest * rows * hc) // 4))
     step, absorbed = step_scratch(x, first), rows if ready.absorbed else 0
     run_phased(
-        decoder_kernel, PHASES * len(w.layers), work, attended_in(own.q.precision), ready.absorbed, heads,
+        decoder_kernel, PHASES * len(w.layers), layers_cost, attended_in(attn.q.precision), ready.absorbed, heads,
         Layers(ready.weights, ready.gains, float(t5.layer_norm_epsilon), RELU if ff.wi_1 is None else GATE),
         NewTokens(room, by_head(bias, heads), plain(layout.query_positions, np.int64)),
         packed_memory(ready, cross.lengths, layout.query_lengths), step,

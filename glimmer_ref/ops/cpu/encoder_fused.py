@@ -44,12 +44,12 @@ def prepare_phase(counters: Any, phase: int, x: Any, gain: Any, eps: float, term
 
 
 @register_jitable
-def ready_phase(counters: Any, phase: int, terms: int, x: Any, again: Any, scales: Any) -> Any:
-    """The rows of x as left operands: x itself in float32, otherwise the rows prepared in `again`."""
+def ready_phase(counters: Any, phase: int, terms: int, x: Any, out: Any, scales: Any) -> Any:
+    """The rows of x as left operands: x itself in float32, otherwise the rows prepared in `out`."""
     if terms == 1:
         return Rows(address(x), 4 * x.shape[1])
-    prepare_phase(counters, phase, x, x[0, :0], 0.0, terms, again, scales)
-    return Rows(address(again), again.shape[1])
+    prepare_phase(counters, phase, x, x[0, :0], 0.0, terms, out, scales)
+    return Rows(address(out), out.shape[1])
 
 
 @register_jitable
@@ -86,11 +86,11 @@ def attention_phase(
 ) -> Any:
     """Attention. A task is one head of one sequence."""
     heads_at, bias = layout.heads, layout.bias
-    heads, own = heads_at.shape[1], head_scratch(longest_keys(heads_at), layout.c)
+    heads, buffers = heads_at.shape[1], head_scratch(longest_keys(heads_at), layout.c)
     task = next_task(counters, phase)
     while task < heads_at.size:
         head, after = heads_at[task // heads, task % heads], (task + threads) % heads * layout.c
-        attend_head(tile, q, k, v, layout, head, bias[task % heads], after, own, out)
+        attend_head(tile, q, k, v, layout, head, bias[task % heads], after, buffers, out)
         finish_task(counters, phase)
         task = next_task(counters, phase)
     barrier(counters, phase, heads_at.size)
@@ -105,7 +105,7 @@ class Inputs(NamedTuple):
     weights: Any
 
 
-class Between(NamedTuple):
+class BlockScratch(NamedTuple):
     """Buffers for the intermediate results of a block.
 
     Args:
@@ -122,8 +122,8 @@ class Between(NamedTuple):
 
 @Kernel
 def attention_block_kernel(
-    counters: Any, threads: int, tile: Tile, inputs: Inputs, q: Any, k: Any, v: Any, layout: Layout, own: Between,
-    mixed: Any, out: Any,
+    counters: Any, threads: int, tile: Tile, inputs: Inputs, q: Any, k: Any, v: Any, layout: Layout,
+    buffers: BlockScratch, mixed: Any, out: Any,
 ) -> None:  # fmt: skip
     """out = x + o(attention(q n, k n, v n)) with n = norm(x). Without weights only mixed = attention(q, k, v).
 
@@ -132,35 +132,37 @@ def attention_block_kernel(
     Args:
         tile: the tile for attention, see `attended_in`.
         inputs: its weights are those of q, k, v and o, or there are none.
-        own: its `products` are [3 N hc], of which q, k and v are the parts; [0 N hc] without weights.
+        buffers: its `products` are [3 N hc], of which q, k and v are the parts; [0 N hc] without weights.
     """
-    x, ws, gain, scales = inputs.x, inputs.weights, inputs.gain, own.scales
+    x, ws, gain, scales = inputs.x, inputs.weights, inputs.gain, buffers.scales
     terms = ws[0].terms if len(ws) else 1
     if len(ws):
-        prepare_phase(counters, 0, x, gain, inputs.eps, terms, own.prepared, scales)
-        a = Rows(address(own.prepared), own.prepared.shape[1])
-        product_phase(counters, 1, threads, STORE, ws[:3], a, scales, len(x), x, own.products)
+        prepare_phase(counters, 0, x, gain, inputs.eps, terms, buffers.prepared, scales)
+        a = Rows(address(buffers.prepared), buffers.prepared.shape[1])
+        product_phase(counters, 1, threads, STORE, ws[:3], a, scales, len(x), x, buffers.products)
     attention_phase(counters, 2, threads, tile, q, k, v, layout, mixed)
     if len(ws):
-        a = ready_phase(counters, 3, terms, mixed, own.last, scales)
+        a = ready_phase(counters, 3, terms, mixed, buffers.last, scales)
         result = out.reshape(1, len(x), out.shape[1])
         product_phase(counters, 4, threads, ADD, ws[3:], a, scales, len(x), x, result)
 
 
 @Kernel
-def feed_forward_kernel(counters: Any, threads: int, mode: int, inputs: Inputs, own: Between, out: Any) -> None:
+def feed_forward_kernel(
+    counters: Any, threads: int, mode: int, inputs: Inputs, buffers: BlockScratch, out: Any
+) -> None:
     """out = x + wo(gelu(wi_0 n) * (wi_1 n)) with n = norm(x). With one weight and no gain it computes only x w.
 
     Args:
         inputs: its weights are wi_0, wi_1 and wo; wi_0 and wo if there is no gate; or a single one.
     """
-    x, ws, scales = inputs.x, inputs.weights, own.scales
+    x, ws, scales = inputs.x, inputs.weights, buffers.scales
     terms, last = ws[0].terms, len(ws) - 1
-    prepare_phase(counters, 0, x, inputs.gain, inputs.eps, terms, own.prepared, scales)
-    a = Rows(address(own.prepared), own.prepared.shape[1])
-    product_phase(counters, 1, threads, mode, ws[: max(1, last)], a, scales, len(x), x, own.products)
+    prepare_phase(counters, 0, x, inputs.gain, inputs.eps, terms, buffers.prepared, scales)
+    a = Rows(address(buffers.prepared), buffers.prepared.shape[1])
+    product_phase(counters, 1, threads, mode, ws[: max(1, last)], a, scales, len(x), x, buffers.products)
     if last:
-        a = ready_phase(counters, 2, terms, own.products[0], own.last, scales)
+        a = ready_phase(counters, 2, terms, buffers.products[0], buffers.last, scales)
         result = out.reshape(1, len(x), out.shape[1])
         product_phase(counters, 3, threads, ADD, ws[last:], a, scales, len(x), x, result)
 
@@ -170,7 +172,7 @@ def prepared(x: Array, terms: int, w: Packed) -> tuple[Array, Array]:
     return aligned(len(x), row_stride(terms, w.group), dtype=np.uint8), aligned(len(x) if w.group == 4 else 0)
 
 
-def between(rows: int, columns: int, w: Packed) -> tuple[Array, Array]:
+def result_buffers(rows: int, columns: int, w: Packed) -> tuple[Array, Array]:
     """Empty buffers for a result [rows columns], which is multiplied by w next, and for its prepared rows.
 
     In float32 the result needs no preparation: its rows are an odd number of cache lines apart.
@@ -195,7 +197,7 @@ def attention_layout(layout: SequenceLayout, bias: Array | None, heads: int, col
     for name, each in (("i0", queries[:-1]), ("i1", queries[1:]), ("j0", keys[:-1]), ("j1", keys[1:])):
         heads_at[name] = each[:, None]
     heads_at["column"] = np.arange(heads) * c
-    heads_at["place"] = heads * offsets(areas)[:-1, None] + np.arange(heads) * areas[:, None]
+    heads_at["probs_start"] = heads * offsets(areas)[:-1, None] + np.arange(heads) * areas[:, None]
     query_positions, key_positions = (plain(x, np.int64) for x in (layout.query_positions, layout.key_positions))
     return Layout(heads_at, query_positions, key_positions, by_head(bias, heads), c, bool(causal))
 
@@ -211,15 +213,15 @@ def attention_block(t5: Any, w: Any, x: Array, bias: Array, layout: SequenceLayo
         return NotImplemented
     check(x, "N d", "attention_block x", N=int(layout.query_lengths.sum()), d=w.q.shape[0])
     x, heads, columns = plain(x), t5.num_heads, w.q.columns
-    mixed, last = between(len(x), columns, w.o)
+    mixed, last = result_buffers(len(x), columns, w.o)
     qkv, out = aligned(3, len(x), columns), aligned(len(x), w.o.columns)
     area = int((layout.query_lengths * layout.key_lengths).sum())
-    work = cost(len(x), w.q, w.k, w.v, w.o) + area * (2 * columns + 16 * heads) // LANES
+    block_cost = cost(len(x), w.q, w.k, w.v, w.o) + area * (2 * columns + 16 * heads) // LANES
     run_phased(
-        attention_block_kernel, 5, work, attended_in(w.q.precision),
+        attention_block_kernel, 5, block_cost, attended_in(w.q.precision),
         Inputs(x, plain(w.norm), float(t5.layer_norm_epsilon), descriptors(w.q, w.k, w.v, w.o)), *qkv,
         attention_layout(layout, bias, heads, columns, causal=False),
-        Between(*prepared(x, x.shape[1], w.q), qkv, last), mixed, out,
+        BlockScratch(*prepared(x, x.shape[1], w.q), qkv, last), mixed, out,
     )  # fmt: skip
     return out
 
@@ -230,11 +232,11 @@ def feed_forward_block(t5: Any, w: Any, x: Array, lengths: Ints) -> Any:
         return NotImplemented
     check(x, "N d", "feed_forward_block x", d=w.wo.columns)
     x, ws = plain(x), [u for u in (w.wi_0, w.wi_1, w.wo) if u is not None]
-    hidden, last = between(len(x), w.wi_0.columns, w.wo)
+    hidden, last = result_buffers(len(x), w.wi_0.columns, w.wo)
     out, mode = aligned(len(x), w.wo.columns), RELU if w.wi_1 is None else GATE
     inputs = Inputs(x, plain(w.norm), float(t5.layer_norm_epsilon), descriptors(*ws))
-    own = Between(*prepared(x, x.shape[1], w.wi_0), hidden.reshape(1, *hidden.shape), last)
-    run_phased(feed_forward_kernel, 4, cost(len(x), *ws), mode, inputs, own, out)
+    buffers = BlockScratch(*prepared(x, x.shape[1], w.wi_0), hidden.reshape(1, *hidden.shape), last)
+    run_phased(feed_forward_kernel, 4, cost(len(x), *ws), mode, inputs, buffers, out)
     return out
 
 

@@ -23,8 +23,8 @@ def decoder_macs(t5: Any, w: Any, read: Ints, limit: int, steps: int) -> Any:
         return NotImplemented
     products = 0
     for layer in w.layers:
-        own, cross, ff = layer.self_attention, layer.cross_attention, layer.feed_forward
-        weights = [own.q, own.k, own.v, own.o, cross.q, cross.k, cross.v, cross.o, ff.wi_0, ff.wi_1, ff.wo]
+        attn, cross, ff = layer.self_attention, layer.cross_attention, layer.feed_forward
+        weights = [attn.q, attn.k, attn.v, attn.o, cross.q, cross.k, cross.v, cross.o, ff.wi_0, ff.wi_1, ff.wo]
         products += sum(a.shape[0] * a.shape[1] for a in weights if a is not None)
     itself, memory = len(read) * hc * steps * (steps + 1), steps * 2 * t5.num_heads * d * int(read.sum())
     return {

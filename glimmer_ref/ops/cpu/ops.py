@@ -23,7 +23,7 @@ from . import encoder_fused as blocks
 from .attention_unfused import linear as _linear
 from .float64 import in_float64 as _in_float64
 from .kernels import elementwise as kernels
-from .kernels import elementwise_backward as learning
+from .kernels import elementwise_backward as backward
 from .kernels import gemm
 from .kernels import gemm_backward as products
 from .kernels.gemm import Packed
@@ -111,7 +111,7 @@ def embed_backward(dy: Array, table: Array, ids: Ints) -> tuple[Array]:
     some, starts = np.unique(ids[order], return_index=True)
     bounds, dtable = np.append(starts, ids.size), np.zeros(table.shape, table.dtype)
     cost = dy.size // max(len(some), 1)
-    _parallel_for(learning.embed_backward, len(some), cost, _plain(dy), order, bounds, some, dtable)
+    _parallel_for(backward.embed_backward, len(some), cost, _plain(dy), order, bounds, some, dtable)
     return (dtable,)
 
 
@@ -168,10 +168,10 @@ def rms_norm_backward(dy: Array, x: Array, gain: Array, eps: float) -> tuple[Arr
     check(dy, "N d", "rms_norm dy", **sizes)
     if x.dtype != np.float32:
         return _in_float64(reference.rms_norm_backward, dy, x, gain, eps)
-    runs, d = -(-len(x) // learning.RUN), x.shape[1]
+    runs, d = -(-len(x) // backward.RUN), x.shape[1]
     dx, dgains = _aligned(*x.shape), _aligned(runs, d)
     operands = [_plain(a) for a in (dy, x, gain)]
-    _parallel_for(learning.rms_norm_backward, runs, 20 * learning.RUN * d, *operands, float(eps), dx, dgains)
+    _parallel_for(backward.rms_norm_backward, runs, 20 * backward.RUN * d, *operands, float(eps), dx, dgains)
     return dx, dgains.sum(axis=0)
 
 
@@ -201,7 +201,7 @@ def gated_gelu_backward(dy: Array, a: Array, b: Array) -> tuple[Array, Array]:
     if a.dtype != np.float32:
         return _in_float64(reference.gated_gelu_backward, dy, a, b)
     da, db = _aligned(*a.shape), _aligned(*a.shape)
-    _parallel_for(learning.gated_gelu_backward, len(a), 10 * a.shape[1], *(_plain(x) for x in (dy, a, b)), da, db)
+    _parallel_for(backward.gated_gelu_backward, len(a), 10 * a.shape[1], *(_plain(x) for x in (dy, a, b)), da, db)
     return da, db
 
 
@@ -229,7 +229,13 @@ def log_likelihood_backward(dy: Array, logits: Array, targets: Ints, lengths: In
         return _in_float64(reference.log_likelihood_backward, dy, logits, targets, lengths)
     out = _aligned(*logits.shape)
     _parallel_for(
-        learning.log_likelihood_backward, len(logits), 5 * logits.shape[1], _plain(rows), _plain(logits), targets, out
+        backward.log_likelihood_backward,
+        len(logits),
+        5 * logits.shape[1],
+        _plain(rows),
+        _plain(logits),
+        targets,
+        out,
     )
     return (out,)
 

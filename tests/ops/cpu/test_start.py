@@ -55,7 +55,7 @@ for precision in ("float32", "bfloat16", "int8"):
         reader.ask("Who wrote The Crooked Sailor?", facts, system)
     reader.ask("Who wrote The Crooked Sailor?", reader.memorize(facts), attention=True)
 more = [k.loop.__name__ for k in kernels if len(k.run.signatures) > known[k.loop.__name__]]
-observed = {"look_back_kernel", "absorbed_kernel", "probs_kernel"}  # only who listens asks for those
+observed = {"attend_past_kernel", "absorbed_kernel", "probs_kernel"}  # only who listens asks for those
 assert not set(more) - observed, more
 """
 

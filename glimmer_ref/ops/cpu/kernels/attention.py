@@ -16,7 +16,7 @@ from .gemm import PAIR
 from .llvm_ir import BYTES, LANES
 from .memory import address, copy, floats, scratch
 from .microkernel import ROWS, call_tile
-from .simd import LOG2_E, ask_for, dot, scaled_lines, softmax_row, transpose
+from .simd import LOG2_E, dot, prefetch_rows, scaled_lines, softmax_row, transpose
 
 AHEAD = 2 * LANES  # rows are prefetched so many rows before they are read
 
@@ -39,7 +39,7 @@ def pack_keys(terms: int, k: int, row: int, count: int, c: int, out: int) -> Any
     narrow, line = np.empty((LANES, -(-c // PAIR) * LANES), np.float32), np.zeros(-(-c // PAIR) * PAIR, np.float32)
     for p in range(-(-count // LANES)):
         rows, keys, from_row, panel = min(LANES, count - LANES * p), k + LANES * p * row, row, out + p * steps * BYTES
-        ask_for(keys + AHEAD * row, row, max(0, min(LANES, count - LANES * p - AHEAD)), 4 * c)
+        prefetch_rows(keys + AHEAD * row, row, max(0, min(LANES, count - LANES * p - AHEAD)), 4 * c)
         for r in range(rows if terms == 2 else 0):
             copy(keys + r * row, c, address(line))
             halve_row(address(line), len(line) // LANES, address(narrow[r]))
@@ -60,7 +60,7 @@ def pack_values(terms: int, v: int, row: int, count: int, c: int, out: int) -> A
     narrow = np.zeros((LANES, LANES), np.float32)
     for j in range(0, count, LANES):
         rows, ahead = min(LANES, count - j), v + (j + AHEAD) * row
-        ask_for(ahead, row, max(0, min(LANES, count - j - AHEAD)), 4 * c)
+        prefetch_rows(ahead, row, max(0, min(LANES, count - j - AHEAD)), 4 * c)
         for p in range(-(-c // LANES)):
             width, panel = min(LANES, c - LANES * p), out + (p * steps + j // terms) * BYTES
             values, from_row = v + j * row + p * BYTES, row
@@ -183,7 +183,7 @@ def mix_panels(
 
 
 @register_jitable
-def weigh_row(terms: int, scores: int, biases: int, count: int) -> Any:
+def softmax_operand(terms: int, scores: int, biases: int, count: int) -> Any:
     """Replaces a row of scores by its softmax before division, as a left operand; returns the sum to divide by."""
     total = softmax_row(scores, biases, count)
     if terms == 2:
@@ -199,12 +199,12 @@ def attend_tile(
     row, count = 4 * row_of(panels.tokens), panels.tokens
     score_panels(tile, rows, q, panels, Rows(scores, row), 0, -(-count // LANES))
     for r in range(rows):
-        totals[r] = weigh_row(tile.terms, scores + r * row, biases.start + r * biases.stride, count)
+        totals[r] = softmax_operand(tile.terms, scores + r * row, biases.start + r * biases.stride, count)
     mix_panels(tile, rows, Rows(scores, row), panels, mixed, totals, out, 0, -(-panels.c // LANES))
 
 
 @register_jitable
-def look_back(
+def attend_past(
     q: int, keys: int, values: int, row: int, count: int, c: int, biases: int, scores: Any, out: int
 ) -> Any:  # fmt: skip
     """softmax(q k^T + bias) v for one query of a decoder, in float32. Its keys are few, so they are not packed.
@@ -233,20 +233,20 @@ def look_back(
 
 @register_jitable
 def attend_head(
-    tile: Tile, q: Any, k: Any, v: Any, layout: Layout, head: Any, table: Any, next_column: int, own: Any, out: Any
+    tile: Tile, q: Any, k: Any, v: Any, layout: Layout, head: Any, table: Any, next_column: int, buffers: Any, out: Any
 ) -> Any:
     """out = softmax(q k^T + bias) v for the queries and keys of a head, in the columns of this head.
 
     Args:
         table: [2D+1+16] the head's biases; empty if there are none.
         next_column: first column of the head that the thread is likely to compute next.
-        own: the thread's HeadScratch.
+        buffers: the thread's HeadScratch.
     """
     i0, i1, j0, at, c = head.i0, head.i1, head.j0, head.column, layout.c
     count, k_row, q_row, out_row = head.j1 - j0, 4 * k.shape[1], 4 * q.shape[1], 4 * out.shape[1]
-    scores, biases, mixed, totals = own.scores, own.biases, own.mixed, own.totals
+    scores, biases, mixed, totals = buffers.scores, buffers.biases, buffers.mixed, buffers.totals
     query_positions, first_key = layout.query_positions, layout.key_positions[j0]
-    keys = address(own.packed)
+    keys = address(buffers.packed)
     panels = Panels(keys, keys + -(-count // PAIR) * PAIR * -(-c // tile.terms) * 4, count, c)
     k_start, v_start = address(k) + j0 * k_row, address(v) + j0 * k_row
     pack_keys(tile.terms, k_start + 4 * at, k_row, count, c, panels.keys)
@@ -256,14 +256,14 @@ def attend_head(
     tiles = -(-(i1 - i0) // ROWS)
     for t in range(tiles):
         first, last = i0 + (i1 - i0) * t // tiles, i0 + (i1 - i0) * (t + 1) // tiles
-        left, there = address(q) + first * q_row + 4 * at, address(out) + first * out_row + 4 * at
+        left, out_start = address(q) + first * q_row + 4 * at, address(out) + first * out_row + 4 * at
         scaled_rows(tile.terms, left, q_row, last - first, c, queries.start, queries.stride)
         # Rows that are far apart take long to load, so those of the next tile and of the next head are prefetched now.
-        ask_for(left + (last - first) * q_row, q_row, last - first, 4 * c)
-        ask_for(there + (last - first) * out_row, out_row, last - first, 4 * c)
+        prefetch_rows(left + (last - first) * q_row, q_row, last - first, 4 * c)
+        prefetch_rows(out_start + (last - first) * out_row, out_row, last - first, 4 * c)
         for start in (k_start, v_start):
             part = count * t // tiles
-            ask_for(start + part * k_row + 4 * next_column, k_row, count * (t + 1) // tiles - part, 4 * c)
+            prefetch_rows(start + part * k_row + 4 * next_column, k_row, count * (t + 1) // tiles - part, 4 * c)
         bias, bias_row = address(table) + 4 * (reach + first_key - query_positions[first]), -4
         if not (straight and consecutive(query_positions, first, last)):
             bias, bias_row = address(biases), 4 * row_of(count)
@@ -271,5 +271,5 @@ def attend_head(
                 fill_biases(layout, table, head, query_positions[i], bias + (i - first) * bias_row)
         attend_tile(
             tile, last - first, queries, panels, Rows(bias, bias_row), address(scores), mixed, totals,
-            Rows(there, out_row),
+            Rows(out_start, out_row),
         )  # fmt: skip

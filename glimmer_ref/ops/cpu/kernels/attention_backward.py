@@ -57,7 +57,7 @@ class Gradients(NamedTuple):
 
 
 class ScoreScratch(NamedTuple):
-    """A thread's buffers for `weigh`: queries as left operands, the biases of one query, the sums of all queries."""
+    """A thread's buffers for `exp_scores`: queries as left operands, one query's biases, the sums of all queries."""
 
     left: Any
     biases: Any
@@ -93,32 +93,32 @@ def panels_of(count: int, c: int) -> Any:
 
 
 @register_jitable
-def bias_of(layout: Layout, table: Any, head: Any, position: int, straight: bool, own: int) -> Any:
-    """The address of the biases of one query: in the table if it is `straight`, otherwise `own`, where they are put."""
+def bias_of(layout: Layout, table: Any, head: Any, position: int, straight: bool, buffer: int) -> Any:
+    """The address of the biases of one query: in the table if it is `straight`, otherwise `buffer`, which is filled."""
     if straight:
         return address(table) + 4 * (reach_of(table) + layout.key_positions[head.j0] - position)
     if len(table) == 0 and not layout.causal:
-        return own  # zeros
-    fill_biases(layout, table, head, position, own)
-    return own
+        return buffer  # zeros
+    fill_biases(layout, table, head, position, buffer)
+    return buffer
 
 
 @register_jitable
 def score_scratch(longest: int, c: int, queries: int) -> Any:
     """The buffers for up to `longest` keys [c] and so many queries."""
-    own = ScoreScratch(scratch(ROWS * row_of(c)), scratch(row_of(longest)), scratch(queries))
-    own.biases[:] = 0
-    return own
+    buffers = ScoreScratch(scratch(ROWS * row_of(c)), scratch(row_of(longest)), scratch(queries))
+    buffers.biases[:] = 0
+    return buffers
 
 
 @register_jitable
-def weigh(
+def exp_scores(
     tile: Tile, q: Any, panels: Panels, layout: Layout, table: Any, head: Any, first: int, last: int, straight: bool,
-    own: Any, scores: int,
+    buffers: Any, scores: int,
 ) -> Any:  # fmt: skip
-    """Writes 2^(score - top) for the queries first .. last-1 to rows of `scores`, and the rows' sums to own.totals."""
-    totals, biases, query_positions = own.totals, address(own.biases), layout.query_positions
-    row, left = 4 * row_of(panels.tokens), Rows(address(own.left), 4 * row_of(panels.c))
+    """Writes 2^(score - top) of the queries first .. last-1 to rows of `scores`, and their sums to `buffers.totals`."""
+    totals, biases, query_positions = buffers.totals, address(buffers.biases), layout.query_positions
+    row, left = 4 * row_of(panels.tokens), Rows(address(buffers.left), 4 * row_of(panels.c))
     for i in range(first, last, ROWS):
         rows = min(ROWS, last - i)
         start = address(q[i]) + 4 * head.column
@@ -131,11 +131,11 @@ def weigh(
 
 
 @register_jitable
-def multiply_row(x: int, factors: Any, place: int, count: int) -> Any:
+def multiply_row(x: int, factors: Any, start: int, count: int) -> Any:
     """x *= factors[place ..]"""
     numbers = floats(x, count)
     for j in range(count):
-        numbers[j] *= factors[place + j]
+        numbers[j] *= factors[start + j]
 
 
 @Kernel
@@ -146,7 +146,7 @@ def dropout_attention_kernel(
     heads_at, bias, c, row = layout.heads, layout.bias, layout.c, 4 * q.shape[1]
     heads, longest = heads_at.shape[1], longest_keys(heads_at)
     keys, values = scratch(panels_of(longest, c)), scratch(panels_of(longest, c))
-    scores, own = scratch(ROWS * row_of(longest)), score_scratch(longest, c, ROWS)
+    scores, buffers = scratch(ROWS * row_of(longest)), score_scratch(longest, c, ROWS)
     mixed = scratch(ROWS * PAIR).reshape(ROWS, PAIR)
     task = next_task(counters, 0)
     while task < heads_at.size:
@@ -157,11 +157,12 @@ def dropout_attention_kernel(
         pack_values(1, address(v) + head.j0 * row + column, row, count, c, panels.values)
         for i in range(head.i0, head.i1, ROWS):
             rows = min(ROWS, head.i1 - i)
-            weigh(tile, q, panels, layout, table, head, i, i + rows, straight, own, line.start)
+            exp_scores(tile, q, panels, layout, table, head, i, i + rows, straight, buffers, line.start)
             for r in range(rows):
-                multiply_row(line.start + r * line.stride, dropout_mask, head.place + (i + r - head.i0) * count, count)
+                start = head.probs_start + (i + r - head.i0) * count
+                multiply_row(line.start + r * line.stride, dropout_mask, start, count)
             to = Rows(address(out[i]) + column, row)
-            mix_panels(tile, rows, line, panels, mixed, own.totals, to, 0, -(-c // LANES))
+            mix_panels(tile, rows, line, panels, mixed, buffers.totals, to, 0, -(-c // LANES))
         finish_task(counters, 0)
         task = next_task(counters, 0)
     barrier(counters, 0, heads_at.size)
@@ -192,11 +193,11 @@ def transpose_rows(x: int, row: int, rows: int, columns: int, square: int, out: 
 
 
 @register_jitable
-def softmax_backward(scores: int, dprobs: int, total: Any, dropout_mask: Any, place: int, count: int) -> Any:
+def softmax_backward(scores: int, dprobs: int, total: Any, dropout_mask: Any, start: int, count: int) -> Any:
     """Replaces scores by dropout_mask * probs, and dprobs by dscores = probs * (dprobs - sum_j probs dprobs)."""
     vectors, factor = -(-count // LANES), np.float32(1) / total
     if len(dropout_mask):
-        multiply_row(dprobs, dropout_mask, place, count)
+        multiply_row(dprobs, dropout_mask, start, count)
     p, dp = floats(scores, vectors * LANES), floats(dprobs, vectors * LANES)
     for j in range(count, len(dp)):
         dp[j] = 0  # scores are 0 there as well
@@ -205,7 +206,7 @@ def softmax_backward(scores: int, dprobs: int, total: Any, dropout_mask: Any, pl
         p[j] *= factor
         dp[j] = p[j] * (dp[j] - mean)
     if len(dropout_mask):
-        multiply_row(scores, dropout_mask, place, count)
+        multiply_row(scores, dropout_mask, start, count)
 
 
 @register_jitable
@@ -235,40 +236,41 @@ def backward_scratch(longest: int, queries: int, c: int) -> Any:
 
 @register_jitable
 def head_backward(
-    tile: Tile, x: Operands, layout: Layout, head: Any, table: Any, own: Any, grads: Gradients, dbias: Any
+    tile: Tile, x: Operands, layout: Layout, head: Any, table: Any, buffers: Any, grads: Gradients, dbias: Any
 ) -> Any:
     """Computes dq, dk and dv of one head of a sequence, and adds its dbias to `dbias` [2D+1]."""
     dy, q, k, v, dropout_mask, dq = x.dy, x.q, x.k, x.v, x.dropout_mask, grads.dq
     i0, i1, j0, at, c = head.i0, head.i1, head.j0, 4 * head.column, layout.c
     count, row, key_positions = head.j1 - j0, 4 * q.shape[1], layout.key_positions[j0 : head.j1]
+    line = 4 * row_of(count)
     query_positions, reach, key_rows = layout.query_positions, reach_of(table), j0 * row + at
     rising, straight = consecutive(layout.key_positions, j0, head.j1), straight_biases(layout, head)
     panels, value_panels = (
-        Panels(address(own.keys), address(own.key_columns), count, c),
-        Panels(address(own.values), address(own.values), count, c),
+        Panels(address(buffers.keys), address(buffers.key_columns), count, c),
+        Panels(address(buffers.values), address(buffers.values), count, c),
     )
-    scores, dscores, lines = address(own.scores), address(own.dscores), address(own.lines)
-    transposed, square, mixed, line = address(own.transposed), address(own.square), own.mixed, 4 * row_of(count)
+    scores, dscores, lines = address(buffers.scores), address(buffers.dscores), address(buffers.lines)
+    transposed, square, mixed = address(buffers.transposed), address(buffers.square), buffers.mixed
     pack_keys(1, address(k) + key_rows, row, count, c, panels.keys)
     pack_keys(1, address(v) + key_rows, row, count, c, value_panels.keys)
     pack_values(1, address(k) + key_rows, row, count, c, panels.values)
     for first in range(i0, i1, QUERIES):
-        rows, more, there = min(QUERIES, i1 - first), first > i0, first * row + at
+        rows, more, query_rows = min(QUERIES, i1 - first), first > i0, first * row + at
         across = 4 * row_of(rows)
-        weigh(tile, q, panels, layout, table, head, first, first + rows, straight, own.scored, scores)
+        exp_scores(tile, q, panels, layout, table, head, first, first + rows, straight, buffers.scored, scores)
         for i in range(0, rows, ROWS):
-            left, to = Rows(address(dy) + there + i * row, row), Rows(dscores + i * line, line)
+            left, to = Rows(address(dy) + query_rows + i * row, row), Rows(dscores + i * line, line)
             score_panels(tile, min(ROWS, rows - i), left, value_panels, to, 0, -(-count // LANES))
         for i in range(rows):
-            place, here = head.place + (first + i - i0) * count, dscores + i * line
-            softmax_backward(scores + i * line, here, own.scored.totals[i], dropout_mask, place, count)
+            probs_start, here = head.probs_start + (first + i - i0) * count, dscores + i * line
+            softmax_backward(scores + i * line, here, buffers.scored.totals[i], dropout_mask, probs_start, count)
             if reach >= 0:
                 gather_biases(here, key_positions, reach - query_positions[first + i], rising, dbias)
-        to = Rows(address(dq) + there, row)
+        to = Rows(address(dq) + query_rows, row)
         times(tile, rows, Rows(dscores, line), panels.values, count, c, mixed, False, to)
         for weights, y, out in ((dscores, q, grads.dk), (scores, dy, grads.dv)):
             transpose_rows(weights, line, rows, count, square, transposed, across)
-            pack_values(1, address(y) + there, row, rows, c, lines)
+            pack_values(1, address(y) + query_rows, row, rows, c, lines)
             to = Rows(address(out) + key_rows, row)
             times(tile, count, Rows(transposed, across), lines, rows, c, mixed, more, to)
 
@@ -286,13 +288,13 @@ def attention_backward_kernel(
     heads, tasks, most = heads_at.shape[1], heads_at.shape[1] * (len(runs) - 1), 0
     for s in range(len(heads_at)):
         most = max(most, heads_at[s, 0].i1 - heads_at[s, 0].i0)
-    own = backward_scratch(longest_keys(heads_at), min(QUERIES, most), layout.c)
+    buffers = backward_scratch(longest_keys(heads_at), min(QUERIES, most), layout.c)
     task = next_task(counters, 0)
     while task < tasks:
         run, h = task // heads, task % heads
         dbias[run, h] = 0
         for s in range(runs[run], runs[run + 1]):
-            head_backward(tile, operands, layout, heads_at[s, h], bias[h], own, grads, dbias[run, h])
+            head_backward(tile, operands, layout, heads_at[s, h], bias[h], buffers, grads, dbias[run, h])
         finish_task(counters, 0)
         task = next_task(counters, 0)
     barrier(counters, 0, tasks)

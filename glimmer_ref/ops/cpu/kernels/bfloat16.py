@@ -118,8 +118,8 @@ def across(typing: Any, terms: Any, x: Any, panels: Any, panel: Any, count: Any,
 
                 sums = code.loop(count, [constant(FLOATS, 0)] * known, add)
                 for n, total in enumerate(sums):
-                    place = code.to.add(code.to.mul(i, I64(4 * known)), I64(4 * n))
-                    code.store(fold(code, total, code.to.fadd), out, place)
+                    offset = code.to.add(code.to.mul(i, I64(4 * known)), I64(4 * n))
+                    code.store(fold(code, total, code.to.fadd), out, offset)
                 return []
 
             code.loop(steps, [], step)

@@ -13,7 +13,7 @@ WEIGHT = np.dtype([(name, np.int64) for name in ("tile", "panels", "steps", "ter
 
 # The descriptor of a head of a sequence: its rows i0 .. i1-1 of queries and j0 .. j1-1 of keys, its first column, and
 # the index of its first probability among those of all heads.
-HEAD = np.dtype([(name, np.int64) for name in ("i0", "i1", "j0", "j1", "column", "place")])
+HEAD = np.dtype([(name, np.int64) for name in ("i0", "i1", "j0", "j1", "column", "probs_start")])
 
 
 class Rows(NamedTuple):

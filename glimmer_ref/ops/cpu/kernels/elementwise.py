@@ -31,22 +31,22 @@ def rms_norm(first: int, last: int, x: Any, gain: Any, eps: float, out: Any) -> 
 def gated_gelu(first: int, last: int, a: Any, b: Any, out: Any) -> None:
     """out = gelu(a) * b. The numbers behind the last whole vector of a row are copied to a vector of the thread."""
     vectors, rest = a.shape[1] // LANES, a.shape[1] % LANES
-    own = scratch(2 * LANES)
-    own[:] = 0
+    buffer = scratch(2 * LANES)
+    buffer[:] = 0
     for i in range(first, last):
         x, y, to = address(a[i]), address(b[i]), address(out[i])
         if vectors:
             gate_lines(x, y, vectors, to)
         if rest:
             tail = vectors * BYTES
-            copy(x + tail, rest, address(own))
-            copy(y + tail, rest, address(own) + BYTES)
-            gate_lines(address(own), address(own) + BYTES, 1, address(own))
-            copy(address(own), rest, to + tail)
+            copy(x + tail, rest, address(buffer))
+            copy(y + tail, rest, address(buffer) + BYTES)
+            gate_lines(address(buffer), address(buffer) + BYTES, 1, address(buffer))
+            copy(address(buffer), rest, to + tail)
 
 
 @register_jitable
-def softmax(row: Any, out: Any, work: Any) -> Any:
+def softmax(row: Any, out: Any, buffer: Any) -> Any:
     """Writes e^(row - top) to out. Returns top, which is the largest number of the row, and the sum of out.
 
     Rows of logits are long. Pairwise addition loses less precision than adding one number after the other. The largest
@@ -54,19 +54,19 @@ def softmax(row: Any, out: Any, work: Any) -> Any:
 
     Args:
         row: [v].
-        out, work: buffers of the thread with whole vectors, at least v numbers.
+        out, buffer: arrays of the thread with whole vectors, at least v numbers.
     """
-    columns, top, factor = len(row), largest(row, work), np.float32(LOG2_E)
+    columns, top, factor = len(row), largest(row, buffer), np.float32(LOG2_E)
     for j in range(columns):
         out[j] = (row[j] - top) * factor
     power_lines(address(out), -(-columns // LANES))
     for j in range(columns):
-        work[j] = out[j]
-    return top, fold(work[:columns])
+        buffer[j] = out[j]
+    return top, fold(buffer[:columns])
 
 
 @register_jitable
-def row_of_own(columns: int) -> Any:
+def zeroed_row(columns: int) -> Any:
     """A buffer of whole vectors for at least so many numbers, all 0."""
     row = scratch(-(-columns // LANES) * LANES)
     row[:] = 0
@@ -76,7 +76,7 @@ def row_of_own(columns: int) -> Any:
 @Kernel
 def log_probs(first: int, last: int, logits: Any, chosen: Any, out: Any) -> None:
     """out [N] = log softmax(row) at the token whose logit is `chosen` [N]."""
-    weights, work = row_of_own(logits.shape[1]), row_of_own(logits.shape[1])
+    weights, buffer = zeroed_row(logits.shape[1]), zeroed_row(logits.shape[1])
     for row in range(first, last):
-        top, total = softmax(logits[row], weights, work)
+        top, total = softmax(logits[row], weights, buffer)
         out[row] = (chosen[row] - top) - np.float32(math.log(total))

@@ -9,7 +9,7 @@ import numpy as np
 from numba.extending import register_jitable
 
 from ..runtime.compile_cache import Kernel
-from .elementwise import row_of_own, softmax
+from .elementwise import softmax, zeroed_row
 from .epilogue import CUBIC, SLOPE
 from .llvm_ir import LANES
 from .memory import address
@@ -57,7 +57,7 @@ def gated_gelu_backward(first: int, last: int, dy: Any, a: Any, b: Any, da: Any,
     """gelu = a s and gelu' = s - a s (1 - s) z' with s = 1 / (1 + e^z) = (1 + tanh(-z/2)) / 2. A task is a row."""
     one, slope, cubic, thrice = np.float32(1), np.float32(SLOPE), np.float32(CUBIC), np.float32(3 * CUBIC)
     binary, columns = np.float32(SLOPE * LOG2_E), a.shape[1]
-    powers = row_of_own(columns)
+    powers = zeroed_row(columns)
     for row in range(first, last):
         for j in range(columns):
             x = a[row, j]
@@ -72,9 +72,9 @@ def gated_gelu_backward(first: int, last: int, dy: Any, a: Any, b: Any, da: Any,
 @Kernel
 def log_likelihood_backward(first: int, last: int, dy: Any, logits: Any, targets: Any, out: Any) -> None:
     """out = dy (one_hot(target) - softmax(row)), with one dy for each row. A task is a row."""
-    weights, work = row_of_own(logits.shape[1]), row_of_own(logits.shape[1])
+    weights, buffer = zeroed_row(logits.shape[1]), zeroed_row(logits.shape[1])
     for row in range(first, last):
-        factor = -dy[row] / softmax(logits[row], weights, work)[1]
+        factor = -dy[row] / softmax(logits[row], weights, buffer)[1]
         for j in range(logits.shape[1]):
             out[row, j] = weights[j] * factor
         out[row, targets[row]] += dy[row]

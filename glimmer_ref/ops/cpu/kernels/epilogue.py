@@ -62,12 +62,12 @@ def _finish_as(code: VectorBuilder, mode: int, whole: bool, a: dict[str, ir.Valu
         if whole:
             scale = code.load(a["row_scales"], to.mul(r, I64(4)), F32)
             y = [_unscale(code, y[h], scale, a[f"scales{h}"], a[f"offsets{h}"]) for h in (0, 1)]
-        place = to.mul(r, a["out_row"])
+        row_start = to.mul(r, a["out_row"])
         if mode == GATE:
-            code.store(to.fmul(_gelu(code, y[0]), y[1]), a["out"], place)
+            code.store(to.fmul(_gelu(code, y[0]), y[1]), a["out"], row_start)
             return []
         for half in (0, 1):
-            at = to.add(place, I64(BYTES * half))
+            at = to.add(row_start, I64(BYTES * half))
             if mode == ADD:
                 y[half] = to.fadd(code.load(a["x"], to.add(to.mul(r, a["x_row"]), I64(BYTES * half)), FLOATS), y[half])
             elif mode == RELU:

@@ -23,7 +23,7 @@ from .gemm import PAIR, Packed, product, row_stride, tile_address
 from .llvm_ir import BYTES, LANES
 from .memory import address, copy, floats, scratch
 from .microkernel import ROWS
-from .simd import ask_for, scaled_lines, transpose
+from .simd import prefetch_rows, scaled_lines, transpose
 
 TERMS = 512  # maximum number of terms between two additions to the result: two such panels are twice the L1 cache
 GROUP = 4  # panels that one task packs
@@ -32,7 +32,7 @@ SAME_SETS = 2048  # rows at this distance in bytes compete for two sets of the L
 
 
 @register_jitable
-def cut(n: int, blocks: int, i: int) -> int:
+def boundary(n: int, blocks: int, i: int) -> int:
     """The index at which the i-th block begins if n items are cut into equal blocks."""
     return n * i // blocks
 
@@ -55,7 +55,7 @@ def pack_left(x: Any, k0: int, k1: int, j0: int, j1: int, square: int, out: int,
     row = 4 * x.shape[1]
     for i in range(k0, k1, LANES):
         rows, ahead = min(LANES, k1 - i), i + AHEAD
-        ask_for(address(x) + ahead * row + 4 * j0, row, max(0, min(LANES, k1 - ahead)), 4 * (j1 - j0))
+        prefetch_rows(address(x) + ahead * row + 4 * j0, row, max(0, min(LANES, k1 - ahead)), 4 * (j1 - j0))
         for j in range(j0, j1, LANES):
             here, from_row, width = address(x) + i * row + 4 * j, row, min(LANES, j1 - j)
             if width < LANES:  # a vector would end behind the last row
@@ -85,7 +85,7 @@ def pack_weight(counters: Any, phase: int, w: Any, transposed: bool, terms: int,
     tasks = groups * blocks
     task = next_task(counters, phase)
     while task < tasks:
-        k0, k1 = cut(terms, blocks, task // groups), cut(terms, blocks, task // groups + 1)
+        k0, k1 = boundary(terms, blocks, task // groups), boundary(terms, blocks, task // groups + 1)
         p0 = task % groups * GROUP
         p1 = min(count, p0 + GROUP)
         pack_right(transposed, w, k0, k1, p0, p1, columns, panels + (k0 * even + p0 * (k1 - k0)) * BYTES)
@@ -101,21 +101,21 @@ def times_weight(counters: Any, phase: int, threads: int, w: Any, dy: Any, panel
     rows, parts = shares(threads, n, pairs)
     blocks, tasks, w.columns = -(-terms // TERMS), -(-n // rows) * parts, columns
     a_row, none = 4 * terms, scratch(0)
-    near_row = (-(-TERMS // LANES) | 1) * BYTES
-    near = scratch(rows * near_row // 4 if a_row % SAME_SETS == 0 else 0)
+    compact_row = (-(-TERMS // LANES) | 1) * BYTES
+    compact = scratch(rows * compact_row // 4 if a_row % SAME_SETS == 0 else 0)
     task = next_task(counters, phase)
     while task < tasks:
         i0, part = task // parts * rows, task % parts
         i1 = min(n, i0 + rows)
         for b in range(blocks):
-            k0, k1 = cut(terms, blocks, b), cut(terms, blocks, b + 1)
+            k0, k1 = boundary(terms, blocks, b), boundary(terms, blocks, b + 1)
             w.panels, w.steps = panels + k0 * 2 * pairs * BYTES, k1 - k0
             left, left_row = address(dy) + 4 * k0, a_row
-            if len(near):
+            if len(compact):
                 for i in range(i0, i1):
-                    copy(left + i * a_row, k1 - k0, address(near) + (i - i0) * near_row)
-                left, left_row = address(near) - i0 * near_row, near_row
-            here = Block(i0, i1, cut(pairs, parts, part), cut(pairs, parts, part + 1))
+                    copy(left + i * a_row, k1 - k0, address(compact) + (i - i0) * compact_row)
+                left, left_row = address(compact) - i0 * compact_row, compact_row
+            here = Block(i0, i1, boundary(pairs, parts, part), boundary(pairs, parts, part + 1))
             product(ADD if b else STORE, w, w, Rows(left, left_row), none, here, tile, out, out)
         finish_task(counters, phase)
         task = next_task(counters, phase)
@@ -151,7 +151,7 @@ def times_rows(counters: Any, phase: int, threads: int, mode: int, w: Any, trans
     task = next_task(counters, phase)
     while task < tasks:
         i0, part = task // parts * rows, task % parts
-        here = Block(i0, min(len(out), i0 + rows), cut(pairs, parts, part), cut(pairs, parts, part + 1))
+        here = Block(i0, min(len(out), i0 + rows), boundary(pairs, parts, part), boundary(pairs, parts, part + 1))
         product(mode, w, w, Rows(address(transposed), transposed.shape[1]), none, here, tile, out, out)
         finish_task(counters, phase)
         task = next_task(counters, phase)
@@ -188,7 +188,7 @@ def products_backward_kernel(
     times_weight(counters, 1, threads, weight, x.dy, panels, tile, dx)
     blocks = -(-rows // TERMS)
     for b in range(blocks):
-        k0, k1 = cut(rows, blocks, b), cut(rows, blocks, b + 1)
+        k0, k1 = boundary(rows, blocks, b), boundary(rows, blocks, b + 1)
         pack_rows(counters, 2 + 2 * b, x.left, x.right, k0, k1, room.left, right)
         weight.panels, weight.steps, weight.columns = right, k1 - k0, dw.shape[1]
         times_rows(counters, 3 + 2 * b, threads, ADD if b else STORE, weight, room.left, tile, dw)
@@ -208,9 +208,9 @@ def _both(dy: Array, x: Array, w: Array, is_table: bool) -> tuple[Array, Array]:
         aligned(left.shape[1], row_stride(terms, 1), dtype=np.uint8),
         aligned(-(-right.shape[1] // PAIR) * PAIR * terms),
     )
-    phases, work = 2 + 2 * -(-len(dy) // TERMS), 2 * len(dy) * w.size // LANES
+    phases, cost = 2 + 2 * -(-len(dy) // TERMS), 2 * len(dy) * w.size // LANES
     operands = Products(dy, w, not is_table, left, right)
-    run_phased(products_backward_kernel, phases, work, tile_address("float32"), operands, room, dx, dw)
+    run_phased(products_backward_kernel, phases, cost, tile_address("float32"), operands, room, dx, dw)
     return dx, dw
 
 

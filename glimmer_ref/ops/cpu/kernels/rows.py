@@ -59,12 +59,12 @@ def normalize_row(x: Any, gain: Any, eps: float, out: Any) -> Any:
 
 
 @register_jitable
-def quantize_row(row: Any, d: int, at: int, lanes: Any, work: Any) -> Any:
+def quantize_row(row: Any, d: int, at: int, lanes: Any, buffer: Any) -> Any:
     """Rounds a row to integers from 1 to 255, where 128 stands for 0. Returns the scale: NaN if one is not finite."""
     out = numba.carray(pointer(at), (-(-d // 4) * 4,), np.uint8)
     for j in range(d):
         lanes[j] = abs(row[j])
-    size = largest(lanes[:d], work)
+    size = largest(lanes[:d], buffer)
     nothing = fold(lanes[:d]) * np.float32(0)  # NaN if a number is inf or NaN
     factor = np.float32(127) / size if size > 0 else np.float32(0)
     for j in range(d):
@@ -85,7 +85,7 @@ def prepare(x: Any, gain: Any, eps: float, terms: int, out: Any, scales: Any, fi
     """
     d = x.shape[1]
     vectors = -(-d // LANES)
-    row, lanes, work = scratch(vectors * LANES), scratch(d), scratch(d)
+    row, lanes, buffer = scratch(vectors * LANES), scratch(d), scratch(d)
     row[d:] = 0
     for i in range(first, last):
         if terms == 1:
@@ -95,4 +95,4 @@ def prepare(x: Any, gain: Any, eps: float, terms: int, out: Any, scales: Any, fi
             if terms == 2:
                 halve_row(address(row), vectors, address(out[i]))
             else:
-                scales[i] = quantize_row(row, d, address(out[i]), lanes, work)
+                scales[i] = quantize_row(row, d, address(out[i]), lanes, buffer)

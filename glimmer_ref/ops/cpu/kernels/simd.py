@@ -66,16 +66,16 @@ def power_lines(typing: Any, x: Any, vectors: Any) -> Any:
     return types.void(types.int64, types.int64), generate
 
 
-def fold(code: VectorBuilder, x: ir.Value, both: Any) -> ir.Value:
-    """Reduces 16 numbers to one: `both` combines the upper half with the lower half until one number is left."""
+def fold(code: VectorBuilder, x: ir.Value, combine: Any) -> ir.Value:
+    """Reduces 16 numbers to one: `combine` combines the upper half with the lower half until one number is left."""
     size = LANES
     while size > 1:
         size //= 2
-        places = [size + i if i < size else i for i in range(LANES)]
+        indices = [size + i if i < size else i for i in range(LANES)]
         upper = code.to.shuffle_vector(
-            x, ir.Constant(FLOATS, ir.Undefined), ir.Constant(INTS, [I32(p) for p in places])
+            x, ir.Constant(FLOATS, ir.Undefined), ir.Constant(INTS, [I32(p) for p in indices])
         )
-        x = both(x, upper)
+        x = combine(x, upper)
     return code.to.extract_element(x, I32(0))
 
 
@@ -95,9 +95,9 @@ def softmax_row(typing: Any, scores: Any, bias: Any, count: Any) -> Any:
         vectors = to.udiv(to.add(count, I64(LANES - 1)), I64(LANES))
         last, low = to.mul(to.sub(vectors, I64(1)), I64(BYTES)), constant(FLOATS, -math.inf)
         lanes = ir.Constant(INTS, [I32(i) for i in range(LANES)])
-        places = to.add(code.spread(to.trunc(to.udiv(last, I64(4)), I32)), lanes)
-        meant = to.icmp_signed("<", places, code.spread(to.trunc(count, I32)))
-        code.store(to.select(meant, code.load(scores, last, FLOATS, BYTES), low), scores, last, BYTES)
+        indices = to.add(code.spread(to.trunc(to.udiv(last, I64(4)), I32)), lanes)
+        inside = to.icmp_signed("<", indices, code.spread(to.trunc(count, I32)))
+        code.store(to.select(inside, code.load(scores, last, FLOATS, BYTES), low), scores, last, BYTES)
 
         def larger(x: ir.Value, y: ir.Value) -> ir.Value:
             return to.select(to.fcmp_ordered(">", x, y), x, y)
@@ -108,7 +108,7 @@ def softmax_row(typing: Any, scores: Any, bias: Any, count: Any) -> Any:
             code.store(x, scores, here, BYTES)
             return [larger(x, top)]
 
-        def weigh(i: ir.Value, total: ir.Value) -> list[ir.Value]:
+        def exponential(i: ir.Value, total: ir.Value) -> list[ir.Value]:
             here = to.mul(i, I64(BYTES))
             e = power(code, to.fsub(code.load(scores, here, FLOATS, BYTES), top))
             code.store(e, scores, here, BYTES)
@@ -116,7 +116,7 @@ def softmax_row(typing: Any, scores: Any, bias: Any, count: Any) -> Any:
 
         top = code.loop(vectors, [low], score)[0]
         top = code.spread(fold(code, top, larger))
-        return fold(code, code.loop(vectors, [constant(FLOATS, 0)], weigh)[0], to.fadd)
+        return fold(code, code.loop(vectors, [constant(FLOATS, 0)], exponential)[0], to.fadd)
 
     return types.float32(types.int64, types.int64, types.int64), generate
 
@@ -141,7 +141,7 @@ def scaled_lines(typing: Any, x: Any, row: Any, count: Any, factor: Any, out: An
 
 
 @intrinsic
-def ask_for(typing: Any, x: Any, row: Any, count: Any, size: Any) -> Any:
+def prefetch_rows(typing: Any, x: Any, row: Any, count: Any, size: Any) -> Any:
     """Prefetches the first `size` bytes of `count` rows, which are `row` bytes apart.
 
     Processors prefetch consecutive addresses by themselves, but not the rows of a wide array.
@@ -155,8 +155,8 @@ def ask_for(typing: Any, x: Any, row: Any, count: Any, size: Any) -> Any:
             start = to.add(x, to.mul(i, row))
 
             def part(j: ir.Value) -> list[ir.Value]:
-                place = to.inttoptr(to.add(start, to.mul(j, I64(BYTES))), POINTER)
-                to.call(prefetch, [place, I32(0), I32(2), I32(1)])
+                pointer = to.inttoptr(to.add(start, to.mul(j, I64(BYTES))), POINTER)
+                to.call(prefetch, [pointer, I32(0), I32(2), I32(1)])
                 return []
 
             code.loop(to.udiv(to.add(size, I64(BYTES - 1)), I64(BYTES)), [], part)
