@@ -25,7 +25,7 @@ def commit() -> str:
     return done.stdout.strip()
 
 
-def begin(kind: str, size: str, rounds: int, works: dict[str, Any]) -> dict[str, Any]:
+def begin(kind: str, size: str, rounds: int, workloads: dict[str, Any]) -> dict[str, Any]:
     """An empty document of a kind, which names the module that reports it; see `report.py`."""
     return {
         "kind": kind,
@@ -35,7 +35,7 @@ def begin(kind: str, size: str, rounds: int, works: dict[str, Any]) -> dict[str,
         "versions": versions(*PACKAGES),
         "size": size,
         "rounds": rounds,
-        "works": works,
+        "works": workloads,
         "engines": {},
         "not_done": {},
         "peaks": [],

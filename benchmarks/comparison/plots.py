@@ -1,4 +1,4 @@
-"""Plots of a comparison: the seconds of every engine for every work, and its share of the hardware peak."""
+"""Plots of a comparison: the seconds of every engine for every workload, and its share of the hardware peak."""
 
 from __future__ import annotations
 
@@ -31,11 +31,13 @@ def _label(engine: str) -> str:
     return engine.replace("ours", "glimmer_ref").replace(":", " ").split("@")[0]
 
 
-def _bars(axes: Any, r: Result, group: int, work: str) -> None:
+def _bars(axes: Any, r: Result, group: int, workload: str) -> None:
     """One bar for each engine, the fastest on top, with a line from the minimum to the maximum."""
-    rows = [(s, engine) for engine in r.engines(group, work) if (s := r.spread(group, work, engine)) is not None]
+    rows = [
+        (s, engine) for engine in r.engines(group, workload) if (s := r.spread(group, workload, engine)) is not None
+    ]
     rows.sort(key=lambda row: row[0].median)
-    unit = r.works[work]["units"] if r.works[work]["kind"] == "decode" else 1
+    unit = r.workloads[workload]["units"] if r.workloads[workload]["kind"] == "decode" else 1
     longest = max(s.max for s, _ in rows) / unit
     for place, (s, engine) in enumerate(rows):
         name, precision = engine.split("@")[0].split(":")
@@ -49,7 +51,7 @@ def _bars(axes: Any, r: Result, group: int, work: str) -> None:
             edgecolor="white",
             error_kw={"elinewidth": 1, "ecolor": "#444444"},
         )
-        part = r.share(group, work, engine)
+        part = r.share(group, workload, engine)
         note = f"{s.median / unit:.3g} s" + (f", {part.median:.0%} of peak" if part else "")
         axes.text(s.max / unit + 0.01 * longest, place, note, va="center", fontsize=7)
     axes.set_xlim(0, 1.45 * longest)
@@ -58,23 +60,23 @@ def _bars(axes: Any, r: Result, group: int, work: str) -> None:
         range(len(rows)), [f"{_label(engine)}, {engine.split('@')[1]} thr." for _, engine in rows], fontsize=8
     )
     axes.invert_yaxis()
-    what = r.works[work]["what"] + (", a token" if unit > 1 else "")
-    axes.set_title(f"{work}: {what}", fontsize=9)
+    what = r.workloads[workload]["what"] + (", a token" if unit > 1 else "")
+    axes.set_title(f"{workload}: {what}", fontsize=9)
     axes.set_xlabel("seconds (median, min-max)", fontsize=8)
 
 
 def times(r: Result, group: int, path: Path) -> None:
-    """A panel for each work."""
+    """A panel for each workload."""
     plt = pyplot()
-    works = [work for work in r.works if r.engines(group, work)]
-    rows = -(-len(works) // 2)
-    most = max(len(r.engines(group, work)) for work in works)
+    workloads = [workload for workload in r.workloads if r.engines(group, workload)]
+    rows = -(-len(workloads) // 2)
+    most = max(len(r.engines(group, workload)) for workload in workloads)
     figure, panels = plt.subplots(
         rows, 2, figsize=(13, rows * (0.9 + 0.27 * most)), layout="constrained", squeeze=False
     )
-    for axes, work in zip(panels.flat, works, strict=False):
-        _bars(axes, r, group, work)
-    for axes in panels.flat[len(works) :]:
+    for axes, workload in zip(panels.flat, workloads, strict=False):
+        _bars(axes, r, group, workload)
+    for axes in panels.flat[len(workloads) :]:
         axes.set_axis_off()
     here = r.document["machine"]
     figure.suptitle(

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from glimmer_ref.bench.ours import checked
-from glimmer_ref.bench.work import shape, weights
+from glimmer_ref.bench.workload import shape, weights
 from glimmer_ref.ops import bind
 from glimmer_ref.params.model import Model, leaves, prepare_params
 from glimmer_ref.params.name_maps import HUGGING_FACE, lines, split_encoder

@@ -1,4 +1,4 @@
-"""Rounds of measurement: first the hardware peaks, then every engine once for each work, in rotating order."""
+"""Rounds of measurement: first the hardware peaks, then every engine once for each workload, in rotating order."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from comparison.random_checkpoint import EXPECTED
 
 from glimmer_ref.bench.measure import Spread
 from glimmer_ref.bench.process import Worker
-from glimmer_ref.bench.work import KINDS, WIDTHS, least_bytes, macs, parse, shape
+from glimmer_ref.bench.workload import KINDS, WIDTHS, least_bytes, macs, parse, shape
 from glimmer_ref.errors import InputError
 
 HERE = Path(__file__).resolve().parent
@@ -40,10 +40,10 @@ def weights_folder(size: str, chosen: str | None) -> Path:
 
 
 class Turn(NamedTuple):
-    """One engine with one work."""
+    """One engine with one workload."""
 
     engine: Engine
-    work: str
+    workload: str
 
 
 class Rounds:
@@ -51,11 +51,11 @@ class Rounds:
 
     Args:
         size: a size of T5.1.1.
-        out: the result file, written after every work.
+        out: the result file, written after every workload.
         count: how many rounds there are.
         lock: a file whose lock is held while timing; useful where other programs take the same lock.
         pause: seconds before each run, in which the threads of the previous run stop spinning.
-        works: all works; works joined as "a+b" share their rounds.
+        workloads: all workloads; those joined as "a+b" share their rounds.
         folder: the folder of the random weights; if None, the size's folder in the cache.
         kind: the kind of the document.
         peers: True if other libraries take part, which read the weights from files and are checked first.
@@ -68,16 +68,16 @@ class Rounds:
         count: int,
         lock: Path | None,
         pause: float,
-        works: Iterable[str],
+        workloads: Iterable[str],
         folder: str | None = None,
         kind: str = "run",
         peers: bool = True,
     ) -> None:
         self.size, self.out, self.count, self.lock, self.pause = size, out, count, lock, pause
         self.folder = weights_folder(size, folder) if peers else None
-        self.works = [tuple(work.split("+")) for work in works]
+        self.workloads = [tuple(workload.split("+")) for workload in workloads]
         self.group, self.number, self.peaks = 1, 0, dict[int, Worker]()
-        names = {name: described(size, name) for together in self.works for name in together}
+        names = {name: described(size, name) for together in self.workloads for name in together}
         self.document = results.begin(kind, size, count, names)
 
     @contextmanager
@@ -115,16 +115,16 @@ class Rounds:
             say(f"{engine.id}: {state}")
         return started
 
-    def prepare(self, works: Sequence[str], engines: Sequence[Engine]) -> list[Turn]:
-        """Each engine with the works that it can do, warmed up."""
+    def prepare(self, workloads: Sequence[str], engines: Sequence[Engine]) -> list[Turn]:
+        """Each engine with the workloads that it can do, warmed up."""
         able = []
-        for turn in (Turn(engine, work) for work in works for engine in engines):
+        for turn in (Turn(engine, workload) for workload in workloads for engine in engines):
             try:
                 with self.locked():
-                    turn.engine.worker.ask("prepare", work=turn.work)
+                    turn.engine.worker.ask("prepare", work=turn.workload)
                 able.append(turn)
             except InputError as error:
-                self.document["not_done"].setdefault(turn.work, {})[turn.engine.id] = str(error)
+                self.document["not_done"].setdefault(turn.workload, {})[turn.engine.id] = str(error)
         return able
 
     def quiet_peaks(self, threads: int) -> dict[str, Any]:
@@ -139,43 +139,43 @@ class Rounds:
         say(f"not quiet: {reached} of what {threads} thread(s) reached before; measured all the same")
         return peaks
 
-    def round(self, works: Sequence[str], able: list[Turn]) -> None:
+    def round(self, workloads: Sequence[str], able: list[Turn]) -> None:
         """The hardware peaks, then each turn once; the first turn of a round is the last one of the next."""
         with self.locked():
             here, self.number = {"group": self.group, "round": self.number}, self.number + 1
             for threads in self.peaks:
                 peaks = {**self.quiet_peaks(threads), "threads": threads}
-                self.document["peaks"] += [{**here, "work": work, **peaks} for work in works]
+                self.document["peaks"] += [{**here, "work": workload, **peaks} for workload in workloads]
             first = self.number % len(able)
             for turn in able[first:] + able[:first]:
                 time.sleep(self.pause)
-                seconds = turn.engine.worker.ask("run", work=turn.work)
-                self.document["runs"].append({**here, "work": turn.work, "engine": turn.engine.id, **seconds})
+                seconds = turn.engine.worker.ask("run", work=turn.workload)
+                self.document["runs"].append({**here, "work": turn.workload, "engine": turn.engine.id, **seconds})
 
     def print_summary(self, able: Sequence[Turn]) -> None:
         """Print one line for each turn."""
         for turn in able:
-            mine = (self.group, turn.work, turn.engine.id)
+            mine = (self.group, turn.workload, turn.engine.id)
             walls = [r["wall"] for r in self.document["runs"] if (r["group"], r["work"], r["engine"]) == mine]
             s = Spread.of(walls)
-            say(f"{turn.work:14} {turn.engine.id:26} {s.median:9.4f} s  ({s.min:.4f} to {s.max:.4f})")
+            say(f"{turn.workload:14} {turn.engine.id:26} {s.median:9.4f} s  ({s.min:.4f} to {s.max:.4f})")
 
     def measure(self, names: Sequence[tuple[str, int]]) -> None:
-        """Measure all works with these engines, each named with its number of threads, and write the document."""
+        """Measure all workloads with these engines, each named with its number of threads, and write the document."""
         engines = self.start_all(names)
         for threads in sorted({threads for _, threads in names}):
             command = [sys.executable, "-m", "glimmer_ref.bench.ours", "--size", "tiny", "--threads", str(threads)]
             self.peaks[threads] = Worker(command, threads)
             self.peaks[threads].ask("prepare", work="peaks")
         try:
-            for works in self.works:
-                if able := self.prepare(works, engines):
+            for workloads in self.workloads:
+                if able := self.prepare(workloads, engines):
                     for _ in range(self.count):
-                        self.round(works, able)
+                        self.round(workloads, able)
                     self.print_summary(able)
                     results.write(self.out, self.document)
                 for turn in able:
-                    turn.engine.worker.ask("drop", work=turn.work)
+                    turn.engine.worker.ask("drop", work=turn.workload)
         finally:
             for worker in [*self.peaks.values(), *(engine.worker for engine in engines)]:
                 worker.close()
@@ -183,20 +183,20 @@ class Rounds:
 
 
 def described(size: str, name: str) -> dict[str, Any]:
-    """A description of a work, and its cost as this package counts it."""
-    work, config = parse(name), shape(size)
-    kind = KINDS[work.kind]
+    """A description of a workload, and its cost as this package counts it."""
+    workload, config = parse(name), shape(size)
+    kind = KINDS[workload.kind]
     return {
-        "kind": work.kind,
+        "kind": workload.kind,
         "what": kind.what,
         "unit": kind.unit,
-        "units": kind.units(work),
+        "units": kind.units(workload),
         "bound": kind.bound,
-        "macs": macs(work, config),
-        "k": work.k,
-        "m": work.m,
-        "b": work.b,
-        "tokens": work.read,
-        "steps": work.steps,
-        "bytes": {precision: least_bytes(work, config, precision) for precision in WIDTHS},
+        "macs": macs(workload, config),
+        "k": workload.k,
+        "m": workload.m,
+        "b": workload.b,
+        "tokens": workload.read,
+        "steps": workload.steps,
+        "bytes": {precision: least_bytes(workload, config, precision) for precision in WIDTHS},
     }

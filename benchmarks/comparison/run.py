@@ -1,4 +1,4 @@
-"""Compare engines on the same work, in turns: python benchmarks/comparison/run.py --size base --threads 1,2.
+"""Compare engines on the same workloads, in turns: python benchmarks/comparison/run.py --size base --threads 1,2.
 
 An engine is a library in one precision. It runs in a process of its own with a fixed number of threads, and takes part
 only if its encoder computes the same values as the reference backend. Each round measures the hardware peaks and then
@@ -20,9 +20,9 @@ from comparison.engines import installed
 from comparison.rounds import Rounds, say
 
 from glimmer_ref.bench.machine import cores
-from glimmer_ref.bench.work import SHAPES
+from glimmer_ref.bench.workload import SHAPES
 
-WORK = ("encoder-5", "encoder-25", "decode", "fid-25+glimmer-25-5+lumen-10+fid-5", "memory", "attention", "linear")
+WORKLOADS = ("encoder-5", "encoder-25", "decode", "fid-25+glimmer-25-5+lumen-10+fid-5", "memory", "attention", "linear")
 LITTLE = ",n_q=8,n_p=24,steps=4"
 SMOKE = (f"encoder,k=2{LITTLE}", f"decode,k=2{LITTLE}", f"fid,k=2{LITTLE}+glimmer,k=3,m=2{LITTLE}", "attention,n_p=24")
 
@@ -34,7 +34,7 @@ def options() -> argparse.ArgumentParser:
     parser.add_argument("--threads", default=",".join(map(str, sorted({1, cores()}))), help="like 1,2: one group each")
     parser.add_argument("--engines", help=f"comma-separated; here: {','.join(installed())} (default: all)")
     parser.add_argument(
-        "--work", help=f"like 'decode glimmer,k=50,m=5'; a+b in the same rounds; default: {' '.join(WORK)}"
+        "--work", help=f"like 'decode glimmer,k=50,m=5'; a+b in the same rounds; default: {' '.join(WORKLOADS)}"
     )
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument(
@@ -52,10 +52,10 @@ def main() -> int:
     args = options().parse_args()
     if args.smoke:
         args.size, args.rounds, args.pause = "tiny", 2, 0.0
-    works = args.work.split() if args.work else SMOKE if args.smoke else WORK
+    workloads = args.work.split() if args.work else SMOKE if args.smoke else WORKLOADS
     names = args.engines.split(",") if args.engines else installed()
     out = args.out or (Path(tempfile.mkdtemp()) / "smoke.json" if args.smoke else results.place(args.size))
-    rounds = Rounds(args.size, out, args.rounds, args.lock, args.pause, works, args.folder)
+    rounds = Rounds(args.size, out, args.rounds, args.lock, args.pause, workloads, args.folder)
     for threads in map(int, args.threads.split(",")):
         rounds.group = threads
         single = [("ours:float32", 1)] if threads > 1 and "ours:float32" in names else []  # for the gain of threads

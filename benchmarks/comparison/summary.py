@@ -1,4 +1,4 @@
-"""The page of a comparison: its targets, the hardware peaks, every engine for every work, and plots."""
+"""The page of a comparison: its targets, the hardware peaks, every engine for every workload, and plots."""
 
 from __future__ import annotations
 
@@ -25,13 +25,16 @@ def hardware_peaks(r: Result) -> list[str]:
     return [*tables.markdown(rows, head), ""]
 
 
-def _row(r: Result, group: int, work: str, engine: str) -> list[str]:
-    wall, cpu, memory = (r.spread(group, work, engine, field) for field in ("wall", "cpu", "peak"))
+def _row(r: Result, group: int, workload: str, engine: str) -> list[str]:
+    wall, cpu, memory = (r.spread(group, workload, engine, field) for field in ("wall", "cpu", "peak"))
     assert wall is not None and cpu is not None and memory is not None
-    ratio, part = r.ratio(group, (work, engine), (work, f"ours:float32@{group}")), r.share(group, work, engine)
+    ratio, part = (
+        r.ratio(group, (workload, engine), (workload, f"ours:float32@{group}")),
+        r.share(group, workload, engine),
+    )
     error = r.document["engines"][engine].get("error")
     return [
-        work,
+        workload,
         engine,
         f"{wall.median:.4f} ({wall.min:.4f} to {wall.max:.4f})",
         f"{cpu.median:.4f}",
@@ -43,9 +46,11 @@ def _row(r: Result, group: int, work: str, engine: str) -> list[str]:
 
 
 def every_engine(r: Result) -> list[str]:
-    """Every engine for every work, and which engines were left out."""
+    """Every engine for every workload, and which engines were left out."""
     head = ["work", "engine@threads", "seconds (min-max)", "CPU s", "times ours", "share", "MiB", "error"]
-    rows = [_row(r, n, work, engine) for n in r.groups for work in r.works for engine in r.engines(n, work)]
+    rows = [
+        _row(r, n, workload, engine) for n in r.groups for workload in r.workloads for engine in r.engines(n, workload)
+    ]
     left_out = {engine: about["left_out"] for engine, about in r.document["engines"].items() if "left_out" in about}
     notes = [f"- left out: {engine}: {why}" for engine, why in left_out.items()]
     return [*tables.markdown(rows, head), "", *notes]

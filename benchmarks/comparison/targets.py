@@ -40,9 +40,9 @@ class Row(NamedTuple):
         return abs(self.measured.median - 1) <= self.target if self.within else self.measured.median >= self.target
 
 
-def _against(r: Result, n: int, work: str, theirs: str, ours: str, target: float, what: str) -> Row:
+def _against(r: Result, n: int, workload: str, theirs: str, ours: str, target: float, what: str) -> Row:
     peer, _, precision = theirs.partition(":")
-    pair = (work, f"{theirs}@{n}"), (work, f"{ours}@{n}")
+    pair = (workload, f"{theirs}@{n}"), (workload, f"{ours}@{n}")
     return Row(f"{what}: {PEERS[peer]} {precision} / ours", n, r.ratio(n, *pair), target)
 
 
@@ -77,12 +77,12 @@ def _systems(r: Result, n: int) -> Iterator[Row]:
         ratio = r.ratio(n, fid, ("glimmer-25-5", f"ours:{precision}@{n}"))
         yield Row(f"GLIMMER 25->5 {precision}: transformers' FiD-25 float32 / ours", n, ratio, target)
     ours = f"ours:float32@{n}"
-    for work in ("lumen-10", "glimmer-25-5"):
-        if work in r.works and "fid-25" in r.works:
-            predicted = r.encoder_macs(work) / r.encoder_macs("fid-25")
-            got = r.ratio(n, (work, ours), ("fid-25", ours), encoder_seconds)
+    for workload in ("lumen-10", "glimmer-25-5"):
+        if workload in r.workloads and "fid-25" in r.workloads:
+            predicted = r.encoder_macs(workload) / r.encoder_macs("fid-25")
+            got = r.ratio(n, (workload, ours), ("fid-25", ours), encoder_seconds)
             off = Spread(*(x / predicted for x in got)) if got else None
-            name = "LUMEN" if work.startswith("lumen") else "GLIMMER"
+            name = "LUMEN" if workload.startswith("lumen") else "GLIMMER"
             yield Row(f"{name} to FiD, encoder side: time ratio / multiply-add ratio", n, off, 0.15, "{:.2f}", True)
 
 

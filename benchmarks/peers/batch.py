@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from glimmer_ref.bench.work import shape
+from glimmer_ref.bench.workload import shape
 from glimmer_ref.config import GlimmerConfig
 from glimmer_ref.errors import InputError
 from glimmer_ref.ragged import Ints, Tokens
@@ -30,22 +30,22 @@ def config(size: str) -> GlimmerConfig:
     return GlimmerConfig.from_proportions(t5, "1/2", "2/3" if t5.num_layers % 6 == 0 else "1/2", score_norm=True)
 
 
-def parse(work: str) -> dict[str, int]:
-    """Parse a work such as "step,b=16,k=8".
+def parse(workload: str) -> dict[str, int]:
+    """Parse a workload such as "step,b=16,k=8".
 
     Raises:
-        InputError: another kind of work, or an unknown field.
+        InputError: another kind of workload, or an unknown field.
     """
-    kind, *words = work.split(",")
+    kind, *words = workload.split(",")
     given = dict(word.split("=") for word in words)
     if kind != "step" or set(given) - set(FIELDS):
-        raise InputError(work, f"step, with some of {', '.join(FIELDS)}", work)
+        raise InputError(workload, f"step, with some of {', '.join(FIELDS)}", workload)
     return {**FIELDS, **{name: int(x) for name, x in given.items()}}
 
 
-def batch(work: str, vocabulary: int) -> Batch:
-    """A batch whose lengths are within a quarter of the work's; the same for every engine."""
-    n, rng = parse(work), np.random.default_rng(0)
+def batch(workload: str, vocabulary: int) -> Batch:
+    """A batch whose lengths are within a quarter of the workload's; the same for every engine."""
+    n, rng = parse(workload), np.random.default_rng(0)
 
     def tokens(count: int, mean: int) -> Tokens:
         spread = max(1, mean // 4)

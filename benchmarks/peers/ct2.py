@@ -15,7 +15,7 @@ import numpy as np
 
 from glimmer_ref.bench.measure import Job, RunDetails, Watch
 from glimmer_ref.bench.ours import CHECKED
-from glimmer_ref.bench.work import parse, tokens
+from glimmer_ref.bench.workload import parse, tokens
 from glimmer_ref.errors import InputError
 
 from . import inputs
@@ -102,11 +102,11 @@ class CT2:
             raise InputError("CTranslate2", f"{steps} tokens", f"{[len(row) for row in written]}")
         return written, begun[0]
 
-    def job(self, work: str) -> Job:
+    def job(self, workload: str) -> Job:
         """The encoder, or decoding."""
-        task = parse(work)
+        task = parse(workload)
         if task.kind not in ("encoder", "decode"):
-            raise InputError(work, "encoder or decode of CTranslate2, which cannot fuse pairs", task.kind)
+            raise InputError(workload, "encoder or decode of CTranslate2, which cannot fuse pairs", task.kind)
         ids = inputs.pairs(task, self.end)
         rows = tokens(self.end, task.b, task.read, 4)
         words = [[_word(i) for i in rows[row]] for row in range(task.b)]

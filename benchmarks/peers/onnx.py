@@ -12,7 +12,7 @@ import onnxruntime
 
 from glimmer_ref.bench.measure import Job
 from glimmer_ref.bench.ours import CHECKED
-from glimmer_ref.bench.work import parse
+from glimmer_ref.bench.workload import parse
 from glimmer_ref.errors import InputError
 
 from . import inputs
@@ -86,11 +86,11 @@ class Onnx:
         result: np.ndarray = self.session.run(None, {"ids": ids})[0]
         return result
 
-    def job(self, work: str) -> Job:
+    def job(self, workload: str) -> Job:
         """The encoder."""
-        task = parse(work)
+        task = parse(workload)
         if task.kind != "encoder":
-            raise InputError(work, "encoder of ONNX Runtime, the part that is exported", task.kind)
+            raise InputError(workload, "encoder of ONNX Runtime, the part that is exported", task.kind)
         ids = inputs.pairs(task, self.end)
 
         def run() -> None:

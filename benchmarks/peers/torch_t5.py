@@ -12,7 +12,7 @@ from transformers.cache_utils import DynamicCache, EncoderDecoderCache
 
 from glimmer_ref.bench.measure import Job, RunDetails, Watch
 from glimmer_ref.bench.ours import CHECKED
-from glimmer_ref.bench.work import parse
+from glimmer_ref.bench.workload import parse
 from glimmer_ref.errors import InputError
 
 from . import inputs
@@ -56,11 +56,11 @@ class Torch:
             watch = Watch() if step == 0 else watch
         return torch.cat(written, 1), watch
 
-    def job(self, work: str) -> Job:
+    def job(self, workload: str) -> Job:
         """The encoder, decoding, or both as FiD does: pairs as a batch, their states end to end, one decoder."""
-        task = parse(work)
+        task = parse(workload)
         if task.kind not in ("encoder", "decode", "fid"):
-            raise InputError(work, "encoder, decode or fid of transformers", task.kind)
+            raise InputError(workload, "encoder, decode or fid of transformers", task.kind)
         ids, memory = inputs.pairs(task, self.end), torch.empty(0)
         if task.kind == "decode":
             memory = torch.from_numpy(inputs.memory(task, self.model.config.d_model)).to(self.dtype)

@@ -35,8 +35,8 @@ class Training:
         got = loss(tape, model, "glimmer", b.question, passages, b.counts, b.target, b.m, Distillation())
         return got, tape.gradients(got.output_grads, leaves(model))
 
-    def job(self, work: str) -> Job:
-        b = batch(work, self.model.config.t5.vocab_size)
+    def job(self, workload: str) -> Job:
+        b = batch(workload, self.model.config.t5.vocab_size)
 
         def run() -> None:
             self.step(b)

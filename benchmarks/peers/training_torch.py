@@ -156,8 +156,8 @@ class Training:
     def about(self) -> dict[str, Any]:
         return {"torch": torch.__version__, "threads": torch.get_num_threads()}
 
-    def job(self, work: str) -> Job:
-        step = Step(self.net, batch(work, self.net.t5.vocab_size))
+    def job(self, workload: str) -> Job:
+        step = Step(self.net, batch(workload, self.net.t5.vocab_size))
 
         def run() -> None:
             step.run()

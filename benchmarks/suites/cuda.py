@@ -29,7 +29,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from glimmer_ref.bench import work
+from glimmer_ref.bench import workload
 from glimmer_ref.errors import InputError
 from glimmer_ref.ops import Ops, SequenceLayout, bind
 from glimmer_ref.params.model import prepare_params
@@ -61,7 +61,7 @@ class Job(NamedTuple):
 
 def jobs(size: str, k: int, rng: np.random.Generator) -> Iterator[Job]:
     """Every kernel at its sizes in GLIMMER: k pairs of 48 + 304 tokens, and one token."""
-    t5, n = work.shape(size).t5, 48 + 304
+    t5, n = workload.shape(size).t5, 48 + 304
     rows, hc = k * n, t5.num_heads * t5.d_kv
     d, f, v = t5.d_model, t5.d_ff, t5.vocab_size
 
@@ -169,7 +169,7 @@ def kernels(
 
 def answers(size: str, ours: Ops, theirs: Ops, wait: Any, plan: Any) -> Iterator[dict[str, Any]]:
     """Whole answers and their parts, ours and PyTorch's in float32, and ours in bfloat16."""
-    weights = work.weights(work.shape(size))
+    weights = workload.weights(workload.shape(size))
     models = {"ours": prepare_params(ours, weights), "torch": prepare_params(theirs, weights)}
     models["ours, bfloat16"] = prepare_params(ours, weights, "bfloat16")
     for text in (
@@ -177,13 +177,13 @@ def answers(size: str, ours: Ops, theirs: Ops, wait: Any, plan: Any) -> Iterator
         f"glimmer-25-5,k={plan.k},steps=0",
         f"decode,steps={plan.steps}",
     ):
-        task, runs = work.parse(text), {}
+        task, runs = workload.parse(text), {}
         for name, model in models.items():
             ops = theirs if name == "torch" else ours
-            prepared_run = work.prepare(task, ops, model).run
+            prepared_run = workload.prepare(task, ops, model).run
             runs[name] = lambda prepared_run=prepared_run, ops=ops: prepared_run(ops)
         times = taking_turns(runs, wait, plan.rounds, 0)
-        macs = sum(work.macs(task, work.shape(size)).values())
+        macs = sum(workload.macs(task, workload.shape(size)).values())
         yield {
             "size": size,
             "name": text,
@@ -214,9 +214,9 @@ def dry(sizes: list[str], plan: Any) -> None:
         for job in jobs(size, plan.k, Shapes()):
             unit = "GB" if job.kind == "memory" else "TFLOP"
             print(f"{size:6} {job.name:42} {job.amount / (GIGA if unit == 'GB' else TERA):8.4f} {unit}")
-        task = work.parse(f"glimmer-25-5,k={plan.k},steps={plan.steps}")
-        macs = sum(work.macs(task, work.shape(size)).values())
-        print(f"{size:6} {work.spell(task):42} {2 * macs / TERA:8.4f} TFLOP")
+        task = workload.parse(f"glimmer-25-5,k={plan.k},steps={plan.steps}")
+        macs = sum(workload.macs(task, workload.shape(size)).values())
+        print(f"{size:6} {workload.spell(task):42} {2 * macs / TERA:8.4f} TFLOP")
 
 
 class Shapes:

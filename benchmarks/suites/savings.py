@@ -21,7 +21,7 @@ from comparison.rounds import Rounds, say
 
 from glimmer_ref import tables
 from glimmer_ref.bench.measure import Spread
-from glimmer_ref.bench.work import SHAPES
+from glimmer_ref.bench.workload import SHAPES
 
 FULL = {
     "k": (5, 10, 15, 25, 35, 50),
@@ -35,8 +35,8 @@ COLOURS = {"question": "#8f9aa0", "live_a": "#0b3c49", "score": "#000000", "live
            "cross": "#e6ab02", "decoder": "#d95f02"}  # fmt: skip
 
 
-def work(parameter: str, value: Any, more: str) -> str:
-    """The work of one point. The sweep of alpha has beta 1/2, which gives whole layers for each alpha."""
+def workload(parameter: str, value: Any, more: str) -> str:
+    """The workload of one point. The sweep of alpha has beta 1/2, which gives whole layers for each alpha."""
     fields = {**REST, parameter: value}
     if parameter == "alpha":
         fields["beta"] = "1/2"
@@ -60,7 +60,7 @@ class Point(NamedTuple):
 def point(r: Result, group: int, value: Any, name: str, fid: str) -> Point:
     """The ratios and stages of a point, and the stage whose time differs most from its multiply-adds at FiD's rate."""
     (engine,) = r.engines(group, name)
-    macs, total = r.works[name]["macs"], sum(r.works[fid]["macs"].values())
+    macs, total = r.workloads[name]["macs"], sum(r.workloads[fid]["macs"].values())
     runs, whole = r.runs[group, name, engine], r.spread(group, fid, engine)
     pair = (name, engine), (fid, engine)
     time, encoder = r.ratio(group, *pair), r.ratio(group, *pair, encoder_seconds)
@@ -87,9 +87,9 @@ def point(r: Result, group: int, value: Any, name: str, fid: str) -> Point:
 def sweeps(r: Result, document: dict[str, Any]) -> Iterator[tuple[str, list[Point]]]:
     """The points of each parameter."""
     for parameter, values in document["sweeps"].items():
-        names = [work(parameter, value, document["more"]) for value in values]
+        names = [workload(parameter, value, document["more"]) for value in values]
         points = zip(values, names, strict=True)
-        yield parameter, [point(r, r.groups[0], v, n, document["fid"]) for v, n in points if n in r.works]
+        yield parameter, [point(r, r.groups[0], v, n, document["fid"]) for v, n in points if n in r.workloads]
 
 
 def report(document: dict[str, Any], path: Path) -> list[str]:
@@ -175,7 +175,7 @@ def main() -> int:
     args = parser.parse_args()
     points, more = (QUICK, ",n_p=48,steps=8") if args.quick else (FULL, "")
     fid = f"fid,k=25{more}"
-    together = ["+".join([fid, *(work(name, value, more) for value in values)]) for name, values in points.items()]
+    together = ["+".join([fid, *(workload(name, value, more) for value in values)]) for name, values in points.items()]
     out = args.out or results.place(f"savings-{args.size}")
     rounds = Rounds(args.size, out, 1 if args.quick else args.rounds, args.lock, 0.1, together, None, "savings", False)
     rounds.document |= {"sweeps": points, "fid": fid, "more": more}

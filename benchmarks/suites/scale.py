@@ -16,7 +16,7 @@ from comparison.rounds import Rounds, say
 
 from glimmer_ref import tables
 from glimmer_ref.bench.machine import memory_bytes
-from glimmer_ref.bench.work import SHAPES, shape
+from glimmer_ref.bench.workload import SHAPES, shape
 from glimmer_ref.errors import InputError
 from glimmer_ref.params.model import shapes
 
@@ -24,11 +24,11 @@ CLIFF = 1.5  # a point is reported if a multiply-add takes this many times the l
 
 
 class Series(NamedTuple):
-    """The variable that grows, its values, and the works; `{}` stands for the value. A model's value is its size."""
+    """What grows, its values, and the workloads; `{}` stands for the value. A model's value is its size."""
 
     x: str
     values: tuple[Any, ...]
-    works: tuple[str, ...]
+    workloads: tuple[str, ...]
     unit: str = "seconds"
 
 
@@ -60,10 +60,10 @@ def _product(numbers: tuple[int, ...]) -> int:
 
 
 def parts(series: Series, size: str) -> list[tuple[str, list[str]]]:
-    """The works of a series, by the size of the model."""
+    """The workloads of a series, by the size of the model."""
     if series.x != "model":
-        return [(size, [work.format(value) for value in series.values for work in series.works])]
-    return [(value, list(series.works)) for value in series.values]
+        return [(size, [workload.format(value) for value in series.values for workload in series.workloads])]
+    return [(value, list(series.workloads)) for value in series.values]
 
 
 def measure(args: argparse.Namespace, chosen: dict[str, Series], out: Path) -> dict[str, Any]:
@@ -76,13 +76,13 @@ def measure(args: argparse.Namespace, chosen: dict[str, Series], out: Path) -> d
         "left_out": [],
     }
     for name, series in chosen.items():
-        for size, works in parts(series, args.size):
+        for size, workloads in parts(series, args.size):
             if not fits(size):
                 document["left_out"].append(f"{name}: {size} does not fit into this machine's memory")
                 say(document["left_out"][-1])
                 continue
             place = out.with_name(f".{out.stem}.part.json")
-            rounds = Rounds(size, place, args.rounds, args.lock, 0.0, works, None, "scale", False)
+            rounds = Rounds(size, place, args.rounds, args.lock, 0.0, workloads, None, "scale", False)
             rounds.group = args.threads
             try:
                 rounds.measure([(f"ours:{args.precision}", args.threads)])
@@ -106,20 +106,24 @@ class Dot(NamedTuple):
 
 
 def lines_of(document: dict[str, Any], name: str) -> dict[str, list[Dot]]:
-    """The lines of a series: each of its works, at all measured values."""
+    """The lines of a series: each of its workloads, at all measured values."""
     series, result = Series(**document["series"][name]), dict[str, list[Dot]]()
     for part in (part for part in document["parts"] if part["series"] == name):
         r = Result(part)
-        for template in series.works:
+        for template in series.workloads:
             for value in [part["size"]] if series.x == "model" else series.values:
-                work = template.format(value)
-                for engine in r.engines(document["threads"], work):
-                    result.setdefault(template, []).append(_dot(r, document["threads"], work, engine, value))
+                workload = template.format(value)
+                for engine in r.engines(document["threads"], workload):
+                    result.setdefault(template, []).append(_dot(r, document["threads"], workload, engine, value))
     return result
 
 
-def _dot(r: Result, group: int, work: str, engine: str, value: Any) -> Dot:
-    wall, peak, costs = r.spread(group, work, engine), r.spread(group, work, engine, "peak"), r.works[work]
+def _dot(r: Result, group: int, workload: str, engine: str, value: Any) -> Dot:
+    wall, peak, costs = (
+        r.spread(group, workload, engine),
+        r.spread(group, workload, engine, "peak"),
+        r.workloads[workload],
+    )
     reads = r.peak(group, group, "reads")
     assert wall is not None and peak is not None and reads is not None
     bound = costs["bytes"][r.document["engines"][engine]["precision"]] / reads.median

@@ -60,22 +60,29 @@ def agree(workers: dict[str, Worker]) -> float:
     return worst
 
 
-def measure(size: str, works: tuple[str, ...], threads: int, rounds: int, document: dict[str, Any]) -> None:
-    """Measure all works of a size, ours and PyTorch's in turns; they also take turns in being first."""
+def measure(size: str, workloads: tuple[str, ...], threads: int, rounds: int, document: dict[str, Any]) -> None:
+    """Measure all workloads of a size, ours and PyTorch's in turns; they also take turns in being first."""
     with ExitStack() as stack:
         workers = {peer: start(stack, peer, size, threads) for peer in PEERS}
         document["agree"][f"{size}@{threads}"] = agree(workers)
-        for work in works:
+        for workload in workloads:
             for worker in workers.values():
-                worker.ask("prepare", work=work)
+                worker.ask("prepare", work=workload)
             for number in range(rounds):
                 for peer in PEERS if number % 2 else PEERS[::-1]:
-                    answer = workers[peer].ask("run", work=work)
-                    record = {"size": size, "work": work, "threads": threads, "who": peer, "round": number, **answer}
+                    answer = workers[peer].ask("run", work=workload)
+                    record = {
+                        "size": size,
+                        "work": workload,
+                        "threads": threads,
+                        "who": peer,
+                        "round": number,
+                        **answer,
+                    }
                     document["runs"].append(record)
-            say(f"{size} {work} @{threads}")
+            say(f"{size} {workload} @{threads}")
             for worker in workers.values():
-                worker.ask("drop", work=work)
+                worker.ask("drop", work=workload)
 
 
 def report(document: dict[str, Any], path: Path) -> list[str]:
@@ -83,12 +90,12 @@ def report(document: dict[str, Any], path: Path) -> list[str]:
     head = ["size", "work", "threads", "ours, ms", "PyTorch, ms", "ours / PyTorch", "peak MiB, ours : PyTorch", ""]
     rows = []
     keys = {(r["size"], r["work"], r["threads"]): None for r in document["runs"]}
-    for size, work, threads in keys:
+    for size, workload, threads in keys:
         runs = {
             peer: [
                 r
                 for r in document["runs"]
-                if (r["size"], r["work"], r["threads"], r["who"]) == (size, work, threads, peer)
+                if (r["size"], r["work"], r["threads"], r["who"]) == (size, workload, threads, peer)
             ]
             for peer in PEERS
         }
@@ -98,7 +105,7 @@ def report(document: dict[str, Any], path: Path) -> list[str]:
         rows.append(
             [
                 size,
-                work,
+                workload,
                 threads,
                 f"{1e3 * Spread.of(ours).median:.0f}",
                 f"{1e3 * Spread.of(theirs).median:.0f}",
@@ -118,7 +125,7 @@ def main() -> int:
     parser.add_argument("--threads", type=int, action="append", help="may be given more than once (default: 1 and 2)")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--out", type=Path)
-    parser.add_argument("--quick", action="store_true", help="one work, three rounds, two threads")
+    parser.add_argument("--quick", action="store_true", help="one workload, three rounds, two threads")
     args = parser.parse_args()
     sizes, threads = args.size or ["mini"], args.threads or ([2] if args.quick else [1, 2])
     out, rounds = args.out or results.place("training"), 3 if args.quick else args.rounds

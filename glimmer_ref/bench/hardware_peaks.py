@@ -193,10 +193,10 @@ def _pool(threads: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(threads, "hardware-peaks")
 
 
-def together(work: Callable[[int], object], threads: int) -> float:
-    """Call work(i) in each of `threads` threads at once, and return the seconds until all have finished."""
+def together(task: Callable[[int], object], threads: int) -> float:
+    """Call task(i) in each of `threads` threads at once, and return the seconds until all have finished."""
     start = time.perf_counter()
-    for _ in _pool(threads).map(work, range(threads)):
+    for _ in _pool(threads).map(task, range(threads)):
         pass
     return time.perf_counter() - start
 
@@ -204,15 +204,15 @@ def together(work: Callable[[int], object], threads: int) -> float:
 def _rate(burst: Callable[[int], object], amount: float, threads: int, seconds: float) -> float:
     """Operations per second in the fastest of three bursts on each thread; one count is `amount` operations."""
 
-    def took(count: int) -> float:
+    def seconds_of(count: int) -> float:
         return together(lambda _: burst(count), threads)
 
     count = 1 << 16
     burst(16)  # compiles the kernel outside the measurement
-    while (first := took(count)) < seconds / 4:
+    while (first := seconds_of(count)) < seconds / 4:
         count *= 4
     count = max(1, int(count * seconds / first))
-    return threads * count * amount / min(took(count) for _ in range(3))
+    return threads * count * amount / min(seconds_of(count) for _ in range(3))
 
 
 @cache
@@ -227,8 +227,8 @@ def _reads(threads: int) -> float:
     address, block = _memory().ctypes.data, BLOCK * 4 * shape()[0]
     count = STREAM_BYTES // threads // block
     _stream(address, 1)
-    work = [address + i * count * block for i in range(threads)]
-    return threads * count * block / min(together(lambda i: _stream(work[i], count), threads) for _ in range(3))
+    starts = [address + i * count * block for i in range(threads)]
+    return threads * count * block / min(together(lambda i: _stream(starts[i], count), threads) for _ in range(3))
 
 
 def _repeat(kernel: Any, count: int) -> None:

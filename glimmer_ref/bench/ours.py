@@ -15,9 +15,9 @@ from ..params.model import prepare_params
 from ..ragged import States
 from .measure import Job, RunDetails, Stages
 from .process import serve
-from .work import SHAPES, Work, parse, prepare, question_and_passages, shape, weights
+from .workload import SHAPES, Workload, parse, prepare, question_and_passages, shape, weights
 
-CHECKED = Work(
+CHECKED = Workload(
     "encoder", k=2, n_q=24, n_p=136, steps=8
 )  # the input on which all engines must agree; it is longer than the largest distance of the position buckets
 
@@ -29,7 +29,7 @@ class Ours:
         size: a size of T5.1.1.
         precision: the precision of matrix products.
         backend: "numba", or "numpy", the reference backend.
-        threads: used for the hardware peaks only; the threads of all other work follow the environment.
+        threads: used for the hardware peaks only; the threads of all workloads follow the environment.
     """
 
     def __init__(self, size: str, precision: str = "float32", backend: str = "numba", threads: int = 1) -> None:
@@ -43,13 +43,13 @@ class Ours:
 
         return {"numpy": np.__version__, "numba": numba.__version__, "ops": self.backend, "precision": self.precision}
 
-    def job(self, work: str) -> Job:
-        """The work, or "peaks", which measures the hardware peaks."""
-        if work == "peaks":
+    def job(self, workload: str) -> Job:
+        """The workload, or "peaks", which measures the hardware peaks."""
+        if workload == "peaks":
             from .hardware_peaks import measure_peaks
 
             return lambda: RunDetails(asdict(measure_peaks(self.threads)))
-        task = parse(work)
+        task = parse(workload)
         runs = prepare(task, self.ops, self.model)
 
         def run() -> RunDetails:

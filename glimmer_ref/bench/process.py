@@ -29,8 +29,8 @@ class Engine(Protocol):
     def about(self) -> dict[str, Any]:
         """Versions and choices that its times depend on."""
 
-    def job(self, work: str) -> Job:
-        """The work, prepared; InputError if the engine does not do such work."""
+    def job(self, workload: str) -> Job:
+        """The workload, prepared; InputError if the engine cannot do it."""
 
     def check(self, path: str) -> list[str]:
         """Write the values on which all engines must agree to a file, and return the names of its arrays."""
@@ -114,18 +114,18 @@ class _Prepared:
 
 
 def _answer(engine: Engine, jobs: dict[str, _Prepared], request: dict[str, Any]) -> dict[str, Any]:
-    do, work = request["do"], request.get("work", "")
+    do, workload = request["do"], request.get("work", "")
     if do == "about":
         return engine.about()
     if do == "check":
         return {"names": engine.check(request["path"])}
     if do == "drop":
-        jobs.pop(work, None)
+        jobs.pop(workload, None)
         return {}
     if do == "prepare":
-        jobs[work] = _Prepared(engine.job(work))
-        return jobs[work].warm()
-    return measure(jobs[work].job, jobs[work].repeats)
+        jobs[workload] = _Prepared(engine.job(workload))
+        return jobs[workload].warm()
+    return measure(jobs[workload].job, jobs[workload].repeats)
 
 
 def _open(make: Callable[[], Engine]) -> Engine | str:

@@ -27,8 +27,8 @@ def add(commands: Any) -> None:
     parser.add_argument(
         "--precision", choices=("float32", "bfloat16", "int8"), default="float32", help="of matrix products"
     )
-    parser.add_argument("--runs", type=int, default=3, help="runs of each work; the median counts (default 3)")
-    parser.add_argument("--list", action="store_true", help="only list the works and what they cost")
+    parser.add_argument("--runs", type=int, default=3, help="runs of each workload; the median counts (default 3)")
+    parser.add_argument("--list", action="store_true", help="only list the workloads and what they cost")
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(run=run)
 
@@ -40,13 +40,13 @@ def _numbers(text: str) -> list[int]:
     return [int(word) for word in dict.fromkeys(words)]
 
 
-def _works(text: str | None) -> list[str]:
+def _workloads(text: str | None) -> list[str]:
     from ..bench.session import DEFAULT
-    from ..bench.work import PRESETS
+    from ..bench.workload import PRESETS
 
     if text == "all":
         return list(PRESETS)
-    return [work.replace(":", ",") for work in text.split(",")] if text else list(DEFAULT)
+    return [workload.replace(":", ",") for workload in text.split(",")] if text else list(DEFAULT)
 
 
 def run(args: argparse.Namespace) -> None:
@@ -58,7 +58,7 @@ def run(args: argparse.Namespace) -> None:
         return print_list(args.size)
     if args.runs < 1:
         raise InputError("--runs", "at least 1", str(args.runs))
-    session = Session(args.size, _works(args.work), _numbers(args.threads), args.precision, args.runs)
+    session = Session(args.size, _workloads(args.work), _numbers(args.threads), args.precision, args.runs)
     report = measure(session)
     if args.json:
         say_json(report)
@@ -68,15 +68,15 @@ def run(args: argparse.Namespace) -> None:
 
 
 def print_list(size: str) -> None:
-    """Print every work with its multiply-adds."""
-    from ..bench.work import KINDS, PRESETS, macs, shape
+    """Print every workload with its multiply-adds."""
+    from ..bench.workload import KINDS, PRESETS, macs, shape
 
     config = shape(size)
     rows = []
-    for name, work in PRESETS.items():
-        kind = KINDS[work.kind]
-        total = sum(macs(work, config).values()) / GIGA
-        rows.append([name, f"{total:,.2f}", f"{kind.units(work)} {kind.unit}s", kind.what])
+    for name, workload in PRESETS.items():
+        kind = KINDS[workload.kind]
+        total = sum(macs(workload, config).values()) / GIGA
+        rows.append([name, f"{total:,.2f}", f"{kind.units(workload)} {kind.unit}s", kind.what])
     say(*tables.text(rows, [f"T5.1.1-{size}", "GMACs", "of", "what"]))
     say("any of them with other numbers: glimmer-25-5:k=50:m=10, fid:k=3:n_p=128, decode:b=8")
 
@@ -100,7 +100,7 @@ def _cells(row: dict[str, Any]) -> list[str]:
 
 
 def table(report: dict[str, Any]) -> list[str]:
-    """The hardware's peaks, then a row for each work and number of threads."""
+    """The hardware's peaks, then a row for each workload and number of threads."""
     here = report["machine"]
     peaks = [
         [str(peak["threads"]), *(f"{peak[name] / GIGA:.1f}" for name in ("float32", "bfloat16", "int8", "reads"))]

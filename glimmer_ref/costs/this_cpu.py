@@ -11,12 +11,12 @@ import numpy as np
 from .hardware import Efficiency, Hardware
 
 
-def fastest(work: Callable[[], object], seconds: float) -> float:
+def fastest(function: Callable[[], object], seconds: float) -> float:
     """Seconds of the fastest of the runs, at least two, that fit into about `seconds`."""
     begin, best, runs = time.perf_counter(), float("inf"), 0
     while runs < 2 or time.perf_counter() - begin < seconds:
         start = time.perf_counter()
-        work()
+        function()
         best, runs = min(best, time.perf_counter() - start), runs + 1
     return best
 

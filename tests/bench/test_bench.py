@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from glimmer_ref.bench import hardware_peaks, measure, work
+from glimmer_ref.bench import hardware_peaks, measure, workload
 from glimmer_ref.bench.ours import Ours, checked
 from glimmer_ref.bench.process import Worker
 from glimmer_ref.cli import main
@@ -61,36 +61,38 @@ def test_the_stream_reads_every_vector_once() -> None:
     assert hardware_peaks._stream(x.ctypes.data, 16 // hardware_peaks.BLOCK) == x[::lanes].sum()
 
 
-@pytest.mark.parametrize("name", work.PRESETS)
+@pytest.mark.parametrize("name", workload.PRESETS)
 def test_every_preset_runs_and_is_counted(reference: Ours, name: str) -> None:
     figures = measure.measure(reference.job(name + LITTLE))
     assert figures["wall"] > 0
     assert figures["peak"] > 1 << 20
-    assert sum(work.macs(work.parse(name + LITTLE), work.shape("tiny")).values()) > 0
+    assert sum(workload.macs(workload.parse(name + LITTLE), workload.shape("tiny")).values()) > 0
 
 
 @pytest.mark.parametrize("system", ["fid", "lumen", "glimmer"])
 def test_counts_are_the_calculators(system: str) -> None:
     """Traced by this package's own work, and by the formulas of shapes: the same to the last multiply-add."""
-    task = work.parse(f"{system},k=4,m=2{LITTLE}")
-    config = work.shape("base")
+    task = workload.parse(f"{system},k=4,m=2{LITTLE}")
+    config = workload.shape("base")
     formula = by_shapes(config, system, 6, [10] * 4, 3, range(2))
-    assert sum(work.macs(task, config).values()) == online(formula)
+    assert sum(workload.macs(task, config).values()) == online(formula)
 
 
 def test_a_decoded_token_is_counted_without_the_first() -> None:
-    task, config = work.parse("decode"), work.shape("base")
-    counted = work.macs(task, config)
+    task, config = workload.parse("decode"), workload.shape("base")
+    counted = workload.macs(task, config)
     assert "cross" not in counted
     assert counted["head"] == 32 * config.t5.d_model * config.t5.vocab_size
     # T5-base over 5 x 352 tokens: 124 million weights, and 14 million more that stand for keys and values.
-    assert work.least_bytes(task, config, "float32") == 32 * 4 * (12 * (8 * 768**2 + 3 * 768 * 2048) + 32128 * 768)
+    assert workload.least_bytes(task, config, "float32") == 32 * 4 * (12 * (8 * 768**2 + 3 * 768 * 2048) + 32128 * 768)
 
 
 def test_mini_is_the_bundled_models_shape() -> None:
     bundled = json.loads((reader.bundled() / "config.json").read_text())
-    assert all(bundled[name] == getattr(work.MINI, name) for name in ("vocab_size", "d_model", "d_kv", "d_ff"))
-    assert all(bundled[name] == getattr(work.MINI, name) for name in ("num_layers", "num_decoder_layers", "num_heads"))
+    assert all(bundled[name] == getattr(workload.MINI, name) for name in ("vocab_size", "d_model", "d_kv", "d_ff"))
+    assert all(
+        bundled[name] == getattr(workload.MINI, name) for name in ("num_layers", "num_decoder_layers", "num_heads")
+    )
 
 
 def test_nothing_ends_before_its_steps(reference: Ours) -> None:
@@ -100,12 +102,13 @@ def test_nothing_ends_before_its_steps(reference: Ours) -> None:
 
 def test_another_cut_is_the_same_encoder(reference: Ours) -> None:
     """alpha and beta move the cuts through the same layers: FiD does not change, the counts of LUMEN do."""
-    ops, half = reference.ops, work.cut(reference.model, work.parse("fid,alpha=1/2,beta=1/2"))
+    ops, half = reference.ops, workload.with_proportions(reference.model, workload.parse("fid,alpha=1/2,beta=1/2"))
     assert (half.config.num_memory_layers, half.config.num_rerank_layers) == (6, 3)
     for name, array in checked(ops, half).items():
         assert np.array_equal(array, checked(ops, reference.model)[name])
     layers = {
-        s: work.macs(work.parse(f"lumen,alpha={s},beta=1"), reference.model.config)["live"] for s in ("1/3", "1/2", "1")
+        s: workload.macs(workload.parse(f"lumen,alpha={s},beta=1"), reference.model.config)["live"]
+        for s in ("1/3", "1/2", "1")
     }
     assert layers["1/2"] * 2 == layers["1"] == layers["1/3"] * 3
 
@@ -140,12 +143,12 @@ def test_spread_and_ratio() -> None:
 )
 def test_bad_work_is_refused(text: str, said: str) -> None:
     with pytest.raises(InputError, match=said):
-        work.parse(text)
+        workload.parse(text)
 
 
 @pytest.mark.parametrize("text", ["decode", "glimmer-25-5", "glimmer,k=50,m=5", "fid,k=3,n_p=100,alpha=1/2"])
 def test_work_is_spelled_as_it_is_read(text: str) -> None:
-    assert work.parse(work.spell(work.parse(text))) == work.parse(text)
+    assert workload.parse(workload.spell(workload.parse(text))) == workload.parse(text)
 
 
 def test_a_worker_answers_refuses_and_ends(tmp_path: Path) -> None:
@@ -159,7 +162,7 @@ def test_a_worker_answers_refuses_and_ends(tmp_path: Path) -> None:
         assert worker.ask("run", work="encoder" + LITTLE)["cpu"] > 0
         worker.ask("check", path=str(tmp_path / "got.npz"))
         ops = bind("numpy")
-        expected = checked(ops, prepare_params(ops, work.weights(work.shape("tiny"))))
+        expected = checked(ops, prepare_params(ops, workload.weights(workload.shape("tiny"))))
         with np.load(tmp_path / "got.npz") as got:
             for name in expected:  # with another number of threads BLAS may round otherwise
                 np.testing.assert_allclose(got[name], expected[name], rtol=0, atol=2e-5)  # of 5.1; measured 6.2e-6
@@ -173,7 +176,7 @@ def test_a_worker_answers_refuses_and_ends(tmp_path: Path) -> None:
 def test_the_command_lists(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["bench", "--list"]) == 0
     out = capsys.readouterr().out
-    assert all(name in out for name in work.PRESETS)
+    assert all(name in out for name in workload.PRESETS)
     assert max(map(len, out.splitlines())) <= 100
 
 

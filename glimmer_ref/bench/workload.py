@@ -1,4 +1,4 @@
-"""The works that are timed, on random weights of T5.1.1, and their costs as this package counts them."""
+"""The workloads that are timed, on random weights of T5.1.1, and their costs as this package counts them."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ WIDTHS = {"float32": 4, "bfloat16": 2, "int8": 1}  # bytes of a weight
 
 
 @dataclass(frozen=True)
-class Work:
-    """One piece of work.
+class Workload:
+    """One workload.
 
     Args:
         kind: a key of `KINDS`.
@@ -69,12 +69,12 @@ class Runs(NamedTuple):
 
 
 class Kind(NamedTuple):
-    """A kind of work: its description, its units, how to prepare it, and the limit of its speed."""
+    """A kind of workload: its description, its units, how to prepare it, and the limit of its speed."""
 
     what: str
     unit: str
-    units: Callable[[Work], int]
-    prepare: Callable[[Work, Ops, Model], Runs]
+    units: Callable[[Workload], int]
+    prepare: Callable[[Workload, Ops, Model], Runs]
     bound: str = "multiply-adds"
 
 
@@ -103,17 +103,17 @@ def weights(config: GlimmerConfig, seed: int = 0) -> Model:
     return replace(model, live=replace(model.live, relative_attention_bias=model.memory.relative_attention_bias))
 
 
-def cut(model: Model, work: Work) -> Model:
-    """The same encoder cut at the work's alpha and beta: no weight is copied.
+def with_proportions(model: Model, workload: Workload) -> Model:
+    """The same encoder cut at the workload's alpha and beta: no weight is copied.
 
     Raises:
         InputError: a proportion that gives no whole layers.
     """
-    if work.alpha is None and work.beta is None:
+    if workload.alpha is None and workload.beta is None:
         return model
     old = model.config
-    alpha = old.alpha if work.alpha is None else work.alpha
-    beta = old.beta if work.beta is None else work.beta
+    alpha = old.alpha if workload.alpha is None else workload.alpha
+    beta = old.beta if workload.beta is None else workload.beta
     config = GlimmerConfig.from_proportions(old.t5, alpha, beta, k=max(old.k, old.m), m=old.m)
     layers, table = model.memory.layers + model.live.layers, model.memory.relative_attention_bias
     first = config.num_memory_layers
@@ -126,10 +126,14 @@ def tokens(end: int, sequences: int, length: int, seed: int) -> Tokens:
     return Tokens(ids, np.full(sequences, length, np.int64))
 
 
-def question_and_passages(work: Work, t5: T5Config) -> tuple[Tokens, Tokens, np.ndarray]:
+def question_and_passages(workload: Workload, t5: T5Config) -> tuple[Tokens, Tokens, np.ndarray]:
     """b questions, k passages for each, and the number of passages for each question."""
-    counts = np.full(work.b, work.k, np.int64)
-    return tokens(t5.eos_token_id, work.b, work.n_q, 1), tokens(t5.eos_token_id, work.pairs, work.n_p, 2), counts
+    counts = np.full(workload.b, workload.k, np.int64)
+    return (
+        tokens(t5.eos_token_id, workload.b, workload.n_q, 1),
+        tokens(t5.eos_token_id, workload.pairs, workload.n_p, 2),
+        counts,
+    )
 
 
 def drawn_states(rows: int, columns: int) -> np.ndarray:
@@ -141,39 +145,39 @@ def _states(ops: Ops, rows: int, columns: int) -> Array:
     return ops.to_device(drawn_states(rows, columns))
 
 
-def _encoder(work: Work, ops: Ops, model: Model) -> Runs:
-    texts = question_and_passages(work, model.config.t5)
+def _encoder(workload: Workload, ops: Ops, model: Model) -> Runs:
+    texts = question_and_passages(workload, model.config.t5)
     return Runs(lambda ops: encode_pairs(ops.scope("encoder"), model, *texts))
 
 
-def _memory(work: Work, ops: Ops, model: Model) -> Runs:
-    passages = question_and_passages(work, model.config.t5)[1]
+def _memory(workload: Workload, ops: Ops, model: Model) -> Runs:
+    passages = question_and_passages(workload, model.config.t5)[1]
     return Runs(lambda ops: encode_passages(ops, model, passages))
 
 
-def _decode(work: Work, ops: Ops, model: Model) -> Runs:
-    lengths = np.full(work.b, work.read, np.int64)
+def _decode(workload: Workload, ops: Ops, model: Model) -> Runs:
+    lengths = np.full(workload.b, workload.read, np.int64)
     states = _states(ops, int(lengths.sum()), model.config.t5.d_model)
     memory = States(states, lengths, token_positions(lengths))
-    return Runs(lambda ops: greedy(ops, model, memory, 1 + work.steps), lambda ops: greedy(ops, model, memory, 1))
+    return Runs(lambda ops: greedy(ops, model, memory, 1 + workload.steps), lambda ops: greedy(ops, model, memory, 1))
 
 
-def _system(work: Work, ops: Ops, model: Model) -> Runs:
-    q, p, counts = question_and_passages(work, model.config.t5)
+def _system(workload: Workload, ops: Ops, model: Model) -> Runs:
+    q, p, counts = question_and_passages(workload, model.config.t5)
     known: Tokens | States = p
-    if work.kind not in FROM_TEXT:
+    if workload.kind not in FROM_TEXT:
         known = States(_states(ops, len(p.ids), model.config.t5.d_model), p.lengths, token_positions(p.lengths))
 
     def run(ops: Ops) -> Any:
-        read = SYSTEMS[work.kind](ops, model, q, known, counts, work.m)
-        return greedy(ops, model, read.memory, work.steps) if work.steps else read
+        read = SYSTEMS[workload.kind](ops, model, q, known, counts, workload.m)
+        return greedy(ops, model, read.memory, workload.steps) if workload.steps else read
 
     return Runs(run)
 
 
-def _attention(work: Work, ops: Ops, model: Model) -> Runs:
-    t5, n = model.config.t5, work.n_q + work.n_p
-    lengths = np.full(work.pairs, n, np.int64)
+def _attention(workload: Workload, ops: Ops, model: Model) -> Runs:
+    t5, n = model.config.t5, workload.n_q + workload.n_p
+    lengths = np.full(workload.pairs, n, np.int64)
     at = token_positions(lengths)
     w, x = model.memory.layers[0].attention, _states(ops, len(at), t5.d_model)
     q, k, v = (ops.linear(x, weight) for weight in (w.q, w.k, w.v))  # so they lie in main memory as they do in a layer
@@ -181,8 +185,8 @@ def _attention(work: Work, ops: Ops, model: Model) -> Runs:
     return Runs(lambda ops: ops.attention(q, k, v, bias, layout, t5.num_heads, False))
 
 
-def _linear(work: Work, ops: Ops, model: Model) -> Runs:
-    t5, layer, rows = model.config.t5, model.memory.layers[0], work.pairs * (work.n_q + work.n_p)
+def _linear(workload: Workload, ops: Ops, model: Model) -> Runs:
+    t5, layer, rows = model.config.t5, model.memory.layers[0], workload.pairs * (workload.n_q + workload.n_p)
     wide, inner, hidden = (_states(ops, rows, n) for n in (t5.d_model, t5.num_heads * t5.d_kv, t5.d_ff))
     a, f = layer.attention, layer.feed_forward
     pairs = [*((wide, w) for w in (a.q, a.k, a.v, f.wi_0, f.wi_1)), (inner, a.o), (hidden, f.wo)]
@@ -200,39 +204,39 @@ KINDS: Mapping[str, Kind] = {
     "linear": Kind("matrix products alone, one layer", "layer", lambda w: 1, _linear),
 }
 PRESETS = {
-    "encoder-5": Work("encoder", k=5),
-    "encoder-25": Work("encoder", k=25),
-    "decode": Work("decode", k=5),
-    "fid-5": Work("fid", k=5),
-    "fid-25": Work("fid", k=25),
-    "lumen-10": Work("lumen", k=10),
-    "glimmer-25-5": Work("glimmer", k=25, m=5),
-    "memory": Work("memory", k=25),
-    "attention": Work("attention", k=5),
-    "linear": Work("linear", k=5),
+    "encoder-5": Workload("encoder", k=5),
+    "encoder-25": Workload("encoder", k=25),
+    "decode": Workload("decode", k=5),
+    "fid-5": Workload("fid", k=5),
+    "fid-25": Workload("fid", k=25),
+    "lumen-10": Workload("lumen", k=10),
+    "glimmer-25-5": Workload("glimmer", k=25, m=5),
+    "memory": Workload("memory", k=25),
+    "attention": Workload("attention", k=5),
+    "linear": Workload("linear", k=5),
 }
 
 
-def parse(text: str) -> Work:
+def parse(text: str) -> Workload:
     """Parse a preset's name or a kind, either of them with fields: "glimmer-25-5", "glimmer,k=50,beta=1/2".
 
     Raises:
-        InputError: no such work or field, or a value out of its range.
+        InputError: no such workload or field, or a value out of its range.
     """
     name, *settings = text.split(",")
-    work = PRESETS.get(name) or (Work(name) if name in KINDS else None)
-    if work is None:
+    workload = PRESETS.get(name) or (Workload(name) if name in KINDS else None)
+    if workload is None:
         raise InputError("work", f"one of {', '.join(dict.fromkeys([*PRESETS, *KINDS]))}", repr(name))
-    known = {f.name for f in fields(Work)} - {"kind"}
+    known = {f.name for f in fields(Workload)} - {"kind"}
     for setting in settings:
         field, _, value = setting.partition("=")
         if field not in known:
             raise InputError(f"work {name}", f"only {', '.join(sorted(known))}", repr(field))
         values: dict[str, Any] = {field: _value(field, value)}
-        work = replace(work, **values)
-    if work.kind == "glimmer" and work.m > work.k:
-        raise InputError(f"work {text}", "m at most k", f"k={work.k}, m={work.m}", "lower m")
-    return work
+        workload = replace(workload, **values)
+    if workload.kind == "glimmer" and workload.m > workload.k:
+        raise InputError(f"work {text}", "m at most k", f"k={workload.k}, m={workload.m}", "lower m")
+    return workload
 
 
 def _value(field: str, text: str) -> int | Fraction:
@@ -246,32 +250,32 @@ def _value(field: str, text: str) -> int | Fraction:
     return value
 
 
-def spell(work: Work) -> str:
-    """The work as `parse` reads it: a preset's name if it is one."""
-    if named := next((name for name, preset in PRESETS.items() if preset == work), None):
+def spell(workload: Workload) -> str:
+    """The workload as `parse` reads it: a preset's name if it is one."""
+    if named := next((name for name, preset in PRESETS.items() if preset == workload), None):
         return named
-    plain, names = Work(work.kind), [f.name for f in fields(Work)[1:]]
-    changed = [f"{n}={getattr(work, n)}" for n in names if getattr(work, n) != getattr(plain, n)]
-    return ",".join([work.kind, *changed])
+    plain, names = Workload(workload.kind), [f.name for f in fields(Workload)[1:]]
+    changed = [f"{n}={getattr(workload, n)}" for n in names if getattr(workload, n) != getattr(plain, n)]
+    return ",".join([workload.kind, *changed])
 
 
-def prepare(work: Work, ops: Ops, model: Model) -> Runs:
-    """The work's inputs, and the function to time.
+def prepare(workload: Workload, ops: Ops, model: Model) -> Runs:
+    """The workload's inputs, and the function to time.
 
     Args:
         model: prepared for `ops`.
     """
-    return KINDS[work.kind].prepare(work, ops, cut(model, work))
+    return KINDS[workload.kind].prepare(workload, ops, with_proportions(model, workload))
 
 
 @cache
-def macs(work: Work, config: GlimmerConfig) -> dict[str, int]:
+def macs(workload: Workload, config: GlimmerConfig) -> dict[str, int]:
     """Multiply-adds by component, counted in a run of the same function with shapes only.
 
     The paper's algorithm has this number. A fast decoder may compute another; see `ops.cpu.executed_macs`.
     """
     ops = Ops(shape_backend)
-    runs = prepare(work, ops, build_model(config, tied=False, param=lambda _, shape: zeros(*shape)))
+    runs = prepare(workload, ops, build_model(config, tied=False, param=lambda _, shape: zeros(*shape)))
     whole, part = MacCounter(ops), MacCounter(ops)
     runs.run(whole)
     if runs.less is not None:
@@ -279,15 +283,15 @@ def macs(work: Work, config: GlimmerConfig) -> dict[str, int]:
     return {name: n - part.macs.get(name, 0) for name, n in whole.macs.items() if n > part.macs.get(name, 0)}
 
 
-def least_bytes(work: Work, config: GlimmerConfig, precision: str) -> int:
+def least_bytes(workload: Workload, config: GlimmerConfig, precision: str) -> int:
     """Bytes that decoding must read from memory in all steps: the decoder's weights, and the data that it attends to.
 
     This data is either the keys and values in float32, or the two weights of cross-attention that make them from the
     memory, whichever has fewer bytes. The decoder's own KV cache is left out.
     """
-    if work.kind != "decode":
+    if workload.kind != "decode":
         return 0
     t5, hc = config.t5, config.t5.num_heads * config.t5.d_kv
     layer, cross = 6 * t5.d_model * hc + 3 * t5.d_model * t5.d_ff, 2 * t5.d_model * hc * WIDTHS[precision]
     products = (t5.num_decoder_layers * layer + t5.vocab_size * t5.d_model) * WIDTHS[precision]
-    return work.steps * (products + t5.num_decoder_layers * min(cross, 4 * 2 * hc * work.b * work.read))
+    return workload.steps * (products + t5.num_decoder_layers * min(cross, 4 * 2 * hc * workload.b * workload.read))
