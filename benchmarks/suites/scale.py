@@ -24,11 +24,11 @@ CLIFF = 1.5  # a point is reported if a multiply-add takes this many times the l
 
 
 class Series(NamedTuple):
-    """What grows, its values, and the workloads; `{}` stands for the value. A model's value is its size."""
+    """What grows, its values, and the workloads, with `{}` for the value. A model's value is its size. Written to results."""
 
     x: str
     values: tuple[Any, ...]
-    workloads: tuple[str, ...]
+    works: tuple[str, ...]
     unit: str = "seconds"
 
 
@@ -62,8 +62,8 @@ def _product(numbers: tuple[int, ...]) -> int:
 def parts(series: Series, size: str) -> list[tuple[str, list[str]]]:
     """The workloads of a series, by the size of the model."""
     if series.x != "model":
-        return [(size, [workload.format(value) for value in series.values for workload in series.workloads])]
-    return [(value, list(series.workloads)) for value in series.values]
+        return [(size, [workload.format(value) for value in series.values for workload in series.works])]
+    return [(value, list(series.works)) for value in series.values]
 
 
 def measure(args: argparse.Namespace, chosen: dict[str, Series], out: Path) -> dict[str, Any]:
@@ -110,7 +110,7 @@ def lines_of(document: dict[str, Any], name: str) -> dict[str, list[Dot]]:
     series, result = Series(**document["series"][name]), dict[str, list[Dot]]()
     for part in (part for part in document["parts"] if part["series"] == name):
         r = Result(part)
-        for template in series.workloads:
+        for template in series.works:
             for value in [part["size"]] if series.x == "model" else series.values:
                 workload = template.format(value)
                 for engine in r.engines(document["threads"], workload):

@@ -24,7 +24,7 @@ from glimmer_ref.bench.measure import Spread, paired_ratio
 from glimmer_ref.bench.process import Worker
 from glimmer_ref.errors import InputError
 
-WORKS = {
+WORKLOADS = {
     "mini": ("step", "step,b=16,k=6,m=3", "step,b=16,k=12,m=5", "step,b=32,k=12,m=5"),
     "base": ("step,b=1,k=4,m=2,n_q=24,n_p=120,n_t=8",),
 }
@@ -121,7 +121,9 @@ def report(document: dict[str, Any], path: Path) -> list[str]:
 def main() -> int:
     """Measure and report."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--size", choices=WORKS, action="append", help="may be given more than once (default: mini)")
+    parser.add_argument(
+        "--size", choices=WORKLOADS, action="append", help="may be given more than once (default: mini)"
+    )
     parser.add_argument("--threads", type=int, action="append", help="may be given more than once (default: 1 and 2)")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--out", type=Path)
@@ -133,7 +135,7 @@ def main() -> int:
     document["agree"] = {}
     for size in sizes:
         for count in threads:
-            measure(size, WORKS[size][: 1 if args.quick else None], count, rounds, document)
+            measure(size, WORKLOADS[size][: 1 if args.quick else None], count, rounds, document)
     results.write(out, document)
     print("\n".join(report(document, out)))
     say(f"written to {out}")
