@@ -274,8 +274,8 @@ def whole_layers(name: str, proportion: Fraction | str, layers: int) -> int:
     if not 0 <= share <= 1:
         raise InputError(name, "a proportion between 0 and 1, like 1/3", brief(proportion))
     if (share * layers).denominator != 1:
-        near = sorted({Fraction(round(share * layers) + step, layers) for step in (-1, 0, 1)})
-        options = ", ".join(str(f) for f in near if 0 <= f <= 1)
+        nearest = sorted({Fraction(round(share * layers) + step, layers) for step in (-1, 0, 1)})
+        options = ", ".join(str(f) for f in nearest if 0 <= f <= 1)
         raise InputError(
             name,
             f"a whole number of {layers} layers",

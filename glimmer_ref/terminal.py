@@ -26,7 +26,7 @@ def open_closed() -> None:
             os.dup2(getattr(sys, name).fileno(), number)
 
 
-def lead_nowhere() -> None:
+def redirect_to_devnull() -> None:
     """Discard further output to stdout: its reader has gone, or the disk is full."""
     with suppress(OSError, ValueError):  # a stream without a file number
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -52,7 +52,7 @@ def say(*lines: str) -> None:
     except BrokenPipeError:
         raise
     except OSError as error:
-        lead_nowhere()
+        redirect_to_devnull()
         raise InputError("stdout", "a place that can be written", error.strerror or str(error)) from None
 
 

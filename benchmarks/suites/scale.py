@@ -24,7 +24,7 @@ CLIFF = 1.5  # a point is reported if a multiply-add takes this many times the l
 
 
 class Series(NamedTuple):
-    """What grows, its values, and the workloads, with `{}` for the value. A model's value is its size. Written to results."""
+    """What grows, its values, and the workloads, with `{}` for the value. A model's value is its size."""
 
     x: str
     values: tuple[Any, ...]

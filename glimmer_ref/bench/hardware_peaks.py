@@ -55,7 +55,7 @@ def features() -> frozenset[str]:
     """The CPU features that numba compiles for: its own setting if there is one, else those of the host."""
     if chosen := settings.CPU_FEATURES:
         return frozenset(word[1:] for word in chosen.split(",") if word.startswith("+"))
-    return frozenset(name for name, there in llvm.get_host_cpu_features().items() if there)
+    return frozenset(name for name, present in llvm.get_host_cpu_features().items() if present)
 
 
 def shape() -> tuple[int, int]:
@@ -155,8 +155,8 @@ def stream_sum(typingctx: Any, address: Any, count: Any) -> Any:
 
         def step(i: Any, old: list[Any]) -> list[Any]:
             first = builder.mul(i, I64(BLOCK))
-            places = [builder.gep(base, [builder.add(first, I64(j))]) for j in range(BLOCK)]
-            return [builder.fadd(x, builder.load(at, align=4 * lanes)) for x, at in zip(old, places, strict=True)]
+            pointers = [builder.gep(base, [builder.add(first, I64(j))]) for j in range(BLOCK)]
+            return [builder.fadd(x, builder.load(at, align=4 * lanes)) for x, at in zip(old, pointers, strict=True)]
 
         sums = [_splat(builder, ir.Constant(FLOAT, 0.0), lanes) for _ in range(BLOCK)]
         return _total(builder, _loop(builder, args[1], sums, step), floats=True)

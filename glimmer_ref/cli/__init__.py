@@ -84,7 +84,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except InputError as error:
         message = str(error)
     except BrokenPipeError:  # the program that reads the output, such as `head`, has ended
-        terminal.lead_nowhere()
+        terminal.redirect_to_devnull()
         return 1
     except OSError as error:
         message = f"{error.filename or 'file'}: {error.strerror or error}"

@@ -9,7 +9,7 @@ from ..errors import InputError, shown
 from ..terminal import note, say, say_json
 from . import examples, options
 from .components import TITLES
-from .output import then
+from .output import write_after
 
 
 def add(commands: Any) -> None:
@@ -45,7 +45,7 @@ def run(args: argparse.Namespace) -> None:
     source = options.open_source(args, reader)
     answer = reader.ask(args.question, source, args.system, args.k, args.m, attention=bool(args.plot))
     print_notes(answer)
-    with then(lambda: _plot(answer, args)):
+    with write_after(lambda: _plot(answer, args)):
         if args.json:
             say_json(document(answer, args.question))
         else:
@@ -76,7 +76,7 @@ def print_notes(answer: Any) -> None:
 
 def document(answer: Any, question: str) -> dict[str, Any]:
     """The answer for JSON, under the names of `Answer`, whose docstring explains each."""
-    rank = {row: place for place, row in enumerate(answer.selected)}
+    rank = {row: position for position, row in enumerate(answer.selected)}
     return {
         "question": question,
         "answer": answer.text,
@@ -157,8 +157,8 @@ def print_costs(answer: Any, costs: dict[str, dict[str, int]]) -> None:
     for stage in sorted(stages, key=list(TITLES).index):
         time = f"{1e3 * seconds[stage]:>10.2f}" if stage in seconds else ""
         say(f"{titles[stage]:22}{''.join(_millions(macs.get(stage)) for macs in columns)}{time}")
-    wholes = [("all of it", not answer.stored)] + ([] if answer.stored else [("were they stored", False)])
-    for title, encoded in wholes:
+    totals = [("all of it", not answer.stored)] + ([] if answer.stored else [("were they stored", False)])
+    for title, encoded in totals:
         sums = [sum(n for stage, n in macs.items() if encoded or stage != "memory") for macs in columns]
         time = f"{1e3 * sum(seconds.values()):>10.2f}" if encoded != answer.stored else ""
         say(f"{title:22}{''.join(map(_millions, sums))}{time}")

@@ -33,9 +33,9 @@ def component(name: str) -> str:
 
 def in_order(parts: Iterable[Mapping[str, Any]]) -> list[str]:
     """The components that cost something in some system, encoders before decoders."""
-    return sorted({name for part in parts for name, x in part.items() if x}, key=_place)
+    return sorted({name for part in parts for name, x in part.items() if x}, key=_order)
 
 
-def _place(name: str) -> tuple[int, str]:
+def _order(name: str) -> tuple[int, str]:
     stage = name.partition(".")[0]
     return (ORDER.index(stage), name)

@@ -12,7 +12,7 @@ from ..errors import InputError
 from ..progress import progress
 from ..terminal import note, say, say_json
 from . import options
-from .output import then
+from .output import write_after
 
 
 def add(commands: Any) -> None:
@@ -69,7 +69,7 @@ def run(args: argparse.Namespace) -> None:
     else:
         k, m = settings[0]
         results = [{"k": k, "m": m, **evaluate(reader, questions, memory, args.system, k, m, progress)[0]}]
-    with then(lambda: _draw(args, results)):
+    with write_after(lambda: _draw(args, results)):
         _print(args, reader.precision, results)
 
 

@@ -43,7 +43,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Print the questions, as commands or as JSON."""
     chosen = choose(args)
-    own = f"{command(ABOUT_FACTS, args.weights)} --passages facts.jsonl"
+    facts_command = f"{command(ABOUT_FACTS, args.weights)} --passages facts.jsonl"
     facts = [json.dumps(fact, ensure_ascii=False) for fact in FACTS]
     if args.json:
         questions = [
@@ -56,7 +56,7 @@ def run(args: argparse.Namespace) -> None:
             }
             for q in chosen
         ]
-        say_json({"seed": args.seed, "questions": questions, "own": {"facts": facts, "command": own}})
+        say_json({"seed": args.seed, "questions": questions, "own": {"facts": facts, "command": facts_command}})
         return
     for q in chosen:
         say(f"# {q.task}")
@@ -68,7 +68,7 @@ def run(args: argparse.Namespace) -> None:
     say("", "# Facts of your own, in the style of those that came with the model: facts.jsonl")
     say(*facts)
     say("# and a question about them:")
-    say(own)
+    say(facts_command)
 
 
 def command(question: str, weights: str | None) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 from ..errors import InputError
 from ..terminal import say, say_json
 from .flops_hardware import corpus_size, counted, dtype_of, efficiency, hardware, known_dtype, positive, request
-from .flops_options import COUNTS, USES, add_own, add_shared
+from .flops_options import COUNTS, USES, add_shared, add_specific
 
 
 def add(commands: Any) -> None:
@@ -29,7 +29,7 @@ def add(commands: Any) -> None:
         sentence = f"{text[0].upper()}{text[1:]}."
         added[name] = actions.add_parser(name, help=text, description=sentence, argument_default=argparse.SUPPRESS)
         add_shared(added[name], USES[name])
-    add_own(added)
+    add_specific(added)
 
 
 def run(args: argparse.Namespace) -> None:

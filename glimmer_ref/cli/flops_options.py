@@ -56,7 +56,7 @@ def add_shared(parser: options.Parser, uses: tuple[str, ...]) -> None:
         form.add_argument("--plot", metavar="FILE", help="plot it as FILE.png or FILE.svg")
 
 
-def add_own(parsers: dict[str, argparse.ArgumentParser]) -> None:
+def add_specific(parsers: dict[str, argparse.ArgumentParser]) -> None:
     """The options that only one action has."""
 
     def option(action: str, name: str, default: str | None, text: str, metavar: str | None = None) -> None:

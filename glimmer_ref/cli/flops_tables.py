@@ -10,7 +10,7 @@ from ..costs.modes import prefixed
 from ..costs.reports import NAMES, heading
 from . import latency_tables, published_tables, serving_tables
 from .components import component, in_order
-from .output import binary, near
+from .output import binary, five_digits
 
 Report = Mapping[str, Any]
 
@@ -89,7 +89,7 @@ def break_even_table(report: Report) -> list[str]:
     body = []
     for row in report["rows"]:
         solved = row["glimmer"].values()
-        exact = ["-" if b["value"] is None else near(b["value"]) for b in solved]
+        exact = ["-" if b["value"] is None else five_digits(b["value"]) for b in solved]
         shown = [x if b["possible"] or x == "-" else f"({x})" for x, b in zip(exact, solved, strict=True)]
         body.append([f"{NAMES[row['system']]} k={row['k']}", f"{float(row['macs'] / unit):.4f}", *shown])
         body.append(["  whole, at most", "", *(b["whole_exact"] or "-" for b in solved)])
@@ -193,12 +193,12 @@ def rerankers_table(report: Report) -> list[str]:
     """A row for each pipeline."""
     rows = report["rows"]
     prefix, unit = prefixed(max(row["total_macs"] for row in rows))
-    own = rows[0]["total_macs"]
+    glimmer = rows[0]["total_macs"]
     body = [
         [
             row["pipeline"],
             *(f"{float(row[f'{part}_macs'] / unit):,.4f}" for part in ("ranking", "reading", "total")),
-            f"{float(row['total_macs'] / own):.3f}",
+            f"{float(row['total_macs'] / glimmer):.3f}",
             binary(row["stored_bytes_per_passage_bfloat16"]),
         ]
         for row in rows

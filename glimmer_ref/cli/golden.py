@@ -16,7 +16,7 @@ from ..golden.show import lines
 from ..golden.starter import LANGUAGES, write
 from ..terminal import note, say, say_json
 from . import options
-from .output import then
+from .output import write_after
 
 CASE = "name of a bundled case, or a folder with case.json"
 
@@ -82,7 +82,7 @@ def run_check(args: argparse.Namespace) -> int:
             report = check.check(args.case, args.outputs, args.precision)
         else:
             report = check_command(args.case, args.program, args.precision)
-    with then(lambda: _write_junit(report, args.junit)):
+    with write_after(lambda: _write_junit(report, args.junit)):
         if args.json:
             say_json(report.to_json())
         else:

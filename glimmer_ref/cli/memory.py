@@ -111,10 +111,10 @@ def _workers(args: argparse.Namespace, reader: Any) -> Iterator[Any]:
     count = args.workers or 0
     threads = args.threads or max(1, cores() // max(count, 1))
     what = (folder, args.ops, args.dtype, args.precision)
-    own = threads if args.ops == "numba" and args.dtype == "float32" and count else None
+    each = threads if args.ops == "numba" and args.dtype == "float32" and count else None
     if args.workers:
         with processes(count, threads) as executor:
-            yield Workers(executor, count, *what, own)
+            yield Workers(executor, count, *what, each)
         return
     with _cluster(args.scheduler) as client:
         at_once = max(1, sum(w["nthreads"] for w in client.scheduler_info()["workers"].values()))

@@ -14,7 +14,7 @@ BINARY = (("B", 1), ("KiB", 2**10), ("MiB", 2**20), ("GiB", 2**30), ("TiB", 2**4
 
 
 @contextmanager
-def then(write: Callable[[], None]) -> Iterator[None]:
+def write_after(write: Callable[[], None]) -> Iterator[None]:
     """Write a file after the block has printed, even if the program that reads the output ends early, as `head` does.
 
     The answer comes first, so that an error in writing the file does not lose it.
@@ -47,7 +47,7 @@ def binary(amount: Any) -> str:
     return f"{float(amount / unit):.3g} {name}" if amount < 1000 * unit else f"{float(amount / unit):.0f} {name}"
 
 
-def near(x: Any) -> str:
+def five_digits(x: Any) -> str:
     """A number in five digits, with < or > before them if they look whole but the number is not."""
     text = f"{float(x):.5g}"
     if Fraction(text) == x or Fraction(text).denominator != 1:

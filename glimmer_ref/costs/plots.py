@@ -87,10 +87,10 @@ def lines(report: Report, path: str) -> None:
         from matplotlib.ticker import LogFormatter  # the default one writes powers of ten
 
         for system in dict.fromkeys(row["system"] for row in rows):
-            own = [row for row in rows if row["system"] == system]
-            x = [row[axis] if axis == "size" else float(row[axis]) for row in own]
+            of_system = [row for row in rows if row["system"] == system]
+            x = [row[axis] if axis == "size" else float(row[axis]) for row in of_system]
             axes.plot(
-                x, [float(row["macs"] / unit) for row in own], label=NAMES[system], markersize=5, **STYLES[system]
+                x, [float(row["macs"] / unit) for row in of_system], label=NAMES[system], markersize=5, **STYLES[system]
             )
         axes.set_yscale("log" if axis == "size" else "linear")
         if axis == "size":
@@ -124,13 +124,13 @@ def times(report: Report, path: str) -> None:
 
     def draw(axes: Any) -> None:
         for system in batches[0]["systems"]:
-            own = [(row["batch"], row["systems"][system]) for row in batches]
-            x, y = [n for n, _ in own], [1e3 * one["seconds_per_question"] for _, one in own]
+            of_system = [(row["batch"], row["systems"][system]) for row in batches]
+            x, y = [n for n, _ in of_system], [1e3 * one["seconds_per_question"] for _, one in of_system]
             style = STYLES[system]
             axes.plot(x, y, label=NAMES[system], markersize=6, **style)
-            hollow = [(n, ms) for (n, one), ms in zip(own, y, strict=True) if one["fits"] is False]
+            too_large = [(n, ms) for (n, one), ms in zip(of_system, y, strict=True) if one["fits"] is False]
             axes.plot(
-                *zip(*hollow, strict=True) if hollow else ([], []),
+                *zip(*too_large, strict=True) if too_large else ([], []),
                 linestyle="",
                 marker=style["marker"],
                 markersize=6,

@@ -140,13 +140,13 @@ def figure2_report() -> Report:
     }
 
 
-def storage_report(model: str, s: Setting, own: int | None = None) -> Report:
+def storage_report(model: str, s: Setting, passages: int | None = None) -> Report:
     """Bytes of the stored memory, and after how many questions it has paid off.
 
     Args:
-        own: passages of a corpus of your own, beside the paper's.
+        passages: the size of a corpus of your own, beside the paper's.
     """
-    corpora = {} if own is None else {f"{own:,} passages": own}
+    corpora = {} if passages is None else {f"{passages:,} passages": passages}
     corpora |= storage.CORPORA
     dtypes = {
         dtype: {

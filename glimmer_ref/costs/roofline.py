@@ -149,8 +149,8 @@ def seconds(s: Setting, system: str, width: Number, batch: Number, group: Group)
 
 def weight_bytes(s: Setting, system: str, width: Number) -> Number:
     """Bytes of all online weights; of the head and the embedding there is one matrix if they are tied."""
-    own = s.live_a if system == "glimmer" and s.reranker == "separate" else 0
-    encoder = (s.L + own) * layer_weights(s)
+    reranker_layers = s.live_a if system == "glimmer" and s.reranker == "separate" else 0
+    encoder = (s.L + reranker_layers) * layer_weights(s)
     decoder = s.decoder_layers * (decoder_layer_weights(s) + 2 * s.d * s.hc) + s.embeddings * s.d * s.v
     return (encoder + decoder) * width
 

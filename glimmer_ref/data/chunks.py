@@ -144,10 +144,10 @@ def cut(page: Page, words: int = WORDS, fill: bool = True) -> list[Chunk]:
     filled = list(_filled(page, silent, words, fill))
     for number, (section, spans) in enumerate(filled):
         last = number == len(filled) - 1
-        own = tuple(s for s in silent if last or s.paragraph < spans[-1].paragraph)
-        silent = silent[len(own) :]
+        kept_silent = tuple(s for s in silent if last or s.paragraph < spans[-1].paragraph)
+        silent = silent[len(kept_silent) :]
         text = _joined(page.paragraphs[s.paragraph][s.start : s.end] for s in spans)
-        chunks.append(Chunk(f"{page.id}:{number}", page.title, text, page.id, section, tuple(spans), own))
+        chunks.append(Chunk(f"{page.id}:{number}", page.title, text, page.id, section, tuple(spans), kept_silent))
     return chunks
 
 
@@ -163,7 +163,7 @@ def page_of(id: str) -> str:
     return page
 
 
-def holding(provenance: Provenance, chunks: Iterable[Chunk]) -> tuple[str, ...]:
+def chunks_containing(provenance: Provenance, chunks: Iterable[Chunk]) -> tuple[str, ...]:
     """The ids of the chunks that contain any character of a provenance; empty if it states no paragraph.
 
     A provenance without character positions means whole paragraphs. If it has only silent paragraphs, such as the
@@ -192,6 +192,6 @@ def gold(datapoint: Datapoint, chunks: Mapping[str, Sequence[Chunk]]) -> tuple[s
     Args:
         chunks: id of a page -> its chunks.
     """
-    places = (p for output in datapoint.outputs for p in output.provenance or ())
-    found = (id for p in places for id in holding(p, chunks.get(p.wikipedia_id or "", ())))
+    provenance = (p for output in datapoint.outputs for p in output.provenance or ())
+    found = (id for p in provenance for id in chunks_containing(p, chunks.get(p.wikipedia_id or "", ())))
     return tuple(dict.fromkeys(found))

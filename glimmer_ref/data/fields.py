@@ -15,7 +15,7 @@ def given(value: object) -> str:
     return "none" if value is None else brief(value)
 
 
-def valid(place: str, key: str, value: str) -> str:
+def valid(location: str, key: str, value: str) -> str:
     """The string itself, after a check.
 
     Raises:
@@ -24,11 +24,12 @@ def valid(place: str, key: str, value: str) -> str:
     try:
         value.isascii() or value.encode()
     except UnicodeEncodeError:
-        raise InputError(place, f'valid Unicode in "{key}"', "half of a surrogate pair", "another encoding?") from None
+        expected = f'valid Unicode in "{key}"'
+        raise InputError(location, expected, "half of a surrogate pair", "another encoding?") from None
     return value
 
 
-def string(place: str, record: Record, key: str, default: str | None = None) -> str:
+def string(location: str, record: Record, key: str, default: str | None = None) -> str:
     """A field with a string.
 
     Raises:
@@ -36,8 +37,8 @@ def string(place: str, record: Record, key: str, default: str | None = None) -> 
     """
     value = default if record.get(key) is None else record[key]
     if not isinstance(value, str):
-        raise InputError(place, f'a string "{key}"', given(value))
-    return valid(place, key, value)
+        raise InputError(location, f'a string "{key}"', given(value))
+    return valid(location, key, value)
 
 
 def _as_id(value: object) -> str | None:
@@ -47,7 +48,7 @@ def _as_id(value: object) -> str | None:
     return value if isinstance(value, str) else None
 
 
-def identity(place: str, record: Record, key: str, default: str | None = None) -> str:
+def identity(location: str, record: Record, key: str, default: str | None = None) -> str:
     """A field with an id, which is a string or an integer.
 
     Raises:
@@ -56,11 +57,11 @@ def identity(place: str, record: Record, key: str, default: str | None = None) -
     value = default if record.get(key) is None else record[key]
     id = _as_id(value)
     if id is None or not id.strip():
-        raise InputError(place, f'an id "{key}"', given(value))
-    return valid(place, key, id)
+        raise InputError(location, f'an id "{key}"', given(value))
+    return valid(location, key, id)
 
 
-def identities(place: str, record: Record, key: str) -> tuple[str, ...]:
+def identities(location: str, record: Record, key: str) -> tuple[str, ...]:
     """A field with a list of ids, each a string or an integer; empty if the field is missing.
 
     Raises:
@@ -68,13 +69,13 @@ def identities(place: str, record: Record, key: str) -> tuple[str, ...]:
     """
     value = [] if record.get(key) is None else record[key]
     ids = [_as_id(v) for v in value] if isinstance(value, list) else [None]
-    known = tuple(valid(place, key, id) for id in ids if id is not None)
+    known = tuple(valid(location, key, id) for id in ids if id is not None)
     if len(known) < len(ids):
-        raise InputError(place, f'a list of strings, or of whole numbers, "{key}"', given(value))
+        raise InputError(location, f'a list of strings, or of whole numbers, "{key}"', given(value))
     return known
 
 
-def objects(place: str, record: Record, key: str) -> list[Record] | None:
+def objects(location: str, record: Record, key: str) -> list[Record] | None:
     """A field with a list of objects; None if the field is missing.
 
     Raises:
@@ -84,11 +85,11 @@ def objects(place: str, record: Record, key: str) -> list[Record] | None:
     if value is None:
         return None
     if not isinstance(value, list) or not all(isinstance(v, dict) for v in value):
-        raise InputError(place, f'a list of objects "{key}"', given(value))
+        raise InputError(location, f'a list of objects "{key}"', given(value))
     return value
 
 
-def page(place: str, record: Record) -> str | None:
+def page(location: str, record: Record) -> str | None:
     """The id of the page in a provenance of KILT: empty for null, None if the key is missing.
 
     Raises:
@@ -96,7 +97,7 @@ def page(place: str, record: Record) -> str | None:
     """
     if record.get("wikipedia_id") is None:
         return "" if "wikipedia_id" in record else None
-    return identity(place, record, "wikipedia_id").strip()
+    return identity(location, record, "wikipedia_id").strip()
 
 
 def accepted(answers: Iterable[str]) -> tuple[str, ...]:
@@ -104,7 +105,7 @@ def accepted(answers: Iterable[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(answer.strip() for answer in answers if answer.strip()))
 
 
-def answers(place: str, record: Record, key: str = "answer") -> tuple[str, ...]:
+def answers(location: str, record: Record, key: str = "answer") -> tuple[str, ...]:
     """The answers in a field, which is a string or a list of strings.
 
     Raises:
@@ -113,5 +114,5 @@ def answers(place: str, record: Record, key: str = "answer") -> tuple[str, ...]:
     value = record.get(key)
     some = [value] if isinstance(value, str) else [] if value is None else value
     if not isinstance(some, list) or not all(isinstance(answer, str) for answer in some):
-        raise InputError(place, f'a string or a list of strings "{key}"', given(value))
-    return accepted(valid(place, key, answer) for answer in some)
+        raise InputError(location, f'a string or a list of strings "{key}"', given(value))
+    return accepted(valid(location, key, answer) for answer in some)

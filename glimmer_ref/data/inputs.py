@@ -53,20 +53,20 @@ class Question:
     evidence: tuple[tuple[str, ...], ...] = ()
 
 
-def _answers(place: str, record: fields.Record) -> tuple[str, ...]:
+def _answers(location: str, record: fields.Record) -> tuple[str, ...]:
     """The accepted answers in "output": strings, or KILT's objects, some of which have only a provenance."""
     value = [] if record.get("output") is None else record["output"]
     if not isinstance(value, list) or not all(isinstance(v, str | dict) for v in value):
-        raise InputError(place, 'a list of strings "output", or of objects with "answer"', fields.given(value))
+        raise InputError(location, 'a list of strings "output", or of objects with "answer"', fields.given(value))
     outputs = ({"answer": v} if isinstance(v, str) else v for v in value)
-    return fields.accepted(answer for output in outputs for answer in fields.answers(place, output))
+    return fields.accepted(answer for output in outputs for answer in fields.answers(location, output))
 
 
-def _evidence(place: str, record: fields.Record) -> tuple[tuple[str, ...], ...]:
+def _evidence(location: str, record: fields.Record) -> tuple[tuple[str, ...], ...]:
     """The pages that prove each output of a line. `_answers` has already checked the line."""
     outputs = (output for output in record.get("output") or () if isinstance(output, dict))
-    places = (fields.objects(place, output, "provenance") for output in outputs)
-    pages = ([fields.page(place, p) for p in some] for some in places if some is not None)
+    provenance = (fields.objects(location, output, "provenance") for output in outputs)
+    pages = ([fields.page(location, p) for p in some] for some in provenance if some is not None)
     return tuple(tuple(dict.fromkeys(page for page in some if page is not None)) for some in pages)
 
 
@@ -92,22 +92,22 @@ def each_once(items: Iterable[tuple[str, T]]) -> Iterator[T]:
         InputError: an id occurred before. The message names both places.
     """
     seen: dict[str, str] = {}
-    for place, item in items:
+    for location, item in items:
         if item.id in seen:
-            raise InputError(place, "ids that occur once", f"{item.id!r} again", f"it is also in {seen[item.id]}")
-        seen[item.id] = place.rsplit(", ", 1)[-1]
+            raise InputError(location, "ids that occur once", f"{item.id!r} again", f"it is also in {seen[item.id]}")
+        seen[item.id] = location.rsplit(", ", 1)[-1]
         yield item
 
 
-def _passage(place: str, record: fields.Record, id: str) -> tuple[str, Passage]:
+def _passage(location: str, record: fields.Record, id: str) -> tuple[str, Passage]:
     passage = Passage(
-        fields.identity(place, record, "id", id),
-        fields.string(place, record, "title", ""),
-        fields.string(place, record, "text"),
+        fields.identity(location, record, "id", id),
+        fields.string(location, record, "title", ""),
+        fields.string(location, record, "text"),
     )
     if not passage.text.strip():
-        raise InputError(place, "a text that is not empty", brief(passage.text))
-    return place, passage
+        raise InputError(location, "a text that is not empty", brief(passage.text))
+    return location, passage
 
 
 def passages_of(records: Iterable[tuple[str, dict[str, Any]]], first: int = 0) -> Iterator[Passage]:
@@ -116,7 +116,7 @@ def passages_of(records: Iterable[tuple[str, dict[str, Any]]], first: int = 0) -
     Raises:
         InputError: a text is empty, or an id occurred before. The message names the place.
     """
-    return each_once(_passage(place, record, str(first + i)) for i, (place, record) in enumerate(records))
+    return each_once(_passage(location, record, str(first + i)) for i, (location, record) in enumerate(records))
 
 
 def read_passages(path: str | Path) -> Iterator[Passage]:
@@ -128,15 +128,16 @@ def read_passages(path: str | Path) -> Iterator[Passage]:
     return passages_of(read_jsonl(path))
 
 
-def _question(place: str, record: fields.Record, count: int, task: str) -> tuple[str, Question]:
-    text = fields.string(place, record, "input")
+def _question(location: str, record: fields.Record, count: int, task: str) -> tuple[str, Question]:
+    text = fields.string(location, record, "input")
     if not text.strip():
-        raise InputError(place, "a question that is not empty", brief(text))
-    gold, candidates, hard = (fields.identities(place, record, key) for key in ("gold", "candidates", "hard_negatives"))
-    id = fields.identity(place, record, "id", str(count)).strip()
-    answers = _answers(place, record)
-    named, evidence = fields.string(place, record, "task", task), _evidence(place, record)
-    return place, Question(id, named, text, answers, gold, candidates, hard, evidence)
+        raise InputError(location, "a question that is not empty", brief(text))
+    keys = ("gold", "candidates", "hard_negatives")
+    gold, candidates, hard = (fields.identities(location, record, key) for key in keys)
+    id = fields.identity(location, record, "id", str(count)).strip()
+    answers = _answers(location, record)
+    named, evidence = fields.string(location, record, "task", task), _evidence(location, record)
+    return location, Question(id, named, text, answers, gold, candidates, hard, evidence)
 
 
 def read_questions(path: str | Path, task: str = "all") -> Iterator[Question]:
@@ -151,7 +152,7 @@ def read_questions(path: str | Path, task: str = "all") -> Iterator[Question]:
     Raises:
         InputError: a line is broken, or an id occurred before. The message names the line.
     """
-    return each_once(_question(place, record, i, task) for i, (place, record) in enumerate(read_jsonl(path)))
+    return each_once(_question(location, record, i, task) for i, (location, record) in enumerate(read_jsonl(path)))
 
 
 def as_passages(source: Iterable[Passage | str | Mapping[str, str]]) -> list[Passage]:

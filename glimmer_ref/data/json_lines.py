@@ -33,31 +33,31 @@ def _instead(text: str) -> tuple[str, str]:
     return ("a comma behind it", "take it away") if behind == "," else ("more than one value", "write one a line")
 
 
-def _line(raw: bytes, first: bool, place: str) -> str:
+def _line(raw: bytes, first: bool, location: str) -> str:
     """The text of a line. Only the first line of a file may begin with a byte order mark."""
     if len(raw) > MOST_LINE:
-        raise InputError(place, f"at most {MOST_LINE:,} bytes", "more")
+        raise InputError(location, f"at most {MOST_LINE:,} bytes", "more")
     if raw.startswith(MARK) and not first:
         raise InputError(
-            place, "text without a byte order mark, but at the file's beginning", "one", "are these two files?"
+            location, "text without a byte order mark, but at the file's beginning", "one", "are these two files?"
         )
-    text = decode(raw, place).strip()
+    text = decode(raw, location).strip()
     if "\0" in text:
-        raise InputError(place, "text in UTF-8", "NUL bytes; UTF-16, perhaps", "save it as UTF-8")
+        raise InputError(location, "text in UTF-8", "NUL bytes; UTF-16, perhaps", "save it as UTF-8")
     return text
 
 
-def _object(text: str, place: str) -> dict[str, Any]:
+def _object(text: str, location: str) -> dict[str, Any]:
     try:
-        record = parse_json(text, place, WHAT)
+        record = parse_json(text, location, WHAT)
     except InputError:
         got, do = _instead(text)
         if not got:
             raise
-        raise InputError(place, WHAT, got, do) from None
+        raise InputError(location, WHAT, got, do) from None
     if not isinstance(record, dict):
         got, do = _instead(text)
-        raise InputError(place, WHAT, got or type(record).__name__, do)
+        raise InputError(location, WHAT, got or type(record).__name__, do)
     return record
 
 
@@ -68,9 +68,9 @@ def jsonl(lines: Iterable[bytes], name: str) -> Iterator[tuple[str, dict[str, An
         InputError: a line is not a JSON object. The message has its number.
     """
     for number, raw in enumerate(lines, start=1):
-        place = f"{name}, line {number}"
-        if raw.strip() and (text := _line(raw, number == 1, place)):
-            yield place, _object(text, place)
+        location = f"{name}, line {number}"
+        if raw.strip() and (text := _line(raw, number == 1, location)):
+            yield location, _object(text, location)
 
 
 def read_jsonl(path: str | Path) -> Iterator[tuple[str, dict[str, Any]]]:

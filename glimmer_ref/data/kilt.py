@@ -23,7 +23,7 @@ from .inputs import each_once
 from .json_lines import read_jsonl
 
 _DECIMAL = re.compile(r"-?\d{1,20}(\.\d{1,40})?(e-?\d{1,3})?", re.ASCII | re.IGNORECASE)
-PLACE = ("start_paragraph_id", "start_character", "end_paragraph_id", "end_character")
+LOCATION = ("start_paragraph_id", "start_character", "end_paragraph_id", "end_character")
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ class Datapoint:
         return tuple(frozenset(p.wikipedia_id for p in some if p.wikipedia_id is not None) for some in named)
 
 
-def _number(place: str, record: Record, key: str) -> int | None:
+def _number(location: str, record: Record, key: str) -> int | None:
     """A position. KILT's files have numbers, numbers as strings, and -1 if the position is unknown."""
     value = record.get(key)
     if value is None:
@@ -112,11 +112,11 @@ def _number(place: str, record: Record, key: str) -> int | None:
     if isinstance(value, str) and value.strip().removeprefix("-").isdecimal() and len(value) < 20:
         value = int(value)
     if isinstance(value, bool) or not isinstance(value, int):
-        raise InputError(place, f'a whole number "{key}"', brief(value))
+        raise InputError(location, f'a whole number "{key}"', brief(value))
     return value if value >= 0 else None
 
 
-def _score(place: str, record: Record) -> float | None:
+def _score(location: str, record: Record) -> float | None:
     """A BLEU score. KILT's scripts write -1 where nothing was found."""
     value = record.get("bleu_score")
     if value is None:
@@ -124,37 +124,38 @@ def _score(place: str, record: Record) -> float | None:
     if isinstance(value, str) and _DECIMAL.fullmatch(value.strip()):
         value = float(value)
     if isinstance(value, bool) or not isinstance(value, int | float) or not -1 <= value <= 1:
-        raise InputError(place, 'a number from 0 to 1, or -1, "bleu_score"', brief(value))
+        raise InputError(location, 'a number from 0 to 1, or -1, "bleu_score"', brief(value))
     return max(float(value), 0.0)
 
 
-def _provenance(place: str, record: Record) -> Provenance:
-    numbers = {key: _number(place, record, key) for key in PLACE}
+def _provenance(location: str, record: Record) -> Provenance:
+    numbers = {key: _number(location, record, key) for key in LOCATION}
     return Provenance(
-        fields.page(place, record),
-        fields.string(place, record, "title", ""),
+        fields.page(location, record),
+        fields.string(location, record, "title", ""),
         **numbers,
-        bleu_score=_score(place, record),
+        bleu_score=_score(location, record),
     )
 
 
-def _output(place: str, record: Record) -> Output:
-    some = fields.objects(place, record, "provenance")
-    return Output(fields.answers(place, record), None if some is None else tuple(_provenance(place, p) for p in some))
+def _output(location: str, record: Record) -> Output:
+    objects = fields.objects(location, record, "provenance")
+    provenance = None if objects is None else tuple(_provenance(location, p) for p in objects)
+    return Output(fields.answers(location, record), provenance)
 
 
-def _page(place: str, record: Record) -> tuple[str, Page]:
-    id, title = fields.identity(place, record, "wikipedia_id"), fields.string(place, record, "wikipedia_title")
+def _page(location: str, record: Record) -> tuple[str, Page]:
+    id, title = fields.identity(location, record, "wikipedia_id"), fields.string(location, record, "wikipedia_title")
     paragraphs = record.get("text")
     if not isinstance(paragraphs, list) or not all(isinstance(p, str) for p in paragraphs):
-        raise InputError(place, 'a list of strings "text"', fields.given(paragraphs))
-    return place, Page(id.strip(), title, tuple(fields.valid(place, "text", p) for p in paragraphs), record)
+        raise InputError(location, 'a list of strings "text"', fields.given(paragraphs))
+    return location, Page(id.strip(), title, tuple(fields.valid(location, "text", p) for p in paragraphs), record)
 
 
-def _datapoint(place: str, record: Record) -> tuple[str, Datapoint]:
-    outputs = tuple(_output(place, o) for o in fields.objects(place, record, "output") or ())
-    id = fields.identity(place, record, "id").strip()
-    return place, Datapoint(id, fields.string(place, record, "input"), outputs, record)
+def _datapoint(location: str, record: Record) -> tuple[str, Datapoint]:
+    outputs = tuple(_output(location, o) for o in fields.objects(location, record, "output") or ())
+    id = fields.identity(location, record, "id").strip()
+    return location, Datapoint(id, fields.string(location, record, "input"), outputs, record)
 
 
 def read_knowledge(path: str | Path) -> Iterator[Page]:
@@ -163,7 +164,7 @@ def read_knowledge(path: str | Path) -> Iterator[Page]:
     Raises:
         InputError: there is no such file, or a line is not a page. The message has the line's number.
     """
-    return each_once(_page(place, record) for place, record in read_jsonl(path))
+    return each_once(_page(location, record) for location, record in read_jsonl(path))
 
 
 def read_task(path: str | Path) -> Iterator[Datapoint]:
@@ -172,7 +173,7 @@ def read_task(path: str | Path) -> Iterator[Datapoint]:
     Raises:
         InputError: there is no such file, or a line is not a datapoint. The message has the line's number.
     """
-    return each_once(_datapoint(place, record) for place, record in read_jsonl(path))
+    return each_once(_datapoint(location, record) for location, record in read_jsonl(path))
 
 
 def write_lines(path: str | Path, records: Iterable[Record]) -> int:

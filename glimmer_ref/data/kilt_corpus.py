@@ -40,13 +40,13 @@ def question(datapoint: Datapoint, task: str, chunks: Mapping[str, Sequence[Chun
     """
     read = zip(datapoint.record.get("output") or (), datapoint.outputs, strict=True)
     outputs = [o if output.answers else {k: v for k, v in o.items() if k != "answer"} for o, output in read]
-    own = {"id": datapoint.id, "output": outputs, "gold": gold(datapoint, chunks)}
-    return {"task": task, **{k: v for k, v in datapoint.record.items() if k not in DROPPED}, **own}
+    derived = {"id": datapoint.id, "output": outputs, "gold": gold(datapoint, chunks)}
+    return {"task": task, **{k: v for k, v in datapoint.record.items() if k not in DROPPED}, **derived}
 
 
 def _pages_named(tasks: Iterable[str | Path]) -> set[str]:
-    places = (p for path in tasks for d in read_task(path) for o in d.outputs for p in o.provenance or ())
-    return {p.wikipedia_id for p in places if p.wikipedia_id}
+    provenance = (p for path in tasks for d in read_task(path) for o in d.outputs for p in o.provenance or ())
+    return {p.wikipedia_id for p in provenance if p.wikipedia_id}
 
 
 class _Cutting:
@@ -92,9 +92,9 @@ def _names(folder: str | Path, tasks: Sequence[str | Path]) -> list[str]:
     """The names of the questions files."""
     stems = [Path(path).name.removesuffix(".jsonl") for path in tasks]
     names = [f"{stem}.jsonl" if "questions" in stem else f"{stem}.questions.jsonl" for stem in stems]
-    twice = [name for name in names if names.count(name) > 1]
-    if twice:
-        raise InputError(str(folder), "tasks' files of different names", f"two that would be {twice[0]}")
+    duplicates = [name for name in names if names.count(name) > 1]
+    if duplicates:
+        raise InputError(str(folder), "tasks' files of different names", f"two that would be {duplicates[0]}")
     return names
 
 

@@ -9,14 +9,14 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ..errors import InputError
-from .lock import LOCK, WINDOWS, drop, locked
+from .lock import LOCK, WINDOWS, drop_stale, locked
 from .read import reason_of
 from .write import NEW
 
 BEFORE = ".before"  # suffix of the old folder's name while the new folder takes its place
 
 
-def _beside(folder: Path, end: str) -> Path:
+def _sibling(folder: Path, end: str) -> Path:
     return folder.with_name(f".{folder.name}{end}")
 
 
@@ -34,18 +34,18 @@ def _sync(folder: Path) -> None:
 def recover(folder: Path) -> None:
     """Clean up after a killed process: the folder is then the old or the new one, complete, with nothing beside it.
 
-    The caller must hold the folder or its parent: see `held` and `replacing`.
+    The caller must hold the folder or its parent: see `lock_folder` and `replacing`.
     """
-    before = _beside(folder, BEFORE)
+    before = _sibling(folder, BEFORE)
     if before.exists() and not folder.exists():
         before.rename(folder)
-    for left in (before, _beside(folder, NEW)):
+    for left in (before, _sibling(folder, NEW)):
         shutil.rmtree(left, ignore_errors=True)
 
 
 def _put(new: Path, folder: Path) -> None:
     """Put a finished folder in the place of another; `recover` can restore one of them at any moment."""
-    before = _beside(folder, BEFORE)
+    before = _sibling(folder, BEFORE)
     if folder.exists():
         folder.rename(before)
     new.rename(folder)
@@ -57,14 +57,14 @@ def _put(new: Path, folder: Path) -> None:
 def replaced(folder: Path) -> Iterator[Path]:
     """Yield an empty folder beside `folder`, and replace `folder` by it once the block has filled it.
 
-    The caller must hold the folder or its parent: see `held` and `replacing`. If the block fails, the old folder
+    The caller must hold the folder or its parent: see `lock_folder` and `replacing`. If the block fails, the old folder
     stays.
 
     Raises:
         OSError: the disk is full, or permission is missing.
     """
     recover(folder)
-    new = _beside(folder, NEW)
+    new = _sibling(folder, NEW)
     try:
         new.mkdir()
         yield new
@@ -82,11 +82,11 @@ def check_free(folder: str | os.PathLike[str], check: Callable[[Path], object]) 
     Raises:
         InputError: as `check`.
     """
-    place = Path(folder).absolute()
+    path = Path(folder).absolute()
     try:
-        check(place)
+        check(path)
     except InputError:
-        drop(_beside(place, LOCK))
+        drop_stale(_sibling(path, LOCK))
         raise
 
 
@@ -103,16 +103,16 @@ def replacing(folder: str | os.PathLike[str], check: Callable[[Path], object], p
         InputError: as `check`; another process is at work; the disk is full or permission is missing, also within the
             block.
     """
-    place = Path(folder).absolute()
+    path = Path(folder).absolute()
     try:
-        check_free(place, check)
+        check_free(path, check)
         if parents:
-            place.parent.mkdir(parents=True, exist_ok=True)
-        with locked(_beside(place, LOCK), place):
-            recover(place)
-            check(place)
-            with replaced(place) as new:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        with locked(_sibling(path, LOCK), path):
+            recover(path)
+            check(path)
+            with replaced(path) as new:
                 yield new
-                check(place)
+                check(path)
     except OSError as error:
         raise InputError(f"{folder}", "a place that can be written", reason_of(error)) from None

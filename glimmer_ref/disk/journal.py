@@ -19,8 +19,8 @@ JOURNAL = "finished.jsonl"  # in the folder of an unfinished build: one line for
 MAX_JOURNAL_BYTES = 2**30
 WHOLE, BLOCKS, BLOCK = 4 * 2**20, 64, 4096  # for `sample`; sizes are in bytes
 
-AGAIN = "run the same build again: it makes what is missing"
-RESTORE = f"remove it, then {AGAIN}"
+RESUME = "run the same build again: it makes what is missing"
+RESTORE = f"remove it, then {RESUME}"
 SHA256 = re.compile("[0-9a-f]{64}")
 
 

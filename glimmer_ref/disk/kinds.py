@@ -19,7 +19,7 @@ class Kind(NamedTuple):
     do: str = ""
 
 
-UNPACK, ANEW = "unpack it first", "export its rows as JSON, one object a line"
+UNPACK, EXPORT = "unpack it first", "export its rows as JSON, one object a line"
 FROM_TENSORFLOW = (
     "open it with transformers 4, which reads TensorFlow and Flax (from_tf, from_flax), and save_pretrained"
 )
@@ -52,9 +52,9 @@ BEGINS: tuple[tuple[bytes, Kind], ...] = (
     (b"BZh", Kind("a file packed by bzip2", UNPACK)),
     (b"7z\xbc\xaf\x27\x1c", Kind("a 7z archive", UNPACK)),
     (b"\x89HDF\r\n\x1a\n", HDF5),
-    (b"PAR1", Kind("a Parquet file", ANEW)),
-    (b"ARROW1", Kind("an Arrow file", ANEW)),
-    (b"SQLite format 3\0", Kind("an SQLite database", ANEW)),
+    (b"PAR1", Kind("a Parquet file", EXPORT)),
+    (b"ARROW1", Kind("an Arrow file", EXPORT)),
+    (b"SQLite format 3\0", Kind("an SQLite database", EXPORT)),
     (b"GGUF", GGUF),
     (b"\x89PNG\r\n", Kind("a PNG picture")),
     (b"\xff\xd8\xff", Kind("a JPEG picture")),
@@ -87,7 +87,7 @@ def _of_text(head: bytes) -> Kind | None:
     if re.match(r"<(!doctype html|html|head)\b", text, re.I):
         return WEB
     if text.startswith("<"):
-        return Kind("XML", ANEW)
+        return Kind("XML", EXPORT)
     first = text.split("\n", 1)[0]
     for mark, words in ((",", "comma-separated values"), ("\t", "tab-separated values"), (";", "values in columns")):
         if first.count(mark) and not re.search(r"[{}\[\]:\x00-\x08]", first):
@@ -111,7 +111,7 @@ def of_bytes(head: bytes) -> Kind | None:
     return known or _of_text(head[:HEAD])
 
 
-def refuse(head: bytes, place: str, wanted: str, *fits: Kind) -> None:
+def refuse(head: bytes, location: str, wanted: str, *fits: Kind) -> None:
     """Refuse a file whose first bytes show that it is none of the kinds that fit.
 
     Raises:
@@ -119,7 +119,7 @@ def refuse(head: bytes, place: str, wanted: str, *fits: Kind) -> None:
     """
     kind = of_bytes(head[:HEAD])
     if kind is not None and kind not in fits:
-        raise InputError(place, wanted, *kind)
+        raise InputError(location, wanted, *kind)
 
 
 def of_folder(folder: Path) -> Kind | None:

@@ -61,7 +61,7 @@ def try_lock(path: Path) -> tuple[int, bool] | None:
             return None
 
 
-def _give_back(path: Path, descriptor: int) -> None:
+def _release(path: Path, descriptor: int) -> None:
     if WINDOWS:  # Windows cannot remove an open file
         os.close(descriptor)
     with suppress(OSError):  # another process has removed it, or, on Windows, has opened it
@@ -70,11 +70,11 @@ def _give_back(path: Path, descriptor: int) -> None:
         os.close(descriptor)
 
 
-def drop(path: Path) -> None:
+def drop_stale(path: Path) -> None:
     """Remove a lock file that no process holds, because a killed process left it."""
     with suppress(OSError):
         if path.is_file() and (taken := try_lock(path)) is not None:
-            _give_back(path, taken[0])
+            _release(path, taken[0])
 
 
 @contextmanager
@@ -94,11 +94,11 @@ def locked(path: Path, folder: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        _give_back(path, taken[0])
+        _release(path, taken[0])
 
 
 @contextmanager
-def held(folder: str | os.PathLike[str], check: Callable[[Path], object]) -> Iterator[None]:
+def lock_folder(folder: str | os.PathLike[str], check: Callable[[Path], object]) -> Iterator[None]:
     """Hold a folder, which is created if missing: no other process that holds it writes there while the block runs.
 
     The lock ends with the process, however it ends. A file system without locks gives no protection.
@@ -118,5 +118,5 @@ def held(folder: str | os.PathLike[str], check: Callable[[Path], object]) -> Ite
             check(path)
             yield
     except OSError as error:
-        place = error.filename if isinstance(error.filename, str) else f"{folder}"
-        raise InputError(place, "a place that can be written", reason_of(error)) from None
+        location = error.filename if isinstance(error.filename, str) else f"{folder}"
+        raise InputError(location, "a place that can be written", reason_of(error)) from None

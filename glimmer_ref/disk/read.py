@@ -108,7 +108,7 @@ def read_bytes(path: PathLike, most: int) -> bytes:
         return file.read(size)
 
 
-def decode(raw: bytes, place: str) -> str:
+def decode(raw: bytes, location: str) -> str:
     """Decode UTF-8, without the byte order mark that it may begin with.
 
     Raises:
@@ -118,7 +118,7 @@ def decode(raw: bytes, place: str) -> str:
         return raw.removeprefix(b"\xef\xbb\xbf").decode()
     except UnicodeDecodeError:
         kind = kinds.of_bytes(raw[: kinds.HEAD]) or LATIN
-    raise InputError(place, "text in UTF-8", *kind)
+    raise InputError(location, "text in UTF-8", *kind)
 
 
 def read_text(path: PathLike, most: int = MAX_JSON_BYTES) -> str:
@@ -148,11 +148,11 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return result
 
 
-def parse_json(text: str | bytes, place: str, what: str = "JSON", once: bool = False) -> Any:
+def parse_json(text: str | bytes, location: str, what: str = "JSON", once: bool = False) -> Any:
     """Parse strict JSON: NaN and infinities are refused.
 
     Args:
-        place: the file, perhaps with a line, for the error.
+        location: the file, perhaps with a line, for the error.
         what: the expected content, for the error.
         once: refuse an object with the same name twice, since other readers may use the other value.
 
@@ -160,19 +160,19 @@ def parse_json(text: str | bytes, place: str, what: str = "JSON", once: bool = F
         InputError: not UTF-8, not JSON, nested too deeply, or a number too large for a float.
     """
     if isinstance(text, bytes):
-        text = decode(text, place)
+        text = decode(text, location)
     try:
         return json.loads(
             text, parse_constant=_no_constant, parse_float=_finite, object_pairs_hook=_once if once else None
         )
     except RecursionError:
-        raise InputError(place, what, "values nested too deeply") from None
+        raise InputError(location, what, "values nested too deeply") from None
     except ValueError as error:
         begun = text.lstrip()[:1] in ("", "{", "[") and "\0" not in text[:4]  # JSON, but broken
         kind = None if begun else kinds.of_bytes(text[: kinds.HEAD].encode("utf-8", "replace"))
         more = "more than one value; JSON with one a line, perhaps"
         said = more if str(error).startswith("Extra data") else str(error)[:120]
-        raise InputError(place, what, *(kind or (said,))) from None
+        raise InputError(location, what, *(kind or (said,))) from None
 
 
 def read_json(path: PathLike, what: str = "JSON", most: int = MAX_JSON_BYTES) -> Any:

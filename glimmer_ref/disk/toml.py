@@ -45,14 +45,14 @@ class Rule:
     below: float = math.inf
     choices: tuple[str, ...] = ()
 
-    def read(self, place: str, value: Any) -> Any:
+    def read(self, location: str, value: Any) -> Any:
         """The value, converted for the dataclass.
 
         Raises:
             InputError: the value has another type, or is out of range.
         """
         if not self._fits(value):
-            raise InputError(place, self.expected, brief(value))
+            raise InputError(location, self.expected, brief(value))
         if self.kind == "number":
             return float(value)
         if self.kind == "shares":
@@ -109,7 +109,7 @@ def key_of(f: Field[Any]) -> str:
     return f.name.rstrip("_")
 
 
-def check_known(place: str, got: Iterable[str], known: Iterable[str]) -> None:
+def check_known(location: str, got: Iterable[str], known: Iterable[str]) -> None:
     """Check that all keys are known.
 
     Raises:
@@ -118,26 +118,27 @@ def check_known(place: str, got: Iterable[str], known: Iterable[str]) -> None:
     known = list(known)
     for name in got:
         if name not in known:
-            near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-            raise InputError(place, f"keys among {', '.join(known)}", name, f"did you mean {near[0]}?" if near else "")
+            similar = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+            do = f"did you mean {similar[0]}?" if similar else ""
+            raise InputError(location, f"keys among {', '.join(known)}", name, do)
 
 
-def read(cls: type[T], data: Any, place: str) -> T:
+def read(cls: type[T], data: Any, location: str) -> T:
     """A dataclass with the values of a table.
 
     Args:
         cls: a dataclass whose fields were made by `key`.
-        place: the file and the table's name, for error messages.
+        location: the file and the table's name, for error messages.
 
     Raises:
         InputError: a key is unknown or missing, or a value has another type or is out of range.
     """
     if not isinstance(data, Mapping):
-        raise InputError(place, "a table", brief(data))
+        raise InputError(location, "a table", brief(data))
     known = {key_of(f): f for f in fields(cls)}  # type: ignore[arg-type]
-    check_known(place, data, known)
+    check_known(location, data, known)
     for name, f in known.items():
         if name not in data and f.default is MISSING and f.default_factory is MISSING:
-            raise InputError(place, f'a key "{name}", {f.metadata["rule"].expected}', "none")
+            raise InputError(location, f'a key "{name}", {f.metadata["rule"].expected}', "none")
     rules = {name: known[name].metadata["rule"] for name in data}
-    return cls(**{known[name].name: one.read(f"{place}.{name}", data[name]) for name, one in rules.items()})
+    return cls(**{known[name].name: one.read(f"{location}.{name}", data[name]) for name, one in rules.items()})

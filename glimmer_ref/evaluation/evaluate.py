@@ -124,13 +124,14 @@ def kilt_scores(question: Question, answer: str, ranked: Sequence[str]) -> dict[
         return None
     if not pages:
         return None
-    by_accuracy, proof = measure_of(question.task) == ACCURACY, (pages, question.evidence)
+    kilt_score = kilt_accuracy if measure_of(question.task) == ACCURACY else kilt_exact_match
+    pages_and_evidence = pages, question.evidence
     return {
-        "r_precision": r_precision(*proof),
-        "recall_at_5": recall_at_k(*proof, KILT_RECALL),
+        "r_precision": r_precision(*pages_and_evidence),
+        "recall_at_5": recall_at_k(*pages_and_evidence, KILT_RECALL),
         "f1": f1(answer, question.answers),
-        "kilt_score": (kilt_accuracy if by_accuracy else kilt_exact_match)(answer, question.answers, *proof),
-        "kilt_f1": kilt_f1(answer, question.answers, *proof),
+        "kilt_score": kilt_score(answer, question.answers, *pages_and_evidence),
+        "kilt_f1": kilt_f1(answer, question.answers, *pages_and_evidence),
     }
 
 

@@ -99,17 +99,17 @@ def recall_at_k(found: Iterable[str], evidence: Iterable[Collection[str]], k: in
         raise InputError("recall_at_k: k", "at least 1", str(k))
     sets = list(dict.fromkeys(map(frozenset, evidence)))
     left = [set(s) for s in sets]
-    places: list[int | None] = []  # the set that the page at each place belongs to
+    ranking: list[int | None] = []  # the set that the page at each place belongs to
     for page in dict.fromkeys(found):
         of = [i for i, rest in enumerate(left) if page in rest]
         for i in of:
             left[i].remove(page)
-            if i in places:
-                places.remove(i)
-            places.append(i)
+            if i in ranking:
+                ranking.remove(i)
+            ranking.append(i)
         if not of:
-            places.append(None)
-    complete = [i for i in places[:k] if i is not None and not left[i]]
+            ranking.append(None)
+    complete = [i for i in ranking[:k] if i is not None and not left[i]]
     return len(complete) / len(sets) if sets else 0.0
 
 

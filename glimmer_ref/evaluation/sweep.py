@@ -13,7 +13,7 @@ from typing import IO, Any, NamedTuple
 from .. import __version__
 from ..data.inputs import Question
 from ..disk.facts import difference, digest_of
-from ..disk.lock import LOCK, held
+from ..disk.lock import LOCK, lock_folder
 from ..disk.read import parse_json, read_json
 from ..disk.write import clean_leftovers, temporary_of, write_json
 from ..errors import InputError, brief
@@ -121,25 +121,25 @@ def _check_folder(folder: Path) -> None:
         raise InputError(str(folder), "a new folder, or one of an evaluation", "other files", "name another")
 
 
-def _begin(folder: Path, mine: Mapping[str, Any]) -> None:
+def _begin(folder: Path, current: Mapping[str, Any]) -> None:
     """Write the facts of the run, or check that they are those in the folder; remove leftover files."""
     clean_leftovers(folder)
     path = folder / RUN
     if not path.exists():
-        write_json(path, mine)
+        write_json(path, current)
         return
-    theirs = read_json(path, "the facts of an evaluation")
-    if not isinstance(theirs, dict):
+    stored = read_json(path, "the facts of an evaluation")
+    if not isinstance(stored, dict):
         raise InputError(str(path), "the facts of an evaluation", "something else", "name another folder")
-    if differs := difference(mine, theirs):
+    if differs := difference(current, stored):
         raise InputError(str(folder), f"an evaluation with {differs[0]}", differs[1], "name another folder")
 
 
-def parse_row(raw: bytes, place: str) -> dict[str, Any]:
+def parse_row(raw: bytes, location: str) -> dict[str, Any]:
     """Parse one complete line of a file."""
-    row = parse_json(raw, place, "a line of an evaluation")
+    row = parse_json(raw, location, "a line of an evaluation")
     if not isinstance(row, dict):
-        raise InputError(place, "a line of an evaluation", "something else", "move the file away")
+        raise InputError(location, "a line of an evaluation", "something else", "move the file away")
     return row
 
 
@@ -223,7 +223,7 @@ def run(
             disk is full. Lines that are complete stay in the files.
     """
     folder, results = Path(folder), []
-    with held(folder, _check_folder):
+    with lock_folder(folder, _check_folder):
         _begin(folder, facts(reader, memory, questions, system, retrieval))
         for setting in points:
             path = folder / f"{setting.name}.jsonl"
@@ -255,8 +255,8 @@ def _curves(axes: Any, results: Sequence[Mapping[str, Any]], system: str) -> Non
         axes[0].plot([r["k"] for r in line], [r["score"] for r in line], label=name, **style)
         axes[1].plot([r["samples_per_tflop"] for r in line], [r["score"] for r in line], **style)
         for r in line if len(results) <= 12 else ():
-            place = (r["samples_per_tflop"], r["score"])
-            axes[1].annotate(f"k={r['k']}", place, xytext=(4, -10), textcoords="offset points", fontsize=8)
+            point = (r["samples_per_tflop"], r["score"])
+            axes[1].annotate(f"k={r['k']}", point, xytext=(4, -10), textcoords="offset points", fontsize=8)
     axes[0].set_xlabel("k, passages retrieved")
     axes[0].set_ylabel("score, mean of tasks (%)")
     axes[1].set_xlabel("questions per 10¹² multiply-adds")

@@ -35,7 +35,7 @@ TYPES |= {"I64": "<i8", "F16": "<f2", "BF16": "<u2", "F32": "<f4", "F64": "<f8"}
 MOST_FILE_BYTES, MOST_HEADER_BYTES, MOST_TENSORS = 2**30, 16 * 2**20, 10_000
 MOST_UNKNOWN = 20  # maximum number of unknown names that are compared with the known ones
 # Decades of NMSE. A mistake is a likely cause if at most NEAR away, and the only one if the next is CLEAR further away.
-NEAR, CLEAR = 0.3, 0.1
+SIMILAR, CLEAR = 0.3, 0.1
 MALFORMED = (TypeError, LookupError, AttributeError, OverflowError, RecursionError)
 
 
@@ -249,15 +249,15 @@ def _gaps(mistake: Mapping[str, Any], verdicts: list[Verdict]) -> list[float]:
 
 def causes(mistakes: list[dict[str, Any]], verdicts: list[Verdict]) -> list[dict[str, Any]]:
     """The known mistake that explains the measured errors, or up to three if they cannot be distinguished."""
-    near = []
+    matches = []
     for mistake in mistakes:
         gaps = _gaps(mistake, verdicts)
-        if gaps and gaps[0] <= NEAR and sum(gaps) / len(gaps) <= NEAR:
-            near.append((sum(gaps) / len(gaps), mistake))
+        if gaps and gaps[0] <= SIMILAR and sum(gaps) / len(gaps) <= SIMILAR:
+            matches.append((sum(gaps) / len(gaps), mistake))
     if all(v.status != "differs" for v in verdicts):
         return []  # with a low precision, a small mistake is within the tolerance
-    near.sort(key=lambda item: item[0])
-    return [mistake for gap, mistake in near if gap <= near[0][0] + CLEAR][:3]
+    matches.sort(key=lambda item: item[0])
+    return [mistake for gap, mistake in matches if gap <= matches[0][0] + CLEAR][:3]
 
 
 @dataclass(frozen=True, eq=False)

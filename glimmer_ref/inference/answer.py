@@ -134,9 +134,10 @@ def done(
         read: [b] the number of tokens to which each question's decoder attended in each step.
         steps: the number of decoder steps.
     """
-    own = ops.hook("decoder_macs")
-    other = NotImplemented if own is None else own(config.t5, decoder, read, config.answer_tokens, steps)
-    return {name: n for name, n in {**macs, **({} if other is NotImplemented else other)}.items() if n}
+    decoder_macs, changed = ops.hook("decoder_macs"), NotImplemented
+    if decoder_macs is not None:
+        changed = decoder_macs(config.t5, decoder, read, config.answer_tokens, steps)
+    return {name: n for name, n in {**macs, **({} if changed is NotImplemented else changed)}.items() if n}
 
 
 def cost_of(

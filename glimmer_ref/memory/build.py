@@ -12,7 +12,7 @@ from ..data.inputs import Passage, read_passages
 from ..data.passages_file import Source, read_source
 from ..disk.facts import difference
 from ..disk.journal import JOURNAL, Journal, check_finished, entry_of
-from ..disk.lock import LOCK, held
+from ..disk.lock import LOCK, lock_folder
 from ..disk.write import clean_leftovers, temporary_of, write_json
 from ..errors import InputError
 from ..ops import Ops
@@ -74,7 +74,7 @@ def _check_builds(folder: Path, build: dict[str, Any]) -> None:
             )
 
 
-class _Work:
+class _BuildState:
     """A build whose folder is locked: the records of its files, and which shards are finished.
 
     A file that an earlier run has recorded must still match its record; other files are made again.
@@ -108,9 +108,9 @@ class _Work:
         return sum(self.shards[name] for name in self.finished)
 
 
-def _write_here(ops: Ops, model: Model, tokenizer: Tokenizer, source: Source, work: _Work, show: Show) -> None:
+def _write_here(ops: Ops, model: Model, tokenizer: Tokenizer, source: Source, state: _BuildState, show: Show) -> None:
     """Encode the passages of all missing shards in this process."""
-    build, tokens, finished, done = work.build, 0, work.finished, work.done
+    build, tokens, finished, done = state.build, 0, state.finished, state.done
 
     def missing() -> Iterator[tuple[str, Passage]]:
         for row, passage in enumerate(read_passages(source.path)):
@@ -122,12 +122,12 @@ def _write_here(ops: Ops, model: Model, tokenizer: Tokenizer, source: Source, wo
     for name, group in groupby(shown, key=lambda pair: pair[0]):
         shard = encode_shard(ops, model, tokenizer, (passage for _, passage in group), build["dtype"])
         source.check()
-        write_tensors(work.folder / name, shard.arrays(), metadata(name, build))
-        work.journal.add(name)
+        write_tensors(state.folder / name, shard.arrays(), metadata(name, build))
+        state.journal.add(name)
         tokens += len(shard.tokens)
 
 
-def _write_elsewhere(workers: Workers, source: Source, work: _Work, show: Show) -> None:
+def _write_elsewhere(workers: Workers, source: Source, state: _BuildState, show: Show) -> None:
     """Encode the missing shards with `workers`, which finish them in any order.
 
     A shard that fails several times is left out and reported at the end.
@@ -135,14 +135,14 @@ def _write_elsewhere(workers: Workers, source: Source, work: _Work, show: Show) 
     Raises:
         InputError: some shards failed; all others are written then.
     """
-    folder, size, tokens, failed = work.folder, work.build["shard_passages"], 0, dict[str, Failure]()
-    finished, done = work.finished, work.done
+    folder, size, tokens, failed = state.folder, state.build["shard_passages"], 0, dict[str, Failure]()
+    finished, done = state.finished, state.done
 
     def passages() -> Iterator[None]:
         nonlocal tokens
-        lacking = (p for p in split_passages(source.path, size) if shard_name(p.number) not in finished)
-        for written in encode_parts(workers, lacking, str(source.path), folder, work.build, source.check, failed):
-            work.journal.add(written.name, {"bytes": written.bytes, "sha256": written.sha256})
+        missing = (p for p in split_passages(source.path, size) if shard_name(p.number) not in finished)
+        for written in encode_parts(workers, missing, str(source.path), folder, state.build, source.check, failed):
+            state.journal.add(written.name, {"bytes": written.bytes, "sha256": written.sha256})
             tokens += written.tokens
             yield from [None] * written.passages
 
@@ -159,16 +159,16 @@ def _write_elsewhere(workers: Workers, source: Source, work: _Work, show: Show) 
         )  # fmt: skip
 
 
-def _seal(work: _Work) -> None:
+def _seal(state: _BuildState) -> None:
     """Write the index and the manifest of finished shards: the memory can be opened from now on."""
-    folder, build, files = work.folder, work.build, work.journal.files
+    folder, build, files = state.folder, state.build, state.journal.files
 
     def shards() -> Iterator[Shard]:
-        return (Shard.map(folder / name, build, count) for name, count in work.shards.items())
+        return (Shard.map(folder / name, build, count) for name, count in state.shards.items())
 
     tokens = sum(len(shard.tokens) for shard in shards())
     write_tensors(folder / INDEX, Index.of(shards())._asdict(), metadata(INDEX, build))
-    files = {name: files[name] for name in work.shards} | {INDEX: entry_of(folder / INDEX)}
+    files = {name: files[name] for name in state.shards} | {INDEX: entry_of(folder / INDEX)}
     write_json(folder / MANIFEST, Manifest(build, tokens, files).to_json())
 
 
@@ -209,16 +209,16 @@ def build(
     _check_settings(dtype, shard_passages)
     source, path = read_source(passages_path), Path(folder)
     facts = build_facts(ops, model, tokenizer.digest, dtype, source.passages, source.sha256, shard_passages)
-    with held(path, _check_folder):
-        work = _Work(path, facts, show)
-        done = work.done
+    with lock_folder(path, _check_folder):
+        state = _BuildState(path, facts, show)
+        done = state.done
         if done < source.passages:
             if workers is None:
-                _write_here(ops, model, tokenizer, source, work, show)
+                _write_here(ops, model, tokenizer, source, state, show)
             else:
-                _write_elsewhere(workers, source, work, show)
-        if not work.whole:
-            _seal(work)
-        work.journal.end()
+                _write_elsewhere(workers, source, state, show)
+        if not state.whole:
+            _seal(state)
+        state.journal.end()
         (path / QUARANTINE).unlink(missing_ok=True)
     return Built(Memory.open(folder), source.passages - done)

@@ -14,7 +14,7 @@ import numpy as np
 from ..data.inputs import Passage
 from ..disk import kinds
 from ..disk.facts import difference, digest_of
-from ..disk.journal import AGAIN, RESTORE, check_finished
+from ..disk.journal import RESTORE, RESUME, check_finished
 from ..disk.lock import LOCK
 from ..disk.read import max_open_files, reason_of
 from ..errors import InputError, brief
@@ -48,7 +48,7 @@ def _check_size(path: Path, size: int) -> None:
     try:
         got = path.stat().st_size
     except OSError as error:
-        raise InputError(str(path), f"{size} bytes", reason_of(error), AGAIN) from None
+        raise InputError(str(path), f"{size} bytes", reason_of(error), RESUME) from None
     if got != size:
         raise InputError(str(path), f"{size} bytes", f"{got} bytes", RESTORE)
 
@@ -130,7 +130,7 @@ class Memory:
                 "build a memory with this model, or load the model that made it",
             )
 
-    def _place(self, row: int) -> tuple[Shard, int]:
+    def _locate(self, row: int) -> tuple[Shard, int]:
         number, i = divmod(row, self.manifest.build["shard_passages"])
         return self._shard(number), i
 
@@ -150,7 +150,7 @@ class Memory:
         Raises:
             InputError: a row that is negative or past the end.
         """
-        shard, i = self._place(self._rows([row])[0])
+        shard, i = self._locate(self._rows([row])[0])
         return shard.passage(i)
 
     def passages(self) -> Iterator[Passage]:
@@ -168,7 +168,7 @@ class Memory:
 
     def _row(self, id: str) -> int:
         for row in self._index.candidates(id):
-            shard, i = self._place(self._rows([row])[0])
+            shard, i = self._locate(self._rows([row])[0])
             if shard.id(i) == id:
                 return row
         raise InputError(f"memory {self.name}", "an id that it holds", brief(id))
@@ -189,13 +189,13 @@ class Memory:
         if dtype not in ("float32", "float64"):
             raise InputError("dtype", "float32 or float64", repr(dtype))
         known = self._rows(rows)
-        places = map(self._place, known)
-        lengths = np.array([shard.offsets[i + 1] - shard.offsets[i] for shard, i in places], np.int64)
+        located = map(self._locate, known)
+        lengths = np.array([shard.offsets[i + 1] - shard.offsets[i] for shard, i in located], np.int64)
         starts, most = offsets(lengths), maps()
         states = np.empty((starts[-1], self.manifest.build["encoder"]["d_model"]), dtype)
         cuts = list(pairwise(starts))
         for first in range(0, len(known), most):  # no more at a time than stay mapped, which limits the open files
-            stored = [shard.states(i) for shard, i in map(self._place, known[first : first + most])]
+            stored = [shard.states(i) for shard, i in map(self._locate, known[first : first + most])]
             for passage in stored:
                 passage.will_read()  # all of them at once
             for passage, (begin, end) in zip(stored, cuts[first : first + most], strict=True):
@@ -258,9 +258,9 @@ def memorize(
     """
     shard = encode_shard(ops, model, tokenizer if reading is None else reading.tokenizer, passages)
     index = Index.of(iter([shard]))
-    twice = [id for id, count in Counter(shard.ids()).items() if count > 1]
-    if twice:
-        raise InputError("passages", "ids that occur once", f"{twice[0]!r} again")
+    duplicates = [id for id, count in Counter(shard.ids()).items() if count > 1]
+    if duplicates:
+        raise InputError("passages", "ids that occur once", f"{duplicates[0]!r} again")
     build = {
         "version": VERSION,
         "encoder": encoder_facts(ops, model, tokenizer.digest),

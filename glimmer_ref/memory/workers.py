@@ -133,9 +133,9 @@ def write(task: Task) -> Written:
         InputError: the model or the file is not the orchestrator's; a bad passage; a place that cannot be written.
     """
     *what, threads = task.workers
-    ops, model, tokenizer, mine = _opened(*what)
-    if apart := difference(task.build["encoder"], mine):
-        raise InputError(f"worker's model {what[0]}", apart[0], apart[1], "give every worker the same files")
+    ops, model, tokenizer, encoder = _opened(*what)
+    if differs := difference(task.build["encoder"], encoder):
+        raise InputError(f"worker's model {what[0]}", differs[0], differs[1], "give every worker the same files")
     part, name = task.part, shard_name(task.part.number)
     try:
         with open(task.source, "rb") as file:
@@ -166,12 +166,12 @@ class _Round:
     def __init__(self, workers: Workers, check: Callable[[], None], failed: dict[str, Failure]) -> None:
         self.workers, self.check, self.failed = workers, check, failed
         self.running: dict[Future[Written], Task] = {}
-        self.again, self.tries, self.in_a_row = deque[Task](), Counter[str](), 0
+        self.retries, self.tries, self.failures_in_a_row = deque[Task](), Counter[str](), 0
 
     def fill(self, tasks: Iterator[Task]) -> None:
         """Submit tasks, failed ones first."""
         while len(self.running) < QUEUED * self.workers.at_once:
-            task = self.again.popleft() if self.again else next(tasks, None)
+            task = self.retries.popleft() if self.retries else next(tasks, None)
             if task is None:
                 return
             self.running[self.workers.executor.submit(write, task)] = task
@@ -186,7 +186,7 @@ class _Round:
             except Exception as error:
                 self._failed(task, str(error) or type(error).__name__)
             else:
-                self.in_a_row = 0
+                self.failures_in_a_row = 0
                 yield written
 
     def close(self) -> None:
@@ -199,10 +199,10 @@ class _Round:
         name, part = shard_name(task.part.number), task.part
         self.tries[name] += 1
         if self.tries[name] < TRIES:
-            self.again.append(task)
+            self.retries.append(task)
             return
         self.failed[name] = Failure(part.first, part.first + part.passages - 1, TRIES, error)
-        self.in_a_row += 1
+        self.failures_in_a_row += 1
 
 
 def encode_parts(
@@ -226,7 +226,7 @@ def encode_parts(
     tasks = (Task(what, os.path.abspath(source), part, os.path.abspath(folder), build) for part in some)
     now = _Round(workers, check, failed)
     try:
-        while now.in_a_row < IN_A_ROW:
+        while now.failures_in_a_row < IN_A_ROW:
             now.fill(tasks)
             if not now.running:
                 return

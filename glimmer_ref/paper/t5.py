@@ -237,8 +237,8 @@ def cross_attention_block(
     n = ops.rms_norm(x, w.norm, t5.layer_norm_epsilon)
     q, kv = queries(ops, w, n, layout), KeysValues(cross.keys[layer], cross.values[layer])
     context = attend(ops, t5, w, q, kv, AttentionPattern(layout, None, causal=False))
-    own = attend_memory(ops, t5, w, q, cross, layer, layout)
-    return attention_output(ops, w, x, context if own is None else own, layout)
+    attended = attend_memory(ops, t5, w, q, cross, layer, layout)
+    return attention_output(ops, w, x, context if attended is None else attended, layout)
 
 
 @fusable

@@ -27,29 +27,29 @@ PREFIXES = ("module.", "model.", "_orig_mod.")
 Reader = Callable[[Path], dict[str, Stored]]
 
 
-def shard_places(index: Path) -> Mapping[str, str]:
+def shard_files(index: Path) -> Mapping[str, str]:
     """The file of each tensor, from an index of shards; all files lie beside the index.
 
     Raises:
         InputError: there is no index, or it names files elsewhere.
     """
     data = read_json(index)
-    places = data.get("weight_map") if isinstance(data, Mapping) else None
-    if not isinstance(places, Mapping) or not places or not all(isinstance(s, str) for s in places.values()):
+    weight_map = data.get("weight_map") if isinstance(data, Mapping) else None
+    if not isinstance(weight_map, Mapping) or {type(file) for file in weight_map.values()} != {str}:
         raise InputError(f"{index}", 'a "weight_map" of tensors to files', "none")
-    for shard in sorted(set(places.values())):
+    for shard in sorted(set(weight_map.values())):
         if Path(shard).name != shard or shard in ("", "..") or "\\" in shard:
             raise InputError(f"{index}", "files of its own folder", repr(shard))
-    return places
+    return weight_map
 
 
 def _shards(index: Path, read: Reader) -> dict[str, Stored]:
     """The tensors of all shards of an index; each shard must hold exactly those that the index names."""
-    places = shard_places(index)
+    weight_map = shard_files(index)
     result: dict[str, Stored] = {}
-    for shard in sorted(set(places.values())):
+    for shard in sorted(set(weight_map.values())):
         tensors = read(index.with_name(shard))
-        named = {name for name, place in places.items() if place == shard}
+        named = {name for name, file in weight_map.items() if file == shard}
         for name in sorted(named ^ set(tensors)):
             where = "the index alone" if name in named else "the shard alone"
             raise InputError(f"{index.with_name(shard)}: {name}", "the tensors that the index names", f"it in {where}")

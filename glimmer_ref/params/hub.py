@@ -14,13 +14,13 @@ from typing import Protocol
 
 from ..disk.read import PathLike
 from ..errors import InputError
-from .checkpoint import shard_places
+from .checkpoint import shard_files
 from .foreign import WEIGHTS
 
 REVISION = "main"
 TOKENIZERS = ("tokenizer.json", "spiece.model")
 # Optional files, which are read if a model has them.
-BESIDE = (
+OPTIONAL_FILES = (
     "tokenizer_config.json", "added_tokens.json", "special_tokens_map.json", "sentence_bert_config.json",
     "config_sentence_transformers.json", "groups.json", "passages.jsonl", "questions.jsonl",
 )  # fmt: skip
@@ -28,8 +28,8 @@ SECONDS = 30  # how long the list of files may take
 FETCH = "--download, in Python download=True, fetches it"
 
 
-class Place(Protocol):
-    """The place of the files of a model, under their names in its repository."""
+class Repository(Protocol):
+    """The files of a model, by their names in its repository."""
 
     def has(self, file: str) -> bool:
         """Does the file exist?"""
@@ -38,7 +38,7 @@ class Place(Protocol):
         """The path of a file that exists, on this machine."""
 
 
-Needed = Callable[[Place], list[str]]
+Needed = Callable[[Repository], list[str]]
 
 
 class Cached:
@@ -77,22 +77,23 @@ class Listed:
         return Path(hf_hub_download(self.name, file, revision=self.revision))
 
 
-def weight_files(place: Place, at: str = "") -> list[str]:
+def weight_files(repository: Repository, at: str = "") -> list[str]:
     """The files that `open_checkpoint` reads: safetensors, whole or in shards, or else those of PyTorch."""
-    name = next((f"{at}{name}" for name in WEIGHTS if place.has(f"{at}{name}")), f"{at}{WEIGHTS[0]}")
-    shards = set(shard_places(place.path(name)).values()) if name.endswith(".index.json") and place.has(name) else ()
-    return [name, *(f"{at}{shard}" for shard in sorted(shards))]
+    name = next((f"{at}{name}" for name in WEIGHTS if repository.has(f"{at}{name}")), f"{at}{WEIGHTS[0]}")
+    if not name.endswith(".index.json") or not repository.has(name):
+        return [name]
+    return [name, *(f"{at}{shard}" for shard in sorted(set(shard_files(repository.path(name)).values())))]
 
 
-def model_files(place: Place, at: str = "") -> list[str]:
+def model_files(repository: Repository, at: str = "") -> list[str]:
     """The files of a T5 or of a model of ours: config.json first.
 
     Args:
         at: the folder within the repository, "" or with a slash at the end.
     """
-    tokenizer = next((name for name in TOKENIZERS if place.has(f"{at}{name}")), TOKENIZERS[0])
-    beside = [f"{at}{name}" for name in BESIDE if place.has(f"{at}{name}")]
-    return [f"{at}config.json", *weight_files(place, at), f"{at}{tokenizer}", *beside]
+    tokenizer = next((name for name in TOKENIZERS if repository.has(f"{at}{name}")), TOKENIZERS[0])
+    optional = [f"{at}{name}" for name in OPTIONAL_FILES if repository.has(f"{at}{name}")]
+    return [f"{at}config.json", *weight_files(repository, at), f"{at}{tokenizer}", *optional]
 
 
 def is_name(name: PathLike) -> bool:
@@ -130,14 +131,14 @@ def _missing(name: str, revision: str, needed: Needed) -> list[str]:
     if missing:
         return missing
     at = next(file.removesuffix(name) for file in files for name in TOKENIZERS if file.endswith(name))
-    return [f"{at}{name}" for name in BESIDE if _only_at_the_hub(cached, f"{at}{name}")]
+    return [f"{at}{name}" for name in OPTIONAL_FILES if _only_at_the_hub(cached, f"{at}{name}")]
 
 
 def _refusal(name: str, revision: str, missing: list[str]) -> InputError:
     from huggingface_hub import constants
 
     cached = Cached(name, revision)
-    if any(cached.has(file) for file in ("config.json", "modules.json", *WEIGHTS, *TOKENIZERS, *BESIDE)):
+    if any(cached.has(file) for file in ("config.json", "modules.json", *WEIGHTS, *TOKENIZERS, *OPTIONAL_FILES)):
         more = f" and {len(missing) - 1} more" * (len(missing) > 1)
         return InputError(
             f"{name}, revision {revision}", "all of it", f"a part: no {missing[0]}{more} in the cache", FETCH
@@ -156,10 +157,10 @@ def _fetch(name: str, revision: str, needed: Needed) -> None:
     info = HfApi().model_info(name, revision=revision, timeout=SECONDS)
     listed = Listed(name, revision, {x.rfilename for x in info.siblings or ()})
     files = needed(listed)
-    lacking = [file for file in files if not listed.has(file)]
-    if lacking:
+    absent = [file for file in files if not listed.has(file)]
+    if absent:
         do = "is it a T5, in safetensors or PyTorch's format?"
-        raise InputError(f"{name}, revision {revision}", "a model that can be read", f"no {', '.join(lacking)}", do)
+        raise InputError(f"{name}, revision {revision}", "a model that can be read", f"no {', '.join(absent)}", do)
     snapshot_download(name, revision=revision, allow_patterns=[glob.escape(file) for file in files])
 
 

@@ -15,7 +15,7 @@ from ..params.safetensors_io import map_tensors, write_tensors
 from ..progress import Show, progress
 from ..text.words import RULE
 from .bm25 import K1, UNIT, B, Postings, passage_words
-from .index_files import BUILD_AGAIN, VERSION, IndexBuild, Strings, building, check_sample, read_facts, read_files
+from .index_files import REBUILD, VERSION, IndexBuild, Strings, building, check_sample, read_facts, read_files
 from .top_k import best
 
 KIND = "bm25"
@@ -38,13 +38,13 @@ def build(passages_path: str | Path, folder: str | Path, show: Show = progress) 
         raise InputError(str(passages_path), "a passage with a word, of letters or digits", "none")
     facts = {"version": VERSION, "kind": KIND, "k1": K1, "b": B, "passages": source.passages,
              "passages_sha256": source.sha256, "words": RULE}  # fmt: skip
-    with building(Path(folder), facts, FILES, show) as work:
-        if work.missing:
-            _write(source, work, show)
+    with building(Path(folder), facts, FILES, show) as index_build:
+        if index_build.missing:
+            _write(source, index_build, show)
     return BM25Index(folder)
 
 
-def _write(source: Source, work: IndexBuild, show: Show) -> None:
+def _write(source: Source, index_build: IndexBuild, show: Show) -> None:
     """Count the words of all passages, and write the files that are not there."""
     ids: list[str] = []
 
@@ -56,9 +56,9 @@ def _write(source: Source, work: IndexBuild, show: Show) -> None:
     postings = Postings.of(passages())
     source.check()
     arrays = {WORDS: arrays_of(postings), IDS: Strings.arrays(ids, "ids")}
-    for name in work.missing:
-        write_tensors(work.folder / name, arrays[name])
-        work.add(name)
+    for name in index_build.missing:
+        write_tensors(index_build.folder / name, arrays[name])
+        index_build.add(name)
 
 
 def arrays_of(postings: Postings) -> dict[str, np.ndarray]:
@@ -103,7 +103,7 @@ class BM25Index:
                 str(folder), "an index whose words were cut as those of questions are", "an older one", "build anew"
             )
         if files.keys() != {*FILES}:
-            raise InputError(str(folder), "the files of an index of words", "others", BUILD_AGAIN)
+            raise InputError(str(folder), "the files of an index of words", "others", REBUILD)
         self.folder = Path(folder)
         for name, entry in files.items():
             check_sample(self.folder / name, entry)

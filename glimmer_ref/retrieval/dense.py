@@ -24,7 +24,7 @@ from ..errors import InputError
 from ..params.safetensors_io import Stored, map_tensors, shard_name, write_tensors
 from ..progress import Show, progress
 from .gtr import GTR, passage_text
-from .index_files import BUILD_AGAIN, VERSION, Strings, building, check_sample, read_facts, read_files
+from .index_files import REBUILD, VERSION, Strings, building, check_sample, read_facts, read_files
 from .top_k import BLOCK, top_k
 
 KIND = "dense"
@@ -76,14 +76,14 @@ class DenseIndex:
         right = self.dtype in DTYPES and type(self.shard_passages) is int and self.shard_passages > 0
         counts = _counts(self.total, self.shard_passages) if right else {}
         if files.keys() != counts.keys():
-            raise InputError(str(folder), "the files that its build.json implies", "others", BUILD_AGAIN)
+            raise InputError(str(folder), "the files that its build.json implies", "others", REBUILD)
 
         # It does not refer to `self`: a reference cycle would keep the files mapped until the next garbage collection.
-        place, dtype, size, unchecked = self.folder, self.dtype, embed.size, {*files}
+        folder, dtype, size, unchecked = self.folder, self.dtype, embed.size, {*files}
 
         @lru_cache(maxsize=max(1, min(OPEN_SHARDS, max_open_files() // 8)))
         def load(number: int) -> _Shard:
-            path = place / shard_name(number)
+            path = folder / shard_name(number)
             if path.name in unchecked:
                 check_sample(path, files[path.name])
                 unchecked.discard(path.name)
@@ -154,13 +154,13 @@ def build(
     facts = {"version": VERSION, "kind": KIND, "retriever": embed.digest, "dtype": dtype, "size": embed.size,
              "passages": total, "passages_sha256": source.sha256, "shard_passages": SHARD}  # fmt: skip
     counts = _counts(total, SHARD)
-    with building(path, facts, counts, show) as work:
-        names = work.missing
+    with building(path, facts, counts, show) as index_build:
+        names = index_build.missing
         missing, left = _of_shards(read_passages(passages_path), counts, names), sum(counts[name] for name in names)
         bar = iter(show(missing, total, "passages", total - left))
         for name in names:
             write_tensors(path / name, _encode(islice(bar, counts[name]), embed, dtype))
-            work.add(name)
+            index_build.add(name)
         next(bar, None)  # lets the progress bar end its line
         source.check()
     return DenseIndex(folder, embed)

@@ -25,7 +25,7 @@ from ..ops import Ops
 from ..paper.t5 import encode
 from ..params.checkpoint import decode, open_checkpoint
 from ..params.digest import weights_digest
-from ..params.hub import Place, model_files, weight_files
+from ..params.hub import Repository, model_files, weight_files
 from ..params.model import PRODUCTS, Stack, build_stack, leaves, map_named
 from ..params.name_maps import HUGGING_FACE, lines, one_embedding
 from ..params.safetensors_io import Stored
@@ -37,7 +37,7 @@ from ..text.truncate import first_ids
 INDEX, STATED = "modules.json", "config_sentence_transformers.json"
 MODULES = ("Transformer", "Pooling", "Dense", "Normalize")
 BATCH_TOKENS = 8192  # embedded at a time; fixed, since the last bits depend on the batch
-OWN_TOKENS = 512  # the limit of a text if no file states one: GTR was trained and published with it
+DEFAULT_TOKENS = 512  # the limit of a text if no file states one: GTR was trained and published with it
 MAX_TOKENS = 1 << 20
 NO_LIMIT = 10**20  # transformers writes 10^30 or 10^20 for a tokenizer without a limit
 MIN_LENGTH = 1e-12  # shorter vectors are divided by this length, as torch's normalize does
@@ -146,13 +146,13 @@ def _modules(path: Path) -> list[str]:
     return paths
 
 
-def needed(place: Place) -> list[str]:
+def needed(repository: Repository) -> list[str]:
     """The files that GTR is read from, for `hub.find`: modules.json first."""
-    if not place.has(INDEX):
+    if not repository.has(INDEX):
         return [INDEX]
-    encoder, pooling, dense, _ = (f"{path}/" if path else "" for path in _modules(place.path(INDEX)))
-    files = [INDEX, *model_files(place, encoder), f"{pooling}config.json", f"{dense}config.json"]
-    return [*files, *weight_files(place, dense), *([STATED] if encoder and place.has(STATED) else [])]
+    encoder, pooling, dense, _ = (f"{path}/" if path else "" for path in _modules(repository.path(INDEX)))
+    files = [INDEX, *model_files(repository, encoder), f"{pooling}config.json", f"{dense}config.json"]
+    return [*files, *weight_files(repository, dense), *([STATED] if encoder and repository.has(STATED) else [])]
 
 
 def _check_pooling(folder: Path) -> None:
@@ -179,7 +179,7 @@ def _max_tokens(folder: Path) -> int:
     """How long a text may be: the module's limit, else its tokenizer's, else GTR's own."""
     of_module = _length(folder / "sentence_bert_config.json", "max_seq_length")
     of_tokenizer = _length(folder / "tokenizer_config.json", "model_max_length")
-    return of_module or of_tokenizer or OWN_TOKENS
+    return of_module or of_tokenizer or DEFAULT_TOKENS
 
 
 def _closes(tokenizer: Any) -> bool:

@@ -13,7 +13,7 @@ import numpy as np
 from ..disk import kinds
 from ..disk.facts import difference, digest_of
 from ..disk.journal import JOURNAL, RESTORE, Journal, check_finished, entry_of, is_entry, sample
-from ..disk.lock import LOCK, held
+from ..disk.lock import LOCK, lock_folder
 from ..disk.read import decode, read_json, read_text
 from ..disk.write import clean_leftovers, json_text, sha256, temporary_of, write_json, write_text
 from ..errors import InputError, brief
@@ -21,7 +21,7 @@ from ..params.safetensors_io import Stored
 from ..progress import Show, progress
 from ..ragged import Ints, offsets
 
-BUILD_AGAIN = "build it again, into a new folder"
+REBUILD = "build it again, into a new folder"
 INDEX, FACTS = "index.json", "build.json"
 VERSION = 2
 WHAT = "the facts of an index"
@@ -32,7 +32,7 @@ def _read(path: Path) -> dict[str, Any]:
         raise InputError(str(path.parent), f"an index, with {path.name}", *kinds.instead_of_folder(path.parent))
     document = read_json(path, WHAT)
     if not isinstance(document, dict):
-        raise InputError(str(path), WHAT, "something else", BUILD_AGAIN)
+        raise InputError(str(path), WHAT, "something else", REBUILD)
     return document
 
 
@@ -40,10 +40,10 @@ def _read_facts(path: Path) -> dict[str, Any]:
     """The facts of a build, which need not be finished."""
     facts = _read(path)
     if facts.get("version") != VERSION:
-        raise InputError(str(path), f"version {VERSION} of an index", brief(facts.get("version"), 20), BUILD_AGAIN)
+        raise InputError(str(path), f"version {VERSION} of an index", brief(facts.get("version"), 20), REBUILD)
     for name, kind in (("kind", str), ("passages", int), ("passages_sha256", str)):
         if type(facts.get(name)) is not kind:
-            raise InputError(f"{path}: {name}", WHAT, brief(facts.get(name), 20), BUILD_AGAIN)
+            raise InputError(f"{path}: {name}", WHAT, brief(facts.get(name), 20), REBUILD)
     return facts
 
 
@@ -71,9 +71,9 @@ def read_files(folder: str | Path) -> dict[str, dict[str, Any]]:
     _read_facts(path / FACTS)
     files = document.get("files")
     if not isinstance(files, dict) or not files or not all(map(_is_file, files.values())):
-        raise InputError(str(path / INDEX), WHAT, "something else", BUILD_AGAIN)
+        raise InputError(str(path / INDEX), WHAT, "something else", REBUILD)
     if document != _summary(files, path / FACTS):
-        raise InputError(str(path / INDEX), f"what a build has written, with {FACTS}", "a change in one", BUILD_AGAIN)
+        raise InputError(str(path / INDEX), f"what a build has written, with {FACTS}", "a change in one", REBUILD)
     for name, entry in files.items():
         try:
             right = (path / name).stat().st_size == entry["bytes"]
@@ -164,9 +164,7 @@ class IndexBuild:
         """
         entry = entry_of(self.folder / name)
         if self.sealed.get(name, entry) != entry:
-            raise InputError(
-                str(self.folder / name), f"the file of which {INDEX} has the SHA-256", "another", BUILD_AGAIN
-            )
+            raise InputError(str(self.folder / name), f"the file of which {INDEX} has the SHA-256", "another", REBUILD)
         self.journal.add(name, entry)
 
     def seal(self) -> None:
@@ -194,16 +192,16 @@ def building(folder: Path, facts: Mapping[str, Any], names: Collection[str], sho
         InputError: the folder holds anything else, or an index with other facts; another build is at work; the place
             cannot be written or is full; a file is damaged.
     """
-    with held(folder, lambda path: _check_folder(path, names)):
-        work = IndexBuild(folder, facts, names, show)
+    with lock_folder(folder, lambda path: _check_folder(path, names)):
+        build = IndexBuild(folder, facts, names, show)
         try:
-            yield work
+            yield build
         except BaseException:
-            if not work.journal.files:  # nothing to resume from
+            if not build.journal.files:  # nothing to resume from
                 for path in (folder / FACTS, folder / JOURNAL):
                     path.unlink(missing_ok=True)
             raise
-        work.seal()
+        build.seal()
 
 
 @dataclass(frozen=True, eq=False)

@@ -42,18 +42,18 @@ class _Tree:
 
     def __init__(self, data: bytes) -> None:
         self.units = struct.unpack(f"<{len(data) // 4}I", data)
-        self.bases = [place ^ (u >> 10) << ((u & 512) >> 6) for place, u in enumerate(self.units)]
+        self.bases = [node ^ (u >> 10) << ((u & 512) >> 6) for node, u in enumerate(self.units)]
         self.root = self.bases[0]
         if data != ROOT and self.root | 255 >= len(self.units):
             raise ValueError("a branch past the end")
         self._children = dict[int, list[int]]()
-        for place, unit in enumerate(self.units):
+        for node, unit in enumerate(self.units):
             if 0 < unit & _LABEL < 256:
-                self._children.setdefault(place ^ unit & 255, []).append(place)
+                self._children.setdefault(node ^ unit & 255, []).append(node)
 
-    def value(self, place: int) -> int:
+    def value(self, node: int) -> int:
         """The value of the leaf below a unit that ends an entry."""
-        return self.units[self.bases[place]] & (_LEAF - 1)
+        return self.units[self.bases[node]] & (_LEAF - 1)
 
     def leaves(self) -> set[int]:
         """The values of all leaves. Every branch is visited only once, so that a cycle cannot run forever.
@@ -63,12 +63,12 @@ class _Tree:
         """
         todo, seen, values = [self.root], {self.root}, set[int]()
         while todo:
-            for place in self._children.get(todo.pop(), ()):
-                base = self.bases[place]
+            for node in self._children.get(todo.pop(), ()):
+                base = self.bases[node]
                 if base | 255 >= len(self.units):
                     raise ValueError("a branch past the end")
-                if self.units[place] & _ENDS:
-                    values.add(self.value(place))
+                if self.units[node] & _ENDS:
+                    values.add(self.value(node))
                 if base not in seen:
                     seen.add(base)
                     todo.append(base)
@@ -83,15 +83,15 @@ class _Tree:
         todo, found = [(b"", base)], dict[str, int]()
         while todo:
             start, base = todo.pop()
-            for place in self._children.get(base, ()):
-                word = start + bytes((self.units[place] & 255,))
+            for node in self._children.get(base, ()):
+                word = start + bytes((self.units[node] & 255,))
                 width = WIDTHS.get(word[0] >> 3, 0)
                 if start and word[-1] >> 6 != 2:  # this is not valid UTF-8
                     continue
                 if len(word) == width:
-                    found[word.decode("utf-8")] = place
+                    found[word.decode("utf-8")] = node
                 elif len(word) < width:
-                    todo.append((word, self.bases[place]))
+                    todo.append((word, self.bases[node]))
             if len(found) > MOST_CHARACTERS:
                 raise ValueError(f"entries of more than {MOST_CHARACTERS} characters")
         return found
@@ -160,14 +160,14 @@ class Charsmap:
         """
         tree = self._tree
         first = tree.characters(tree.root)
-        alone = {character for character, place in first.items() if tree.units[place] & _ENDS}
+        alone = {character for character, node in first.items() if tree.units[node] & _ENDS}
         second, count = dict[int, set[str]](), 0
-        for base in {tree.bases[place] for place in first.values()}:
+        for base in {tree.bases[node] for node in first.values()}:
             second[base] = set(tree.characters(base))
             count += len(second[base])
             if count > MOST_CHARACTERS:
                 raise ValueError(f"entries of more than {MOST_CHARACTERS} characters")
-        begin = {character for character, place in first.items() if second[tree.bases[place]]}
+        begin = {character for character, node in first.items() if second[tree.bases[node]]}
         self._alone = {c: self._targets[tree.value(first[c])] for c in alone - begin}
         follow = {c for some in second.values() for c in some}
         self._ascii = _beginning(*({c for c in some if c.isascii()} for some in (alone, begin, follow)))
@@ -177,14 +177,14 @@ class Charsmap:
         """The longest entry that matches at a position."""
         units, bases, base, found = self._tree.units, self._tree.bases, self._tree.root, None
         for end in range(start, min(len(text), start + MOST_KEY)):
-            place = 0
+            node = 0
             for byte in text[end].encode("utf-8"):
-                place = base ^ byte
-                if units[place] & _LABEL != byte:
+                node = base ^ byte
+                if units[node] & _LABEL != byte:
                     return found
-                base = bases[place]
-            if units[place] & _ENDS:
-                found = start, end + 1, self._targets[self._tree.value(place)]
+                base = bases[node]
+            if units[node] & _ENDS:
+                found = start, end + 1, self._targets[self._tree.value(node)]
         return found
 
     def _changes(self, text: str) -> Iterator[Change]:

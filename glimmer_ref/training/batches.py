@@ -60,7 +60,7 @@ def _tokens(rows: list[Ints]) -> Tokens:
     return Tokens(np.concatenate(rows), np.array([row.size for row in rows], np.int64))
 
 
-def task_shares(corpus: Corpus, weights: Mapping[str, float], place: str) -> np.ndarray:
+def task_shares(corpus: Corpus, weights: Mapping[str, float], location: str) -> np.ndarray:
     """The probability of each task of the corpus, proportional to its weight. See `Stage.tasks` for the default.
 
     Raises:
@@ -68,14 +68,14 @@ def task_shares(corpus: Corpus, weights: Mapping[str, float], place: str) -> np.
     """
     for name in weights:
         if name != OTHERS and name not in corpus.tasks:
-            raise InputError(place, f"tasks among {', '.join(corpus.tasks)}", name)
+            raise InputError(location, f"tasks among {', '.join(corpus.tasks)}", name)
     shares = np.array([weights.get(task, weights.get(OTHERS, 1.0)) for task in corpus.tasks])
     if not shares.sum():
-        raise InputError(place, "a task with a weight above 0", str(dict(weights)))
+        raise InputError(location, "a task with a weight above 0", str(dict(weights)))
     return shares / shares.sum()
 
 
-def check_folders(corpus: Corpus, stage: Stage, place: str) -> None:
+def check_folders(corpus: Corpus, stage: Stage, location: str) -> None:
     """Check that every folder has at least k passages.
 
     Raises:
@@ -84,7 +84,7 @@ def check_folders(corpus: Corpus, stage: Stage, place: str) -> None:
     bounds = {question.folder for questions in corpus.tasks.values() for question in questions}
     least = min(last - first for first, last in bounds)
     if stage.k > least:
-        raise InputError(f"{place}.k", f"at most the {least} passages of the smallest folder", str(stage.k))
+        raise InputError(f"{location}.k", f"at most the {least} passages of the smallest folder", str(stage.k))
 
 
 def sample_batch(

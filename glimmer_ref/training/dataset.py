@@ -85,7 +85,7 @@ def answer_ids(config: GlimmerConfig, tokenizer: Tokenizer, answer: str) -> Ints
     return np.array([*ids, config.t5.eos_token_id], np.int32)
 
 
-def read_corpus(config: GlimmerConfig, tokenizer: Tokenizer, places: Sequence[Path]) -> Corpus:
+def read_corpus(config: GlimmerConfig, tokenizer: Tokenizer, paths: Sequence[Path]) -> Corpus:
     """The corpus from the passages and questions of some folders.
 
     Raises:
@@ -100,7 +100,7 @@ def read_corpus(config: GlimmerConfig, tokenizer: Tokenizer, places: Sequence[Pa
             answers[answer] = answer_ids(config, tokenizer, answer)
         return answers[answer]
 
-    for folder in places:
+    for folder in paths:
         texts, questions = read_folder(folder)
         first = len(passages)
         rows = {passage.id: first + i for i, passage in enumerate(texts)}
@@ -109,13 +109,12 @@ def read_corpus(config: GlimmerConfig, tokenizer: Tokenizer, places: Sequence[Pa
             if not question.answers:
                 raise InputError(f"{folder}, question {question.id!r}", 'an answer in "output"', "none")
             ids = question_tokens(config, tokenizer, [question.text]).ids
-            gold, near, hard = (
+            gold, candidates, hard = (
                 np.array([row_of(folder, question, rows, id) for id in some], np.int64)
                 for some in (question.gold, question.candidates, question.hard_negatives)
             )
-            item = CorpusQuestion(
-                ids, tuple(map(encoded, question.answers)), tuple(gold.tolist()), near, hard, (first, len(passages))
-            )
+            targets, span = tuple(map(encoded, question.answers)), (first, len(passages))
+            item = CorpusQuestion(ids, targets, tuple(gold.tolist()), candidates, hard, span)
             tasks.setdefault(question.task, []).append(item)
     return Corpus(passages, tasks)
 
@@ -142,14 +141,14 @@ class Groups:
         InputError: an id is not an integer, is outside the vocabulary, or occurs twice.
     """
 
-    def __init__(self, groups: Iterable[Iterable[int]], size: int, place: str = "groups") -> None:
+    def __init__(self, groups: Iterable[Iterable[int]], size: int, location: str = "groups") -> None:
         lists = [list(group) for group in groups]
         flat = [id for group in lists for id in group]
         for id in flat:
             if type(id) is not int or not 0 <= id < size:
-                raise InputError(place, f"token ids below {size}", brief(id, 40))
+                raise InputError(location, f"token ids below {size}", brief(id, 40))
         if len(set(flat)) < len(flat):
-            raise InputError(place, "each token in one group", f"{len(flat) - len(set(flat))} in several")
+            raise InputError(location, "each token in one group", f"{len(flat) - len(set(flat))} in several")
         self.size = size
         self.tokens = np.array(flat, np.int32)
         self.group = np.repeat(np.arange(len(lists)), [len(group) for group in lists])

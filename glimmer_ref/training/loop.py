@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from ..disk.folder import recover
-from ..disk.lock import LOCK, held
+from ..disk.lock import LOCK, lock_folder
 from ..disk.write import NEW, clean_leftovers
 from ..errors import InputError
 from ..inference.reader import Reader
@@ -63,17 +63,17 @@ class Run:
         """For each stage, the context of its steps and the probabilities of the tasks, checked against the data."""
         result = []
         for i, stage in enumerate(self.recipe.stages):
-            place = f"stages.{i}"
-            frozen = frozen_names(self.state.weights, stage.frozen, place)
-            shares = task_shares(self.corpus, stage.tasks, f"{place}.tasks")
-            check_folders(self.corpus, stage, place)
+            location = f"stages.{i}"
+            frozen = frozen_names(self.state.weights, stage.frozen, location)
+            shares = task_shares(self.corpus, stage.tasks, f"{location}.tasks")
+            check_folders(self.corpus, stage, location)
             context = StepContext(self.ops, self.state.config, self.recipe.top.system, stage, frozenset(frozen))
             result.append((context, shares))
         return result
 
     def step(self, context: StepContext, shares: np.ndarray) -> StepResult:
         """Compute the next step. Its batch and its dropout depend only on (seed, stage, step)."""
-        stage, i = self.recipe.place(self.state.step)
+        stage, i = self.recipe.stage_and_step(self.state.step)
         batches, dropout = (np.random.default_rng([self.recipe.top.seed, stage, i, use]) for use in (BATCH, DROPOUT))
         batch = sample_batch(self.corpus, context.stage, shares, self.groups, batches)
         rate = context.stage.rate_at(i)
@@ -185,7 +185,7 @@ def prepare(recipe: Recipe, out: Path, ops: str, threads: int | None, resume: bo
 
 def _is_due(run: Run) -> bool:
     """Whether an evaluation is due: after every `evaluation.every` steps, and after the last step of a stage."""
-    stage, i = run.recipe.place(run.state.step - 1)
+    stage, i = run.recipe.stage_and_step(run.state.step - 1)
     due = run.state.step % run.recipe.evaluation.every == 0 or i + 1 == run.recipe.stages[stage].steps
     return due and run.state.evaluated < run.state.step
 
@@ -214,7 +214,7 @@ def _steps(run: Run, log: Log) -> None:
         _evaluate(run, log, line)
     while run.state.step < run.recipe.steps:
         start = time.monotonic()
-        stage, i = run.recipe.place(run.state.step)
+        stage, i = run.recipe.stage_and_step(run.state.step)
         context, shares = contexts[stage]
         result = run.step(context, shares)
         losses = {"loss": fsum(result.losses.values()), **result.losses}
@@ -267,7 +267,7 @@ def train(
             step is not finite; the disk is full. The last good checkpoint is kept.
         KeyboardInterrupt: Ctrl-C, after a checkpoint was written.
     """
-    with held(out, partial(_check_out, resume=resume)):
+    with lock_folder(out, partial(_check_out, resume=resume)):
         run = prepare(recipe, Path(out), ops, threads, resume, say)
         weights = sum(x.size for x in run.state.weights.values())
         say(

@@ -184,7 +184,7 @@ class Recipe:
         """Number of steps of all stages."""
         return sum(stage.steps for stage in self.stages)
 
-    def place(self, step: int) -> tuple[int, int]:
+    def stage_and_step(self, step: int) -> tuple[int, int]:
         """For step 0, 1 .. of the whole recipe: the index of its stage, and the index of the step in this stage."""
         for i, stage in enumerate(self.stages):
             if step < stage.steps:

@@ -23,12 +23,12 @@ TOP_KEYS = tuple(key_of(f) for f in fields(Top))
 KEYS = ("extends", *TOP_KEYS, *TABLES, "every_stage", "stages")
 
 
-def find(recipe: str | Path, beside: Path | None = None) -> Path:
+def find(recipe: str | Path, relative_to: Path | None = None) -> Path:
     """The file of a recipe.
 
     Args:
         recipe: a path, or the name of a recipe that comes with the package.
-        beside: a file. Relative paths start at its folder.
+        relative_to: a file. Relative paths start at its folder.
 
     Raises:
         InputError: there is no such file and no bundled recipe with this name.
@@ -36,18 +36,18 @@ def find(recipe: str | Path, beside: Path | None = None) -> Path:
     bundled = RECIPES / f"{recipe}.toml"
     if str(recipe) == Path(recipe).name and os.path.isfile(bundled):
         return bundled
-    path = Path(recipe) if beside is None else beside.parent / recipe
+    path = Path(recipe) if relative_to is None else relative_to.parent / recipe
     if os.path.exists(path):  # also False for an invalid file name
         return path
     names = sorted(p.stem for p in RECIPES.glob("*.toml"))
     raise InputError(f"recipe {recipe}", f"a TOML file, or one of {', '.join(names)}", "no such file")
 
 
-def _laid_over(below: Any, above: Any) -> Any:
+def _merge(below: Any, above: Any) -> Any:
     """Merge `above` into `below`: tables key by key. Other values, and tables of shares, are replaced as a whole."""
     if isinstance(below, Mapping) and isinstance(above, Mapping):
         whole = ("negatives", "tasks")
-        return {**below, **{n: v if n in whole else _laid_over(below.get(n), v) for n, v in above.items()}}
+        return {**below, **{n: v if n in whole else _merge(below.get(n), v) for n, v in above.items()}}
     return above
 
 
@@ -61,7 +61,7 @@ def _merged(path: Path, extends: str | None = None, depth: int = 0) -> dict[str,
         return data
     if not isinstance(base, str) or depth > 8:
         raise InputError(f"{path}: extends", "a recipe that extends no further one in a circle", brief(base))
-    merged = _laid_over(_merged(find(base, path), depth=depth + 1), data)
+    merged = _merge(_merged(find(base, path), depth=depth + 1), data)
     assert isinstance(merged, dict)
     return merged
 
@@ -122,21 +122,21 @@ def _checked(path: str, data: dict[str, Any]) -> Recipe:
     stages, shared = data.get("stages", []), data.get("every_stage", {})
     if not isinstance(stages, list) or not stages:
         raise InputError(f"{path}: stages", "at least one table [[stages]]", brief(stages))
-    checked = (_stage(f"{path}: stages.{i}", _laid_over(shared, stage)) for i, stage in enumerate(stages))
+    checked = (_stage(f"{path}: stages.{i}", _merge(shared, stage)) for i, stage in enumerate(stages))
     result = Recipe(top, stages=tuple(checked), **tables)
     _check_together(path, result)
     return result
 
 
-def _stage(place: str, data: Any) -> Stage:
-    stage = read(Stage, data, place)
+def _stage(location: str, data: Any) -> Stage:
+    stage = read(Stage, data, location)
     if stage.m > stage.k:
-        raise InputError(f"{place}.m", "at most k", f"k={stage.k}, m={stage.m}")
+        raise InputError(f"{location}.m", "at most k", f"k={stage.k}, m={stage.m}")
     if stage.accumulate > stage.batch:
-        raise InputError(f"{place}.accumulate", f"at most batch={stage.batch}", str(stage.accumulate))
-    check_known(f"{place}.negatives", stage.negatives, SOURCES)
+        raise InputError(f"{location}.accumulate", f"at most batch={stage.batch}", str(stage.accumulate))
+    check_known(f"{location}.negatives", stage.negatives, SOURCES)
     if not sum(stage.negatives.values()):
-        raise InputError(f"{place}.negatives", "a share above 0", str(stage.negatives))
+        raise InputError(f"{location}.negatives", "a share above 0", str(stage.negatives))
     return stage
 
 

@@ -37,7 +37,7 @@ class StepResult(NamedTuple):
     recall: float | None
 
 
-def frozen_names(names: Iterable[str], patterns: Iterable[str], place: str) -> set[str]:
+def frozen_names(names: Iterable[str], patterns: Iterable[str], location: str) -> set[str]:
     """The names of the weights that a stage freezes, which means that they are not updated.
 
     Args:
@@ -50,10 +50,10 @@ def frozen_names(names: Iterable[str], patterns: Iterable[str], place: str) -> s
     for pattern in patterns:
         some = {n for n in names if fnmatchcase(n, pattern) or fnmatchcase(n, f"{pattern}.*")}
         if not some:
-            raise InputError(f"{place}.frozen", f"names of weights, such as {names[0]} or memory", pattern)
+            raise InputError(f"{location}.frozen", f"names of weights, such as {names[0]} or memory", pattern)
         found |= some
     if len(found) == len(names):
-        raise InputError(f"{place}.frozen", "weights that are left to learn", "none")
+        raise InputError(f"{location}.frozen", "weights that are left to learn", "none")
     return found
 
 
@@ -110,13 +110,13 @@ class StepContext(NamedTuple):
             rng: for dropout.
         """
         model = prepare_params(self.ops, from_arrays(self.config, weights))
-        learnt = {name: x for name, x in leaves(model).items() if name not in self.frozen}
+        trained = {name: x for name, x in leaves(model).items() if name not in self.frozen}
         losses: dict[str, float] = {}
         gradients: Weights = {}
         recall = 0.0
         for piece in microbatches(batch, self.stage.accumulate):
             tape = Tape(self.ops)
-            got, own = self._loss(_with_dropout(tape, self.stage.dropout, rng), model, piece)
+            got, best = self._loss(_with_dropout(tape, self.stage.dropout, rng), model, piece)
             shares = {
                 "lm": piece.target.ids.size / batch.target.ids.size,
                 "pdist": len(piece.question) / len(batch.question),
@@ -124,32 +124,32 @@ class StepContext(NamedTuple):
             for name, term in got.terms.items():
                 losses[name] = losses.get(name, 0.0) + shares[name] * term.value
             output_grads = [(t.result, t.cotangent * shares[name]) for name, t in got.terms.items()]
-            _add(gradients, tape.gradients(output_grads, learnt))
-            recall += gold_in(piece, own) * shares["pdist"]
+            _add(gradients, tape.gradients(output_grads, trained))
+            recall += gold_in(piece, best) * shares["pdist"]
         return StepResult(losses, gradients, None if got.scores is None else recall)
 
     def _loss(self, ops: Any, model: Any, batch: Batch) -> tuple[Loss, list[Ints]]:
         """The loss of a microbatch, and the passages with the m best scores, without any override."""
-        stage, own = self.stage, []
+        stage, best = self.stage, []
         passages: Any = batch.passages
         if self.system not in FROM_TEXT:
             passages = encode_passages(ops.frozen() if self.memory_is_constant else ops, model, passages)
 
         def override(scores: np.ndarray, selected: list[Ints]) -> list[Ints]:
-            own.extend(selected)
+            best.extend(selected)
             return force_gold(batch)(scores, selected)
 
         got = loss(
             ops, model, self.system, batch.question, passages, batch.counts, batch.target, stage.m,
             stage.distillation(), override,
         )  # fmt: skip
-        return got, own or got.selected
+        return got, best or got.selected
 
     @property
     def memory_is_constant(self) -> bool:
         """Whether all weights that compute the memory of a passage are frozen."""
-        makers = (name for name in shapes(self.config) if name == "embedding" or name.startswith("memory."))
-        return all(name in self.frozen for name in makers)
+        memory_weights = (name for name in shapes(self.config) if name == "embedding" or name.startswith("memory."))
+        return all(name in self.frozen for name in memory_weights)
 
 
 def _add(sums: dict[str, Array], more: Mapping[str, Array]) -> None:

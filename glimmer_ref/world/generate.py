@@ -98,9 +98,9 @@ def _refuse(error: OSError) -> None:
 
 def _files(folder: Path) -> Iterator[Path]:
     """All files in a folder and its subfolders, one at a time, because the caller may stop at the first."""
-    for place, folders, files in os.walk(folder, onerror=_refuse):
+    for parent, folders, files in os.walk(folder, onerror=_refuse):
         folders.sort()
-        yield from (Path(place, name) for name in sorted([*files, *folders]) if not _is_folder(Path(place, name)))
+        yield from (Path(parent, name) for name in sorted([*files, *folders]) if not _is_folder(Path(parent, name)))
 
 
 def _is_folder(path: Path) -> bool:

@@ -22,9 +22,9 @@ from glimmer_ref.data.chunks import (
     Chunk,
     Silent,
     Span,
+    chunks_containing,
     cut,
     gold,
-    holding,
     page_of,
 )
 from glimmer_ref.data.inputs import read_passages, read_questions
@@ -243,10 +243,10 @@ def test_a_place_is_in_the_chunks_that_have_its_characters(a: Page, words: int, 
     wanted = {x for x in all_of_them if first <= x <= last}
     read = [c.id for c in chunks if characters(c) & wanted]
     unread = [c.id for c in chunks if any(first[0] <= s.paragraph <= last[0] for s in c.silent)]
-    assert list(holding(place(first[0], first[1], last[0], last[1] + 1), chunks)) == (read or unread)
+    assert list(chunks_containing(place(first[0], first[1], last[0], last[1] + 1), chunks)) == (read or unread)
     chunk = data.draw(st.sampled_from(chunks))
     own = {k: v for k, v in provenance(chunk).items() if k not in ("wikipedia_id", "title", "section")}
-    assert chunk.id in holding(Provenance("17", "Aster", **own, bleu_score=None), chunks)
+    assert chunk.id in chunks_containing(Provenance("17", "Aster", **own, bleu_score=None), chunks)
 
 
 # The way back.
@@ -254,15 +254,16 @@ def test_a_place_is_in_the_chunks_that_have_its_characters(a: Page, words: int, 
 
 def test_places_that_name_less_than_characters() -> None:
     chunks = cut(page(*PARAGRAPHS), 5)
-    assert holding(place(5), chunks) == ("17:1", "17:2"), "a whole paragraph"
-    assert holding(place(5, 24), chunks) == ("17:2",)
-    assert holding(place(5, 21, 5, 23), chunks) == ("17:1", "17:2")
-    assert holding(place(5, 22, 5, 22), chunks) == ("17:2",), "an empty place is where it begins"
-    assert holding(place(2, 3, 5, 4), chunks) == ("17:0", "17:1")
-    assert holding(place(0), chunks) == ("17:0",) and holding(place(3), chunks) == ("17:1",), "title and heading"
-    assert holding(place(2, 0, 3), chunks) == ("17:0",), "a heading proves nothing where text does"
-    assert holding(place(None), chunks) == () and holding(place(9), chunks) == ()
-    assert holding(place(1), [c for c in cut(page(*PARAGRAPHS, id="18"))]) == ()
+    assert chunks_containing(place(5), chunks) == ("17:1", "17:2"), "a whole paragraph"
+    assert chunks_containing(place(5, 24), chunks) == ("17:2",)
+    assert chunks_containing(place(5, 21, 5, 23), chunks) == ("17:1", "17:2")
+    assert chunks_containing(place(5, 22, 5, 22), chunks) == ("17:2",), "an empty place is where it begins"
+    assert chunks_containing(place(2, 3, 5, 4), chunks) == ("17:0", "17:1")
+    assert chunks_containing(place(0), chunks) == ("17:0",), "the title"
+    assert chunks_containing(place(3), chunks) == ("17:1",), "a heading"
+    assert chunks_containing(place(2, 0, 3), chunks) == ("17:0",), "a heading proves nothing where text does"
+    assert chunks_containing(place(None), chunks) == () and chunks_containing(place(9), chunks) == ()
+    assert chunks_containing(place(1), [c for c in cut(page(*PARAGRAPHS, id="18"))]) == ()
 
 
 @pytest.mark.parametrize("id", ["17", ":0", "17:", "17:x", ""])

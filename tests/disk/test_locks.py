@@ -15,12 +15,12 @@ from typing import Any
 import pytest
 
 from glimmer_ref.disk.folder import replacing
-from glimmer_ref.disk.lock import held
+from glimmer_ref.disk.lock import lock_folder
 from glimmer_ref.disk.read import max_open_files
 from glimmer_ref.disk.write import clean_leftovers, temporary_of, write_text, written
 from glimmer_ref.errors import InputError
 
-HELD = "from glimmer_ref.disk.lock import held\nwith held({!r}, bool):"
+HELD = "from glimmer_ref.disk.lock import lock_folder\nwith lock_folder({!r}, bool):"
 WRITING = (
     "from glimmer_ref.disk.write import written\nwith written({!r}) as file:\n    file.write(b'half'); file.flush();"
 )
@@ -48,11 +48,14 @@ def test_a_folder_is_held_by_one_process_and_free_once_it_is_killed(tmp_path: Pa
     folder = tmp_path / "out"
     with process(HELD, folder):
         begun = time.monotonic()
-        with pytest.raises(InputError, match="out: one writer at a time; got another at work"), held(folder, bool):
+        with (
+            pytest.raises(InputError, match="out: one writer at a time; got another at work"),
+            lock_folder(folder, bool),
+        ):
             pass
         assert time.monotonic() - begun < 5, "refused at once"
     assert names(folder) == [".lock"], "left by the kill"
-    with held(folder, bool), pytest.raises(InputError, match="another at work"), held(folder, bool):
+    with lock_folder(folder, bool), pytest.raises(InputError, match="another at work"), lock_folder(folder, bool):
         pass  # nor does a process hold it twice
     assert names(folder) == []
 
@@ -80,9 +83,9 @@ def test_a_lock_that_its_holder_removed_counts_for_nothing(tmp_path: Path, monke
         return real(descriptor)
 
     monkeypatch.setattr(lock, "lock", late)
-    with held(tmp_path, bool):
+    with lock_folder(tmp_path, bool):
         assert not left
-        with pytest.raises(InputError, match="another at work"), held(tmp_path, bool):
+        with pytest.raises(InputError, match="another at work"), lock_folder(tmp_path, bool):
             pass
 
 
@@ -170,7 +173,7 @@ def test_a_system_without_locks_writes_as_before(tmp_path: Path, monkeypatch: py
         other.write(b"other")
         assert len(names(tmp_path)) == 2
     assert (tmp_path / "file").read_bytes() == b"one", "the last to end"
-    with held(tmp_path, bool):
+    with lock_folder(tmp_path, bool):
         pass
     assert names(tmp_path) == ["file"]
 

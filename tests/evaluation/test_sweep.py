@@ -13,7 +13,7 @@ import pytest
 import glimmer_ref
 from glimmer_ref.cli import main
 from glimmer_ref.data.inputs import Question, read_passages, read_questions
-from glimmer_ref.disk.lock import held
+from glimmer_ref.disk.lock import lock_folder
 from glimmer_ref.errors import InputError
 from glimmer_ref.evaluation import kilt_predictions, sweep
 from glimmer_ref.evaluation.evaluate import BATCH, check, evaluate
@@ -133,7 +133,7 @@ def test_what_does_not_belong_together_is_refused_and_kept(
         run(tmp_path / "a", questions[:4])
     with pytest.raises(InputError, match="an evaluation with system=lumen; got system=glimmer; name another folder"):
         run(tmp_path / "a", questions[:3], "lumen")
-    with held(tmp_path / "a", bool), pytest.raises(InputError, match="another at work"):
+    with lock_folder(tmp_path / "a", bool), pytest.raises(InputError, match="another at work"):
         run(tmp_path / "a", questions[:3])
     assert lines(tmp_path / "a") == kept
     (tmp_path / "b").mkdir()

@@ -128,7 +128,7 @@ def test_golden_cases_in_bfloat16(name: str) -> None:
     case, ops, named = CASES[name], bind("numba"), cases.inputs(CASES[name])
     trace = Trace(ops, rf"({'|'.join(case.holds)})$")
     model = prepare_params(ops, cases.model(case, cases.weights(case), "float32"), "bfloat16")
-    run_case.go(trace, case, model, named, run_case.Plan())
+    run_case.record_case(trace, case, model, named, run_case.Plan())
     report = check.check(name, decided(name, trace.arrays), "bfloat16")
     assert report.code == 0, "\n".join(report.lines())
     assert check.check(name, trace.arrays, "float32").code == 1

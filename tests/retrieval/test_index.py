@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from glimmer_ref.data.inputs import read_passages
-from glimmer_ref.disk.lock import held
+from glimmer_ref.disk.lock import lock_folder
 from glimmer_ref.errors import InputError
 from glimmer_ref.inference.reader import bundled
 from glimmer_ref.ops import bind
@@ -139,7 +139,7 @@ def test_other_folders_corpora_and_models_are_refused(retriever: gtr.GTR, corpus
     (tmp_path / "mine" / "notes.txt").write_text("mine")
     with pytest.raises(InputError, match=r"a folder of its own for the index; got notes\.txt"):
         dense.build(corpus, tmp_path / "mine", retriever, show=quiet)
-    with held(folder, bool), pytest.raises(InputError, match="another at work"):
+    with lock_folder(folder, bool), pytest.raises(InputError, match="another at work"):
         dense.build(corpus, folder, retriever, show=quiet)
     with pytest.raises(InputError, match="one of embeddings"):
         bm25_index.BM25Index(folder)

@@ -54,12 +54,12 @@ def page() -> str:
     """The page as text, which is always the same."""
     here = files(__package__)
     template = (here / "page.html").read_text(encoding="utf-8")
-    for place, text in (
+    for placeholder, text in (
         ("/*FORMULAS*/", formulas()),
         ("/*DATA*/", f"const DATA = {json.dumps(data(), indent=1, allow_nan=False)};\n"),
         ("/*SCRIPT*/", "".join((here / name).read_text(encoding="utf-8") for name in SCRIPTS)),
     ):
-        template = template.replace(place, text, 1)
+        template = template.replace(placeholder, text, 1)
     return template
 
 

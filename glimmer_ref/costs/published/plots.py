@@ -156,7 +156,7 @@ def front(report: Report, path: str) -> None:
     rows = report["rows"]
     best = [row for row in rows if row["front"]]
     lumen = [row for row in rows if row["system"] == "lumen"]
-    beaten = [row for row in rows if row not in best and row not in lumen]
+    dominated = [row for row in rows if row not in best and row not in lumen]
 
     def place(chosen: Sequence[Row]) -> tuple[list[float], list[float]]:
         return [tera(row) for row in chosen], [float(row["y"]) for row in chosen]
@@ -172,7 +172,7 @@ def front(report: Report, path: str) -> None:
             **dot,
             color=STYLES["glimmer"]["color"],
         )
-        a.plot(*place(beaten), label="GLIMMER-Large behind it", **dot, color="white")
+        a.plot(*place(dominated), label="GLIMMER-Large behind it", **dot, color="white")
         a.plot(
             *place(lumen), label="LUMEN-Large", color=STYLES["lumen"]["color"], marker="^", linestyle=":", markersize=9
         )

@@ -65,7 +65,7 @@ def front_report() -> Report:
     rows = []
     for p in models:
         k = tradeoff.lumen_k(p)
-        same: Fraction | None = tradeoff.between(known, k)
+        same: Fraction | None = tradeoff.interpolated_quality(known, k)
         rows.append(
             {
                 "places": list(p.places),

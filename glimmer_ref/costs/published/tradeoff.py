@@ -42,8 +42,8 @@ def setting_of_model(model: dict[str, Any]) -> Setting:
     """
     if model["size"] == "xxl":
         return figure2.setting(model["system"])
-    own = {name: x for name, x in model.items() if name not in ("system", "size")}
-    return replace(of_size(model["size"]), **{"m": own["k"], **own})
+    settings = {name: x for name, x in model.items() if name not in ("system", "size")}
+    return replace(of_size(model["size"]), **{"m": settings["k"], **settings})
 
 
 def macs(model: dict[str, Any]) -> Fraction:
@@ -71,12 +71,12 @@ def retrieval() -> list[CostedModel]:
 def front(models: Sequence[CostedModel]) -> list[CostedModel]:
     """The Pareto front: the models for which no other is at least as good and as cheap, and better or cheaper."""
 
-    def beaten(p: CostedModel) -> bool:
+    def dominated(p: CostedModel) -> bool:
         return any(
             q.macs <= p.macs and q.quality >= p.quality and (q.macs, q.quality) != (p.macs, p.quality) for q in models
         )
 
-    return [p for p in models if not beaten(p)]
+    return [p for p in models if not dominated(p)]
 
 
 def lumens(models: Sequence[CostedModel]) -> list[CostedModel]:
@@ -96,7 +96,7 @@ def lumen_k(p: CostedModel) -> Fraction:
     return (p.macs - start) / each
 
 
-def between(known: Sequence[CostedModel], k: Fraction) -> Fraction | None:
+def interpolated_quality(known: Sequence[CostedModel], k: Fraction) -> Fraction | None:
     """LUMEN's quality at k, interpolated linearly between its published values; None beyond them."""
     for a, b in pairwise(known):
         if a.model["k"] <= k <= b.model["k"]:

@@ -22,7 +22,7 @@ Faulty = dict[str, Callable[..., Any]]
 
 
 class FaultyOps(Instrument):
-    """Replaces some operations by faulty ones: `faulty[name](here, *arguments)` runs instead of the operation.
+    """Replaces some operations by faulty ones: `faulty[name](self, *arguments)` runs instead of the operation.
 
     Args:
         case, model, named: the case, its weights and its inputs, for mistakes that need them.
@@ -56,36 +56,36 @@ class FaultyOps(Instrument):
 # Attention. Its arguments are q, k, v, bias, layout, heads, causal.
 
 
-def divided(here: FaultyOps, q: Array, *rest: Any) -> Array:
+def divided(self: FaultyOps, q: Array, *rest: Any) -> Array:
     heads = rest[4]
-    return here.ops.attention(q / math.sqrt(q.shape[1] // heads), *rest)
+    return self.ops.attention(q / math.sqrt(q.shape[1] // heads), *rest)
 
 
-def bias_reversed(here: FaultyOps, q: Array, k: Array, v: Array, bias: Array | None, *rest: Any) -> Array:
-    return here.ops.attention(q, k, v, None if bias is None else bias[::-1], *rest)
+def bias_reversed(self: FaultyOps, q: Array, k: Array, v: Array, bias: Array | None, *rest: Any) -> Array:
+    return self.ops.attention(q, k, v, None if bias is None else bias[::-1], *rest)
 
 
-def bias_in_first_layers(here: FaultyOps, q: Array, k: Array, v: Array, bias: Array | None, *rest: Any) -> Array:
-    return here.ops.attention(q, k, v, None if re.search(r"layer_[1-9]", here.path) else bias, *rest)
+def bias_in_first_layers(self: FaultyOps, q: Array, k: Array, v: Array, bias: Array | None, *rest: Any) -> Array:
+    return self.ops.attention(q, k, v, None if re.search(r"layer_[1-9]", self.path) else bias, *rest)
 
 
 def bias_across(
-    here: FaultyOps, q: Array, k: Array, v: Array, bias: Array | None, layout: SequenceLayout, *rest: Any
+    self: FaultyOps, q: Array, k: Array, v: Array, bias: Array | None, layout: SequenceLayout, *rest: Any
 ) -> Array:
-    if bias is None and "cross_attention" in here.path:
+    if bias is None and "cross_attention" in self.path:
         reach = int(max(layout.query_positions.max(), layout.key_positions.max()))
-        bias = here.model.decoder.relative_attention_bias[here.buckets(reach, False)]
-    return here.ops.attention(q, k, v, bias, layout, *rest)
+        bias = self.model.decoder.relative_attention_bias[self.buckets(reach, False)]
+    return self.ops.attention(q, k, v, bias, layout, *rest)
 
 
 def not_causal(
-    here: FaultyOps, q: Array, k: Array, v: Array, bias: Array | None, layout: SequenceLayout, heads: int, *_: Any
+    self: FaultyOps, q: Array, k: Array, v: Array, bias: Array | None, layout: SequenceLayout, heads: int, *_: Any
 ) -> Array:
-    return here.ops.attention(q, k, v, bias, layout, heads, causal=False)
+    return self.ops.attention(q, k, v, bias, layout, heads, causal=False)
 
 
 def with_padding(
-    here: FaultyOps,
+    self: FaultyOps,
     q: Array,
     k: Array,
     v: Array,
@@ -97,7 +97,7 @@ def with_padding(
 ) -> Array:
     """Keys and values padded with zeros to the longest sequence, and no mask."""
     if causal:
-        return here.ops.attention(q, k, v, bias, layout, heads, causal)
+        return self.ops.attention(q, k, v, bias, layout, heads, causal)
     longest, far = int(layout.key_lengths.max()), int(layout.key_positions.max())
 
     def padded(x: Array, beyond: Callable[[Array, int], Array]) -> Array:
@@ -109,117 +109,117 @@ def with_padding(
 
     at = padded(layout.key_positions, lambda x, n: np.minimum(x[-1] + 1 + np.arange(n), far))
     wide = layout._replace(key_lengths=np.full_like(layout.key_lengths, longest), key_positions=at)
-    return here.ops.attention(q, padded(k, zeros), padded(v, zeros), bias, wide, heads, causal)
+    return self.ops.attention(q, padded(k, zeros), padded(v, zeros), bias, wide, heads, causal)
 
 
 def positions_restarted(
-    here: FaultyOps, q: Array, k: Array, v: Array, bias: Array | None, layout: SequenceLayout, *rest: Any
+    self: FaultyOps, q: Array, k: Array, v: Array, bias: Array | None, layout: SequenceLayout, *rest: Any
 ) -> Array:
-    if re.match(r"live|reranker|encoder\.", here.path):
-        begin = here.case.config.passage_offset or here.case.question
+    if re.match(r"live|reranker|encoder\.", self.path):
+        begin = self.case.config.passage_offset or self.case.question
         at = np.where(layout.key_positions >= begin, layout.key_positions - begin, layout.key_positions)
         layout = layout._replace(query_positions=at, key_positions=at)
-    return here.ops.attention(q, k, v, bias, layout, *rest)
+    return self.ops.attention(q, k, v, bias, layout, *rest)
 
 
 # The other operations of a layer.
 
 
-def encoders_buckets(here: FaultyOps, table: Array, ids: Ints) -> Array:
-    mine = here.path.startswith("decoder.") and len(table) == here.model.config.t5.relative_attention_num_buckets
-    return here.ops.embed(table, here.buckets(len(ids) // 2, True) if mine else ids)
+def encoders_buckets(self: FaultyOps, table: Array, ids: Ints) -> Array:
+    mine = self.path.startswith("decoder.") and len(table) == self.model.config.t5.relative_attention_num_buckets
+    return self.ops.embed(table, self.buckets(len(ids) // 2, True) if mine else ids)
 
 
-def embedding_scaled(here: FaultyOps, table: Array, ids: Ints) -> Array:
-    tokens = len(table) == here.model.config.t5.vocab_size
-    return here.ops.embed(table, ids) * (math.sqrt(table.shape[1]) if tokens else 1.0)
+def embedding_scaled(self: FaultyOps, table: Array, ids: Ints) -> Array:
+    tokens = len(table) == self.model.config.t5.vocab_size
+    return self.ops.embed(table, ids) * (math.sqrt(table.shape[1]) if tokens else 1.0)
 
 
-def unshifted(here: FaultyOps, table: Array, ids: Ints) -> Array:
-    tokens = here.path == "decoder." and len(table) == here.model.config.t5.vocab_size
-    return here.ops.embed(table, here.named["target"] if tokens else ids)
+def unshifted(self: FaultyOps, table: Array, ids: Ints) -> Array:
+    tokens = self.path == "decoder." and len(table) == self.model.config.t5.vocab_size
+    return self.ops.embed(table, self.named["target"] if tokens else ids)
 
 
-def exact_gelu(here: FaultyOps, a: Array, b: Array) -> Array:
+def exact_gelu(self: FaultyOps, a: Array, b: Array) -> Array:
     erf = np.frompyfunc(math.erf, 1, 1)(a / math.sqrt(2)).astype(a.dtype)
     return a / 2 * (1 + erf) * b
 
 
-def gate_and_value_swapped(here: FaultyOps, a: Array, b: Array) -> Array:
-    return here.ops.gated_gelu(b, a)
+def gate_and_value_swapped(self: FaultyOps, a: Array, b: Array) -> Array:
+    return self.ops.gated_gelu(b, a)
 
 
-def larger_eps(here: FaultyOps, x: Array, gain: Array, eps: float) -> Array:
-    return here.ops.rms_norm(x, gain, 1e-5)
+def larger_eps(self: FaultyOps, x: Array, gain: Array, eps: float) -> Array:
+    return self.ops.rms_norm(x, gain, 1e-5)
 
 
-def eps_outside(here: FaultyOps, x: Array, gain: Array, eps: float) -> Array:
+def eps_outside(self: FaultyOps, x: Array, gain: Array, eps: float) -> Array:
     return x / (np.sqrt(np.mean(x * x, axis=1, keepdims=True)) + eps) * gain
 
 
-def mean_subtracted(here: FaultyOps, x: Array, gain: Array, eps: float) -> Array:
-    return here.ops.rms_norm(x - x.mean(axis=1, keepdims=True), gain, eps)
+def mean_subtracted(self: FaultyOps, x: Array, gain: Array, eps: float) -> Array:
+    return self.ops.rms_norm(x - x.mean(axis=1, keepdims=True), gain, eps)
 
 
-def gain_plus_one(here: FaultyOps, x: Array, gain: Array, eps: float) -> Array:
-    return here.ops.rms_norm(x, 1 + gain, eps)
+def gain_plus_one(self: FaultyOps, x: Array, gain: Array, eps: float) -> Array:
+    return self.ops.rms_norm(x, 1 + gain, eps)
 
 
 def unnormed(gain: Callable[[Model], Array], *paths: str) -> Faulty:
     """Leaves out the norms with this gain, in scopes that begin with one of `paths`."""
 
-    def skipped(here: FaultyOps, x: Array, g: Array, eps: float) -> Array:
-        mine = g is gain(here.model) and here.path.startswith(paths)
-        return np.array(x) if mine else here.ops.rms_norm(x, g, eps)
+    def skipped(self: FaultyOps, x: Array, g: Array, eps: float) -> Array:
+        mine = g is gain(self.model) and self.path.startswith(paths)
+        return np.array(x) if mine else self.ops.rms_norm(x, g, eps)
 
     return {"rms_norm": skipped}
 
 
-def averaged(here: FaultyOps, logits: Array, targets: Ints, lengths: Ints) -> Array:
-    return here.ops.log_likelihood(logits, targets, lengths) / lengths
+def averaged(self: FaultyOps, logits: Array, targets: Ints, lengths: Ints) -> Array:
+    return self.ops.log_likelihood(logits, targets, lengths) / lengths
 
 
 # Backwards. Their first argument is the cotangent of the result.
 
 
-def overwritten(here: FaultyOps, dy: Array, table: Array, ids: Ints) -> tuple[Array]:
+def overwritten(self: FaultyOps, dy: Array, table: Array, ids: Ints) -> tuple[Array]:
     dtable = np.zeros_like(table)
     dtable[ids] = dy
     return (dtable,)
 
 
-def constant_norm(here: FaultyOps, dy: Array, x: Array, gain: Array, eps: float) -> tuple[Array, Array]:
-    _, dgain = here.ops.backward["rms_norm"](dy, x, gain, eps)
+def constant_norm(self: FaultyOps, dy: Array, x: Array, gain: Array, eps: float) -> tuple[Array, Array]:
+    _, dgain = self.ops.backward["rms_norm"](dy, x, gain, eps)
     return dy * gain / np.sqrt(np.mean(x * x, axis=-1, keepdims=True) + eps), dgain
 
 
-def last_argmax(here: FaultyOps, x: Array) -> Ints:
+def last_argmax(self: FaultyOps, x: Array) -> Ints:
     return x.shape[1] - 1 - np.argmax(x[:, ::-1], axis=1)
 
 
 # Ranking.
 
 
-def last(here: FaultyOps, x: Array, lengths: Ints) -> Array:
+def last(self: FaultyOps, x: Array, lengths: Ints) -> Array:
     return x[offsets(lengths)[1:] - 1]
 
 
-def mean(here: FaultyOps, x: Array, lengths: Ints) -> Array:
-    return here.ops.mean(x, lengths)
+def mean(self: FaultyOps, x: Array, lengths: Ints) -> Array:
+    return self.ops.mean(x, lengths)
 
 
-def first_token(here: FaultyOps, x: Array, lengths: Ints) -> Array:
-    return here.ops.first_token(x, lengths)
+def first_token(self: FaultyOps, x: Array, lengths: Ints) -> Array:
+    return self.ops.first_token(x, lengths)
 
 
 def ranked(order_of: Callable[[np.ndarray, int], np.ndarray]) -> Faulty:
     """Selects the passages that `order_of(scores, m)` puts first; the recorded scores stay right."""
 
-    def record(here: FaultyOps, name: str, x: Array, lengths: Ints | None = None) -> Array:
-        x = here.ops.record(name, x, lengths)
+    def record(self: FaultyOps, name: str, x: Array, lengths: Ints | None = None) -> Array:
+        x = self.ops.record(name, x, lengths)
         if name != "scores":
             return x
-        order = order_of(np.asarray(x), here.case.m)
+        order = order_of(np.asarray(x), self.case.m)
         rank = np.empty_like(x)
         rank[order] = np.arange(len(order))
         return -rank
@@ -243,28 +243,28 @@ def ties_to_the_higher(scores: np.ndarray, m: int) -> np.ndarray:
 # Stages.
 
 
-def passage_before_question(here: FaultyOps, x: Array, x_lengths: Ints, y: Array, y_lengths: Ints) -> Array:
-    if here.path or len(x_lengths) == 1:  # a decoder's cache, and the decoder's own question
-        return here.ops.interleave_concat(x, x_lengths, y, y_lengths)
-    return here.ops.interleave_concat(y, y_lengths, x, x_lengths)
+def passage_before_question(self: FaultyOps, x: Array, x_lengths: Ints, y: Array, y_lengths: Ints) -> Array:
+    if self.path or len(x_lengths) == 1:  # a decoder's cache, and the decoder's own question
+        return self.ops.interleave_concat(x, x_lengths, y, y_lengths)
+    return self.ops.interleave_concat(y, y_lengths, x, x_lengths)
 
 
 def normed_memory(ops: Ops, model: Model, question: Tokens, passages: Tokens) -> States:
-    here = ops.scope("memory")
+    scoped = ops.scope("memory")
     x = States(ops.embed(model.embedding, passages.ids), passages.lengths, token_positions(passages.lengths))
-    x = fid.final_norm(here, model, encode(here, model.config.t5, model.memory, x))
-    here.record("out", x.states, x.lengths)
+    x = fid.final_norm(scoped, model, encode(scoped, model.config.t5, model.memory, x))
+    scoped.record("out", x.states, x.lengths)
     return x
 
 
 def memory_of_pairs(ops: Ops, model: Model, question: Tokens, passages: Tokens) -> States:
     """Encodes each passage behind the question, as in FiD, and keeps the passage's tokens."""
-    here, counts = ops.scope("memory"), np.array([len(passages)])
-    both, at = fid.pair_tokens(model, question, passages, counts)
-    x = encode(here, model.config.t5, model.memory, States(ops.embed(model.embedding, both.ids), both.lengths, at))
-    begins = offsets(both.lengths)[:-1] + question.lengths[0] - offsets(passages.lengths)[:-1]
+    scoped, counts = ops.scope("memory"), np.array([len(passages)])
+    pairs, at = fid.pair_tokens(model, question, passages, counts)
+    x = encode(scoped, model.config.t5, model.memory, States(ops.embed(model.embedding, pairs.ids), pairs.lengths, at))
+    begins = offsets(pairs.lengths)[:-1] + question.lengths[0] - offsets(passages.lengths)[:-1]
     states = x.states[np.arange(len(passages.ids)) + np.repeat(begins, passages.lengths)]
-    here.record("out", states, passages.lengths)
+    scoped.record("out", states, passages.lengths)
     return States(states, passages.lengths, token_positions(passages.lengths))
 
 

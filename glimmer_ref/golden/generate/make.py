@@ -24,7 +24,7 @@ from ..case import Case
 from ..cases import CASES
 from ..check import FORMAT, FORMAT_VERSION
 from . import operations, run_case
-from .measure import STEPS, check_quality, held, margins, measure, mistakes, names_of, require
+from .measure import STEPS, arrays_of_case, check_quality, margins, measure, mistakes, names_of, require
 from .run_case import Arrays
 
 LICENCE = "CC0-1.0 for the files of this folder"
@@ -132,7 +132,7 @@ def build(case: Case, folder: Path) -> None:
     check_quality(case, everything)
     tolerances = measure(case, weights, named, everything)
     gaps = margins(case, everything, tolerances)
-    truth = held(case, everything)
+    truth = arrays_of_case(case, everything)
     known = mistakes(case, weights, named, truth, tolerances) if case.kind != "refuse" else []
     tensors = entries(case, truth, tolerances, gaps)
     folder.mkdir(parents=True, exist_ok=True)

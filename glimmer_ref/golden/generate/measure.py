@@ -30,10 +30,10 @@ def names_of(arrays: Arrays) -> list[str]:
     return [name for name in arrays if not (name.endswith(".lengths") and name.removesuffix(".lengths") in arrays)]
 
 
-def held(case: Case, arrays: Arrays) -> Arrays:
+def arrays_of_case(case: Case, arrays: Arrays) -> Arrays:
     """The arrays that belong to the case, with their lengths."""
-    is_held = re.compile("|".join(case.holds)).fullmatch
-    return {name: x for name, x in arrays.items() if is_held(name.removesuffix(".lengths"))}
+    belongs = re.compile("|".join(case.holds)).fullmatch
+    return {name: x for name, x in arrays.items() if belongs(name.removesuffix(".lengths"))}
 
 
 def gap_of_scores(scores: np.ndarray, m: int) -> float:

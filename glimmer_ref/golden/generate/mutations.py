@@ -60,7 +60,7 @@ def chooses(case: Case) -> bool:
     return case.kind == "ops" or (ranks(case) and case.config.num_rerank_layers > 0)
 
 
-def own_head(case: Case) -> bool:
+def untied(case: Case) -> bool:
     return case.decodes and not case.tied
 
 
@@ -106,16 +106,16 @@ class Mutation:
         backend = faulty_ops.FaultyOps(ops, case, model, named, self.faulty) if self.faulty else ops
         return run_case.run(backend, case, model, named, self.plan)
 
-    def expected_first(self, everything: Iterable[str], held: Iterable[str]) -> str | None:
+    def expected_first(self, everything: Iterable[str], in_case: Iterable[str]) -> str | None:
         """The tensor with which a check must find the mistake; None if no tensor of the case shows it.
 
         Args:
             everything: names of all tensors of a complete run, in forward order.
-            held: names of those that belong to the case.
+            in_case: names of those that belong to the case.
         """
-        names, have = list(everything), set(held)
+        names, known = list(everything), set(in_case)
         start = next((i for i, name in enumerate(names) if re.fullmatch(self.first_stage, name)), len(names))
-        return next((name for name in names[start:] if name in have), None)
+        return next((name for name in names[start:] if name in known), None)
 
 
 def with_faulty(
@@ -428,14 +428,14 @@ TABLE = (
         "head_tied_and_scaled",
         "the head is the embedding, scaled by d_model^-1/2; these weights have an lm_head of their own (D18)",
         r"decoder\.logits",
-        own_head,
+        untied,
         change=lambda m: replace(m, decoder=replace(m.decoder, lm_head=None)),
     ),
     Mutation(
         "logits_scaled",
         "logits are scaled by d_model^-1/2; only a tied head is (D18)",
         r"decoder\.logits",
-        own_head,
+        untied,
         change=t5(scale_decoder_outputs=True),
     ),
     Mutation(

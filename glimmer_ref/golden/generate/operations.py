@@ -99,38 +99,38 @@ TABLE = {
 def inputs(seed: int) -> dict[str, np.ndarray]:
     """The inputs: rows with a tiny norm, numbers for which the two forms of GELU differ, distant keys, exact ties."""
 
-    def bell(name: str, *shape: int) -> np.ndarray:
-        return rng.bell(seed, name, shape).astype(np.float32)
+    def normal(name: str, *shape: int) -> np.ndarray:
+        return rng.normal(seed, name, shape).astype(np.float32)
 
     n, keys = sum(LENGTHS), sum(KEYS)
     tiny = (2.0 ** -np.arange(12, dtype=np.float64))[:, None].astype(np.float32)
-    logits = rng.whole(seed, "argmax.logits", 9 * 8, 0, 4).reshape(9, 8).astype(np.float32)
+    logits = rng.integers(seed, "argmax.logits", 9 * 8, 0, 4).reshape(9, 8).astype(np.float32)
     return {
         "distances": np.arange(-300, 301, dtype=np.int64),
-        "rms_norm.x": bell("rms_norm.x", 12, 16) * tiny,
-        "rms_norm.gain": 1 + bell("rms_norm.gain", 16) / 4,
+        "rms_norm.x": normal("rms_norm.x", 12, 16) * tiny,
+        "rms_norm.gain": 1 + normal("rms_norm.gain", 16) / 4,
         "gated_gelu.a": np.linspace(-4, 4, 12 * 20, dtype=np.float64).reshape(12, 20).astype(np.float32),
-        "gated_gelu.b": bell("gated_gelu.b", 12, 20),
-        "linear.x": bell("linear.x", 7, 16),
-        "linear.w": bell("linear.w", 16, 15) / 4,
-        "attention.q": bell("attention.q", n, 15) / 2,
-        "attention.k": bell("attention.k", n, 15),
-        "attention.v": bell("attention.v", n, 15),
-        "attention.table": bell("attention.table", 32, HEADS),
-        "cross_attention.k": bell("cross_attention.k", keys, 15),
-        "cross_attention.v": bell("cross_attention.v", keys, 15),
+        "gated_gelu.b": normal("gated_gelu.b", 12, 20),
+        "linear.x": normal("linear.x", 7, 16),
+        "linear.w": normal("linear.w", 16, 15) / 4,
+        "attention.q": normal("attention.q", n, 15) / 2,
+        "attention.k": normal("attention.k", n, 15),
+        "attention.v": normal("attention.v", n, 15),
+        "attention.table": normal("attention.table", 32, HEADS),
+        "cross_attention.k": normal("cross_attention.k", keys, 15),
+        "cross_attention.v": normal("cross_attention.v", keys, 15),
         "top_m.scores": np.array([0.5, 2.0, -1.0, 2.0, 3.0, 2.0, 0.5], np.float32),
         "argmax.logits": logits,
-        "log_likelihood.logits": bell("log_likelihood.logits", 27, 41) * 2,
-        "log_likelihood.targets": rng.whole(seed, "log_likelihood.targets", 27, 0, 41),
+        "log_likelihood.logits": normal("log_likelihood.logits", 27, 41) * 2,
+        "log_likelihood.targets": rng.integers(seed, "log_likelihood.targets", 27, 0, 41),
     }
 
 
-def go(ops: Ops, t5: T5Config, named: Mapping[str, np.ndarray], dtype: str) -> None:
+def record_operations(ops: Ops, t5: T5Config, named: Mapping[str, np.ndarray], dtype: str) -> None:
     """Runs every operation once, in the order of the table, and records the results."""
     x = {name: ops.to_device(a.astype(dtype)) if a.dtype.kind == "f" else a for name, a in named.items()}
-    for name, both in (("encoder", True), ("decoder", False)):
-        ops.record(f"relative_buckets.{name}", relative_buckets(named["distances"], both, 32, 128))
+    for name, bidirectional in (("encoder", True), ("decoder", False)):
+        ops.record(f"relative_buckets.{name}", relative_buckets(named["distances"], bidirectional, 32, 128))
     ops.record("rms_norm.out", ops.rms_norm(x["rms_norm.x"], x["rms_norm.gain"], EPS))
     ops.record("gated_gelu.out", ops.gated_gelu(x["gated_gelu.a"], x["gated_gelu.b"]))
     ops.record("relu.out", ops.relu(x["gated_gelu.a"]))
@@ -148,11 +148,11 @@ def go(ops: Ops, t5: T5Config, named: Mapping[str, np.ndarray], dtype: str) -> N
 def attentions(ops: Ops, t5: T5Config, x: Mapping[str, Array]) -> None:
     """Attention as an encoder, a decoder and its cross-attention use it."""
     lengths, keys = np.array(LENGTHS), np.array(KEYS)
-    own = SequenceLayout(lengths, lengths, token_positions(lengths), token_positions(lengths))
+    self_attention = SequenceLayout(lengths, lengths, token_positions(lengths), token_positions(lengths))
     q, k, v = x["attention.q"], x["attention.k"], x["attention.v"]
-    for name, both in (("encoder", True), ("decoder", False)):
-        bias = position_bias(ops.scope(name), t5, x["attention.table"], own, both)
-        out = ops.scope(name).attention(q, k, v, bias, own, HEADS, not both)
+    for name, bidirectional in (("encoder", True), ("decoder", False)):
+        bias = position_bias(ops.scope(name), t5, x["attention.table"], self_attention, bidirectional)
+        out = ops.scope(name).attention(q, k, v, bias, self_attention, HEADS, not bidirectional)
         ops.record(f"{name}_attention.out", out, lengths)
     across = SequenceLayout(lengths, keys, token_positions(lengths), token_positions(keys))
     out = ops.scope("cross").attention(q, x["cross_attention.k"], x["cross_attention.v"], None, across, HEADS, False)

@@ -77,10 +77,10 @@ def can_run(ops: Ops, case: Case) -> bool:
     return not case.learns or set(OPERANDS) <= set(ops.backward)
 
 
-def go(ops: Ops, case: Case, model: Model, named: Mapping[str, np.ndarray], plan: Plan) -> None:
+def record_case(ops: Ops, case: Case, model: Model, named: Mapping[str, np.ndarray], plan: Plan) -> None:
     """Runs the whole case and records its tensors with `ops`."""
     if case.kind == "ops":
-        return operations.go(ops, case.config.t5, named, str(model.embedding.dtype))
+        return operations.record_operations(ops, case.config.t5, named, str(model.embedding.dtype))
     if case.learns:
         return learn(ops, case, model, named, plan)
     memory = decoder_reads(ops, case, model, named, plan)
@@ -108,5 +108,5 @@ def run(
         only: regular expression for the names to return instead of those of the case.
     """
     trace = Trace(ops, rf"({only or '|'.join(case.holds)})$")
-    go(trace, case, prepare_params(ops, model), named, plan or Plan())
+    record_case(trace, case, prepare_params(ops, model), named, plan or Plan())
     return forward_order(trace.arrays)

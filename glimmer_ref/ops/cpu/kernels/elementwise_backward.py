@@ -55,7 +55,7 @@ def rms_norm_backward(first: int, last: int, dy: Any, x: Any, gain: Any, eps: fl
 @Kernel
 def gated_gelu_backward(first: int, last: int, dy: Any, a: Any, b: Any, da: Any, db: Any) -> None:
     """gelu = a s and gelu' = s - a s (1 - s) z' with s = 1 / (1 + e^z) = (1 + tanh(-z/2)) / 2. A task is a row."""
-    one, slope, cubic, thrice = np.float32(1), np.float32(SLOPE), np.float32(CUBIC), np.float32(3 * CUBIC)
+    one, slope, cubic, three_cubic = np.float32(1), np.float32(SLOPE), np.float32(CUBIC), np.float32(3 * CUBIC)
     binary, columns = np.float32(SLOPE * LOG2_E), a.shape[1]
     powers = zeroed_row(columns)
     for row in range(first, last):
@@ -66,7 +66,7 @@ def gated_gelu_backward(first: int, last: int, dy: Any, a: Any, b: Any, da: Any,
         for j in range(columns):
             x, s = a[row, j], one / (one + powers[j])
             db[row, j] = dy[row, j] * (x * s)
-            da[row, j] = dy[row, j] * b[row, j] * (s - slope * x * s * (one - s) * (one + thrice * x * x))
+            da[row, j] = dy[row, j] * b[row, j] * (s - slope * x * s * (one - s) * (one + three_cubic * x * x))
 
 
 @Kernel

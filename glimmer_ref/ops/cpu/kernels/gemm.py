@@ -18,7 +18,7 @@ from numba.extending import register_jitable
 from ....errors import InputError
 from ....ragged import Array, bfloat16
 from ...interface import PRECISIONS
-from ..runtime.allocator import aligned, settled
+from ..runtime.allocator import aligned, aligned_weights
 from ..runtime.compile_cache import callback
 from .descriptors import WEIGHT, Block, Rows, Tile
 from .epilogue import ADD, GATE, STORE, finish
@@ -110,7 +110,7 @@ def pack(w: Array, precision: str) -> Packed:
         raise InputError("precision", f"one of {', '.join(PRECISIONS)}", repr(precision))
     (a, o), group = w.shape, GROUP[precision]
     count, steps = 2 * -(-o // PAIR), -(-a // group)
-    panels = settled(count, steps, LANES, group, dtype={1: np.float32, 2: np.uint16, 4: np.int8}[group])
+    panels = aligned_weights(count, steps, LANES, group, dtype={1: np.float32, 2: np.uint16, 4: np.int8}[group])
     scales = _column_scales(w, LANES * count) if group == 4 else np.zeros(0, np.float32)
     whole = o // LANES if group == 1 else 0
     if whole:  # all panels at once, because training packs the weights in every step

@@ -27,7 +27,7 @@ def _features() -> set[str]:
     if settings.CPU_FEATURES is not None:
         return {name[1:] for name in settings.CPU_FEATURES.split(",") if name.startswith("+")}
     try:
-        return {name for name, there in llvm.get_host_cpu_features().items() if there}
+        return {name for name, present in llvm.get_host_cpu_features().items() if present}
     except RuntimeError:  # the features of the processor are unknown on some systems
         return set()
 

@@ -25,7 +25,7 @@ KEPT = 1 << 29  # maximum number of unused bytes that are kept
 _waiting: deque[mmap.mmap] = deque()
 
 
-def _give_back(memory: mmap.mmap) -> None:
+def _release(memory: mmap.mmap) -> None:
     _waiting.append(memory)
     while sum(map(len, list(_waiting))) > KEPT:
         _waiting.popleft()
@@ -54,7 +54,7 @@ def _large(size: int) -> np.ndarray:
     else:
         memory = _map((-(-size // LARGE) + 1) * LARGE)
     seen = np.frombuffer(memory, np.uint8)
-    weakref.finalize(seen, _give_back, memory).atexit = False
+    weakref.finalize(seen, _release, memory).atexit = False
     start = -seen.ctypes.data % LARGE
     return seen[start : start + size]
 
@@ -87,7 +87,7 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_in_child)
 
 
-def settled(*shape: int, dtype: Any = np.float32) -> np.ndarray:
+def aligned_weights(*shape: int, dtype: Any = np.float32) -> np.ndarray:
     """Like `aligned`, for weights, which stay in memory. Small ones share large pages, which are read faster."""
     size = math.prod(shape) * np.dtype(dtype).itemsize
     return aligned(*shape, dtype=dtype) if size > CHUNK else _chunk.part(size).view(dtype).reshape(shape)

@@ -141,7 +141,7 @@ def folder() -> Path | None:
     return None
 
 
-def _tell(line: str) -> None:
+def _note(line: str) -> None:
     note(f"glimmer_ref: {line}")
 
 
@@ -177,17 +177,17 @@ def _uninterrupted() -> Iterator[None]:
         yield
         return
     users = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    held = {number: handler for number, handler in users.items() if callable(handler)}
-    came: list[tuple[int, Any]] = []
-    for number in held:
-        signal.signal(number, lambda *what: came.append(what))
+    handlers = {number: handler for number, handler in users.items() if callable(handler)}
+    received: list[tuple[int, Any]] = []
+    for number in handlers:
+        signal.signal(number, lambda *what: received.append(what))
     try:
         yield
     finally:
-        for number, handler in held.items():
+        for number, handler in handlers.items():
             signal.signal(number, handler)
-        for which, frame in came[:1]:
-            held[signal.Signals(which)](which, frame)
+        for which, frame in received[:1]:
+            handlers[signal.Signals(which)](which, frame)
 
 
 def _compiled(loop: Callable[..., None], keep: bool, signature: Any = None) -> Any:
@@ -213,7 +213,7 @@ def _compiled(loop: Callable[..., None], keep: bool, signature: Any = None) -> A
 def _forget() -> None:
     """Remove all cached kernels, because one of them is damaged or cannot be stored."""
     if (kept := folder()) is not None:
-        _tell(f"a kernel could not be loaded or stored; compiling again (about {SECONDS} s); kept in {kept}")
+        _note(f"a kernel could not be loaded or stored; compiling again (about {SECONDS} s); kept in {kept}")
         for file in kept.glob("*/*.nb[ic]"):  # at worst, another process has to compile again too
             with suppress(OSError):
                 file.unlink()
@@ -260,9 +260,9 @@ class Kernel:
         except (MemoryError, NumbaError):
             raise
         except Exception:  # a damaged file or a full disk makes numba raise errors of many classes
-            self._again(*fields)
+            self._retry(*fields)
 
-    def _again(self, *args: Any) -> None:
+    def _retry(self, *args: Any) -> None:
         """Try again with an empty folder, then without a folder. An error of the loop itself is still raised."""
         _forget()
         with suppress(Exception):
@@ -277,8 +277,8 @@ def ready(warm: Callable[[], None]) -> None:
     if settings.DISABLE_JIT:
         pass
     elif kept is None:
-        place = root() or "the temporary folder"
-        _tell(f"compiling kernels (about {SECONDS} s); not kept: {place} cannot be written; set GLIMMER_REF_CACHE")
+        location = root() or "the temporary folder"
+        _note(f"compiling kernels (about {SECONDS} s); not kept: {location} cannot be written; set GLIMMER_REF_CACHE")
     elif not any(kept.glob("*/*.nbc")):
-        _tell(f"compiling kernels for this machine, once (about {SECONDS} s); kept in {kept}")
+        _note(f"compiling kernels for this machine, once (about {SECONDS} s); kept in {kept}")
     warm()

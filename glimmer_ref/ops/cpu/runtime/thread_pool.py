@@ -118,7 +118,7 @@ def _count(typing: Any, address: Any) -> Any:
 
 
 @intrinsic
-def _look(typing: Any, address: Any) -> Any:
+def _load_counter(typing: Any, address: Any) -> Any:
     """Reads a number that threads share. All writes before its last increase are visible afterwards."""
 
     def generate(context: Any, builder: ir.IRBuilder, signature: Any, args: list[ir.Value]) -> ir.Value:
@@ -128,7 +128,7 @@ def _look(typing: Any, address: Any) -> Any:
 
 
 @intrinsic
-def _rest(typing: Any, looks: Any) -> Any:
+def _pause(typing: Any, spins: Any) -> Any:
     """A short pause. After every PATIENCE calls, the thread yields the processor."""
 
     def generate(context: Any, builder: ir.IRBuilder, signature: Any, args: list[ir.Value]) -> ir.Value:
@@ -157,7 +157,7 @@ def finish_task(counters: Any, phase: int) -> Any:
 @register_jitable
 def barrier(counters: Any, phase: int, tasks: int) -> Any:
     """Waits until all tasks of a phase are done."""
-    looks = 0
-    while _look(counters[2 * phase + 1].ctypes.data) < tasks:
-        _rest(looks)
-        looks += 1
+    spins = 0
+    while _load_counter(counters[2 * phase + 1].ctypes.data) < tasks:
+        _pause(spins)
+        spins += 1
