@@ -17,6 +17,7 @@ import numpy as np
 from greenlet import getcurrent, greenlet
 from numba import cuda
 from numba.cuda.simulator import kernel as simulator
+from ptx_fragments import multiply_add, rounded, unpack
 
 from glimmer_ref.ops.cuda.kernels.spec import EVERYONE, WARP, Sizes
 from glimmer_ref.ops.cuda.runtime.device import Device
@@ -268,43 +269,19 @@ def store4(array: Memory, at: int, *four: Any) -> None:
         array.flat[at + i] = array.fits(value)
 
 
-def rounded(x: Any) -> int:
-    """The upper half of a float32, to the nearest, ties to even."""
-    bits = int(np.float32(x).view(np.uint32))
-    return bits >> 16 | 0x40 if x != x else (bits + 0x7FFF + (bits >> 16 & 1)) >> 16
-
-
 def pack2(low: Any, high: Any) -> np.int32:
     if any(isinstance(x, np.float64) for x in (low, high)):
         raise Broken("float64 packed as bfloat16")
     return np.uint32(rounded(high) << 16 | rounded(low)).view(np.int32)
 
 
-def unpack(words: Any) -> np.ndarray:
-    """The two bfloat16 of each int32 as float32, that of the lower half first: [..] -> [.. 2]."""
-    pairs = np.array(words, np.int32)[..., None].view(np.uint16)
-    return (pairs.astype(np.uint32) << 16).view(np.float32)
-
-
 def unpack2(word: Any) -> tuple[np.float32, np.float32]:
     return tuple(unpack(word))
 
 
-LANE, WORD, HALF = np.meshgrid(np.arange(WARP), np.arange(4), np.arange(2), indexing="ij")
-A_INDICES = (LANE // 4 + 8 * (WORD % 2), 2 * (LANE % 4) + 8 * (WORD // 2) + HALF)  # of a word's half: row, term
-B_INDICES = (2 * (LANE % 4) + 8 * WORD + HALF, LANE // 4)  # of words 0 and 1: term, column
-C_INDICES = (LANE[..., 0] // 4 + 8 * (WORD[..., 0] // 2), 2 * (LANE[..., 0] % 4) + WORD[..., 0] % 2)  # row, column
-
-
 def mma(*mine: Any) -> tuple[Any, ...]:
     """c + a b with the fragments of the PTX instruction set: a0..a3, b0, b1, c0..c3 of 32 threads."""
-
-    def combine(given: list[Any]) -> list[Any]:
-        numbers, a, b = unpack([w[:6] for w in given]), np.zeros((16, 16), np.float32), np.zeros((16, 8), np.float32)
-        a[A_INDICES], b[B_INDICES[0][:, :2], B_INDICES[1][:, :2]] = numbers[:, :4], numbers[:, 4:]
-        return [tuple(row) for row in np.array([w[6:] for w in given], np.float32) + (a @ b)[C_INDICES]]
-
-    return together(mine, combine)
+    return together(mine, multiply_add)
 
 
 INTRINSICS = SimpleNamespace(load4=load4, store4=store4, pack2=pack2, unpack2=unpack2, mma=mma)
