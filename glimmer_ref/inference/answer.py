@@ -11,6 +11,7 @@ import numpy as np
 from ..config import GlimmerConfig
 from ..costs.flops import by_shapes
 from ..data.inputs import Passage
+from ..errors import InputError
 from ..ops import Ops
 from ..paper.glimmer import DecoderInput
 from ..params.model import Decoder, Model
@@ -170,3 +171,16 @@ def compare(config: GlimmerConfig, answer: Answer) -> dict[str, dict[str, int]]:
         system: by_stage(by_shapes(config, system, answer.question_tokens, answer.passage_tokens, steps, best))
         for system in ("glimmer", "lumen", "fid")
     }
+
+
+def without_warnings() -> np.errstate:
+    """A context without NumPy's warnings. `check_finite` reports values that are not finite, once, at the end."""
+    return np.errstate(over="ignore", invalid="ignore", divide="ignore")
+
+
+def check_finite(log_probabilities: list[float], scores: np.ndarray | None) -> None:
+    """Raise an error if a number is not finite. A NaN in the logits of any step makes the log-probability NaN."""
+    for what, numbers in (("log-probability of the answer", log_probabilities), ("scores", scores)):
+        if numbers is not None and not np.isfinite(numbers).all():
+            do = "check that the weights are the trained ones, or try float64, which holds larger numbers"
+            raise InputError(what, "finite numbers", "NaN or an infinity", do)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from ..data.inputs import Passage, as_passages, passage_text, passage_tokens, question_text, question_tokens
+from ..data.inputs import Passage, as_passages
 from ..errors import InputError
 from ..instruments import Profiler, Trace
 from ..memory.store import Memory, memorize
@@ -22,10 +22,10 @@ from ..ragged import Ints, States, Tokens
 from ..retrieval.bm25 import BM25
 from ..text.adapter import Reading, TextAdapter, Unchanged
 from ..text.tokenizer import Tokenizer
-from ..text.truncate import beginning
 from ..text.words import distinct
 from ..world.name_substitution import name_substituter
-from .answer import Answer, compare, cost_of
+from .answer import Answer, check_finite, compare, cost_of, without_warnings
+from .text_inputs import TextInputs, passages_at
 from .tracing import attention_shares, trace_ids
 
 BUNDLED = "mini"
@@ -62,8 +62,8 @@ class Reader:
     ) -> None:
         self.threads = threads
         self.folder: Path | None = None  # the folder from which `load` read the model
-        self.adapter: TextAdapter = Unchanged(tokenizer) if adapter is None else adapter
         self.config, self.tokenizer = model.config, tokenizer
+        self.inputs = TextInputs(model.config, tokenizer, Unchanged(tokenizer) if adapter is None else adapter)
         self.ops = bind(ops)
         with self.limited():  # checks `threads` before the weights are prepared
             self.model = prepare_params(self.ops, model, precision)
@@ -78,7 +78,7 @@ class Reader:
     def memorize(self, passages: Iterable[Passage | str | Mapping[str, str]]) -> Memory:
         """MemEnc of passages, kept in main memory, for any number of questions."""
         known = as_passages(passages)
-        reading = self.adapter.passages(self._texts(known))
+        reading = self.inputs.adapter.passages(self.inputs.passage_texts(known))
         with self.limited():
             return memorize(self.ops, self.model, self.tokenizer, known, reading)
 
@@ -138,7 +138,7 @@ class Reader:
 
     def unknown_words(self, question: str) -> list[str]:
         """Words of the question that are not in the tokenizer's vocabulary."""
-        return self.tokenizer.unknown_words(self._question_text(question))
+        return self.tokenizer.unknown_words(self.inputs.question_text(question))
 
     def compare(self, answer: Answer) -> dict[str, dict[str, int]]:
         """Multiply-adds by stage that each system needs for this answer. See `answer.compare`."""
@@ -175,29 +175,25 @@ class Reader:
         attention: bool,
         retrieval: str,
     ) -> list[Answer]:
-        passages_per_question = np.array([len(r) for r in rows], np.int64)
-        m = self.check_m(system, int(passages_per_question.min()), m)
+        counts = np.array([len(r) for r in rows], np.int64)
+        m = self.check_m(system, int(counts.min()), m)
         trace = Trace(clock, only=r"decoder\..*cross_attention\.probs")
         instrument = trace if attention else clock
         with clock.during("text"):
-            chosen = [self._passages(source, r) for r in rows]
-            read = [self._reading(text, some, source) for text, some in zip(questions, chosen, strict=True)]
-            q = self._questions(questions, read)
-        with self.limited(), _quietly():
-            passages = self._inputs(instrument, clock, source, np.concatenate(rows), system, read, chosen)
-            got = SYSTEMS[system](instrument, self.model, q, passages, passages_per_question, m)
+            chosen = [passages_at(source, r) for r in rows]
+            readings = [self.inputs.reading(text, some, source) for text, some in zip(questions, chosen, strict=True)]
+            q = self.inputs.questions(questions, readings)
+        with self.limited(), without_warnings():
+            passages = self._inputs(instrument, clock, source, np.concatenate(rows), system, readings, chosen)
+            got = SYSTEMS[system](instrument, self.model, q, passages, counts, m)
             answers = decoding.greedy(instrument, self.model, got.memory, self.config.answer_tokens)
-        _check_finite([a.log_probability for a in answers], got.scores)
-        starts = np.cumsum(passages_per_question)[:-1]
+        check_finite([a.log_probability for a in answers], got.scores)
+        starts = np.cumsum(counts)[:-1]
         lengths, none = np.split(passages.lengths, starts), [None] * len(rows)
         scores = none if got.scores is None else np.split(got.scores, starts)
         ids = [a.ids for a in answers]
         cost = cost_of(instrument, self.model, system, q.lengths, lengths, got, ids, isinstance(source, Memory))
-        attended = (
-            attention_shares(trace.arrays, q.lengths, passages.lengths, passages_per_question, got)
-            if attention
-            else none
-        )
+        attended = attention_shares(trace.arrays, q.lengths, passages.lengths, counts, got) if attention else none
         result = [
             Answer(
                 words.decode(a.ids), a.ids, words.pieces(a.ids), a.log_probability, system,
@@ -206,7 +202,7 @@ class Reader:
                 unknown=unknown,
             )
             for (words, substituted, unknown), a, c, s, sel, n, p, at in zip(
-                read, answers, chosen, scores, got.selected, q.lengths, lengths, attended, strict=True
+                readings, answers, chosen, scores, got.selected, q.lengths, lengths, attended, strict=True
             )
         ]  # fmt: skip
         clock.rest()
@@ -230,29 +226,6 @@ class Reader:
             raise InputError("m", "at least 1 and at most k", f"k={k}, m={m}", "lower m or retrieve more")
         return m
 
-    def _passages(self, source: Memory | Sequence[Passage], rows: Ints) -> list[Passage]:
-        return [source.passage(int(r)) if isinstance(source, Memory) else source[int(r)] for r in rows]
-
-    def _texts(self, passages: Iterable[Passage]) -> Iterator[str]:
-        """The texts of some passages. A long text is cut to a beginning with all tokens that the model reads."""
-        limit = self.config.passage_tokens
-        return (beginning(self.tokenizer, passage_text(self.config, passage), limit) for passage in passages)
-
-    def _question_text(self, question: str) -> str:
-        return beginning(self.tokenizer, question_text(self.config, question), self.config.question_tokens)
-
-    def _reading(self, question: str, passages: list[Passage], source: Memory | Sequence[Passage]) -> Reading:
-        """How to read a question and its passages. Passages of a memory were read when the memory was made."""
-        if isinstance(source, Memory):
-            known = source.reading or Unchanged(self.tokenizer)
-        else:
-            known = self.adapter.passages(self._texts(passages), report=True)
-        return known.question(self._question_text(question))
-
-    def _questions(self, questions: Sequence[str], read: list[Reading]) -> Tokens:
-        texts = zip(questions, read, strict=True)
-        return Tokens.concatenate([question_tokens(self.config, r.tokenizer, [text]) for text, r in texts])
-
     def _inputs(
         self,
         ops: Ops,
@@ -260,7 +233,7 @@ class Reader:
         source: Memory | Sequence[Passage],
         rows: Ints,
         system: str,
-        read: list[Reading],
+        readings: list[Reading],
         chosen: list[list[Passage]],
     ) -> Tokens | States:
         """The passages as the system takes them: tokens, or memory that is read from a store or computed now."""
@@ -269,9 +242,7 @@ class Reader:
                 stored = source.read(rows, dtype=self.model.embedding.dtype.name)
             return replace(stored, states=self.ops.to_device(stored.states))
         with clock.during("text"):
-            tokens = Tokens.concatenate(
-                [passage_tokens(self.config, r.tokenizer, some) for r, some in zip(read, chosen, strict=True)]
-            )
+            tokens = self.inputs.passages(chosen, readings)
         return tokens if system in FROM_TEXT else lumen.encode_passages(ops, self.model, tokens)
 
     def trace(
@@ -284,21 +255,8 @@ class Reader:
         only: str | None = None,
     ) -> dict[str, np.ndarray]:
         """Every named array of one run from token ids. See `trace_ids`."""
-        with self.limited(), _quietly():
+        with self.limited(), without_warnings():
             return trace_ids(self.ops, self.model, question, passages, target, system, m, only)
-
-
-def _quietly() -> np.errstate:
-    """A context without NumPy's warnings. `_check_finite` reports values that are not finite, once, at the end."""
-    return np.errstate(over="ignore", invalid="ignore", divide="ignore")
-
-
-def _check_finite(log_probabilities: list[float], scores: np.ndarray | None) -> None:
-    """Raise an error if a number is not finite. A NaN in the logits of any step makes the log-probability NaN."""
-    for what, numbers in (("log-probability of the answer", log_probabilities), ("scores", scores)):
-        if numbers is not None and not np.isfinite(numbers).all():
-            do = "check that the weights are the trained ones, or try float64, which holds larger numbers"
-            raise InputError(what, "finite numbers", "NaN or an infinity", do)
 
 
 def bundled() -> Path:

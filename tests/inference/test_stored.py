@@ -97,7 +97,8 @@ def test_an_answer_from_a_store_is_that_from_its_states(reader: Any, tmp_path: P
     memory = Memory.open(int8_memory(reader, tmp_path))
     stored = reader.ask(QUESTION_TEXT, memory, system, attention=True)
     again = reader.ask(QUESTION_TEXT, memory, system, attention=True)
-    q, states = reader._questions([QUESTION_TEXT], [reader._reading(QUESTION_TEXT, [], memory)]), memory.read(range(9))
+    reading, states = reader.inputs.reading(QUESTION_TEXT, [], memory), memory.read(range(9))
+    q = reader.inputs.questions([QUESTION_TEXT], [reading])
     alone = SYSTEMS[system](reader.ops, reader.model, q, states, np.array([9]), min(reader.config.m, 9))
     assert stored.selected == alone.selected[0].tolist()
     if system == "glimmer":
