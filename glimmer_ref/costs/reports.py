@@ -121,8 +121,14 @@ def break_even_report(model: str, s: Setting, opponents: Sequence[tuple[str, int
         }
         for system, k in opponents
     ]
-    own = Fraction(total(s, "glimmer", mode))
-    return {**header(model, s), "mode": mode, "glimmer_macs": own, "rows": rows, "note": MODES[mode].leaves_out}
+    glimmer_macs = Fraction(total(s, "glimmer", mode))
+    return {
+        **header(model, s),
+        "mode": mode,
+        "glimmer_macs": glimmer_macs,
+        "rows": rows,
+        "note": MODES[mode].leaves_out,
+    }
 
 
 def figure2_report() -> Report:

@@ -89,17 +89,9 @@ class Operations:
         """max(a, 0): [N f] -> [N f]."""
 
     def attention(
-        self,
-        q: Array,
-        k: Array,
-        v: Array,
-        bias: Array | None,
-        layout: SequenceLayout,
-        heads: int,
-        causal: bool,
-        dropout_mask: Factors | None = None,
-        precision: str | None = None,
-    ) -> Array:
+        self, q: Array, k: Array, v: Array, bias: Array | None, layout: SequenceLayout, heads: int, causal: bool,
+        dropout_mask: Factors | None = None, precision: str | None = None,
+    ) -> Array:  # fmt: skip
         """sum_j softmax_j(q_i . k_j + bias[j-i]) v_j for each sequence and head: [Nq hc], [Nk hc] -> [Nq hc].
 
         `bias` is [2D+1 h]. Its row D + (key position - query position) is added; None means no bias.
@@ -108,15 +100,9 @@ class Operations:
         """
 
     def attention_probs(
-        self,
-        q: Array,
-        k: Array,
-        bias: Array | None,
-        layout: SequenceLayout,
-        heads: int,
-        causal: bool,
+        self, q: Array, k: Array, bias: Array | None, layout: SequenceLayout, heads: int, causal: bool,
         precision: str | None = None,
-    ) -> list[Array]:
+    ) -> list[Array]:  # fmt: skip
         """The probabilities of `attention`, by which v is multiplied: b arrays [h i j]. For traces and notebooks."""
 
     def interleave_concat(self, x: Array, x_lengths: Ints, y: Array, y_lengths: Ints) -> Array:
@@ -211,18 +197,9 @@ class Backward:
 
     @cotangents("q", "k", "v", "bias")
     def attention_backward(
-        self,
-        dy: Array,
-        q: Array,
-        k: Array,
-        v: Array,
-        bias: Array | None,
-        layout: SequenceLayout,
-        heads: int,
-        causal: bool,
-        dropout_mask: Factors | None = None,
-        precision: str | None = None,
-    ) -> tuple[Array, Array, Array, Array | None]:
+        self, dy: Array, q: Array, k: Array, v: Array, bias: Array | None, layout: SequenceLayout, heads: int,
+        causal: bool, dropout_mask: Factors | None = None, precision: str | None = None,
+    ) -> tuple[Array, Array, Array, Array | None]:  # fmt: skip
         """dq, dk, dv and dbias [2D+1 h]; dbias is None if bias is None.
 
         dq = ds k, dk = ds^T q and dv = (dropout_mask * p)^T dy. Here p are the probabilities,

@@ -9,14 +9,14 @@ from ..errors import InputError
 from .model import Model, Stack, map_named
 
 
-def _joined(model: Model, own: Stack, first: int, count: int) -> Stack:
+def _joined(model: Model, stack: Stack, first: int, count: int) -> Stack:
     """Layers first .. first + count - 1 of the joined encoder, with the position table of most of them (D3).
 
-    If both stacks give equally many layers, the table is live's. Without layers no table is read, and `own` keeps its.
+    If both stacks give equally many layers, the table is live's. Without layers no table is read, and `stack` keeps its own.
     """
     layers = (model.memory.layers + model.live.layers)[first : first + count]
     of_memory = max(0, min(first + count, len(model.memory.layers)) - first)
-    table = (model.memory if 2 * of_memory > count else model.live) if count else own
+    table = (model.memory if 2 * of_memory > count else model.live) if count else stack
     return Stack(table.relative_attention_bias, layers)
 
 

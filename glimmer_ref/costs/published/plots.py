@@ -158,23 +158,28 @@ def front(report: Report, path: str) -> None:
     lumen = [row for row in rows if row["system"] == "lumen"]
     dominated = [row for row in rows if row not in best and row not in lumen]
 
-    def place(chosen: Sequence[Row]) -> tuple[list[float], list[float]]:
+    def coordinates(chosen: Sequence[Row]) -> tuple[list[float], list[float]]:
         return [tera(row) for row in chosen], [float(row["y"]) for row in chosen]
 
     def draw(figure: Any, axes: Any) -> None:
         a = axes[0, 0]
-        x, y = place(best)
+        x, y = coordinates(best)
         a.step([*x, tera(rows[-1])], [*y, y[-1]], where="post", color="#888888", label="Pareto front", zorder=1)
         dot = {"linestyle": "", "marker": "o", "markersize": 8, "markeredgecolor": STYLES["glimmer"]["color"]}
         a.plot(
-            *place([row for row in best if row not in lumen]),
+            *coordinates([row for row in best if row not in lumen]),
             label="GLIMMER-Large on the front",
             **dot,
             color=STYLES["glimmer"]["color"],
         )
-        a.plot(*place(dominated), label="GLIMMER-Large behind it", **dot, color="white")
+        a.plot(*coordinates(dominated), label="GLIMMER-Large behind it", **dot, color="white")
         a.plot(
-            *place(lumen), label="LUMEN-Large", color=STYLES["lumen"]["color"], marker="^", linestyle=":", markersize=9
+            *coordinates(lumen),
+            label="LUMEN-Large",
+            color=STYLES["lumen"]["color"],
+            marker="^",
+            linestyle=":",
+            markersize=9,
         )
         for row in [*best[1:], *lumen]:
             below = row in lumen

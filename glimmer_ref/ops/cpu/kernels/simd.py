@@ -191,8 +191,8 @@ def transpose(typing: Any, rows: Any, row_stride: Any, count: Any, out: Any) -> 
             for i in range(LANES):
                 if not i & half:
                     x, y = lines[i], lines[i + half]
-                    for place, picked in ((i, low), (i + half, high)):
-                        lines[place] = to.shuffle_vector(x, y, ir.Constant(INTS, [I32(p) for p in picked]))
+                    for index, picked in ((i, low), (i + half, high)):
+                        lines[index] = to.shuffle_vector(x, y, ir.Constant(INTS, [I32(p) for p in picked]))
         for i, line in enumerate(lines):
             code.store(line, out, I64(BYTES * i), BYTES)
         return context.get_dummy_value()
