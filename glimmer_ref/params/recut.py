@@ -12,7 +12,7 @@ from .model import Model, Stack, map_named
 def _joined(model: Model, stack: Stack, first: int, count: int) -> Stack:
     """Layers first .. first + count - 1 of the joined encoder, with the position table of most of them (D3).
 
-    If both stacks give equally many layers, the table is live's. Without layers no table is read, and `stack` keeps its own.
+    If both stacks give equally many layers, the table is live's. Without layers no table is read: it stays `stack`'s.
     """
     layers = (model.memory.layers + model.live.layers)[first : first + count]
     of_memory = max(0, min(first + count, len(model.memory.layers)) - first)
