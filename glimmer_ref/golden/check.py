@@ -233,11 +233,14 @@ def check_tensor(
 
 
 def _gaps(mistake: Mapping[str, Any], verdicts: list[Verdict]) -> list[float]:
-    """Decades between a mistake's NMSE and the measured NMSE, for tensors where either is above the tolerance."""
+    """Decades between a mistake's NMSE and the measured NMSE, for tensors where either is above the tolerance.
+
+    Attention probabilities are skipped: the faulty runs from which a case's `mistakes` come recorded right ones.
+    """
     result, known, reached = [], mistake["errors"], False
     for v in verdicts:
         reached = reached or v.name == mistake["first"]
-        if v.status == "not given" or (reached and v.name not in known):
+        if v.status == "not given" or ".probs." in v.name or (reached and v.name not in known):
             continue
         floor = v.tolerance["nmse"] if v.tolerance else 1e-16
         here = max(known[v.name] if reached else -math.inf, math.log10(floor))

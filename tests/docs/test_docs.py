@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 from importlib.util import module_from_spec, spec_from_file_location
@@ -11,6 +12,7 @@ import pytest
 from paths import ROOT
 
 from glimmer_ref.cli import parser
+from glimmer_ref.golden import check
 
 PAGES = [
     path
@@ -51,6 +53,28 @@ def commands(text: str) -> list[list[str]]:
     words = [" ".join(map(shlex.quote, line)).replace("'&&'", "&&").split("&&") for line in lines]
     calls = [shlex.split(part) for parts in words for part in parts]
     return [call[i + 1 :] for call in calls for i, word in enumerate(call) if word.endswith("glimmer-ref")]
+
+
+def named_tensors() -> re.Pattern[str]:
+    """Matches the names of tensors in the table under "Names" of the page on golden cases."""
+    page = (ROOT / "docs" / "golden-format.md").read_text("utf-8")
+    table, rest = page.split("### Names")[1].split("Places are ")
+    places = "|".join(map(re.escape, re.findall(r"`(\S+?)`", rest.split("The\nnumbers")[0])))
+    parts = {"place": places, "i": r"\d+", "s": r"\d+", "weight": ".+"}
+    patterns = []
+    for cell in re.findall(r"^\| (`.+?) \|", table, re.MULTILINE):
+        for name in re.findall(r"`(.+?)`", cell):
+            text = re.sub(r"\{(.+?)\}", lambda m: f"({m[1].replace(' ', '|')})", name.replace(".", r"\."))
+            patterns.append(re.sub(r"<(\w+)>", lambda m: f"({parts[m[1]]})", text))
+    return re.compile("|".join(patterns))
+
+
+def test_the_page_on_golden_cases_lists_every_tensor() -> None:
+    listed = named_tensors()
+    cases = [json.loads((check.CASES / name / "case.json").read_text()) for name in check.bundled()]
+    names = {entry["name"] for about in cases if about["kind"] != "ops" for entry in about["tensors"]}
+    assert len(names) > 60
+    assert sorted(name for name in names if not listed.fullmatch(name)) == []
 
 
 @pytest.mark.parametrize("path", PAGES, ids=NAMES)

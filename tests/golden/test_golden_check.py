@@ -783,6 +783,12 @@ def test_whole_numbers_have_a_floor_too(known: float, expected: bool) -> None:
     assert bool(check.causes(mistakes, judged("a", {"a": 0.0}, None))) is expected
 
 
+def test_attention_probabilities_neither_speak_for_a_cause_nor_against_it() -> None:
+    mistakes = [mistake("it", "it", a__out=0.0)]
+    assert check.causes(mistakes, judged("a.probs.0", {"a.probs.0": 1.0, "a.out": 1.0})) == mistakes
+    assert check.causes(mistakes, judged("a.probs.0", {"a.probs.0": 1.0, "a.out": 1e-9})) == []
+
+
 def test_at_most_three_causes() -> None:
     mistakes = [mistake(name, name, a=0.0) for name in "pqrs"]
     assert check.causes(mistakes, judged("a", {"a": 1.0})) == mistakes[:3]

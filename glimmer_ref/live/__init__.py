@@ -1,0 +1,1 @@
+"""A second implementation, in JavaScript without dependencies, which the golden cases check."""
