@@ -14,8 +14,8 @@ from .. import __version__, terminal
 from ..errors import InputError, brief, shown
 
 COMMANDS = (
-    "ask", "evaluate", "chunks", "index", "retrieve", "memory", "convert", "trace", "flops", "golden", "bench", "world",
-    "train",
+    "ask", "explore", "evaluate", "chunks", "index", "retrieve", "memory", "convert", "trace", "flops", "golden",
+    "bench", "world", "train",
 )  # fmt: skip
 
 

@@ -202,6 +202,26 @@ const OPERATIONS = {
   gather_sequences, first_token, mean, best_first, argmax, log_likelihood,
 };
 
+/** How many multiply-adds an operation makes, by its arguments, as `instruments/mac_counter.py` counts them. */
+const MACS = {
+  linear: (x, w, d) => x.length * w.length / d,
+  lm_head_logits: (table, x, d) => x.length * table.length / d,
+  dot: x => x.length,
+  attention: (q, k, v, bias, {query_lengths, key_lengths, query_positions}) =>
+    2 * q.length / query_positions.length * sum(query_lengths.map((n, s) => n * key_lengths[s])),
+};
+
+/** Operations that replace those of `bind`, and add their time and multiply-adds to the stage in whose scope they run. */
+export function profiled(clock) {
+  const timed = (name, operation) => function (...args) {
+    const begin = performance.now(), result = operation(...args);
+    const stage = name === "lm_head_logits" ? "head" : this.path.split(".")[0] || "other";
+    clock.add(stage, performance.now() - begin, name in MACS ? MACS[name](...args) : 0);
+    return result;
+  };
+  return Object.fromEntries(Object.entries(OPERATIONS).map(([name, operation]) => [name, timed(name, operation)]));
+}
+
 /**
  * The operations with a scope and an observer, like `Ops` in `ops/bound.py`.
  * seen(name, x, lengths, shape) gets every named array: [N ..] with lengths [b], or any shape without lengths.

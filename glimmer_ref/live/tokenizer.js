@@ -21,38 +21,40 @@ function isolated(text, regex) {
 }
 
 export class Tokenizer {
-  /** json: the content of tokenizer.json, parsed. names: word -> id of the token as which it is read, see names.js. */
-  constructor(json, names = new Map()) {
+  /** json: the content of tokenizer.json. */
+  constructor(json) {
     const normalizers = json.normalizer.normalizers, [spaces, ...splits] = json.pre_tokenizer.pretokenizers;
     const known = json.model.type === "WordLevel" && spaces.type === "WhitespaceSplit"
       && normalizers.every(part => part.type === "Replace" && /^\\b[A-Za-z]+\\b$/.test(part.pattern.Regex)
         && part.content.length === part.pattern.Regex.length - 4)
       && splits.every(part => part.type === "Split" && part.behavior === "Isolated");
     if (!known) throw new RangeError("tokenizer.json: expected that of the bundled model; got another one");
-    this.json = json;
     this.ids = new Map(Object.entries(json.model.vocab));
     this.tokens = [];
-    for (const [word, id] of this.ids) this.tokens[id] = word;  // an object has keys like "18" first, whatever their ids
+    for (const [word, id] of this.ids) this.tokens[id] = word;  // not in order: an object has keys like "18" first
     this.special = new Set(json.added_tokens.map(token => token.id));
     this.unknown_id = this.ids.get(json.model.unk_token);
-    this.added = new RegExp(json.added_tokens.map(token => escaped(token.content)).join("|"), "gu");
+    const added = json.added_tokens.map(token => escaped(token.content)).join("|");
+    this.added = new RegExp(added, "gu");
+    this.is_added = new RegExp(`^(?:${added})$`, "u");
     // The first words of sentences, "Where" -> "where". One pattern finds them all.
     this.first = new Map(normalizers.map(part => [part.pattern.Regex.slice(2, -2), part.content]));
     this.first_words = pattern(`\\b(?:${[...this.first.keys()].join("|")})\\b`);
     this.splits = splits.map(part => pattern(part.pattern.Regex));
-    this.names = names;
-    this.substituted = new Map([...names].filter(([, id]) => id !== this.unknown_id).map(([word, id]) => [id, word]));
+    this.names = new Map();  // word -> id of the token as which it is read, see names.js
+    this.substituted = new Map();
   }
 
   /** A copy that encodes some words as other tokens, and decodes these tokens as the words. */
   substituting(names) {
-    return new Tokenizer(this.json, names);
+    const substituted = new Map([...names].filter(([, id]) => id !== this.unknown_id).map(([word, id]) => [id, word]));
+    return Object.assign(Object.create(Tokenizer.prototype), this, {names, substituted});
   }
 
   /** The pieces of a string, each with its id: [[id, piece], ..]. */
   words(text) {
     return isolated(text, this.added).flatMap(part => {
-      if (new RegExp(`^(?:${this.added.source})$`, "u").test(part)) return [[this.ids.get(part), part]];
+      if (this.is_added.test(part)) return [[this.ids.get(part), part]];
       // First words are replaced by words of the same length, so that a piece's place in the text stays the same. But
       // the library says that a piece which begins with such a word begins with its last letter: "e's" for "He's".
       const cut = new Map();
