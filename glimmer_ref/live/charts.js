@@ -6,6 +6,8 @@ export function draw_scores(answer, state, gold) {
   const k = answer.passages.length,
     {scores, selected} = answer,
     m = selected.length;
+  $("scores_title").textContent = scores === null ? "Nothing is ranked" : "The scores, and the line for m";
+  $("scores_symbol").textContent = scores === null ? "" : "Score(H'_i), R_1 .. R_m";
   if (scores === null) {
     $("scores_text").textContent =
       `${NAMES[answer.system]} has no score. ` +
@@ -117,7 +119,7 @@ export function draw_decoder(answer, state) {
       ({likeliest: [best, ...others], shares}, i) =>
         `<button class="step" data-step="${i}" aria-pressed="${i === state.step}"><b>${escaped(best.piece)}</b>` +
         `<span class="number">${escaped(percent(best.p))}</span>` +
-        `<span class="bar" aria-hidden="true">${shares
+        `<span class="bar ${n <= 10 ? "few" : ""}" aria-hidden="true">${shares
           .map(
             (share, j) =>
               `<i style="width:${(100 * share).toFixed(2)}%; background:${share_colour(j, n)}" ` +
@@ -127,8 +129,9 @@ export function draw_decoder(answer, state) {
         `<small>next: ${others.map(({piece, p}) => escaped(`${piece} ${percent(p)}`)).join(", ")}</small></button>`,
     )
     .join("");
+  const own_question = answer.steps[0].starts[1] > 0; // FiD's decoder reads pairs only
   $("decoder_legend").innerHTML =
-    `<span><i style="background:${share_colour(0, n)}"></i>the question</span>` +
+    (own_question ? `<span><i style="background:${share_colour(0, n)}"></i>the question</span>` : "") +
     `<span><i style="background:${share_colour(1, n)}"></i>first pair</span>` +
     `<span><i style="background:${share_colour(n, n)}"></i>last pair</span>`;
   const {shares, tokens, starts} = answer.steps[state.step],
@@ -143,7 +146,7 @@ export function draw_decoder(answer, state) {
   $("looks").innerHTML =
     `<p class="passage">Where it looks while it writes “${escaped(piece)}”: ` +
     `${n > 5 ? `the five of ${n} pairs at which it looks most` : "all pairs"}, most attention first. ` +
-    `It gives ${escaped(percent(shares[0]))} to its own copy of the question.</p>` +
+    `${own_question ? `It gives ${escaped(percent(shares[0]))} to its own copy of the question.` : ""}</p>` +
     shown
       .map(([share, i]) => {
         const passage = answer.selected[i - 1],
@@ -174,15 +177,16 @@ const STAGES = {
   head: ["logits", "#9aa0a6"],
 };
 
-/** The cost of each system that has answered. clocks: system -> Clock. */
-export function draw_cost(clocks, m) {
+/** The cost of each system that has answered. measured: system -> {best: Clock, runs}. */
+export function draw_cost(measured, m) {
+  const clocks = Object.fromEntries(Object.entries(measured).map(([name, {best}]) => [name, best]));
   const names = Object.keys(NAMES).filter(name => clocks[name]),
     used = Object.keys(STAGES).filter(s => names.some(name => clocks[name].macs[s]));
   const total = table => used.reduce((sum, stage) => sum + (table[stage] ?? 0), 0);
   $("cost_text").textContent =
-    "Multiply-adds are counted while the model runs; milliseconds are this device's. Stored memory and the " +
-    "search for passages are in no bar." +
-    (names.length < 3 ? " The other systems are being asked." : "");
+    "Multiply-adds are counted while the model runs; milliseconds are those of this device, the faster of two runs. " +
+    "Stored memory and the search for passages are in no bar." +
+    (names.some(name => measured[name].runs < 2) || names.length < 3 ? " The systems are being measured." : "");
   const width = $("cost").clientWidth,
     step = 44;
   const bars = (title, of, text) => {

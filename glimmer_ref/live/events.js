@@ -49,6 +49,11 @@ export function start() {
     event.preventDefault();
     ask($("text").value.trim(), $("own").value.trim());
   });
+  $("text").addEventListener("keydown", event => {
+    if (event.key !== "Enter" || event.shiftKey) return;
+    event.preventDefault();
+    $("form").requestSubmit();
+  });
   $("kind").addEventListener("change", () => another(0));
   $("before").addEventListener("click", () => another(-1));
   $("after").addEventListener("click", () => another(1));

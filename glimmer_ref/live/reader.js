@@ -160,6 +160,11 @@ export class Clock {
     return Object.assign(new Clock(), {ms: {...this.ms}, macs: {...this.macs}});
   }
 
+  /** Milliseconds of all stages but the memory. */
+  total() {
+    return Object.entries(this.ms).reduce((sum, [stage, ms]) => stage === "memory" ? sum : sum + ms, 0);
+  }
+
   add(stage, ms, macs = 0) {
     this.ms[stage] = (this.ms[stage] ?? 0) + ms;
     if (macs) this.macs[stage] = (this.macs[stage] ?? 0) + macs;

@@ -50,6 +50,6 @@ export const TOUR = [
   {
     stage: "cost",
     symbol: "F_FiD, F_lumen, F_glimmer",
-    says: "FiD encodes the text of all k passages, LUMEN runs live layers for all k, and GLIMMER some for only m.",
+    says: "FiD encodes all k passages anew, LUMEN runs all live layers for all k, GLIMMER the last ones for m only.",
   },
 ];

@@ -88,13 +88,12 @@ export function draw_memory(answer, source, d, built) {
   const total = lengths.reduce((a, b) => a + b, 0),
     store = [...source.memory.values()].reduce((n, x) => n + 4 * x.length, 0);
   const now = answer.encoded
-    ? `${count(answer.encoded, "passage")} had no memory yet and took ${milliseconds(answer.clock.ms.memory)}, once.`
-    : "";
+    ? `${answer.encoded} of them had no memory yet, and were encoded in ${milliseconds(answer.clock.ms.memory)}, once.`
+    : "All of them were there before the question.";
   $("memory_text").textContent =
-    "The memory encoder read each passage before this question was asked: it sees a passage " +
-    `alone. ${built} The store holds ${count(source.memory.size, "passage")}, ${bytes(store)}. ` +
-    `This question reads ${k} of them, ` +
-    `${total} states of ${d} numbers, ${bytes(4 * d * total)}, in ${milliseconds(answer.clock.ms.read)}. ${now}`;
+    `The memory encoder reads a passage alone, so it needs no question. ${built} The store holds ` +
+    `${count(source.memory.size, "passage")}, ${bytes(store)}. This question reads ${k} of them: ${total} states of ` +
+    `${d} numbers, ${bytes(4 * d * total)}, in ${milliseconds(answer.clock.ms.read)}. ${now}`;
   const norms = answer.passage_ids.map(ids => {
     const x = source.memory.get(ids.join());
     return ids.map((_, i) => Math.hypot(...x.subarray(i * d, (i + 1) * d)));
