@@ -55,7 +55,7 @@ def test_a_planted_mistake_is_found_at_its_stage_and_named(run: Any, mistake: st
 
 
 def test_all_planted_mistakes_are_tested() -> None:
-    assert run_js("MISTAKES from mistakes.js", "Object.keys(MISTAKES)", x=0) == list(FIRST)
+    assert run_js("MISTAKES from mistakes.js", "Object.keys(MISTAKES)") == list(FIRST)
 
 
 def test_another_kind_of_case_or_a_misspelt_mistake_is_refused(tmp_path: Path) -> None:
