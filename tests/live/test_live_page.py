@@ -190,9 +190,20 @@ def test_in_the_page_answers_selections_and_scores_are_those_of_python(tmp_path:
     check(some, in_page(tmp_path, some, limit=240))
 
 
+TASKS = ["nq", "tqa", "hotpot", "fever", "zsre", "trex"]
+
+
 @needs_chromium
 @pytest.mark.slow
-@pytest.mark.parametrize("task", ["nq", "tqa", "hotpot", "fever", "zsre", "trex"])
+def test_in_the_page_questions_of_every_task_are_answered_as_by_python(tmp_path: Path) -> None:
+    some = [asked_of(q.text) for task in TASKS for q in questions()[task][::10]]
+    check(some, in_page(tmp_path, some, limit=1200))
+
+
+@needs_chromium
+@pytest.mark.slow
+@pytest.mark.long
+@pytest.mark.parametrize("task", TASKS)
 def test_in_the_page_all_bundled_questions_are_answered_as_by_python(tmp_path: Path, task: str) -> None:
     some = [asked_of(q.text) for q in questions()[task]]
     check(some, in_page(tmp_path, some, limit=1200))
