@@ -21,8 +21,8 @@ COMMANDS = (
 
 def _nearest(word: str, known: Sequence[str]) -> str:
     """The end of a message about an unknown word: the known one that is most similar, if any is."""
-    near = get_close_matches(word, known, 1, cutoff=0.7)
-    return f"; did you mean {near[0]}?" if near else ""
+    similar = get_close_matches(word, known, 1, cutoff=0.7)
+    return f"; did you mean {similar[0]}?" if similar else ""
 
 
 class Parser(argparse.ArgumentParser):

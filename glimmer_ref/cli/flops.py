@@ -147,8 +147,8 @@ def storage(args: argparse.Namespace) -> dict[str, Any]:
     """Bytes of the stored memory."""
     from ..costs.reports import storage_report
 
-    own = None if args.passages is None else corpus_size(args.passages)
-    return storage_report(*_setting(args), own)
+    passages = None if args.passages is None else corpus_size(args.passages)
+    return storage_report(*_setting(args), passages)
 
 
 def latency(args: argparse.Namespace) -> dict[str, Any]:

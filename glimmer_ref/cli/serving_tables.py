@@ -74,7 +74,7 @@ def _of_answer(name: str, unit: float = 1, digits: int = 4) -> Callable[[Report]
 
 def _systems(report: Report) -> list[str]:
     money, unit = report["price_per_hour"] is not None, report["unit"]
-    held = report["hardware"]["memory_bytes"]
+    memory_bytes = report["hardware"]["memory_bytes"]
     store = cut(report["storage"], 20)
 
     def month(name: str) -> Callable[[Report], str]:
@@ -99,7 +99,7 @@ def _systems(report: Report) -> list[str]:
         )[1:],
         *_group(
             report,
-            "memory of each accelerator" + (f", of {binary(held)}" if held else ""),
+            "memory of each accelerator" + (f", of {binary(memory_bytes)}" if memory_bytes else ""),
             {
                 "weights": size("weights"),
                 "keys and values": size("keys_values"),
@@ -153,10 +153,10 @@ def _stores(report: Report) -> list[str]:
         [["memory of the corpus, TiB", *(number(b / TEBI) for b in precisions.values())]], ["", *precisions]
     )
     body = []
-    for place in report["stores"].values():
-        y = place["systems"]["glimmer"]  # LUMEN's memory is the same
-        units = (number(place["unit_bytes_per_second"] / 10**9), *(number(y[f"units_for_{n}"]) for n in UNITS))
-        body.append([cut(place["name"], 36), *units, "yes" if y["suffices"] else "no"])
+    for store in report["stores"].values():
+        y = store["systems"]["glimmer"]  # LUMEN's memory is the same
+        units = (number(store["unit_bytes_per_second"] / 10**9), *(number(y[f"units_for_{n}"]) for n in UNITS))
+        body.append([cut(store["name"], 36), *units, "yes" if y["suffices"] else "no"])
     head = [f"where it lies as {report['stored_as']}", "GB/s each", "to hold it", "for the GB/s", "enough"]
     return [*sizes, "", *tables.text(body, head), "enough: the units that hold it give the bandwidth of all questions"]
 

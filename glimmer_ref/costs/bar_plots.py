@@ -36,22 +36,24 @@ def stack(axes: Any, names: Sequence[str], parts: Mapping[str, Sequence[float]],
 def break_even(report: Report, path: str) -> None:
     """GLIMMER's cost against k, and the costs of the other systems with a mark where they are equal."""
     prefix, unit = prefixed(max(row["macs"] for row in report["rows"]))
-    own, k = float(report["glimmer_macs"] / unit), float(report["setting"]["k"])
+    glimmer, k = float(report["glimmer_macs"] / unit), float(report["setting"]["k"])
     solved = [
         (row, float(v), float(row["macs"] / unit)) for row in report["rows"] if (v := row["glimmer"]["k"]["value"])
     ]
-    slope = next(((y - own) / (v - k) for _, v, y in solved if v != k), 0.0)
+    slope = next(((y - glimmer) / (v - k) for _, v, y in solved if v != k), 0.0)
     low, high = float(report["setting"]["m"]), max([v for _, v, _ in solved] + [k]) * 1.25
 
     def draw(axes: Any) -> None:
         ends = [low, high]
-        axes.plot(ends, [own + slope * (x - k) for x in ends], label=NAMES["glimmer"], color=STYLES["glimmer"]["color"])
+        axes.plot(
+            ends, [glimmer + slope * (x - k) for x in ends], label=NAMES["glimmer"], color=STYLES["glimmer"]["color"]
+        )
         for row, v, y in solved:
             line = {**STYLES[row["system"]], "marker": ""}
             axes.plot(ends, [y, y], linewidth=1, **line)
-            beside = (-4, 6) if row["system"] == "fid" else (8, -12)
+            offset = (-4, 6) if row["system"] == "fid" else (8, -12)
             axes.plot(v, y, linestyle="", color=line["color"], marker=STYLES[row["system"]]["marker"])
-            axes.annotate(f"{NAMES[row['system']]} k={row['k']}: {v:.4g}", (v, y), beside, textcoords="offset points")
+            axes.annotate(f"{NAMES[row['system']]} k={row['k']}: {v:.4g}", (v, y), offset, textcoords="offset points")
         axes.set_xlim(low, high)
         axes.set_ylim(bottom=0)
         axes.grid(color="#dddddd")
@@ -71,9 +73,9 @@ def figure2(report: Report, path: str) -> None:
     def draw(axes: Any) -> None:
         height = 0.8 / len(counts)
         for i, ((name, row), (color, hatch)) in enumerate(zip(counts.items(), FILLS, strict=False)):
-            places = [j + (i - (len(counts) - 1) / 2) * height for j in range(len(NAMES))]
+            centers = [j + (i - (len(counts) - 1) / 2) * height for j in range(len(NAMES))]
             bars = axes.barh(
-                places, [float(row[y] / TERA) for y in NAMES], height, color=color, hatch=hatch, edgecolor="black",
+                centers, [float(row[y] / TERA) for y in NAMES], height, color=color, hatch=hatch, edgecolor="black",
                 linewidth=0.6, label=name,
             )  # fmt: skip
             axes.bar_label(bars, fmt=" %.3f", fontsize=8)
@@ -93,10 +95,10 @@ def storage(report: Report, path: str) -> None:
         corpora, dtypes = list(report["offline"]), report["dtypes"]
         height = 0.8 / len(dtypes)
         for i, ((dtype, b), (color, hatch)) in enumerate(zip(dtypes.items(), FILLS, strict=False)):
-            places = [j + (i - (len(dtypes) - 1) / 2) * height for j in range(len(corpora))]
+            centers = [j + (i - (len(dtypes) - 1) / 2) * height for j in range(len(corpora))]
             sizes = [float(b["corpus_bytes"][c]) / 2**40 for c in corpora]
             bars = axes.barh(
-                places, sizes, height, color=color, hatch=hatch, edgecolor="black", linewidth=0.6, label=dtype
+                centers, sizes, height, color=color, hatch=hatch, edgecolor="black", linewidth=0.6, label=dtype
             )
             axes.bar_label(bars, fmt=" %.4g", fontsize=8)
         axes.set_yticks(range(len(corpora)), corpora)

@@ -105,14 +105,14 @@ def _times(number: float, unit: int) -> int:
     return round(Fraction(str(number)) * unit)
 
 
-def _hardware(data: Any, place: str) -> Hardware:
-    table = read(_AcceleratorTable, data, place)
-    check_known(f"{place}.tflops", table.tflops, WIDTHS)
+def _hardware(data: Any, location: str) -> Hardware:
+    table = read(_AcceleratorTable, data, location)
+    check_known(f"{location}.tflops", table.tflops, WIDTHS)
     if not table.tflops:
-        raise InputError(f"{place}.tflops", "the peak of at least one dtype, like { bfloat16 = 312 }", "none")
+        raise InputError(f"{location}.tflops", "the peak of at least one dtype, like { bfloat16 = 312 }", "none")
     reached = None
     if table.efficiency:
-        e = read(_EfficiencyTable, table.efficiency, f"{place}.efficiency")
+        e = read(_EfficiencyTable, table.efficiency, f"{location}.efficiency")
         reached = Efficiency(Fraction(str(e.arithmetic)), Fraction(str(e.bandwidth)), e.source)
     return Hardware(
         table.name,
@@ -125,8 +125,8 @@ def _hardware(data: Any, place: str) -> Hardware:
     )
 
 
-def _store(data: Any, place: str) -> Store:
-    table = read(_StoreTable, data, place)
+def _store(data: Any, location: str) -> Store:
+    table = read(_StoreTable, data, location)
     return Store(table.name, _times(table.capacity, GIGA), _times(table.bandwidth, GIGA), table.source)
 
 

@@ -224,9 +224,9 @@ def overtakes(dear: Line, cheap: Line, x: Service) -> dict[str, Number]:
     """
     saved, stored = dear.question - cheap.question, cheap.passage - dear.passage
     encoded = cheap.encoding - dear.encoding
-    held = stored + encoded / x.months
+    stored_per_month = stored + encoded / x.months
     return {
-        "passages": x.rate * saved / held,
-        "rate": x.passages * held / saved,
+        "passages": x.rate * saved / stored_per_month,
+        "rate": x.passages * stored_per_month / saved,
         "months": x.passages * encoded / (x.rate * saved - x.passages * stored),
     }

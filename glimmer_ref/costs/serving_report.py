@@ -138,13 +138,17 @@ def _system(s: Setting, system: str, x: Service, r: Request) -> Report:
 def _stores(s: Setting, x: Service, r: Request) -> Report:
     """For each place of storage, how many units each system needs, and whether those that hold it are fast enough."""
     result: Report = {}
-    for name, place in r.stores.items():
+    for name, store in r.stores.items():
         systems = {}
         for y in SYSTEMS:
-            held, fast = serving.units(s, y, x, place.capacity or UNLIMITED, place.bandwidth)
-            systems[y] = {"units_for_bytes": held, "units_for_bandwidth": fast, "suffices": held >= fast}
-        about = {"name": place.name, "unit_bytes": place.capacity or None, "unit_bytes_per_second": place.bandwidth}
-        result[name] = {**about, "source": place.source, "systems": systems}
+            for_bytes, for_bandwidth = serving.units(s, y, x, store.capacity or UNLIMITED, store.bandwidth)
+            systems[y] = {
+                "units_for_bytes": for_bytes,
+                "units_for_bandwidth": for_bandwidth,
+                "suffices": for_bytes >= for_bandwidth,
+            }
+        about = {"name": store.name, "unit_bytes": store.capacity or None, "unit_bytes_per_second": store.bandwidth}
+        result[name] = {**about, "source": store.source, "systems": systems}
     return result
 
 
