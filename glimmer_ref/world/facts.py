@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from ..data.inputs import Passage
 from ..errors import InputError
-from .names import NAMES, SPLITS, VALUES, YEARS
+from .names import NAMES, PRETRAIN, SPLITS, VALUES, YEARS
 from .relations.all import FILLER, RELATIONS
 from .relations.relation import Relation
 from .rng import PortableRng
@@ -204,8 +204,8 @@ def _write(world: World, texts: dict[str, list[tuple[str, list[Fact]]]]) -> None
 
 
 def _check(split: str, size: Size) -> None:
-    if split not in SPLITS:
-        raise InputError("world: split", f"one of {', '.join(SPLITS)}", repr(split))
+    if split not in (*SPLITS, PRETRAIN):
+        raise InputError("world: split", f"one of {', '.join((*SPLITS, PRETRAIN))}", repr(split))
     for name, n, least, most in zip(Size._fields, size, MIN_SIZE, MAX_SIZE, strict=True):
         if not least <= n <= most:
             raise InputError(f"world: size: {name}", f"{least} to {most}", str(n))
@@ -220,10 +220,10 @@ def make_world(seed: int, split: str, number: int, size: Size) -> World:
         InputError: the split is unknown, a size is out of range, or there are too few passages for the facts.
     """
     _check(split, size)
-    part = SPLITS.index(split)
-    seeds = (seed, part, number)
+    seeds = (seed, (*SPLITS, PRETRAIN).index(split), number)
+    part = SPLITS.index("train" if split == PRETRAIN else split)
     rng = PortableRng(*seeds)
-    name = f"{split}-{number}" if split == "train" else split
+    name = f"{split}-{number}" if split in ("train", PRETRAIN) else split
     world = World(name, seeds, _entities(rng, part, size), [])
     for relation in RELATIONS:
         world.facts += _facts_of(rng, world, part, relation)

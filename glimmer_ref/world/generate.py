@@ -54,8 +54,8 @@ def files_of(seed: int, split: str, number: int, size: Size) -> dict[str, bytes]
         InputError: the split is unknown, or there are too few passages for the facts.
     """
     world = make_world(seed, split, number, size)
-    training = split == "train"
-    questions = questions_of(world, size.questions if training else size.held_out, training)
+    held_out = split in ("dev", "test")
+    questions = questions_of(world, size.held_out if held_out else size.questions, split)
     passages = ({"id": p.id, "title": p.title, "text": p.text} for p in world.passages)
     return {
         f"{world.name}/{KNOWLEDGE}": _lines(_pages(world)),

@@ -7,6 +7,9 @@ from typing import NamedTuple
 from .rng import PortableRng
 
 SPLITS = ("train", "dev", "test")
+PRETRAIN = "pretrain"  # worlds for a base, with other facts about the names of "train"
+MASKS = ("<extra_id_0>", "<extra_id_1>")  # they stand for removed words, as in T5
+UNANSWERABLE = "unanswerable"  # the answer where no passage has one
 
 
 class Names(NamedTuple):

@@ -13,7 +13,7 @@ from itertools import chain
 from typing import Any
 
 from .facts import KINDS, PRONOUNS
-from .names import groups
+from .names import MASKS, UNANSWERABLE, groups
 from .relations.all import FILLER, ONE_PASSAGE, RELATIONS, TWO_PASSAGES
 
 SPECIAL = ("<pad>", "</s>", "<unk>", "[SEP]")
@@ -61,7 +61,7 @@ def first_words() -> tuple[str, ...]:
 @cache
 def token_ids() -> dict[str, int]:
     """Every token and its id."""
-    words = dict.fromkeys(chain(SPECIAL, fixed_words(), *groups().values()))
+    words = dict.fromkeys(chain(SPECIAL, fixed_words(), *groups().values(), MASKS, [UNANSWERABLE]))
     return {word: i for i, word in enumerate(words)}
 
 
