@@ -28,6 +28,13 @@ def add(commands: Any) -> None:
         "--train-worlds", type=int, default=8, metavar="N", help="training worlds, besides dev and test (default 8)"
     )
     parser.add_argument(
+        "--pretrain-worlds",
+        type=int,
+        default=0,
+        metavar="N",
+        help="worlds for a base such as t5_mini, with clozes and span corruption instead of the six tasks (default 0)",
+    )
+    parser.add_argument(
         "--size", choices=("small", "full"), default="full", help="of each world; small is for a first look"
     )
     parser.add_argument("--json", action="store_true", help="print JSON")
@@ -40,7 +47,7 @@ def run(args: argparse.Namespace) -> None:
     from ..text.tokenizer import Tokenizer
     from ..world.generate import statistics, write
 
-    about = write(args.folder, args.seed, args.train_worlds, args.size)
+    about = write(args.folder, args.seed, args.train_worlds, args.size, pretrain_worlds=args.pretrain_worlds)
     folder = Path(args.folder)
     tokenizer = Tokenizer(folder / "tokenizer.json")
     names = list(dict.fromkeys(name.split("/")[0] for name in about["sha256"] if "/" in name))

@@ -16,11 +16,12 @@ from ..disk.read import parse_json, read_text, reason_of
 from ..disk.write import write_text
 from ..errors import InputError, shown
 from ..pictures import picture
-from ..terminal import watched
+from ..terminal import note, watched
 
 LOG, CURVES = "log.jsonl", "curves.png"
 MOST_LOG_BYTES = 2**32
 SHARES = ("exact_match", "exact_match_of_gold", "recall_at_m", "recall_at_m_of_retrieval")
+REDRAWN, LINES = 0.2, 30.0  # seconds between two updates: on a terminal, and elsewhere
 SMOOTH = 50  # each point of a curve is the mean of so many steps
 
 
@@ -97,7 +98,7 @@ class Log:
 
 
 class StatusLine:
-    """One line on the terminal, updated at each step. Nothing is written if stderr is not a terminal.
+    """The progress of a run on stderr: on a terminal one line that is redrawn, elsewhere a new line now and then.
 
     Args:
         steps: number of steps of the whole recipe.
@@ -106,26 +107,39 @@ class StatusLine:
 
     def __init__(self, steps: int, done: int) -> None:
         self.steps, self.done = steps, done
-        self.begin, self.updated, self.shown = time.monotonic(), 0.0, watched()
-        self.evaluation = ""
+        self.begin, self.terminal = time.monotonic(), watched()
+        self.updated = self.begin
+        self.exact_match: float | None = None  # of the last evaluation
 
     def update(self, record: dict[str, Any], stage: str) -> None:
         """Show the numbers of a step, those of the last evaluation, and the estimated time left."""
         now = time.monotonic()
-        if not self.shown or (now - self.updated < 0.2 and record["step"] < self.steps):
+        if now - self.updated < (REDRAWN if self.terminal else LINES) and record["step"] < self.steps:
             return
         self.updated = now
+        if self.terminal:
+            width = shutil.get_terminal_size().columns - 1
+            sys.stderr.write(f"\r\x1b[K{self._text(record, stage, now, width)}")
+            sys.stderr.flush()
+        else:
+            note(self._text(record, stage, now, 200))
+
+    def _text(self, record: dict[str, Any], stage: str, now: float, width: int) -> str:
+        """As many of the numbers as the width allows. The time left is always among them."""
         rate = (record["step"] - self.done) / max(now - self.begin, 1e-9)
-        parts = " ".join(f"{name} {record[name]:.3f}" for name in ("lm", "pdist", "recall") if name in record)
-        left = (self.steps - record["step"]) / rate
-        text = f"{stage} {record['step']}/{self.steps}  loss {record['loss']:.3f} ({parts}){self.evaluation}"
-        text = f"{text}  {rate:.1f} steps/s  {_time(left)} left"
-        sys.stderr.write(f"\r\x1b[K{text[: shutil.get_terminal_size().columns - 1]}")
-        sys.stderr.flush()
+        parts = [f"{stage} {record['step']}/{self.steps}", f"{_time((self.steps - record['step']) / rate)} left"]
+        more = [f"loss {record['loss']:.2f}"]
+        more += [] if self.exact_match is None else [f"dev {self.exact_match:.1f}"]
+        more += [f"{rate:.1f} steps/s"]
+        more += [f"{name} {record[name]:.2f}" for name in ("recall", "lm", "pdist") if name in record]
+        for part in more:
+            if len("  ".join([*parts, part])) <= width:
+                parts.insert(-1, part)
+        return "  ".join(parts)[:width]
 
     def clear(self) -> None:
         """Erase the line, so that another line can be printed in its place."""
-        if self.shown:
+        if self.terminal:
             sys.stderr.write("\r\x1b[K")
             sys.stderr.flush()
 
@@ -183,9 +197,11 @@ def _tasks(axes: Any, evaluations: Iterable[dict[str, Any]]) -> None:
     """Exact match: a thin line for each task, a thick one for their mean."""
     evaluations = list(evaluations)
     steps = [r["step"] for r in evaluations]
+    look: dict[str, Any] = {"marker": "."}  # a single evaluation has no line
     for task in evaluations[-1]["tasks"] if evaluations else ():
-        axes.plot(steps, [r["tasks"].get(task) for r in evaluations], linewidth=0.8, label=shown(task))
-    axes.plot(steps, [r["exact_match"] for r in evaluations], linewidth=2.2, color="black", label="mean of tasks")
+        axes.plot(steps, [r["tasks"].get(task) for r in evaluations], linewidth=0.8, label=shown(task), **look)
+    look |= {"linewidth": 2.2, "color": "black"}
+    axes.plot(steps, [r["exact_match"] for r in evaluations], label="mean of tasks", **look)
     of_gold = [r["exact_match_of_gold"] for r in evaluations]
-    axes.plot(steps, of_gold, linewidth=2.2, color="black", linestyle=":", label="of gold passages alone")
+    axes.plot(steps, of_gold, linestyle=":", label="of gold passages alone", **look)
     axes.set_title("exact match, dev, percent")

@@ -203,7 +203,7 @@ def _evaluate(run: Run, log: Log, line: StatusLine) -> None:
     except InputError as error:  # training continues without the picture
         run.say(f"no curves: {error}")
     words = describe(record)
-    line.evaluation = f"  dev: {words}"
+    line.exact_match = record["exact_match"]
     run.say(f"step {run.state.step}  {words}  {run.state.seconds:.0f} s")
 
 

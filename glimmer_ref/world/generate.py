@@ -20,8 +20,9 @@ from ..errors import InputError
 from ..progress import Show, progress
 from ..text.tokenizer import Tokenizer
 from .facts import SIZES, Size, World, make_world
-from .names import groups
-from .questions import page_id, questions_of
+from .names import PRETRAIN, groups
+from .pretraining import PRETRAINING_TASKS
+from .questions import TASKS, TRAINING_TASKS, page_id, questions_of
 from .vocabulary import group_ids, tokenizer_json
 
 ABOUT = "world.json"
@@ -47,7 +48,7 @@ def files_of(seed: int, split: str, number: int, size: Size) -> dict[str, bytes]
     """One world as the files of its folder.
 
     Args:
-        split: "train", "dev" or "test".
+        split: "train", "dev", "test" or "pretrain".
         number: number of the world in its split.
 
     Raises:
@@ -55,7 +56,8 @@ def files_of(seed: int, split: str, number: int, size: Size) -> dict[str, bytes]
     """
     world = make_world(seed, split, number, size)
     held_out = split in ("dev", "test")
-    questions = questions_of(world, size.held_out if held_out else size.questions, split)
+    tasks = {"train": TASKS | TRAINING_TASKS, PRETRAIN: PRETRAINING_TASKS}.get(split, TASKS)
+    questions = questions_of(world, size.held_out if held_out else size.questions, tasks)
     passages = ({"id": p.id, "title": p.title, "text": p.text} for p in world.passages)
     return {
         f"{world.name}/{KNOWLEDGE}": _lines(_pages(world)),
@@ -64,20 +66,25 @@ def files_of(seed: int, split: str, number: int, size: Size) -> dict[str, bytes]
     }
 
 
-def _all_files(seed: int, train_worlds: int, size: Size, show: Show) -> Iterator[tuple[str, bytes]]:
+def _all_files(
+    seed: int, train_worlds: int, pretrain_worlds: int, size: Size, show: Show
+) -> Iterator[tuple[str, bytes]]:
     names = {"groups": group_ids(), "words": groups()}
     yield "tokenizer.json", tokenizer_json().encode()
     yield "groups.json", (json.dumps(names, ensure_ascii=False) + "\n").encode()
-    worlds = [*(("train", i) for i in range(train_worlds)), ("dev", 0), ("test", 0)]
+    many = {PRETRAIN: pretrain_worlds, "train": train_worlds, "dev": 1, "test": 1}
+    worlds = [(split, i) for split, n in many.items() for i in range(n)]
     for split, number in show(worlds, len(worlds), "worlds"):
         yield from files_of(seed, split, number, size).items()
 
 
-def _check(seed: int, train_worlds: int, size: str) -> None:
+def _check(seed: int, train_worlds: int, pretrain_worlds: int, size: str) -> None:
     if not 0 <= seed < 2**63:
         raise InputError("world: seed", "a whole number from 0 to 2^63 - 1", str(seed))
     if not 1 <= train_worlds <= MOST_WORLDS:
         raise InputError("world: train worlds", f"1 to {MOST_WORLDS}", str(train_worlds))
+    if not 0 <= pretrain_worlds <= MOST_WORLDS:
+        raise InputError("world: worlds for pre-training", f"0 to {MOST_WORLDS}", str(pretrain_worlds))
     if size not in SIZES:
         raise InputError("world: size", f"one of {', '.join(SIZES)}", repr(size))
 
@@ -132,9 +139,16 @@ def _put(path: Path, content: bytes) -> str:
 
 
 def write(
-    folder: str | Path, seed: int = 0, train_worlds: int = 8, size: str = "full", show: Show = progress
+    folder: str | Path,
+    seed: int = 0,
+    train_worlds: int = 8,
+    size: str = "full",
+    show: Show = progress,
+    pretrain_worlds: int = 0,
 ) -> dict[str, Any]:
     """Write worlds for training, a world for dev, a world for test, their tokenizer and their groups of names.
+
+    Worlds for pre-training have other facts than all others, and other tasks: see `questions.PRETRAINING_TASKS`.
 
     Everything is written to a temporary folder, which is renamed at the end. So the folder is complete or is missing.
 
@@ -145,11 +159,13 @@ def write(
         InputError: an argument is invalid, the folder contains something else than the files of an earlier run, or
             another process is writing it.
     """
-    _check(seed, train_worlds, size)
+    _check(seed, train_worlds, pretrain_worlds, size)
     about = {"made_by": MADE_BY, "version": __version__, "seed": seed, "train_worlds": train_worlds, "size": size}
+    about |= {"pretrain_worlds": pretrain_worlds}
     about |= {"counts": SIZES[size]._asdict()}
     with replacing(folder, _check_free, parents=True) as new:
-        hashes = {name: _put(new / name, data) for name, data in _all_files(seed, train_worlds, SIZES[size], show)}
+        files = _all_files(seed, train_worlds, pretrain_worlds, SIZES[size], show)
+        hashes = {name: _put(new / name, data) for name, data in files}
         about["sha256"] = hashes
         _put(new / ABOUT, json_text(about).encode())
     return about

@@ -1,22 +1,20 @@
 """The six tasks of a world: questions with answers, gold passages, hard negatives and retrieved candidates.
 
-Training worlds have a seventh task, which helps to learn one of the six: see `_correction_task`.
+Training worlds have a seventh task, which helps to learn one of the six: see `_correction_task`. `pretraining.py` has
+the tasks of worlds for pre-training.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from itertools import permutations
 from typing import Any, NamedTuple
 
 from ..retrieval.bm25 import BM25
-from .facts import PRONOUNS, Fact, World, sentence
-from .names import MASKS, PRETRAIN
+from .facts import Fact, World, sentence
 from .relations.all import ONE_PASSAGE, TWO_PASSAGES
 from .rng import PortableRng
 
-PIECES = re.compile(r"\w+|[^\w\s]")
 CANDIDATES = 25
 HARD_NEGATIVES = 8
 MOST_SUSPECTS = 5  # maximum number of entities that fit the first clue plus those that fit the second clue
@@ -131,7 +129,8 @@ def _inverse_slots(world: World, index: FactIndex, rng: PortableRng) -> Iterator
             yield Draft(f"{f.object} [SEP] {slot}", f.subject.name, (f,))
 
 
-TASKS: dict[str, Callable[[World, FactIndex, PortableRng], Iterator[Draft]]] = {
+Task = Callable[[World, FactIndex, PortableRng], Iterator[Draft]]
+TASKS: dict[str, Task] = {
     "nq": _plain,
     "tqa": _one_passage,
     "hotpot": _two_passages,
@@ -139,85 +138,7 @@ TASKS: dict[str, Callable[[World, FactIndex, PortableRng], Iterator[Draft]]] = {
     "zsre": _slots,
     "trex": _inverse_slots,
 }
-TRAINING_TASKS = {"correct": _correction_task}  # these tasks follow the others, only in training worlds
-
-
-def _cloze(world: World, index: FactIndex, rng: PortableRng) -> Iterator[Draft]:
-    """Statements without their object, which a passage has, mostly in other words (salient span masking, as in REALM)."""
-    for f in world.facts:
-        for template in f.relation.statements:
-            yield Draft(_stated(f, template, MASKS[0]), f.object, (f,))
-
-
-def _denoising(world: World, index: FactIndex, rng: PortableRng) -> Iterator[Draft]:
-    """Statements with a wrong object in place of the true one, which is the answer."""
-    for f in world.facts:
-        others = sorted({g.object for g in index.by_relation[f.relation.name]} - {f.object, f.subject.name})
-        for template in f.relation.statements:
-            yield Draft(f"{_stated(f, template, rng.pick(others))} {MASKS[0]}", f.object, (f,))
-
-
-def _stated(fact: Fact, template: str, object: str) -> str:
-    """A statement about a fact's subject, with some object. The subject is named before it if the template does not."""
-    subject = fact.subject
-    named = "{s}" in template
-    text = template.format(s=subject.name, his=PRONOUNS[subject.pronoun], o=object)
-    return sentence(text) if named else f"{subject.name} : {sentence(text)}"
-
-
-def _spans(world: World, index: FactIndex, rng: PortableRng) -> Iterator[Draft]:
-    """Passages with one or two spans of words replaced by masks; the answer lists the spans (span corruption, T5).
-
-    Every other occurrence of the same words is masked too. Otherwise the answer could be copied from the question.
-    """
-    for row, facts in sorted(_facts_by_row(world).items()):
-        passage = world.passages[row]
-        for count in range(1, len(MASKS) + 1):
-            words: list[str | int] = list(PIECES.findall(f"{passage.title} : {passage.text}"))
-            spans = []
-            for n in range(count):
-                spans.append(_span(words, rng))
-                words = _masked(words, spans[n], n)
-            order = dict(zip(dict.fromkeys(w for w in words if isinstance(w, int)), MASKS, strict=False))
-            answer = [word for n, mask in order.items() for word in (mask, *spans[n])]
-            yield Draft(_joined([w if isinstance(w, str) else order[w] for w in words]), _joined(answer), tuple(facts))
-
-
-def _facts_by_row(world: World) -> dict[int, list[Fact]]:
-    rows: dict[int, list[Fact]] = {}
-    for fact, row in world.passage_of.items():
-        rows.setdefault(row, []).append(fact)
-    return rows
-
-
-def _joined(words: list[str]) -> str:
-    return " ".join(words)
-
-
-def _span(words: list[str | int], rng: PortableRng) -> list[str]:
-    """One to three words side by side, without marks of punctuation and without the numbers of earlier spans."""
-    while True:
-        n = 1 + rng.below(3)
-        start = rng.below(len(words))
-        span = [w for w in words[start : start + n] if isinstance(w, str) and w.isalnum()]
-        if len(span) == n:
-            return span
-
-
-def _masked(words: list[str | int], span: list[str], number: int) -> list[str | int]:
-    """The words with the number in place of every occurrence of the span."""
-    result: list[str | int] = []
-    while words:
-        if words[: len(span)] == span:
-            result.append(number)
-            words = words[len(span) :]
-        else:
-            result.append(words[0])
-            words = words[1:]
-    return result
-
-
-PRETRAINING_TASKS = {"spans": _spans, "cloze": _cloze, "denoise": _denoising}  # the only tasks of pre-training worlds
+TRAINING_TASKS: dict[str, Task] = {"correct": _correction_task}  # they follow the others, only in training worlds
 
 
 def _chosen(task: str, drafts: list[Draft], n: int, rng: PortableRng) -> list[Draft]:
@@ -275,22 +196,15 @@ def _record(
     }
 
 
-def tasks_of(split: str) -> dict[str, Any]:
-    """The tasks of a world of this split."""
-    if split == PRETRAIN:
-        return PRETRAINING_TASKS
-    return TASKS | TRAINING_TASKS if split == "train" else TASKS
-
-
-def questions_of(world: World, n: int, split: str = "test") -> Iterator[dict[str, Any]]:
+def questions_of(world: World, n: int, tasks: Mapping[str, Task] = TASKS) -> Iterator[dict[str, Any]]:
     """The lines of a world's questions, task by task.
 
     Args:
         n: number of questions per task; fewer if the world does not have so many different questions.
-        split: decides which tasks the world has.
+        tasks: the tasks by name.
     """
     index, bm25, rng = index_facts(world), BM25(world.passages), PortableRng(*world.seed, 1)
-    for task, pool in tasks_of(split).items():
+    for task, pool in tasks.items():
         drafts = list(dict.fromkeys(pool(world, index, rng)))
         for number, draft in enumerate(_chosen(task, drafts, n, rng)):
             yield _record(world, index, task, number, draft, bm25.rank(draft.text, CANDIDATES), rng)

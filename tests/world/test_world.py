@@ -36,7 +36,7 @@ Record = dict[str, Any]
 @cache
 def small(split: str, seed: int = 0) -> tuple[World, list[Record]]:
     world = make_world(seed, split, 0, SMALL)
-    return world, list(questions_of(world, SMALL.questions, split == "train"))
+    return world, list(questions_of(world, SMALL.questions, TASKS | TRAINING_TASKS if split == "train" else TASKS))
 
 
 @pytest.fixture(scope="module")
