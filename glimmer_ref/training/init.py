@@ -34,7 +34,7 @@ def fresh_leaf(rng: np.random.Generator, config: GlimmerConfig, name: str, shape
     return init_param(rng, name, shape, config.t5.d_kv).astype(np.float32)
 
 
-def fresh(config: GlimmerConfig, seed: int, tied: bool = False) -> Model:
+def fresh(config: GlimmerConfig, seed: int, tied: bool = False, residual_scale: float = 1.0) -> Model:
     """A model with random weights.
 
     A separate logits head starts as the embedding times d^-0.5, so that the decoder can copy tokens from the start. A
@@ -42,6 +42,7 @@ def fresh(config: GlimmerConfig, seed: int, tied: bool = False) -> Model:
 
     Args:
         tied: whether the embedding is also the logits head.
+        residual_scale: see `ModelTable`.
     """
     rng = np.random.default_rng(seed)
     arrays: dict[str, np.ndarray] = {}
@@ -54,9 +55,16 @@ def fresh(config: GlimmerConfig, seed: int, tied: bool = False) -> Model:
             arrays[name] = arrays[origin].copy()
         else:
             arrays[name] = fresh_leaf(rng, config, name, shape)
+        if origin is None and adds_to_residual(name):
+            arrays[name] *= np.float32(residual_scale)
         return arrays[name]
 
     return build_model(config, tied, leaf)
+
+
+def adds_to_residual(name: str) -> bool:
+    """Whether a weight is the last of an encoder's sublayer: the result of its product is added to the residual."""
+    return name.rsplit(".", 1)[-1] in ("o", "wo") and not name.startswith("decoder.")
 
 
 def copied_from(name: str) -> str | None:
@@ -146,7 +154,7 @@ def first_model(table: ModelTable, seed: int, vocab_size: int) -> Model:
         config = GlimmerConfig.from_proportions(t5, table.alpha, table.beta, **changes)
         if t5.scale_decoder_outputs is None:
             config = replace(config, t5=replace(t5, scale_decoder_outputs=table.tied))
-        model = fresh(config, seed, table.tied)
+        model = fresh(config, seed, table.tied, table.residual_scale)
     return _reranker_from_scratch(model, seed) if table.reranker_init == "scratch" else model
 
 

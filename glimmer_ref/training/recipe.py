@@ -29,6 +29,8 @@ class ModelTable:
         reranker_init: whether a separate reranker starts as a "copy" of live-A or from "scratch" (Table 1). With
             "copy", a model folder's own separate reranker is kept.
         tied: whether the embedding of a random model is also its logits head.
+        residual_scale: factor on the random weights whose products are added to an encoder's residual stream. T5 has 1.
+            With (2 layers)^-0.5 the embeddings are still visible above many layers, and copying is learnt (GPT-2).
         t5: sizes of a random model, as in T5's config.json. The vocabulary size is that of the tokenizer. Beside
             `init`, sizes are not needed, and must be those of the folder.
         glimmer: further settings of `GlimmerConfig`. Those that are not given are the model folder's.
@@ -40,6 +42,7 @@ class ModelTable:
     score: str = key("text", "auto", choices=("auto", "keep", "draw"))
     reranker_init: str = key("text", "copy", choices=("copy", "scratch"))
     tied: bool = key("flag", False)
+    residual_scale: float = key("number", 1.0, above=0, at_most=1)
     t5: dict[str, Any] = field(default_factory=dict, metadata=rule("table"))
     glimmer: dict[str, Any] = field(default_factory=dict, metadata=rule("table"))
 
