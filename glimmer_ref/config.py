@@ -133,6 +133,7 @@ class GlimmerConfig:
         question_tokens, passage_tokens, answer_tokens: length limits.
         question_prefixes: a question that starts with none of these gets the first one.
         passage_format: how title and text become one string: it holds {text} and perhaps {title}.
+        no_answer: the answer by which the model says that the passages have none; "": it has not learnt to say so.
 
     Raises:
         InputError: layers that do not add up, m > k, or a value outside its choices.
@@ -157,6 +158,7 @@ class GlimmerConfig:
     answer_tokens: int = 64
     question_prefixes: tuple[str, ...] = ("question:",)
     passage_format: str = "title: {title} context: {text}"
+    no_answer: str = ""
 
     def __post_init__(self) -> None:
         for name in ("num_memory_layers", "num_live_layers", "num_rerank_layers"):
@@ -198,6 +200,9 @@ class GlimmerConfig:
         if not isinstance(form, str):
             raise InputError("config: passage_format", "a string with {text} and perhaps {title}", brief(form))
         template.parse(form)
+        if not isinstance(self.no_answer, str) or len(self.no_answer) > template.MAX_CHARACTERS:
+            expected = f"a string of at most {template.MAX_CHARACTERS} characters"
+            raise InputError("config: no_answer", expected, brief(self.no_answer))
 
     @property
     def alpha(self) -> Fraction:
@@ -258,6 +263,10 @@ class GlimmerConfig:
         offset = section.pop("passage_offset")
         section["positions"] = "packed" if offset is None else offset
         section["question_prefixes"] = list(section["question_prefixes"])
+        if (
+            not self.no_answer
+        ):  # so that the files of earlier versions, which are compared by their bytes, stay the same
+            del section["no_answer"]
         return {"model_type": "t5", **t5, "glimmer": section}
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -76,13 +76,17 @@ def task_shares(corpus: Corpus, weights: Mapping[str, float], location: str) -> 
 
 
 def check_folders(corpus: Corpus, stage: Stage, location: str) -> None:
-    """Check that every folder has at least k passages.
+    """Check that every folder has at least k passages, and as many without the gold ones if the stage needs these.
 
     Raises:
         InputError: fewer than k.
     """
-    bounds = {question.folder for questions in corpus.tasks.values() for question in questions}
-    least = min(last - first for first, last in bounds)
+    questions = [question for some in corpus.tasks.values() for question in some]
+    least = min(
+        last - first - (len(question.gold) if stage.no_answer else 0)
+        for question in questions
+        for first, last in [question.folder]
+    )
     if stage.k > least:
         raise InputError(f"{location}.k", f"at most the {least} passages of the smallest folder", str(stage.k))
 
@@ -126,6 +130,9 @@ def microbatches(batch: Batch, n: int) -> list[Batch]:
 
 
 def _example(corpus: Corpus, question: CorpusQuestion, stage: Stage, rng: np.random.Generator) -> Example:
+    if stage.no_answer and rng.random() < stage.no_answer:
+        rows = rng.permutation(_others(question, stage, rng)).tolist()
+        return Example(question.ids, [corpus.passages[row] for row in rows], corpus.no_answer, [], False)
     rows = rng.permutation(_passages(question, stage, rng)).tolist()
     gold = [i for i, row in enumerate(rows) if row in question.gold]
     answer = question.answers[0 if len(question.answers) == 1 else rng.integers(len(question.answers))]
@@ -135,7 +142,24 @@ def _example(corpus: Corpus, question: CorpusQuestion, stage: Stage, rng: np.ran
 
 def _passages(question: CorpusQuestion, stage: Stage, rng: np.random.Generator) -> list[int]:
     """The rows of k different passages: with probability `stage.gold` the gold ones, others from the stage's mix."""
-    chosen = dict.fromkeys(question.gold if rng.random() < stage.gold else ())
+    return _filled(question, stage, rng, dict.fromkeys(question.gold if rng.random() < stage.gold else ()))
+
+
+def _others(question: CorpusQuestion, stage: Stage, rng: np.random.Generator) -> list[int]:
+    """The rows of k passages from the stage's mix, without any gold one."""
+    without = replace(question, candidates=_without(question.candidates, question.gold), gold=())
+    while True:
+        rows = _filled(without, stage, rng, {})
+        if not set(rows) & set(question.gold):  # a random passage may be gold
+            return rows
+
+
+def _without(rows: Ints, gold: tuple[int, ...]) -> Ints:
+    return rows[~np.isin(rows, gold)]
+
+
+def _filled(question: CorpusQuestion, stage: Stage, rng: np.random.Generator, chosen: dict[int, None]) -> list[int]:
+    """The chosen rows, and others from the stage's mix until there are k."""
     need = stage.k - len(chosen)
     if need > 0:
         shares = np.array([stage.negatives.get(source, 0.0) for source in SOURCES])

@@ -38,10 +38,11 @@ class CorpusQuestion:
 
 @dataclass(frozen=True, eq=False)
 class Corpus:
-    """The tokens of all passages, by row, and the questions of each task."""
+    """The tokens of all passages, by row, the questions of each task, and the answer that means that there is none."""
 
     passages: list[Ints]
     tasks: dict[str, list[CorpusQuestion]]
+    no_answer: Ints
 
     def __len__(self) -> int:
         return sum(len(questions) for questions in self.tasks.values())
@@ -116,7 +117,7 @@ def read_corpus(config: GlimmerConfig, tokenizer: Tokenizer, paths: Sequence[Pat
             targets, span = tuple(map(encoded, question.answers)), (first, len(passages))
             item = CorpusQuestion(ids, targets, tuple(gold.tolist()), candidates, hard, span)
             tasks.setdefault(question.task, []).append(item)
-    return Corpus(passages, tasks)
+    return Corpus(passages, tasks, encoded(config.no_answer))
 
 
 def row_of(folder: Path, question: Question, rows: Mapping[str, int], id: str) -> int:

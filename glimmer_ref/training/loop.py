@@ -15,7 +15,7 @@ import numpy as np
 from ..disk.folder import recover
 from ..disk.lock import LOCK, lock_folder
 from ..disk.write import NEW, clean_leftovers
-from ..errors import InputError
+from ..errors import InputError, brief
 from ..inference.reader import Reader
 from ..instruments import Tape
 from ..ops import Ops, bind
@@ -29,7 +29,7 @@ from .dataset import Corpus, Groups, folders, read_corpus
 from .dev_eval import DevSet, evaluate_dev, read_dev
 from .init import first_model, first_tokenizer
 from .log import Log, StatusLine, describe, plot_curves
-from .recipe import Recipe
+from .recipe import Recipe, Stage
 from .step import StepContext, StepResult, frozen_names, train_step
 
 LAST, BEST = "last", "best"
@@ -67,9 +67,17 @@ class Run:
             frozen = frozen_names(self.state.weights, stage.frozen, location)
             shares = task_shares(self.corpus, stage.tasks, f"{location}.tasks")
             check_folders(self.corpus, stage, location)
+            self._check_no_answer(stage, location)
             context = StepContext(self.ops, self.state.config, self.recipe.top.system, stage, frozenset(frozen))
             result.append((context, shares))
         return result
+
+    def _check_no_answer(self, stage: Stage, location: str) -> None:
+        word = self.state.config.no_answer
+        if stage.no_answer and not word:
+            raise InputError(f"{location}.no_answer", "0, or model.glimmer.no_answer beside it", str(stage.no_answer))
+        if stage.no_answer and self.tokenizer.unknown_words(word):
+            raise InputError("model.glimmer.no_answer", "words of the tokenizer", brief(word))
 
     def step(self, context: StepContext, shares: np.ndarray) -> StepResult:
         """Compute the next step. Its batch and its dropout depend only on (seed, stage, step)."""

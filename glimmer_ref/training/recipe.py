@@ -94,6 +94,8 @@ class Stage:
         k: number of passages of each question; more if it has more gold passages.
         m: number of passages that GLIMMER's decoder reads.
         gold: probability that the k passages include the question's gold passages. Otherwise all k come from the mix.
+        no_answer: probability that all k passages come from the mix, without any gold one, and that the answer to learn
+            is the model's `no_answer`.
         force_gold: probability that the decoder reads the gold passages regardless of their scores.
         negatives: the mix of the other passages: shares of the question's retrieved "candidates", of its "hard"
             negatives, and of "random" passages from its folder. Random passages also replace those of which there are
@@ -114,6 +116,7 @@ class Stage:
     name: str = key("text", "")
     accumulate: int = key("whole", 1, at_least=1)
     gold: float = key("number", 1.0, at_least=0, at_most=1)
+    no_answer: float = key("number", 0.0, at_least=0, below=1)
     force_gold: float = key("number", 0.0, at_least=0, at_most=1)
     negatives: dict[str, float] = field(
         default_factory=lambda: {"candidates": 1.0}, metadata=rule("shares", at_least=0)

@@ -351,7 +351,7 @@ def test_groups_that_overlap_are_refused() -> None:
 
 def test_more_gold_than_k_is_all_taken(corpus: Corpus) -> None:
     item = corpus.tasks["job"][0]
-    two = Corpus(corpus.passages, {"job": [type(item)(**{**item.__dict__, "gold": (0, 3)})]})
+    two = Corpus(corpus.passages, {"job": [type(item)(**{**item.__dict__, "gold": (0, 3)})]}, corpus.no_answer)
     batch = drawn(two, stage(batch=3, k=1, m=1, force_gold=1.0))
     assert batch.counts.tolist() == [2, 2, 2]
     chosen = force_gold(batch)(np.arange(6.0), [np.array([1])] * 3)
