@@ -263,9 +263,7 @@ class GlimmerConfig:
         offset = section.pop("passage_offset")
         section["positions"] = "packed" if offset is None else offset
         section["question_prefixes"] = list(section["question_prefixes"])
-        if (
-            not self.no_answer
-        ):  # so that the files of earlier versions, which are compared by their bytes, stay the same
+        if not self.no_answer:  # files of models without it stay the same to the byte
             del section["no_answer"]
         return {"model_type": "t5", **t5, "glimmer": section}
 
