@@ -38,6 +38,26 @@ def _ranking(config: GlimmerConfig) -> str:
     return f"{config.num_rerank_layers} layers behind {_memory(config)}"
 
 
+def cut(model: Model, config: GlimmerConfig) -> Model:
+    """As `recut`, but the result shares the arrays of the model. So the gradient of an array is that of all its uses."""
+    old, shared = model.config, "shared"
+    memory = _joined(model, model.memory, 0, config.num_memory_layers)
+    live = _joined(model, model.live, config.num_memory_layers, config.num_live_layers)
+    question = None if config.question_encoder == shared else memory
+    if question and model.question:
+        _check_same("question encoder", _memory(old), _memory(config))
+        question = model.question
+    reranker = (
+        None
+        if config.reranker == shared
+        else Stack(live.relative_attention_bias, live.layers[: config.num_rerank_layers])
+    )
+    if reranker and model.reranker:
+        _check_same("reranker", _ranking(old), _ranking(config))
+        reranker = model.reranker
+    return replace(model, config=config, memory=memory, live=live, question=question, reranker=reranker)
+
+
 def recut(model: Model, config: GlimmerConfig) -> Model:
     """The same weights under a config with another cut, separate encoders or other settings.
 
@@ -57,20 +77,4 @@ def recut(model: Model, config: GlimmerConfig) -> Model:
         InputError: the model has a separate question encoder or reranker, and the config has it with another number of
             layers, or behind another number of memory layers.
     """
-    old, shared = model.config, "shared"
-    memory = _joined(model, model.memory, 0, config.num_memory_layers)
-    live = _joined(model, model.live, config.num_memory_layers, config.num_live_layers)
-    question = None if config.question_encoder == shared else memory
-    if question and model.question:
-        _check_same("question encoder", _memory(old), _memory(config))
-        question = model.question
-    reranker = (
-        None
-        if config.reranker == shared
-        else Stack(live.relative_attention_bias, live.layers[: config.num_rerank_layers])
-    )
-    if reranker and model.reranker:
-        _check_same("reranker", _ranking(old), _ranking(config))
-        reranker = model.reranker
-    new = replace(model, config=config, memory=memory, live=live, question=question, reranker=reranker)
-    return map_named(lambda _, x: x.copy(), new)
+    return map_named(lambda _, x: x.copy(), cut(model, config))

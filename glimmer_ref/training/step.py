@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from fnmatch import fnmatchcase
 from statistics import fmean
 from typing import Any, NamedTuple
@@ -15,8 +16,9 @@ from ..instruments import Dropout, Tape
 from ..ops import Ops
 from ..paper.distillation import Loss, SelectionOverride
 from ..paper.lumen import encode_passages
-from ..paper.systems import FROM_TEXT, loss
-from ..params.model import from_arrays, leaves, prepare_params, shapes
+from ..paper.systems import FROM_TEXT, SYSTEMS, loss
+from ..params.model import Model, from_arrays, leaves, prepare_params, shapes
+from ..params.recut import cut
 from ..ragged import Array, Ints, offsets
 from .adafactor import Adafactor, Weights
 from .batches import Batch, microbatches
@@ -82,6 +84,15 @@ def force_gold(batch: Batch) -> SelectionOverride:
     return override
 
 
+def any_cut(model: Model, rng: np.random.Generator) -> tuple[str, Model]:
+    """A random system, and the model at a random alpha and beta of whole layers; it shares the model's arrays."""
+    system = str(rng.choice(list(SYSTEMS)))
+    layers = model.config.t5.num_layers
+    live = int(rng.integers(layers + 1))
+    numbers = {"num_memory_layers": layers - live, "num_live_layers": live}
+    return system, cut(model, replace(model.config, num_rerank_layers=int(rng.integers(live + 1)), **numbers))
+
+
 def _with_dropout(tape: Tape, rate: float, rng: np.random.Generator) -> Any:
     return Dropout(tape, rate, rng) if rate else tape
 
@@ -111,12 +122,15 @@ class StepContext(NamedTuple):
         """
         model = prepare_params(self.ops, from_arrays(self.config, weights))
         trained = {name: x for name, x in leaves(model).items() if name not in self.frozen}
+        system = self.system
+        if self.stage.cuts == "any":
+            system, model = any_cut(model, rng)
         losses: dict[str, float] = {}
         gradients: Weights = {}
         recall = 0.0
         for piece in microbatches(batch, self.stage.accumulate):
             tape = Tape(self.ops)
-            got, best = self._loss(_with_dropout(tape, self.stage.dropout, rng), model, piece)
+            got, best = self._loss(_with_dropout(tape, self.stage.dropout, rng), system, model, piece)
             shares = {
                 "lm": piece.target.ids.size / batch.target.ids.size,
                 "pdist": len(piece.question) / len(batch.question),
@@ -128,11 +142,11 @@ class StepContext(NamedTuple):
             recall += gold_in(piece, best) * shares["pdist"]
         return StepResult(losses, gradients, None if got.scores is None else recall)
 
-    def _loss(self, ops: Any, model: Any, batch: Batch) -> tuple[Loss, list[Ints]]:
+    def _loss(self, ops: Any, system: str, model: Any, batch: Batch) -> tuple[Loss, list[Ints]]:
         """The loss of a microbatch, and the passages with the m best scores, without any override."""
         stage, best = self.stage, []
         passages: Any = batch.passages
-        if self.system not in FROM_TEXT:
+        if system not in FROM_TEXT:
             passages = encode_passages(ops.frozen() if self.memory_is_constant else ops, model, passages)
 
         def override(scores: np.ndarray, selected: list[Ints]) -> list[Ints]:
@@ -140,7 +154,7 @@ class StepContext(NamedTuple):
             return force_gold(batch)(scores, selected)
 
         got = loss(
-            ops, model, self.system, batch.question, passages, batch.counts, batch.target, stage.m,
+            ops, model, system, batch.question, passages, batch.counts, batch.target, stage.m,
             stage.distillation(), override,
         )  # fmt: skip
         return got, best or got.selected
