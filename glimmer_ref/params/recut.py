@@ -39,7 +39,7 @@ def _ranking(config: GlimmerConfig) -> str:
 
 
 def cut(model: Model, config: GlimmerConfig) -> Model:
-    """As `recut`, but the result shares the arrays of the model. So the gradient of an array is that of all its uses."""
+    """As `recut`, but the result shares the model's arrays, so an array's gradient is the sum over all its uses."""
     old, shared = model.config, "shared"
     memory = _joined(model, model.memory, 0, config.num_memory_layers)
     live = _joined(model, model.live, config.num_memory_layers, config.num_live_layers)

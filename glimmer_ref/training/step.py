@@ -89,8 +89,9 @@ def any_cut(model: Model, rng: np.random.Generator) -> tuple[str, Model]:
     system = str(rng.choice(list(SYSTEMS)))
     layers = model.config.t5.num_layers
     live = int(rng.integers(layers + 1))
-    numbers = {"num_memory_layers": layers - live, "num_live_layers": live}
-    return system, cut(model, replace(model.config, num_rerank_layers=int(rng.integers(live + 1)), **numbers))
+    rerank = int(rng.integers(live + 1))
+    config = replace(model.config, num_memory_layers=layers - live, num_live_layers=live, num_rerank_layers=rerank)
+    return system, cut(model, config)
 
 
 def _with_dropout(tape: Tape, rate: float, rng: np.random.Generator) -> Any:
