@@ -16,7 +16,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import results
 from comparison import summary
-from miniature import main as miniature
 from suites import dense_search, savings, scale, startup, training
 
 from glimmer_ref.errors import InputError
@@ -29,7 +28,6 @@ KINDS: dict[str, Any] = {  # a document's kind -> the module whose `report` writ
     "scale": scale,
     "start": startup,
     "training": training,
-    "trends": miniature,
 }
 
 

@@ -19,10 +19,14 @@ PACKAGES = ("glimmer_ref", "numpy", "numba", "llvmlite", "torch", "transformers"
 
 
 def commit() -> str:
-    """The checkout's commit, marked if files differ from it; empty outside a checkout."""
-    command = ["git", "-C", str(FOLDER.parent), "describe", "--always", "--dirty", "--abbrev=12"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    return done.stdout.strip()
+    """The checkout's commit, marked if files other than results differ from it; empty outside a checkout."""
+
+    def said(*words: str) -> str:
+        command = ["git", "-C", str(FOLDER.parent), *words]
+        return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+
+    changed = said("status", "--porcelain", "--untracked-files=no", "--", ":/", ":(exclude)results")
+    return said("describe", "--always", "--abbrev=12") + ("-dirty" if changed else "")
 
 
 def begin(kind: str, size: str, rounds: int, workloads: dict[str, Any]) -> dict[str, Any]:

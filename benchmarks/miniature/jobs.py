@@ -3,54 +3,36 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, fields
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from miniature.experiments import Point, Training
 from miniature.recipes import recipe_of
+from miniature.runs import Key, Record, key_of
+from miniature.structure import Experiment, Point, Training
+from miniature.study import Study
 
+from glimmer_ref import tables
 from glimmer_ref.disk.read import read_json
 from glimmer_ref.disk.toml import key_of
 from glimmer_ref.errors import InputError
 from glimmer_ref.training.checkpoint import POSITION
-from glimmer_ref.training.log import LOG, read_log
+from glimmer_ref.training.log import LOG
 from glimmer_ref.training.loop import LAST, run_settings
 from glimmer_ref.training.recipe import Recipe
 
-Key = tuple[str, int, int, int]  # the key of a stage: system, batch, k, m
-
-
-def _toml(value: Any) -> str:
-    """A value as TOML writes it on one line."""
-    if isinstance(value, Mapping):
-        return "{ " + ", ".join(f"{json.dumps(name)} = {_toml(x)}" for name, x in value.items()) + " }"
-    if isinstance(value, list | tuple):
-        return "[" + ", ".join(map(_toml, value)) + "]"
-    return json.dumps(value, ensure_ascii=False)
-
-
-def written(recipe: Recipe) -> str:
-    """A recipe as a TOML file with every setting."""
-
-    def table(part: Any) -> str:
-        return "".join(f"{json.dumps(key_of(f))} = {_toml(getattr(part, f.name))}\n" for f in fields(part))
-
-    parts = [table(recipe.top)]
-    parts += [f"[{name}]\n{table(getattr(recipe, name))}" for name in ("model", "data", "optimizer", "evaluation")]
-    return "\n".join([*parts, *(f"[[stages]]\n{table(stage)}" for stage in recipe.stages)])
+Kept = Mapping[Key, Record]
 
 
 class Job(NamedTuple):
-    """One training with one seed: its recipe, and the folder of its run."""
+    """One training with one seed: its recipe, the folder of its run, and its tests."""
 
     training: Training
     seed: int
     recipe: Recipe
     folder: Path
+    points: Sequence[Point]
 
     @property
     def name(self) -> str:
@@ -58,13 +40,13 @@ class Job(NamedTuple):
         return f"{self.training.name}, seed {self.seed}"
 
     def position(self) -> dict[str, Any] | None:
-        """Its last checkpoint's position; None if it has not begun."""
+        """Its last checkpoint's position; None if it has not begun, or its folder was deleted."""
         path = self.folder / LAST / POSITION
         found: dict[str, Any] | None = read_json(path) if path.is_file() else None
         return found
 
-    def finished(self, ops: str) -> bool:
-        """True if the training is complete.
+    def trained(self, ops: str) -> bool:
+        """True if its folder holds the complete training.
 
         Raises:
             InputError: the folder holds a run of another recipe.
@@ -78,9 +60,19 @@ class Job(NamedTuple):
             )
         return bool(position["step"] == position["judged"] == self.recipe.steps)
 
-    def test(self, point: Point) -> Path:
-        """The file with its scores at the point's system, k and m."""
-        return self.folder / f"test-{point.system}-{point.k}-{point.m}.json"
+    def missing(self, kept: Kept) -> list[Point]:
+        """Its tests that are not in the file of runs."""
+        return [point for point in self.points if key_of(self.training, self.seed, point) not in kept]
+
+    def steps_done(self, kept: Kept) -> int:
+        """Its steps: all if it is tested, else by the last line of its log, which is ahead of its checkpoint."""
+        if not self.missing(kept):
+            return self.recipe.steps
+        with suppress(OSError, ValueError, IndexError, KeyError), (self.folder / LOG).open("rb") as file:
+            file.seek(max(0, file.seek(0, 2) - 4096))
+            return int(json.loads(file.read().splitlines()[-1])["step"])
+        position = self.position()
+        return 0 if position is None else int(position["step"])
 
 
 def slug(training: Training) -> str:
@@ -88,73 +80,45 @@ def slug(training: Training) -> str:
     return "-".join("".join(c if c.isalnum() or c == "." else " " for c in training.name).split())
 
 
-def jobs_of(trainings: Iterable[Training], base: str, seeds: Sequence[int], scale: float, out: Path) -> list[Job]:
-    """Every training with every seed. If a training begins from another, the other comes first."""
-    needed = dict.fromkeys(t for training in trainings for t in (training.begins, training) if t is not None)
-    result = []
-    for training in sorted(needed, key=lambda t: t.begins is not None):
-        for seed in seeds:
-            begins = "" if training.begins is None else str(out / slug(training.begins) / str(seed) / LAST)
-            recipe = recipe_of(training, base, seed, scale, begins)
-            result.append(Job(training, seed, recipe, out / slug(training) / str(seed)))
-    return result
+def jobs_of(study: Study, chosen: Iterable[Experiment], seeds: Sequence[int], start: Path, out: Path) -> list[Job]:
+    """Every training of some experiments with every seed: all with the first seed, then all with the next.
+
+    A training has the tests of all experiments that share it, so that it is not needed again for another of them.
+    """
+    trainings = dict.fromkeys(t for experiment in chosen for t in experiment.trainings())
+    return [
+        Job(
+            training,
+            seed,
+            recipe_of(training, study.base, seed, str(start)),
+            out / slug(training) / str(seed),
+            study.points[training],
+        )
+        for seed in seeds
+        for training in trainings
+    ]
 
 
-def stage_keys(recipe: Recipe) -> Iterator[tuple[Key, int]]:
-    """For each stage its steps, and the key on which its pace depends most."""
-    for stage in recipe.stages:
-        yield (recipe.top.system, stage.batch, stage.k, stage.m), stage.steps
+def pace(kept: Kept, jobs: Iterable[Job]) -> dict[str, float]:
+    """Seconds per step of each system, evaluations on dev included: of tested models and of those in training."""
+    known = {(name, seed): (r["system"], r["train_seconds"], r["steps"]) for (name, seed, *_), r in kept.items()}
+    for job in jobs:
+        position = job.position()
+        if position and position["step"]:
+            known[job.training.name, job.seed] = (job.recipe.top.system, position["seconds"], position["step"])
+    sums: dict[str, tuple[float, int]] = {}
+    for system, seconds, steps in known.values():
+        before = sums.get(system, (0.0, 0))
+        sums[system] = (before[0] + seconds, before[1] + steps)
+    return {system: seconds / steps for system, (seconds, steps) in sums.items()}
 
 
-def _paces(folder: Path) -> Iterator[tuple[Key, float, int]]:
-    """Seconds and steps between successive evaluations of a run within a stage."""
-    with suppress(OSError, KeyError, TypeError, InputError):
-        recipe = read_json(folder / LAST / POSITION)["recipe"]
-        begin = 0
-        log = [(0, 0.0), *((r["step"], r["seconds"]) for r in read_log(folder / LOG) if "seconds" in r)]
-        for stage in recipe["stages"]:
-            here = [(step, seconds) for step, seconds in log if begin <= step <= begin + stage["steps"]]
-            key = (recipe["top"]["system"], stage["batch"], stage["k"], stage["m"])
-            begin += stage["steps"]
-            for (a, start), (b, end) in pairwise(here):
-                yield key, end - start, b - a
-
-
-class Pace:
-    """Seconds per step, measured from earlier runs; evaluations on dev are included."""
-
-    def __init__(self, folders: Iterable[Path]) -> None:
-        sums: dict[Key, tuple[float, int]] = {}
-        for folder in folders:
-            for key, seconds, steps in _paces(folder):
-                before = sums.get(key, (0.0, 0))
-                sums[key] = (before[0] + seconds, before[1] + steps)
-        self.known = {key: seconds / steps for key, (seconds, steps) in sums.items() if steps}
-
-    def step(self, key: Key) -> float | None:
-        """Seconds per step of a stage; if not measured, those of another system with the same batch, k and m."""
-        similar = [pace for other, pace in self.known.items() if other[1:] == key[1:]]
-        return self.known.get(key, max(similar, default=None))
-
-    def seconds(self, recipe: Recipe, done: int = 0) -> float | None:
-        """Seconds that the rest of a recipe takes; None if one of its stages was never measured."""
-        total = 0.0
-        for key, steps in stage_keys(recipe):
-            left, done = max(0, steps - done), max(0, done - steps)
-            pace = self.step(key)
-            if left and pace is None:
-                return None
-            total += left * (pace or 0.0)
-        return total
-
-
-def steps_done(job: Job) -> int:
-    """Steps according to the last line of its log, which is ahead of its checkpoint."""
-    with suppress(OSError, ValueError, IndexError, KeyError), (job.folder / LOG).open("rb") as file:
-        file.seek(max(0, file.seek(0, 2) - 4096))
-        return int(json.loads(file.read().splitlines()[-1])["step"])
-    position = job.position()
-    return 0 if position is None else int(position["step"])
+def remaining(jobs: Sequence[Job], kept: Kept, known: Mapping[str, float]) -> float | None:
+    """Seconds that one process takes to train the rest of these jobs; None if no pace is known."""
+    left = [(job.recipe.top.system, job.recipe.steps - job.steps_done(kept)) for job in jobs]
+    if any(steps for _, steps in left) and not known:
+        return None
+    return sum(steps * known.get(system, max(known.values())) for system, steps in left if steps)
 
 
 def minutes(seconds: float | None) -> str:
@@ -164,36 +128,35 @@ def minutes(seconds: float | None) -> str:
     )
 
 
-def remaining(jobs: Sequence[Job], pace: Pace) -> float | None:
-    """Seconds that one process takes for the rest of these jobs; None if it cannot be estimated."""
-    some = [pace.seconds(job.recipe, steps_done(job)) for job in jobs]
-    return None if None in some else sum(x for x in some if x is not None)
+def plan(chosen: Sequence[Experiment], jobs: Sequence[Job], kept: Kept, at_once: int) -> list[str]:
+    """Every training with its steps and minutes, and the cost of each figure or table by itself."""
+    known, by_name, body = pace(kept, jobs), dict[Training, list[Job]](), []
+    for job in jobs:
+        by_name.setdefault(job.training, []).append(job)
+    for training, some in by_name.items():
+        of = [experiment.name for experiment in chosen if training in experiment.trainings()]
+        done = sum(not job.missing(kept) for job in some)
+        left = minutes(remaining(some, kept, known))
+        body.append([training.name, str(len(some)), str(done), f"{some[0].recipe.steps:,}", left, ", ".join(of)])
+    lines = [*tables.text(body, ["training", "seeds", "done", "steps each", "left", "for"]), ""]
+    costs = []
+    for experiment in chosen:
+        mine = [job for job in jobs if job.training in experiment.trainings()]
+        done = sum(not job.missing(kept) for job in mine)
+        costs.append([experiment.name, str(len(mine)), str(done), minutes(remaining(mine, kept, known))])
+    lines += [*tables.text(costs, ["by itself", "trainings", "done", "left"]), ""]
+    seconds = remaining(jobs, kept, known)
+    total, done = minutes(None if seconds is None else seconds / at_once), sum(not job.missing(kept) for job in jobs)
+    lines.append(
+        f"all together: {len(jobs)} trainings, {done} done, {total} left with {at_once} at once (without testing)"
+    )
+    return lines
 
 
-def differences(recipe: Recipe, base: Recipe, training: Training) -> dict[str, list[Any]]:
-    """The differences of a training's recipe from the base: for each key, [the base's value, its own].
-
-    Only the stages that the training goes through are compared. For training on a single task, the difference is the
-    task's name.
-    """
-    found: dict[str, list[Any]] = {}
-
-    def compare(a: Any, b: Any, place: str) -> None:
-        if isinstance(a, Mapping) and isinstance(b, Mapping):
-            for name in dict.fromkeys([*a, *b]):
-                compare(a.get(name), b.get(name), f"{place}.{name.removesuffix('_')}" if place else name)
-        elif a != b:
-            found[place] = [a, b]
-
-    def plain(some: Recipe, stages: Sequence[Any]) -> dict[str, Any]:
-        parts = {name: part for name, part in asdict(some).items() if name in ("model", "optimizer")}
-        return {"system": some.top.system, **parts, "stage": {stage.name: asdict(stage) for stage in stages}}
-
-    own = base.stages[training.first : training.last]
-    compare(plain(base, own), plain(recipe, recipe.stages), "")
-    if training.task:
-        found = {name: pair for name, pair in found.items() if ".tasks." not in name}
-        found["tasks"] = ["as the base weighs them", training.task]
-    if len(own) != len(base.stages):
-        found["stages"] = [[stage.name for stage in stages] for stages in (base.stages, own)]
-    return found
+def progress_line(jobs: Sequence[Job], kept: Kept, at_once: int) -> str:
+    """Models and steps done, and the time left."""
+    done, total = sum(job.steps_done(kept) for job in jobs), sum(job.recipe.steps for job in jobs)
+    seconds = remaining(jobs, kept, pace(kept, jobs))
+    time_left = minutes(None if seconds is None else seconds / at_once)
+    finished = sum(not job.missing(kept) for job in jobs)
+    return f"{finished} of {len(jobs)} models tested, {done:,} of {total:,} steps; time left: {time_left}"

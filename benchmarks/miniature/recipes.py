@@ -1,49 +1,92 @@
-"""The recipe of a training: the base recipe with the training's changes."""
+"""The recipe of a training: the base recipe with the training's changes, as a file, as a digest, and in differences."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+import json
+from collections.abc import Mapping
+from dataclasses import MISSING, Field, asdict, fields
+from typing import Any
 
-from miniature.experiments import Training
+from miniature.structure import Training
 
-from glimmer_ref.training.recipe import OTHERS, Recipe, Stage
+from glimmer_ref.disk.facts import digest_of
+from glimmer_ref.training.recipe import Recipe
 from glimmer_ref.training.recipe_file import read_recipe
-from glimmer_ref.world.questions import TASKS, TRAINING_TASKS
+from glimmer_ref.training.schema import key_of
+
+TABLES = ("model", "data", "optimizer", "evaluation")
+SHORT = 16  # digits of a digest that are written
+ELSEWHERE = {"init", "root", "save"}  # settings that say where files are, or how often the same is written
 
 
-def _one_task(stage: Stage, training: Training) -> Stage:
-    """The stage with one task only; with `same_questions`, its steps are cut to that task's share of the questions."""
-    if not training.task:
-        return stage
-    weights = {task: stage.tasks.get(task, stage.tasks.get(OTHERS, 1.0)) for task in TASKS | TRAINING_TASKS}
-    share = weights[training.task] / sum(weights.values()) if training.same_questions else 1.0
-    return replace(_scaled(stage, share), tasks={training.task: 1.0, OTHERS: 0.0})
-
-
-def _scaled(stage: Stage, scale: float) -> Stage:
-    """The stage with `scale` times the steps, and warm-up and decay in proportion."""
-    if scale == 1:
-        return stage
-    parts = {name: round(scale * getattr(stage, name)) for name in ("warmup", "decay")}
-    return replace(stage, steps=max(1, round(scale * stage.steps)), **parts)
-
-
-def recipe_of(training: Training, base: str, seed: int, scale: float = 1.0, begins: str = "") -> Recipe:
+def recipe_of(training: Training, base: str, seed: int, start: str = "") -> Recipe:
     """The complete recipe of a training.
-
-    The model is evaluated on dev only at the end of each stage, since a point is the last model, not the best on dev.
 
     Args:
         base: a recipe's name or file.
-        scale: the factor on the steps of the base.
-        begins: the folder of the weights at the start, which are cut as the recipe says; "" if they are random.
+        start: the folder of the model that it starts from; "": the base's.
 
     Raises:
         InputError: the base does not take the changes.
     """
-    extends = [f"extends={base}"] if training.recipe else []
-    found = read_recipe(training.recipe or base, [*extends, f"seed={seed}", *training.changes])
-    stages = tuple(_one_task(_scaled(s, scale), training) for s in found.stages[training.first : training.last])
-    model = found.model if training.begins is None else replace(found.model, init=begins)
-    steps = sum(stage.steps for stage in stages)
-    return replace(found, stages=stages, model=model, evaluation=replace(found.evaluation, every=steps))
+    changes = [f"seed={seed}", *training.changes, *([f"model.init={json.dumps(start)}"] if start else [])]
+    return read_recipe(training.recipe or base, [*([f"extends={base}"] if training.recipe else []), *changes])
+
+
+def _toml(value: Any) -> str:
+    """A value as TOML writes it on one line."""
+    if isinstance(value, Mapping):
+        return "{ " + ", ".join(f"{json.dumps(name)} = {_toml(x)}" for name, x in value.items()) + " }"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(_toml, value)) + "]"
+    return json.dumps(value, ensure_ascii=False)
+
+
+def written(recipe: Recipe) -> str:
+    """A recipe as a TOML file with every setting."""
+
+    def table(part: Any) -> str:
+        return "".join(f"{json.dumps(key_of(f))} = {_toml(getattr(part, f.name))}\n" for f in fields(part))
+
+    parts = [table(recipe.top), *(f"[{name}]\n{table(getattr(recipe, name))}" for name in TABLES)]
+    return "\n".join([*parts, *(f"[[stages]]\n{table(stage)}" for stage in recipe.stages)])
+
+
+def _is_default(f: Field[Any], value: Any) -> bool:
+    default = f.default if f.default is not MISSING else f.default_factory() if callable(f.default_factory) else MISSING
+    return bool(value == default)
+
+
+def recipe_digest(recipe: Recipe, ops: str) -> str:
+    """A digest of all settings that affect the scores, without names of folders.
+
+    A setting with its default value is left out, so that a new key of recipes does not change it.
+    """
+
+    def said(part: Any) -> dict[str, Any]:
+        own = ((f, getattr(part, f.name)) for f in fields(part) if f.name not in ELSEWHERE)
+        return {key_of(f): value for f, value in own if not _is_default(f, value)}
+
+    tables = {name: said(getattr(recipe, name)) for name in ("top", *TABLES)}
+    return digest_of({**tables, "stages": [said(stage) for stage in recipe.stages], "ops": ops})[:SHORT]
+
+
+def differences(recipe: Recipe, base: Recipe) -> dict[str, list[Any]]:
+    """The differences of a training's recipe from the base: for each key, [the base's value, its own]."""
+    found: dict[str, list[Any]] = {}
+
+    def compare(a: Any, b: Any, place: str) -> None:
+        if isinstance(a, Mapping) and isinstance(b, Mapping) and not place.endswith(".tasks"):
+            for name in dict.fromkeys([*a, *b]):
+                compare(a.get(name), b.get(name), f"{place}.{name.removesuffix('_')}" if place else name)
+        elif a != b:
+            found[place] = [a, b]
+
+    def plain(some: Recipe) -> dict[str, Any]:
+        tables = {name: asdict(getattr(some, name)) for name in TABLES}
+        for name, key in (("model", "init"), ("data", "root"), ("evaluation", "save")):
+            del tables[name][key]
+        return {"system": some.top.system, **tables, "stage": {stage.name: asdict(stage) for stage in some.stages}}
+
+    compare(plain(base), plain(recipe), "")
+    return found

@@ -1,4 +1,4 @@
-"""Train and test the jobs that are not finished, several at once, with a progress line that estimates the time left."""
+"""Train and test the jobs that are not in the file of runs, several at once, with a line of progress."""
 
 from __future__ import annotations
 
@@ -8,25 +8,31 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import results
 from comparison.rounds import say
-from miniature.experiments import Point
-from miniature.jobs import Job, Pace, minutes, remaining, steps_done, written
+from miniature import runs
+from miniature.jobs import Job, progress_line
+from miniature.recipes import recipe_digest, written
+from miniature.structure import Point
 
+from glimmer_ref.bench.machine import machine, versions
 from glimmer_ref.bench.process import environment
 from glimmer_ref.data.inputs import read_passages, read_questions
 from glimmer_ref.data.json_lines import read_jsonl
 from glimmer_ref.disk.read import read_json
+from glimmer_ref.disk.write import write_json
 from glimmer_ref.errors import InputError
 from glimmer_ref.retrieval.bm25 import BM25
-from glimmer_ref.training.loop import LAST
+from glimmer_ref.training.checkpoint import POSITION
+from glimmer_ref.training.loop import BEST, LAST
 
-TEST, ABOUT = "test", "world.json"
+TEST, SOURCE = "test", "source.json"
+OF_THE_HOST = ("seconds", "questions_per_second", "precision")  # what `evaluate --json` says that is no score
 
 
 def test_file(data: Path, out: Path, depth: int) -> Path:
@@ -53,35 +59,58 @@ def test_file(data: Path, out: Path, depth: int) -> Path:
     return path
 
 
-def check_world(data: Path, out: Path) -> dict[str, Any]:
-    """Check that the world is that of all earlier runs in the folder, and return a description of it.
+def check_source(out: Path, source: runs.Source) -> None:
+    """Check that the base and the world are those of all earlier runs in the folder.
 
     Raises:
-        InputError: there is no world, or earlier runs were of another one.
+        InputError: earlier runs started from another base, or were of another world.
     """
-    about: dict[str, Any] = read_json(data / ABOUT)
-    kept = out / ABOUT
-    if kept.exists() and read_json(kept) != about:
-        raise InputError(f"{data}", f"the world that the runs in {out} are of", "another", "another --out")
+    kept, now = out / SOURCE, source._asdict()
+    if kept.exists() and read_json(kept) != now:
+        raise InputError(f"{out}", "runs of this base and this world", "runs of others", "another --out")
     out.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(data / ABOUT, kept)
-    return about
+    write_json(kept, now)
+
+
+class Setting(NamedTuple):
+    """How the jobs are run.
+
+    Args:
+        data: the folder of the worlds.
+        out: where models are kept while they are needed.
+        runs: the file of runs.
+        source: the digests of base and world.
+        at_once: how many jobs at a time.
+        threads: how many each may use.
+        keep: whether the folder of a tested model is kept.
+    """
+
+    data: Path
+    out: Path
+    runs: Path
+    source: runs.Source
+    ops: str
+    at_once: int
+    threads: int
+    keep: bool
 
 
 class Runner:
-    """Runs jobs in processes.
+    """Runs jobs as processes of their own.
 
     Args:
-        at_once: how many jobs run at once.
-        threads: the number of threads of each.
-        points: the tests of each training.
+        kept: the tests that count; new ones are added.
+
+    Raises:
+        InputError: see `check_source` and `test_file`.
     """
 
-    def __init__(self, data: Path, out: Path, ops: str, at_once: int, threads: int, points: Iterable[Point]) -> None:
-        self.data, self.out, self.ops, self.at_once, self.threads = data, out, ops, at_once, threads
-        self.points = list(points)
-        self.questions = test_file(data, out, max(p.k for p in self.points))
+    def __init__(self, setting: Setting, kept: dict[runs.Key, runs.Record], depth: int) -> None:
+        self.setting, self.kept = setting, kept
+        check_source(setting.out, setting.source)
+        self.questions = test_file(setting.data, setting.out, depth)
         self.failed: dict[str, str] = {}
+        self._commit = results.commit()
         self._running: set[subprocess.Popen[bytes]] = set()
         self._lock, self._stopped = threading.Lock(), False
 
@@ -96,7 +125,7 @@ class Runner:
                     [sys.executable, "-m", "glimmer_ref", *words],
                     stdout=output,
                     stderr=errors,
-                    env=environment(self.threads),
+                    env=environment(self.setting.threads),
                     start_new_session=True,
                 )
                 self._running.add(process)
@@ -109,55 +138,70 @@ class Runner:
         return lines[-1] if lines else f"exit status {code}"
 
     def _train(self, job: Job) -> str:
-        if job.finished(self.ops):
+        if job.trained(self.setting.ops):
             return ""
         job.folder.parent.mkdir(parents=True, exist_ok=True)
         toml, log = (job.folder.with_name(f"{job.seed}.{kind}") for kind in ("toml", "log"))
         toml.write_text(written(job.recipe), encoding="utf-8")
         resume = ["--resume"] if job.position() else []
-        words = ["train", str(toml), "--out", str(job.folder), "--data", str(self.data), "--ops", self.ops, *resume]
-        return self._command(words, log)
+        words = ["train", str(toml), "--out", str(job.folder), "--data", str(self.setting.data)]
+        return self._command([*words, "--ops", self.setting.ops, *resume], log)
 
     def _test(self, job: Job, point: Point) -> str:
-        place = job.test(point)
-        if place.exists():
-            return ""
-        part = place.with_suffix(".part")
-        words = ["evaluate", str(self.questions), "--passages", str(self.data / TEST / "passages.jsonl"), "--json"]
-        words += ["--weights", str(job.folder / LAST), "--ops", self.ops, "--system", point.system]
+        part = job.folder / f"test-{point.system}-{point.k}-{point.m}.part"
+        passages = self.setting.data / TEST / "passages.jsonl"
+        words = ["evaluate", str(self.questions), "--passages", str(passages), "--json"]
+        words += ["--weights", str(job.folder / BEST), "--ops", self.setting.ops, "--system", point.system]
         words += ["--k", str(point.k), *(["--m", str(point.m)] if point.system == "glimmer" else [])]
-        error = self._command(words, job.folder.with_name(f"{job.seed}.log"), part)
-        if error:
+        if error := self._command(words, job.folder.with_name(f"{job.seed}.log"), part):
             return error
-        found = {**json.loads(part.read_text("utf-8")), "commit": results.commit(), "threads": self.threads}
-        part.write_text(json.dumps(found) + "\n", encoding="utf-8")
-        part.replace(place)
+        record = self._record(job, point, json.loads(part.read_text("utf-8")))
+        with self._lock:
+            runs.append(self.setting.runs, record)
+            self.kept[runs.key_of(job.training, job.seed, point)] = record
+        part.unlink()
         return ""
+
+    def _record(self, job: Job, point: Point, scores: dict[str, Any]) -> dict[str, Any]:
+        """A line of the file of runs: the scores of a test, and how its model was made."""
+        last, best = (read_json(job.folder / name / POSITION) for name in (LAST, BEST))
+        here = machine()
+        return {
+            **{"training": job.training.name, "seed": job.seed, "system": point.system, "k": point.k, "m": point.m},
+            **{name: x for name, x in scores.items() if name not in (*OF_THE_HOST, "system", "k", "m")},
+            **{"steps": last["step"], "train_seconds": round(last["seconds"], 1)},
+            **{"best_step": best["step"], "best_dev": best["best"]["exact_match"]},
+            **{"recipe": recipe_digest(job.recipe, self.setting.ops), **self.setting.source._asdict()},
+            **{"commit": self._commit, "date": time.strftime("%Y-%m-%d"), "threads": self.setting.threads},
+            **{"machine": f"{here['cpu']}, {here['cores']} cores", "versions": versions(*results.PACKAGES[:4])},
+        }
 
     def _do(self, job: Job) -> None:
         """Train and test one job; an error is recorded, and the other jobs continue."""
+        missing = job.missing(self.kept)
+        if not missing:
+            return
         error = self._train(job)
-        settings = {p[2:]: p for p in self.points if p.training == job.training}
-        for point in settings.values():
+        for point in missing:
             error = error or self._test(job, point)
         if error and not self._stopped:
             self.failed[job.name] = error
+        if not error and not self.setting.keep:
+            shutil.rmtree(job.folder)
         say(f"{job.name}: {error or 'done'}")
 
-    def run(self, wanted: Sequence[Job], pace: Pace) -> None:
-        """Run all jobs; a job waits for the job that it begins from.
+    def run(self, jobs: Sequence[Job]) -> None:
+        """Run all jobs.
 
         Raises:
             InputError: a folder holds a run of another recipe.
             KeyboardInterrupt: raised again after the running jobs have saved.
         """
-        for job in wanted:
-            job.finished(self.ops)
-        waves = [[t for t in wanted if (t.training.begins is None) is first] for first in (True, False)]
-        pool = ThreadPoolExecutor(self.at_once)
+        for job in jobs:
+            job.trained(self.setting.ops)
+        pool = ThreadPoolExecutor(self.setting.at_once)
         try:
-            for wave in waves:
-                self._watch([pool.submit(self._do, job) for job in wave], wanted, pace)
+            self._watch([pool.submit(self._do, job) for job in jobs], jobs)
         except BaseException:
             self._stop()
             raise
@@ -170,28 +214,17 @@ class Runner:
             for process in self._running:
                 process.terminate()
 
-    def _watch(self, futures: list[Future[None]], wanted: Sequence[Job], pace: Pace) -> None:
+    def _watch(self, futures: list[Future[None]], jobs: Sequence[Job]) -> None:
         """Print a line of progress now and then until all are done; on a terminal it is drawn in place."""
         shown = sys.stderr.isatty()
         printed = time.monotonic()
         while wait(futures, timeout=0.5).not_done:
             if time.monotonic() - printed > (3 if shown else 60):
                 printed = time.monotonic()
-                line = progress_line(wanted, pace, self.at_once, self.ops)
+                line = progress_line(jobs, dict(self.kept), self.setting.at_once)
                 sys.stderr.write(f"\r\x1b[K{line}" if shown else f"{line}\n")
                 sys.stderr.flush()
         if shown:
             sys.stderr.write("\r\x1b[K")
         for future in futures:
             future.result()
-
-
-def progress_line(wanted: Sequence[Job], pace: Pace, at_once: int, ops: str) -> str:
-    """Models and steps done, and the time left."""
-    done, total = sum(steps_done(t) for t in wanted), sum(t.recipe.steps for t in wanted)
-    if not pace.known:
-        pace = Pace(job.folder for job in wanted)
-    seconds = remaining(wanted, pace)
-    time_left = minutes(None if seconds is None else seconds / at_once)
-    finished = sum(job.finished(ops) for job in wanted)
-    return f"{finished} of {len(wanted)} models trained, {done:,} of {total:,} steps; time left: {time_left}"

@@ -1,30 +1,32 @@
-"""Evaluates a miniature's result file: means over seeds beside the paper's values, and whether directions agree."""
+"""Evaluates the file of runs: means over seeds beside the paper's values, and whether directions agree."""
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from fractions import Fraction
 from itertools import pairwise
 from typing import Any, NamedTuple
 
 import results
+from miniature import runs
+from miniature.paper import paper_line
+from miniature.structure import ALL, Claim, Experiment, Panel, Point, above
+from miniature.study import Study
 
-from glimmer_ref.costs.published import values as published
-
-Document = Mapping[str, Any]
 PAPER_FLAT = 0.25  # points of exact match: the paper calls a difference of 0.2 comparable, and one of 0.3 a gain
 ERRORS = 2.0  # standard errors of a difference that count as flat
 RULE = (
     f"By rule: the paper's difference is flat within {PAPER_FLAT} points; ours is flat within {ERRORS:g} standard "
     "errors, which come from the number of test questions, or from the seeds where these differ more (with one seed "
-    "it is not known how much trainings differ)."
+    "it is not known how much trainings differ). Samples per TFLOP are counted, not measured: their difference, in "
+    "percent, has no error."
 )
+Kept = Mapping[runs.Key, runs.Record]
 
 
 class Measured(NamedTuple):
-    """A score of the miniature: mean, minimum and maximum over seeds, standard error, and recall@m."""
+    """A score of the miniature: mean, minimum and maximum over seeds, standard error, recall@m, samples per TFLOP."""
 
     mean: float
     min: float
@@ -32,10 +34,11 @@ class Measured(NamedTuple):
     error: float
     seeds: int
     recall: float | None
+    cost: float
 
 
 class Pair(NamedTuple):
-    """One point: the paper's value and ours, either of which may be missing."""
+    """One point: the paper's value and ours, either of which may be missing; in Figure 2 also the paper's cost."""
 
     x: str
     paper: float | None
@@ -43,6 +46,7 @@ class Pair(NamedTuple):
     training: str
     k: int
     m: int
+    paper_cost: float | None = None
 
 
 class Row(NamedTuple):
@@ -57,7 +61,7 @@ class Row(NamedTuple):
 def _variance(record: Mapping[str, Any], measure: str) -> float:
     """Variance of exact match for this number of questions; one right and one wrong answer are added to each share."""
     tasks = record["tasks"]
-    some = list(tasks.values()) if measure == "exact_match" else [tasks[measure]]
+    some = list(tasks.values()) if measure == ALL else [tasks[measure]]
     total = 0.0
     for task in some:
         n = task["questions"]
@@ -70,7 +74,7 @@ def measured(records: Sequence[Mapping[str, Any]], measure: str) -> Measured | N
     """The score of one point over its seeds."""
     if not records:
         return None
-    table = [r if measure == "exact_match" else r["tasks"][measure] for r in records]
+    table = [r if measure == ALL else r["tasks"][measure] for r in records]
     values, n = [float(row["exact_match"]) for row in table], len(records)
     mean = sum(values) / n
     seeds = sum((v - mean) ** 2 for v in values) / (n - 1) / n if n > 1 else 0.0
@@ -78,64 +82,27 @@ def measured(records: Sequence[Mapping[str, Any]], measure: str) -> Measured | N
     questions = sum(_variance(r, measure) for r in records) / n
     recalls = [row["recall_at_m"] for row in table if row["recall_at_m"] is not None]
     recall = sum(recalls) / len(recalls) if recalls else None
-    return Measured(mean, min(values), max(values), math.sqrt(max(questions, seeds)), n, recall)
+    cost = sum(r["samples_per_tflop"] for r in records) / n
+    return Measured(mean, min(values), max(values), math.sqrt(max(questions, seeds)), n, recall, cost)
 
 
-def paper_line(document: Document, place: str, name: str) -> dict[str, float]:
-    """The paper's values by exact x: a row's name, k, m, or the proportion in whole layers; "" for a level."""
-    paper, result = published.PAPER_RESULTS[document["paper_result"]](), {}
-    panel = next(p for p in paper.panels if p.place == place)
-    varies = {s.name: s.varies for s in panel.series}
-    for v in published.values(paper):
-        table = place == name and isinstance(v.x, str)
-        if v.place == place and (v.series == name or table):
-            x = v.model[varies[v.series]] if varies[v.series] else v.x
-            result["" if x is None else str(x)] = float(v.y)
-    return result
+def of_point(kept: Kept, point: Point) -> list[runs.Record]:
+    """The tests of a point, one for each seed."""
+    wanted = point.training.name, point.system, point.k, point.m
+    return [record for (name, _, *rest), record in kept.items() if (name, *rest) == wanted]
 
 
-def _exact(x: str) -> str:
-    try:
-        return str(Fraction(x))
-    except (ValueError, ZeroDivisionError):
-        return x
-
-
-def _order(pair: Pair) -> Fraction:
-    return Fraction(pair.x or 0)
-
-
-def rows(document: Document, panel: Mapping[str, Any]) -> list[Row]:
-    """The lines of a panel; in a figure their points are in the order of x."""
+def rows(experiment: Experiment, panel: Panel, kept: Kept) -> list[Row]:
+    """The lines of a panel."""
     result = []
-    for line in panel["lines"]:
-        paper = paper_line(document, panel["place"], line["paper"]) if line["paper"] else {}
-        pairs = []
-        for p in line["points"]:
-            records = [r for r in document["runs"] if _is_of(r, p)]
-            found = measured(records, panel["measure"])
-            pairs.append(Pair(p["x"], paper.get(_exact(p["x"])), found, p["training"], p["k"], p["m"]))
-        table = document["paper_result"].startswith("Table")
-        result.append(Row(line["name"], line["paper"], line["level"], pairs if table else sorted(pairs, key=_order)))
+    for line in panel.lines:
+        paper, pairs = paper_line(experiment.name, panel.place, line.paper), []
+        for p in line.points:
+            printed, found = paper.get(p.paper or p.x), measured(of_point(kept, p), panel.measure)
+            quality, cost = printed or (None, None)
+            pairs.append(Pair(p.x, quality, found, p.training.name, p.k, p.m, cost))
+        result.append(Row(line.name, line.paper, line.level, pairs))
     return result
-
-
-def file_of(name: str) -> str:
-    """The result file of a figure or table, like "Figure 3"."""
-    return f"trends-{name.lower().replace(' ', '-')}.json"
-
-
-def trained(name: str) -> dict[str, list[Row]]:
-    """The lines of a figure or table by panel, from results/; {} if there is no result."""
-    path = results.FOLDER / file_of(name)
-    if not path.exists():
-        return {}
-    document = json.loads(path.read_text("utf-8"))
-    return {panel["place"]: rows(document, panel) for panel in document["panels"]}
-
-
-def _is_of(record: Mapping[str, Any], point: Mapping[str, Any]) -> bool:
-    return all(record[name] == point[name] for name in ("training", "system", "k", "m"))
 
 
 def direction(difference: float, within: float) -> str:
@@ -152,58 +119,91 @@ def verdict(paper: str, ours: str) -> str:
     return f"flat there, {ours} here" if paper == "flat" else "opposite"
 
 
-def compared(a: Pair, b: Pair) -> str:
-    """The change from a to b in the paper and in ours; "" if a value of ours is missing."""
-    if a.ours is None or b.ours is None:
+class Judged(NamedTuple):
+    """A claim with the paper's number, ours, what is flat, and the verdict; "-" for what the paper does not have."""
+
+    text: str
+    paper: str
+    ours: str
+    verdict: str
+
+    def sentence(self) -> str:
+        """As one line."""
+        there = "the paper has no such point" if self.paper == "-" else f"paper {self.paper}"
+        return f"{self.text}: {there}, here {self.ours}: {self.verdict}."
+
+
+def _cost(pairs: Sequence[tuple[float, Pair]]) -> tuple[float | None, float]:
+    """How much more the first of two points answers per TFLOP than the second, in percent: the paper's and ours."""
+    (_, a), (_, b) = pairs
+    assert a.ours is not None and b.ours is not None
+    there = None if a.paper_cost is None or b.paper_cost is None else 100 * (a.paper_cost / b.paper_cost - 1)
+    return there, 100 * (a.ours.cost / b.ours.cost - 1)
+
+
+def judged(claim: Claim, found: Iterable[Row]) -> Judged | None:
+    """The claim by rule; None if a point of it has not been tested."""
+    by_place = {(row.name, pair.x): pair for row in found for pair in row.pairs}
+    pairs = [(weight, by_place.get((line, x))) for weight, line, x in claim.terms]
+    known = [(weight, pair) for weight, pair in pairs if pair is not None and pair.ours is not None]
+    if len(known) < len(pairs):
+        return None
+    if claim.cost:
+        (paper, ours), within, unit = _cost(known), 0.0, " %"
+    else:
+        there = [weight * pair.paper for weight, pair in known if pair.paper is not None]
+        paper = sum(there) if len(there) == len(known) else None
+        ours = sum(weight * pair.ours.mean for weight, pair in known if pair.ours)
+        within = ERRORS * math.hypot(*(weight * pair.ours.error for weight, pair in known if pair.ours))
+        unit = ""
+    here = f"{ours:+.1f}{unit}" + ("" if claim.cost else f" (flat within {within:.1f})")
+    if paper is None:
+        return Judged(claim.text, "-", here, direction(ours, within))
+    words = verdict(direction(paper, PAPER_FLAT), direction(ours, within))
+    return Judged(claim.text, f"{paper:+.2f}{unit}", here, words)
+
+
+def _steps(row: Row) -> Iterator[Claim]:
+    """The changes from one point to the next, of those that the paper has."""
+    both = [pair for pair in row.pairs if pair.paper is not None]
+    for a, b in pairwise(both):
+        yield Claim(f"{row.name}, {a.x} to {b.x}", ((1, row.name, b.x), (-1, row.name, a.x)))
+
+
+def _best(row: Row) -> str:
+    """At which point a line is highest."""
+    ours = [(pair.ours.mean, pair.x) for pair in row.pairs if pair.ours is not None]
+    paper = [(pair.paper, pair.x) for pair in row.pairs if pair.paper is not None]
+    if len(ours) < len(row.pairs) or not paper:
         return ""
-    ours, within = b.ours.mean - a.ours.mean, ERRORS * math.hypot(a.ours.error, b.ours.error)
-    words = f"here {ours:+.1f} (flat within {within:.1f})"
-    if a.paper is None or b.paper is None:
-        return f"{words}: {direction(ours, within)}; the paper has no such point"
-    paper = b.paper - a.paper
-    return f"paper {paper:+.2f}, {words}: {verdict(direction(paper, PAPER_FLAT), direction(ours, within))}"
+    return f"{row.name} is best at: paper {max(paper)[1]}, here {max(ours)[1]}."
 
 
-def _line(row: Row) -> Iterator[str]:
-    """Sentences about the changes of a figure's line, from end to end and from point to point."""
-    known = [p for p in row.pairs if p.ours is not None]
-    if len(known) > 1:
-        yield f"{row.name}, {known[0].x} to {known[-1].x}: {compared(known[0], known[-1])}."
-    if len(known) > 2:
-        for a, b in pairwise(known):
-            yield f"{row.name}, {a.x} to {b.x}: {compared(a, b)}."
+def sentences(experiment: Experiment, panel: Panel, kept: Kept) -> list[str]:
+    """A sentence about each claim of a panel, then about each change in it."""
+    found, claims = rows(experiment, panel, kept), list(panel.claims)
+    if not experiment.in_rows:
+        claims += [claim for row in found if not row.level for claim in _steps(row)]
+    if not experiment.in_rows and not panel.cost:
+        for high, low in panel.gaps:
+            places = [pair.x for pair in next(row for row in found if row.name == high).pairs if pair.paper is not None]
+            claims += [above(f"{high} above {low} at {x}", (high, x), (low, x)) for x in places]
+    made = [one.sentence() for claim in claims if (one := judged(claim, found)) is not None]
+    if experiment.name == "Figure 5":
+        made += [text for row in found if (text := _best(row))]
+    return list(dict.fromkeys(made))
 
 
-def _gap(above: Row, below: Row) -> Iterator[str]:
-    """The differences of two lines at each x that the paper and ours have, and how the difference changes with x."""
-    pairs = []
-    for a, b in zip(above.pairs, below.pairs, strict=True):
-        if a.ours is not None and b.ours is not None and a.paper is not None and b.paper is not None:
-            error = math.hypot(a.ours.error, b.ours.error)
-            gap = a.ours.mean - b.ours.mean
-            pairs.append(a._replace(paper=a.paper - b.paper, ours=a.ours._replace(mean=gap, error=error)))
-    name = f"{above.name} above {below.name}"
-    for p in pairs:
-        assert p.ours is not None and p.paper is not None
-        ours = direction(p.ours.mean, ERRORS * p.ours.error)
-        words = verdict(direction(p.paper, PAPER_FLAT), ours)
-        yield f"{name} at {p.x}: paper {p.paper:+.1f}, here {p.ours.mean:+.1f}: {words}."
-    if len(pairs) > 1:
-        yield f"{name}, its change from {pairs[0].x} to {pairs[-1].x}: {compared(pairs[0], pairs[-1])}."
+def place_of(pair: Pair) -> float:
+    """The x of a point that is a number."""
+    return float(Fraction(pair.x))
 
 
-def sentences(document: Document, panel: Mapping[str, Any]) -> list[str]:
-    """A sentence about each change in a panel."""
-    found, result = rows(document, panel), list[str]()
-    if document["paper_result"].startswith("Table"):
-        for row in found:
-            first = row.pairs[0]
-            changes = ((p, compared(first, p)) for p in row.pairs[1:])
-            result += [f"{p.x} against {first.x}: {words}." for p, words in changes if words]
-        return result
-    for row in found:
-        result += [] if row.level else _line(row)
-    named = {row.name: row for row in found}
-    for above, below in panel["gaps"]:
-        result += _gap(named[above], named[below])
-    return result
+def trained(name: str) -> dict[str, list[Row]]:
+    """The lines of a figure or table, like "Figure 3", by panel, from results/; {} if there is no result."""
+    study = Study()
+    experiment = next(e for e in study.experiments.values() if e.name == name)
+    kept = study.select(results.FOLDER / runs.FILE).kept
+    if not any(of_point(kept, point) for point in experiment.points()):
+        return {}
+    return {panel.place: rows(experiment, panel, kept) for panel in experiment.panels}
