@@ -125,14 +125,16 @@ def figure3(shape: Shape) -> Experiment:
     less = (
         rise("More selected passages help, m=1 to 5", "glimmer", "1", "5"),
         Claim(
-            "with diminishing returns: more from m=1 to 5 than from 5 to 25",
+            "Returns diminish: more from m=1 to 5 than from 5 to 25",
             ((2, "glimmer", "5"), (-1, "glimmer", "1"), (-1, "glimmer", "25")),
         ),
     )
+    retrieving = (Line("glimmer", "glimmer", retrieved), *_levels(shape, left))
+    selecting = (Line("glimmer", "glimmer", selected), *_levels(shape, right))
     panels = (
-        Panel(left.place, "k, passages retrieved", (Line("glimmer", "glimmer", retrieved), *_levels(shape, left)), better),
-        Panel(right.place, "m, passages selected", (Line("glimmer", "glimmer", selected), *_levels(shape, right)), less),
-    )  # fmt: skip
+        Panel(left.place, "k, passages retrieved", retrieving, better),
+        Panel(right.place, "m, passages selected", selecting, less),
+    )
     return Experiment("Figure 3", panels, "One GLIMMER and one LUMEN, each read with every k and m.")
 
 
@@ -210,7 +212,7 @@ def figure7(shape: Shape) -> Experiment:
 
     claims = (
         rise(f"A live encoder helps, alpha=0 to {third}", BOTH[0], "0", third),
-        rise(f"then it levels off, alpha={third} to 1", BOTH[0], third, "1"),
+        rise(f"Then it levels off, alpha={third} to 1", BOTH[0], third, "1"),
         gap_shrinks("All tasks help more at alpha=0 than at 1", BOTH, "0", "1"),
     )
     lines = (line(BOTH[0], "KILT", ""), line(BOTH[1], "NQ-only", TASK))
@@ -257,8 +259,8 @@ def table3(shape: Shape) -> Experiment:
         "PDist tau=0.1": (Training("tau=0.1", "table3_tau_0.1"), "A lower temperature helps"),
         "PDist tau=5": (Training("tau=5", "table3_tau_5"), "A higher temperature is worse"),
         "Mean pool": (Training("mean pool", "table3_mean_pool"), "Mean pooling is similar"),
-        "no PDist (lambda=0)": (Training("lambda=0", changes=("every_stage.lambda=0.0",)), "no distillation at all"),
-        named: (Training(named, changes=(f"every_stage.direction={other}",)), "the other direction of the KL"),
+        "no PDist (lambda=0)": (Training("lambda=0", changes=("every_stage.lambda=0.0",)), "No distillation at all"),
+        named: (Training(named, changes=(f"every_stage.direction={other}",)), "The other direction of the KL"),
     }
     note = (
         f"Everything else is the base recipe's, its direction of the KL ({shape.direction}) too; the last two rows are "

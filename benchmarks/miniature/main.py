@@ -129,7 +129,7 @@ def _arguments() -> argparse.ArgumentParser:
     one.add_argument("--figures", default=",".join(EXPERIMENTS), help=f"of {','.join(EXPERIMENTS)} (default: all)")
     one.add_argument("--only", nargs="+", default=[], metavar="NAME", help="only these trainings, named as in --plan")
     one.add_argument("--seeds", default="0", help="like 0,1 (default: 0)")
-    one.add_argument("--jobs", type=int, default=1, help="trainings at once (default: 1)")
+    one.add_argument("--jobs", type=int, help="trainings at once (default: 1; with --quick all processors)")
     one.add_argument("--threads", type=int, help="of each training (default: processors divided by jobs)")
     one.add_argument("--plan", action="store_true", help="print trainings, steps and minutes; start nothing")
     one.add_argument("--keep", action="store_true", help="keep the folders of tested models")
@@ -144,6 +144,7 @@ def _arguments() -> argparse.ArgumentParser:
 
 def _train(args: argparse.Namespace) -> int:
     args.figures, args.seeds = _figures(args.figures), _seeds(args.seeds)
+    args.jobs = (cores() if args.quick else 1) if args.jobs is None else args.jobs
     if args.jobs < 1:
         raise InputError("--jobs", "at least 1", str(args.jobs))
     args.threads = args.threads or max(1, cores() // args.jobs)

@@ -184,9 +184,11 @@ class Runner:
         error = self._train(job)
         for point in missing:
             error = error or self._test(job, point)
-        if error and not self._stopped:
+        if self._stopped and error:  # what the command said last is no error
+            return
+        if error:
             self.failed[job.name] = error
-        if not error and not self.setting.keep:
+        elif not self.setting.keep:
             shutil.rmtree(job.folder)
         say(f"{job.name}: {error or 'done'}")
 
@@ -198,7 +200,8 @@ class Runner:
             KeyboardInterrupt: raised again after the running jobs have saved.
         """
         for job in jobs:
-            job.trained(self.setting.ops)
+            if job.missing(self.kept):
+                job.trained(self.setting.ops)
         pool = ThreadPoolExecutor(self.setting.at_once)
         try:
             self._watch([pool.submit(self._do, job) for job in jobs], jobs)

@@ -58,7 +58,7 @@ def read(path: Path) -> list[Record]:
     Raises:
         InputError: a line is not the record of a test.
     """
-    records = []
+    records: list[Record] = []
     for place, record in read_jsonl(path) if path.exists() else ():
         if missing := [name for name in KEYS if name not in record]:
             raise InputError(place, "a test with all its keys", f"none {', '.join(missing)}")
@@ -91,7 +91,7 @@ def select(records: Sequence[Record], digest: Callable[[str, int], str | None], 
     digests = {pair: digest(*pair) for pair in known}
 
     def is_present(r: Record) -> bool:
-        return bool(digests[r["training"], r["seed"]] == r["recipe"])
+        return digests[r["training"], r["seed"]] == r["recipe"] is not None
 
     last = next((r for r in reversed(records) if is_present(r)), None)
     if source is None and last is not None:
