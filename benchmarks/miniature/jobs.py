@@ -15,7 +15,6 @@ from miniature.study import Study
 
 from glimmer_ref import tables
 from glimmer_ref.disk.read import read_json
-from glimmer_ref.disk.toml import key_of
 from glimmer_ref.errors import InputError
 from glimmer_ref.training.checkpoint import POSITION
 from glimmer_ref.training.log import LOG

@@ -10,9 +10,9 @@ from typing import Any
 from miniature.structure import Training
 
 from glimmer_ref.disk.facts import digest_of
+from glimmer_ref.disk.toml import key_of
 from glimmer_ref.training.recipe import Recipe
 from glimmer_ref.training.recipe_file import read_recipe
-from glimmer_ref.training.schema import key_of
 
 TABLES = ("model", "data", "optimizer", "evaluation")
 SHORT = 16  # digits of a digest that are written

@@ -68,6 +68,8 @@ class Run:
             shares = task_shares(self.corpus, stage.tasks, f"{location}.tasks")
             check_folders(self.corpus, stage, location)
             self._check_no_answer(stage, location)
+            if stage.cuts == "any" and frozen:
+                raise InputError(f"{location}.frozen", 'no weights, beside cuts = "any"', ", ".join(stage.frozen))
             context = StepContext(self.ops, self.state.config, self.recipe.top.system, stage, frozenset(frozen))
             result.append((context, shares))
         return result
