@@ -71,15 +71,15 @@ def beside(reader: Reader, questions: list[Question], memory: Any) -> list[str]:
     return tables.markdown(cells, ["system, the same weights", "k", "m", "exact match"])
 
 
-def trained(run: Path, world: dict[str, Any]) -> list[str]:
-    """The weights, steps and stages of the run."""
+def trained(run: Path, world: dict[str, Any], kept: str = "best") -> list[str]:
+    """The weights, steps and stages of the run; `kept` is the model that is taken: "best" or "last"."""
     position = json.loads((run / "last" / "position.json").read_text())
     recipe = position["recipe"]
     size = sum(np.size(x) for x in leaves(checkpoint.load(run / "best")).values())
     lines = [
         f"- {size:,} weights in float32; seed {recipe['top']['seed']}; worlds of seed {world['seed']}.",
         f"- {position['step']:,} steps in {position['seconds'] / 60:.0f} minutes, evaluations included; the weights "
-        f"are those of step {position['best']['step']:,}, the best on dev.",
+        + (f"are those of step {position['best']['step']:,}, the best on dev." if kept == "best" else "are the last."),
         "",
     ]
     head = ["stage", "steps", "questions a step", "k", "m", "gold forced", "lambda", "weights of tasks, else 1"]
