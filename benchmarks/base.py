@@ -1,7 +1,7 @@
-"""The pre-trained base from its two finished runs: python benchmarks/base.py READER BASE WORLDS [--into weights/t5-mini]
+"""The pre-trained base from two finished runs: python benchmarks/base.py READER BASE WORLDS [--into weights/t5-mini]
 
-READER was written by `glimmer-ref train t5_mini_reader`, BASE by `glimmer-ref train t5_mini`, WORLDS by `glimmer-ref world`.
-The folder gets the last model and a card with the measured values.
+READER and BASE were written by `glimmer-ref train` with the recipes t5_mini_reader and t5_mini, WORLDS by `glimmer-ref
+world`. The folder gets the last model and a card with the measured values.
 """
 
 from __future__ import annotations
