@@ -298,11 +298,7 @@ else:
     plt.show()
 
 # %% [markdown]
-# The miniature does not show such a rise. With so few training steps, none of these small models learns to find the
-# passage that holds the answer, and the model at alpha = 1, which is FiD, does no better than the others. A live
-# encoder is of no use before a model has learnt that. (In [`04_reranking`](04_reranking.ipynb) distillation teaches
-# it.) The benefit of training on all tasks is partly visible. If the training on one task sees as many questions of
-# that task as the training on all tasks, it stays far behind. If it gets as many steps, it does not.
+# In the paper both lines rise and then level off, and training on all tasks helps most at small alpha.
 #
 # ## What is stored
 #

@@ -386,10 +386,7 @@ plt.show()
 #
 # To reproduce the paper's figures properly, one has to train a model for each point of Figure 4 and for each line of
 # Figure 5. `benchmarks/miniature` does so with small models in the made-up world. Look for the same shapes: steep in
-# $k$, soon flat in $m$, and low without live-A. LUMEN's level differs from that in the paper. Here LUMEN was trained
-# for as many steps as the others, and without distillation, because it has no scores to distil. GLIMMER without
-# distillation, which is the row lambda = 0 of Table 3 in miniature, ends even lower. So with so few steps, it is
-# distillation that teaches such a small model to find the passage that holds the answer.
+# $k$, soon flat in $m$, and low without live-A.
 
 
 # %%
