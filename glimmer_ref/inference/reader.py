@@ -63,7 +63,8 @@ class Reader:
         self.threads = threads
         self.folder: Path | None = None  # the folder from which `load` read the model
         self.config, self.tokenizer = model.config, tokenizer
-        self.inputs = TextInputs(model.config, tokenizer, Unchanged(tokenizer) if adapter is None else adapter)
+        self.adapter = Unchanged(tokenizer) if adapter is None else adapter
+        self.inputs = TextInputs(model.config, tokenizer, self.adapter)
         self.ops = bind(ops)
         with self.limited():  # checks `threads` before the weights are prepared
             self.model = prepare_params(self.ops, model, precision)
