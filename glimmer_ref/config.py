@@ -110,7 +110,7 @@ class T5Config:
         values = {key: value for key, value in published(data).items() if key in known}
         missing = [f.name for f in fields(cls) if f.default is f.default_factory and f.name not in values]
         if missing:
-            raise InputError("config.json", "all of T5's sizes", f"no {', '.join(missing)}", "is this a T5 folder?")
+            raise InputError("config.json", "all of T5's sizes", f"no {', '.join(missing)}", "perhaps it is no T5")
         return cls(**values)
 
 
@@ -178,7 +178,7 @@ class GlimmerConfig:
                 str(self.num_rerank_layers),
             )
         if self.m > self.k:
-            raise InputError("config: m", "at most k", f"k={self.k}, m={self.m}")
+            raise InputError("config: m", "a number of at most k", f"k={self.k}, m={self.m}")
         if self.passage_offset is not None:
             why = "the position bias has a row for every distance, up to the offset and back"
             _positive("passage_offset", self.passage_offset, self.question_tokens, MAX_OFFSET, why)
@@ -198,7 +198,9 @@ class GlimmerConfig:
                 "config: question_prefixes", f"at most {template.MAX_CHARACTERS} characters together", f"{length:,}"
             )
         if not isinstance(form, str):
-            raise InputError("config: passage_format", "a string with {text} and perhaps {title}", brief(form))
+            raise InputError(
+                "config: passage_format", "a string that contains {text} once and may contain {title}", brief(form)
+            )
         template.parse(form)
         if not isinstance(self.no_answer, str) or len(self.no_answer) > template.MAX_CHARACTERS:
             expected = f"a string of at most {template.MAX_CHARACTERS} characters"
@@ -285,9 +287,9 @@ def whole_layers(name: str, proportion: Fraction | str, layers: int) -> int:
         options = ", ".join(str(f) for f in nearest if 0 <= f <= 1)
         raise InputError(
             name,
-            f"a whole number of {layers} layers",
+            f"a share of {layers} layers that is a whole number of layers",
             f"{share} of {layers} = {float(share * layers):g}",
-            f"near it: {options}",
+            f"the nearest shares are {options}",
         )
     return int(share * layers)
 

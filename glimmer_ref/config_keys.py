@@ -83,7 +83,7 @@ def _end(data: Mapping[str, Any]) -> Any:
     if isinstance(end, list) and len(end) == 1:
         return end[0]
     if end is None or isinstance(end, list):
-        raise InputError(f"{FILE}: eos_token_id", "one token that ends an answer", brief(end), "state one")
+        raise InputError(f"{FILE}: eos_token_id", "one token that ends an answer", brief(end), "give one id")
     return end
 
 

@@ -1,5 +1,7 @@
 """The error that bad input raises."""
 
+from __future__ import annotations
+
 import re
 
 # Characters that change what a terminal shows (control characters, line ends, changes of the writing direction), and
@@ -39,6 +41,12 @@ class InputError(ValueError):
     """
 
     def __init__(self, what: str, expected: str, got: str, do: str = "") -> None:
+        self.parts = (what, expected, got, do)
         super().__init__(
-            shown(f"{what}: {expected}; got {cut(shown(str(got)), MAX_LENGTH)}" + (f"; {do}" if do else ""))
+            shown(f"{what}: expected {expected}; got {cut(shown(str(got)), MAX_LENGTH)}" + (f"; {do}" if do else ""))
         )
+
+    def at(self, place: str = "", do: str = "") -> InputError:
+        """The same error, with the place where it occurred before it, and with more advice after it."""
+        what, expected, got, old = self.parts
+        return InputError(": ".join(filter(None, (place, what))), expected, got, "; ".join(filter(None, (old, do))))

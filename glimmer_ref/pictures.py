@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 from .disk.read import PathLike
-from .disk.write import written
+from .disk.write import check_place, written
 from .errors import InputError
 
 FORMATS = ("png", "svg", "pdf", "jpg", "webp")
@@ -27,6 +27,16 @@ def _format(path: PathLike) -> str:
     if ending and ending not in FORMATS:
         raise InputError(f"{path}", f"a name that ends in {', '.join(f'.{name}' for name in FORMATS)}", f".{ending}")
     return ending or "png"
+
+
+def check_picture(path: PathLike) -> None:
+    """Check the path of a picture before the work starts, as far as this can be known.
+
+    Raises:
+        InputError: an unknown format, or as `check_place`.
+    """
+    _format(path)
+    check_place(path)
 
 
 def _place_settings() -> None:
@@ -46,7 +56,7 @@ def _imported() -> Any:
     try:
         import matplotlib
     except (ImportError, OSError, ValueError) as error:  # a broken installation, or a settings file that is no text
-        raise InputError("matplotlib", "that it can be imported", str(error)) from None
+        raise InputError("matplotlib", "an installation that can be imported", str(error), "install it again") from None
     finally:
         if wanted is not None:
             os.environ["MPLBACKEND"] = wanted

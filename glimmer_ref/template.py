@@ -30,7 +30,7 @@ def parse(form: str) -> tuple[tuple[str, str | None], ...]:
     known = all(field is None or (field in FIELDS and not spec and not how) for _, field, spec, how in parts)
     fields = [field for _, field, _, _ in parts if field is not None]
     if not known or fields.count("text") != 1 or fields.count("title") > 1:
-        raise InputError(what, "a string with {text} once, and perhaps {title}", brief(form))
+        raise InputError(what, "a string that contains {text} once and may contain {title}", brief(form))
     return tuple((literal, field) for literal, field, _, _ in parts)
 
 

@@ -71,7 +71,10 @@ class Worker:
             pass
         if not line:
             raise InputError(
-                "worker", "an answer", f"its end, exit code {self.process.wait()}", "see its last lines above"
+                "bench process",
+                "a result",
+                f"its end with exit code {self.process.wait()}",
+                "its last lines above may say why",
             )
         answer: dict[str, Any] = json.loads(line)
         if "refused" in answer:

@@ -231,11 +231,11 @@ def parse(text: str) -> Workload:
     for setting in settings:
         field, _, value = setting.partition("=")
         if field not in known:
-            raise InputError(f"work {name}", f"only {', '.join(sorted(known))}", repr(field))
+            raise InputError(f"work {name}", f"only the keys {', '.join(sorted(known))}", repr(field))
         values: dict[str, Any] = {field: _value(field, value)}
         workload = replace(workload, **values)
     if workload.kind == "glimmer" and workload.m > workload.k:
-        raise InputError(f"work {text}", "m at most k", f"k={workload.k}, m={workload.m}", "lower m")
+        raise InputError(f"work {text}", "m of at most k", f"k={workload.k}, m={workload.m}", "lower m or raise k")
     return workload
 
 

@@ -25,8 +25,27 @@ def _nearest(word: str, known: Sequence[str]) -> str:
     return f"; did you mean {similar[0]}?" if similar else ""
 
 
+def _whole(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected a whole number; got {brief(text)}") from None
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected a number; got {brief(text)}") from None
+
+
 class Parser(argparse.ArgumentParser):
     """argparse's parser, whose errors show the usage of the command that was meant; the user's words are escaped."""
+
+    def __init__(self, *args: Any, **more: Any) -> None:
+        super().__init__(*args, **more)
+        self.register("type", int, _whole)
+        self.register("type", float, _number)
 
     def parse_known_args(self, *args: Any, **more: Any) -> Any:
         """As argparse, but each command refuses the words that it does not know, so that the error names its help."""
@@ -40,21 +59,22 @@ class Parser(argparse.ArgumentParser):
         """As argparse, with the nearest choice."""
         if action.choices is not None and value not in action.choices:
             choices = [str(choice) for choice in action.choices]
-            message = f"one of {', '.join(choices)}; got {brief(value)}{_nearest(str(value), choices)}"
+            message = f"expected one of {', '.join(choices)}; got {brief(value)}{_nearest(str(value), choices)}"
             raise argparse.ArgumentError(action, message)
 
     def error(self, message: str) -> NoReturn:
         """Show the usage, then the error in one line, and end with exit code 2."""
         for line in self.format_usage().splitlines():
             terminal.note(line)
-        terminal.note(f"{self.prog}: error: {shown(message)}; {self.prog} --help shows what there is")
+        terminal.note(f"{self.prog}: error: {shown(message)}; {self.prog} --help lists all options")
         raise SystemExit(2)
 
 
 def parser(first: str | None = None) -> argparse.ArgumentParser:
     """The commands with their options. If the first word is a command, only that one is loaded, to start faster."""
     top = Parser(
-        prog="glimmer-ref", description="Ask GLIMMER, LUMEN and FiD, evaluate and train them, and count what they cost."
+        prog="glimmer-ref",
+        description="Ask GLIMMER, LUMEN and FiD questions, evaluate and train them, and count what they cost.",
     )
     top.add_argument("--version", action="version", version=f"glimmer-ref {__version__}")
     commands = top.add_subparsers(title="commands", dest="command", required=True, metavar="COMMAND")
@@ -67,7 +87,7 @@ def _refuse_empty(args: argparse.Namespace) -> None:
     """Refuse options that are empty, which happens if a shell variable is not set."""
     for name, value in vars(args).items():
         if value == "" or (isinstance(value, list) and "" in value):
-            raise InputError(name.replace("_", "-"), "a value", "an empty one", "is a shell variable not set?")
+            raise InputError(name.replace("_", "-"), "a value", "an empty one", "perhaps a shell variable is not set")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -89,7 +109,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         message = f"{error.filename or 'file'}: {error.strerror or error}"
     except MemoryError as error:
-        message = f"memory: not enough for this; {error}; fewer passages or a smaller batch may fit"
+        message = f"there is not enough memory for this; {error}; use fewer passages or a smaller batch"
     except KeyboardInterrupt:
         terminal.note("glimmer-ref: interrupted")
         return 130

@@ -26,9 +26,13 @@ def add(commands: Any) -> None:
     options.add_system(parser)
     options.add_model(parser)
     parser.add_argument(
-        "--explain", action="store_true", help="show which passages were read, and what the answer cost"
+        "--explain",
+        action="store_true",
+        help="show the score of each passage, which ones the decoder read, and what the answer cost",
     )
-    parser.add_argument("--plot", metavar="FILE.png", help="plot the scores and the decoder's attention")
+    parser.add_argument(
+        "--plot", metavar="FILE", help=f"plot the scores and the decoder's attention; {options.ENDINGS}"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(run=run)
 
@@ -37,10 +41,15 @@ def run(args: argparse.Namespace) -> None:
     """Answer, and print or plot the reasons that were asked for."""
     if (args.question is None) == (args.examples is None):
         got = "neither" if args.question is None else "both"
-        raise InputError("ask", "a QUESTION, or --examples", got, "--examples shows some questions")
+        do = "leave one out" if args.question else "glimmer-ref ask --examples shows some questions"
+        raise InputError("ask", "either a QUESTION or --examples", got, do)
     if args.examples is not None:
         examples.run(args)
         return
+    if args.plot:
+        from .. import pictures
+
+        pictures.check_picture(args.plot)
     reader = options.load_reader(args)
     source = options.open_source(args, reader)
     answer = reader.ask(args.question, source, args.system, args.k, args.m, attention=bool(args.plot))
@@ -65,13 +74,15 @@ def _plot(answer: Any, args: argparse.Namespace) -> None:
 def print_notes(answer: Any) -> None:
     """Print on stderr which words the vocabulary does not hold and how they were read, or that no score is best."""
     for words, what in (
-        (answer.substituted, "not in the vocabulary, so other names stand for"),
-        (answer.unknown, "the model's vocabulary does not hold"),
+        (answer.substituted, "the vocabulary does not contain these names, so others replace them"),
+        (answer.unknown, "the vocabulary does not contain these words, so the model cannot tell them apart"),
     ):
         if words:
             note(f"glimmer-ref: note: {what}: {', '.join(words)}")
     if answer.undecided:
-        note(f"glimmer-ref: note: all {len(answer.scores)} passages have the same score: retrieval's order chose")
+        note(
+            f"glimmer-ref: note: all {len(answer.scores)} passages have the same score: the order of retrieval decided"
+        )
 
 
 def document(answer: Any, question: str) -> dict[str, Any]:

@@ -16,19 +16,34 @@ def add(commands: Any) -> None:
     """The command's options."""
     parser = commands.add_parser(
         "bench",
-        help="measure the speed of this package, beside the hardware's limits",
+        help="measure the speed of this package, beside the peaks of the hardware",
         description="Measure how long parts of the model take on this machine, with random weights of T5.1.1, and "
-        "what the hardware could do at most in the same minute. Multiply-adds are those of the paper's algorithm. "
+        "the peak of the hardware in the same minute. Multiply-adds are those of the paper's algorithm. "
         "Comparisons with other libraries are in benchmarks/.",
     )
-    parser.add_argument("--work", metavar="WORK,..", help="names from --list, like glimmer:k=50:m=5, or all")
-    parser.add_argument("--size", default="base", help="tiny, mini, small, base (default), large, xl or xxl")
-    parser.add_argument("--threads", default="1", help="numbers of threads, like 1,2 (default 1)")
     parser.add_argument(
-        "--precision", choices=("float32", "bfloat16", "int8"), default="float32", help="of matrix products"
+        "--work",
+        metavar="WORK,..",
+        help="names from --list, perhaps with other numbers, such as glimmer:k=50:m=5; or all (default: the most "
+        "important ones)",
     )
-    parser.add_argument("--runs", type=int, default=3, help="runs of each workload; the median counts (default 3)")
-    parser.add_argument("--list", action="store_true", help="only list the workloads and what they cost")
+    parser.add_argument(
+        "--size",
+        metavar="SIZE",
+        default="base",
+        help="size of the model: tiny, mini, small, base (default), large, xl or xxl",
+    )
+    parser.add_argument("--threads", metavar="N,..", default="1", help="numbers of threads, such as 1,2 (default 1)")
+    parser.add_argument(
+        "--precision",
+        choices=("float32", "bfloat16", "int8"),
+        default="float32",
+        help="precision of matrix products (default float32)",
+    )
+    parser.add_argument(
+        "--runs", type=int, metavar="N", default=3, help="runs of each workload, whose median is shown (default 3)"
+    )
+    parser.add_argument("--list", action="store_true", help="only list the workloads and their multiply-adds")
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(run=run)
 
@@ -36,7 +51,7 @@ def add(commands: Any) -> None:
 def _numbers(text: str) -> list[int]:
     words = text.split(",")
     if not all(word.isdecimal() and 0 < int(word) <= 1024 for word in words):
-        raise InputError("--threads", "whole numbers of at least 1, like 1,2", repr(text))
+        raise InputError("--threads", "whole numbers from 1 to 1024, such as 1,2", repr(text))
     return [int(word) for word in dict.fromkeys(words)]
 
 

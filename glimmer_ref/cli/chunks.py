@@ -18,16 +18,27 @@ def add(commands: Any) -> None:
         "them, and each task's questions with their gold passages, into a folder that memory build, evaluate and "
         "train read.",
     )
-    parser.add_argument("pages", metavar="PAGES.jsonl", help="KILT's knowledge source, or a world's knowledge.jsonl")
-    parser.add_argument("folder", metavar="OUT", help="a new folder")
-    parser.add_argument("--tasks", nargs="+", default=[], metavar="TASK.jsonl", help="files of KILT's tasks")
-    parser.add_argument("--words", type=int, default=200, metavar="N", help="words of a passage at most (default 200)")
+    parser.add_argument(
+        "pages", metavar="PAGES.jsonl", help="pages: KILT's knowledge source, or a world's knowledge.jsonl"
+    )
+    parser.add_argument("folder", metavar="OUT", help="a new folder for the passages and questions")
+    parser.add_argument(
+        "--tasks",
+        nargs="+",
+        default=[],
+        metavar="TASK.jsonl",
+        help="KILT's task files, whose questions are written with gold passages",
+    )
+    parser.add_argument(
+        "--words", type=int, default=200, metavar="N", help="largest number of words of a passage (default 200)"
+    )
     parser.add_argument("--paragraphs", action="store_true", help="make each paragraph a passage of its own")
     parser.add_argument(
         "--relevance",
         type=float,
         metavar="BLEU",
-        help="for training: drop questions whose best provenance has a lower BLEU score; KILT's own bound is 0.5",
+        help="for training: drop questions whose best provenance has a BLEU score below this (default: drop none; "
+        "KILT uses 0.5)",
     )
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(run=run)

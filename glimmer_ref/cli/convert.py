@@ -15,20 +15,28 @@ def add(commands: Any) -> None:
     parser = commands.add_parser(
         "convert",
         help="cut a T5 checkpoint into memory, live-A and live-B",
-        description="Cut the encoder of a T5 folder in Hugging Face's layout into memory encoder, live-A and live-B, "
-        "add a score layer with random weights, and write a model folder.",
+        description="Cut the encoder of a T5 in Hugging Face's layout into memory encoder, live-A and live-B, "
+        "add a score layer with random weights, and write the folder of a model. --alpha and --beta are needed unless "
+        'config.json has a section "glimmer".',
     )
     parser.add_argument(
-        "t5", metavar="T5_DIR", help=f"config.json with model.safetensors or pytorch_model.bin, {options.NAMED}"
+        "t5",
+        metavar="T5_DIR",
+        help=f"folder with config.json and model.safetensors or pytorch_model.bin, {options.NAMED}",
     )
-    parser.add_argument("out", metavar="OUT", help="a new folder")
+    parser.add_argument("out", metavar="OUT", help="a new folder for the model")
     options.add_hub(parser)
-    parser.add_argument("--alpha", help="live proportion of the encoder's layers, like 1/3")
-    parser.add_argument("--beta", help="live-A's proportion of the live layers, like 1/4")
-    parser.add_argument("--seed", type=int, default=0, help="of the score layer's random weights (default 0)")
+    parser.add_argument("--alpha", metavar="ALPHA", help="live proportion of the encoder's layers, such as 1/3")
+    parser.add_argument("--beta", metavar="BETA", help="live-A's proportion of the live layers, such as 1/4")
+    parser.add_argument(
+        "--seed", type=int, metavar="N", default=0, help="seed of the score layer's random weights (default 0)"
+    )
     for name, what in (
-        ("--tie", "yes: the output head is the embedding; no: it is lm_head (default: what the tensors show)"),
-        ("--scale-decoder-outputs", "yes: the head's input is scaled by d_model^-1/2 (default: as config.json says)"),
+        ("--tie", "yes: the output head is the embedding; no: it is lm_head (default: as the tensors show)"),
+        (
+            "--scale-decoder-outputs",
+            "yes: the output head's input is scaled by d_model^-1/2; no: it is not (default: as config.json says)",
+        ),
     ):
         parser.add_argument(name, choices=("yes", "no"), help=what)
     parser.set_defaults(run=run)

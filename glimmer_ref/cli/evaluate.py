@@ -21,22 +21,36 @@ def add(commands: Any) -> None:
         "evaluate",
         help="score a model on files of questions, with recall and cost",
         description="Answer every question and score the answers as KILT does: by exact match, or by accuracy for "
-        "fever, trex and zsre. recall@m is the share of gold passages that the decoder reads; beside it is that of "
-        "the first m retrieved passages. Questions per TFLOP are for 10^12 multiply-adds of the paper's algorithm "
-        "with stored passages; questions a second are measured on this machine.",
+        "fever, trex and zsre. recall@m is the share of gold passages that the decoder reads. The next column, of "
+        "retrieval, is the share among the first m retrieved passages. Questions per TFLOP are counted: for 10^12 "
+        "multiply-adds of the paper's algorithm with stored passages. Questions a second are measured on this machine.",
     )
     parser.add_argument(
-        "questions", metavar="QUESTIONS.jsonl", nargs="*", help='{"input", "output", "gold", "candidates", "task"}'
+        "questions",
+        metavar="QUESTIONS.jsonl",
+        nargs="*",
+        help='questions: one {"input", "output", "gold", "candidates", "task"} on each line',
     )
-    parser.add_argument("--task", metavar="TASK.jsonl", nargs="+", default=[], help="more files, also KILT's own")
+    parser.add_argument(
+        "--task",
+        metavar="TASK.jsonl",
+        nargs="+",
+        default=[],
+        help="more files of questions, for example KILT's task files",
+    )
     options.add_passages(parser)
     options.add_index(parser)
     options.add_system(parser)
     parser.add_argument(
-        "--sweep", metavar="AXIS=..", nargs="+", help="each k with each m, like k=5:40 m=1,5,10; 5:40 is 5, 10, 20, 40"
+        "--sweep",
+        metavar="AXIS=..",
+        nargs="+",
+        help="with --out: evaluate each k with each m, such as k=5:40 m=1,5,10; 5:40 means 5, 10, 20, 40",
     )
-    parser.add_argument("--out", metavar="DIR", help="keep a line for each question there; the same command continues")
-    parser.add_argument("--kilt", action="store_true", help="with --out: also write predictions for KILT's evaluation")
+    parser.add_argument(
+        "--out", metavar="DIR", help="folder for the answers and scores; the same command continues a stopped run"
+    )
+    parser.add_argument("--kilt", action="store_true", help="with --out: also write the predictions in KILT's format")
     options.add_model(parser)
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(run=run)
@@ -49,7 +63,11 @@ def run(args: argparse.Namespace) -> None:
     from ..memory.store import Memory
 
     if (args.kilt or args.sweep) and not args.out:
-        raise InputError("--kilt" if args.kilt else "--sweep", "--out DIR, where it is kept", "none")
+        raise InputError(
+            "--kilt" if args.kilt else "--sweep", "--out DIR beside it, for the files that it writes", "none"
+        )
+    if args.gtr and not args.index:
+        raise InputError("--gtr", "--index DIR beside it", "none", "give --index, or leave out --gtr")
     files = _read([*args.questions, *args.task])
     reader = options.load_reader(args)
     source = options.open_source(args, reader)
@@ -101,7 +119,7 @@ def _read(paths: list[str]) -> dict[str, list[Any]]:
     from ..data.kilt_corpus import task_name
 
     if not paths:
-        raise InputError("evaluate", "a file of questions", "none", "as QUESTIONS.jsonl, or --task TASK.jsonl")
+        raise InputError("evaluate", "a file of questions", "none", "name one as QUESTIONS.jsonl or with --task")
     files = {path: list(read_questions(path, task_name(path))) for path in paths}
     for path, some in files.items():
         if not some:
@@ -123,8 +141,11 @@ def _retrieved(
         result[path] = [replace(q, candidates=tuple(ids)) for q, (ids, _) in zip(some, found, strict=True)]
         try:
             check(result[path], source, k)
-        except InputError as error:
-            raise InputError("--index", "an index of the passages that the memory is of", str(error)) from None
+        except InputError:
+            do = "glimmer-ref index build makes one of these"
+            raise InputError(
+                "--index", "an index of the passages that are evaluated", "one that finds passages not among them", do
+            ) from None
     return result, digest_of(read_facts(args.index))
 
 
@@ -138,8 +159,8 @@ def _print(args: argparse.Namespace, precision: str, results: list[dict[str, Any
         print_table(head | results[0])
     for row in results:
         if row["undecided"]:
-            where = f"k={row['k']}: {row['undecided']} of {row['questions']} questions"
-            note(f"glimmer-ref: note: {where}: all passages have the same score, and retrieval's order chose")
+            where = f"for {row['undecided']} of {row['questions']} questions (k={row['k']})"
+            note(f"glimmer-ref: note: {where}, all passages have the same score: the order of retrieval decided")
 
 
 def _shares(row: dict[str, Any]) -> list[str]:

@@ -32,12 +32,10 @@ def add(parser: argparse.ArgumentParser) -> None:
         nargs="?",
         const=1,
         metavar="N",
-        help="show N of the model's own questions for each task (default 1), and how to ask about your own facts; "
-        "with --explain, also their answers",
+        help="show N of the model's own questions for each task (default 1), and how to ask about facts of your "
+        "own; with --explain, also show the answers",
     )
-    parser.add_argument(
-        "--seed", type=int, default=0, metavar="N", help="another number gives other examples (default 0)"
-    )
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the choice of examples (default 0)")
 
 
 def run(args: argparse.Namespace) -> None:
@@ -64,10 +62,10 @@ def run(args: argparse.Namespace) -> None:
         if args.explain:
             say(f"#   {' | '.join(q.answers) or 'answer not known'}")
     if not args.explain:
-        say("", "# Their answers: --examples --explain. Other questions: --seed 1.")
-    say("", "# Facts of your own, in the style of those that came with the model: facts.jsonl")
+        say("", "# Add --explain to see the answers, or --seed 1 to see other questions.")
+    say("", "# To ask about facts of your own, write them into a file facts.jsonl, in the style of the model's own:")
     say(*facts)
-    say("# and a question about them:")
+    say("# Then ask about them:")
     say(facts_command)
 
 
@@ -93,7 +91,7 @@ def choose(args: argparse.Namespace) -> list[Question]:
     path = options.weights_folder(args) / QUESTIONS
     if not path.exists():
         raise InputError(
-            str(path), "questions that came with the model", "no such file", "put some there, or leave out --weights"
+            str(path), "the model's own questions", "no such file", "add such a file, or leave out --weights"
         )
     tasks: dict[str, list[Question]] = {}
     for question in read_questions(path):

@@ -16,7 +16,7 @@ def add(commands: Any) -> None:
         description="Write one HTML file that runs the bundled model in a browser, offline: a question goes through "
         "all stages while one watches. It has a guided tour for a lecture.",
     )
-    parser.add_argument("out", metavar="OUT.html")
+    parser.add_argument("out", metavar="OUT.html", help="file for the page")
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(run=run)
 

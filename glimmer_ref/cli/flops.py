@@ -16,9 +16,10 @@ def add(commands: Any) -> None:
     """The command's options; every action takes those that it uses, before or after its name."""
     parser = commands.add_parser(
         "flops",
-        help="count what a question costs, also with other settings",
-        description="Count what one question costs in each system. Without options: the paper's XXL model, k=25, m=5, "
-        "alpha=1/3, beta=1/4, 48 + 304 tokens a pair, 64 decoder steps.",
+        help="count what a question costs",
+        description="Count what one question costs in each system, in multiply-adds. The defaults are those of the "
+        "paper: the XXL model, k=25, m=5, alpha=1/3, beta=1/4, 48 tokens in a question, 304 in a passage, 64 decoder "
+        "steps.",
     )
     add_shared(parser, USES[None])
     parser.set_defaults(run=run, action=None)
@@ -40,7 +41,12 @@ def run(args: argparse.Namespace) -> None:
 
     for name in USES[None]:
         if getattr(args, name, None) is not None and name not in USES[args.action]:
-            raise InputError(f"--{name.replace('_', '-')}", f"not with flops {args.action}", "one", "leave it out")
+            raise InputError(
+                f"--{name.replace('_', '-')}",
+                f"none with flops {args.action}, which does not use it",
+                "one",
+                "leave it out",
+            )
     report = (ACTIONS[args.action][0] if args.action else count)(args)
     if args.json:
         say_json(as_json(report))
@@ -61,7 +67,7 @@ def _named(args: argparse.Namespace) -> tuple[str, Any]:
     from ..costs.models import title
 
     if args.size is not None and args.config is not None:
-        raise InputError("--size", "either --size or --config", "both")
+        raise InputError("--size", "either --size or --config", "both", "leave one out")
     s = parse.of_folder(args.config) if args.config is not None else parse.of_size(args.size or "xxl")
     given = {name: getattr(args, name) for name in ("alpha", "beta", *COUNTS) if getattr(args, name) is not None}
     name = args.config if args.config is not None else title(args.size or "xxl")
@@ -111,12 +117,11 @@ def sweep(args: argparse.Namespace) -> dict[str, Any]:
 
     mode = _mode(args)
     if args.over is None:
-        raise InputError("sweep", "an axis, like --over k=5:100:5", "none")
+        raise InputError("flops sweep", "an axis, such as --over k=5:100:5", "none")
     axis, values = parse_axis(args.over)
     if getattr(args, axis) is not None or (axis == "size" and args.config is not None):
-        raise InputError(
-            f"--over {axis}", f"no other --{axis.replace('_', '-')} or --config beside it", "one", "leave it out"
-        )
+        more = " and no --config" if axis == "size" else ""
+        raise InputError(f"--over {axis}", f"no --{axis.replace('_', '-')}{more} beside it", "one", "leave it out")
     model, s = _named(args)
     return sweep_report("T5.1.1" if axis == "size" else model, s, axis, values, _systems(args), mode)
 
@@ -180,7 +185,7 @@ def rerankers(args: argparse.Namespace) -> dict[str, Any]:
     from ..costs.reports import rerankers_report
 
     model, s = _setting(args)
-    r = of_size(args.reranker_size)
+    r = of_size(args.reranker_size, "--reranker-size")
     depth = r.L if args.depth is None else counted("--depth", args.depth)
     late = r.L // 2 if args.late_depth is None else counted("--late-depth", args.late_depth)
     return rerankers_report(model, s, args.reranker_size, r, depth, late)
@@ -192,7 +197,7 @@ def published(args: argparse.Namespace) -> dict[str, Any]:
     from ..costs.published.values import PAPER_RESULTS
 
     if args.figure is not None and args.table is not None:
-        raise InputError("--figure", "either --figure or --table", "both")
+        raise InputError("--figure", "either --figure or --table", "both", "leave one out")
     if args.figure is None and args.table is None:
         return front_report()
     kind, number = ("Figure", args.figure) if args.table is None else ("Table", args.table)
@@ -210,13 +215,13 @@ def page(args: argparse.Namespace) -> dict[str, Any]:
 
 
 ACTIONS: dict[str, tuple[Callable[[argparse.Namespace], dict[str, Any]], str]] = {
-    "sweep": (sweep, "show the cost along one axis"),
-    "break-even": (break_even, "solve exactly where GLIMMER costs as much as LUMEN or FiD"),
-    "figure2": (figure2, "repeat the paper's Figure 2 to every digit, and count in other ways"),
-    "storage": (storage, "count bytes of the stored memory"),
-    "latency": (latency, "bound time and price from below, by peak FLOP/s and bandwidth"),
-    "serve": (serve, "say what it takes to serve a corpus at a rate: accelerators, storage, money a month"),
+    "sweep": (sweep, "show the cost for several values of one setting"),
+    "break-even": (break_even, "find the settings where GLIMMER costs as much as LUMEN or FiD"),
+    "figure2": (figure2, "reproduce every digit of the paper's Figure 2, and count it in other ways"),
+    "storage": (storage, "count the bytes of the stored memory"),
+    "latency": (latency, "give lower bounds of time and price, from peak FLOP/s and bandwidth"),
+    "serve": (serve, "estimate the accelerators, storage and monthly price of serving a corpus at a rate"),
     "rerankers": (rerankers, "compare GLIMMER with a cross-encoder and a late-interaction reranker"),
     "published": (published, "show the paper's figures and tables, with quality against true cost"),
-    "page": (page, "write an interactive page of all this, in one file that works offline"),
+    "page": (page, "write a page with sliders for all settings, in one file that works offline"),
 }

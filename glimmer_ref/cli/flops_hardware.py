@@ -57,10 +57,10 @@ def hardware(args: argparse.Namespace) -> Hardware:
 
     peak, rate = getattr(args, "peak_tflops", None), getattr(args, "bandwidth", None)
     if (peak is None) != (rate is None):
-        raise InputError("hardware", "both --peak-tflops and --bandwidth", "only one of them")
+        raise InputError("hardware", "both --peak-tflops and --bandwidth", "only one of them", "give the other one too")
     if peak is not None and rate is not None:
         if args.hardware is not None:
-            raise InputError("hardware", "either --hardware or its peaks", "both")
+            raise InputError("hardware", "either --hardware, or --peak-tflops and --bandwidth", "both", "leave one out")
         flops = {args.dtype or "bfloat16": int(positive("--peak-tflops", peak) * 10**12)}
         return Hardware("as stated", flops, int(positive("--bandwidth", rate) * 10**9), 0)
     if args.hardware == "cpu":
@@ -110,7 +110,7 @@ def request(args: argparse.Namespace) -> Request:
 
     for name in ("qps", "passages"):
         if getattr(args, name) is None:
-            raise InputError(f"--{name}", "a number, like --qps 100 --passages 21000000", "none")
+            raise InputError(f"--{name}", "a number, such as --qps 100 --passages 21000000", "none")
     known_dtype("--dtype", args.dtype)
     known_dtype("--store", args.store)
     here = hardware(args)

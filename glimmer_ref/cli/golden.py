@@ -26,19 +26,25 @@ def add(commands: Any) -> None:
     parser = options.add_action(commands, "golden", "check another implementation against golden cases")
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     add_check(actions)
-    listing = options.add_action(actions, "list", "list the bundled cases, and what each covers")
+    listing = options.add_action(actions, "list", "list the bundled cases, and what each checks")
     listing.add_argument("--json", action="store_true", help="print JSON")
     listing.set_defaults(run=run_list)
     show = options.add_action(actions, "show", "show a case's inputs, config and names of arrays")
     show.add_argument("case", metavar="CASE", help=CASE)
     show.set_defaults(run=run_show)
-    starter = options.add_action(actions, "starter", "write a template that reads a case and writes its outputs")
-    starter.add_argument("--lang", choices=tuple(LANGUAGES), default="python")
-    starter.add_argument("folder", metavar="DIR", help="a folder; no file in it is overwritten")
+    starter = options.add_action(
+        actions, "starter", "write a skeleton that reads a case and writes outputs, for you to fill in"
+    )
+    starter.add_argument(
+        "--lang", choices=tuple(LANGUAGES), default="python", help="language or framework (default python: NumPy)"
+    )
+    starter.add_argument("folder", metavar="DIR", help="folder for the skeleton; no file in it is overwritten")
     starter.set_defaults(run=run_starter)
     make = options.add_action(actions, "make", "make the cases again, with their tolerances")
-    make.add_argument("cases", metavar="CASE", nargs="*", help="names (default: all)")
-    make.add_argument("--out", metavar="DIR", default=check.CASES, help="(default: where the bundled cases are)")
+    make.add_argument("cases", metavar="CASE", nargs="*", help="names of cases (default: all)")
+    make.add_argument(
+        "--out", metavar="DIR", default=check.CASES, help="folder for the cases (default: that of the bundled cases)"
+    )
     make.set_defaults(run=run_make)
 
 
@@ -56,10 +62,16 @@ def add_check(actions: Any) -> None:
         "outputs", metavar="OUTPUTS", nargs="?", help="a safetensors file, or a folder that has <case>.safetensors"
     )
     source.add_argument(
-        "--run", dest="program", metavar="COMMAND", help="run this first, like 'my_program {case} {out}'"
+        "--run",
+        dest="program",
+        metavar="COMMAND",
+        help="command that writes the outputs, such as 'my_program {case} {out}'",
     )
     parser.add_argument(
-        "--precision", choices=check.PRECISIONS, default="float32", help="in which the tensors were computed"
+        "--precision",
+        choices=check.PRECISIONS,
+        default="float32",
+        help="precision in which the tensors were computed (default float32)",
     )
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--junit", metavar="FILE", help="also write a JUnit report with one test case for each tensor")

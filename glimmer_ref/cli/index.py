@@ -15,28 +15,33 @@ from .output import print_facts
 
 def add(commands: Any) -> None:
     """The command's options."""
-    parser = options.add_action(commands, "index", "make a corpus searchable")
+    parser = options.add_action(commands, "index", "make passages searchable")
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
-    build = options.add_action(actions, "build", "index passages by embeddings or by words; run it again to resume")
-    build.add_argument("passages", metavar="PASSAGES.jsonl", help='one {"id", "title", "text"} a line')
-    build.add_argument("folder", metavar="DIR", help="a new folder, or one whose build was interrupted")
+    build = options.add_action(
+        actions, "build", "index passages by embeddings or by words; the same command resumes a stopped build"
+    )
+    build.add_argument("passages", metavar="PASSAGES.jsonl", help=options.PASSAGES_HELP)
+    build.add_argument("folder", metavar="DIR", help="a new folder, or one whose build was stopped")
     how = build.add_mutually_exclusive_group(required=True)
     how.add_argument(
         "--gtr",
         metavar="DIR",
-        help=f"by the embeddings of a GTR model of sentence-transformers, like gtr-t5-base, {options.NAMED}",
+        help=f"index by embeddings: folder of a GTR model of sentence-transformers, {options.NAMED}",
     )
-    how.add_argument("--bm25", action="store_true", help="by words, with BM25")
+    how.add_argument("--bm25", action="store_true", help="index by words, with BM25")
     options.add_hub(build)
     build.add_argument(
-        "--store", choices=("float32", "float16"), default="float32", help="number format of stored embeddings"
+        "--store",
+        choices=("float32", "float16"),
+        default="float32",
+        help="number format of the stored embeddings (default float32)",
     )
     build.add_argument("--ops", choices=BACKENDS, default="numba", help=options.BACKEND_HELP)
     build.add_argument("--json", action="store_true", help="print JSON")
     build.set_defaults(run=run_build)
     info = options.add_action(actions, "info", "show what an index holds")
-    info.add_argument("folder", metavar="DIR")
-    info.add_argument("--verify", action="store_true", help="read all of it and compare the checksums")
+    info.add_argument("folder", metavar="DIR", help="folder of an index")
+    info.add_argument("--verify", action="store_true", help="also read every byte and compare the checksums")
     info.add_argument("--json", action="store_true", help="print JSON")
     info.set_defaults(run=run_info)
 
@@ -46,8 +51,11 @@ def run_build(args: argparse.Namespace) -> None:
     from ..retrieval import bm25_index, dense
 
     if args.bm25:
+        if args.download or args.revision is not None:
+            name = "--download" if args.download else "--revision"
+            raise InputError(name, "none with --bm25, which reads no model", "one", "leave it out")
         if args.store != "float32":
-            raise InputError("--store", "none for an index of words", args.store, "leave it out")
+            raise InputError("--store", "none with --bm25, which stores no embeddings", args.store, "leave it out")
         bm25_index.build(args.passages, args.folder)
     else:
         dense.build(args.passages, args.folder, options.load_gtr(args), args.store)

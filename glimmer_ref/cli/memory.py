@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,46 +24,74 @@ STORED = ("float32", "float16", "bfloat16", "int8")
 
 def add(commands: Any) -> None:
     """The command's options."""
-    parser = options.add_action(commands, "memory", "compute and store the memory of a corpus")
+    parser = options.add_action(commands, "memory", "compute and store the memory of passages")
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
-    build = options.add_action(actions, "build", "encode passages into a folder; run it again to resume")
-    build.add_argument("passages", metavar="PASSAGES.jsonl", help='one {"id", "title", "text"} a line')
-    build.add_argument("folder", metavar="DIR", help="a new folder, or one whose build was interrupted")
+    build = options.add_action(
+        actions, "build", "encode passages and store the result; the same command resumes a stopped build"
+    )
+    build.add_argument("passages", metavar="PASSAGES.jsonl", help=options.PASSAGES_HELP)
+    build.add_argument("folder", metavar="DIR", help="a new folder, or one whose build was stopped")
     build.add_argument(
         "--store",
         choices=STORED,
         default="float32",
-        help="number format; int8 has one scale for each token, and its error is at most half of that",
+        help="number format of the stored memory (default float32); int8 stores a scale for each token, and an "
+        "error is at most half of the scale",
     )
-    build.add_argument("--shard-passages", type=int, default=512, help="passages in each file (default 512)")
+    build.add_argument(
+        "--shard-passages", type=int, metavar="N", default=512, help="passages in each file (default 512)"
+    )
     workers = build.add_mutually_exclusive_group()
-    workers.add_argument("--workers", type=int, metavar="N", help="processes that encode; they share the threads")
-    workers.add_argument("--scheduler", metavar="ADDRESS", help="of a dask cluster whose workers see the same files")
+    workers.add_argument(
+        "--workers",
+        type=int,
+        metavar="N",
+        help="number of processes that encode, which share the threads (default: this process alone)",
+    )
+    workers.add_argument(
+        "--scheduler",
+        metavar="ADDRESS",
+        help="address of the scheduler of a dask cluster, whose workers encode and see the same files",
+    )
     options.add_model(build)
     build.set_defaults(run=run_build)
-    plan = options.add_action(actions, "plan", "estimate what a build takes: bytes, shards, multiply-adds, hours")
+    plan = options.add_action(actions, "plan", "estimate the bytes, shards, multiply-adds and hours of a build")
     plan.add_argument(
         "passages",
         metavar="PASSAGES.jsonl",
         nargs="?",
-        help="the passages, or a sample if --passages is given",
+        help=f"{options.PASSAGES_HELP}; with --passages, a sample of them",
     )
     plan.add_argument("--passages", dest="count", type=int, metavar="N", help="number of passages, such as 21000000")
-    plan.add_argument("--tokens", type=int, metavar="N", help="tokens of each (default: the model's limit)")
-    plan.add_argument("--size", choices=tuple(SIZES), help="of T5.1.1, instead of a model")
-    plan.add_argument("--alpha", default="1/3", help="with --size: the live proportion (default 1/3)")
     plan.add_argument(
-        "--rate", type=float, metavar="X", help="tokens a second for each worker, instead of a measurement"
+        "--tokens",
+        type=int,
+        metavar="N",
+        help="without PASSAGES.jsonl: tokens of each passage (default: the most that the model reads)",
     )
-    plan.add_argument("--workers", type=int, default=1, metavar="N", help="processes that encode (default 1)")
-    plan.add_argument("--store", choices=STORED, default="float32", help="number format (default float32)")
-    plan.add_argument("--shard-passages", type=int, default=512, help="passages in each file (default 512)")
+    plan.add_argument(
+        "--size", choices=tuple(SIZES), help="with --passages: size of a T5.1.1, instead of a model's folder"
+    )
+    plan.add_argument("--alpha", help="with --size: live proportion of the encoder's layers (default 1/3)")
+    plan.add_argument(
+        "--rate",
+        type=float,
+        metavar="X",
+        help="tokens a second that each worker encodes (default: measured, if there are passages)",
+    )
+    plan.add_argument("--workers", type=int, default=1, metavar="N", help="number of processes that encode (default 1)")
+    plan.add_argument(
+        "--store", choices=STORED, default="float32", help="number format of the stored memory (default float32)"
+    )
+    plan.add_argument(
+        "--shard-passages", type=int, metavar="N", default=512, help="passages in each file (default 512)"
+    )
     plan.add_argument("--json", action="store_true", help="print JSON")
     options.add_model(plan)
     plan.set_defaults(run=run_plan)
     info = options.add_action(actions, "info", "show what a memory holds")
-    info.add_argument("folder", metavar="DIR")
-    info.add_argument("--verify", action="store_true", help="read all of it and compare the checksums")
+    info.add_argument("folder", metavar="DIR", help="folder of a memory")
+    info.add_argument("--verify", action="store_true", help="also read every byte and compare the checksums")
     info.add_argument("--json", action="store_true", help="print JSON")
     info.set_defaults(run=run_info)
 
@@ -88,7 +117,7 @@ def run_build(args: argparse.Namespace) -> int:
                 workers=workers,
             )
     except KeyboardInterrupt:
-        note(f"glimmer-ref: stopped; finished shards are kept, and the same command continues: {args.folder}")
+        note(f"glimmer-ref: stopped; {args.folder} keeps the finished shards, and the same command continues")
         return 130
     finally:
         signal.signal(signal.SIGTERM, before)
@@ -129,7 +158,9 @@ def _cluster(address: str) -> Iterator[Any]:
         InputError: the package distributed is not installed, or there is no scheduler at the address.
     """
     if find_spec("distributed") is None:
-        raise InputError("--scheduler", "the package distributed", "none", "pip install 'glimmer_ref[distributed]'")
+        raise InputError(
+            "--scheduler", "the package distributed", "none", "install it: pip install 'glimmer_ref[distributed]'"
+        )
     from distributed import Client
 
     try:
@@ -149,11 +180,16 @@ def run_plan(args: argparse.Namespace) -> None:
     for name in ("count", "tokens", "shard_passages", "workers"):
         value, option = getattr(args, name), "passages" if name == "count" else name.replace("_", "-")
         if value is not None and not 1 <= value <= MOST:
-            raise InputError(f"--{option}", f"at least 1, at most {MOST:,}", str(value)[:40])
-    if args.rate is not None and not args.rate > 0:
-        raise InputError("--rate", "above 0", str(args.rate))
+            raise InputError(f"--{option}", f"a whole number from 1 to {MOST:,}", str(value)[:40])
+    if args.rate is not None and not 0 < args.rate < math.inf:
+        raise InputError("--rate", "a number of tokens a second above 0", str(args.rate))
     if args.size and (args.weights or args.passages):
-        raise InputError("--size", "no --weights, and --passages N for the passages", "one of them")
+        got = "--weights" if args.weights else "PASSAGES.jsonl"
+        raise InputError("--size", "--passages N, and no model or file beside it", got, f"leave out {got} or --size")
+    if args.alpha is not None and args.size is None:
+        raise InputError("--alpha", "--size beside it", "none", "give --size, or leave out --alpha")
+    if args.tokens is not None and args.passages is not None:
+        raise InputError("--tokens", "none with PASSAGES.jsonl", str(args.tokens), "leave it out")
     result = plan(*(_of_passages(args) if args.passages else _of_count(args)))
     if args.json:
         say_json(result)
@@ -201,7 +237,7 @@ def _of_count(args: argparse.Namespace) -> tuple[Any, ...]:
     from ..memory.plan import Corpus
 
     if args.size:
-        config = GlimmerConfig.from_proportions(SIZES[args.size], args.alpha, "1/4")
+        config = GlimmerConfig.from_proportions(SIZES[args.size], args.alpha or "1/3", "1/4")
     else:
         config = GlimmerConfig.from_json(read_json(options.weights_folder(args) / "config.json"))
     build = {"encoder": {"d_model": config.t5.d_model}, "dtype": args.store, "shard_passages": args.shard_passages}

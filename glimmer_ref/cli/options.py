@@ -12,8 +12,11 @@ from ..terminal import note
 
 Parser = argparse.ArgumentParser
 
-NAMED = "or its name in Hugging Face's cache"
-BACKEND_HELP = "numpy: the reference backend; numba: the fast one; cuda: on an NVIDIA GPU"
+NAMED = "or a model's name in Hugging Face's cache"
+BACKEND_HELP = "numpy: the reference backend; numba: the fast one (default); cuda: on an NVIDIA GPU"
+PASSAGES_HELP = 'passages: one {"id", "title", "text"} on each line'
+QUESTION_HELP = "the question, in quotes"
+ENDINGS = "the name ends in .png, .svg, .pdf, .jpg or .webp"
 
 
 def add_action(actions: Any, name: str, text: str) -> Parser:
@@ -25,47 +28,67 @@ def add_action(actions: Any, name: str, text: str) -> Parser:
 def add_hub(parser: Parser) -> None:
     """--download and --revision, for a model that has a name at Hugging Face."""
     parser.add_argument(
-        "--download", action="store_true", help="fetch a named model if Hugging Face's cache does not have it"
+        "--download",
+        action="store_true",
+        help="fetch a model that is given by name if Hugging Face's cache does not have it",
     )
-    parser.add_argument("--revision", metavar="REV", help="branch, tag or commit of a named model (default: main)")
+    parser.add_argument(
+        "--revision", metavar="REV", help="branch, tag or commit of a model that is given by name (default: main)"
+    )
 
 
 def add_model(parser: Parser) -> None:
     """--weights, --download, --revision, --ops, --dtype, --precision, --threads."""
-    parser.add_argument("--weights", metavar="DIR", help=f"model folder, {NAMED} (default: the bundled model)")
+    parser.add_argument("--weights", metavar="DIR", help=f"folder of the model, {NAMED} (default: the bundled model)")
     add_hub(parser)
     parser.add_argument("--ops", choices=BACKENDS, default="numba", help=BACKEND_HELP)
-    parser.add_argument("--dtype", choices=("float32", "float64"), default="float32", help="of all computation")
+    parser.add_argument(
+        "--dtype",
+        choices=("float32", "float64"),
+        default="float32",
+        help="number format of the weights and of the computation (default float32)",
+    )
     parser.add_argument(
         "--precision",
         choices=PRECISIONS,
         default="float32",
-        help="of matrix products; a lower precision is faster and less exact",
+        help="precision of matrix products (default float32); a lower one is faster and less exact",
     )
-    parser.add_argument("--threads", type=int, metavar="N", help="threads to use (default: all processors)")
+    parser.add_argument("--threads", type=int, metavar="N", help="number of threads (default: all processors)")
 
 
 def add_system(parser: Parser) -> None:
     """--system, --m."""
     parser.add_argument(
-        "--system", choices=("glimmer", "lumen", "fid"), default="glimmer", help="the architecture (default glimmer)"
+        "--system",
+        choices=("glimmer", "lumen", "fid"),
+        default="glimmer",
+        help="the system that answers (default glimmer)",
     )
-    parser.add_argument("--m", type=int, help="passages that GLIMMER's decoder reads (default: the model's own)")
+    parser.add_argument(
+        "--m", type=int, metavar="M", help="passages that GLIMMER's decoder reads (default: the model's own m)"
+    )
 
 
 def add_passages(parser: Parser) -> None:
     """--passages or --memory, and --k."""
     source = parser.add_mutually_exclusive_group()
-    source.add_argument("--passages", metavar="FILE.jsonl", help='one {"id", "title", "text"} a line')
-    source.add_argument("--memory", metavar="DIR", help="a stored memory of passages (glimmer-ref memory build)")
-    parser.add_argument("--k", type=int, help="passages considered for each question (default: the model's own)")
+    source.add_argument("--passages", metavar="FILE.jsonl", help=f"{PASSAGES_HELP} (default: the model's own)")
+    source.add_argument("--memory", metavar="DIR", help="folder of stored passages, made by glimmer-ref memory build")
+    parser.add_argument(
+        "--k", type=int, metavar="K", help="passages retrieved for each question (default: the model's own k)"
+    )
 
 
 def add_index(parser: Parser) -> None:
     """--index, --gtr."""
-    parser.add_argument("--index", metavar="DIR", help="retrieve with this index (glimmer-ref index build)")
     parser.add_argument(
-        "--gtr", metavar="DIR", help=f"the retriever that made the index, {NAMED}; not for an index of words"
+        "--index", metavar="DIR", help="folder of the index that retrieves, made by glimmer-ref index build"
+    )
+    parser.add_argument(
+        "--gtr",
+        metavar="DIR",
+        help=f"folder of the GTR model that made the index, {NAMED}; only for an index of embeddings",
     )
 
 
@@ -78,10 +101,10 @@ def find(args: argparse.Namespace, name: str, **needed: Any) -> Path:
         if args.revision is not None and not any(x is not None and hub.is_name(x) for x in named):
             raise InputError("--revision", "the name of a model at Hugging Face", f"the folder {name}", "leave it out")
         if args.download:
-            note(f"glimmer-ref: note: {name} is here, nothing is fetched for it")
+            note(f"glimmer-ref: note: {name} is on this machine, so --download fetches nothing")
         return Path(name)
     folder = hub.find(name, args.download, args.revision, **needed)
-    note(f"glimmer-ref: note: {name}: {args.revision or hub.REVISION} is commit {folder.name}")
+    note(f"glimmer-ref: note: {name}: revision {args.revision or hub.REVISION} is commit {folder.name}")
     return folder
 
 
@@ -110,7 +133,7 @@ def open_index(args: argparse.Namespace) -> Any:
     kind = read_facts(args.index)["kind"]
     if kind == bm25_index.KIND:
         if args.gtr:
-            raise InputError("--gtr", "none for an index of words", args.gtr, "leave it out")
+            raise InputError("--gtr", "none with an index of words", args.gtr, "leave it out")
         return bm25_index.BM25Index(args.index)
     if kind != dense.KIND:
         raise InputError(args.index, f"an index of kind {dense.KIND} or {bm25_index.KIND}", brief(kind, 40))
@@ -137,7 +160,7 @@ def open_source(args: argparse.Namespace, reader: Any) -> Any:
         return memory
     path = weights_folder(args) / "passages.jsonl" if args.passages is None else args.passages
     if args.passages is None and not Path(path).exists():
-        raise InputError("passages", f"--passages or --memory, for {args.weights} has none of its own", "neither")
+        raise InputError(f"{path}", "the model's own passages", "no such file", "name others by --passages or --memory")
     passages = list(read_passages(path))
     if not passages:
         raise InputError(str(path), "at least one passage", "none")

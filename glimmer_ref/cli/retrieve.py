@@ -21,13 +21,18 @@ def add(commands: Any) -> None:
     parser = commands.add_parser(
         "retrieve",
         help="find passages in an index",
-        description="Find the k best passages of an index for a question, and print them. Or find them for a file of "
-        "questions, also one of KILT's, and write it again with these passages as candidates for evaluate and train.",
+        description="Find the k best passages of an index for a question, and print them. With --questions, find them "
+        "for each question of a file, and write the questions again with these passages as candidates, for evaluate "
+        "and train.",
     )
     parser.add_argument("question", nargs="?", metavar="QUESTION", help="the question, in quotes")
-    parser.add_argument("--questions", metavar="FILE.jsonl", help="a file of questions, instead of one")
     parser.add_argument(
-        "--out", metavar="OUT.jsonl", help="where to write the same lines with their candidates, best first"
+        "--questions",
+        metavar="FILE.jsonl",
+        help="a file of questions, for example one of KILT's, instead of one QUESTION",
+    )
+    parser.add_argument(
+        "--out", metavar="OUT.jsonl", help="with --questions: file for the same lines with their candidates, best first"
     )
     options.add_index(parser)
     options.add_hub(parser)
@@ -36,8 +41,14 @@ def add(commands: Any) -> None:
         action="store_true",
         help="with --out, for training: drop questions for which no gold passage was found",
     )
-    parser.add_argument("--passages", metavar="FILE.jsonl", help="show titles and texts from this file beside ids")
-    parser.add_argument("--k", type=int, default=25, help="passages for each question (default 25)")
+    parser.add_argument(
+        "--passages",
+        metavar="FILE.jsonl",
+        help="show the title and text of each passage from this file, not only its id",
+    )
+    parser.add_argument(
+        "--k", type=int, metavar="K", default=25, help="passages retrieved for each question (default 25)"
+    )
     parser.add_argument("--ops", choices=BACKENDS, default="numba", help=options.BACKEND_HELP)
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(run=run)
@@ -46,9 +57,11 @@ def add(commands: Any) -> None:
 def run(args: argparse.Namespace) -> None:
     """Search, then print or write."""
     if args.index is None:
-        raise InputError("retrieve", "--index DIR", "none", "make one: glimmer-ref index build")
+        raise InputError("retrieve", "--index DIR", "none", "glimmer-ref index build makes an index")
     if (args.question is None) == (args.questions is None):
-        raise InputError("retrieve", "a question, or --questions FILE.jsonl", "both" if args.question else "neither")
+        raise InputError(
+            "retrieve", "either a QUESTION or --questions FILE.jsonl", "both" if args.question else "neither"
+        )
     if args.questions is None:
         _one(args)
     else:
@@ -58,9 +71,11 @@ def run(args: argparse.Namespace) -> None:
 def _one(args: argparse.Namespace) -> None:
     from ..data.inputs import read_passages
 
-    if args.out or args.only_found or not args.question.strip():
-        got = "--out" if args.out else "--only-found" if args.only_found else "an empty one"
-        raise InputError("retrieve", "a question that is printed", got)
+    if args.out or args.only_found:
+        name = "--out" if args.out else "--only-found"
+        raise InputError(name, "--questions FILE.jsonl beside it", "one QUESTION", f"leave out {name}")
+    if not args.question.strip():
+        raise InputError("question", "some text", repr(args.question))
     ((ids, scores),) = options.open_index(args).search([args.question], args.k, _no_progress)
     known = {p.id: p for p in read_passages(args.passages) if p.id in set(ids)} if args.passages else {}
     if args.json:
@@ -90,6 +105,8 @@ def _file(args: argparse.Namespace) -> None:
 
     if not args.out:
         raise InputError("--questions", "--out OUT.jsonl beside it", "none")
+    if args.passages:
+        raise InputError("--passages", "a QUESTION, whose passages are shown", "--questions", "leave out --passages")
     check_place(args.out)
     questions = list(read_questions(args.questions, task_name(args.questions)))
     if not questions:

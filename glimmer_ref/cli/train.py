@@ -17,31 +17,41 @@ def add(commands: Any) -> None:
     parser = commands.add_parser(
         "train",
         help="train a model by a recipe",
-        description="Train a model by a recipe. DIR gets the model folders `last` and `best`, which ask and evaluate "
-        "read, and log.jsonl and curves.png. After Ctrl-C or a kill, --resume continues and gives the same numbers.",
+        description="Train a model by a recipe. The folder of --out gets the models `last` and `best`, which ask and "
+        "evaluate read, and log.jsonl and curves.png. After Ctrl-C or a kill, --resume continues and gives the same "
+        "numbers.",
     )
     parser.add_argument(
         "recipe",
         metavar="RECIPE",
-        help="a TOML file, or the name of a bundled recipe, like mini; "
+        help="a TOML file, or the name of a bundled recipe, such as mini; "
         "glimmer_ref/training/recipe.py describes every key, docs/commands.md how to begin from a trained model",
     )
     parser.add_argument(
         "--out", metavar="DIR", required=True, help="a new folder; with --resume, that of an earlier run"
     )
-    parser.add_argument("--resume", action="store_true", help="continue from DIR's last checkpoint")
+    parser.add_argument(
+        "--resume", action="store_true", help="continue from the last checkpoint in the folder of --out"
+    )
     parser.add_argument(
         "--set",
         metavar="KEY=VALUE",
         action="append",
         default=[],
-        help="change a value of the recipe, like stages.0.rate=1e-3",
+        help="change a value of the recipe, such as stages.0.rate=1e-3; may be given several times",
     )
-    parser.add_argument("--data", metavar="DIR", help="the folder of the recipe's data, instead of data.root")
     parser.add_argument(
-        "--ops", choices=BACKENDS, default="numba", help="numpy: the reference backend; numba: the fast one"
+        "--data",
+        metavar="DIR",
+        help="folder of the training data, for example made by glimmer-ref world (default: the recipe's data.root)",
     )
-    parser.add_argument("--threads", type=int, metavar="N", help="threads to use (default: all processors)")
+    parser.add_argument(
+        "--ops",
+        choices=BACKENDS,
+        default="numba",
+        help="numpy: the reference backend; numba: the fast one (default); cuda cannot train",
+    )
+    parser.add_argument("--threads", type=int, metavar="N", help="number of threads (default: all processors)")
     parser.set_defaults(run=run)
 
 

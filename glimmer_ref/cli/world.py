@@ -15,27 +15,33 @@ def add(commands: Any) -> None:
     parser = commands.add_parser(
         "world",
         help="generate fictional encyclopedias to train and test on",
-        description="Generate people, towns, companies and books that do not exist, and write passages about them and "
-        "questions of six tasks and a seventh for training, with gold passages, hard negatives and BM25's candidates, "
-        "in KILT's format. No name of dev or test occurs in training. The same seed gives the same bytes on every "
-        "machine.",
+        description="Generate people, towns, companies and books that do not exist. Write passages about them, and "
+        "questions with gold passages, hard negatives and BM25's candidates, in KILT's format. The questions are of "
+        "six tasks, and of a seventh that only training has. No name of dev or test occurs in training. The same seed "
+        "gives the same bytes on every machine.",
     )
     parser.add_argument("folder", metavar="OUT", help="a new or empty folder, or one that this command wrote")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the worlds (default 0)")
     parser.add_argument(
-        "--seed", type=int, default=0, metavar="N", help="another number gives other worlds (default 0)"
-    )
-    parser.add_argument(
-        "--train-worlds", type=int, default=8, metavar="N", help="training worlds, besides dev and test (default 8)"
+        "--train-worlds",
+        type=int,
+        default=8,
+        metavar="N",
+        help="number of worlds for training, in addition to dev and test (default 8)",
     )
     parser.add_argument(
         "--pretrain-worlds",
         type=int,
         default=0,
         metavar="N",
-        help="worlds for a base such as t5_mini, with clozes and span corruption instead of the six tasks (default 0)",
+        help="number of worlds for pre-training, which have clozes and span corruption instead of the six tasks "
+        "(default 0)",
     )
     parser.add_argument(
-        "--size", choices=("small", "full"), default="full", help="of each world; small is for a first look"
+        "--size",
+        choices=("small", "full"),
+        default="full",
+        help="size of each world (default full); small is for a first look",
     )
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(run=run)

@@ -40,8 +40,8 @@ PUBLISHED: dict[str, Model] = {
 }
 
 
-def model_named(name: str) -> Model:
-    """A size of T5.1.1, or a published model.
+def model_named(name: str, option: str = "size") -> Model:
+    """A size of T5.1.1, or a published model. An error names the `option`.
 
     Raises:
         InputError: no such size or name.
@@ -50,7 +50,7 @@ def model_named(name: str) -> Model:
         return Model(SIZES[name], tied=False)
     if name in PUBLISHED:
         return PUBLISHED[name]
-    raise InputError("size", f"one of {', '.join(SIZES)}, or a name such as {', '.join(some_names())}", repr(name))
+    raise InputError(option, f"one of {', '.join(SIZES)}, or a name such as {', '.join(some_names())}", repr(name))
 
 
 def some_names() -> list[str]:

@@ -22,7 +22,7 @@ COUNTS = ("k", "m", "n_p", "n_q", "n_t")
 PROPORTIONS = ("alpha", "beta")
 
 
-def of_size(size: str) -> Setting:
+def of_size(size: str, option: str = "size") -> Setting:
     """A published model, or T5.1.1 of a published size, with the paper's k, m, alpha, beta and lengths.
 
     In the paper a question has 48 tokens and a passage 304. The 64 decoder steps are inferred from its Figure 2.
@@ -30,7 +30,7 @@ def of_size(size: str) -> Setting:
     Raises:
         InputError: no such model.
     """
-    return Setting(**shapes_of(*model_named(size)), **PAPER)
+    return Setting(**shapes_of(*model_named(size, option)), **PAPER)
 
 
 def of_folder(folder: str | Path) -> Setting:
@@ -54,7 +54,7 @@ def count(name: str, value: object) -> int:
     except ValueError:
         number = None
     if not isinstance(number, int) or isinstance(number, bool) or not 1 <= number <= MOST:
-        raise InputError(name, "a whole number of at least 1" + (", at most 10^12" if number else ""), brief(value, 40))
+        raise InputError(name, "a whole number from 1 to 10^12", brief(value, 40))
     return number
 
 
@@ -114,7 +114,7 @@ def checked(s: Setting, whole: bool = True, systems: Sequence[str] = SYSTEMS) ->
     if max(s.d, s.hc, s.f, s.v, s.L, s.decoder_layers) > MOST:
         raise InputError("config.json", f"sizes of at most {MOST}", "a larger one")
     if "glimmer" in systems and s.m > s.k:
-        raise InputError("m", "at most k", f"k={s.k}, m={s.m}", "lower m or retrieve more")
+        raise InputError("m", "a number of at most k", f"k={s.k}, m={s.m}", "lower m or raise k")
     if whole and set(systems) - {"fid"}:
         live = whole_layers("alpha", s.alpha, s.L)
         if live and "glimmer" in systems:

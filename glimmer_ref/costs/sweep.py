@@ -24,11 +24,13 @@ def parse_axis(spec: str) -> tuple[str, list[Number | str]]:
     name, _, text = spec.partition("=")
     name = name.strip().replace("-", "_")
     if name not in AXES or not text.strip():
-        raise InputError("--over", f"AXIS=FROM:TO:STEP or AXIS=V,V,.. with an axis of {', '.join(AXES)}", repr(spec))
+        raise InputError(
+            "--over", f"AXIS=FROM:TO:STEP or AXIS=V,V,.. where AXIS is one of {', '.join(AXES)}", repr(spec)
+        )
     words = [word.strip() for word in text.split(":" if ":" in text else ",")]
     if name == "size":
         if ":" in text:
-            raise InputError("--over", "size=V,V,..", repr(spec))
+            raise InputError("--over", "size=V,V,.. without FROM:TO:STEP", repr(spec))
         for word in words:
             model_named(word)
         return name, list(words)
@@ -39,7 +41,7 @@ def _range(spec: str, name: str, words: Sequence[str]) -> list[Number | str]:
     """FROM, FROM + STEP, .. up to and including TO."""
     numbers = [x for x in map(fraction, words) if x is not None]
     if len(numbers) != 3 or len(words) != 3:
-        raise InputError("--over", "FROM:TO:STEP, three numbers", brief(spec))
+        raise InputError("--over", "three numbers FROM:TO:STEP", brief(spec))
     first, last, step = numbers
     if step <= 0 or last < first:
         raise InputError("--over", "FROM at most TO, and STEP above 0", repr(spec))
@@ -63,7 +65,7 @@ def sweep(
         try:
             here = checked(change(s, **{axis: value}), whole=mode != "printed", systems=systems)
         except InputError as error:
-            raise InputError(f"--over {axis}={value}", "a setting that makes sense", f"this: {error}") from None
+            raise error.at(f"--over {axis}={value}") from None
         for system in systems:
             macs = total(here, system, mode)
             rows.append({axis: value, "system": system, "macs": macs, "samples_per_tflop": samples_per_tflop(macs)})

@@ -159,7 +159,8 @@ def page_of(id: str) -> str:
     """
     page, colon, number = id.rpartition(":")
     if not page or not colon or not number.isdecimal():
-        raise InputError(f"passage {id!r}"[:60], "an id that glimmer-ref chunks gives, such as 17:0", "another")
+        do = "glimmer-ref chunks cuts pages into such passages"
+        raise InputError(f"passage {id!r}"[:60], "an id of page and number, such as 17:0", "another form", do)
     return page
 
 

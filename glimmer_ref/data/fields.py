@@ -24,8 +24,12 @@ def valid(location: str, key: str, value: str) -> str:
     try:
         value.isascii() or value.encode()
     except UnicodeEncodeError:
-        expected = f'valid Unicode in "{key}"'
-        raise InputError(location, expected, "half of a surrogate pair", "another encoding?") from None
+        raise InputError(
+            location,
+            f'valid Unicode in "{key}"',
+            "half of a surrogate pair",
+            "perhaps the file was in another encoding",
+        ) from None
     return value
 
 
@@ -37,7 +41,7 @@ def string(location: str, record: Record, key: str, default: str | None = None) 
     """
     value = default if record.get(key) is None else record[key]
     if not isinstance(value, str):
-        raise InputError(location, f'a string "{key}"', given(value))
+        raise InputError(location, f'a key "{key}" with a string', given(value))
     return valid(location, key, value)
 
 
@@ -57,7 +61,7 @@ def identity(location: str, record: Record, key: str, default: str | None = None
     value = default if record.get(key) is None else record[key]
     id = _as_id(value)
     if id is None or not id.strip():
-        raise InputError(location, f'an id "{key}"', given(value))
+        raise InputError(location, f'a key "{key}" with a string or a whole number', given(value))
     return valid(location, key, id)
 
 
@@ -71,7 +75,7 @@ def identities(location: str, record: Record, key: str) -> tuple[str, ...]:
     ids = [_as_id(v) for v in value] if isinstance(value, list) else [None]
     known = tuple(valid(location, key, id) for id in ids if id is not None)
     if len(known) < len(ids):
-        raise InputError(location, f'a list of strings, or of whole numbers, "{key}"', given(value))
+        raise InputError(location, f'a key "{key}" with a list of strings or of whole numbers', given(value))
     return known
 
 
@@ -85,7 +89,7 @@ def objects(location: str, record: Record, key: str) -> list[Record] | None:
     if value is None:
         return None
     if not isinstance(value, list) or not all(isinstance(v, dict) for v in value):
-        raise InputError(location, f'a list of objects "{key}"', given(value))
+        raise InputError(location, f'a key "{key}" with a list of objects', given(value))
     return value
 
 
@@ -114,5 +118,5 @@ def answers(location: str, record: Record, key: str = "answer") -> tuple[str, ..
     value = record.get(key)
     some = [value] if isinstance(value, str) else [] if value is None else value
     if not isinstance(some, list) or not all(isinstance(answer, str) for answer in some):
-        raise InputError(location, f'a string or a list of strings "{key}"', given(value))
+        raise InputError(location, f'a key "{key}" with a string or a list of strings', given(value))
     return accepted(valid(location, key, answer) for answer in some)

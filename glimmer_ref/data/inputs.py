@@ -57,7 +57,9 @@ def _answers(location: str, record: fields.Record) -> tuple[str, ...]:
     """The accepted answers in "output": strings, or KILT's objects, some of which have only a provenance."""
     value = [] if record.get("output") is None else record["output"]
     if not isinstance(value, list) or not all(isinstance(v, str | dict) for v in value):
-        raise InputError(location, 'a list of strings "output", or of objects with "answer"', fields.given(value))
+        raise InputError(
+            location, 'a key "output" with a list of strings, or of objects with "answer"', fields.given(value)
+        )
     outputs = ({"answer": v} if isinstance(v, str) else v for v in value)
     return fields.accepted(answer for output in outputs for answer in fields.answers(location, output))
 
@@ -94,7 +96,9 @@ def each_once(items: Iterable[tuple[str, T]]) -> Iterator[T]:
     seen: dict[str, str] = {}
     for location, item in items:
         if item.id in seen:
-            raise InputError(location, "ids that occur once", f"{item.id!r} again", f"it is also in {seen[item.id]}")
+            raise InputError(
+                location, "ids that occur once", f"{item.id!r} again", f"{seen[item.id]} has it too: change one of them"
+            )
         seen[item.id] = location.rsplit(", ", 1)[-1]
         yield item
 

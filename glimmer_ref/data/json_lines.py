@@ -19,18 +19,20 @@ MOST_LINE = MAX_JSON_BYTES
 def _instead(text: str) -> tuple[str, str]:
     """A description of a line that is not a JSON object, and advice; both are empty if the format is unknown."""
     if text.startswith("["):
-        return "a JSON array", "one object a line is needed"
+        return "a JSON array", "write one object on each line, without the brackets"
     try:
         _, end = json.JSONDecoder().raw_decode(text)
     except json.JSONDecodeError as error:
         cut = error.pos >= len(text) or error.msg.startswith("Unterminated")
-        return ("the beginning of one", "is it cut off, or written over several lines?") if cut else ("", "")
+        return ("the beginning of one", "write all of it on this line") if cut else ("", "")
     except (ValueError, RecursionError):
         return "", ""
     behind = text[end:].strip()
     if not behind:
         return "", ""
-    return ("a comma behind it", "take it away") if behind == "," else ("more than one value", "write one a line")
+    return (
+        ("a comma after it", "remove the comma") if behind == "," else ("more than one value", "write one on each line")
+    )
 
 
 def _line(raw: bytes, first: bool, location: str) -> str:
@@ -39,11 +41,14 @@ def _line(raw: bytes, first: bool, location: str) -> str:
         raise InputError(location, f"at most {MOST_LINE:,} bytes", "more")
     if raw.startswith(MARK) and not first:
         raise InputError(
-            location, "text without a byte order mark, but at the file's beginning", "one", "are these two files?"
+            location,
+            "a byte order mark only at the beginning of the file",
+            "one here",
+            "perhaps two files were joined: remove it",
         )
     text = decode(raw, location).strip()
     if "\0" in text:
-        raise InputError(location, "text in UTF-8", "NUL bytes; UTF-16, perhaps", "save it as UTF-8")
+        raise InputError(location, "text in UTF-8", "NUL bytes, perhaps of UTF-16", "save it as UTF-8")
     return text
 
 

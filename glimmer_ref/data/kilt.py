@@ -112,7 +112,7 @@ def _number(location: str, record: Record, key: str) -> int | None:
     if isinstance(value, str) and value.strip().removeprefix("-").isdecimal() and len(value) < 20:
         value = int(value)
     if isinstance(value, bool) or not isinstance(value, int):
-        raise InputError(location, f'a whole number "{key}"', brief(value))
+        raise InputError(location, f'a key "{key}" with a whole number', brief(value))
     return value if value >= 0 else None
 
 
@@ -124,7 +124,7 @@ def _score(location: str, record: Record) -> float | None:
     if isinstance(value, str) and _DECIMAL.fullmatch(value.strip()):
         value = float(value)
     if isinstance(value, bool) or not isinstance(value, int | float) or not -1 <= value <= 1:
-        raise InputError(location, 'a number from 0 to 1, or -1, "bleu_score"', brief(value))
+        raise InputError(location, 'a key "bleu_score" with a number from 0 to 1, or -1', brief(value))
     return max(float(value), 0.0)
 
 
@@ -148,7 +148,7 @@ def _page(location: str, record: Record) -> tuple[str, Page]:
     id, title = fields.identity(location, record, "wikipedia_id"), fields.string(location, record, "wikipedia_title")
     paragraphs = record.get("text")
     if not isinstance(paragraphs, list) or not all(isinstance(p, str) for p in paragraphs):
-        raise InputError(location, 'a list of strings "text"', fields.given(paragraphs))
+        raise InputError(location, 'a key "text" with a list of strings', fields.given(paragraphs))
     return location, Page(id.strip(), title, tuple(fields.valid(location, "text", p) for p in paragraphs), record)
 
 

@@ -85,7 +85,7 @@ class _Cutting:
 
 def _check_new(folder: Path) -> None:
     if os.path.lexists(folder):
-        raise InputError(str(folder), "a folder that is not there yet", "one that is", "name another, or move it away")
+        raise InputError(str(folder), "a new folder", "one that exists", "name another, or move this one away")
 
 
 def _names(folder: str | Path, tasks: Sequence[str | Path]) -> list[str]:
@@ -94,7 +94,12 @@ def _names(folder: str | Path, tasks: Sequence[str | Path]) -> list[str]:
     names = [f"{stem}.jsonl" if "questions" in stem else f"{stem}.questions.jsonl" for stem in stems]
     duplicates = [name for name in names if names.count(name) > 1]
     if duplicates:
-        raise InputError(str(folder), "tasks' files of different names", f"two that would be {duplicates[0]}")
+        raise InputError(
+            str(folder),
+            "task files with different names",
+            f"two whose questions would both go to {duplicates[0]}",
+            "rename one",
+        )
     return names
 
 
@@ -137,7 +142,7 @@ def write_folder(
     with replacing(folder, _check_new, parents=True) as new:
         write_lines(new / PASSAGES, cutting.passages(show(read_knowledge(pages), _lines(pages), "chunks")))
         if not cutting.counts["passages"]:
-            raise InputError(str(pages), "a page with text", f"{cutting.counts['pages']} without")
+            raise InputError(str(pages), "at least one page with text", f"{cutting.counts['pages']} pages without text")
         for name, path in zip(names, tasks, strict=True):
             counts = task_counts[name] = {"questions": 0, "dropped": 0, "without_gold": 0}
             counts["questions"] = write_lines(new / name, cutting.questions(path, threshold, counts))

@@ -52,7 +52,12 @@ def read_source(path: str | Path) -> Source:
     """
     stamp = _stamp(path)
     if not Path(path).is_file():
-        raise InputError(str(path), "a regular file, which is read twice", "another kind")
+        raise InputError(
+            str(path),
+            "a regular file, since it is read twice",
+            "a pipe or a device",
+            "save its content to a file first",
+        )
     count = 0
     for _ in read_passages(path):
         count += 1

@@ -19,8 +19,8 @@ JOURNAL = "finished.jsonl"  # in the folder of an unfinished build: one line for
 MAX_JOURNAL_BYTES = 2**30
 WHOLE, BLOCKS, BLOCK = 4 * 2**20, 64, 4096  # for `sample`; sizes are in bytes
 
-RESUME = "run the same build again: it makes what is missing"
-RESTORE = f"remove it, then {RESUME}"
+RESUME = "run the same build again, which makes what is missing"
+RESTORE = f"remove this file, then {RESUME}"
 SHA256 = re.compile("[0-9a-f]{64}")
 
 
@@ -68,7 +68,7 @@ def check_finished(folder: Path, known: Mapping[str, Mapping[str, Any]], show: S
     for name, entry in show(known.items(), len(known), "checksums") if known else ():
         path = folder / name
         if path.stat().st_size != entry["bytes"] or sha256(path) != entry["sha256"]:
-            raise InputError(str(path), f"SHA-256 {entry['sha256']}", "another", RESTORE)
+            raise InputError(str(path), "the file that was built", "other bytes", RESTORE)
 
 
 class Journal:

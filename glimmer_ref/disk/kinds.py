@@ -37,7 +37,7 @@ TORCH_BEFORE = Kind("a PyTorch file of the format before PyTorch 1.6", "load it 
 PICKLE = Kind("a pickle, which is not read", SAVE_DICT)
 TAR = Kind("a tar archive", "unpack it first, or save it anew if it is a checkpoint of PyTorch before 0.2")
 ZIP = Kind("a zip archive", UNPACK)
-HDF5 = Kind("an HDF5 file, of Keras or TensorFlow, perhaps", FROM_TENSORFLOW)
+HDF5 = Kind("an HDF5 file, perhaps of Keras or TensorFlow", FROM_TENSORFLOW)
 GGUF = Kind("a GGUF file of llama.cpp", "take the model that it was made from, in safetensors or PyTorch's format")
 LFS = Kind("a pointer of Git LFS, in place of the file itself", "git lfs pull fetches it")
 WEB = Kind("a web page", "download the file itself")
@@ -127,10 +127,10 @@ def of_folder(folder: Path) -> Kind | None:
     return next((kind for name, kind in FOLDERS if (folder / name).is_file()), None)
 
 
-def instead_of_folder(folder: Path) -> Kind:
-    """What a path is that should be a folder of another kind: nothing, a file, or another folder."""
+def instead_of_folder(folder: Path, file: str) -> Kind:
+    """What a path is that should be a folder with a certain file: nothing, a file, or a folder without it."""
     if folder.is_dir():
-        return of_folder(folder) or Kind("another folder")
+        return of_folder(folder) or Kind(f"no {file}")
     return Kind("a file, not a folder") if folder.exists() else is_published(str(folder)) or Kind("no such folder")
 
 
@@ -139,4 +139,4 @@ def is_published(name: str) -> Kind | None:
     owner, _, rest = name.partition("/")
     if not re.fullmatch(r"[\w-]+/[\w.-]+", name) or re.search(r"\.[a-z]+\d?$", rest) or Path(owner).exists():
         return None
-    return Kind("no such place; a name on the Hugging Face hub, perhaps", "download it, and give the path of its copy")
+    return Kind("no such file or folder", "if it is a name at Hugging Face, download it and give the path of the copy")

@@ -90,7 +90,7 @@ def locked(path: Path, folder: Path) -> Iterator[None]:
     """
     taken = try_lock(path)
     if taken is None:
-        raise InputError(f"{folder}", "one writer at a time", "another at work", "wait until it is done")
+        raise InputError(f"{folder}", "one writer at a time", "a second one", "wait until the first has ended")
     try:
         yield
     finally:
@@ -119,4 +119,4 @@ def lock_folder(folder: str | os.PathLike[str], check: Callable[[Path], object])
             yield
     except OSError as error:
         location = error.filename if isinstance(error.filename, str) else f"{folder}"
-        raise InputError(location, "a place that can be written", reason_of(error)) from None
+        raise InputError(location, "a folder that can be written", reason_of(error)) from None

@@ -25,7 +25,13 @@ KINDS = (
     (stat.S_ISBLK, "a device"),
     (stat.S_ISSOCK, "a socket"),
 )
-LATIN = kinds.Kind("other bytes; Latin-1 or Windows-1252, perhaps", "save it as UTF-8")
+REASONS: tuple[tuple[type[OSError], str], ...] = (
+    (FileNotFoundError, "no such file or folder"),
+    (FileExistsError, "a file of this name"),
+    (NotADirectoryError, "a file where a folder should be"),
+    (PermissionError, "no permission"),
+)
+LATIN = kinds.Kind("other bytes, perhaps of Latin-1 or Windows-1252", "save it as UTF-8")
 
 
 def kind(mode: int) -> str:
@@ -44,8 +50,9 @@ def max_open_files() -> int:
 
 
 def reason_of(error: OSError) -> str:
-    """Why the system refused, in a few words, with the limit on open files if that was the cause."""
-    words = error.strerror or type(error).__name__
+    """What the system found, in a few words, with the limit on open files if that was the cause."""
+    known = next((words for kind, words in REASONS if isinstance(error, kind)), None)
+    words = known or error.strerror or type(error).__name__
     limit = f", of which this process may have {max_open_files()} (ulimit -n)" if error.errno == EMFILE else ""
     return words + limit
 
@@ -55,8 +62,6 @@ def _instead(path: PathLike, error: OSError) -> kinds.Kind:
     said = kinds.Kind(reason_of(error))
     if os.path.isdir(path):
         return kinds.Kind("a folder", "name a file in it")
-    if isinstance(error, NotADirectoryError):
-        return kinds.Kind("a file where its folder should be")
     folder = os.path.dirname(os.fspath(path))  # perhaps the folder of a model, one file of which was expected
     names = (os.fspath(path), folder) if isinstance(error, FileNotFoundError) else ()
     return next(filter(None, map(kinds.is_published, names)), said)
@@ -65,7 +70,7 @@ def _instead(path: PathLike, error: OSError) -> kinds.Kind:
 def _open(path: PathLike) -> int:
     """Open a file for reading, without waiting for the other end of a pipe, and return its descriptor."""
     if not os.fspath(path):
-        raise InputError("file name", "a path", "an empty one", "is a shell variable not set?")
+        raise InputError("file name", "a path", "an empty one", "perhaps a shell variable is not set")
     try:
         return os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     except OSError as error:
@@ -131,20 +136,20 @@ def read_text(path: PathLike, most: int = MAX_JSON_BYTES) -> str:
 
 
 def _no_constant(word: str) -> None:
-    raise ValueError(f"{word} is no JSON")
+    raise ValueError(f"{word}, which JSON does not have")
 
 
 def _finite(digits: str) -> float:
     value = float(digits)
     if math.isinf(value):
-        raise ValueError(f"{digits[:20]} is too large a number")
+        raise ValueError(f"{digits[:20]}, which is too large")
     return value
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     result = dict(pairs)
     if len(result) < len(pairs):
-        raise ValueError("a name twice in one object")
+        raise ValueError("an object with the same name twice")
     return result
 
 
@@ -170,8 +175,12 @@ def parse_json(text: str | bytes, location: str, what: str = "JSON", once: bool 
     except ValueError as error:
         begun = text.lstrip()[:1] in ("", "{", "[") and "\0" not in text[:4]  # JSON, but broken
         kind = None if begun else kinds.of_bytes(text[: kinds.HEAD].encode("utf-8", "replace"))
-        more = "more than one value; JSON with one a line, perhaps"
-        said = more if str(error).startswith("Extra data") else str(error)[:120]
+        said = str(error)[:120]
+        if isinstance(error, json.JSONDecodeError):
+            line = f"line {error.lineno}, " if "\n" in text else ""
+            said = f"text that is not JSON ({error.msg} at {line}column {error.colno})"
+            if error.msg == "Extra data":
+                said = "more than one value, perhaps one on each line"
         raise InputError(location, what, *(kind or (said,))) from None
 
 

@@ -118,9 +118,10 @@ def check_known(location: str, got: Iterable[str], known: Iterable[str]) -> None
     known = list(known)
     for name in got:
         if name not in known:
-            similar = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-            do = f"did you mean {similar[0]}?" if similar else ""
-            raise InputError(location, f"keys among {', '.join(known)}", name, do)
+            near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+            raise InputError(
+                location, f"only the keys {', '.join(known)}", name, f"did you mean {near[0]}?" if near else ""
+            )
 
 
 def read(cls: type[T], data: Any, location: str) -> T:
@@ -141,4 +142,9 @@ def read(cls: type[T], data: Any, location: str) -> T:
         if name not in data and f.default is MISSING and f.default_factory is MISSING:
             raise InputError(location, f'a key "{name}", {f.metadata["rule"].expected}', "none")
     rules = {name: known[name].metadata["rule"] for name in data}
-    return cls(**{known[name].name: one.read(f"{location}.{name}", data[name]) for name, one in rules.items()})
+    return cls(
+        **{
+            known[name].name: one.read(f"{location}{'.' if ': ' in location else ': '}{name}", data[name])
+            for name, one in rules.items()
+        }
+    )

@@ -25,7 +25,7 @@ MAX_WRITERS = 100  # at most so many processes write one file at the same time
 def _target(path: PathLike) -> tuple[Path, bool]:
     """The file that a path leads to after links, and whether it exists and is not a regular file."""
     if not os.fspath(path):
-        raise InputError("file name", "a path to write to", "an empty one", "is a shell variable not set?")
+        raise InputError("file name", "a path to write to", "an empty one", "perhaps a shell variable is not set")
     try:
         mode = os.stat(path).st_mode
     except FileNotFoundError:
@@ -35,6 +35,14 @@ def _target(path: PathLike) -> tuple[Path, bool]:
     if stat.S_ISDIR(mode):
         raise InputError(f"{path}", "a file to write to", "a folder", "name a file in it")
     return (Path(os.path.realpath(path)), False) if stat.S_ISREG(mode) else (Path(path), True)
+
+
+def _refusal(path: PathLike, error: OSError) -> InputError:
+    """The error for a file that cannot be written."""
+    folder = os.path.dirname(os.path.realpath(path))
+    if isinstance(error, FileNotFoundError) and not os.path.exists(folder):
+        return InputError(f"{path}", "a place that can be written", "no such folder", f"make the folder {folder} first")
+    return InputError(f"{path}", "a place that can be written", reason_of(error))
 
 
 @contextmanager
@@ -159,7 +167,7 @@ def written(path: PathLike) -> Iterator[BinaryIO]:
         with _write_through(target) if special else _replacing(target) as file:
             yield file
     except OSError as error:
-        raise InputError(f"{path}", "a place that can be written", reason_of(error)) from None
+        raise _refusal(path, error) from None
 
 
 def check_place(path: PathLike) -> None:
@@ -172,7 +180,7 @@ def check_place(path: PathLike) -> None:
         target, _ = _target(path)
         os.stat(target.parent)
     except OSError as error:
-        raise InputError(f"{path}", "a place that can be written", reason_of(error)) from None
+        raise _refusal(path, error) from None
 
 
 def write_text(path: PathLike, text: str) -> None:

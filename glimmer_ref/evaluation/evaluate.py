@@ -68,7 +68,9 @@ def check(questions: Iterable[Question], source: Memory | Sequence[Passage], k: 
             continue
         what, some = f"question {question.id!r}: candidates", question.candidates[:k]
         if got := _missing(known, some):
-            raise InputError(what, "passages that are there", got)
+            raise InputError(
+                what, "ids of the passages that are read", got, "read the passages that the candidates are from"
+            )
         if m is not None and len(some) < m:
             raise InputError(what, f"at least m={m}", str(len(some)), "lower m, or retrieve more with --index")
 

@@ -24,7 +24,7 @@ def check(files: Mapping[str, Sequence[Question]], source: Memory | Sequence[Pas
     names = [Path(path).name for path in files]
     if len(set(names)) < len(names):
         raise InputError(
-            "--kilt", "files of different names", ", ".join(names)[:60], "their predictions would be one file"
+            "--kilt", "files of questions with different names", ", ".join(names)[:60], "rename one of them"
         )
     asked = [question for some in files.values() for question in some]
     for id in (id for question in asked for id in question.candidates):

@@ -51,7 +51,9 @@ def parse_values(text: str) -> list[int]:
     words = text.split(":" if ranged else ",")
     whole = all(word.strip().isdecimal() and len(word) < 10 for word in words)
     if not whole or len(words) > (3 if ranged else MAX_POINTS):
-        raise InputError("--sweep", "k=V,V,.. or k=FROM:TO or k=FROM:TO:STEP, and the same of m", brief(text))
+        raise InputError(
+            "--sweep", "k=V,V,.. or k=FROM:TO or k=FROM:TO:STEP in whole numbers, and the same for m", brief(text)
+        )
     numbers = [int(word) for word in words]
     if ranged:
         first, last, *step = numbers
@@ -81,7 +83,7 @@ def settings(axes: Sequence[str], k: int, m: int | None) -> list[SweepPoint]:
             raise InputError("--sweep", "k=.. and m=.., each at most once", brief(axis))
         named[name] = parse_values(text)
     if m is None and "m" in named:
-        raise InputError("--sweep", "k=.. for a system that reads all k passages", "m=..")
+        raise InputError("--sweep", "only k=.. for a system that reads all k passages", "m=..")
     ms: list[int | None] = [None] if m is None else list(named.get("m", [m]))
     found = [SweepPoint(k, m) for k in named.get("k", [k]) for m in ms if m is None or m <= k]
     if not found:
@@ -118,7 +120,9 @@ def _check_folder(folder: Path) -> None:
         x for x in folder.iterdir() if x.name != LOCK and temporary_of(x.name) != RUN
     ]  # a killed process leaves these
     if others and not (folder / RUN).exists():
-        raise InputError(str(folder), "a new folder, or one of an evaluation", "other files", "name another")
+        raise InputError(
+            str(folder), "a new folder, or one of an evaluation", "one with other files", "name another folder"
+        )
 
 
 def _begin(folder: Path, current: Mapping[str, Any]) -> None:
@@ -153,7 +157,10 @@ def _done(file: IO[bytes], questions: Sequence[Question]) -> list[dict[str, Any]
         row = parse_row(raw, f"{file.name}, line {len(rows) + 1}")
         if len(rows) >= len(questions) or row.get("id") != questions[len(rows)].id:
             raise InputError(
-                file.name, "lines in the order of the questions", f"another in line {len(rows) + 1}", "move it"
+                file.name,
+                "lines in the order of the questions",
+                f"another question in line {len(rows) + 1}",
+                "move the file away",
             )
         rows.append(row)
         end += len(raw)

@@ -67,7 +67,7 @@ def _arguments(command: str, paths: Mapping[str, str]) -> str | list[str]:
     try:
         arguments = shlex.split(command)
     except ValueError as error:
-        raise InputError("--run", "a command as a shell would split it", str(error)) from None
+        raise InputError("--run", "a command with all its quotation marks", str(error)) from None
     for name, path in paths.items():
         arguments = [argument.replace(name, path) for argument in arguments]
     return arguments

@@ -63,7 +63,7 @@ class Unusable(ValueError):
     """Input that cannot be checked. The message is one line: what is wrong, what was expected, what was given."""
 
     def __str__(self) -> str:
-        return shown(" ".join("{}: {}; got {}".format(*self.args).split()))
+        return shown(" ".join("{}: expected {}; got {}".format(*self.args).split()))
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

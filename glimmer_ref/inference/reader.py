@@ -134,7 +134,7 @@ class Reader:
         if k is None:
             k = min(self.config.k, total)
         if not 1 <= k <= total:
-            raise InputError("k", f"at least 1 and at most {total}, the number of passages", str(k), "lower k")
+            raise InputError("k", f"a number from 1 to {total}, the number of passages", str(k))
         return k
 
     def unknown_words(self, question: str) -> list[str]:
@@ -219,12 +219,17 @@ class Reader:
             raise InputError("system", f"one of {', '.join(SYSTEMS)}", repr(system))
         if system != "glimmer":
             if m is not None:
-                raise InputError("m", f"none for {system}, which reads all k passages", str(m), "set k instead")
+                raise InputError(
+                    "m",
+                    f"none for {system}, which reads all k passages",
+                    str(m),
+                    "leave m out; k sets how many it reads",
+                )
             return 0
         if m is None:
             return min(self.config.m, k)
         if not 1 <= m <= k:
-            raise InputError("m", "at least 1 and at most k", f"k={k}, m={m}", "lower m or retrieve more")
+            raise InputError("m", "a number from 1 to k", f"k={k}, m={m}", "lower m or raise k" if m > k else "")
         return m
 
     def _inputs(
@@ -266,7 +271,9 @@ def bundled() -> Path:
     for folder in (here / "weights" / BUNDLED, here.parent / "weights" / BUNDLED):
         if folder.is_dir():
             return folder
-    raise InputError("bundled weights", f"a folder weights/{BUNDLED} beside the package", "none", "install it again")
+    raise InputError(
+        "bundled weights", f"a folder weights/{BUNDLED} beside the package", "none", "install glimmer_ref again"
+    )
 
 
 def load(

@@ -42,7 +42,7 @@ def trace_ids(
     q, p = Tokens.of([question], "question"), Tokens.of(passages, "passages")
     for what, tokens in (("question", q), ("passages", p), ("target", Tokens.of([target] if target else [], "target"))):
         if tokens.ids.size and not 0 <= tokens.ids.min() <= tokens.ids.max() < size:
-            raise InputError(what, f"ids from 0 to {size - 1}", str(sorted({tokens.ids.min(), tokens.ids.max()})))
+            raise InputError(what, f"ids from 0 to {size - 1}", f"ids from {tokens.ids.min()} to {tokens.ids.max()}")
     if not len(p):
         raise InputError("passages", "at least one", "none")
     if system not in SYSTEMS:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from ..errors import InputError, brief
 from ..ops import Instrument, Ops, SequenceLayout
 from ..ops.interface import Factors
 from ..ragged import Array, Ints
@@ -26,7 +27,10 @@ class Trace(Instrument):
     def __init__(self, ops: Ops, only: str | None = None) -> None:
         super().__init__(ops)
         self.arrays: dict[str, np.ndarray] = {}
-        self._is_wanted = re.compile(only if only is not None else r"(?!.*\.probs\.)").match
+        try:
+            self._is_wanted = re.compile(only if only is not None else r"(?!.*\.probs\.)").match
+        except (re.error, RecursionError, OverflowError) as error:
+            raise InputError("only", "a regular expression", f"{brief(only)}: {error}") from None
         self._wants_probs = only is not None
 
     def record(self, name: str, x: Array, lengths: Ints | None = None) -> Array:

@@ -166,10 +166,15 @@ function draw_answer() {
     {substituted, unknown} = answer.reading,
     notes = [];
   if (substituted.size)
-    notes.push(`Not in the vocabulary, so other names stand for: ${[...substituted.keys()].join(", ")}.`);
-  if (unknown.length) notes.push(`The model's vocabulary does not hold: ${unknown.join(", ")}.`);
+    notes.push(
+      `The vocabulary does not contain these names, so others replace them: ${[...substituted.keys()].join(", ")}.`,
+    );
+  if (unknown.length)
+    notes.push(
+      `The vocabulary does not contain these words, so the model cannot tell them apart: ${unknown.join(", ")}.`,
+    );
   if (answer.undecided)
-    notes.push(`All ${answer.passages.length} passages have the same score: retrieval's order chose.`);
+    notes.push(`All ${answer.passages.length} passages have the same score: the order of retrieval decided.`);
   const found = new Set(answer.passages.map(({id}) => id));
   if (question?.gold.some(id => !found.has(id)))
     notes.push("The index did not find every passage that is needed, so the model cannot know the answer.");

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from ..data.inputs import Passage, read_passages
 from ..data.passages_file import Source, read_source
 from ..disk.facts import difference
-from ..disk.journal import JOURNAL, Journal, check_finished, entry_of
+from ..disk.journal import JOURNAL, RESTORE, Journal, check_finished, entry_of
 from ..disk.lock import LOCK, lock_folder
 from ..disk.write import clean_leftovers, temporary_of, write_json
 from ..errors import InputError
@@ -51,14 +51,18 @@ def _check_folder(folder: str | Path) -> None:
     """Refuse a folder that holds anything but a memory, before changing it."""
     for entry in sorted(Path(folder).iterdir()):
         if not OURS.fullmatch(temporary_of(entry.name) or entry.name):
-            raise InputError(
-                str(folder), "a folder of its own for the memory", entry.name, "name another, or a new one"
-            )
+            raise InputError(str(folder), "a folder of its own for the memory", entry.name, "name another folder")
 
 
 def _record(path: Path) -> dict[str, Any]:
     """The build that a shard or a manifest belongs to."""
-    return Manifest.read(path).build if path.name == MANIFEST else build_of(path, map_file(path)[1])
+    if path.name == MANIFEST:
+        return Manifest.read(path).build
+    try:
+        header = map_file(path)[1]
+    except InputError as error:
+        raise InputError(*error.parts[:3], RESTORE) from None
+    return build_of(path, header)
 
 
 def _check_builds(folder: Path, build: dict[str, Any]) -> None:

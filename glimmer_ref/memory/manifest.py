@@ -87,7 +87,7 @@ def build_of(path: Path, header: Mapping[str, str]) -> dict[str, Any]:
     except InputError:
         record = None
     if not isinstance(record, dict) or header.get("file") != path.name:
-        raise InputError(str(path), "a file of: glimmer-ref memory build", "another", "name another folder")
+        raise InputError(str(path), "a file that glimmer-ref memory build wrote", "another file", "name another folder")
     return record
 
 
@@ -143,7 +143,10 @@ class Manifest:
         Raises:
             InputError: the file is unreadable, of another version, or contradicts itself.
         """
-        data = read_json(path, f"a manifest in JSON; if it is damaged, {RESTORE}")
+        try:
+            data = read_json(path, "a manifest in JSON")
+        except InputError as error:
+            raise error.at(do=RESTORE) from None
         build = _field(path, data, "build", dict)
         version = _field(path, build, "version", int)
         if version != VERSION:

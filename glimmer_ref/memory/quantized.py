@@ -111,10 +111,20 @@ class QuantizedStates:
         """
         if self.scales is not None:
             if not self.finite().all():
-                raise InputError(f"{self.name}: scales", "positive numbers", "others", "damaged?")
+                raise InputError(
+                    f"{self.name}: scales",
+                    "positive numbers",
+                    "others",
+                    "perhaps the file is damaged: get or make it again",
+                )
             np.multiply(self.values.raw, self.scales[:, None], out=out, dtype=out.dtype)
         else:
             with np.errstate(over="ignore", invalid="ignore"):
                 out[...] = self.values.decode() if self.values.dtype == "BF16" else self.values.raw
             if not np.isfinite(out).all():
-                raise InputError(f"{self.name}: tokens", "finite numbers", "inf or nan", "damaged?")
+                raise InputError(
+                    f"{self.name}: tokens",
+                    "finite numbers",
+                    "inf or nan",
+                    "perhaps the file is damaged: get or make it again",
+                )

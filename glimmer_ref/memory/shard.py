@@ -46,7 +46,12 @@ def _bounds(path: Path, tensors: dict[str, Stored], name: str, count: int, end: 
     """Offsets [count+1] that rise from 0 to `end` in steps of at least `min_step`."""
     x = _tensor(path, tensors, name, "I64", count + 1).raw
     if x[0] != 0 or x[-1] != end or (np.diff(x) < min_step).any():
-        raise InputError(f"{path}: {name}", f"offsets that rise from 0 to {end}", "others", "damaged?")
+        raise InputError(
+            f"{path}: {name}",
+            f"offsets that rise from 0 to {end}",
+            "others",
+            "perhaps the file is damaged: get or make it again",
+        )
     return x
 
 
@@ -116,7 +121,9 @@ class Shard:
         try:
             return bytes(self.strings[self.string_offsets[i] : self.string_offsets[i + 1]]).decode()
         except UnicodeDecodeError:
-            raise InputError(f"{self.name}: strings", "UTF-8", "other bytes", "damaged?") from None
+            raise InputError(
+                f"{self.name}: strings", "UTF-8", "other bytes", "perhaps the file is damaged: get or make it again"
+            ) from None
 
     def id(self, i: int) -> str:
         """The i-th passage's id."""

@@ -54,16 +54,16 @@ def _check_size(path: Path, size: int) -> None:
 
 
 def _refuse_unfinished(folder: str | Path, path: Path) -> None:
-    made = "a folder made by: glimmer-ref memory build"
+    made = "a folder that glimmer-ref memory build made"
     if not path.is_dir():
-        raise InputError(f"memory {folder}", made, *kinds.instead_of_folder(path))
+        raise InputError(f"memory {folder}", made, *kinds.instead_of_folder(path, MANIFEST))
     shards = len(list(path.glob(shard_name(0).replace("00000", "*"))))
     if shards or (path / LOCK).exists():
         raise InputError(
             f"memory {folder}",
             "a finished build",
             f"an unfinished one of {shards} shards",
-            "run the same command again to resume"
+            "run the same build again to finish it"
             + (f"; {QUARANTINE} says what failed" if (path / QUARANTINE).exists() else ""),
         )
     raise InputError(f"memory {folder}", made, *(kinds.of_folder(path) or (f"no {MANIFEST}",)))

@@ -124,7 +124,8 @@ class Ops(Operations):
         if limit := self.hook("limit"):
             return limit(threads)
         if threads is not None:
-            raise InputError("threads", f"none with {self.backend.__name__.rsplit('.', 1)[-1]}, {BLAS}", str(threads))
+            name = self.backend.__name__.rpartition(".")[2].removesuffix("_backend")
+            raise InputError("threads", f"none with ops={name}, {BLAS}", str(threads))
         return nullcontext()
 
     def scope(self, name: str) -> Ops:

@@ -30,7 +30,7 @@ def pack(w: Array, precision: str) -> Array:
         InputError: `precision` is lower than that of the weights.
     """
     if precision != "float32":
-        raise InputError("precision", "the weights' own dtype with ops=numpy", repr(precision), "use ops=numba")
+        raise InputError("precision", "none below that of the weights with ops=numpy", repr(precision), "use ops=numba")
     return to_device(w)
 
 

@@ -78,7 +78,7 @@ def top_m(scores: np.ndarray, m: int) -> Ints:
     """
     if not 1 <= m <= scores.size:
         raise InputError(
-            "top_m", "m must be at least 1 and at most k", f"k={scores.size}, m={m}", "lower m or retrieve more"
+            "top_m", "m from 1 to k", f"k={scores.size}, m={m}", "lower m or raise k" if m > scores.size else ""
         )
     if not np.isfinite(scores).all():
         raise InputError(

@@ -39,7 +39,7 @@ def shard_files(index: Path) -> Mapping[str, str]:
         raise InputError(f"{index}", 'a "weight_map" of tensors to files', "none")
     for shard in sorted(set(weight_map.values())):
         if Path(shard).name != shard or shard in ("", "..") or "\\" in shard:
-            raise InputError(f"{index}", "files of its own folder", repr(shard))
+            raise InputError(f"{index}", "files in its own folder", repr(shard))
     return weight_map
 
 
@@ -90,7 +90,11 @@ def open_checkpoint(folder: PathLike) -> dict[str, Stored]:
 def _config(folder: Path) -> Any:
     """config.json of a folder, which is first checked for other formats."""
     refuse_folder(folder)
-    return read_json(folder / "config.json")
+    path = folder / "config.json"
+    if not path.exists():
+        got = f"no {path.name}" if folder.is_dir() else "no such folder"
+        raise InputError(f"{folder}", "the folder of a model", got)
+    return read_json(path)
 
 
 def decode(name: str, stored: Stored, dtype: str, transposed: bool = False) -> np.ndarray:
@@ -105,7 +109,7 @@ def decode(name: str, stored: Stored, dtype: str, transposed: bool = False) -> n
         )
     x = Stored(stored.dtype, stored.raw.T if transposed else stored.raw).decode(dtype)
     if not np.isfinite(x).all():
-        raise InputError(name, f"finite weights in {dtype}", f"{int((~np.isfinite(x)).sum())} that are not")
+        raise InputError(name, f"finite weights in {dtype}", f"{int((~np.isfinite(x)).sum())} that are NaN or infinite")
     return x
 
 
@@ -142,6 +146,11 @@ def _from_ours(config: GlimmerConfig, stored: Mapping[str, Stored], dtype: str) 
     return from_arrays(config, {name: decode(name, x, dtype) for name, x in stored.items()})
 
 
+def _is_ours(stored: Mapping[str, Stored]) -> bool:
+    """Do the tensors have our names, as `save` writes them?"""
+    return any(name.startswith(("memory.", "live.")) for name in stored)
+
+
 def load(folder: PathLike, dtype: str = "float32") -> Model:
     """Load a model folder of ours: config.json with a section "glimmer", and weights.
 
@@ -157,17 +166,17 @@ def load(folder: PathLike, dtype: str = "float32") -> Model:
     folder = Path(folder)
     data = _config(folder)
     config, stored = GlimmerConfig.from_json(data), open_checkpoint(folder)
-    if any(name.startswith(("memory.", "live.")) for name in stored):
+    if _is_ours(stored):
         return _from_ours(config, stored, dtype)
     config, arrays = _from_published(config, data, stored, dtype)
     if "score.weight" not in arrays:
-        raise InputError(f"{folder}", "a score layer beside T5's weights", "none", "make one: glimmer-ref convert")
+        raise InputError(f"{folder}", "a score layer beside T5's weights", "none", "glimmer-ref convert adds one")
     return from_arrays(config, arrays)
 
 
 def _refuse_occupied(folder: Path) -> None:
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
-        raise InputError(f"{folder}", "a new or empty folder", "something there already", "choose another")
+        raise InputError(f"{folder}", "a new or empty folder", "one with files", "name another folder")
 
 
 def write_model(folder: Path, model: Model, tokenizer_json: str | None = None) -> None:
@@ -200,10 +209,16 @@ def save(folder: PathLike, model: Model, tokenizer_json: str | None = None) -> N
 def _cut(data: Any, alpha: Fraction | str | None, beta: Fraction | str | None, more: dict[str, Any]) -> GlimmerConfig:
     if isinstance(data, Mapping) and "glimmer" in data:
         if alpha is not None or beta is not None:
-            raise InputError("alpha and beta", 'none, since config.json has a section "glimmer"', f"{alpha} and {beta}")
+            raise InputError(
+                "alpha and beta",
+                'none, since config.json has a section "glimmer"',
+                f"{alpha} and {beta}",
+                "leave them out",
+            )
         return replace(GlimmerConfig.from_json(data), **more)
     if alpha is None or beta is None:
-        raise InputError("alpha and beta", "both, to cut T5's encoder by", f"{alpha} and {beta}", "such as 1/3 and 1/4")
+        got = "neither" if alpha is beta else "only one"
+        raise InputError("alpha and beta", "both, to cut T5's encoder", got, "give both, such as 1/3 and 1/4")
     return GlimmerConfig.from_proportions(T5Config.from_json(data), alpha, beta, **more)
 
 
@@ -232,7 +247,11 @@ def from_t5(
     """
     folder = Path(folder)
     data = _config(folder)
-    config, arrays = _from_published(_cut(data, alpha, beta, more), data, open_checkpoint(folder), dtype, options)
+    config, stored = _cut(data, alpha, beta, more), open_checkpoint(folder)
+    if _is_ours(stored):
+        do = "it needs no conversion: use it as it is, for example with --weights"
+        raise InputError(f"{folder}", "the folder of a T5", "that of a GLIMMER model", do)
+    config, arrays = _from_published(config, data, stored, dtype, options)
     if "score.weight" not in arrays:
         shape = shapes(config)["score.weight"]
         drawn = init_param(np.random.default_rng(seed), "score.weight", shape, config.t5.d_kv)

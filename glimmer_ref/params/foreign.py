@@ -10,7 +10,7 @@ from ..disk.read import open_regular
 from ..errors import InputError
 
 WEIGHTS = tuple(f"{name}{rest}" for name in ("model.safetensors", "pytorch_model.bin") for rest in ("", ".index.json"))
-RENAME = Kind("PyTorch's format under another name, perhaps", "name it pytorch_model.bin")
+RENAME = Kind("a file that may be in PyTorch's format", "name it pytorch_model.bin")
 # File names and what they mean, tried in this order if a folder has no weights that can be read.
 NAMES = (
     ("adapter_config.json", kinds.ADAPTER),
@@ -42,7 +42,7 @@ def refuse_folder(folder: Path) -> None:
     if folder.is_file():
         with open_regular(folder) as file:
             kinds.refuse(file.read(kinds.HEAD), f"{folder}", "the folder of a model", kinds.SAFETENSORS, kinds.TORCH)
-        raise InputError(f"{folder}", "the folder of a model", "a file", "give the folder that it lies in")
+        raise InputError(f"{folder}", "the folder of a model", "a file", "give the folder that contains it")
     if any((folder / name).exists() for name in WEIGHTS):
         return
     for pattern, kind in NAMES:

@@ -22,7 +22,7 @@ from typing import Any
 
 from ..errors import InputError, brief
 
-FLAGS = "say which: convert with --tie yes|no or --scale-decoder-outputs yes|no, or state scale_decoder_outputs"
+FLAGS = "say which: convert with --tie yes|no or --scale-decoder-outputs yes|no, or set scale_decoder_outputs"
 
 
 @dataclass(frozen=True)

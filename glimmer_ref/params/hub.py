@@ -25,7 +25,7 @@ OPTIONAL_FILES = (
     "config_sentence_transformers.json", "groups.json", "passages.jsonl", "questions.jsonl",
 )  # fmt: skip
 SECONDS = 30  # how long the list of files may take
-FETCH = "--download, in Python download=True, fetches it"
+FETCH = "--download (in Python download=True) fetches it"
 
 
 class Repository(Protocol):
@@ -141,11 +141,16 @@ def _refusal(name: str, revision: str, missing: list[str]) -> InputError:
     if any(cached.has(file) for file in ("config.json", "modules.json", *WEIGHTS, *TOKENIZERS, *OPTIONAL_FILES)):
         more = f" and {len(missing) - 1} more" * (len(missing) > 1)
         return InputError(
-            f"{name}, revision {revision}", "all of it", f"a part: no {missing[0]}{more} in the cache", FETCH
+            f"{name}, revision {revision}",
+            "all its files in the cache",
+            f"only some, without {missing[0]}{more}",
+            FETCH,
         )
     cache = getattr(constants, "HF_HUB_CACHE", constants.HUGGINGFACE_HUB_CACHE)  # older versions lack the first name
     got = f"no such folder, and no revision {revision} of it in {cache}"
-    return InputError(name, "a folder, or a model in Hugging Face's cache", got, f"if it is a name there, {FETCH}")
+    return InputError(
+        name, "a folder, or a model in Hugging Face's cache", got, f"if it is a model at Hugging Face, {FETCH}"
+    )
 
 
 def _fetch(name: str, revision: str, needed: Needed) -> None:
@@ -153,13 +158,15 @@ def _fetch(name: str, revision: str, needed: Needed) -> None:
     from huggingface_hub import HfApi, constants, snapshot_download
 
     if constants.HF_HUB_OFFLINE:
-        raise InputError(name, "a connection, to fetch it", "HF_HUB_OFFLINE or TRANSFORMERS_OFFLINE", "unset it")
+        raise InputError(
+            name, "a connection, to fetch it", "HF_HUB_OFFLINE or TRANSFORMERS_OFFLINE", "unset that variable"
+        )
     info = HfApi().model_info(name, revision=revision, timeout=SECONDS)
     listed = Listed(name, revision, {x.rfilename for x in info.siblings or ()})
     files = needed(listed)
     absent = [file for file in files if not listed.has(file)]
     if absent:
-        do = "is it a T5, in safetensors or PyTorch's format?"
+        do = "perhaps it is not a T5, or not in safetensors or PyTorch's format"
         raise InputError(f"{name}, revision {revision}", "a model that can be read", f"no {', '.join(absent)}", do)
     snapshot_download(name, revision=revision, allow_patterns=[glob.escape(file) for file in files])
 
@@ -178,7 +185,9 @@ def _in_one_line(name: str, revision: str) -> Iterator[None]:
         do = "ask for access on its page, then set HF_TOKEN to a token of yours"
         raise InputError(name, "a model that you may read", "a gated one", do) from None
     except RevisionNotFoundError:
-        raise InputError(f"{name}, revision {revision}", "a branch, a tag or a commit", "none of that name") from None
+        raise InputError(
+            f"{name}, revision {revision}", "a branch, a tag or a commit of the model", "none of that name"
+        ) from None
     except RepositoryNotFoundError:
         do = "a private one needs HF_TOKEN"
         raise InputError(
@@ -209,7 +218,7 @@ def find(name: PathLike, download: bool = False, revision: str | None = None, ne
     if not is_name(name):
         if revision is not None:
             raise InputError(
-                "revision", "none for a folder, which has one alone", f"{revision} for {name}", "leave it out"
+                "revision", "none for a folder, which has only one", f"{revision} for {name}", "leave it out"
             )
         return Path(name)
     name, revision = str(name), revision or REVISION

@@ -222,9 +222,7 @@ def _check_names(naming: str, table: list[Line], theirs: Mapping[str, Stored], s
     if missing:
         raise InputError("weights", f"all of T5's tensors under {naming} names", f"no {_some(missing)}")
     if "score_norm.weight" in here and not (score_norm and "score.weight" in here):
-        raise InputError(
-            "score_norm.weight", "one only beside score.weight, where the config has score_norm", "it alone"
-        )
+        raise InputError("score_norm.weight", "none without score.weight and score_norm in the config", "one")
 
 
 def one_embedding(table: list[Line], theirs: Mapping[str, Stored]) -> list[Line]:
@@ -263,7 +261,12 @@ def plan(config: GlimmerConfig, theirs: Mapping[str, Stored]) -> dict[str, Line]
         stored, leaves = theirs[line.theirs], split_encoder(line.ours, config)
         shape = wanted[leaves[0]][:: -1 if line.transposed else 1]
         if stored.shape != shape:
-            raise InputError(line.theirs, f"shape {list(shape)}", f"{list(stored.shape)}", "is config.json its own?")
+            raise InputError(
+                line.theirs,
+                f"shape {list(shape)}",
+                f"{list(stored.shape)}",
+                "perhaps config.json belongs to another model",
+            )
         copy = line.how == "copy" or line.ours == "decoder.lm_head"
         if copy and _same(embedding, stored, line.transposed):
             continue

@@ -83,12 +83,24 @@ def _header(path: Path, file: BinaryIO, size: int) -> tuple[dict[str, Any], int]
     """The entries of the header, and where the data begin."""
     length = int.from_bytes(file.read(8), "little")
     if length > MAX_HEADER_BYTES:
-        raise InputError(f"{path}", f"a header of at most {MAX_HEADER_BYTES} bytes", f"{length}", "not safetensors?")
+        raise InputError(
+            f"{path}",
+            f"a header of at most {MAX_HEADER_BYTES} bytes",
+            f"{length}",
+            "perhaps it is not a safetensors file",
+        )
     if length > size - 8:
-        raise InputError(f"{path}", f"a header of {length} bytes", f"{size - 8} bytes in all", "truncated?")
+        raise InputError(
+            f"{path}",
+            f"a header of {length} bytes",
+            f"{size - 8} bytes in all",
+            "perhaps the file is truncated: get or make it again",
+        )
     header = parse_json(file.read(length), f"{path}: header in JSON", "an object of names", once=True)
     if not isinstance(header, dict):
-        raise InputError(f"{path}", "a header with names", type(header).__name__, "not safetensors?")
+        raise InputError(
+            f"{path}", "a header with names", type(header).__name__, "perhaps it is not a safetensors file"
+        )
     if len(header) > MAX_TENSORS:
         raise InputError(f"{path}", f"at most {MAX_TENSORS} tensors", f"{len(header)}")
     return header, 8 + length
@@ -103,7 +115,12 @@ def _validate(path: Path) -> None:
         with open_regular(path):  # the library reports every file that it cannot open as missing
             pass
         reason = str(e).removeprefix("Error while deserializing header: ")[:120]
-        raise InputError(f"{path}", "a whole safetensors file", reason, "truncated or damaged?") from None
+        raise InputError(
+            f"{path}",
+            "a whole safetensors file",
+            reason,
+            "perhaps the file is truncated or damaged: get or make it again",
+        ) from None
 
 
 def _view(where: str, entry: Mapping[str, Any], data: np.ndarray) -> Stored:

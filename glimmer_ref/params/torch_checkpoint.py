@@ -38,7 +38,12 @@ def _entries(path: Path) -> tuple[str, dict[str, zipfile.ZipInfo]]:
         raise InputError(f"{path}", "a readable file", reason_of(e)) from None
     except (zipfile.BadZipFile, NotImplementedError, ValueError, struct.error, EOFError) as e:
         _refuse_other(path)
-        raise InputError(f"{path}", kinds.TORCH.words, str(e)[:80] or type(e).__name__, "truncated?") from None
+        raise InputError(
+            f"{path}",
+            kinds.TORCH.words,
+            str(e)[:80] or type(e).__name__,
+            "perhaps the file is truncated: get or make it again",
+        ) from None
     names = {info.filename: info for info in infos}
     if any(name.endswith("/constants.pkl") for name in names):
         raise InputError(f"{path}", kinds.TORCH.words, "a whole module, as TorchScript saves it", PLAIN)
@@ -49,7 +54,9 @@ def _entries(path: Path) -> tuple[str, dict[str, zipfile.ZipInfo]]:
         raise InputError(f"{path}", "one data.pkl, and no name twice", f"{len(folders)} in {len(infos)} entries")
     packed = [info.filename for info in infos if info.compress_type != zipfile.ZIP_STORED]
     if packed:
-        raise InputError(f"{path}: {packed[0]}", "bytes as they are", "compressed ones", "not of PyTorch")
+        raise InputError(
+            f"{path}: {packed[0]}", "uncompressed bytes", "compressed ones", "PyTorch does not write such files"
+        )
     return folders[0], names
 
 
@@ -60,9 +67,19 @@ def _bytes(path: Path, info: zipfile.ZipInfo, file: np.ndarray) -> np.ndarray:
     begin = at + 30 + (sum(struct.unpack("<HH", local[26:30])) if len(local) == 30 else 0)
     content = file[begin : begin + info.file_size]
     if not local.startswith(b"PK\x03\x04") or content.size != info.file_size:
-        raise InputError(where, f"{info.file_size} bytes inside the file", "fewer", "truncated?")
+        raise InputError(
+            where,
+            f"{info.file_size} bytes inside the file",
+            "fewer",
+            "perhaps the file is truncated: get or make it again",
+        )
     if zlib.crc32(content.data) != info.CRC:
-        raise InputError(where, f"the checksum {info.CRC:08x}", f"{zlib.crc32(content.data):08x}", "damaged?")
+        raise InputError(
+            where,
+            f"the checksum {info.CRC:08x}",
+            f"{zlib.crc32(content.data):08x}",
+            "perhaps the file is damaged: get or make it again",
+        )
     return content
 
 
@@ -104,7 +121,12 @@ def read_torch(path: str | os.PathLike[str]) -> dict[str, Stored]:
     for name, tensor in tensors.items():
         key = f"{folder}/data/{tensor.storage.key}"
         if key not in entries:
-            raise InputError(f"{path}: {name}", f"its storage {key[:80]}", "no such entry", "truncated?")
+            raise InputError(
+                f"{path}: {name}",
+                f"its storage {key[:80]}",
+                "no such entry",
+                "perhaps the file is truncated: get or make it again",
+            )
         if key not in contents:
             contents[key] = _bytes(path, entries[key], file)
     return {

@@ -232,7 +232,9 @@ def _run(program: bytes, where: str) -> Any:
     except _Bad as e:
         raise InputError(where, "tensors by name and nothing else", str(e), e.do) from None
     except (ValueError, IndexError, KeyError, TypeError, OverflowError) as e:
-        raise InputError(where, "a whole pickle of tensors", type(e).__name__, "damaged?") from None
+        raise InputError(
+            where, "a whole pickle of tensors", type(e).__name__, "perhaps the file is damaged: get or make it again"
+        ) from None
     return result
 
 

@@ -97,10 +97,10 @@ class BM25Index:
     def __init__(self, folder: str | Path) -> None:
         facts, files = read_facts(folder), read_files(folder)
         if facts["kind"] != KIND:
-            raise InputError(str(folder), "an index of words", "one of embeddings", "name its retriever")
+            raise InputError(str(folder), "an index of words", "one of embeddings", "name the retriever that made it")
         if facts.get("words") != RULE:
             raise InputError(
-                str(folder), "an index whose words were cut as those of questions are", "an older one", "build anew"
+                str(folder), "an index with this version's rule for words", "one of another version", REBUILD
             )
         if files.keys() != {*FILES}:
             raise InputError(str(folder), "the files of an index of words", "others", REBUILD)
@@ -122,7 +122,7 @@ class BM25Index:
             InputError: k below 1 or above the number of passages.
         """
         if not 1 <= k <= len(self):
-            raise InputError("k", f"at least 1 and at most the {len(self)} passages of the index", str(k), "lower k")
+            raise InputError("k", f"a number from 1 to {len(self)}, the passages of the index", str(k))
         result = []
         for question in show(questions, len(questions), "retrieve"):
             scores, rows = best(self._scores(question), np.arange(len(self)), k)

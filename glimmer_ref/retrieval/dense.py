@@ -70,7 +70,12 @@ class DenseIndex:
         facts, files = read_facts(folder), read_files(folder)
         if facts["kind"] != KIND or facts.get("retriever") != embed.digest:
             got = "one of words" if facts["kind"] != KIND else "one of another model"
-            raise InputError(str(folder), "an index that this retriever made", got, "name that model, or build anew")
+            raise InputError(
+                str(folder),
+                "an index that this retriever made",
+                got,
+                "name the retriever that made it, or build the index again",
+            )
         self.total: int = facts["passages"]
         self.dtype, self.shard_passages = str(facts.get("dtype")), facts.get("shard_passages", 0)
         right = self.dtype in DTYPES and type(self.shard_passages) is int and self.shard_passages > 0
@@ -112,7 +117,7 @@ class DenseIndex:
             InputError: k below 1 or above the number of passages, or a question that cannot be embedded.
         """
         if not 1 <= k <= self.total:
-            raise InputError("k", f"at least 1 and at most the {self.total} passages of the index", str(k), "lower k")
+            raise InputError("k", f"a number from 1 to {self.total}, the passages of the index", str(k))
         result = []
         batches = [questions[i : i + QUESTIONS] for i in range(0, len(questions), QUESTIONS)]
         for batch in show(batches, len(batches), "retrieve"):

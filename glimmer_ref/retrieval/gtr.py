@@ -134,9 +134,14 @@ def _only(path: Path, name: str, got: Any, wanted: Any) -> None:
 
 def _modules(path: Path) -> list[str]:
     """The folders of the four modules of GTR, from modules.json; "" is the folder of that file."""
+    if not path.exists():
+        wanted = "a GTR model of sentence-transformers"
+        raise InputError(str(path.parent), wanted, f"no {path.name}" if path.parent.is_dir() else "no such folder")
     modules = read_json(path)
     if not isinstance(modules, list) or not all(isinstance(m, dict) for m in modules):
-        raise InputError(str(path), "a list of modules", "something else", "a folder of sentence-transformers?")
+        raise InputError(
+            str(path), "a list of modules", "something else", "perhaps it is not a model of sentence-transformers"
+        )
     kinds = [str(m.get("type", "")).rpartition(".")[2] for m in modules]
     if kinds != list(MODULES):
         raise InputError(str(path), f"the modules {', '.join(MODULES)}", ", ".join(kinds) or "none", DO)

@@ -21,15 +21,17 @@ from ..params.safetensors_io import Stored
 from ..progress import Show, progress
 from ..ragged import Ints, offsets
 
-REBUILD = "build it again, into a new folder"
+REBUILD = "build the index again, into a new folder"
 INDEX, FACTS = "index.json", "build.json"
 VERSION = 2
-WHAT = "the facts of an index"
+WHAT = "what glimmer-ref index build writes"
 
 
 def _read(path: Path) -> dict[str, Any]:
     if not path.exists():
-        raise InputError(str(path.parent), f"an index, with {path.name}", *kinds.instead_of_folder(path.parent))
+        raise InputError(
+            str(path.parent), f"an index, with {path.name}", *kinds.instead_of_folder(path.parent, path.name)
+        )
     document = read_json(path, WHAT)
     if not isinstance(document, dict):
         raise InputError(str(path), WHAT, "something else", REBUILD)
@@ -73,7 +75,9 @@ def read_files(folder: str | Path) -> dict[str, dict[str, Any]]:
     if not isinstance(files, dict) or not files or not all(map(_is_file, files.values())):
         raise InputError(str(path / INDEX), WHAT, "something else", REBUILD)
     if document != _summary(files, path / FACTS):
-        raise InputError(str(path / INDEX), f"what a build has written, with {FACTS}", "a change in one", REBUILD)
+        raise InputError(
+            str(path / INDEX), f"the file as it was built, and {FACTS} as well", "a change in one of them", REBUILD
+        )
     for name, entry in files.items():
         try:
             right = (path / name).stat().st_size == entry["bytes"]
@@ -119,9 +123,7 @@ def _check_folder(folder: Path, names: Collection[str]) -> None:
     others = sorted(x.name for x in folder.iterdir() if (temporary_of(x.name) or x.name) not in ours)
     left = sorted(x.name for x in folder.iterdir() if x.name in ours - {LOCK, FACTS})
     if others or (left and not (folder / FACTS).exists()):
-        raise InputError(
-            str(folder), "a folder of its own for the index", (others or left)[0], "name another, or a new one"
-        )
+        raise InputError(str(folder), "a folder of its own for the index", (others or left)[0], "name another folder")
 
 
 class IndexBuild:

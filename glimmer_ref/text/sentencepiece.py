@@ -126,7 +126,9 @@ def _normalizers(path: Path, normalizer: Message) -> list[dict[str, Any]]:
     try:
         read_charsmap(charsmap)
     except ValueError as e:
-        raise InputError(f"{path}", "a whole character map", str(e)[:80], "damaged?") from None
+        raise InputError(
+            f"{path}", "a whole character map", str(e)[:80], "perhaps the file is damaged: get or make it again"
+        ) from None
     # This is for other programs that read the file; `unigram.py` applies the map itself. The tokenizers library applies
     # the map to a letter with all its marks at once. It loses the fewest marks in composed text.
     composed = b"nfkc" in _bytes(normalizer, 1)
@@ -186,7 +188,12 @@ def tokenizer_json(path: str | os.PathLike[str], listed: ListedTokens = NO_TOKEN
     except InputError:
         raise
     except (ValueError, IndexError, struct.error) as e:
-        raise InputError(f"{path}", "a SentencePiece model", str(e)[:80], "truncated or damaged?") from None
+        raise InputError(
+            f"{path}",
+            "a SentencePiece model",
+            str(e)[:80],
+            "perhaps the file is truncated or damaged: get or make it again",
+        ) from None
     return json.dumps(result, ensure_ascii=False)
 
 

@@ -64,7 +64,9 @@ def _charsmap(where: str, part: Part) -> float:
             raise ValueError("no base 64 of a map")
         return float(read_charsmap(data).growth)
     except (KeyError, TypeError, ValueError) as error:
-        raise InputError(where, "a whole character map", str(error)[:80], "damaged?") from None
+        raise InputError(
+            where, "a whole character map", str(error)[:80], "perhaps the file is damaged: get or make it again"
+        ) from None
 
 
 def _prepend(where: str, part: Part) -> float:

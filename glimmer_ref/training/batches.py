@@ -88,7 +88,7 @@ def check_folders(corpus: Corpus, stage: Stage, location: str) -> None:
         for first, last in [question.folder]
     )
     if stage.k > least:
-        raise InputError(f"{location}.k", f"at most the {least} passages of the smallest folder", str(stage.k))
+        raise InputError(f"{location}.k", f"at most {least}, the passages of the smallest folder", str(stage.k))
 
 
 def sample_batch(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from errno import ENOSPC
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import numpy as np
 
 from ..config import GlimmerConfig
 from ..disk.folder import recover, replaced
-from ..disk.read import read_json
+from ..disk.read import read_json, reason_of
 from ..disk.write import write_json
 from ..errors import InputError
 from ..params import checkpoint
@@ -77,10 +78,11 @@ def save(folder: Path, state: State, tokenizer_json: str, settings: Mapping[str,
                 write_tensors(new / MOMENTS, state.moments)
             write_json(new / POSITION, position)
     except (OSError, InputError) as error:
-        kept = f"{folder} is still the one before" if folder.exists() else "nothing was kept"
-        raise InputError(
-            f"{folder}", "a place where a checkpoint can be written", str(error), f"make room; {kept}"
-        ) from None
+        kept = "the checkpoint before it is kept" if folder.exists() else "nothing was kept"
+        if isinstance(error, InputError):
+            raise error.at(do=kept) from None
+        do = f"make room; {kept}" if error.errno == ENOSPC else kept
+        raise InputError(f"{folder}", "a place where a checkpoint can be written", reason_of(error), do) from None
 
 
 def open_checkpoint(folder: Path, settings: Mapping[str, Any]) -> State:
@@ -97,7 +99,12 @@ def open_checkpoint(folder: Path, settings: Mapping[str, Any]) -> State:
         raise InputError(f"{folder}", "a checkpoint of an earlier run", "none", "start without --resume")
     position = read_json(folder / POSITION)
     if not isinstance(position, dict) or not all(is_right(position.get(name)) for name, is_right in KINDS.items()):
-        raise InputError(f"{folder / POSITION}", "the position of an earlier run", "something else", "damaged?")
+        raise InputError(
+            f"{folder / POSITION}",
+            "the position of an earlier run",
+            "something else",
+            "perhaps the file is damaged: get or make it again",
+        )
     _check_same_settings(position["recipe"], json.loads(json.dumps(dict(settings))), f"{folder}: recipe")
     model = checkpoint.load(folder)
     moments = {name: np.array(x.raw) for name, x in map_tensors(folder / MOMENTS).items()}
@@ -113,5 +120,8 @@ def _check_same_settings(saved: Any, current: Any, path: str) -> None:
             _check_same_settings(a, b, f"{path}.{i}")
     elif saved != current:
         raise InputError(
-            path, f"{json.dumps(saved)}, as the run began", json.dumps(current), "another recipe: another --out"
+            path,
+            f"{json.dumps(saved)}, as the run began",
+            json.dumps(current),
+            "use the recipe of this run, or another --out",
         )

@@ -59,7 +59,10 @@ def folders(root: str | Path, patterns: Iterable[str]) -> list[Path]:
         new = sorted(p for p in Path(root).glob(pattern) if p.is_dir()) if pattern else []
         if not new:
             raise InputError(
-                f"{Path(root) / pattern}", "a folder with passages.jsonl and questions", "none", "data.root?"
+                f"{Path(root) / pattern}",
+                "a folder with passages.jsonl and questions",
+                "none",
+                "--data or data.root names the folder that contains it",
             )
         found += [p for p in new if p not in found]
     return found
@@ -127,7 +130,7 @@ def row_of(folder: Path, question: Question, rows: Mapping[str, int], id: str) -
         InputError: the question's folder does not have this passage.
     """
     if id not in rows:
-        raise InputError(f"{folder}, question {question.id!r}", "passages of its folder", brief(id))
+        raise InputError(f"{folder}, question {question.id!r}", "ids of passages in its folder", brief(id))
     return rows[id]
 
 

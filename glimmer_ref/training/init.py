@@ -93,7 +93,10 @@ def _check_sizes(table: ModelTable, t5: T5Config) -> None:
     for name, value in table.t5.items():
         if (there := getattr(t5, name)) != value:
             raise InputError(
-                f"model.t5.{name}", f"{there}, as in {table.init}, or nothing", brief(value), "or leave out model.init"
+                f"model.t5.{name}",
+                f"{there}, as in {table.init}, or nothing",
+                brief(value),
+                "leave out this key or model.init",
             )
 
 
@@ -176,11 +179,11 @@ def first_tokenizer(recipe: Recipe, root: Path) -> Tokenizer:
     theirs = None if text is None else Tokenizer(Path(init) / "tokenizer.json", text=text)
     if not recipe.data.tokenizer:
         if theirs is None:
-            raise InputError(f"{init}", "a folder with tokenizer.json or spiece.model", "neither", "model.init?")
+            raise InputError(f"{init}", "a folder with tokenizer.json or spiece.model", "neither", "set data.tokenizer")
         return theirs
     path = root / recipe.data.tokenizer
     if not path.is_file():
-        raise InputError(f"{path}", "the recipe's tokenizer", "no such file", "say where its data is: --data DIR")
+        raise InputError(f"{path}", "the recipe's tokenizer", "no such file", "set --data or data.root")
     named = Tokenizer(path)
     if theirs is not None and json.loads(named.json) != json.loads(theirs.json):
         raise InputError(

@@ -92,12 +92,8 @@ class Run:
                 context, self.optimizer, self.state.weights, self.state.moments, batch, dropout, rate
             )
         except InputError as error:
-            raise InputError(
-                f"step {self.state.step + 1} (stage {stage_name(self.recipe, stage)}, its step {i + 1})",
-                "a step that can be taken",
-                str(error),
-                f"{self.out / LAST} is the last good checkpoint",
-            ) from None
+            place = f"step {self.state.step + 1} (step {i + 1} of stage {stage_name(self.recipe, stage)})"
+            raise error.at(place, f"{self.out / LAST} is the last good checkpoint") from None
         self.state = self.state.changed(weights=weights, moments=moments, step=self.state.step + 1)
         return result
 
@@ -134,10 +130,11 @@ def stage_name(recipe: Recipe, i: int) -> str:
 
 def _check_out(out: Path, resume: bool) -> None:
     if out.exists() and not out.is_dir():
-        raise InputError(f"{out}", "a folder", "something else")
+        raise InputError(f"{out}", "a folder", "a file")
     killed = (LOCK, f".{LAST}{NEW}", f".{BEST}{NEW}")  # files of a run that was killed before its first checkpoint
     if not resume and any(path.name not in killed for path in out.iterdir()):
-        raise InputError(f"{out}", "a new or empty folder", "something there already", "go on with it by --resume?")
+        do = "--resume continues its run" if (out / LAST).exists() else "name another folder"
+        raise InputError(f"{out}", "a new or empty folder", "one with files", do)
 
 
 def _tidy(out: Path) -> None:

@@ -60,7 +60,7 @@ def _merged(path: Path, extends: str | None = None, depth: int = 0) -> dict[str,
     if base is None:
         return data
     if not isinstance(base, str) or depth > 8:
-        raise InputError(f"{path}: extends", "a recipe that extends no further one in a circle", brief(base))
+        raise InputError(f"{path}: extends", "the name of a recipe, and no circle of recipes", brief(base))
     merged = _merge(_merged(find(base, path), depth=depth + 1), data)
     assert isinstance(merged, dict)
     return merged
@@ -74,10 +74,12 @@ def _change(data: dict[str, Any], dotted: str, value: Any) -> None:
         last = i == len(words) - 1
         if isinstance(at, list):
             if not word.isdigit() or int(word) >= len(at) or last:
-                raise InputError(f"--set {dotted}", f"a number from 0 to {len(at) - 1} and a key of that table", word)
+                raise InputError(
+                    f"--set {dotted}", f"a stage from 0 to {len(at) - 1} and a key of it, such as stages.0.rate", word
+                )
             at = at[int(word)]
         elif not isinstance(at, dict):
-            raise InputError(f"--set {dotted}", "keys of tables", f"{words[i - 1]}, which is none")
+            raise InputError(f"--set {dotted}", "keys of tables", f"{words[i - 1]}, which is a value")
         elif last:
             at[word] = value
         else:
@@ -106,7 +108,7 @@ def read_recipe(recipe: str | Path, changes: Sequence[str] = ()) -> Recipe:
     for change in changes:
         name, equals, text = change.partition("=")
         if not equals or not name.strip():
-            raise InputError(f"--set {change}", "key=value", change)
+            raise InputError("--set", "KEY=VALUE", change)
         pairs[name.strip()] = _value(text.strip())
     path = find(recipe)
     data = copy.deepcopy(_merged(path, pairs.pop("extends", None)))
@@ -131,7 +133,7 @@ def _checked(path: str, data: dict[str, Any]) -> Recipe:
 def _stage(location: str, data: Any) -> Stage:
     stage = read(Stage, data, location)
     if stage.m > stage.k:
-        raise InputError(f"{location}.m", "at most k", f"k={stage.k}, m={stage.m}")
+        raise InputError(f"{location}.m", "a number of at most k", f"k={stage.k}, m={stage.m}")
     if stage.accumulate > stage.batch:
         raise InputError(f"{location}.accumulate", f"at most batch={stage.batch}", str(stage.accumulate))
     check_known(f"{location}.negatives", stage.negatives, SOURCES)
@@ -146,11 +148,13 @@ def _check_together(path: str, recipe: Recipe) -> None:
     check_known(f"{path}: model.t5", model.t5, SIZES)
     check_known(f"{path}: model.glimmer", model.glimmer, SETTINGS)
     if not model.init and not (model.t5 and model.alpha and model.beta):
-        raise InputError(f"{path}: model", "init, or the table t5 with alpha and beta", "neither")
+        raise InputError(f"{path}: model", "either init, or the table t5 with alpha and beta", "neither")
     if not model.init and model.score == "keep":
         raise InputError(f"{path}: model.score", '"auto" or "draw", since there is no init', '"keep"')
     if not model.init and not recipe.data.tokenizer:
-        raise InputError(f"{path}: data.tokenizer", "a file, since the model has no folder", "none")
+        raise InputError(
+            f"{path}: data.tokenizer", "a file, since there is no model.init whose tokenizer could be used", "none"
+        )
     for i, stage in enumerate(recipe.stages):
         if stage.rename and not recipe.data.groups:
             raise InputError(f"{path}: stages.{i}.rename", "false, or a file data.groups", "true without it")

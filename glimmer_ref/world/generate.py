@@ -120,14 +120,14 @@ def _check_free(folder: Path) -> None:
     if not os.path.lexists(folder):
         return
     if folder.is_symlink() or not folder.is_dir():
-        raise InputError(str(folder), "a folder", "something else", do)
+        raise InputError(str(folder), "a folder", "a file", do)
     known = _about(folder).get("sha256", {})
     for path in _files(folder):
         name = path.relative_to(folder).as_posix()
         if name == ABOUT and known:
             continue
         if name not in known:
-            raise InputError(str(folder), "an empty folder, or one of: glimmer-ref world", f"{name} in it", do)
+            raise InputError(str(folder), "an empty folder, or one that glimmer-ref world wrote", f"{name} in it", do)
         if sha256(path) != known[name]:
             raise InputError(str(path), "the file as it was written", "another content", do)
 

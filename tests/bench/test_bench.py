@@ -135,10 +135,10 @@ def test_spread_and_ratio() -> None:
     ("text", "said"),
     [
         ("nothing", "one of encoder-5"),
-        ("encoder,x=3", "only alpha, b, beta, k, m, n_p, n_q, steps"),
+        ("encoder,x=3", "only the keys alpha, b, beta, k, m, n_p, n_q, steps"),
         ("encoder,k=0", "at least 1"),
         ("encoder,k=many", "at least 1"),
-        ("glimmer,k=2,m=3", "m at most k"),
+        ("glimmer,k=2,m=3", "m of at most k"),
     ],
 )
 def test_bad_work_is_refused(text: str, said: str) -> None:
@@ -156,7 +156,7 @@ def test_a_worker_answers_refuses_and_ends(tmp_path: Path) -> None:
     worker = Worker(command, 1)
     try:
         assert worker.ask("about")["ops"] == "numpy"
-        with pytest.raises(InputError, match="m at most k"):
+        with pytest.raises(InputError, match="m of at most k"):
             worker.ask("prepare", work="glimmer,k=1,m=2")
         assert worker.ask("prepare", work="encoder" + LITTLE)["repeats"] >= 1
         assert worker.ask("run", work="encoder" + LITTLE)["cpu"] > 0
@@ -192,10 +192,10 @@ def test_the_command_measures(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--work", "nothing"], "work: one of"),
-        (["--size", "huge"], "size: one of tiny"),
-        (["--threads", "none"], "--threads: whole numbers"),
-        (["--runs", "0"], "--runs: at least 1"),
+        (["--work", "nothing"], "work: expected one of"),
+        (["--size", "huge"], "size: expected one of tiny"),
+        (["--threads", "none"], "--threads: expected whole numbers"),
+        (["--runs", "0"], "--runs: expected at least 1"),
     ],
 )
 def test_the_command_refuses_in_one_line(capsys: pytest.CaptureFixture[str], words: list[str], said: str) -> None:

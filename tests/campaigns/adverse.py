@@ -29,7 +29,7 @@ from reporting import into
 from glimmer_ref.inference.reader import bundled
 
 QUESTION = "Who wrote The Crooked Sailor?"
-DONE = "a folder that is not there yet"  # part of the error of a command whose work is already done
+DONE = "a new folder; got one that exists"  # part of the error of a command whose work is already done
 NO_PASSWD = "import pwd\ndef none(uid): raise KeyError(uid)\npwd.getpwuid = none\n"
 ASK = "import sys\nfrom glimmer_ref.cli import main\nsys.exit(main(sys.argv[1:]))"
 

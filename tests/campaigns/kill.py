@@ -215,7 +215,7 @@ def one(command: Command, place: Path, number: int, seed: int) -> str | None:
         end = subprocess.run(
             [*RUN, *command.next_argv(out)], capture_output=True, text=True, timeout=LIMIT, check=False
         )
-        in_place = end.returncode == 2 and "a folder that is not there yet" in end.stderr  # it had already finished
+        in_place = end.returncode == 2 and "a new folder; got one that exists" in end.stderr  # it had already finished
         if not wrong and end.returncode and not in_place:
             wrong = f"going on: exit code {end.returncode}, {end.stderr[-300:]}"
         if not wrong and (after := content(out)) != command.files:

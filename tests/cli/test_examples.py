@@ -88,7 +88,7 @@ def test_weights_are_named_in_the_commands(show: Any, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ([], "a QUESTION, or --examples; got neither"),
+        ([], "either a QUESTION or --examples; got neither"),
         (["who?", "--examples"], "got both"),
         (["--examples", "0"], "at least 1"),
         (["--examples", "--seed", "-1"], "0 or more"),

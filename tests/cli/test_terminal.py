@@ -152,7 +152,7 @@ def test_streams_that_are_closed_full_or_of_ascii(facts: str) -> None:
         done = program(facts, "> /dev/full")
         assert (done.returncode, done.stderr.splitlines()[-1]) == (
             2,
-            "glimmer-ref: error: stdout: a place that can be written; got No space left on device",
+            "glimmer-ref: error: stdout: expected a place that can be written; got No space left on device",
         )
         assert "Exception ignored" not in done.stderr
         done = program(facts, "2> /dev/full")
@@ -182,7 +182,7 @@ EMPTY = {
     "task": ["evaluate", "--task", "q.jsonl", ""], "questions": ["evaluate", ""], "chunks": ["chunks", "", "out"],
     "folder": ["memory", "build", "p.jsonl", ""], "gtr": ["index", "build", "p", "q", "--gtr", ""],
     "t5": ["convert", "", "out"], "inputs": ["trace", "--inputs", "", "--out", "x"], "world": ["world", ""],
-    "config": ["flops", "--config", ""], "page": ["flops", "page", ""],
+    "config": ["flops", "--config", ""], "page": ["flops", "page", ""], "explore": ["explore", ""],
     "junit": ["golden", "check", "fid", "x", "--junit", ""], "threads": ["bench", "--threads", ""],
 }  # fmt: skip
 
@@ -191,7 +191,7 @@ EMPTY = {
 def test_an_option_that_is_empty_is_refused(run: Any, name: str) -> None:
     code, out, err = run(*EMPTY[name])
     assert (code, out) == (2, "")
-    assert "a value; got an empty one; is a shell variable not set?" in err
+    assert "a value; got an empty one; perhaps a shell variable is not set" in err
 
 
 def test_every_command_is_among_them() -> None:
@@ -231,7 +231,7 @@ def test_logits_that_are_no_numbers_are_no_answer(run: Any, facts: str, unsound:
     )
     code, out, err = run("ask", QUESTION, *words, "--json")
     assert (code, out) == (2, "")
-    assert "log-probability of the answer: finite numbers; got NaN" in err
+    assert "log-probability of the answer: expected finite numbers; got NaN" in err
     questions = str(Path(facts).with_name("q.jsonl"))
     write_text(questions, json.dumps({"input": QUESTION, "output": ["x"]}) + "\n")
     assert run("evaluate", questions, *words)[:2] == (2, "")
@@ -241,12 +241,12 @@ def test_scores_that_say_nothing_are_said(run: Any, facts: str, unsound: Any) ->
     words = ("--passages", facts, "--weights", unsound(0), "--ops", "numpy", "--m", "1")
     code, _, err = run("ask", QUESTION, *words)
     assert code == 0
-    assert "all 2 passages have the same score: retrieval's order chose" in err
+    assert "all 2 passages have the same score: the order of retrieval decided" in err
     questions = str(Path(facts).with_name("q.jsonl"))
     write_text(questions, json.dumps({"input": QUESTION, "output": ["x"]}) + "\n")
     code, out, err = run("evaluate", questions, *words, "--json")
     assert (code, json.loads(out)["undecided"]) == (0, 1)
-    assert "1 of 1 questions: all passages have the same score" in err
+    assert "1 of 1 questions (k=2), all passages have the same score" in err
     assert run("ask", QUESTION, *words[:-2])[2].count("same score") == 0  # all are read
 
 
@@ -255,4 +255,4 @@ def test_trace_shows_what_is_not_finite_and_says_so(run: Any, tmp_path: Path, un
     words = ("--inputs", tmp_path / "ids.json", "--out", tmp_path / "t.safetensors", "--ops", "numpy")
     code, _, err = run("trace", *words, "--weights", unsound(1e25, "decoder.final_norm", "decoder.lm_head"))
     assert code == 0
-    assert "NaN or infinities, first in decoder.step_0.logits" in err
+    assert "some values are NaN or infinite, first in decoder.step_0.logits" in err

@@ -103,9 +103,9 @@ def test_a_sweep_is_the_single_counts() -> None:
 
 
 def test_a_sweep_into_nonsense_says_where() -> None:
-    with pytest.raises(InputError, match=r"k=3: .*m: at most k; got k=3, m=5"):
+    with pytest.raises(InputError, match=r"k=3: .*m: expected a number of at most k; got k=3, m=5"):
         sweep(XXL, "k", [5, 3], SYSTEMS, "full")
-    with pytest.raises(InputError, match=r"alpha=33/100: .*a whole number of 24 layers"):
+    with pytest.raises(InputError, match=r"alpha=33/100: .*expected a share of 24 layers"):
         sweep(XXL, "alpha", [Fraction("0.33")], SYSTEMS, "full")
     assert sweep(XXL, "alpha", [Fraction("0.33")], SYSTEMS, "printed")
 
@@ -235,7 +235,7 @@ def test_what_must_lie_in_memory() -> None:
 def test_larger_and_prices() -> None:
     assert roofline.larger(3, 5) == roofline.larger(5, 3) == 5
     assert roofline.price_per_million(0.36, 2.5) == pytest.approx(250)
-    with pytest.raises(InputError, match=r"hardware: one of a100, .*; got 'abacus'"):
+    with pytest.raises(InputError, match=r"hardware: expected one of a100, .*; got 'abacus'"):
         hardware.accelerator("abacus")
 
 
@@ -263,7 +263,7 @@ def test_a_cross_encoder_of_the_readers_own_size_costs_fids_encoder() -> None:
     live = question["live"] + question["live.attention"]
     assert late == live + question["question"] + question["question.attention"] + 25 * 4096
     assert rerankers.late_interaction(XXL, XXL, 24) == rerankers.cross_encoder(XXL, XXL, 24)
-    with pytest.raises(InputError, match="late-depth: from 1 to the reranker's 12 layers; got 13"):
+    with pytest.raises(InputError, match="late-depth: expected from 1 to the reranker's 12 layers; got 13"):
         rerankers.pipelines(XXL, parse.of_size("base"), 12, 13)
 
 
@@ -343,15 +343,15 @@ def test_nonsense_is_refused() -> None:
         for value in values:
             with pytest.raises(InputError, match=f"^{name}: "):
                 parse.change(XXL, **{name: value})
-    with pytest.raises(InputError, match="m: at most k; got k=25, m=26"):
+    with pytest.raises(InputError, match="m: expected a number of at most k; got k=25, m=26"):
         parse.checked(replace(XXL, m=26))
-    with pytest.raises(InputError, match="alpha: a whole number of 24 layers"):
+    with pytest.raises(InputError, match="alpha: expected a share of 24 layers"):
         parse.checked(parse.change(XXL, alpha="0.33"))
-    with pytest.raises(InputError, match="beta: a whole number of 8 layers"):
+    with pytest.raises(InputError, match="beta: expected a share of 8 layers"):
         parse.checked(parse.change(XXL, beta="1/3"))
     with pytest.raises(InputError, match="at least 1 layer"):
         parse.checked(replace(XXL, L=0))
-    with pytest.raises(InputError, match="mode: one of printed, figure2, full; got 'guess'"):
+    with pytest.raises(InputError, match="mode: expected one of printed, figure2, full; got 'guess'"):
         total(XXL, "fid", "guess")
     odd = replace(XXL, alpha=Fraction(1, 24), m=99)
     assert parse.checked(odd, systems=["lumen", "fid"]) == odd  # one live layer has no quarter, but needs none

@@ -90,18 +90,18 @@ def test_a_file_of_ones_own(mine: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
-        ("memory = 16", "", 'mine: a key "memory", a number above 0'),
-        ("memory = 16", "memory = -1", "accelerators.mine.memory: a number above 0"),
-        ("memory = 16", "memory = inf", "accelerators.mine.memory: a number above 0"),
-        ("memory = 16", "memory = 1e300", "accelerators.mine.memory: a number above 0 up to 1e+09"),
-        ("memory = 16", "memory = '16'", "accelerators.mine.memory: a number above 0"),
+        ("memory = 16", "", 'mine: expected a key "memory", a number above 0'),
+        ("memory = 16", "memory = -1", "accelerators.mine.memory: expected a number above 0"),
+        ("memory = 16", "memory = inf", "accelerators.mine.memory: expected a number above 0"),
+        ("memory = 16", "memory = 1e300", "accelerators.mine.memory: expected a number above 0 up to 1e+09"),
+        ("memory = 16", "memory = '16'", "accelerators.mine.memory: expected a number above 0"),
         ("memory = 16", "memroy = 16", "memroy; did you mean memory?"),
-        ("bfloat16 = 100.5", "bfloat17 = 100.5", "keys among float32, float16, bfloat16, int8; got bfloat17"),
+        ("bfloat16 = 100.5", "bfloat17 = 100.5", "only the keys float32, float16, bfloat16, int8; got bfloat17"),
         ("{ bfloat16 = 100.5, float32 = 10 }", "{}", "the peak of at least one dtype"),
         ("float32 = 10 ", "float32 = 0 ", "a table of numbers above 0"),
-        ("arithmetic = 0.5", "arithmetic = 1.5", "efficiency.arithmetic: a number above 0 up to 1"),
-        ("[stores.tape]", "[shops.tape]", "keys among accelerators, stores; got shops"),
-        ("[stores.tape]", "[stores]", "stores.name: a table; got 'tape'"),
+        ("arithmetic = 0.5", "arithmetic = 1.5", "efficiency.arithmetic: expected a number above 0 up to 1"),
+        ("[stores.tape]", "[shops.tape]", "only the keys accelerators, stores; got shops"),
+        ("[stores.tape]", "[stores]", "stores.name: expected a table; got 'tape'"),
         ("link = 25", "link = ", "TOML; got"),
     ],
 )
@@ -114,13 +114,13 @@ def test_a_wrong_file_is_refused(mine: Path, old: str, new: str, said: str) -> N
 def test_names_that_a_file_does_not_have(mine: Path) -> None:
     with pytest.raises(InputError, match=r"one of its accelerators, like .*my.toml:mine; got 'yours'"):
         accelerator(f"{mine}:yours")
-    with pytest.raises(InputError, match=r"storage: one of tape; or FILE.toml:NAME; got 'disc'"):
+    with pytest.raises(InputError, match=r"storage: expected one of tape; or FILE.toml:NAME; got 'disc'"):
         store(f"{mine}:disc")
     mine.write_text("", "utf-8")
     with pytest.raises(InputError, match="got 0 accelerators"):
         accelerator(str(mine))
     mine.write_text("accelerators = 3", "utf-8")
-    with pytest.raises(InputError, match=r"accelerators: tables like \[accelerators.mine\]; got 3"):
+    with pytest.raises(InputError, match=r"accelerators: expected tables like \[accelerators.mine\]; got 3"):
         accelerator(str(mine))
 
 

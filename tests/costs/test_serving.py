@@ -285,6 +285,6 @@ def test_a_group_is_at_the_shares_that_are_reached() -> None:
     assert group == roofline.Group(312 * 10**12, Fraction(2039 * 10**9, 4), 8, 300 * 10**9)
     assert group_of(accelerator("a100"), "float32", FULL, 1).flops == 19.5e12
     alone = accelerator("a100")._replace(link=0)
-    with pytest.raises(InputError, match="devices: 1, or hardware whose link is known; got 2; state link"):
+    with pytest.raises(InputError, match="devices: expected 1, or hardware whose link is known; got 2; state link"):
         group_of(alone, "int8", FULL, 2)
     assert group_of(alone, "int8", FULL, 1).devices == 1

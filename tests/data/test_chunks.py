@@ -177,7 +177,7 @@ def test_a_page_may_begin_with_text() -> None:
 
 @pytest.mark.parametrize("words", [0, -5])
 def test_chunks_have_words(words: int) -> None:
-    with pytest.raises(InputError, match="words: at least 1"):
+    with pytest.raises(InputError, match="words: expected at least 1"):
         cut(page("x"), words)
 
 
@@ -268,7 +268,7 @@ def test_places_that_name_less_than_characters() -> None:
 
 @pytest.mark.parametrize("id", ["17", ":0", "17:", "17:x", ""])
 def test_other_ids_name_no_page(id: str) -> None:
-    with pytest.raises(InputError, match="an id that glimmer-ref chunks gives"):
+    with pytest.raises(InputError, match="an id of page and number"):
         page_of(id)
 
 
@@ -281,10 +281,10 @@ def test_a_chunk_that_is_missing_or_changed_is_seen() -> None:
         with pytest.raises(InputError, match="the chunks of one page, each once"):
             recover([*chunks, *more])
     for text in ("One", "", "One two three. Four five. Six"):
-        with pytest.raises(InputError, match="chunk '17:0': the text that its spans name; got"):
+        with pytest.raises(InputError, match="chunk '17:0': expected the text that its spans name; got"):
             recover([replace(chunks[0], text=text), *chunks[1:]])
     for change in ({"spans": (Span(5, 23, 51),), "text": chunks[2].text[1:]}, {"spans": (Span(6, 0, 29),)}):
-        with pytest.raises(InputError, match="page '17': spans that follow each other; got a gap before"):
+        with pytest.raises(InputError, match="page '17': expected spans that follow each other; got a gap before"):
             recover([*chunks[:2], replace(chunks[2], **change), chunks[3]])
     assert recover([]) == ()
 
@@ -391,12 +391,12 @@ def test_each_task_finds_its_own_pages(world: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("more", "said"),
     [
-        (["--words", "0"], "words: at least 1; got 0"),
-        (["--relevance", "0"], "threshold: above 0 and at most 1; got 0.0"),
-        (["--relevance", "nan"], "threshold: above 0 and at most 1"),
-        (["--tasks", "{pages}"], "pages.jsonl, line 1: an id"),
-        (["--tasks", "{task}", "{task}"], "tasks' files of different names"),
-        (["--tasks", "{task}", "missing.jsonl"], "missing.jsonl: a readable file"),
+        (["--words", "0"], "words: expected at least 1; got 0"),
+        (["--relevance", "0"], "threshold: expected above 0 and at most 1; got 0.0"),
+        (["--relevance", "nan"], "threshold: expected above 0 and at most 1"),
+        (["--tasks", "{pages}"], "pages.jsonl, line 1: expected a key"),
+        (["--tasks", "{task}", "{task}"], "task files with different names"),
+        (["--tasks", "{task}", "missing.jsonl"], "missing.jsonl: expected a readable file"),
     ],
 )
 def test_bad_requests_are_one_line_and_leave_nothing(
@@ -416,10 +416,10 @@ def test_files_that_cannot_be_cut_are_refused(tmp_path: Path, capsys: pytest.Cap
     write_lines(tmp_path / "blank.jsonl", [{"wikipedia_id": "1", "wikipedia_title": "x", "text": []}])
     (tmp_path / "broken.jsonl").write_text(pages.read_text() + '{"wikipedia_id": "19", ')
     for name, said in (
-        ("none", "No such file"),
-        ("empty", "a page with text; got 0 without"),
-        ("blank", "a page with text; got 1 without"),
-        ("broken", "broken.jsonl, line 3: one JSON object"),
+        ("none", "no such f"),
+        ("empty", "at least one page with text; got 0 pages without text"),
+        ("blank", "at least one page with text; got 1 pages without text"),
+        ("broken", "broken.jsonl, line 3: expected one JSON object"),
     ):
         assert main(["chunks", str(tmp_path / f"{name}.jsonl"), str(tmp_path / "out")]) == 2
         err = capsys.readouterr().err
@@ -432,7 +432,7 @@ def test_a_folder_that_is_there_stays(tmp_path: Path, capsys: pytest.CaptureFixt
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "mine.txt").write_text("x")
     assert main(["chunks", str(pages), str(tmp_path / "out")]) == 2
-    assert "a folder that is not there yet" in capsys.readouterr().err
+    assert "a new folder" in capsys.readouterr().err
     assert [p.name for p in (tmp_path / "out").iterdir()] == ["mine.txt"]
 
 

@@ -76,13 +76,13 @@ def test_ids_are_strings_or_whole_numbers(tmp_path: Path) -> None:
     (q,) = read_questions(written(tmp_path / "q.jsonl", line))
     assert (q.id, q.task, q.gold, q.candidates, q.hard_negatives) == ("5", "all", ("17",), ("17", "18"), ())
     twice = written(tmp_path / "t.jsonl", {"id": 17, "text": "a"}, {"id": "17", "text": "b"})
-    with pytest.raises(InputError, match="line 2: ids that occur once; got '17' again; it is also in line 1"):
+    with pytest.raises(InputError, match="line 2: expected ids that occur once; got '17' again; line 1 has it too"):
         list(read_passages(twice))
 
 
 def test_a_questions_id_occurs_once(tmp_path: Path) -> None:
     path = written(tmp_path / "q.jsonl", {"id": "a", "input": "?"}, {"id": 7, "input": "?"}, {"id": " 7", "input": "?"})
-    with pytest.raises(InputError, match="line 3: ids that occur once; got '7' again; it is also in line 2"):
+    with pytest.raises(InputError, match="line 3: expected ids that occur once; got '7' again; line 2 has it too"):
         list(read_questions(path))
 
 
@@ -101,17 +101,26 @@ def test_provenance_as_exports_have_it(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        ('[{"input": "a"}, {"input": "b"}]', "line 1: one JSON object; got a JSON array; one object a line is needed"),
-        ('[\n{"input": "a"}\n]', "line 1: one JSON object; got a JSON array; one object a line is needed"),
-        ('{"input": "a"}\n{\n"input": "b"}', "line 2: one JSON object; got the beginning of one"),
-        ('{"input": "a"} {"input": "b"}', "line 1: one JSON object; got more than one value; write one a line"),
-        ('{"input": "a"},\n', "line 1: one JSON object; got a comma behind it; take it away"),
-        ('{"input": "a"}\n"b"', "line 2: one JSON object; got str"),
-        ("id,input\n1,a", "JSON, one object a line; got comma-separated values"),
-        ('{"input": "Zoë"}'.encode("latin-1"), "line 1: text in UTF-8; got other bytes; Latin-1 or Windows-1252"),
-        ('{"input": "Zoë"}'.encode("utf-16"), "line 1: text in UTF-8; got UTF-16; save it as UTF-8"),
-        ('{"input": "a"}'.encode("utf-16-be"), "line 1: text in UTF-8; got NUL bytes; UTF-16, perhaps"),
-        ('{"input": "a"}\n\ufeff{"input": "b"}', "line 2: text without a byte order mark"),
+        (
+            '[{"input": "a"}, {"input": "b"}]',
+            "line 1: expected one JSON object; got a JSON array; write one object on each line",
+        ),
+        ('[\n{"input": "a"}\n]', "line 1: expected one JSON object; got a JSON array; write one object on each line"),
+        ('{"input": "a"}\n{\n"input": "b"}', "line 2: expected one JSON object; got the beginning of one"),
+        (
+            '{"input": "a"} {"input": "b"}',
+            "line 1: expected one JSON object; got more than one value; write one on each line",
+        ),
+        ('{"input": "a"},\n', "line 1: expected one JSON object; got a comma after it; remove the comma"),
+        ('{"input": "a"}\n"b"', "line 2: expected one JSON object; got str"),
+        ("id,input\n1,a", "expected JSON, one object a line; got comma-separated values"),
+        (
+            '{"input": "Zoë"}'.encode("latin-1"),
+            "line 1: expected text in UTF-8; got other bytes, perhaps of Latin-1 or Windows-1252",
+        ),
+        ('{"input": "Zoë"}'.encode("utf-16"), "line 1: expected text in UTF-8; got UTF-16; save it as UTF-8"),
+        ('{"input": "a"}'.encode("utf-16-be"), "line 1: expected text in UTF-8; got NUL bytes, perhaps of UTF-16"),
+        ('{"input": "a"}\n\ufeff{"input": "b"}', "line 2: expected a byte order mark only at the beginning"),
     ],
 )
 def test_what_a_file_is_instead_is_said(content: str | bytes, said: str, tmp_path: Path) -> None:
@@ -133,7 +142,7 @@ def test_a_byte_order_mark_may_begin_a_file(tmp_path: Path) -> None:
 def test_lines_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(json_lines, "MOST_LINE", 100)
     path = written(tmp_path / "q.jsonl", {"input": "a"}, {"input": "a" * 100})
-    with pytest.raises(InputError, match="line 2: at most 100 bytes; got more"):
+    with pytest.raises(InputError, match="line 2: expected at most 100 bytes; got more"):
         list(read_questions(path))
 
 

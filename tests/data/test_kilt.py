@@ -144,24 +144,24 @@ def test_files_are_read_line_by_line(tmp_path: Path) -> None:
     path = written(tmp_path / "p.jsonl", PAGE, "{broken")
     pages = read_knowledge(path)
     assert next(pages).id == "17", "the first page is there before the second line is looked at"
-    with pytest.raises(InputError, match=r"p\.jsonl, line 2: one JSON object"):
+    with pytest.raises(InputError, match=r"p\.jsonl, line 2: expected one JSON object"):
         next(pages)
 
 
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"wikipedia_id": ...}, 'an id "wikipedia_id"; got none'),
-        ({"wikipedia_id": None}, 'an id "wikipedia_id"; got none'),
-        ({"wikipedia_id": " "}, 'an id "wikipedia_id"'),
-        ({"wikipedia_id": True}, 'an id "wikipedia_id"; got True'),
-        ({"wikipedia_id": 1.5}, 'an id "wikipedia_id"'),
-        ({"wikipedia_title": ...}, 'a string "wikipedia_title"; got none'),
-        ({"wikipedia_title": 3}, 'a string "wikipedia_title"; got 3'),
+        ({"wikipedia_id": ...}, 'a key "wikipedia_id" with a string or a whole number; got none'),
+        ({"wikipedia_id": None}, 'a key "wikipedia_id" with a string or a whole number; got none'),
+        ({"wikipedia_id": " "}, 'a key "wikipedia_id" with a string or a whole number'),
+        ({"wikipedia_id": True}, 'a key "wikipedia_id" with a string or a whole number; got True'),
+        ({"wikipedia_id": 1.5}, 'a key "wikipedia_id" with a string or a whole number'),
+        ({"wikipedia_title": ...}, 'a key "wikipedia_title" with a string; got none'),
+        ({"wikipedia_title": 3}, 'a key "wikipedia_title" with a string; got 3'),
         ({"wikipedia_title": "\ud800"}, 'valid Unicode in "wikipedia_title"; got half of a surrogate pair'),
-        ({"text": ...}, 'a list of strings "text"; got none'),
-        ({"text": "one string"}, 'a list of strings "text"'),
-        ({"text": ["a", None]}, 'a list of strings "text"'),
+        ({"text": ...}, 'a key "text" with a list of strings; got none'),
+        ({"text": "one string"}, 'a key "text" with a list of strings'),
+        ({"text": ["a", None]}, 'a key "text" with a list of strings'),
         ({"text": ["a", "\udfff"]}, 'valid Unicode in "text"'),
     ],
 )
@@ -169,60 +169,90 @@ def test_pages_that_are_none_are_named_by_line(change: Record, said: str, tmp_pa
     wrong = {k: v for k, v in {**PAGE, "wikipedia_id": "18", **change}.items() if v is not ...}
     with pytest.raises(InputError) as error:
         list(read_knowledge(written(tmp_path / "pages.jsonl", PAGE, "", wrong)))
-    assert str(error.value).startswith(f"{tmp_path / 'pages.jsonl'}, line 3: {said}")
+    assert str(error.value).startswith(f"{tmp_path / 'pages.jsonl'}, line 3: expected {said}")
 
 
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"id": ...}, 'an id "id"; got none'),
-        ({"id": []}, 'an id "id"; got []'),
-        ({"input": ...}, 'a string "input"; got none'),
-        ({"input": ["x"]}, 'a string "input"'),
-        ({"output": {}}, 'a list of objects "output"; got {}'),
-        ({"output": ["1921"]}, 'a list of objects "output"'),
-        ({"output": [{"answer": 1921}]}, 'a string or a list of strings "answer"; got 1921'),
-        ({"output": [{"answer": ["x", 1921]}]}, "a string or a list of strings \"answer\"; got ['x', 1921]"),
-        ({"output": [{"answer": {"value": "x"}}]}, 'a string or a list of strings "answer"; got {'),
-        ({"output": [{"provenance": {}}]}, 'a list of objects "provenance"'),
-        ({"output": [{"provenance": ["17"]}]}, 'a list of objects "provenance"'),
-        ({"output": [{"provenance": [place([])]}]}, 'an id "wikipedia_id"; got []'),
-        ({"output": [{"provenance": [place("1", title=4)]}]}, 'a string "title"; got 4'),
-        ({"output": [{"provenance": [place("1", 1.0)]}]}, 'a whole number "start_paragraph_id"; got 1.0'),
-        ({"output": [{"provenance": [place("1", "one")]}]}, 'a whole number "start_paragraph_id"'),
-        ({"output": [{"provenance": [place("1", end_character=True)]}]}, 'a whole number "end_character"; got True'),
-        ({"output": [{"provenance": [place("1", "9" * 5000)]}]}, 'a whole number "start_paragraph_id"'),
-        ({"output": [{"provenance": [place("1", bleu_score="one")]}]}, 'a number from 0 to 1, or -1, "bleu_score"'),
-        ({"output": [{"provenance": [place("1", bleu_score="nan")]}]}, 'a number from 0 to 1, or -1, "bleu_score"'),
-        ({"output": [{"provenance": [place("1", bleu_score=" 7e0 ")]}]}, 'a number from 0 to 1, or -1, "bleu_score"'),
-        ({"output": [{"provenance": [place("1", bleu_score=float("nan"))]}]}, "one JSON object; got NaN is no JSON"),
-        ({"output": [{"provenance": [place("1", bleu_score=10**400)]}]}, "a number from 0 to 1"),
+        ({"id": ...}, 'a key "id" with a string or a whole number; got none'),
+        ({"id": []}, 'a key "id" with a string or a whole number; got []'),
+        ({"input": ...}, 'a key "input" with a string; got none'),
+        ({"input": ["x"]}, 'a key "input" with a string'),
+        ({"output": {}}, 'a key "output" with a list of objects; got {}'),
+        ({"output": ["1921"]}, 'a key "output"'),
+        ({"output": [{"answer": 1921}]}, 'a key "answer" with a string or a list of strings; got 1921'),
+        ({"output": [{"answer": ["x", 1921]}]}, "a key \"answer\" with a string or a list of strings; got ['x', 1921]"),
+        ({"output": [{"answer": {"value": "x"}}]}, 'a key "answer" with a string or a list of strings; got {'),
+        ({"output": [{"provenance": {}}]}, 'a key "provenance"'),
+        ({"output": [{"provenance": ["17"]}]}, 'a key "provenance"'),
+        ({"output": [{"provenance": [place([])]}]}, 'a key "wikipedia_id" with a string or a whole number; got []'),
+        ({"output": [{"provenance": [place("1", title=4)]}]}, 'a key "title" with a string; got 4'),
+        ({"output": [{"provenance": [place("1", 1.0)]}]}, 'a key "start_paragraph_id" with a whole number; got 1.0'),
+        ({"output": [{"provenance": [place("1", "one")]}]}, 'a key "start_paragraph_id" with a whole number'),
+        (
+            {"output": [{"provenance": [place("1", end_character=True)]}]},
+            'a key "end_character" with a whole number; got True',
+        ),
+        ({"output": [{"provenance": [place("1", "9" * 5000)]}]}, 'a key "start_paragraph_id" with a whole number'),
+        (
+            {"output": [{"provenance": [place("1", bleu_score="one")]}]},
+            'a key "bleu_score" with a number from 0 to 1, or -1',
+        ),
+        (
+            {"output": [{"provenance": [place("1", bleu_score="nan")]}]},
+            'a key "bleu_score" with a number from 0 to 1, or -1',
+        ),
+        (
+            {"output": [{"provenance": [place("1", bleu_score=" 7e0 ")]}]},
+            'a key "bleu_score" with a number from 0 to 1, or -1',
+        ),
+        (
+            {"output": [{"provenance": [place("1", bleu_score=float("nan"))]}]},
+            "one JSON object; got NaN, which JSON does not have",
+        ),
+        (
+            {"output": [{"provenance": [place("1", bleu_score=10**400)]}]},
+            'a key "bleu_score" with a number from 0 to 1',
+        ),
     ],
 )
 def test_datapoints_that_are_none_are_named_by_line(change: Record, said: str, tmp_path: Path) -> None:
     wrong = {k: v for k, v in {"id": "new", "input": "?", **change}.items() if v is not ...}
     with pytest.raises(InputError) as error:
         list(read_task(written(tmp_path / "nq.jsonl", *TASKS.values(), wrong)))
-    assert str(error.value).startswith(f"{tmp_path / 'nq.jsonl'}, line {len(TASKS) + 1}: {said}")
+    assert str(error.value).startswith(f"{tmp_path / 'nq.jsonl'}, line {len(TASKS) + 1}: expected {said}")
 
 
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (json.dumps(PAGE, ensure_ascii=False).encode("latin-1"), "line 1: text in UTF-8; got other bytes; Latin-1"),
-        (json.dumps(PAGE).encode("utf-16") + b"\n", "line 1: text in UTF-8; got UTF-16"),
-        (b"[" * 100_000, "line 1: one JSON object; got"),
-        (b'{"wikipedia_id": 1' + b"0" * 5000 + b"}", "line 1: one JSON object; got"),
-        (json.dumps(PAGE).encode()[:-9], "line 1: one JSON object; got"),
-        (b'["a"]', "line 1: one JSON object; got a JSON array; one object a line is needed"),
-        (json.dumps([PAGE, PAGE], indent=1).encode(), "line 1: one JSON object; got a JSON array; one object a line"),
-        (json.dumps(PAGE, indent=1).encode(), "line 1: one JSON object; got the beginning of one; is it cut off, or"),
-        (json.dumps(PAGE).encode() * 2, "line 1: one JSON object; got more than one value; write one a line"),
-        (json.dumps(PAGE).encode() + b",", "line 1: one JSON object; got a comma behind it; take it away"),
-        (b"5", "line 1: one JSON object; got int"),
-        (json.dumps(PAGE).encode("utf-16-le"), "line 1: text in UTF-8; got NUL bytes; UTF-16, perhaps"),
-        (json.dumps(PAGE).encode() + b"\n\xef\xbb\xbf{}", "line 2: text without a byte order mark, but at the file's"),
-        (b"\xef\xbb\xbf\xef\xbb\xbf{}", "line 1: one JSON object; got"),
+        (
+            json.dumps(PAGE, ensure_ascii=False).encode("latin-1"),
+            "line 1: expected text in UTF-8; got other bytes, perhaps of Latin-1",
+        ),
+        (json.dumps(PAGE).encode("utf-16") + b"\n", "line 1: expected text in UTF-8; got UTF-16"),
+        (b"[" * 100_000, "line 1: expected one JSON object; got"),
+        (b'{"wikipedia_id": 1' + b"0" * 5000 + b"}", "line 1: expected one JSON object; got"),
+        (json.dumps(PAGE).encode()[:-9], "line 1: expected one JSON object; got"),
+        (b'["a"]', "line 1: expected one JSON object; got a JSON array; write one object on each line"),
+        (
+            json.dumps([PAGE, PAGE], indent=1).encode(),
+            "line 1: expected one JSON object; got a JSON array; write one object on each line",
+        ),
+        (
+            json.dumps(PAGE, indent=1).encode(),
+            "line 1: expected one JSON object; got the beginning of one; write all of it",
+        ),
+        (
+            json.dumps(PAGE).encode() * 2,
+            "line 1: expected one JSON object; got more than one value; write one on each line",
+        ),
+        (json.dumps(PAGE).encode() + b",", "line 1: expected one JSON object; got a comma after it; remove the comma"),
+        (b"5", "line 1: expected one JSON object; got int"),
+        (json.dumps(PAGE).encode("utf-16-le"), "line 1: expected text in UTF-8; got NUL bytes, perhaps of UTF-16"),
+        (json.dumps(PAGE).encode() + b"\n\xef\xbb\xbf{}", "line 2: expected a byte order mark only at the beginning"),
+        (b"\xef\xbb\xbf\xef\xbb\xbf{}", "line 1: expected one JSON object; got"),
     ],
 )
 def test_files_that_are_no_json_are_one_line(content: bytes, said: str, tmp_path: Path) -> None:
@@ -275,10 +305,10 @@ def test_what_is_nested_too_deeply_is_not_written(tmp_path: Path) -> None:
 
 
 def test_a_missing_file_and_an_id_there_twice(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="a readable file; got No such file"):
+    with pytest.raises(InputError, match="a readable file; got no such file"):
         list(read_task(tmp_path / "none.jsonl"))
     twice = written(tmp_path / "t.jsonl", TASKS["nq"], TASKS["fever"], {**TASKS["test"], "id": " 91"})
-    with pytest.raises(InputError, match=r"line 3: ids that occur once; got '91' again; it is also in line 2"):
+    with pytest.raises(InputError, match=r"line 3: expected ids that occur once; got '91' again; line 2 has it too"):
         list(read_task(twice))
 
 

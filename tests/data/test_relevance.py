@@ -62,5 +62,5 @@ def test_a_threshold_that_cuts_nothing_or_all_is_refused(threshold: float) -> No
 def test_what_was_retrieved_holds_a_proof_among_the_first_k() -> None:
     assert retrieved(["a", "b"], ["x", "b", "a"], 2) and not retrieved(["a"], ["x", "b", "a"], 2)
     assert not retrieved([], ["x"], 5) and not retrieved(["x"], [], 5)
-    with pytest.raises(InputError, match="k: at least 1"):
+    with pytest.raises(InputError, match="k: expected at least 1"):
         retrieved(["a"], ["a"], 0)

@@ -195,7 +195,7 @@ def test_another_builds_shard_is_not_looked_up_in(corpora: tuple[Path, Path], tm
     for name in ("shard-00001.safetensors", "index.safetensors"):
         assert (tmp_path / "a" / name).stat().st_size == (tmp_path / "b" / name).stat().st_size
         shutil.copy(tmp_path / "b" / name, tmp_path / "a" / name)
-        with pytest.raises(InputError, match=rf"{name}: a file of manifest.json's build, weights="):
+        with pytest.raises(InputError, match=rf"{name}: expected a file of manifest.json's build, weights="):
             Memory.open(tmp_path / "a").read([5])
         build(NUMPY, other, tokenizer, corpora[0], tmp_path / "c", shard_passages=4, show=quiet)
         shutil.rmtree(tmp_path / "a")
@@ -210,5 +210,7 @@ def test_a_changed_number_is_refused_without_a_warning(corpora: tuple[Path, Path
     raw = path.read_bytes()
     for value in (np.inf, np.nan):
         path.write_bytes(raw.replace(bits, np.float32(value).tobytes(), 1))
-        with pytest.raises(InputError, match=r"shard-00000\.safetensors: tokens: finite numbers; got inf or nan"):
+        with pytest.raises(
+            InputError, match=r"shard-00000\.safetensors: tokens: expected finite numbers; got inf or nan"
+        ):
             Memory.open(tmp_path / "a").read([0])

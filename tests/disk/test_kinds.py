@@ -93,7 +93,7 @@ def test_golden_check_names_them_too(run: Any, tmp_path: Path, words: str) -> No
     make(tmp_path / "given")
     code, out, err = run("golden", "check", "fid", tmp_path / "given")
     assert (code, out) == (2, "")
-    assert "given: a safetensors file; got what looks like a" in err or "got what looks like one" in err
+    assert "given: expected a safetensors file; got what looks like a" in err or "got what looks like one" in err
     assert words in err
     if words == "an .npz":
         assert "save_file(dict(numpy.load(OLD)), NEW) converts it" in err
@@ -111,10 +111,10 @@ def test_folders_of_another_kind_are_named(run: Any, tmp_path: Path) -> None:
         ((*ask, "--memory", model), "got a model's folder; it goes with --weights"),
         ((*ask, "--memory", data / "passages.jsonl"), "got a file, not a folder"),
         ((*ask, "--memory", tmp_path / "no"), "got no such folder"),
-        ((*ask, "--memory", "google/flan-t5-base"), "got no such place; a name on the Hugging Face hub, perhaps"),
+        ((*ask, "--memory", "google/flan-t5-base"), "if it is a name at Hugging Face, download it"),
         ((*ask, "--passages", data), "got a folder; name a file in it"),
-        ((*ask, "--passages", "some/dataset"), "got no such place; a name on the Hugging Face hub, perhaps"),
-        ((*ask, "--passages", "some/passages.jsonl"), "got No such file or directory"),
+        ((*ask, "--passages", "some/dataset"), "if it is a name at Hugging Face, download it"),
+        ((*ask, "--passages", "some/passages.jsonl"), "got no such file or folder"),
         ((*ask, "--weights", data / "passages.jsonl"), "got a file"),
         (("retrieve", "x", "--index", model), "got a model's folder; it goes with --weights"),
         (("retrieve", "x", "--index", data / "passages.jsonl"), "got a file, not a folder"),
@@ -139,7 +139,9 @@ def test_what_is_right_is_taken_for_nothing_else(tmp_path: Path) -> None:
 
 
 def test_a_file_of_a_model_that_is_published_is_told() -> None:
-    with pytest.raises(InputError, match=r"google/t5-v1_1-base/config.json: .* Hugging Face hub, perhaps; download it"):
+    with pytest.raises(
+        InputError, match=r"google/t5-v1_1-base/config.json: .* if it is a name at Hugging Face, download it"
+    ):
         read_json("google/t5-v1_1-base/config.json")
 
 

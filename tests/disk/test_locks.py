@@ -49,13 +49,13 @@ def test_a_folder_is_held_by_one_process_and_free_once_it_is_killed(tmp_path: Pa
     with process(HELD, folder):
         begun = time.monotonic()
         with (
-            pytest.raises(InputError, match="out: one writer at a time; got another at work"),
+            pytest.raises(InputError, match="out: expected one writer at a time; got a second one"),
             lock_folder(folder, bool),
         ):
             pass
         assert time.monotonic() - begun < 5, "refused at once"
     assert names(folder) == [".lock"], "left by the kill"
-    with lock_folder(folder, bool), pytest.raises(InputError, match="another at work"), lock_folder(folder, bool):
+    with lock_folder(folder, bool), pytest.raises(InputError, match="a second one"), lock_folder(folder, bool):
         pass  # nor does a process hold it twice
     assert names(folder) == []
 
@@ -63,7 +63,7 @@ def test_a_folder_is_held_by_one_process_and_free_once_it_is_killed(tmp_path: Pa
 def test_a_folder_to_be_replaced_is_held_beside_it(tmp_path: Path) -> None:
     out = tmp_path / "out"
     with process(FOLDER, out):
-        with pytest.raises(InputError, match="another at work"), replacing(out, bool):
+        with pytest.raises(InputError, match="a second one"), replacing(out, bool):
             pass
         assert names(tmp_path) == [".out.lock", ".out.new"]
     with replacing(out, bool) as new:
@@ -85,14 +85,14 @@ def test_a_lock_that_its_holder_removed_counts_for_nothing(tmp_path: Path, monke
     monkeypatch.setattr(lock, "lock", late)
     with lock_folder(tmp_path, bool):
         assert not left
-        with pytest.raises(InputError, match="another at work"), lock_folder(tmp_path, bool):
+        with pytest.raises(InputError, match="a second one"), lock_folder(tmp_path, bool):
             pass
 
 
 def test_the_lock_of_one_that_was_killed_goes_even_where_nothing_is_left_to_do(tmp_path: Path) -> None:
     def occupied(path: Path) -> None:
         if path.exists():
-            raise InputError(f"{path}", "a new folder", "one that is there")
+            raise InputError(f"{path}", "a folder that is not there yet", "one that is there")
 
     (tmp_path / "out").mkdir()
     (tmp_path / ".out.lock").touch()

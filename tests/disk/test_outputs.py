@@ -56,7 +56,7 @@ def test_files_folders_and_links(here: Path, run: Any, name: str) -> None:
         "folder": "a folder",
         "/": "a folder",
         "loop": "symbolic links",
-        "no/x": "No such file",
+        "no/x": "no such f",
     }.items():
         code, _, err = run(*words[:-1], place)
         assert code == 2

@@ -144,7 +144,7 @@ def test_evidence_is_read_from_kilts_outputs(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("k", [0, -1])
 def test_no_recall_at_nothing(k: int) -> None:
-    with pytest.raises(InputError, match="k: at least 1"):
+    with pytest.raises(InputError, match="k: expected at least 1"):
         recall_at_k(["1"], [["1"]], k)
 
 

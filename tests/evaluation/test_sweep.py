@@ -133,7 +133,7 @@ def test_what_does_not_belong_together_is_refused_and_kept(
         run(tmp_path / "a", questions[:4])
     with pytest.raises(InputError, match="an evaluation with system=lumen; got system=glimmer; name another folder"):
         run(tmp_path / "a", questions[:3], "lumen")
-    with lock_folder(tmp_path / "a", bool), pytest.raises(InputError, match="another at work"):
+    with lock_folder(tmp_path / "a", bool), pytest.raises(InputError, match="a second one"):
         run(tmp_path / "a", questions[:3])
     assert lines(tmp_path / "a") == kept
     (tmp_path / "b").mkdir()
@@ -142,10 +142,10 @@ def test_what_does_not_belong_together_is_refused_and_kept(
     assert lines(tmp_path / "b") == kept
     (tmp_path / "b" / "run.json").unlink()
     (tmp_path / "b" / "mine.txt").write_text("mine")
-    with pytest.raises(InputError, match="other files"):
+    with pytest.raises(InputError, match="one with other files"):
         run(tmp_path / "b")
     (tmp_path / "c").write_text("a file")
-    with pytest.raises(InputError, match="a place that can be written"):
+    with pytest.raises(InputError, match="a folder that can be written"):
         run(tmp_path / "c")
     (tmp_path / "a" / "run.json").write_text("{")
     with pytest.raises(InputError, match="the facts of an evaluation"):
@@ -162,7 +162,9 @@ def test_a_full_disk_keeps_whole_lines(
 
     write = sweep.write_json
     monkeypatch.setattr(sweep, "write_json", full)
-    with pytest.raises(InputError, match=r"results.json: a place that can be written; got No space left on device"):
+    with pytest.raises(
+        InputError, match=r"results.json: expected a folder that can be written; got No space left on device"
+    ):
         sweep.run(tmp_path / "a", reader, questions[:3], memory, "glimmer", TWO[:1], quiet)
     assert len(lines(tmp_path / "a")["k3-m1.jsonl"]) == 3
 
@@ -219,7 +221,7 @@ def test_the_command_sweeps_and_draws(tmp_path: Path, capsys: pytest.CaptureFixt
         (["evaluate", str(file), "--sweep", "k=3"], "--out DIR"),
         (["evaluate", str(file), "--kilt"], "--out DIR"),
         (["evaluate"], "a file of questions"),
-        ([*command, "--kilt"], "an id that glimmer-ref chunks gives"),
+        ([*command, "--kilt"], "an id of page and number"),
         ([*command[:7], "--sweep", "k=9999", "--out", str(tmp_path / "new")], "got 9999"),
     ):
         assert main([*words, *(["--ops", "numpy"] if "--ops" not in words else [])]) == 2
@@ -242,7 +244,7 @@ def test_a_question_with_few_candidates_reads_what_it_has(
         assert (alone["selected"], alone["prediction"]) == (rows[3]["selected"], rows[3]["prediction"])
     _, rows = evaluate(reader, some, memory, "fid", 6, None, quiet)
     assert [len(row["selected"]) for row in rows] == [len(q.candidates) for q in some]
-    with pytest.raises(InputError, match="m: at least 1 and at most k; got k=3, m=4"):
+    with pytest.raises(InputError, match="m: expected a number from 1 to k; got k=3, m=4"):
         evaluate(reader, some, memory, "glimmer", 3, 4, quiet)
 
 
@@ -254,10 +256,11 @@ def test_what_cannot_be_answered_is_named_before_the_work(
     for source in (memory, passages):
         check([few], source, 6)
         check([few, replace(few, candidates=())], source, 6, 2)
-        with pytest.raises(InputError, match=f"question '{few.id}': candidates: at least m=3; got 2; lower m"):
+        with pytest.raises(InputError, match=f"question '{few.id}': candidates: expected at least m=3; got 2; lower m"):
             check([questions[0], few], source, 6, 3)
         with pytest.raises(
-            InputError, match=f"question '{few.id}': candidates: passages that are there; got .*'nobody'"
+            InputError,
+            match=f"question '{few.id}': candidates: expected ids of the passages that are read; got .*'nobody'",
         ):
             check([replace(few, candidates=("nobody",))], source, 6)
 
@@ -285,13 +288,21 @@ def test_the_command_names_it_before_the_work(
         (
             ["--m", "3"],
             [asked[0], {**asked[1], "candidates": ["1:0"]}],
-            "question '1': candidates: at least m=3; got 1",
+            "question '1': candidates: expected at least m=3; got 1",
         ),
-        (["--sweep", "m=1,3"], [{**asked[1], "candidates": ["1:0"]}], "question '1': candidates: at least m=3; got 1"),
-        (["--m", "0"], asked, "m: at least 1 and at most k; got k=4, m=0"),
-        ([], [{**asked[1], "candidates": ["9:0"]}], "question '1': candidates: passages that are there; got '9:0'"),
-        (["--kilt"], [asked[0], asked[0]], "line 2: ids that occur once; got '0' again; it is also in line 1"),
-        ([], [asked[0], asked[0]], "line 2: ids that occur once"),
+        (
+            ["--sweep", "m=1,3"],
+            [{**asked[1], "candidates": ["1:0"]}],
+            "question '1': candidates: expected at least m=3; got 1",
+        ),
+        (["--m", "0"], asked, "m: expected a number from 1 to k; got k=4, m=0"),
+        (
+            [],
+            [{**asked[1], "candidates": ["9:0"]}],
+            "question '1': candidates: expected ids of the passages that are read; got '9:0'",
+        ),
+        (["--kilt"], [asked[0], asked[0]], "line 2: expected ids that occur once; got '0' again; line 1 has it too"),
+        ([], [asked[0], asked[0]], "line 2: expected ids that occur once"),
     ]
     for number, (words, lines, said) in enumerate(cases):
         file, out = tmp_path / f"{number}.jsonl", tmp_path / "out"
@@ -314,9 +325,9 @@ def test_the_command_names_it_before_the_work(
         str(tmp_path / "out"),
         "--kilt",
     ]
-    assert main(command) == 2 and "--kilt: files of different names" in capsys.readouterr().err
+    assert main(command) == 2 and "--kilt: expected files of questions with different names" in capsys.readouterr().err
     (tmp_path / "3.jsonl").write_text(json.dumps({"input": "Who?"}) + "\n", "utf-8")
     named = [*command[:1], two[0], *command[3:]]
     passages.write_text(json.dumps({"id": "x", "text": "a"}) + "\n", "utf-8")
-    assert main(named) == 2 and "an id that glimmer-ref chunks gives" in capsys.readouterr().err
+    assert main(named) == 2 and "an id of page and number" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()

@@ -297,7 +297,7 @@ def test_nothing_given_is_no_pass(case: Path, outputs: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("outputs", [None, [1, 2], 7])
 def test_outputs_of_another_kind(case: Path, outputs: Any) -> None:
-    with pytest.raises(check.Unusable, match="outputs: arrays by name"):
+    with pytest.raises(check.Unusable, match="outputs: expected arrays by name"):
         check.check(case, outputs)
 
 
@@ -425,7 +425,7 @@ def test_a_changed_file_of_a_case(case: Path, file: str) -> None:
     raw = bytearray((case / file).read_bytes())
     raw[-1] ^= 1
     (case / file).write_bytes(raw)
-    with pytest.raises(check.Unusable, match=rf"{file}: SHA-256 .* changed or damaged"):
+    with pytest.raises(check.Unusable, match=rf"{file}: expected SHA-256 .* changed or damaged"):
         check.check(case, EXPECTED)
 
 
@@ -473,7 +473,7 @@ def test_any_changed_letter_of_a_case_gives_a_report_or_a_line(case: Path) -> No
 
 
 def test_no_such_precision(case: Path) -> None:
-    with pytest.raises(check.Unusable, match="precision: one of float64, float32, tf32, bfloat16"):
+    with pytest.raises(check.Unusable, match="precision: expected one of float64, float32, tf32, bfloat16"):
         check.check(case, EXPECTED, "float8")
 
 
@@ -576,7 +576,7 @@ def test_a_command(case: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
         ("false {case} {out}", "got exit code 1"),
         ("true {case} {out}", "got no such file"),
         ("no-such-program-here {case} {out}", "a command that can be started"),
-        ("true '{case} {out}", "as a shell would split it"),
+        ("true '{case} {out}", "with all its quotation marks"),
     ],
 )
 def test_a_command_that_fails(case: Path, command: str, said: str, capfd: pytest.CaptureFixture[str]) -> None:

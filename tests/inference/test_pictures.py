@@ -65,7 +65,7 @@ def test_what_is_no_picture_is_refused(tmp_path: Path) -> None:
     cases = {
         "x.xyz": "ends in .png",
         "x.pgf": "ends in",
-        "no/x.png": "No such file",
+        "no/x.png": "no such f",
         "..": "a folder",
         "x.png": "drawn",
     }
@@ -143,7 +143,7 @@ def test_nobody_else_asks_for_a_backend() -> None:
 
 def test_training_goes_on_without_its_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(folder: Path) -> None:
-        raise InputError(f"{folder}", "a place that can be written", "No space left on device")
+        raise InputError(f"{folder}", "a folder that can be written", "No space left on device")
 
     monkeypatch.setattr(loop, "plot_curves", full)
     write_text(tmp_path / "recipe.toml", write_world(tmp_path))

@@ -67,7 +67,7 @@ def test_attention_is_a_share(reader: Reader) -> None:
         ({"source": []}, "k"),
         ({"m": 4}, "k=3, m=4"),
         ({"m": 0}, "m=0"),
-        ({"k": 4}, "at most 3, the number of passages"),
+        ({"k": 4}, "1 to 3, the number of passages"),
         ({"k": 0}, "k:"),
         ({"system": "rag"}, "glimmer, lumen, fid"),
         ({"system": "fid", "m": 2}, "reads all k"),

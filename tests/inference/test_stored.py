@@ -120,7 +120,7 @@ def test_damage_is_refused_where_it_is_read_and_not_elsewhere(reader: Any, tmp_p
     )
     small.edit(folder, **{f"files__{path.name}": {"bytes": path.stat().st_size, "sha256": ""}})
     memory = Memory.open(folder)
-    with small.refused("shard-00002.safetensors: scales: positive numbers; got others"):
+    with small.refused("shard-00002.safetensors: scales: expected positive numbers; got others"):
         reader.ask(QUESTION_TEXT, memory)
     assert reader.ask_many([QUESTION_TEXT], memory, [np.arange(6)])[0].passages
 

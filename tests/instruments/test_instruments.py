@@ -123,7 +123,8 @@ def test_observations_are_shared_by_all_copies_or_refused() -> None:
     calls.scope("live").linear(np.ones((1, 2)), np.ones((2, 3)))
     assert calls.all == 1
     with pytest.raises(
-        InputError, match=r"Calls: attributes set only on the instrument .*; got calls in scope 'live\.'; collect"
+        InputError,
+        match=r"Calls: expected attributes set only on the instrument .*; got calls in scope 'live\.'; collect",
     ):
         calls.scope("live").relu(np.ones((1, 1)))
 

@@ -265,8 +265,8 @@ def test_the_controls_the_keys_and_the_tour(tmp_path: Path, width: int) -> None:
     own = got["own"]
     assert own["answer"] == "Betelgeuse" and own["rows"] == 2
     names = "Zaphod, Beeblebrox, Betelgeuse, Gargle, Tricia, McMillan"
-    assert f"other names stand for: {names}." in own["said"]
-    assert got["hostile"]["evil"] == 0 and "does not hold" in got["hostile"]["said"]
+    assert f"others replace them: {names}." in own["said"]
+    assert got["hostile"]["evil"] == 0 and "cannot tell them apart" in got["hostile"]["said"]
     assert got["empty"]["said"] == "question: expected some text; got none"
     assert got["next"]["answer"] == "weasel"
     steps = [seen["tour"].split(" ")[0] for seen in got["tour"]]

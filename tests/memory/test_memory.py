@@ -216,10 +216,10 @@ def test_in_ram_as_the_model_computes(tokenizer: Tokenizer, dtype: str) -> None:
 @pytest.mark.parametrize(
     ("passages", "why"),
     [
-        ([], "passages: at least one; got none"),
+        ([], "passages: expected at least one; got none"),
         ([PASSAGES[0], PASSAGES[1], PASSAGES[0]], "'p0ü' again"),
-        ([Passage("x", "", " ")], "passage 'x': some text"),
-        ([Passage("x", "\udc00", "a")], "passage 'x': valid Unicode"),
+        ([Passage("x", "", " ")], "passage 'x': expected some text"),
+        ([Passage("x", "\udc00", "a")], "passage 'x': expected valid Unicode"),
     ],
 )
 def test_in_ram_refuses_what_a_file_would(tokenizer: Tokenizer, passages: list[Passage], why: str) -> None:
@@ -321,7 +321,7 @@ def test_killed_and_resumed_gives_the_same_bytes(
     folder = tmp_path / "killed"
     before = {p.name: p.stat().st_mtime_ns for p in folder.glob("shard-*")}
     assert len(before) == finished
-    with refused(f"a finished build; got an unfinished one of {finished} shards; run the same command again"):
+    with refused(f"a finished build; got an unfinished one of {finished} shards; run the same build again"):
         Memory.open(folder)
     built = build(NUMPY, MODEL, tokenizer, corpus, folder, dtype, shard_passages=4, show=quiet)
     assert built.encoded == max(0, 11 - 4 * finished)
@@ -338,7 +338,7 @@ def test_interrupted_anywhere_and_resumed(
     if count < 11:
         with pytest.raises(Stop):
             build(*arguments, stop_after(count))
-        with refused("memory .*interrupted: a"):
+        with refused("memory .*interrupted: expected a"):
             Memory.open(folder)
 
     def show(items: Iterable[Any], total: int, what: str, done: int = 0, *more: Any) -> Iterable[Any]:
@@ -373,7 +373,7 @@ def test_a_lost_file_is_made_again(tokenizer: Tokenizer, corpus: Path, stored: P
 def test_making_again_does_not_hide_damage(tokenizer: Tokenizer, corpus: Path, stored: Path) -> None:
     flip(stored / "shard-00001.safetensors", -1)
     (stored / "shard-00000.safetensors").unlink()
-    with refused("shard-00001.safetensors: SHA-256 .* got another; remove it"):
+    with refused("shard-00001.safetensors: expected the file that was built; got other bytes; remove this file"):
         build(NUMPY, MODEL, tokenizer, corpus, stored, shard_passages=4, show=quiet)
 
 
@@ -382,7 +382,7 @@ def test_a_finished_memory_that_is_damaged_is_not_called_finished(
 ) -> None:
     for name in ("shard-00001.safetensors", "index.safetensors"):
         flip(stored / name, -1)
-        with refused(f"{name}: SHA-256 .* got another; remove it"):
+        with refused(f"{name}: expected the file that was built; got other bytes; remove this file"):
             build(NUMPY, MODEL, tokenizer, corpus, stored, shard_passages=4, show=quiet)
         flip(stored / name, -1)
     (stored / "shard-00001.safetensors").unlink()
@@ -398,7 +398,7 @@ def test_a_finished_shard_of_an_unfinished_memory_is_known_by_its_digest(
     with pytest.raises(Stop):
         build(NUMPY, MODEL, tokenizer, corpus, folder, shard_passages=4, show=stop_after(9))
     flip(folder / "shard-00000.safetensors", -2)
-    with refused("shard-00000.safetensors: SHA-256 .* got another; remove it"):
+    with refused("shard-00000.safetensors: expected the file that was built; got other bytes; remove this file"):
         build(NUMPY, MODEL, tokenizer, corpus, folder, shard_passages=4, show=quiet)
     (folder / "shard-00000.safetensors").unlink()
     lines = (folder / "finished.jsonl").read_text().splitlines()
@@ -435,7 +435,7 @@ def test_two_builds_at_once_are_refused(tmp_path: Path, tokenizer: Tokenizer, co
     folder = tmp_path / "both"
 
     def show(items: Iterable[Any], total: int, what: str, done: int = 0, *more: Any) -> Iterable[Any]:
-        with refused("both: one writer at a time; got another at work"):
+        with refused("both: expected one writer at a time; got a second one"):
             build(NUMPY, MODEL, tokenizer, corpus, folder, shard_passages=4, show=quiet)
         return items
 
@@ -464,7 +464,7 @@ def test_a_full_disk_keeps_the_finished_shards(
     ):  # fmt: skip
         folder = tmp_path / name
         monkeypatch.setattr(os, "fsync", full_after(files))
-        with refused(f"{name}: a place that can be written; got No space left on device"):
+        with refused(f"{name}: expected a place that can be written; got No space left on device"):
             build(NUMPY, MODEL, tokenizer, corpus, folder, shard_passages=4, show=quiet)
         monkeypatch.setattr(os, "fsync", fsync)
         assert len(list(folder.iterdir())) == kept
@@ -479,7 +479,7 @@ def test_passages_that_change_under_a_build_are_refused(tmp_path: Path, tokenize
                 write_passages(corpus, reversed(PASSAGES))
             yield item
 
-    with refused("passages.jsonl: a file that stays as it is"):
+    with refused("passages.jsonl: expected a file that stays as it is"):
         build(NUMPY, MODEL, tokenizer, corpus, tmp_path / "memory", shard_passages=4, show=show)
     assert {p.name for p in (tmp_path / "memory").iterdir()} == {"shard-00000.safetensors", "finished.jsonl"}
 
@@ -565,18 +565,18 @@ def test_a_foreign_folder_is_not_touched(tmp_path: Path, tokenizer: Tokenizer, c
     with refused("a folder of its own for the memory; got passages.jsonl"):
         build(NUMPY, MODEL, tokenizer, corpus, tmp_path, show=quiet)
     assert sorted(p.name for p in tmp_path.iterdir()) == before
-    with refused("passages.jsonl: a place that can be written; got File exists"):
+    with refused("passages.jsonl: expected a folder that can be written; got a file of this name"):
         build(NUMPY, MODEL, tokenizer, corpus, corpus, show=quiet)
     foreign = tmp_path / "foreign"
     foreign.mkdir()
     (foreign / "shard-00000.safetensors").write_bytes((2).to_bytes(8, "little") + b"{}")
-    with refused("shard-00000.safetensors: a file of: glimmer-ref memory build"):
+    with refused("shard-00000.safetensors: expected a file that glimmer-ref memory build wrote"):
         build(NUMPY, MODEL, tokenizer, corpus, foreign, show=quiet)
 
 
 def test_a_shard_under_another_name_is_refused(tokenizer: Tokenizer, corpus: Path, stored: Path) -> None:
     (stored / "shard-00000.safetensors").rename(stored / "shard-00001.safetensors")
-    with refused("shard-00001.safetensors: a file of: glimmer-ref memory build; got another"):
+    with refused("shard-00001.safetensors: expected a file that glimmer-ref memory build wrote; got another"):
         build(NUMPY, MODEL, tokenizer, corpus, stored, shard_passages=4, show=quiet)
 
 
@@ -590,24 +590,24 @@ def test_values_too_large_for_float16_are_refused_by_name(tmp_path: Path, tokeni
     passages = [replace(p, text=p.text.replace("9", "8")) for p in PASSAGES]
     passages[5] = replace(passages[5], text="a 9")
     source = write_passages(tmp_path / "large.jsonl", passages)
-    with refused("memory of passage 'p2ü': finite values in float16; got inf or nan; store it as bfloat16"):
+    with refused("memory of passage 'p2ü': expected finite values in float16; got inf or nan; store it as bfloat16"):
         build(NUMPY, model, tokenizer, source, tmp_path / "memory", "float16", show=quiet)
     build(NUMPY, model, tokenizer, source, tmp_path / "wide", "bfloat16", show=quiet)
     hit[WORDS.index("9") + 3] = np.nan
     for dtype in ("bfloat16", "int8"):
-        with refused(f"memory of passage 'p2ü': finite values in {dtype}; got inf or nan; check the weights"):
+        with refused(f"memory of passage 'p2ü': expected finite values in {dtype}; got inf or nan; check the weights"):
             build(NUMPY, model, tokenizer, source, tmp_path / "other", dtype, show=quiet)
 
 
 @pytest.mark.parametrize(
     ("text", "why"),
     [
-        ("", "passages.jsonl: at least one passage; got none"),
-        ('{"text": "a"}\n{"text": 3}\n', 'line 2: a string "text"'),
-        ('{"text": "a"}\n\n{"text": " "}\n', "line 3: a text that is not empty"),
-        ('{"id": "x", "text": "a"}\n{"id": "x", "text": "b"}\n', "line 2: ids that occur once; got 'x' again"),
+        ("", "passages.jsonl: expected at least one passage; got none"),
+        ('{"text": "a"}\n{"text": 3}\n', 'line 2: expected a key "text" with a string'),
+        ('{"text": "a"}\n\n{"text": " "}\n', "line 3: expected a text that is not empty"),
+        ('{"id": "x", "text": "a"}\n{"id": "x", "text": "b"}\n', "line 2: expected ids that occur once; got 'x' again"),
         ('{"text": "a"}\n{"id": "q\\ud800", "text": "b"}\n', "valid Unicode"),
-        ('{"text": ', "line 1: one JSON object"),
+        ('{"text": ', "line 1: expected one JSON object"),
     ],
 )
 def test_broken_passages_are_refused_before_anything_is_written(
@@ -620,10 +620,10 @@ def test_broken_passages_are_refused_before_anything_is_written(
 
 
 def test_passages_that_cannot_be_read_twice_are_refused(tmp_path: Path, tokenizer: Tokenizer) -> None:
-    with refused("none.jsonl: a readable file; got No such file"):
+    with refused("none.jsonl: expected a readable file; got no such file"):
         build(NUMPY, MODEL, tokenizer, tmp_path / "none.jsonl", tmp_path / "memory", show=quiet)
     os.mkfifo(tmp_path / "pipe")
-    with refused("pipe: a regular file, which is read twice"):
+    with refused("pipe: expected a regular file, since it is read twice"):
         build(NUMPY, MODEL, tokenizer, tmp_path / "pipe", tmp_path / "memory", show=quiet)
 
 
@@ -633,7 +633,7 @@ def test_a_passage_without_tokens_is_refused_by_id(tmp_path: Path, tokenizer: To
     words["normalizer"] = {"type": "Replace", "pattern": {"String": "q"}, "content": ""}
     (tmp_path / "deaf.json").write_text(json.dumps(words))
     source = write_passages(tmp_path / "p.jsonl", [Passage("x", "", "a"), Passage("y", "", "q")])
-    with refused("passage 'y': a text that gives at least one token; got none"):
+    with refused("passage 'y': expected a text that gives at least one token; got none"):
         build(NUMPY, settings, Tokenizer(tmp_path / "deaf.json"), source, tmp_path / "memory", show=quiet)
 
 
@@ -657,20 +657,20 @@ def flip(path: Path, at: int) -> None:
 @pytest.mark.parametrize(
     ("changes", "why"),
     [
-        ({"build__version": 2}, "manifest.json: version 1; got version 2; build the memory again"),
-        ({"build__version": "1"}, "version: a whole number"),
-        ({"build__dtype": "int4"}, "dtype: one of float32, float16, bfloat16, int8; got 'int4'"),
-        ({"build__passages": 10**15}, "files: 250000000000000 shards and an index; got 4 files"),
-        ({"build__passages": 9.0}, "passages: a whole number of at least 1; got 9.0"),
+        ({"build__version": 2}, "manifest.json: expected version 1; got version 2; build the memory again"),
+        ({"build__version": "1"}, "version: expected a whole number"),
+        ({"build__dtype": "int4"}, "dtype: expected one of float32, float16, bfloat16, int8; got 'int4'"),
+        ({"build__passages": 10**15}, "files: expected 250000000000000 shards and an index; got 4 files"),
+        ({"build__passages": 9.0}, "passages: expected a whole number of at least 1; got 9.0"),
         ({"build__passages": 12}, "of shape"),
-        ({"build__shard_passages": 0}, "shard_passages: a whole number of at least 1; got 0"),
-        ({"build__encoder": {"d_model": 20}}, "num_memory_layers: a whole number"),
-        ({"build": []}, "build: an object"),
-        ({"tokens": None}, "tokens: a whole number"),
+        ({"build__shard_passages": 0}, "shard_passages: expected a whole number of at least 1; got 0"),
+        ({"build__encoder": {"d_model": 20}}, "num_memory_layers: expected a whole number"),
+        ({"build": []}, "build: expected an object"),
+        ({"tokens": None}, "tokens: expected a whole number"),
         ({"files": {}}, "3 shards and an index; got 0 files"),
-        ({"files__index.safetensors": {"bytes": 9, "sha256": ""}}, "index.safetensors: 9 bytes; got "),
-        ({"files__index.safetensors": 5}, "bytes: a whole number of at least 1; got None"),
-        ({"more": 1}, "manifest.json: the fields of a glimmer-ref memory; got "),
+        ({"files__index.safetensors": {"bytes": 9, "sha256": ""}}, "index.safetensors: expected 9 bytes; got "),
+        ({"files__index.safetensors": 5}, "bytes: expected a whole number of at least 1; got None"),
+        ({"more": 1}, "manifest.json: expected the fields of a glimmer-ref memory; got "),
         (
             {"build__passages_sha256": "0"},
             "s build, passages_sha256=0; got passages_sha256=[0-9a-f]{2}",
@@ -695,11 +695,13 @@ def test_a_missing_or_truncated_shard_is_refused_on_opening(stored: Path) -> Non
     data = path.read_bytes()
     path.write_bytes(data[:-4])
     with refused(
-        f"shard-00002.safetensors: {len(data)} bytes; got {len(data) - 4} bytes; remove it, then run the same"
+        f"shard-00002.safetensors: expected {len(data)} bytes; got {len(data) - 4} bytes; remove this file, then run"
     ):
         Memory.open(stored)
     path.unlink()
-    with refused(f"shard-00002.safetensors: {len(data)} bytes; got No such file or directory; run the same build"):
+    with refused(
+        f"shard-00002.safetensors: expected {len(data)} bytes; got no such file or folder; run the same build"
+    ):
         Memory.open(stored)
 
 
@@ -710,7 +712,7 @@ def test_shards_that_do_not_fit_are_refused_when_read(stored: Path) -> None:
     memory = Memory.open(stored)
     assert size != last.stat().st_size
     assert memory.read([10]).states.size
-    with refused(r"shard-00000.safetensors: offsets: I64 of shape \[5\]; got I64 of shape \[4\]"):
+    with refused(r"shard-00000.safetensors: offsets: expected I64 of shape \[5\]; got I64 of shape \[4\]"):
         memory.read([0])
 
 
@@ -722,20 +724,20 @@ def test_offsets_that_do_not_rise_are_refused(stored: Path, name: str, value: in
     bad[1] = value
     memory_build.write_tensors(path, {**tensors, name: bad}, metadata(path.name, made_of(path.parent)))
     edit(stored, **{"files__shard-00000.safetensors": {"bytes": path.stat().st_size, "sha256": ""}})
-    with refused(f"shard-00000.safetensors: {name}: offsets that rise from 0"):
+    with refused(f"shard-00000.safetensors: {name}: expected offsets that rise from 0"):
         Memory.open(stored).read([0])
 
 
 @pytest.mark.parametrize(
     ("scales", "why"),
     [
-        (None, r"scales: F32 of shape \[\d+\]; got none"),
-        (lambda x: x[:-1], r"scales: F32 of shape \[\d+\]; got F32 of shape"),
-        (lambda x: x.astype(np.float64), r"scales: F32 of shape \[\d+\]; got F64"),
-        (lambda x: 0 * x, "scales: positive numbers; got others; damaged"),
-        (lambda x: -x, "scales: positive numbers"),
-        (lambda x: x * np.float32(np.nan), "scales: positive numbers"),
-        (lambda x: x * np.float32(np.inf), "scales: positive numbers"),
+        (None, r"scales: expected F32 of shape \[\d+\]; got none"),
+        (lambda x: x[:-1], r"scales: expected F32 of shape \[\d+\]; got F32 of shape"),
+        (lambda x: x.astype(np.float64), r"scales: expected F32 of shape \[\d+\]; got F64"),
+        (lambda x: 0 * x, "scales: expected positive numbers; got others; perhaps the file is damaged"),
+        (lambda x: -x, "scales: expected positive numbers"),
+        (lambda x: x * np.float32(np.nan), "scales: expected positive numbers"),
+        (lambda x: x * np.float32(np.inf), "scales: expected positive numbers"),
     ],
 )
 def test_damaged_or_missing_scales_are_refused(
@@ -760,14 +762,14 @@ def test_verify_finds_a_flipped_bit(stored: Path) -> None:
     memory.verify(quiet)
     flip(stored / "shard-00001.safetensors", -3)
     with refused(
-        "shard-00001.safetensors: SHA-256 [0-9a-f]{64}; got another; remove it, then run the same build again"
+        "shard-00001.safetensors: expected the file that was built; got other bytes; remove this file, then run"
     ):
         memory.verify(quiet)
 
 
 def test_no_memory_is_refused(tmp_path: Path) -> None:
     for folder, why in ((tmp_path / "none", "no such folder"), (tmp_path, "no manifest.json")):
-        with refused(f"memory {folder}: a folder made by: glimmer-ref memory build; got {why}"):
+        with refused(f"memory {folder}: expected a folder that glimmer-ref memory build made; got {why}"):
             Memory.open(folder)
 
 

@@ -181,11 +181,18 @@ def test_a_shard_that_always_fails_is_left_out_and_told(reader: Reader, corpus: 
     """The others are made; the memory does not open; a later run makes it whole."""
     executor, folder = Now(failing({3}, 99, InputError("passage 'x'", "finite values", "nan"))), tmp_path / "many"
     workers = Workers(executor, 2, MODEL, "numpy")
-    with pytest.raises(InputError, match=r"1 shard: every shard after some tries; got shard-00003.* passage 'x'"):
+    with pytest.raises(
+        InputError, match=r"1 shard: expected every shard after some tries; got shard-00003.* passage 'x'"
+    ):
         built(reader, corpus, folder, workers)
     told = json.loads((folder / QUARANTINE).read_text())
     assert told == {
-        "shard-00003.safetensors": {"first": 12, "last": 15, "tries": 3, "error": "passage 'x': finite values; got nan"}
+        "shard-00003.safetensors": {
+            "first": 12,
+            "last": 15,
+            "tries": 3,
+            "error": "passage 'x': expected finite values; got nan",
+        }
     }
     assert len(list(folder.glob("shard-*"))) == 7
     with pytest.raises(InputError, match=r"an unfinished one of 7 shards; .*quarantine.json says what failed"):
@@ -323,7 +330,7 @@ def test_a_build_that_is_asked_to_end_ends_quietly(corpus: Path, tmp_path: Path)
         process.terminate()
         assert process.wait(30) == 130
     (line,) = [line for line in errors.read_text().splitlines() if line.strip()]
-    assert line == f"glimmer-ref: stopped; finished shards are kept, and the same command continues: {folder}"
+    assert line == f"glimmer-ref: stopped; {folder} keeps the finished shards, and the same command continues"
     with pytest.raises(ProcessLookupError):
         for _ in range(100):
             os.killpg(process.pid, 0)
@@ -400,20 +407,20 @@ def test_the_commands_refuse_in_one_line(
     empty.write_text("")
     for words, said in (
         (("plan",), "--passages N; got neither"),
-        (("plan", "--passages", 0), "--passages: at least 1"),
-        (("plan", "--passages", 10**400), "--passages: at least 1, at most 1,000,000,000,000; got 1000"),
+        (("plan", "--passages", 0), "--passages: expected a whole number from 1"),
+        (("plan", "--passages", 10**400), "--passages: expected a whole number from 1 to 1,000,000,000,000; got 1000"),
         (("plan", "--passages", 3, "--size", "xxl", "--alpha", "1/5"), "alpha"),
-        (("plan", corpus, "--size", "xxl"), "--passages N for the passages"),
-        (("plan", "--passages", 3, "--workers", 0), "--workers: at least 1"),
+        (("plan", corpus, "--size", "xxl"), "--passages N, and no model"),
+        (("plan", "--passages", 3, "--workers", 0), "--workers: expected a whole number from 1"),
         (("plan", empty, "--ops", "numpy"), "at least one passage"),
-        (("plan", "--passages", 3, "--rate", -1), "--rate: above 0"),
-        (("build", corpus, tmp_path / "m", "--workers", 0), "--workers: at least 1"),
+        (("plan", "--passages", 3, "--rate", -1), "--rate: expected a number of tokens a second above 0"),
+        (("build", corpus, tmp_path / "m", "--workers", 0), "--workers: expected at least 1"),
     ):
         code, out, err = run("memory", *words)
         assert (code, out) == (2, "") and said in err and err.count("\n") == 1, (words, err)
     monkeypatch.setattr("glimmer_ref.cli.memory.find_spec", lambda name: None)
     err = run("memory", "build", corpus, tmp_path / "m", "--scheduler", "tcp://nowhere:1", "--ops", "numpy")[2]
-    assert "pip install 'glimmer_ref[distributed]'" in err
+    assert "install it: pip install 'glimmer_ref[distributed]'" in err
 
 
 def test_the_command_spawns_workers(run: Any, corpus: Path, tmp_path: Path) -> None:

@@ -54,7 +54,7 @@ def test_the_cpu_backend_has_every_fused_implementation_and_hook() -> None:
     ],
 )
 def test_what_takes_other_arguments_is_refused(name: str, function: Any, said: str) -> None:
-    with pytest.raises(InputError, match=f"mine: every operation of the op interface; got {said}"):
+    with pytest.raises(InputError, match=f"mine: expected every operation of the op interface; got {said}"):
         Ops(backend(**{name: function}))
 
 
@@ -73,7 +73,7 @@ def test_a_public_function_that_nobody_declared_is_refused(name: str, said: str)
     """A function with a misspelt name would never be called, and nobody would notice."""
     for function in (lambda *args: None, len):  # written there, or brought in from elsewhere
         with pytest.raises(
-            InputError, match=f"mine: only public functions that the op interface declares; got {said}; begin"
+            InputError, match=f"mine: expected only public functions that the op interface declares; got {said}; begin"
         ):
             Ops(backend(**{name: function}))
 
@@ -100,7 +100,7 @@ def test_a_fusable_function_that_is_not_declared_is_refused() -> None:
         return x
 
     for function in (attention_blok, attention_block):
-        with pytest.raises(InputError, match=r"fusable: a function of interface\.Fusable with ops before"):
+        with pytest.raises(InputError, match=r"fusable: expected a function of interface\.Fusable with ops before"):
             fusable(function)
 
 

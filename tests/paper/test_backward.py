@@ -380,9 +380,9 @@ def test_a_tape_refuses() -> None:
             Tape(inner)
     tape = Tape(NUMPY)
     y = tape.relu(x)
-    with pytest.raises(InputError, match=r"output 0: a gradient of shape \[1, 2\]"):
+    with pytest.raises(InputError, match=r"output 0: expected a gradient of shape \[1, 2\]"):
         tape.gradients([(y, np.ones(2))], {"x": x})
-    with pytest.raises(InputError, match="output 0: a result on the tape"):
+    with pytest.raises(InputError, match="output 0: expected a result on the tape"):
         tape.gradients([(x, x)], {"x": x})
     with pytest.raises(InputError, match="one array for a and b"):
         tape.gradients([(y, x)], {"a": x, "b": x})
@@ -496,13 +496,13 @@ def test_dropout_is_where_t5_has_it() -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"weight": -1.0}, "pdist: weight: a number 0 or more"),
-        ({"tau": 0}, "pdist: tau: a number above 0"),
+        ({"weight": -1.0}, "pdist: weight: expected a number 0 or more"),
+        ({"tau": 0}, "pdist: tau: expected a number above 0"),
         ({"tau": float("nan")}, "pdist: tau"),
         ({"tau": "1"}, "pdist: tau"),
-        ({"direction": "forward"}, "pdist: direction: one of printed, reverse"),
-        ({"likelihood": "max"}, "pdist: likelihood: one of sum, mean"),
-        ({"gradient": 1}, "pdist: gradient: true or false"),
+        ({"direction": "forward"}, "pdist: direction: expected one of printed, reverse"),
+        ({"likelihood": "max"}, "pdist: likelihood: expected one of sum, mean"),
+        ({"gradient": 1}, "pdist: gradient: expected true or false"),
     ],
 )
 def test_distillation_refuses(change: dict[str, Any], said: str) -> None:

@@ -256,5 +256,5 @@ def test_lengths_add_up() -> None:
 
 
 def test_an_unknown_system_is_refused() -> None:
-    with pytest.raises(InputError, match=r"system: one of fid, lumen, glimmer; got 'rag'"):
+    with pytest.raises(InputError, match=r"system: expected one of fid, lumen, glimmer; got 'rag'"):
         by_shapes(XXL, "rag", 1, [1], 1)

@@ -120,7 +120,7 @@ def test_a_passage_ranked_last_changes_nothing(ops: Ops) -> None:
 def test_every_alpha_answers(ops: Ops, alpha: str) -> None:
     w = model(ops, config(alpha=alpha, beta="0"))
     got = glimmer(ops, w, QUESTION, stored(ops, w), K, 3)
-    assert list(got.selected[0]) == [0, 1, 2], "beta = 0 scores the question alone: all tie, the first m stay"
+    assert list(got.selected[0]) == [0, 1, 2], "beta = 0 scores the question alone: expected all tie, the first m stay"
     assert len(greedy(ops, w, got.memory, 5)) == 1
 
 

@@ -90,7 +90,7 @@ def test_top_m(scores: list[float], m: int, expected: list[int]) -> None:
 @pytest.mark.parametrize(
     ("scores", "m", "said"),
     [
-        ([1, 2, 3], 5, "m must be at least 1 and at most k; got k=3, m=5"),
+        ([1, 2, 3], 5, "m from 1 to k; got k=3, m=5"),
         ([1, 2], 0, "m=0"),
         ([1, math.nan, 2], 1, "nan for passage 1"),
         ([1, 2, math.inf], 1, "inf for passage 2"),
@@ -186,7 +186,7 @@ def test_a_clock_tells_the_time_of_every_stage() -> None:
     ("question", "passages", "target", "said"),
     [
         ([], [[5]], None, "question"),
-        ([5], [], None, "passages: at least one"),
+        ([5], [], None, "passages: expected at least one"),
         ([5], [[]], None, "passages"),
         ([5], [[61]], None, "0 to 60"),
         ([-1], [[5]], None, "0 to 60"),
@@ -202,7 +202,7 @@ def test_ids_that_do_not_fit_are_refused(
 
 def test_shape_words() -> None:
     assert check(np.zeros((2, 3)), "N d", "x", d=3) == {"d": 3, "N": 2}
-    with pytest.raises(InputError, match=r"x: shape \[N=2 d=4\]; got \[2, 3\]"):
+    with pytest.raises(InputError, match=r"x: expected shape \[N=2 d=4\]; got \[2, 3\]"):
         check(np.zeros((2, 3)), "N d", "x", d=4)
     with pytest.raises(InputError, match=r"an array \[N d\]"):
         check(np.zeros(3), "N d", "x")

@@ -125,7 +125,7 @@ def test_greedy_ids(ours: tuple[Any, Model, float], witness: Any) -> None:
     if expected[-1] == model.config.t5.eos_token_id:
         expected = expected[:-1]
     assert list(got["decoder.ids"]) == expected
-    assert len(set(expected)) > 2, "an answer that repeats one token proves little"
+    assert len(set(expected)) > 2, "a result that repeats one token proves little"
 
 
 def test_gradients(folder: Path, witness: Any) -> None:

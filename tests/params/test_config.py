@@ -31,9 +31,13 @@ def test_xxl_is_what_figure_2_needs() -> None:
 @pytest.mark.parametrize(
     ("alpha", "beta", "said"),
     [
-        ("0.33", "1/3", "a whole number of 6 layers; got 33/100 of 6 = 1.98; near it: 1/6, 1/3, 1/2"),
-        ("1/2", "1/4", "beta: a whole number of 3 layers"),
-        ("2", "1/3", "alpha: a proportion between 0 and 1"),
+        (
+            "0.33",
+            "1/3",
+            "whole number of layers; got 33/100 of 6 = 1.98; the nearest shares are 1/6, 1/3, 1/2",
+        ),
+        ("1/2", "1/4", "beta: expected a share of 3 layers"),
+        ("2", "1/3", "alpha: expected a proportion between 0 and 1"),
         ("-1/2", "1/3", "alpha"),
         ("third", "1/3", "alpha"),
         ("1/0", "1/3", "alpha"),
@@ -72,7 +76,7 @@ def test_t5_shapes_that_make_no_sense(change: dict[str, Any]) -> None:
     [
         ({"num_live_layers": 4}, "num_memory_layers \\+ num_live_layers"),
         ({"num_rerank_layers": 4}, "at most num_live_layers"),
-        ({"m": 26}, "at most k"),
+        ({"m": 26}, "a number of at most k"),
         ({"pool": "max"}, "first, mean"),
         ({"reranker": "none"}, "shared, separate"),
         ({"score_norm": 1}, "true or false"),
@@ -105,7 +109,7 @@ def test_a_published_config_without_a_word_on_the_feed_forward_is_the_first_vers
 @pytest.mark.parametrize(
     ("form", "said"),
     [
-        ("{text:{title}}", "{text} once, and perhaps {title}"),
+        ("{text:{title}}", "{text} once and may contain {title}"),
         ("{text!r}", "{text} once"),
         ("{text:>10}", "{text} once"),
         ("{text.__class__}", "{text} once"),
@@ -118,7 +122,7 @@ def test_a_published_config_without_a_word_on_the_feed_forward_is_the_first_vers
         ("{text", "{text} once"),
         ("}{text}", "{text} once"),
         ("", "{text} once"),
-        (3, "a string with {text}"),
+        (3, "a string that contains {text}"),
         ("{title}" * 2**18 + "{text}", "at most 1000 characters; got 1,835,014"),
         ("{text:" + "{" * 2**16, "at most 1000 characters"),
     ],
@@ -132,7 +136,7 @@ def test_formats_that_do_more_than_put_together(form: Any, said: str) -> None:
 
 @pytest.mark.parametrize("prefixes", [("x" * 1001,), ("",) * 1001, ("x",) * 100_000])
 def test_prefixes_are_bounded(prefixes: tuple[str, ...]) -> None:
-    with pytest.raises(InputError, match="question_prefixes: at most 1000"):
+    with pytest.raises(InputError, match="question_prefixes: expected at most 1000"):
         GlimmerConfig.from_proportions(SIZES["base"], "1/3", "1/4", question_prefixes=prefixes)
 
 

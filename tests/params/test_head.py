@@ -60,9 +60,9 @@ def test_as_transformers_or_refused(tie: Any, there: str, stated: Any) -> None:
 @pytest.mark.parametrize(
     ("data", "distinct", "said"),
     [
-        ({"tie_word_embeddings": 0}, False, "tie_word_embeddings: true or false; got 0"),
-        ({"scale_decoder_outputs": "no"}, False, "scale_decoder_outputs: true or false; got 'no'"),
-        ({"scale_decoder_outputs": None}, False, "scale_decoder_outputs: true or false; got null"),
+        ({"tie_word_embeddings": 0}, False, "tie_word_embeddings: expected true or false; got 0"),
+        ({"scale_decoder_outputs": "no"}, False, "scale_decoder_outputs: expected true or false; got 'no'"),
+        ({"scale_decoder_outputs": None}, False, "scale_decoder_outputs: expected true or false; got null"),
         ({"model_type": "mt5"}, False, "mT5's head"),
         ({"model_type": "mt5", "scale_decoder_outputs": True}, True, "mT5's head"),
     ],

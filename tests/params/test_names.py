@@ -85,7 +85,9 @@ def test_copies_must_be_equal() -> None:
     copies = {f"{at}.embed_tokens.weight": model.embedding.copy() for at in ("encoder", "decoder")}
     assert set(plan(config(), stored(named | copies))) == set(shapes(config())) - {"score.weight"}
     copies["decoder.embed_tokens.weight"][60, 19] += 1e-3
-    assert refusal(config(), named | copies).startswith("decoder.embed_tokens.weight: the same values as shared.weight")
+    assert refusal(config(), named | copies).startswith(
+        "decoder.embed_tokens.weight: expected the same values as shared.weight"
+    )
     fids = {"encoder.encoder.embed_tokens.weight": model.embedding}
     assert "embedding" in plan(config(), stored(fid(named) | fids))
 
@@ -106,7 +108,7 @@ def test_the_embedding_may_have_any_of_its_names(style: Callable[[Named], Named]
         if EMBEDDINGS[i] == "lm_head.weight":
             assert plan(config(), stored(style(named | other)))["decoder.lm_head"].theirs == "lm_head.weight"
         else:
-            said = f"{next(iter(style({EMBEDDINGS[i]: table})))}: the same values as {got['embedding'].theirs}"
+            said = f"{next(iter(style({EMBEDDINGS[i]: table})))}: expected the same values as {got['embedding'].theirs}"
             assert refusal(config(), style(named | other)).startswith(said)
 
 
@@ -143,7 +145,7 @@ def test_every_wrong_shape_is_named(style: str) -> None:
     for name, x in named.items():
         for wrong in (x[:-1], x[None], x.ravel()[:1], x.T):
             if wrong.shape != x.shape:
-                shape = re.escape(f"{name}: shape {list(x.shape)}; got {list(wrong.shape)}")
+                shape = re.escape(f"{name}: expected shape {list(x.shape)}; got {list(wrong.shape)}")
                 assert re.match(shape, refusal(config(), named | {name: wrong}))
 
 

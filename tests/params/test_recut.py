@@ -159,7 +159,7 @@ def test_separate_encoders_are_kept_or_left_out_or_refused() -> None:
     with pytest.raises(InputError) as caught:
         recut(before, cut(3, 2, question_encoder="separate"))
     assert str(caught.value) == (
-        "a folder with a separate question encoder: a cut that gives it 2 memory layers; got 3 memory layers; "
+        "a folder with a separate question encoder: expected a cut that gives it 2 memory layers; got 3 memory layers; "
         'keep the cut, or say question_encoder = "shared" to leave it out'
     )
     for settings in (cut(4, 1, reranker="separate"), cut(3, 2, reranker="separate")):

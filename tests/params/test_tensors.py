@@ -201,7 +201,7 @@ def test_what_cannot_be_written_is_refused(tmp_path: Path, arrays: Any, metadata
 
 
 def test_no_place_to_write(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="No such file"):
+    with pytest.raises(InputError, match="no such f"):
         write_tensors(tmp_path / "nowhere" / "x", {"a": np.zeros(2)})
 
 
@@ -235,9 +235,12 @@ def test_every_truncation_is_refused(tmp_path: Path) -> None:
         (pack({"a": F32 | {"data_offsets": [2**63, 2**63 + 4]}}, b"1234"), "whole safetensors"),
         (pack({"a": F32 | {"data_offsets": [4, 0]}}, b"1234"), "whole safetensors"),
         (pack({"__metadata__": {"a": 1}, "a": F32}, b"1234"), "whole safetensors"),
-        (pack({"a": {"dtype": "F8_E4M3", "shape": [4], "data_offsets": [0, 4]}}, b"1234"), "a: one of .* type F8_E4M3"),
-        (pack({"a": F32 | {"shape": [0, 2**64 - 1], "data_offsets": [0, 0]}}), "a: a shape"),
-        (pack({"a": F32 | {"shape": [1] * 70}}, b"1234"), "a: a shape"),
+        (
+            pack({"a": {"dtype": "F8_E4M3", "shape": [4], "data_offsets": [0, 4]}}, b"1234"),
+            "a: expected one of .* type F8_E4M3",
+        ),
+        (pack({"a": F32 | {"shape": [0, 2**64 - 1], "data_offsets": [0, 0]}}), "a: expected a shape"),
+        (pack({"a": F32 | {"shape": [1] * 70}}, b"1234"), "a: expected a shape"),
         (pack(b'{"a":' + json.dumps(F32).encode() + b',"a":' + json.dumps(F32).encode() + b"}", b"1234"), "twice"),
     ],
 )

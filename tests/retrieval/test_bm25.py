@@ -51,7 +51,7 @@ def test_ties_go_to_the_lower_row_and_few_passages_are_all_ranked() -> None:
 def test_bad_input_is_refused() -> None:
     with pytest.raises(InputError, match="at least one passage"):
         BM25([])
-    with pytest.raises(InputError, match="k: at least 1"):
+    with pytest.raises(InputError, match="k: expected at least 1"):
         BM25([Passage("0", "", "x")]).rank("x", 0)
 
 

@@ -94,7 +94,7 @@ def test_a_dense_index_finds_the_nearest(
         assert ids == [passages[i].id for i in right]
         np.testing.assert_allclose(scores, (e @ x)[right], atol=1e-6)
     for k in (0, 41):
-        with pytest.raises(InputError, match="at most the 40 passages"):
+        with pytest.raises(InputError, match="1 to 40"):
             index.search(asked, k, quiet)
 
 
@@ -139,7 +139,7 @@ def test_other_folders_corpora_and_models_are_refused(retriever: gtr.GTR, corpus
     (tmp_path / "mine" / "notes.txt").write_text("mine")
     with pytest.raises(InputError, match=r"a folder of its own for the index; got notes\.txt"):
         dense.build(corpus, tmp_path / "mine", retriever, show=quiet)
-    with lock_folder(folder, bool), pytest.raises(InputError, match="another at work"):
+    with lock_folder(folder, bool), pytest.raises(InputError, match="a second one"):
         dense.build(corpus, folder, retriever, show=quiet)
     with pytest.raises(InputError, match="one of embeddings"):
         bm25_index.BM25Index(folder)
@@ -156,15 +156,15 @@ def test_damage_is_named(retriever: gtr.GTR, corpus: Path, tmp_path: Path) -> No
     with pytest.raises(InputError, match="shard-00000"):
         dense.DenseIndex(folder, retriever)
     shard.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
-    with pytest.raises(InputError, match="SHA-256"):
+    with pytest.raises(InputError, match="other bytes"):
         index_files.verify(folder, quiet)
-    with pytest.raises(InputError, match="SHA-256"):
+    with pytest.raises(InputError, match="other bytes"):
         dense.build(corpus, folder, retriever, show=quiet)
     shard.unlink()
     dense.build(corpus, folder, retriever, show=quiet)
     assert shard.read_bytes() == whole
     (folder / "index.json").write_text("[]")
-    with pytest.raises(InputError, match="the facts of an index"):
+    with pytest.raises(InputError, match="what glimmer-ref index build writes"):
         dense.DenseIndex(folder, retriever)
     with pytest.raises(InputError, match=r"an index, with index\.json"):
         index_files.read_facts(tmp_path / "nowhere")
@@ -246,7 +246,7 @@ def test_an_index_with_words_of_another_rule_is_refused(tmp_path: Path, monkeypa
     path.write_text('{"text": "a word"}\n', "utf-8")
     bm25_index.build(path, tmp_path / "index", quiet)
     monkeypatch.undo()
-    with pytest.raises(InputError, match="an older one; build anew"):
+    with pytest.raises(InputError, match="one of another version; build the index again"):
         bm25_index.BM25Index(tmp_path / "index")
 
 
@@ -287,9 +287,11 @@ def test_every_build_of_words_gives_the_same_bytes_and_leaves_a_finished_one(cor
     assert {n: raw for n, (raw, _) in state(folder).items()} == {n: raw for n, (raw, _) in first.items()}
     raw = first[bm25_index.WORDS][0]
     (folder / bm25_index.WORDS).write_bytes(raw[:-1] + bytes([raw[-1] ^ 1]))
-    with pytest.raises(InputError, match=r"words\.safetensors: SHA-256 .* got another; remove it"):
+    with pytest.raises(
+        InputError, match=r"words\.safetensors: expected the file that was built; got other bytes; remove this file"
+    ):
         bm25_index.build(corpus, folder, quiet)
-    with pytest.raises(InputError, match=r"words\.safetensors: the file that was built; got another"):
+    with pytest.raises(InputError, match=r"words\.safetensors: expected the file that was built; got another"):
         bm25_index.BM25Index(folder)
 
 
@@ -302,7 +304,7 @@ def test_a_build_of_words_that_is_killed_anywhere(corpus: Path, tmp_path: Path) 
         assert words_built(corpus, folder, after, KILLED.format(after)) == 9
         with pytest.raises(
             InputError,
-            match=r"a finished index; got one whose build was|an index, with index\.json; got another folder",
+            match=r"a finished index; got one whose build was|an index, with index\.json; got no index",
         ):
             bm25_index.BM25Index(folder)
         bm25_index.build(corpus, folder, quiet)
@@ -326,7 +328,10 @@ def test_a_finished_shard_of_an_unfinished_index_is_known_by_its_digest(
     shard = folder / "shard-00000.safetensors"
     raw = shard.read_bytes()
     shard.write_bytes(raw[:-1] + bytes([raw[-1] ^ 1]))
-    with pytest.raises(InputError, match=r"shard-00000\.safetensors: SHA-256 .* got another; remove it"):
+    with pytest.raises(
+        InputError,
+        match=r"shard-00000\.safetensors: expected the file that was built; got other bytes; remove this file",
+    ):
         dense.build(corpus, folder, retriever, show=quiet)
     shard.write_bytes(raw)
     (folder / "finished.jsonl").write_text('{"file": "shard-00000.safet')  # a kill as this line was written
@@ -367,7 +372,7 @@ def test_the_commands(run: Any, corpus: Path, tmp_path: Path) -> None:
         few = tmp_path / "few.jsonl"
         few.write_text("\n".join(FEW[20:]) + "\n", "utf-8")
         code, out, err = run("evaluate", questions, "--passages", few, *which, "--k", 20, "--m", 1)
-        assert (code, out) == (2, "") and "an index of the passages that the memory is of" in err
+        assert (code, out) == (2, "") and "an index of the passages that are evaluated" in err
 
 
 def test_the_commands_refuse_in_one_line(run: Any, corpus: Path, tmp_path: Path) -> None:
@@ -382,15 +387,15 @@ def test_the_commands_refuse_in_one_line(run: Any, corpus: Path, tmp_path: Path)
     lone.write_text('{"text": "\\ud800"}\n')
     for words, said in (
         (("retrieve", "who?"), "--index DIR"),
-        (("retrieve", "--index", index), "a question, or --questions"),
+        (("retrieve", "--index", index), "a QUESTION or --questions"),
         (("retrieve", "who?", "--questions", empty, "--index", index), "got both"),
-        (("retrieve", " ", "--index", index), "an empty one"),
+        (("retrieve", " ", "--index", index), "expected some text"),
         (("retrieve", "who?", "--index", tmp_path / "no"), "index.json"),
         (("retrieve", "who?", "--index", index), "--gtr"),
         (("retrieve", "who?", "--index", index, "--gtr", tmp_path, "--ops", "numpy"), "modules.json"),
         (
             ("retrieve", "who?", "--index", tmp_path / "words", "--gtr", model, "--ops", "numpy"),
-            "none for an index of words",
+            "none with an index of words",
         ),
         (("retrieve", "who?", "--index", tmp_path / "words", "--k", "99"), "got 99"),
         (("retrieve", "--questions", empty, "--index", index, "--out", "x"), "at least one question"),
@@ -398,7 +403,7 @@ def test_the_commands_refuse_in_one_line(run: Any, corpus: Path, tmp_path: Path)
         (("index", "build", empty, tmp_path / "x", "--bm25"), "at least one passage"),
         (("index", "build", bad, tmp_path / "y", "--bm25"), "line 2"),
         (("index", "build", lone, tmp_path / "z", "--gtr", model, "--ops", "numpy"), "half of a surrogate pair"),
-        (("index", "build", corpus, tmp_path / "v", "--bm25", "--store", "float16"), "none for an index of words"),
+        (("index", "build", corpus, tmp_path / "v", "--bm25", "--store", "float16"), "none with --bm25"),
         (("index", "build", tmp_path / "no.jsonl", tmp_path / "u", "--bm25"), "no.jsonl"),
     ):
         code, out, err = run(*words)

@@ -167,9 +167,9 @@ def test_transformers_has_the_same_vocabulary(tmp_path: Path) -> None:
         (CONTROL + field(1, field(1, "x") + field(3, b"1")), "no number in field 3"),
         (CONTROL + field(2, field(3, 2)), "unigram.*BPE"),
         (CONTROL + field(2, field(3, 3)), "unigram.*words"),
-        (CONTROL + field(2, field(35, 1)), "byte_fallback: False.*True"),
+        (CONTROL + field(2, field(35, 1)), "byte_fallback: expected False.*True"),
         (CONTROL + field(2, field(24, 1)), "treat_whitespace_as_suffix"),
-        (CONTROL + field(3, field(3, 0)), "add_dummy_prefix: True.*False"),
+        (CONTROL + field(3, field(3, 0)), "add_dummy_prefix: expected True.*False"),
         (CONTROL + field(3, field(4, 0)), "remove_extra_whitespaces"),
         (CONTROL + field(3, field(5, 0)), "escape_whitespaces"),
         (CONTROL + field(3, field(2, b"\xff\xff\xff\xff....")), "character map"),
@@ -215,7 +215,7 @@ def test_a_folders_tokenizer_is_found(tmp_path: Path) -> None:
     (tmp_path / "tokenizer.json").write_text('{"ä": 1}', encoding="utf-8")
     assert find_tokenizer_json(tmp_path) == '{"ä": 1}'
     (tmp_path / "tokenizer.json").write_text("{")
-    with pytest.raises(InputError, match=r"tokenizer\.json: JSON"):
+    with pytest.raises(InputError, match=r"tokenizer\.json: expected JSON"):
         find_tokenizer_json(tmp_path)
 
 

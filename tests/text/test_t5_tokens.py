@@ -86,8 +86,8 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "a gap": ({CONFIG: stated(110, token("[SEP]"))}, r"id 107, by the order of tokens; got id 110 for '\[SEP\]'"),
     "another id": ({ADDED: {"ab": 3, "b": 5}}, "id 6, by the order of tokens; got id 5 for 'b'|got id 3 for 'ab'"),
     "two of one id": ({ADDED: {"x": 107, "y": 107}}, "107 twice"),
-    "garbage": ({CONFIG: {"extra_ids": "many"}}, "extra_ids: a whole number"),
-    "many": ({CONFIG: {"extra_ids": 10**9}}, "extra_ids: a whole number from 0"),
+    "garbage": ({CONFIG: {"extra_ids": "many"}}, "extra_ids: expected a whole number"),
+    "many": ({CONFIG: {"extra_ids": 10**9}}, "extra_ids: expected a whole number from 0"),
     "no text": ({CONFIG: stated(107, {"content": ""})}, "a token's text"),
     "no flag": ({CONFIG: stated(107, {"content": "x", "lstrip": 3})}, "true or false"),
     "no list": ({CONFIG: {"additional_special_tokens": "<x>"}}, "a list"),
@@ -95,7 +95,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "a list for a config": ({CONFIG: []}, "an object"),
     "another class": ({CONFIG: {"tokenizer_class": "LlamaTokenizer"}}, "T5's tokenizer; got 'LlamaTokenizer'"),
     "sampling": ({CONFIG: {"sp_model_kwargs": {"enable_sampling": True}}}, "no sampling"),
-    "special ones cut": ({CONFIG: {"split_special_tokens": True}}, "split_special_tokens: false"),
+    "special ones cut": ({CONFIG: {"split_special_tokens": True}}, "split_special_tokens: expected false"),
 }
 
 
@@ -167,7 +167,9 @@ def test_a_tokenizer_json_has_the_tokens_listed_beside_it(tmp_path: Path) -> Non
     (tmp_path / CONFIG).write_text(json.dumps(stated(106, token("<extra_id_0>"))))
     assert find_tokenizer_json(tmp_path) == text
     (tmp_path / CONFIG).write_text(json.dumps(stated(107, token("[SEP]"))))
-    with pytest.raises(InputError, match=r"tokenizer.json: '\[SEP\]' with id 107, as the files beside it; got none"):
+    with pytest.raises(
+        InputError, match=r"tokenizer.json: expected '\[SEP\]' with id 107, as the files beside it; got none"
+    ):
         find_tokenizer_json(tmp_path)
 
 

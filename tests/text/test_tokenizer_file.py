@@ -76,7 +76,7 @@ HOSTILE = {
     "an id far away": (text(model={**WORDS, "vocab": {"u": 0, "a": 4_000_000_000}}), "ids below"),
     "an id past the model's": (text(model={**WORDS, "vocab": {"u": 0, "a": 10}}), "vocab_size=10 tokens"),
     "an added id far away": (text(added_tokens=[added("x", 4_000_000_000)]), "ids below"),
-    "an added id that is not given": (text(added_tokens=[added("x", 7)]), "x: id 7, as the file says; got 2"),
+    "an added id that is not given": (text(added_tokens=[added("x", 7)]), "x: expected id 7, as the file says; got 2"),
     "an added token of nothing": (text(added_tokens=[added("", 2)]), "and text"),
     "scores past all bounds": (text(model={**PIECES, "vocab": [["u", 0.0], ["a", -1e308]]}), "pieces with scores"),
     "no pieces": (text(model={**PIECES, "vocab": []}), "EmptyVocabulary"),
@@ -107,7 +107,7 @@ def test_the_command_says_one_line(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "glimmer_ref", "ask", "Who?", "--weights", str(tmp_path), "--ops", "numpy"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
-    assert "tokenizer.json: normalizer: at most 512" in done.stderr
+    assert "tokenizer.json: normalizer: expected at most 512" in done.stderr
 
 
 SPLITS = [{"type": "WhitespaceSplit"}, {"type": "Metaspace", "replacement": "▁", "prepend_scheme": "always"}]
@@ -147,7 +147,7 @@ def test_only_other_models_are_tried_in_a_process(monkeypatch: pytest.MonkeyPatc
 def test_a_trial_that_does_not_end_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tokenizer_file, "TRIAL", "while True: pass")
     monkeypatch.setattr(tokenizer_file, "TRIAL_SECONDS", 0.5)
-    with pytest.raises(InputError, match=r"file\.json: model: one that reads a line in 0.5 s; got more"):
+    with pytest.raises(InputError, match=r"file\.json: model: expected one that reads a line in 0.5 s; got more"):
         Tokenizer("file.json", text=PUBLISHED["of words and bytes"])
 
 
@@ -167,7 +167,7 @@ def test_a_panic_over_a_text_is_one_line(monkeypatch: pytest.MonkeyPatch) -> Non
     made = Tokenizer("file.json", text=text())
     monkeypatch.setattr(made, "_inner", Panicking())
     for act in (lambda: made.encode("a"), lambda: made.words("a"), lambda: made.decode([1])):
-        with pytest.raises(InputError, match=r"^text: a tokenizer that can read it; got range end index 9$"):
+        with pytest.raises(InputError, match=r"^text: expected a tokenizer that can read it; got range end index 9$"):
             act()
 
 

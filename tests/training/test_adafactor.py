@@ -147,7 +147,7 @@ def test_state_saves_and_resumes_exactly(tmp_path: Path) -> None:
 def test_another_state_is_refused() -> None:
     weights, _ = drawn()
     state = Adafactor(factor_from=20).start(weights)
-    with pytest.raises(InputError, match=r"optimizer state: matrix.columns: none; got float32\[40\]"):
+    with pytest.raises(InputError, match=r"optimizer state: matrix.columns: expected none; got float32\[40\]"):
         Adafactor().check(weights, state)
 
 

@@ -123,10 +123,19 @@ def test_where_no_passage_has_the_answer_the_answer_is_no(corpus: Corpus, model:
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        (["stages.0.no_answer=0.1"], "stages.0.no_answer: 0, or model.glimmer.no_answer beside it"),
-        (["stages.0.no_answer=0.1", "model.glimmer.no_answer=nothing"], "model.glimmer.no_answer: words of the token"),
-        (["stages.0.no_answer=0.1", "model.glimmer.no_answer=lives in", "stages.0.k=24"], "stages.0.k: at most the 23"),
-        (['stages.0.cuts="any"', 'stages.0.frozen=["memory"]'], 'stages.0.frozen: no weights, beside cuts = "any"'),
+        (["stages.0.no_answer=0.1"], "stages.0.no_answer: expected 0, or model.glimmer.no_answer beside it"),
+        (
+            ["stages.0.no_answer=0.1", "model.glimmer.no_answer=nothing"],
+            "model.glimmer.no_answer: expected words of the",
+        ),
+        (
+            ["stages.0.no_answer=0.1", "model.glimmer.no_answer=lives in", "stages.0.k=24"],
+            "stages.0.k: expected at most 23, the passages",
+        ),
+        (
+            ['stages.0.cuts="any"', 'stages.0.frozen=["memory"]'],
+            'stages.0.frozen: expected no weights, beside cuts = "any"',
+        ),
     ],
 )
 def test_what_does_not_go_together_is_refused(root: Path, tmp_path: Path, changes: list[str], said: str) -> None:

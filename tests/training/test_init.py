@@ -114,15 +114,21 @@ def test_a_model_folder_is_cut_anew(folder: Path, more: dict[str, Any], layers: 
 @pytest.mark.parametrize(
     ("more", "said"),
     [
-        ({"alpha": "1/4"}, "model.alpha: a whole number of 6 layers; got 1/4 of 6 = 1.5"),
-        ({"alpha": "1/2"}, "model.beta: a whole number of 3 layers; got 1/2 of 3 = 1.5"),
-        ({"alpha": "half"}, "model.alpha: a proportion between 0 and 1"),
-        ({"t5": {"d_model": 20, "num_layers": 12}}, "model.t5.num_layers: 6, as in "),
-        ({"t5": {"num_layers": 12}, "alpha": "1/12"}, "model.t5.num_layers: 6, as in "),
-        ({"t5": {"d_model": 96}}, "model.t5.d_model: 20, as in "),
-        ({"tied": True}, "model.tied: false, as in "),
-        ({"score": "keep", "glimmer": {"score_norm": True}}, 'model.score: "draw", since the norm'),
-        ({"glimmer": {"k": 3}}, "config: m: at most k; got k=3, m=5"),
+        (
+            {"alpha": "1/4"},
+            "model.alpha: expected a share of 6 layers that is a whole number of layers; got 1/4 of 6 = 1.5",
+        ),
+        (
+            {"alpha": "1/2"},
+            "model.beta: expected a share of 3 layers that is a whole number of layers; got 1/2 of 3 = 1.5",
+        ),
+        ({"alpha": "half"}, "model.alpha: expected a proportion between 0 and 1"),
+        ({"t5": {"d_model": 20, "num_layers": 12}}, "model.t5.num_layers: expected 6, as in "),
+        ({"t5": {"num_layers": 12}, "alpha": "1/12"}, "model.t5.num_layers: expected 6, as in "),
+        ({"t5": {"d_model": 96}}, "model.t5.d_model: expected 20, as in "),
+        ({"tied": True}, "model.tied: expected false, as in "),
+        ({"score": "keep", "glimmer": {"score_norm": True}}, 'model.score: expected "draw", since the norm'),
+        ({"glimmer": {"k": 3}}, "config: m: expected a number of at most k; got k=3, m=5"),
     ],
 )
 def test_what_does_not_fit_the_folder_is_refused(folder: Path, more: dict[str, Any], said: str) -> None:

@@ -521,10 +521,10 @@ def test_a_plan_starts_nothing(tmp_path: Path) -> None:
     some = (*where, "--figures", "table2", "--plan", "--only")
     assert "all together: 1 trainings, 1 done, 0 min left" in command(*some, "frozen memory").stdout
     begins = "benchmarks/miniature/main.py: error: "
-    assert command(*some, "frozen").stderr.splitlines()[-1].startswith(f"{begins}--only: names of trainings")
+    assert command(*some, "frozen").stderr.splitlines()[-1].startswith(f"{begins}--only: expected names of trainings")
     wrong = command(*where, "--figures", "9")
     assert wrong.returncode == 1
-    assert wrong.stderr.startswith(f"{begins}--figures: some of 2,3,4,table1")
+    assert wrong.stderr.startswith(f"{begins}--figures: expected some of 2,3,4,table1")
     missing = command(*where)
     assert missing.returncode == 1 and missing.stderr.startswith(f"{begins}none/world.json: ")
     reported = command("report", "--results", str(tmp_path / "nothing"))

@@ -27,6 +27,8 @@ FACTS = [
 QUESTION = "where was Zaphod Beeblebrox born ?"
 SURNAMES = group_ids()["surname"]
 
+UNKNOWN = "glimmer-ref: note: the vocabulary does not contain these words, so the model cannot tell them apart"
+
 
 @pytest.fixture(scope="module")
 def words(tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
@@ -294,12 +296,12 @@ def ask(folder: Path, *more: str) -> list[str]:
 def test_ask_reports_what_is_substituted(folder: Path, facts: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(ask(folder, "--passages", facts)) == 0
     names = "Zaphod, Beeblebrox, Betelgeuse, Arthur, Dent, Islington"
-    said = f"glimmer-ref: note: not in the vocabulary, so other names stand for: {names}\n"
+    said = f"glimmer-ref: note: the vocabulary does not contain these names, so others replace them: {names}\n"
     assert capsys.readouterr() == ("Betelgeuse\n", said)
     Path(facts).write_text(json.dumps({"text": "Arthur plays the theremin ."}) + "\n", "utf-8")
     assert main(ask(folder, "--passages", facts, "--json")) == 0
     out, err = capsys.readouterr()
-    assert err.splitlines()[1] == "glimmer-ref: note: the model's vocabulary does not hold: theremin"
+    assert err.splitlines()[1] == f"{UNKNOWN}: theremin"
     data: dict[str, Any] = json.loads(out)
     assert (list(data["borrowed"]), data["unknown"]) == (["Zaphod", "Beeblebrox", "Arthur"], ["theremin"])
 
@@ -312,8 +314,7 @@ def test_a_memory_on_disk_has_no_substitutions(
     assert Memory.open(memory).reading is None
     capsys.readouterr()
     assert main(ask(folder, "--memory", memory)) == 0
-    said = "glimmer-ref: note: the model's vocabulary does not hold: Zaphod, Beeblebrox\n"
-    assert capsys.readouterr().err == said
+    assert capsys.readouterr().err == f"{UNKNOWN}: Zaphod, Beeblebrox\n"
 
 
 def test_no_texts_give_no_substitutions(substituter: NameSubstituter) -> None:

@@ -378,7 +378,7 @@ def test_only_what_we_wrote_is_replaced(tmp_path: Path) -> None:
     (out / "dev" / "mine.txt").unlink()
     with open(out / "dev" / "passages.jsonl", "a") as file:
         file.write("\n")
-    with pytest.raises(InputError, match=r"passages\.jsonl: the file as it was written"):
+    with pytest.raises(InputError, match=r"passages\.jsonl: expected the file as it was written"):
         worlds.write(out, 0, 1, "small", show=silent)
     assert (out / "train-1").is_dir()
     (tmp_path / "file").write_text("x")
@@ -398,7 +398,7 @@ def test_a_large_folder_is_refused_at_its_first_file(tmp_path: Path, monkeypatch
     with pytest.raises(InputError, match="first in it; nothing was changed"):
         worlds.write(tmp_path, size="small")
     assert len(seen) == 1
-    with pytest.raises(InputError, match="first/worlds: a place that can be written; got "):
+    with pytest.raises(InputError, match="first/worlds: expected a place that can be written; got "):
         worlds.write(tmp_path / "first" / "worlds", size="small")
 
 
@@ -417,9 +417,9 @@ def test_a_run_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Mon
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--seed", "-1"], "seed: a whole number from 0"),
+        (["--seed", "-1"], "seed: expected a whole number from 0"),
         (["--seed", str(2**63)], "seed"),
-        (["--train-worlds", "0"], "train worlds: 1 to 1000"),
+        (["--train-worlds", "0"], "train worlds: expected 1 to 1000"),
     ],
 )
 def test_bad_arguments_are_one_line(
@@ -434,10 +434,10 @@ def test_bad_arguments_are_one_line(
 @pytest.mark.parametrize(
     ("split", "change", "said"),
     [
-        ("dew", {}, "split: one of train, dev, test"),
-        ("dev", {"passages": 50}, "passages: at least"),
-        ("dev", {"town": 81}, "town: 8 to 80"),
-        ("dev", {"book": 7}, "book: 8 to 200"),
+        ("dew", {}, "split: expected one of train, dev, test"),
+        ("dev", {"passages": 50}, "passages: expected at least"),
+        ("dev", {"town": 81}, "town: expected 8 to 80"),
+        ("dev", {"book": 7}, "book: expected 8 to 200"),
         ("dev", {"person": 10}, "a mayor"),
     ],
 )

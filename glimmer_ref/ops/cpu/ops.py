@@ -79,7 +79,7 @@ def pack(w: Array, precision: str) -> Array | Packed:
         return gemm.pack(w, precision)
     w = to_device(w)
     if precision != "float32":
-        raise InputError("precision", "float64 weights computed with as they are", repr(precision), "use dtype float32")
+        raise InputError("precision", "none below float64 with float64 weights", repr(precision), "use dtype float32")
     return w
 
 

@@ -74,7 +74,7 @@ def _check_indices(numbers: Ints, below: int, what: str) -> Ints:
     """The indices, all from 0 to `below` - 1: kernels do no bounds checks."""
     numbers = np.asarray(numbers)
     if numbers.size and not 0 <= numbers.min() <= numbers.max() < below:
-        raise InputError(what, f"whole numbers from 0 to {below - 1}", str(sorted({numbers.min(), numbers.max()})))
+        raise InputError(what, f"whole numbers from 0 to {below - 1}", f"{numbers.min()} to {numbers.max()}")
     return numbers
 
 

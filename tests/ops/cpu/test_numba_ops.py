@@ -81,7 +81,7 @@ def test_a_failure_in_any_thread_comes_out() -> None:
 
 @pytest.mark.parametrize("dtype", ["float16", "int32", "complex64", ">f4"])
 def test_to_device_refuses(dtype: str) -> None:
-    with pytest.raises(InputError, match=r"to_device: float32 or float64; got .*; convert it first"):
+    with pytest.raises(InputError, match=r"to_device: expected float32 or float64; got .*; convert it first"):
         FAST.to_device(np.ones((2, 2), dtype))
 
 
@@ -106,10 +106,10 @@ def broken(
         "attention v": (q, k, v[1:], bias, layout, heads, causal),
         "query positions": (q, k, v, bias, layout._replace(query_positions=np.zeros(1, int)), heads, causal),
         "key positions": (q, k, v, bias, layout._replace(key_positions=np.zeros(1, int)), heads, causal),
-        "attention: columns": (q, k, v, None, layout, 4, causal),
-        "attention: at least one key": (q, k, v, None, none, heads, causal),
-        "attention bias: shape": (q, k, v, bias[:, :2], layout, heads, causal),
-        "attention bias: a row": (q, k, v, bias, far, heads, causal),
+        "attention: expected columns": (q, k, v, None, layout, 4, causal),
+        "attention: expected at least one key": (q, k, v, None, none, heads, causal),
+        "attention bias: expected shape": (q, k, v, bias[:, :2], layout, heads, causal),
+        "attention bias: expected a row": (q, k, v, bias, far, heads, causal),
     }
 
 

@@ -172,7 +172,9 @@ def test_int8_columns_and_rows_of_zeros() -> None:
 def test_int8_refuses_weights_that_are_no_numbers(bad: float) -> None:
     w = np.ones((5, 7), np.float32)
     w[2, 3] = bad
-    with pytest.raises(InputError, match=r"int8 weights: finite numbers; got inf or nan; use float32 or bfloat16"):
+    with pytest.raises(
+        InputError, match=r"int8 weights: expected finite numbers; got inf or nan; use float32 or bfloat16"
+    ):
         pack(w, "int8")
     for precision in ("float32", "bfloat16"):  # these can say it
         got = FAST.linear(np.ones((1, 5), np.float32), pack(w, precision))[0]
@@ -180,7 +182,7 @@ def test_int8_refuses_weights_that_are_no_numbers(bad: float) -> None:
 
 
 def test_an_unknown_precision_is_refused() -> None:
-    with pytest.raises(InputError, match=r"precision: one of float32, bfloat16, int8; got 'int4'"):
+    with pytest.raises(InputError, match=r"precision: expected one of float32, bfloat16, int8; got 'int4'"):
         pack(np.ones((2, 2), np.float32), "int4")
 
 

@@ -59,7 +59,9 @@ def limit(threads: int | None) -> Iterator[None]:
     """
     most = int(settings.NUMBA_NUM_THREADS)
     if threads is not None and not (type(threads) is int and 1 <= threads <= most):
-        raise InputError("threads", f"a whole number from 1 to {most}", repr(threads), "set NUMBA_NUM_THREADS for more")
+        raise InputError(
+            "threads", f"a whole number from 1 to {most}", repr(threads), "NUMBA_NUM_THREADS sets the largest number"
+        )
     before = numba.get_num_threads()
     numba.set_num_threads(threads or before)
     try:

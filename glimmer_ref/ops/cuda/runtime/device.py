@@ -78,7 +78,9 @@ class Device:
             if letter in "xv" and arg.dtype != dtype:
                 raise InputError(name, f"all arrays in {dtype}", str(arg.dtype), "convert it first")
             if letter in "xv" and arg.size and self.address(arg) % 16:
-                raise InputError(name, "an array that begins at sixteen bytes", "a part of another", "copy it")
+                raise InputError(
+                    name, "an array that begins at a multiple of sixteen bytes", "a part of another", "copy it"
+                )
         if math.prod(grid) if isinstance(grid, tuple) else grid:
             kernel[grid, body.block](*args)
 
@@ -130,7 +132,9 @@ def open_gpu() -> Device:
         InputError: there is no numba-cuda, driver or GPU, or kernels do not run on it. There is no fallback.
     """
     if find_spec("numba_cuda") is None:
-        raise InputError("ops=cuda", "the package numba-cuda", "none", "pip install 'glimmer_ref[cuda12]', or cuda13")
+        raise InputError(
+            "ops=cuda", "the package numba-cuda", "none", "install it: pip install 'glimmer_ref[cuda12]', or cuda13"
+        )
     from numba import cuda
 
     if cuda.config.ENABLE_CUDASIM:
@@ -152,7 +156,7 @@ def open_gpu() -> Device:
     except Exception as error:  # the toolkit is missing or newer than the driver: errors of many classes
         expected = "a GPU, driver and toolkit that fit each other"
         raise InputError(
-            "ops=cuda", expected, _first_line(error), "try the other of glimmer_ref[cuda12], [cuda13]"
+            "ops=cuda", expected, _first_line(error), "try the other one of glimmer_ref[cuda12] and glimmer_ref[cuda13]"
         ) from None
     return opened
 
