@@ -11,7 +11,7 @@ from .. import tables
 from ..errors import InputError
 from ..progress import progress
 from ..terminal import note, say, say_json
-from . import options
+from . import options, workers
 from .output import write_after
 
 
@@ -51,6 +51,7 @@ def add(commands: Any) -> None:
         "--out", metavar="DIR", help="folder for the answers and scores; the same command continues a stopped run"
     )
     parser.add_argument("--kilt", action="store_true", help="with --out: also write the predictions in KILT's format")
+    workers.add(parser, "answer, with --memory")
     options.add_model(parser)
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(run=run)
@@ -60,6 +61,7 @@ def run(args: argparse.Namespace) -> None:
     """Evaluate, and print the table or the report."""
     from ..evaluation import kilt_predictions, sweep
     from ..evaluation.evaluate import check, evaluate
+    from ..evaluation.workers import Spread
     from ..memory.store import Memory
 
     if (args.kilt or args.sweep) and not args.out:
@@ -68,6 +70,9 @@ def run(args: argparse.Namespace) -> None:
         )
     if args.gtr and not args.index:
         raise InputError("--gtr", "--index DIR beside it", "none", "give --index, or leave out --gtr")
+    spread = workers.chosen(args)
+    if spread and args.memory is None:
+        raise InputError(spread, "--memory DIR, which workers can open", "none", "build one: glimmer-ref memory build")
     files = _read([*args.questions, *args.task])
     reader = options.load_reader(args)
     source = options.open_source(args, reader)
@@ -80,13 +85,17 @@ def run(args: argparse.Namespace) -> None:
     if args.kilt:
         kilt_predictions.check(files, source)
     memory = source if isinstance(source, Memory) else reader.memorize(source)
-    if args.out:
-        results = sweep.run(args.out, reader, questions, memory, args.system, settings, progress, retrieval)
-        for setting in settings if args.kilt else ():
-            kilt_predictions.write(args.out, setting, files)
-    else:
-        k, m = settings[0]
-        results = [{"k": k, "m": m, **evaluate(reader, questions, memory, args.system, k, m, progress)[0]}]
+    with workers.opened(args, options.weights_folder(args)) as some:
+        batches = Spread(some, reader, memory).batches if some else None
+        if args.out:
+            what = (reader, questions, memory, args.system, settings, progress, retrieval, batches)
+            results = sweep.run(args.out, *what)
+            for setting in settings if args.kilt else ():
+                kilt_predictions.write(args.out, setting, files)
+        else:
+            k, m = settings[0]
+            summary, _ = evaluate(reader, questions, memory, args.system, k, m, progress, batches)
+            results = [{"k": k, "m": m, **summary}]
     with write_after(lambda: _draw(args, results)):
         _print(args, reader.precision, results)
 

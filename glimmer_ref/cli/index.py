@@ -9,7 +9,7 @@ from typing import Any
 from ..errors import InputError
 from ..ops import BACKENDS
 from ..terminal import say, say_json
-from . import options
+from . import options, workers
 from .output import print_facts
 
 
@@ -36,6 +36,8 @@ def add(commands: Any) -> None:
         default="float32",
         help="number format of the stored embeddings (default float32)",
     )
+    build.add_argument("--shard-passages", type=int, metavar="N", help="passages in each file (default 16384)")
+    workers.add(build, "embed")
     build.add_argument("--ops", choices=BACKENDS, default="numba", help=options.BACKEND_HELP)
     build.add_argument("--json", action="store_true", help="print JSON")
     build.set_defaults(run=run_build)
@@ -56,9 +58,18 @@ def run_build(args: argparse.Namespace) -> None:
             raise InputError(name, "none with --bm25, which reads no model", "one", "leave it out")
         if args.store != "float32":
             raise InputError("--store", "none with --bm25, which stores no embeddings", args.store, "leave it out")
+        if args.shard_passages is not None:
+            raise InputError("--shard-passages", "none with --bm25", str(args.shard_passages), "leave it out")
+        if spread := workers.chosen(args):
+            raise InputError(spread, "none with --bm25, which reads no model", "one", "leave it out")
         bm25_index.build(args.passages, args.folder)
     else:
-        dense.build(args.passages, args.folder, options.load_gtr(args), args.store)
+        workers.chosen(args)
+        retriever = options.load_gtr(args)
+        with workers.opened(args, options.gtr_folder(args)) as some:
+            dense.build(
+                args.passages, args.folder, retriever, args.store, shard_passages=args.shard_passages, workers=some
+            )
     _print(args)
 
 

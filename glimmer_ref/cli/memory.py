@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import argparse
 import math
-import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +11,7 @@ from ..config import SIZES
 from ..errors import InputError
 from ..progress import progress
 from ..terminal import note, say, say_json
-from . import options
+from . import options, workers
 from .output import binary, print_facts
 
 MOST = 10**12  # a larger number is a typing error
@@ -41,18 +37,7 @@ def add(commands: Any) -> None:
     build.add_argument(
         "--shard-passages", type=int, metavar="N", default=512, help="passages in each file (default 512)"
     )
-    workers = build.add_mutually_exclusive_group()
-    workers.add_argument(
-        "--workers",
-        type=int,
-        metavar="N",
-        help="number of processes that encode, which share the threads (default: this process alone)",
-    )
-    workers.add_argument(
-        "--scheduler",
-        metavar="ADDRESS",
-        help="address of the scheduler of a dask cluster, whose workers encode and see the same files",
-    )
+    workers.add(build, "encode")
     options.add_model(build)
     build.set_defaults(run=run_build)
     plan = options.add_action(actions, "plan", "estimate the bytes, shards, multiply-adds and hours of a build")
@@ -100,12 +85,10 @@ def run_build(args: argparse.Namespace) -> int:
     """Build or resume, and print the facts of the memory."""
     from ..memory.build import build
 
-    if args.workers is not None and args.workers < 1:
-        raise InputError("--workers", "at least 1", str(args.workers))
+    workers.chosen(args)
     reader = options.load_reader(args)
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that the build ends its workers first
     try:
-        with reader.limited(), _workers(args, reader) as workers:
+        with reader.limited(), workers.opened(args, options.weights_folder(args)) as some:
             memory, encoded = build(
                 reader.ops,
                 reader.model,
@@ -114,61 +97,14 @@ def run_build(args: argparse.Namespace) -> int:
                 args.folder,
                 args.store,
                 args.shard_passages,
-                workers=workers,
+                workers=some,
             )
     except KeyboardInterrupt:
         note(f"glimmer-ref: stopped; {args.folder} keeps the finished shards, and the same command continues")
         return 130
-    finally:
-        signal.signal(signal.SIGTERM, before)
     say(f"{encoded} passages encoded now, {len(memory) - encoded} were there before")
     print_facts(memory.info())
     return 0
-
-
-@contextmanager
-def _workers(args: argparse.Namespace, reader: Any) -> Iterator[Any]:
-    """The workers that encode; None if this process encodes alone."""
-    from ..bench.machine import cores
-    from ..memory.process_pool import processes
-    from ..memory.workers import Workers
-
-    if args.workers is None and args.scheduler is None:
-        yield None
-        return
-    folder = str(options.weights_folder(args))
-    count = args.workers or 0
-    threads = args.threads or max(1, cores() // max(count, 1))
-    what = (folder, args.ops, args.dtype, args.precision)
-    each = threads if args.ops == "numba" and args.dtype == "float32" and count else None
-    if args.workers:
-        with processes(count, threads) as executor:
-            yield Workers(executor, count, *what, each)
-        return
-    with _cluster(args.scheduler) as client:
-        at_once = max(1, sum(w["nthreads"] for w in client.scheduler_info()["workers"].values()))
-        yield Workers(client.get_executor(pure=False), at_once, *what, args.threads)
-
-
-@contextmanager
-def _cluster(address: str) -> Iterator[Any]:
-    """A client of a dask cluster.
-
-    Raises:
-        InputError: the package distributed is not installed, or there is no scheduler at the address.
-    """
-    if find_spec("distributed") is None:
-        raise InputError(
-            "--scheduler", "the package distributed", "none", "install it: pip install 'glimmer_ref[distributed]'"
-        )
-    from distributed import Client
-
-    try:
-        client = Client(address, timeout="10s")
-    except (OSError, ValueError) as error:
-        raise InputError("--scheduler", "the address of a dask scheduler", str(error).split("\n")[0][:80]) from None
-    with client:
-        yield client
 
 
 def run_plan(args: argparse.Namespace) -> None:

@@ -117,12 +117,21 @@ def weights_folder(args: argparse.Namespace) -> Path:
     return args.folder_of_weights
 
 
+def gtr_folder(args: argparse.Namespace) -> Path:
+    """The folder that --gtr names; it is looked up once."""
+    from ..retrieval import gtr
+
+    if "folder_of_gtr" not in args:
+        args.folder_of_gtr = find(args, args.gtr, needed=gtr.needed)
+    return args.folder_of_gtr
+
+
 def load_gtr(args: argparse.Namespace) -> Any:
     """The retriever that --gtr names."""
     from ..ops import bind
     from ..retrieval import gtr
 
-    return gtr.load(find(args, args.gtr, needed=gtr.needed), bind(args.ops))
+    return gtr.load(gtr_folder(args), bind(args.ops))
 
 
 def open_index(args: argparse.Namespace) -> Any:

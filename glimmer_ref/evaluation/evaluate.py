@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from math import fsum
 from statistics import fmean
@@ -33,6 +33,8 @@ from .metrics import (
 
 KILT_RECALL = 5  # KILT's leaderboard gives the recall of the first 5 pages
 BATCH = 16  # questions in a batch; larger batches are not faster
+# Takes questions, system, k, m and a progress bar, and yields the lines of the predictions, batch by batch.
+Batches = Callable[[Sequence[Question], str, int, int | None, Show], Iterator[list[dict[str, Any]]]]
 
 
 def candidates(reader: Reader, question: Question, memory: Memory, k: int) -> np.ndarray:
@@ -179,14 +181,19 @@ def scored_batches(
         start = time.perf_counter()
 
 
+def batches_of(reader: Reader, memory: Memory) -> Batches:
+    """`scored_batches` of a reader and a memory."""
+    return lambda questions, *more: scored_batches(reader, questions, memory, *more)
+
+
 def summary(rows: Iterable[dict[str, Any]]) -> dict[str, Any]:
     """Percentages overall (the mean over tasks, as in the paper) and by task.
 
     "score" is the measure of the task, exact match or accuracy. "samples_per_tflop" is questions per 10^12
     multiply-adds of the paper's algorithm, counted from shapes; the memory was computed before and does not count.
-    "questions_per_second" is by wall time on this machine, BM25 included. "undecided" counts the questions whose
-    passages all had the same score, though not all were read. "kilt" has the means of `kilt_scores` by task, and is
-    missing if no question has them.
+    "questions_per_second" is by wall time of the process that answers, BM25 included; with workers, of each of them.
+    "undecided" counts the questions whose passages all had the same score, though not all were read. "kilt" has the
+    means of `kilt_scores` by task, and is missing if no question has them.
     """
     rows = list(rows)
     by_task: dict[str, list[dict[str, Any]]] = {}
@@ -243,14 +250,17 @@ def evaluate(
     k: int,
     m: int | None,
     show: Show,
+    batches: Batches | None = None,
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Answer and score all questions.
 
     Args:
         m: see `Reader.ask`; a question with fewer candidates reads all of them, unless `check` refused it before.
+        batches: answers and scores the questions, such as `workers.Spread.batches`; this process does if not given.
 
     Returns:
         The summary, and a line of predictions for each question.
     """
-    rows = [row for batch in scored_batches(reader, questions, memory, system, k, m, show) for row in batch]
+    some = batches or batches_of(reader, memory)
+    rows = [row for batch in some(questions, system, k, m, show) for row in batch]
     return summary(rows), rows

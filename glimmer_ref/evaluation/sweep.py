@@ -23,7 +23,7 @@ from ..params.digest import weights_digest
 from ..params.model import leaves
 from ..pictures import picture
 from ..progress import Show
-from .evaluate import scored_batches, summary
+from .evaluate import Batches, batches_of, summary
 
 RUN, RESULTS, PICTURE = "run.json", "results.json", "sweep.png"
 MAX_POINTS = 1000
@@ -183,20 +183,14 @@ def _line(row: Mapping[str, Any]) -> str:
 
 
 def _answer(
-    path: Path,
-    reader: Reader,
-    questions: Sequence[Question],
-    memory: Memory,
-    system: str,
-    setting: SweepPoint,
-    show: Show,
+    path: Path, batches: Batches, questions: Sequence[Question], system: str, setting: SweepPoint, show: Show
 ) -> list[dict[str, Any]]:
     """The lines of one setting: those in its file, then the missing ones."""
     with open(path, "a+b") as file:
         file.seek(0)
         rows = _done(file, questions)
         rest = questions[len(rows) :]
-        for batch in scored_batches(reader, rest, memory, system, *setting, show) if rest else ():
+        for batch in batches(rest, system, *setting, show) if rest else ():
             file.write("".join(map(_line, batch)).encode())
             file.flush()
             rows += batch
@@ -212,8 +206,9 @@ def run(
     points: Sequence[SweepPoint],
     show: Show,
     retrieval: str | None = None,
+    batches: Batches | None = None,
 ) -> list[dict[str, Any]]:
-    """Evaluate each setting; a process that is killed loses at most the current batch.
+    """Evaluate each setting; a process that is killed loses at most the current batches.
 
     Args:
         folder: gets k25-m5.jsonl for each setting, with a line for each question; run.json, the facts that decide
@@ -221,6 +216,7 @@ def run(
         points: the settings.
         retrieval: digest of the index that found the candidates, if any. Then the candidates need not equal those of
             an earlier run in the folder, since a larger k needs more of them.
+        batches: see `evaluate`.
 
     Returns:
         For each setting {"k", "m"} and `summary`.
@@ -234,7 +230,7 @@ def run(
         _begin(folder, facts(reader, memory, questions, system, retrieval))
         for setting in points:
             path = folder / f"{setting.name}.jsonl"
-            rows = _answer(path, reader, questions, memory, system, setting, show)
+            rows = _answer(path, batches or batches_of(reader, memory), questions, system, setting, show)
             results.append({**setting._asdict(), **_summary(rows, path)})
         write_json(folder / RESULTS, {"system": system, "precision": reader.precision, "settings": results})
     return results

@@ -20,6 +20,8 @@ from ..params.model import Model
 from ..params.safetensors_io import map_file, shard_name, write_tensors
 from ..progress import Show, progress
 from ..text.tokenizer import Tokenizer
+from ..workers.parts import split_passages
+from ..workers.tasks import Failed, Workers
 from .encode import encode_shard
 from .manifest import (
     INDEX,
@@ -34,7 +36,7 @@ from .manifest import (
 from .quantized import DTYPES
 from .shard import Index, Shard
 from .store import Memory
-from .workers import Failure, Workers, encode_parts, split_passages
+from .workers import Task, encode_parts
 
 NAMES = "|".join(map(re.escape, (MANIFEST, INDEX, LOCK, QUARANTINE, JOURNAL)))
 OURS = re.compile(rf"{NAMES}|shard-\d{{5,}}\.safetensors")
@@ -131,6 +133,17 @@ def _write_here(ops: Ops, model: Model, tokenizer: Tokenizer, source: Source, st
         tokens += len(shard.tokens)
 
 
+def _quarantined(failed: Failed[Task]) -> dict[str, Any]:
+    """A shard that could not be made: the rows of its passages, how often it was tried, and the last error."""
+    part = failed.task.part
+    return {
+        "first": part.first,
+        "last": part.first + part.passages - 1,
+        "tries": failed.tries,
+        "error": failed.error,
+    }
+
+
 def _write_elsewhere(workers: Workers, source: Source, state: _BuildState, show: Show) -> None:
     """Encode the missing shards with `workers`, which finish them in any order.
 
@@ -139,7 +152,7 @@ def _write_elsewhere(workers: Workers, source: Source, state: _BuildState, show:
     Raises:
         InputError: some shards failed; all others are written then.
     """
-    folder, size, tokens, failed = state.folder, state.build["shard_passages"], 0, dict[str, Failure]()
+    folder, size, tokens, failed = state.folder, state.build["shard_passages"], 0, list[Failed[Task]]()
     finished, done = state.finished, state.done
 
     def passages() -> Iterator[None]:
@@ -154,8 +167,9 @@ def _write_elsewhere(workers: Workers, source: Source, state: _BuildState, show:
         pass
     clean_leftovers(folder, OURS.fullmatch)  # left by workers that were killed
     if failed:
-        write_json(folder / QUARANTINE, {n: f._asdict() for n, f in failed.items()})
-        name, first = min(failed.items())
+        write_json(folder / QUARANTINE, {shard_name(f.task.part.number): _quarantined(f) for f in failed})
+        first = min(failed, key=lambda f: f.task.part.number)
+        name = shard_name(first.task.part.number)
         raise InputError(
             f"{folder}: {len(failed)} shard{'s' * (len(failed) > 1)}", "every shard after some tries",
             f"{name}: {first.error}",

@@ -1,8 +1,9 @@
 """An index of embeddings on disk, and the exact search in it: the k largest inner products, block by block.
 
-A folder holds shards of `SHARD` passages each, with their embeddings and ids. Search reads every embedding once for a
-batch of q questions. Beside the mapped files it holds one block in float32 [BLOCK e], its scores [q BLOCK] and the best
-so far [q k]: about 4 BLOCK (e + 2 q) + 24 q k bytes, whatever the number of passages.
+A folder holds shards of some passages each, `SHARD` unless the build says otherwise, with their embeddings and ids.
+Search reads every embedding once for a batch of q questions. Beside the mapped files it holds one block in float32
+[BLOCK e], its scores [q BLOCK] and the best so far [q k]: about 4 BLOCK (e + 2 q) + 24 q k bytes, whatever the number
+of passages.
 """
 
 from __future__ import annotations
@@ -20,11 +21,14 @@ from ..data.inputs import Passage, read_passages
 from ..data.passages_file import read_source
 from ..disk.journal import RESTORE
 from ..disk.read import max_open_files
+from ..disk.write import clean_leftovers
 from ..errors import InputError
 from ..params.safetensors_io import Stored, map_tensors, shard_name, write_tensors
 from ..progress import Show, progress
-from .gtr import GTR, passage_text
-from .index_files import REBUILD, VERSION, Strings, building, check_sample, read_facts, read_files
+from ..workers.tasks import Workers
+from .dense_workers import Written, embed_shards, shard_arrays
+from .gtr import GTR
+from .index_files import REBUILD, VERSION, IndexBuild, Strings, building, check_sample, read_facts, read_files
 from .top_k import BLOCK, top_k
 
 KIND = "dense"
@@ -126,49 +130,63 @@ class DenseIndex:
         return result
 
 
-def _encode(passages: Iterable[Passage], embed: GTR, dtype: str) -> dict[str, np.ndarray]:
-    ids: list[str] = []
-
-    def texts() -> Iterator[str]:
-        for passage in passages:
-            ids.append(passage.id)
-            yield passage_text(passage)
-
-    embeddings = embed(texts()).astype(dtype)
-    return {"embeddings": embeddings, **Strings.arrays(ids, "ids")}
-
-
 def build(
-    passages_path: str | Path, folder: str | Path, embed: GTR, dtype: str = "float32", show: Show = progress
+    passages_path: str | Path,
+    folder: str | Path,
+    embed: GTR,
+    dtype: str = "float32",
+    show: Show = progress,
+    shard_passages: int | None = None,
+    workers: Workers | None = None,
 ) -> DenseIndex:
     """Embed a JSON-lines file of passages into an index.
 
-    A build that is killed leaves whole shards. The next run keeps them and makes the others, with the same bytes.
+    A build that is killed leaves whole shards. The next run keeps them and makes the others, with the same bytes,
+    however many workers there are.
 
     Args:
         dtype: the dtype of the stored embeddings, "float32" or "float16".
+        shard_passages: passages in each shard, `SHARD` if None; the last may have fewer.
+        workers: the workers that embed the shards; this process embeds them if none are given.
 
     Raises:
         InputError: broken passages, or none; a folder that holds anything else, another build or a running one; a full
-            disk.
+            disk; shards that workers could not make.
     """
+    size = SHARD if shard_passages is None else shard_passages
+    if size < 1:
+        raise InputError("shard_passages", "at least 1", str(size))
     if dtype not in DTYPES:
         raise InputError("dtype", f"one of {', '.join(DTYPES)}", repr(dtype))
     path, source = Path(folder), read_source(passages_path)
     total = source.passages
     facts = {"version": VERSION, "kind": KIND, "retriever": embed.digest, "dtype": dtype, "size": embed.size,
-             "passages": total, "passages_sha256": source.sha256, "shard_passages": SHARD}  # fmt: skip
-    counts = _counts(total, SHARD)
+             "passages": total, "passages_sha256": source.sha256, "shard_passages": size}  # fmt: skip
+    counts = _counts(total, size)
     with building(path, facts, counts, show) as index_build:
         names = index_build.missing
-        missing, left = _of_shards(read_passages(passages_path), counts, names), sum(counts[name] for name in names)
-        bar = iter(show(missing, total, "passages", total - left))
-        for name in names:
-            write_tensors(path / name, _encode(islice(bar, counts[name]), embed, dtype))
-            index_build.add(name)
-        next(bar, None)  # lets the progress bar end its line
+        done = total - sum(counts[name] for name in names)
+        if workers is None:
+            missing = _of_shards(read_passages(passages_path), counts, names)
+            bar = iter(show(missing, total, "passages", done))
+            for name in names:
+                write_tensors(path / name, shard_arrays(islice(bar, counts[name]), embed, dtype))
+                index_build.add(name)
+            next(bar, None)  # lets the progress bar end its line
+        elif names:
+            some = embed_shards(workers, names, source, path, embed, dtype, size)
+            for _ in show(_recorded(index_build, some), total, "passages", done):
+                pass
+            clean_leftovers(path, counts.__contains__)  # left by workers that were killed
         source.check()
     return DenseIndex(folder, embed)
+
+
+def _recorded(index_build: IndexBuild, shards: Iterable[Written]) -> Iterator[None]:
+    """Record each shard that a worker has written, and yield once for each of its passages."""
+    for written in shards:
+        index_build.add(written.name, {"bytes": written.bytes, "sha256": written.sha256})
+        yield from [None] * written.passages
 
 
 def _of_shards(passages: Iterable[Passage], counts: Mapping[str, int], missing: Collection[str]) -> Iterator[Passage]:

@@ -158,13 +158,16 @@ class IndexBuild:
         """The names of the missing files."""
         return [name for name in self.names if name not in self.journal.files]
 
-    def add(self, name: str) -> None:
+    def add(self, name: str, entry: dict[str, Any] | None = None) -> None:
         """Record a finished file.
+
+        Args:
+            entry: its "bytes" and "sha256"; read from the file if not given.
 
         Raises:
             InputError: it replaces a lost file and differs from it.
         """
-        entry = entry_of(self.folder / name)
+        entry = entry or entry_of(self.folder / name)
         if self.sealed.get(name, entry) != entry:
             raise InputError(str(self.folder / name), f"the file of which {INDEX} has the SHA-256", "another", REBUILD)
         self.journal.add(name, entry)

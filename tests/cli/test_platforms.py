@@ -17,7 +17,7 @@ from paths import HELPERS
 import glimmer_ref
 from glimmer_ref.disk.write import write_text
 from glimmer_ref.inference.reader import bundled
-from glimmer_ref.memory.process_pool import SPAWN
+from glimmer_ref.workers.process_pool import SPAWN
 
 PACKAGE = Path(glimmer_ref.__file__).parent
 PLAYED = """

@@ -24,9 +24,11 @@ from glimmer_ref.inference.reader import Reader, bundled
 from glimmer_ref.memory import workers as memory_workers
 from glimmer_ref.memory.build import build
 from glimmer_ref.memory.manifest import QUARANTINE
-from glimmer_ref.memory.process_pool import Died, Processes
 from glimmer_ref.memory.store import Memory
-from glimmer_ref.memory.workers import Task, Workers, Written, split_passages, write
+from glimmer_ref.memory.workers import Task, Written, write
+from glimmer_ref.workers.parts import split_passages
+from glimmer_ref.workers.process_pool import Died, Processes
+from glimmer_ref.workers.tasks import Workers
 
 LINES = (bundled() / "passages.jsonl").read_text("utf-8").splitlines()[:30]
 SIZE = 4
@@ -418,7 +420,7 @@ def test_the_commands_refuse_in_one_line(
     ):
         code, out, err = run("memory", *words)
         assert (code, out) == (2, "") and said in err and err.count("\n") == 1, (words, err)
-    monkeypatch.setattr("glimmer_ref.cli.memory.find_spec", lambda name: None)
+    monkeypatch.setattr("glimmer_ref.cli.workers.find_spec", lambda name: None)
     err = run("memory", "build", corpus, tmp_path / "m", "--scheduler", "tcp://nowhere:1", "--ops", "numpy")[2]
     assert "install it: pip install 'glimmer_ref[distributed]'" in err
 
