@@ -25,6 +25,7 @@ STREAM_BYTES = 1 << 29  # 512 MB, many times any cache
 BLOCK = 4  # vectors for each step through memory: loads in the order of their addresses keep the prefetcher busy
 I32, I64, FLOAT = ir.IntType(32), ir.IntType(64), ir.FloatType()
 settings: Any = numba.config
+Clock = Callable[[], float]  # seconds
 kernel_of: Any = intrinsic  # its declared type includes the typing context, an argument that callers leave out
 
 
@@ -193,19 +194,19 @@ def _pool(threads: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(threads, "hardware-peaks")
 
 
-def together(task: Callable[[int], object], threads: int) -> float:
+def together(task: Callable[[int], object], threads: int, clock: Clock) -> float:
     """Call task(i) in each of `threads` threads at once, and return the seconds until all have finished."""
-    start = time.perf_counter()
+    start = clock()
     for _ in _pool(threads).map(task, range(threads)):
         pass
-    return time.perf_counter() - start
+    return clock() - start
 
 
-def _rate(burst: Callable[[int], object], amount: float, threads: int, seconds: float) -> float:
+def _rate(burst: Callable[[int], object], amount: float, threads: int, seconds: float, clock: Clock) -> float:
     """Operations per second in the fastest of three bursts on each thread; one count is `amount` operations."""
 
     def seconds_of(count: int) -> float:
-        return together(lambda _: burst(count), threads)
+        return together(lambda _: burst(count), threads, clock)
 
     count = 1 << 16
     burst(16)  # compiles the kernel outside the measurement
@@ -222,29 +223,32 @@ def _memory() -> np.ndarray:
     return raw[-raw.ctypes.data % 64 // 4 :][: STREAM_BYTES // 4]
 
 
-def _reads(threads: int) -> float:
+def _reads(threads: int, clock: Clock) -> float:
     """Bytes per second in the fastest of three passes, in which each thread reads its own part."""
     address, block = _memory().ctypes.data, BLOCK * 4 * shape()[0]
     count = STREAM_BYTES // threads // block
     _stream(address, 1)
     starts = [address + i * count * block for i in range(threads)]
-    return threads * count * block / min(together(lambda i: _stream(starts[i], count), threads) for _ in range(3))
+    return (
+        threads * count * block / min(together(lambda i: _stream(starts[i], count), threads, clock) for _ in range(3))
+    )
 
 
 def _repeat(kernel: Any, count: int) -> None:
     kernel(count, 0x01010101)
 
 
-def measure_peaks(threads: int, seconds: float = 0.04) -> HardwarePeaks:
+def measure_peaks(threads: int, seconds: float = 0.04, clock: Clock = time.perf_counter) -> HardwarePeaks:
     """This CPU's peaks for a number of threads at once, in about half a second.
 
     Args:
         seconds: the length of each burst; the fastest of three counts.
+        clock: what measures them. `time.process_time` is for one thread alone, on a machine that others use, too.
     """
     lanes, many = shape()
-    fma = _rate(lambda n: _fma(n, np.float32(0.999), np.float32(0.001)), 2 * lanes * many, threads, seconds)
+    fma = _rate(lambda n: _fma(n, np.float32(0.999), np.float32(0.001)), 2 * lanes * many, threads, seconds, clock)
     lower = {
-        precision: _rate(partial(_repeat, kernel), 2 * 16 * 24 * macs, threads, seconds)
+        precision: _rate(partial(_repeat, kernel), 2 * 16 * 24 * macs, threads, seconds, clock)
         for precision, (kernel, macs) in _dots().items()
     }
-    return HardwarePeaks(threads, fma, lower.get("bfloat16", 0.0), lower.get("int8", 0.0), _reads(threads))
+    return HardwarePeaks(threads, fma, lower.get("bfloat16", 0.0), lower.get("int8", 0.0), _reads(threads, clock))

@@ -31,12 +31,14 @@ class RunDetails(NamedTuple):
     """What a run may report about itself.
 
     Args:
-        stages: seconds by component.
+        stages: wall seconds by component.
         counted: wall and processor seconds of the part that counts, if that is not the whole run.
+        stages_cpu: processor seconds by component.
     """
 
     stages: Mapping[str, float] | None = None
     counted: tuple[float, float] | None = None
+    stages_cpu: Mapping[str, float] | None = None
 
 
 Job = Callable[[], RunDetails | None]  # what to time
@@ -59,12 +61,13 @@ class Stages(Ops):
         self.begun.append((name, Watch()))
         return self.inner
 
-    def seconds(self) -> dict[str, float]:
-        """Wall seconds by component until now, without the time before the first."""
-        result: dict[str, float] = {}
+    def seconds(self) -> tuple[dict[str, float], dict[str, float]]:
+        """Wall and processor seconds by component until now, without the time before the first."""
+        wall, cpu = dict[str, float](), dict[str, float]()
         for (name, watch), (_, following) in pairwise([*self.begun, ("", Watch())]):
-            result[name] = result.get(name, 0.0) + following.wall - watch.wall
-        return result
+            wall[name] = wall.get(name, 0.0) + following.wall - watch.wall
+            cpu[name] = cpu.get(name, 0.0) + following.cpu - watch.cpu
+        return wall, cpu
 
     def since(self, name: str, nth: int) -> tuple[float, float]:
         """Wall and processor seconds since a component began for the nth time, counted from 0."""
@@ -111,9 +114,9 @@ def measure(job: Job, repeats: int = 1) -> dict[str, Any]:
     parts = [t.counted for t in details if t and t.counted]
     wall, cpu = [sum(x) / len(x) for x in zip(*parts, strict=True)] if parts else whole
     result: dict[str, Any] = {"wall": wall, "cpu": cpu, "peak": peak_bytes(), "whole": whole[0]}
-    stages = [t.stages for t in details if t and t.stages]
-    if stages:
-        result["stages"] = {name: sum(s[name] for s in stages) / len(stages) for name in stages[0]}
+    for field in ("stages", "stages_cpu"):
+        if stages := [s for t in details if t and (s := getattr(t, field))]:
+            result[field] = {name: sum(s[name] for s in stages) / len(stages) for name in stages[0]}
     return result
 
 
