@@ -45,6 +45,7 @@ def add(commands: Any) -> None:
     make.add_argument(
         "--out", metavar="DIR", default=check.CASES, help="folder for the cases (default: that of the bundled cases)"
     )
+    make.add_argument("--mistakes", action="store_true", help="only the errors of known mistakes, in cases that exist")
     make.set_defaults(run=run_make)
 
 
@@ -154,7 +155,8 @@ def run_starter(args: argparse.Namespace) -> None:
 
 
 def run_make(args: argparse.Namespace) -> None:
-    """Make the cases."""
-    from ..golden.generate.make import make
+    """Make the cases, or only their known mistakes."""
+    from ..golden.generate.make import make, renew_mistakes
 
-    make(args.cases, args.out)
+    with refused():
+        (renew_mistakes if args.mistakes else make)(args.cases, args.out)

@@ -34,8 +34,9 @@ TYPES = {"BOOL": "?", "U8": "u1", "I8": "i1", "U16": "<u2", "I16": "<i2", "U32":
 TYPES |= {"I64": "<i8", "F16": "<f2", "BF16": "<u2", "F32": "<f4", "F64": "<f8"}
 MOST_FILE_BYTES, MOST_HEADER_BYTES, MOST_TENSORS = 2**30, 16 * 2**20, 10_000
 MOST_UNKNOWN = 20  # maximum number of unknown names that are compared with the known ones
-# Decades of NMSE. A mistake is a likely cause if at most NEAR away, and the only one if the next is CLEAR further away.
-SIMILAR, CLEAR = 0.3, 0.1
+# Decades of NMSE. A mistake that is made in the same way as a known one is within SAME. A known mistake may be the
+# cause if it is within SIMILAR and all others are CLEARER times further away.
+SAME, SIMILAR, CLEARER = 0.02, 0.1, 3.0
 MALFORMED = (TypeError, LookupError, AttributeError, OverflowError, RecursionError)
 
 
@@ -181,8 +182,8 @@ def layouts(given: np.ndarray, mask: np.ndarray | None, shape: tuple[int, ...]) 
 
 def _candidates(
     name: str, given: Mapping[str, Any], expected: Mapping[str, np.ndarray]
-) -> list[tuple[str, np.ndarray]]:
-    """The layouts in which a given tensor can be compared with the expected tensor.
+) -> tuple[list[tuple[str, np.ndarray]], str]:
+    """The layouts in which a given tensor can be compared with the expected tensor, and what is wrong in all of them.
 
     Raises:
         ValueError: there is no such layout; the message states the reason.
@@ -197,16 +198,18 @@ def _candidates(
             raise ValueError("its mask is not zeros and ones [b n]")
         mask = mask.astype(bool)
         said = mask.sum(axis=1) if said is None else said
-    if lengths is not None and said is not None and not np.array_equal(said, lengths):
-        raise ValueError(f"sequences of {np.ravel(said)[:20].tolist()} rows; expected {lengths.tolist()}")
+    other = lengths is not None and said is not None and not np.array_equal(said, lengths)
+    wrong = f"sequences of {np.ravel(said)[:20].tolist()} rows; expected {lengths.tolist()}" if other else ""
     ways = list(layouts(x, mask, want.shape))
     if not ways:
+        if wrong:
+            raise ValueError(wrong)
         hint = "" if lengths is None or mask is not None else f"; if it is padded, give {name}.mask [b n] too"
         raise ValueError(f"shape {list(x.shape)}; expected {list(want.shape)}{hint}")
     bad = int((~np.isfinite(ways[0][1].astype(np.float64))).sum())
     if bad:
         raise ValueError(f"{bad} of {want.size} values are NaN or infinite")
-    return ways
+    return ways, wrong
 
 
 def check_tensor(
@@ -216,15 +219,18 @@ def check_tensor(
     if name not in given:
         return Verdict(name, "not given", tolerance)
     try:
-        ways = _candidates(name, given, expected)
+        ways, wrong = _candidates(name, given, expected)
     except (ValueError, TypeError, RuntimeError) as error:  # TypeError and RuntimeError: it cannot become a NumPy array
         return Verdict(name, "differs", tolerance, note=" ".join(str(error).split())[:200])
     want, verdicts = expected[name], []
     for done, x in ways:
         nmse, most = errors(x, want)
         right = nmse <= tolerance["nmse"] and most <= tolerance["max"] if tolerance else bool((x == want).all())
+        right = right and not wrong
         note = f"{'matches' if right else 'compared'} {done}" if done else ""
-        if not tolerance and not right:
+        if wrong:
+            note = wrong[:200]
+        elif not tolerance and not right:
             note = f"{x.ravel()[:32].tolist()}; expected {want.ravel()[:32].tolist()} {note}".strip()
         verdicts.append(Verdict(name, "ok" if right else "differs", tolerance, nmse, most, note))
         if right:
@@ -251,16 +257,21 @@ def _gaps(mistake: Mapping[str, Any], verdicts: list[Verdict]) -> list[float]:
 
 
 def causes(mistakes: list[dict[str, Any]], verdicts: list[Verdict]) -> list[dict[str, Any]]:
-    """The known mistake that explains the measured errors, or up to three if they cannot be distinguished."""
-    matches = []
+    """The known mistake that explains the errors clearly better than the next one.
+
+    If several explain them exactly, and cannot be distinguished, these are returned, up to three.
+    """
+    fits = []
     for mistake in mistakes:
         gaps = _gaps(mistake, verdicts)
-        if gaps and gaps[0] <= SIMILAR and sum(gaps) / len(gaps) <= SIMILAR:
-            matches.append((sum(gaps) / len(gaps), mistake))
-    if all(v.status != "differs" for v in verdicts):
+        if gaps:
+            fits.append((sum(gaps) / len(gaps), gaps[0], mistake))
+    fits.sort(key=lambda fit: fit[0])
+    mean = next((mean for mean, first, _ in fits if max(mean, first) <= SIMILAR), None)
+    if mean is None or all(v.status != "differs" for v in verdicts):
         return []  # with a low precision, a small mistake is within the tolerance
-    matches.sort(key=lambda item: item[0])
-    return [mistake for gap, mistake in matches if gap <= matches[0][0] + CLEAR][:3]
+    near = [mistake for other, _, mistake in fits if other <= max(CLEARER * mean, SAME)]
+    return near[:3] if mean <= SAME or len(near) == 1 else []
 
 
 @dataclass(frozen=True, eq=False)

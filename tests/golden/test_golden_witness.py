@@ -98,6 +98,8 @@ class Glimmer:
 
     def score(self, pairs: list[Any]) -> Any:
         pooled = torch.stack([x[0] if self.g["pool"] == "first" else x.mean(0) for x in pairs])
+        if self.mistake == "score_of_detached_states":
+            pooled = pooled.detach()
         if self.g["score_norm"]:
             pooled = self.norm(pooled, "score.norm")
         return (pooled * self.w["score.weight"][:, 0]).sum(-1)
@@ -213,11 +215,11 @@ def test_an_independent_implementation_passes(name: str) -> None:
     assert stages and all(v.status == "ok" for v in stages), "\n".join(report.lines())
 
 
-def test_its_gradients_pass() -> None:
-    """torch's autograd through the second implementation: every weight of the training loss."""
+def gradients(mistake: str = "") -> check.Report:
+    """The report on torch's autograd through the second implementation: every weight of the training loss."""
     case = check.open_case("gradients")
     config, inputs, out = case.about["config"], case.read("inputs"), {}
-    model = Glimmer(config, case.read("weights"))
+    model = Glimmer(config, case.read("weights"), mistake)
     alone = Glimmer(config | {"glimmer": config["glimmer"] | {"m": 1}}, {})
     alone.w = model.w
     for weight in model.w.values():
@@ -233,14 +235,30 @@ def test_its_gradients_pass() -> None:
     lm = -log_p(model.read("glimmer", question, embedded, out)) / len(target)
     with torch.no_grad():
         out["log_p_lm"] = torch.stack([log_p(alone.read("glimmer", question, [p], {})) for p in embedded])
-    rank = torch.log_softmax(out["scores"], 0)
+    rank = torch.log_softmax(out["scores"].detach() if mistake == "scores_detached" else out["scores"], 0)
     pdist = (rank.exp() * (rank - torch.log_softmax(out["log_p_lm"], 0))).sum()
     (lm + pdist).backward()
-    out |= {"loss.lm": lm, "loss.pdist": pdist} | {f"gradient.{name}": x.grad for name, x in model.w.items()}
+    out |= {"loss.lm": lm, "loss.pdist": pdist} | {f"gradient.{name}": gradient_of(x) for name, x in model.w.items()}
     held = {t["name"] for t in case.about["tensors"]}
-    report = check.check(case, {name: x.detach().numpy() for name, x in out.items() if name in held}, "float64")
+    return check.check(case, {name: x.detach().numpy() for name, x in out.items() if name in held}, "float64")
+
+
+def gradient_of(weight: Any) -> Any:
+    """The gradient of a weight; zeros if nothing flows into it."""
+    return torch.zeros_like(weight) if weight.grad is None else weight.grad
+
+
+def test_its_gradients_pass() -> None:
+    report = gradients()
     assert report.code == 0, "\n".join(report.lines())
     assert all(v.status == "ok" for v in report.tensors)
+
+
+@pytest.mark.parametrize("mistake", ["scores_detached", "score_of_detached_states"])
+def test_a_gradient_that_ends_too_early_is_named(mistake: str) -> None:
+    report = gradients(mistake)
+    assert report.first is not None and report.first.name == "gradient.embedding"
+    assert [cause["name"] for cause in report.causes] == [mistake]
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable
+from dataclasses import fields, is_dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -13,7 +13,7 @@ import numpy as np
 from ...ops import Instrument, Ops, SequenceLayout
 from ...paper import fid, glimmer, lumen
 from ...paper.t5 import encode, relative_buckets
-from ...params.model import Model
+from ...params.model import Attention, Model
 from ...ragged import Array, Ints, States, Tokens, offsets, token_positions
 from ..case import Case
 from .run_case import Arrays
@@ -61,23 +61,6 @@ def divided(self: FaultyOps, q: Array, *rest: Any) -> Array:
     return self.ops.attention(q / math.sqrt(q.shape[1] // heads), *rest)
 
 
-def bias_reversed(self: FaultyOps, q: Array, k: Array, v: Array, bias: Array | None, *rest: Any) -> Array:
-    return self.ops.attention(q, k, v, None if bias is None else bias[::-1], *rest)
-
-
-def bias_in_first_layers(self: FaultyOps, q: Array, k: Array, v: Array, bias: Array | None, *rest: Any) -> Array:
-    return self.ops.attention(q, k, v, None if re.search(r"layer_[1-9]", self.path) else bias, *rest)
-
-
-def bias_across(
-    self: FaultyOps, q: Array, k: Array, v: Array, bias: Array | None, layout: SequenceLayout, *rest: Any
-) -> Array:
-    if bias is None and "cross_attention" in self.path:
-        reach = int(max(layout.query_positions.max(), layout.key_positions.max()))
-        bias = self.model.decoder.relative_attention_bias[self.buckets(reach, False)]
-    return self.ops.attention(q, k, v, bias, layout, *rest)
-
-
 def not_causal(
     self: FaultyOps, q: Array, k: Array, v: Array, bias: Array | None, layout: SequenceLayout, heads: int, *_: Any
 ) -> Array:
@@ -112,22 +95,26 @@ def with_padding(
     return self.ops.attention(q, padded(k, zeros), padded(v, zeros), bias, wide, heads, causal)
 
 
-def positions_restarted(
-    self: FaultyOps, q: Array, k: Array, v: Array, bias: Array | None, layout: SequenceLayout, *rest: Any
-) -> Array:
-    if re.match(r"live|reranker|encoder\.", self.path):
-        begin = self.case.config.passage_offset or self.case.question
-        at = np.where(layout.key_positions >= begin, layout.key_positions - begin, layout.key_positions)
-        layout = layout._replace(query_positions=at, key_positions=at)
-    return self.ops.attention(q, k, v, bias, layout, *rest)
+def swapped(self: FaultyOps, q: Array, k: Array, v: Array, *rest: Any) -> Array:
+    return self.ops.attention(q, v, k, *rest)
+
+
+def swap_keys_and_values(*parts: str) -> Callable[[Model], Model]:
+    """Exchanges W_k and W_v in every attention, or in those that are the given parts of a layer."""
+
+    def swap(x: Any, name: str = "") -> Any:
+        if isinstance(x, Attention):
+            return replace(x, k=x.v, v=x.k) if not parts or name in parts else x
+        if isinstance(x, tuple):
+            return tuple(swap(each) for each in x)
+        if is_dataclass(x) and not isinstance(x, type):
+            return replace(x, **{f.name: swap(getattr(x, f.name), f.name) for f in fields(x) if f.init})
+        return x
+
+    return swap
 
 
 # The other operations of a layer.
-
-
-def encoders_buckets(self: FaultyOps, table: Array, ids: Ints) -> Array:
-    mine = self.path.startswith("decoder.") and len(table) == self.model.config.t5.relative_attention_num_buckets
-    return self.ops.embed(table, self.buckets(len(ids) // 2, True) if mine else ids)
 
 
 def embedding_scaled(self: FaultyOps, table: Array, ids: Ints) -> Array:
@@ -191,6 +178,14 @@ def overwritten(self: FaultyOps, dy: Array, table: Array, ids: Ints) -> tuple[Ar
 def constant_norm(self: FaultyOps, dy: Array, x: Array, gain: Array, eps: float) -> tuple[Array, Array]:
     _, dgain = self.ops.backward["rms_norm"](dy, x, gain, eps)
     return dy * gain / np.sqrt(np.mean(x * x, axis=-1, keepdims=True) + eps), dgain
+
+
+def scores_as_constants(self: FaultyOps, dy: Array, scores: Array, log_p: Array, *rest: Any) -> tuple[Array, Array]:
+    return np.zeros_like(scores), self.ops.backward["rank_kl"](dy, scores, log_p, *rest)[1]
+
+
+def states_as_constants(self: FaultyOps, dy: Array, x: Array, *_: Any) -> tuple[Array]:
+    return (np.zeros_like(x),)
 
 
 def last_argmax(self: FaultyOps, x: Array) -> Ints:
@@ -271,12 +266,15 @@ def memory_of_pairs(ops: Ops, model: Model, question: Tokens, passages: Tokens) 
 def no_question(ops: Ops, model: Model, question: Tokens, passages: Any, counts: Ints, m: int) -> Any:
     """Leaves the question out of the pairs: [MemEnc(P_i)] instead of [MemEnc(Q); MemEnc(P_i)]."""
     none = np.zeros(len(counts), np.int64)
-    if isinstance(passages, Tokens):
-        memory = fid.fid(ops, model, Tokens(question.ids[:0], none), passages, counts)
-        return glimmer.DecoderInput(memory, None, [])
     q = lumen.encode_question(ops, model, question)
     pairs = lumen.join(ops, model, States(q.states[:0], none, q.positions[:0]), passages, counts)
     return ranked_pairs(ops, model, q, pairs, pairs, counts, m)
+
+
+def fid_without_question(ops: Ops, model: Model, question: Tokens, passages: Tokens, counts: Ints, m: int) -> Any:
+    """Leaves the question out of the pairs."""
+    none = Tokens(question.ids[:0], np.zeros(len(counts), np.int64))
+    return glimmer.DecoderInput(fid.fid(ops, model, none, passages, counts), None, [])
 
 
 def live_b_on_pairs(ops: Ops, model: Model, question: Tokens, passages: States, counts: Ints, m: int) -> Any:

@@ -10,7 +10,7 @@ import numpy as np
 from ...config import T5Config
 from ...ops import Ops, SequenceLayout
 from ...paper.glimmer import select
-from ...paper.t5 import position_bias, relative_buckets
+from ...paper.t5 import position_bias
 from ...ragged import Array, token_positions
 from . import rng
 
@@ -126,11 +126,11 @@ def inputs(seed: int) -> dict[str, np.ndarray]:
     }
 
 
-def record_operations(ops: Ops, t5: T5Config, named: Mapping[str, np.ndarray], dtype: str) -> None:
-    """Runs every operation once, in the order of the table, and records the results."""
+def record_operations(ops: Ops, t5: T5Config, named: Mapping[str, np.ndarray], dtype: str, buckets: Any) -> None:
+    """Runs every operation once, in the order of the table, and records the results; see `run_case.Plan` on buckets."""
     x = {name: ops.to_device(a.astype(dtype)) if a.dtype.kind == "f" else a for name, a in named.items()}
     for name, bidirectional in (("encoder", True), ("decoder", False)):
-        ops.record(f"relative_buckets.{name}", relative_buckets(named["distances"], bidirectional, 32, 128))
+        ops.record(f"relative_buckets.{name}", buckets(named["distances"], bidirectional, 32, 128))
     ops.record("rms_norm.out", ops.rms_norm(x["rms_norm.x"], x["rms_norm.gain"], EPS))
     ops.record("gated_gelu.out", ops.gated_gelu(x["gated_gelu.a"], x["gated_gelu.b"]))
     ops.record("relu.out", ops.relu(x["gated_gelu.a"]))

@@ -14,8 +14,9 @@ from ...ops.interface import OPERANDS
 from ...paper import decoding, fid, lumen
 from ...paper.distillation import Distillation
 from ...paper.systems import FROM_TEXT, SYSTEMS, loss
+from ...paper.t5 import relative_buckets
 from ...params.model import Model, leaves, prepare_params
-from ...ragged import States, Tokens, token_positions
+from ...ragged import Ints, States, Tokens, token_positions
 from .. import case as cases
 from ..case import Case
 from . import operations
@@ -35,15 +36,17 @@ class Plan:
 
     Args:
         memory: encodes the passages for systems that read a memory.
-        system: the system; None: the case's own.
+        systems: the systems by name.
         greedy: whether the decoder also generates an answer.
         distillation: the configuration of perplexity distillation.
+        buckets: maps distances to buckets, in a case for single operations.
     """
 
-    memory: Callable[[Ops, Model, Tokens, Tokens], States] = stored_memory
-    system: System | None = None
+    memory: Callable[[Ops, Model, Tokens, Tokens], Any] = stored_memory
+    systems: Mapping[str, System] = field(default_factory=lambda: SYSTEMS)
     greedy: bool = True
     distillation: Distillation = field(default_factory=Distillation)
+    buckets: Callable[[Ints, bool, int, int], Ints] = relative_buckets
 
 
 def decoder_reads(ops: Ops, case: Case, model: Model, named: Mapping[str, np.ndarray], plan: Plan) -> States | None:
@@ -53,10 +56,11 @@ def decoder_reads(ops: Ops, case: Case, model: Model, named: Mapping[str, np.nda
         return States(ops.to_device(named["memory"].astype(model.embedding.dtype)), lengths, token_positions(lengths))
     passages = cases.tokens(named, "passages")
     if case.system == "encoder":
-        x = fid.final_norm(ops.scope("encoder"), model, lumen.encode_passages(ops, model, passages))
+        none = Tokens(passages.ids[:0], passages.lengths[:0])
+        x = fid.final_norm(ops.scope("encoder"), model, plan.memory(ops, model, none, passages))
         ops.scope("encoder").record("out", x.states, x.lengths)
         return None
-    question, system = cases.tokens(named, "question"), plan.system or SYSTEMS[case.system]
+    question, system = cases.tokens(named, "question"), plan.systems[case.system]
     read = passages if case.system in FROM_TEXT else plan.memory(ops, model, question, passages)
     return system(ops, model, question, read, np.array([len(passages)]), case.m).memory
 
@@ -80,7 +84,7 @@ def can_run(ops: Ops, case: Case) -> bool:
 def record_case(ops: Ops, case: Case, model: Model, named: Mapping[str, np.ndarray], plan: Plan) -> None:
     """Runs the whole case and records its tensors with `ops`."""
     if case.kind == "ops":
-        return operations.record_operations(ops, case.config.t5, named, str(model.embedding.dtype))
+        return operations.record_operations(ops, case.config.t5, named, str(model.embedding.dtype), plan.buckets)
     if case.learns:
         return learn(ops, case, model, named, plan)
     memory = decoder_reads(ops, case, model, named, plan)

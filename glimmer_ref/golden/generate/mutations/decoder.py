@@ -110,6 +110,20 @@ TABLE = (
         plan=Plan(distillation=Distillation(gradient=True)),
     ),
     with_faulty(
+        "scores_detached",
+        "distillation's gradient does not flow into the scores, so nothing learns to rank; p_rank is not a constant",
+        r"gradient\.embedding",
+        learns,
+        rank_kl_backward=faulty_ops.scores_as_constants,
+    ),
+    with_faulty(
+        "score_of_detached_states",
+        "the gradient of the scores ends at the score's own weight; it flows on into H'_i and live-A",
+        r"gradient\.embedding",
+        learns,
+        first_token_backward=faulty_ops.states_as_constants,
+    ),
+    with_faulty(
         "embedding_gradient_overwritten",
         "a token that occurs twice gives its row of the embedding one of its gradients; they add up",
         r"gradient\.embedding",

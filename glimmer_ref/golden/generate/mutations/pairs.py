@@ -35,7 +35,7 @@ TABLE = (
         "the passage goes on without the question; H_i = [MemEnc(Q); MemEnc(Passage_i)]",
         r"pairs|encoder\.memory\.layer_0\.attention\.k",
         lambda case: shares_live_a(case) or (pairs(case) and case.system == "fid"),
-        plan=Plan(system=faulty_ops.no_question, greedy=False),
+        plan=Plan(systems={"glimmer": faulty_ops.no_question, "fid": faulty_ops.fid_without_question}, greedy=False),
     ),
     with_faulty(
         "passage_before_question",

@@ -79,7 +79,7 @@ TABLE = (
         "live-B reads the selected H_i; it goes on with the selected H'_i = LiveEncA(H_i)",
         r"live_b\.layer_\d+\.attention\.k",
         lambda case: shares_live_a(case) and chooses(case),
-        plan=Plan(system=faulty_ops.live_b_on_pairs, greedy=False),
+        plan=Plan(systems={"glimmer": faulty_ops.live_b_on_pairs}, greedy=False),
     ),
     Mutation(
         "separate_question_encoder_unused",
