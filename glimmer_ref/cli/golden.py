@@ -60,7 +60,10 @@ def add_check(actions: Any) -> None:
     parser.add_argument("case", metavar="CASE", help=CASE)
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument(
-        "outputs", metavar="OUTPUTS", nargs="?", help="a safetensors file, or a folder that has <case>.safetensors"
+        "outputs",
+        metavar="OUTPUTS",
+        nargs="?",
+        help="a safetensors file or an .npz, or a folder with <case>.safetensors",
     )
     source.add_argument(
         "--run",
@@ -75,6 +78,7 @@ def add_check(actions: Any) -> None:
         help="precision in which the tensors were computed (default float32)",
     )
     parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument("--brief", action="store_true", help="print only the first difference and its cause")
     parser.add_argument("--junit", metavar="FILE", help="also write a JUnit report with one test case for each tensor")
     parser.set_defaults(run=run_check)
 
@@ -99,7 +103,7 @@ def run_check(args: argparse.Namespace) -> int:
         if args.json:
             say_json(report.to_json())
         else:
-            say(*report.lines())
+            say(*report.lines(args.brief))
     return report.code
 
 

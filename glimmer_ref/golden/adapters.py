@@ -90,6 +90,9 @@ def check_command(case: str | Path, command: str, precision: str = "float32") ->
             code = subprocess.run(arguments, stdout=2, check=False).returncode  # stdout is for the report
         except OSError as error:
             raise InputError("--run", "a command that can be started", f"{command}: {error.strerror}") from None
+        out = next(
+            (path for path in (out, out.with_name(f"{out.name}.npz")) if path.is_file()), out
+        )  # np.savez adds it
         if code or not out.is_file():
             got = f"exit code {code}" if code else "no such file"
             raise InputError("--run", "a command that ends with exit code 0 and has written {out}", got)

@@ -2,7 +2,7 @@
 
 This file needs only NumPy, so it can be copied without the package. On the command line:
 
-    python check.py CASE_DIR OUTPUTS.safetensors
+    python check.py CASE_DIR OUTPUTS.safetensors        (or OUTPUTS.npz)
 
 Exit code 0: all given tensors are right; 1: a tensor differs or its name is unknown; 2: nothing could be checked.
 docs/golden-format.md specifies cases, outputs, errors, tolerances, and how known mistakes are recognised.
@@ -13,9 +13,11 @@ from __future__ import annotations
 import argparse
 import difflib
 import hashlib
+import io
 import json
 import math
 import sys
+import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from itertools import permutations
@@ -33,6 +35,7 @@ FLOATS = ("float16", "bfloat16", "float32", "float64")
 TYPES = {"BOOL": "?", "U8": "u1", "I8": "i1", "U16": "<u2", "I16": "<i2", "U32": "<u4", "I32": "<i4", "U64": "<u8"}
 TYPES |= {"I64": "<i8", "F16": "<f2", "BF16": "<u2", "F32": "<f4", "F64": "<f8"}
 MOST_FILE_BYTES, MOST_HEADER_BYTES, MOST_TENSORS = 2**30, 16 * 2**20, 10_000
+FEWEST_NUMBERS = 8  # fewer numbers do not show to which type they are rounded
 MOST_UNKNOWN = 20  # maximum number of unknown names that are compared with the known ones
 # Decades of NMSE. A mistake that is made in the same way as a known one is within SAME. A known mistake may be the
 # cause if it is within SIMILAR and all others are CLEARER times further away.
@@ -40,9 +43,8 @@ SAME, SIMILAR, CLEARER = 0.02, 0.1, 3.0
 MALFORMED = (TypeError, LookupError, AttributeError, OverflowError, RecursionError)
 
 
-NPZ = "an .npz: safetensors.numpy.save_file(dict(numpy.load(OLD)), NEW) converts it"
 OTHER_FORMATS = (  # first bytes of files that are often given by mistake
-    (b"PK", f"a zip archive, PyTorch's, perhaps, or {NPZ}"),
+    (b"PK", "a zip archive, PyTorch's, perhaps"),
     (b"\x93NUMPY", "one array as .npy"),
     (b"\x80", "a pickle"),
     (b"\x1f\x8b", "a file packed by gzip"),
@@ -127,6 +129,52 @@ def read_tensors(path: str | Path) -> dict[str, np.ndarray]:
     return result
 
 
+def read_outputs(path: str | Path) -> dict[str, np.ndarray]:
+    """Every tensor of a safetensors file, or of an .npz whatever its name is.
+
+    Raises:
+        Unusable: the file is neither, or is damaged.
+    """
+    path = Path(path)
+    try:
+        with open(path, "rb") if path.is_file() else io.BytesIO() as start:
+            if start.read(4) != b"PK\x03\x04":
+                return read_tensors(path)
+        with zipfile.ZipFile(path) as file:
+            members = file.infolist()
+        if not all(member.filename.endswith(".npy") for member in members):
+            return read_tensors(path)  # another archive, which is no safetensors file either
+        size = sum(member.file_size for member in members)
+        if size > MOST_FILE_BYTES or len(members) > MOST_TENSORS:
+            expected = f"an .npz of at most {MOST_FILE_BYTES} bytes and {MOST_TENSORS} arrays"
+            raise Unusable(path, expected, f"{size} bytes in {len(members)} arrays")
+        with np.load(path, allow_pickle=False) as arrays:
+            return {name: np.asarray(arrays[name]) for name in arrays.files}
+    except OSError as error:
+        raise Unusable(path, "a readable file", error.strerror or "one that is damaged") from None
+    except Exception as error:  # NumPy's reader raises errors of many types for damaged files, even SyntaxError
+        if isinstance(error, Unusable):
+            raise
+        raise Unusable(path, "a whole .npz of arrays of numbers", f"{type(error).__name__} {error}"[:200]) from None
+
+
+def outputs_of(case: str, folder: Path) -> Path:
+    """The file of a case's outputs in a folder: <case>.safetensors, or <case>.npz if only that exists."""
+    first, other = folder / f"{case}.safetensors", folder / f"{case}.npz"
+    return other if other.is_file() and not first.exists() else first
+
+
+def rounded_to(x: np.ndarray) -> str:
+    """The type to which all finite numbers are rounded: "bfloat16", "float16" or ""."""
+    with np.errstate(all="ignore"):
+        single = x.astype(np.float32)
+        if not (single == x)[np.isfinite(x)].all():
+            return ""
+        if not (np.ascontiguousarray(single).view(np.uint32) & 0xFFFF).any():
+            return "bfloat16"
+        return "float16" if np.array_equal(single.astype(np.float16), single, equal_nan=True) else ""
+
+
 @dataclass(frozen=True)
 class Verdict:
     """The result for one tensor.
@@ -198,8 +246,9 @@ def _candidates(
             raise ValueError("its mask is not zeros and ones [b n]")
         mask = mask.astype(bool)
         said = mask.sum(axis=1) if said is None else said
-    other = lengths is not None and said is not None and not np.array_equal(said, lengths)
-    wrong = f"sequences of {np.ravel(said)[:20].tolist()} rows; expected {lengths.tolist()}" if other else ""
+    wrong = ""
+    if lengths is not None and said is not None and not np.array_equal(said, lengths):
+        wrong = f"sequences of {np.ravel(said)[:20].tolist()} rows; expected {lengths.tolist()}"
     ways = list(layouts(x, mask, want.shape))
     if not ways:
         if wrong:
@@ -359,6 +408,7 @@ class Report:
         tensors: in forward order.
         unknown: given names that the case does not have, each with a similar name of the case, or "".
         causes: the known mistakes of the case that explain the differences.
+        rounded: "float16" or "bfloat16" if all tensors that differ look like numbers of this type.
     """
 
     case: str
@@ -366,6 +416,7 @@ class Report:
     tensors: list[Verdict]
     unknown: dict[str, str]
     causes: list[dict[str, Any]]
+    rounded: str = ""
 
     @property
     def first(self) -> Verdict | None:
@@ -391,26 +442,42 @@ class Report:
         meant = self.unknown[name]
         return f"unknown   {plain(name)}" + (f"; did you mean {meant}?" if meant else "")
 
-    def lines(self) -> Iterator[str]:
-        """The report as text: one line per tensor, then the conclusion."""
-        yield from map(str, self.tensors)
-        yield from map(self.unknown_line, list(self.unknown)[:MOST_UNKNOWN])
+    def rounded_line(self) -> str:
+        """The line about numbers that look like another type."""
+        level = "bfloat16" if self.rounded == "bfloat16" else "tf32, whose mantissa has as many bits"
+        return f"these numbers look like {self.rounded}: give float32, or compare them with --precision {level}"
+
+    def lines(self, brief: bool = False) -> Iterator[str]:
+        """The report as text: one line per tensor, of which only the first that differs is brief; the conclusion."""
+        yield from map(str, [v for v in (self.first,) if v] if brief else self.tensors)
+        yield from map(self.unknown_line, list(self.unknown)[: 1 if brief else MOST_UNKNOWN])
         if self.first:
-            yield f"FIRST STAGE THAT DIFFERS: {self.first.name}"
+            if not brief:
+                yield f"FIRST STAGE THAT DIFFERS: {self.first.name}"
+            if self.rounded:
+                yield self.rounded_line()
             for cause in self.causes:
                 yield f"{'possible' if len(self.causes) > 1 else 'likely'} cause: {cause['says']} ({cause['name']})"
-            if not self.causes:
+            if not self.causes and not self.rounded:
                 yield "likely cause: none; no known mistake has these errors"
         counts = ", ".join(f"{sum(v.status == s for v in self.tensors)} {s}" for s in ("ok", "differs", "not given"))
         verdict = ("right", "NOT RIGHT", "NOTHING GIVEN")[self.code]
         yield f"{self.case} in {self.precision}: {verdict}: {counts}, {len(self.unknown)} unknown"
 
 
+def _rounded(given: Mapping[str, Any], expected: Mapping[str, np.ndarray], verdicts: list[Verdict]) -> str:
+    """The type to which all float tensors that differ are rounded, though what is expected is not; otherwise ""."""
+    names = [v.name for v in verdicts if v.status == "differs" and v.nmse is not None and v.tolerance]
+    names = [name for name in names if expected[name].size >= FEWEST_NUMBERS and not rounded_to(expected[name])]
+    types = {rounded_to(np.asarray(given[name])) for name in names}
+    return types.pop() if len(types) == 1 else ""
+
+
 def check(case: str | Path | Case, outputs: str | Path | Mapping[str, Any], precision: str = "float32") -> Report:
     """Checks outputs, which may be any subset of a case's tensors, against the case.
 
     Args:
-        outputs: arrays by name, a safetensors file, or a folder with <case>.safetensors.
+        outputs: arrays by name, a safetensors file or an .npz, or a folder with <case>.safetensors or <case>.npz.
         precision: selects the tolerances, one of PRECISIONS.
 
     Raises:
@@ -421,7 +488,7 @@ def check(case: str | Path | Case, outputs: str | Path | Mapping[str, Any], prec
         raise Unusable("precision", f"one of {', '.join(PRECISIONS)}", repr(precision))
     if isinstance(outputs, str | Path):
         path = Path(outputs)
-        outputs = read_tensors(path / f"{known.about['case']}.safetensors" if path.is_dir() else path)
+        outputs = read_outputs(outputs_of(known.about["case"], path) if path.is_dir() else path)
     if not isinstance(outputs, Mapping):
         raise Unusable("outputs", "arrays by name", type(outputs).__name__)
     tensors = known.verdicts(outputs, precision)
@@ -430,23 +497,27 @@ def check(case: str | Path | Case, outputs: str | Path | Mapping[str, Any], prec
     unknown = {str(name): "" for name in outputs if name not in companions}
     for name in list(unknown)[:MOST_UNKNOWN]:
         unknown[name] = (difflib.get_close_matches(name, names, 1) or [""])[0]
-    return Report(known.about["case"], precision, tensors, unknown, causes(known.about["mistakes"], tensors))
+    rounded = _rounded(outputs, known.expected, tensors) if precision in PRECISIONS[:2] else ""
+    return Report(known.about["case"], precision, tensors, unknown, causes(known.about["mistakes"], tensors), rounded)
 
 
 def main(argv: list[str] | None = None) -> int:
     """Checks one file of outputs, prints the report, and returns the exit code."""
     parser = argparse.ArgumentParser(description="Check tensors against a golden case of GLIMMER.")
     parser.add_argument("case", metavar="CASE_DIR", help="folder with case.json")
-    parser.add_argument("outputs", metavar="OUTPUTS.safetensors")
+    parser.add_argument("outputs", metavar="OUTPUTS", help="a safetensors file or an .npz")
     parser.add_argument("--precision", choices=PRECISIONS, default="float32", help="what the outputs were computed in")
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--brief", action="store_true", help="print only the first difference and its cause")
     args = parser.parse_args(argv)
     try:
         report = check(args.case, args.outputs, args.precision)
     except Unusable as error:
         print(f"check: error: {error}", file=sys.stderr)
         return 2
-    said = [json.dumps(report.to_json(), indent=1, allow_nan=False)] if args.json else map(shown, report.lines())
+    said = (
+        [json.dumps(report.to_json(), indent=1, allow_nan=False)] if args.json else map(shown, report.lines(args.brief))
+    )
     print("\n".join(said))
     return report.code
 

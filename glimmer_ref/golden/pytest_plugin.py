@@ -1,4 +1,4 @@
-"""A pytest plugin: --glimmer-outputs DIR checks DIR/<case>.safetensors against golden cases, one test per tensor."""
+"""A pytest plugin: --glimmer-outputs DIR checks files <case>.safetensors or .npz, one test per tensor."""
 
 from __future__ import annotations
 
@@ -49,7 +49,8 @@ def _findings(folder: Path, precision: str) -> Iterator[tuple[str, str, bool]]:
     """The name, problem and absence of every tensor of every case that has outputs in a folder."""
     from . import check
 
-    files = {path.stem: path for path in sorted(folder.glob("*.safetensors"))}
+    found = [*folder.glob("*.npz"), *folder.glob("*.safetensors")]
+    files = {path.stem: path for path in sorted(found, key=lambda path: (path.suffix, path))}
     given = 0
     for name in sorted(files.keys() - set(check.bundled())):
         yield name, f"{files[name]} is named like no case; the cases are {', '.join(check.bundled())}", False

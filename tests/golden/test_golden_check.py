@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -858,4 +860,86 @@ def test_the_last_line_says_whether_it_is_right(case: Path) -> None:
         "tiny in float32: right: 1 ok, 0 differs, 4 not given, 0 unknown",
         "tiny in float32: NOT RIGHT: 0 ok, 1 differs, 4 not given, 0 unknown",
         "tiny in float32: NOTHING GIVEN: 0 ok, 0 differs, 5 not given, 0 unknown",
+    ]
+
+
+# ---- other files, other types, and a brief report
+
+
+def test_an_npz_is_read_whatever_its_name(case: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    np.savez(tmp_path / "tiny.npz", **EXPECTED)
+    np.savez_compressed(tmp_path / "packed.npz", **EXPECTED)
+    (tmp_path / "packed.npz").rename(tmp_path / "out.safetensors")
+    for given in (tmp_path / "tiny.npz", tmp_path / "out.safetensors", tmp_path):
+        report = check.check(case, given)
+        assert report.code == 0 and [v.status for v in report.tensors] == ["ok"] * 5
+    assert main(["golden", "check", str(case), str(tmp_path / "tiny.npz")]) == 0
+    assert "right: 5 ok" in capsys.readouterr().out
+
+
+def test_an_npz_from_a_command(case: Path, tmp_path: Path) -> None:
+    program = tmp_path / "mine.py"
+    program.write_text("import sys, numpy as np\nnp.savez(sys.argv[1], scores=np.array([0.5, 3.25, 1.0]))\n")
+    report = adapters.check_command(case, f"{sys.executable} {program} {{out}} {{case}}")
+    assert report.code == 0
+
+
+def test_an_npz_that_cannot_be_read(case: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "out.npz"
+    np.savez(path, scores=np.array([{}], object))
+    with pytest.raises(check.Unusable, match=r"a whole \.npz of arrays of numbers"):
+        check.check(case, path)
+    np.savez_compressed(path, scores=RNG.random(1000))
+    whole = path.read_bytes()
+    for end in (4, 40, len(whole) // 2, len(whole) - 4):
+        path.write_bytes(whole[:end])
+        with pytest.raises(check.Unusable):
+            check.check(case, path)
+    for at in range(0, len(whole), 37):
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ 255]) + whole[at + 1 :])
+        with contextlib.suppress(check.Unusable):
+            check.check(case, path)
+    path.write_bytes(whole)
+    monkeypatch.setattr(check, "MOST_FILE_BYTES", 7000)
+    with pytest.raises(check.Unusable, match=r"at most 7000 bytes .* got 8128 bytes in 1 arrays"):
+        check.check(case, path)
+    with zipfile.ZipFile(path, "w") as file:
+        file.writestr("archive/data.pkl", b"123")
+    with pytest.raises(check.Unusable, match="a zip archive, PyTorch's, perhaps"):
+        check.check(case, path)
+
+
+@pytest.mark.parametrize(("name", "level"), [("float16", "tf32"), ("bfloat16", "bfloat16")])
+def test_numbers_that_look_like_a_shorter_type_are_told(name: str, level: str) -> None:
+    known = check.open_case("glimmer")
+
+    def narrow(x: np.ndarray) -> np.ndarray:
+        if x.dtype.kind != "f":
+            return x
+        short = bfloat16(x).astype(np.uint32) << 16
+        return short.view(np.float32) if name == "bfloat16" else x.astype(np.float16).astype(np.float32)
+
+    outputs = {tensor: narrow(x) for tensor, x in known.expected.items()}
+    report = check.check(known, outputs)
+    assert report.rounded == report.to_json()["rounded"] == name
+    assert any(line.startswith(f"these numbers look like {name}: give float32") for line in report.lines())
+    assert not any("likely cause: none" in line for line in report.lines())
+    assert check.check(known, outputs, level).code == 0
+    assert check.check(known, outputs, "tf32").rounded == ""
+    exact = {tensor: x * 1.001 if x.dtype.kind == "f" else x for tensor, x in known.expected.items()}
+    assert check.check(known, exact).rounded == ""
+    assert check.check(known, exact | {"live_b.out": outputs["live_b.out"]}).rounded == ""
+
+
+def test_a_brief_report(case: Path, out: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    save_file({"scores": EXPECTED["scores"] * 2, "selected": EXPECTED["selected"], "other": EXPECTED["scores"]}, out)
+    for command in (lambda *words: main(["golden", "check", *words]), lambda *words: check.main(list(words))):
+        assert command(str(case), str(out), "--brief") == 1
+        lines = capsys.readouterr().out.splitlines()
+        assert len(lines) == 4
+        assert lines[0].startswith("differs   scores ") and lines[1].startswith("unknown   other")
+        assert lines[3] == "tiny in float32: NOT RIGHT: 1 ok, 1 differs, 3 not given, 1 unknown"
+    save_file({"scores": EXPECTED["scores"]}, out)
+    assert list(check.check(case, out).lines(brief=True)) == [
+        "tiny in float32: right: 1 ok, 0 differs, 4 not given, 0 unknown"
     ]
