@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -13,7 +14,7 @@ from ..errors import InputError
 from ..golden import check
 from ..golden.adapters import check_command
 from ..golden.show import lines
-from ..golden.starter import LANGUAGES, write
+from ..golden.starter import LANGUAGES, command, write
 from ..terminal import note, say, say_json
 from . import options
 from .output import write_after
@@ -40,6 +41,9 @@ def add(commands: Any) -> None:
     )
     starter.add_argument("folder", metavar="DIR", help="folder for the skeleton; no file in it is overwritten")
     starter.set_defaults(run=run_starter)
+    exporting = options.add_action(actions, "export", "copy the cases into a folder, with the order to do them in")
+    exporting.add_argument("folder", metavar="DIR", help="a folder; no file in it is overwritten")
+    exporting.set_defaults(run=run_export)
     make = options.add_action(actions, "make", "make the cases again, with their tolerances")
     make.add_argument("cases", metavar="CASE", nargs="*", help="names of cases (default: all)")
     make.add_argument(
@@ -153,9 +157,24 @@ def run_show(args: argparse.Namespace) -> None:
 
 
 def run_starter(args: argparse.Namespace) -> None:
-    """Write the template, and print its files."""
+    """Write the starter, and print its files and the next commands."""
     for path in write(args.lang, args.folder):
         say(str(path))
+    case, out = shlex.quote(str(check.CASES / "glimmer")), "out.safetensors"
+    note(f"next, in {args.folder}: {command(args.lang)} {case} {out}")
+    note(f"then: python check.py {case} {out} --brief")
+
+
+def run_export(args: argparse.Namespace) -> None:
+    """Copy the cases, print them in order, and the next commands."""
+    from ..golden.export import ORDER, commands, export
+
+    page, checker = export(args.folder)[:2]
+    for path in (page, checker, *(page.parent / name for name in ORDER)):
+        say(str(path))
+    run, checked = commands(ORDER[0])
+    note(f"next, in {args.folder}, the cases in this order: {run}")
+    note(f"then: {checked}")
 
 
 def run_make(args: argparse.Namespace) -> None:

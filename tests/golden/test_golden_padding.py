@@ -52,7 +52,10 @@ def made(mistake: str, case: str) -> check.Report:
     return check.check(known, padded_framework.outputs(known, name, width), "float64")
 
 
-@pytest.mark.parametrize("name", RUN)
+QUICK = {"glimmer", "mean_pool", "separate_reranker", "padded_slots", "lumen", "fid"}
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[] if n in QUICK else pytest.mark.slow) for n in RUN])
 def test_the_padded_framework_is_right(name: str) -> None:
     report = made("", name)
     assert report.code == 0, "\n".join(report.lines())
@@ -71,7 +74,7 @@ def test_a_length_that_is_not_in_the_table_is_not_misnamed(length: int) -> None:
     assert made(f"question_padded_to_{length}", "glimmer").causes == []
 
 
-@pytest.mark.parametrize("name", ["glimmer", "mean_pool", "separate_reranker", "lumen", "fid"])
+@pytest.mark.parametrize("name", ["glimmer", "separate_reranker", "lumen", "fid"])
 def test_padding_without_a_mistake_changes_nothing(name: str) -> None:
     case, numpy = CASES[name], bind("numpy")
     model, named = cases.model(case, cases.weights(case)), cases.inputs(case)
