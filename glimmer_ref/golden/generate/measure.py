@@ -164,12 +164,13 @@ def differs(got: Arrays, truth: Arrays, tolerances: Mapping[str, Any], precision
 def signature(case: Case, got: Arrays, truth: Arrays, different: Mapping[str, float]) -> dict[str, float]:
     """log10 of the NMSE from the first tensor that differs on, up to the last of MOST_ERRORS that differ.
 
-    A tensor that is right has RIGHT. Tensors with another shape are left out.
+    A tensor that is right has RIGHT. Tensors with another shape are left out. So are attention probabilities, since a
+    faulty run records right ones.
     """
     names, result, wrong = names_of(truth), {}, 0
     for name in names[names.index(next(iter(different))) :]:
         nmse = different.get(name, 0.0)
-        if name in got and nmse < math.inf:
+        if name in got and nmse < math.inf and ".probs." not in name:
             result[name] = round(math.log10(nmse), DIGITS) if nmse else RIGHT
             wrong += nmse > 0
         if wrong == MOST_ERRORS and not case.learns:
