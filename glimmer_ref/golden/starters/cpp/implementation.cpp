@@ -32,7 +32,9 @@ const std::vector<Stage> STAGES = {
 //{table}
 };
 
-bool begins_with(const std::string& name, const std::string& begin) { return name.compare(0, begin.size(), begin) == 0; }
+bool begins_with(const std::string& name, const std::string& begin) {
+  return name.compare(0, begin.size(), begin) == 0;
+}
 
 // A tensor's name without the part that names a companion.
 std::string without_companion(const std::string& name) {

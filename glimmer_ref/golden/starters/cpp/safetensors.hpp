@@ -66,7 +66,8 @@ inline Tensors read_tensors(const std::string& path) {
         return x;
       });
     } else if (type == "I32") {
-      tensor.whole = numbers<std::int32_t, std::int64_t>(bytes, begin, end, [](std::int32_t x) { return std::int64_t{x}; });
+      using Int = std::int64_t;
+      tensor.whole = numbers<std::int32_t, Int>(bytes, begin, end, [](std::int32_t x) { return Int{x}; });
     } else if (type == "I64") {
       tensor.whole = numbers<std::int64_t, std::int64_t>(bytes, begin, end, [](std::int64_t x) { return x; });
     } else {
@@ -86,13 +87,14 @@ inline void write_tensors(const std::string& path, const Tensors& tensors) {
       size *= n;
       shape += (shape.empty() ? "" : ",") + std::to_string(n);
     }
-    const std::size_t given = tensor.x.size() + tensor.whole.size(), begin = data.size();
-    if (given != size) throw std::runtime_error(name + " has " + std::to_string(given) + " numbers; its shape has others");
+    const std::size_t begin = data.size();
+    if (tensor.x.size() + tensor.whole.size() != size) throw std::runtime_error(name + " does not fit its shape");
     data.append(reinterpret_cast<const char*>(tensor.x.data()), 4 * tensor.x.size());
     data.append(reinterpret_cast<const char*>(tensor.whole.data()), 8 * tensor.whole.size());
-    header += (header.size() > 1 ? "," : "") + ("\"" + name) + "\":{\"dtype\":\"" + (tensor.whole.empty() ? "F32" : "I64") +
-              "\",\"shape\":[" + shape + "],\"data_offsets\":[" + std::to_string(begin) + "," +
-              std::to_string(data.size()) + "]}";
+    const std::string type = tensor.whole.empty() ? "F32" : "I64";
+    if (header.size() > 1) header += ",";
+    header += "\"" + name + "\":{\"dtype\":\"" + type + "\",\"shape\":[" + shape + "],\"data_offsets\":[" +
+              std::to_string(begin) + "," + std::to_string(data.size()) + "]}";
   }
   header += "}";
   const std::uint64_t length = header.size();
