@@ -16,13 +16,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import results
 from comparison import summary
-from suites import corpus, dense_search, roofline, savings, scale, startup, training
+from suites import commands, corpus, dense_search, roofline, savings, scale, startup, training
 
 from glimmer_ref.errors import InputError
 
 BEGIN, END = "<!-- benchmarks -->", "<!-- /benchmarks -->"
 KINDS: dict[str, Any] = {  # a document's kind -> the module whose `report` writes its page
     "run": summary,
+    "commands": commands,
     "corpus": corpus,
     "dense": dense_search,
     "roofline": roofline,

@@ -14,6 +14,7 @@ from .errors import InputError, brief
 FEED_FORWARDS = ("gated-gelu", "relu")
 POOLS = ("first", "mean")
 OWNERS = ("shared", "separate")
+TRAINED_AS = ("glimmer", "lumen", "fid")
 MAX_DISTANCE = 2**31 - 1
 MAX_OFFSET = 65_536
 
@@ -134,6 +135,7 @@ class GlimmerConfig:
         question_prefixes: a question that starts with none of these gets the first one.
         passage_format: how title and text become one string: it holds {text} and perhaps {title}.
         no_answer: the answer by which the model says that the passages have none; "": it has not learnt to say so.
+        trained_as: the system as which the weights were trained; None if it is not known. It changes no computation.
 
     Raises:
         InputError: layers that do not add up, m > k, or a value outside its choices.
@@ -159,6 +161,7 @@ class GlimmerConfig:
     question_prefixes: tuple[str, ...] = ("question:",)
     passage_format: str = "title: {title} context: {text}"
     no_answer: str = ""
+    trained_as: str | None = None
 
     def __post_init__(self) -> None:
         for name in ("num_memory_layers", "num_live_layers", "num_rerank_layers"):
@@ -187,6 +190,8 @@ class GlimmerConfig:
         _one_of("reranker", self.reranker, OWNERS)
         for name in ("score_norm", "decoder_question", "question_eos", "passage_eos"):
             _flag(name, getattr(self, name))
+        if self.trained_as is not None:
+            _one_of("trained_as", self.trained_as, TRAINED_AS)
         self._check_texts()
 
     def _check_texts(self) -> None:
@@ -267,6 +272,8 @@ class GlimmerConfig:
         section["question_prefixes"] = list(section["question_prefixes"])
         if not self.no_answer:  # files of models without it stay the same to the byte
             del section["no_answer"]
+        if self.trained_as is None:
+            del section["trained_as"]
         return {"model_type": "t5", **t5, "glimmer": section}
 
 

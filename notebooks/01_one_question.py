@@ -30,11 +30,12 @@ import glimmer_ref
 from glimmer_ref.data.inputs import passage_tokens, question_tokens, read_passages, read_questions
 from glimmer_ref.evaluation.evaluate import answers
 from glimmer_ref.evaluation.metrics import exact_match
+from glimmer_ref.inference import evidence
 from glimmer_ref.inference.reader import bundled
 from glimmer_ref.inference.tracing import attention_shares
 from glimmer_ref.instruments import Trace
 from glimmer_ref.ops import bind
-from glimmer_ref.paper import decoding, glimmer, lumen
+from glimmer_ref.paper import decoding, distillation, glimmer, lumen
 from glimmer_ref.params import checkpoint
 from glimmer_ref.progress import progress
 from glimmer_ref.ragged import Tokens, offsets
@@ -349,31 +350,41 @@ print(f"scores {list(scores.shape)}, best first: {[int(i) for i in selected]} ar
 
 
 # %%
-# Picture: a bar of the score for each passage, best on top, kept ones dark and dropped ones pale, stars at the passages
-# that hold the answer.
+# Picture: the score of each passage as a point, best on top, kept ones filled and dropped ones hollow, with its share
+# p_rank at the right; stars at the passages that were needed for the answer, and their text.
 def title_of(i):
-    return f"{passages[i].title[:24]} ({i})"
+    return f"{'★ ' if i in gold else ''}{passages[i].title[:24]} ({i})"
 
 
 order = np.argsort(-scores, kind="stable")
+p_rank = distillation.distribution(scores, counts)
 figure, axes = plt.subplots(figsize=(9, 0.17 * k + 0.9))
-base = min(0.0, scores.min()) - 0.5
+at_right = axes.get_yaxis_transform()
 for y, i in enumerate(order):
-    kept = i in selected
-    axes.barh(y, scores[i] - base, left=base, color="C0" if kept else "C7", hatch="" if kept else "//", ec="white")
-    if i in gold:
-        axes.text(scores[i] + 0.15, y, "★ needed for the answer", va="center", fontsize=8, family="DejaVu Sans")
+    axes.plot(
+        scores[i], y, "o", ms=5, color="C0" if i in selected else "#7a7a7a", mfc=None if i in selected else "white"
+    )
+    axes.text(1.01, y, f"{100 * p_rank[i]:.1f}%", va="center", fontsize=8, transform=at_right)
+axes.text(1.01, -1, "p_rank", va="center", fontsize=8, transform=at_right)
 axes.axhline(m - 0.5, color="#b03a48", lw=1.2, ls="--")
-axes.text(1, m - 0.45, "kept above, dropped below ", color="#b03a48", fontsize=8, va="top", ha="right",
-          transform=axes.get_yaxis_transform())  # fmt: skip
-axes.set_yticks(range(k), [title_of(i) for i in order], fontsize=8)
+axes.text(0, m - 0.45, " kept above, dropped below", color="#b03a48", fontsize=8, va="top", transform=at_right)
+axes.set_yticks(range(k), [title_of(i) for i in order], fontsize=8, family="DejaVu Sans")
 axes.set_ylim(k - 0.4, -0.6)
-axes.set_xlim(base, scores.max() + 0.35 * (scores.max() - base))
-axes.grid(visible=False)
-axes.set(xlabel="score", title="Title (the search engine's rank)")
+axes.grid(visible=False, axis="x")
+axes.set(xlabel="score", title="Title (the search engine's rank), ★ needed for the answer")
 plt.show()
 
+# %%
+for i in sorted(gold, key=lambda i: -scores[i]):
+    print(fill(f"★ {i:2}  {passages[i].title}: {passages[i].text}", 100, subsequent_indent="      "))
+    holds = evidence.sentence_with(passages[i].text, expected.text)
+    print(f"      the words of the answer: {holds}" if holds else "      the words of the answer are not in this text")
+
 # %% [markdown]
+# A score has no zero point: only the differences between the scores of one question mean something. Therefore the
+# picture shows points and no bars. The softmax of the scores, $p_{rank}$, turns them into shares that sum to 100%.
+# Training compares these shares with those of the right answer's probability.
+#
 # **Why were these passages kept?** We replace one word at a time by the tokenizer's token for unknown words, and
 # measure how far the score falls. All passages with one replaced word are simply more passages, so one call of the
 # ranker scores them all. In the picture, a word is dark if the score of the passage is much lower without it.
@@ -496,7 +507,7 @@ Markdown(f"The answer: **{tokenizer.decode(answer.ids)}**. Accepted: {', '.join(
 
 # %% [markdown]
 # At each step the decoder attends to the tokens of D. The next picture sums its attention by passage: one column a
-# step, one row a passage.
+# step, one row a passage. The needed passages have a star; their text is printed in section (5).
 
 # %%
 # Picture: a table of shades: for each token of the answer, how much attention the question and each kept passage got.
@@ -509,8 +520,7 @@ for t, row in enumerate(shares):
     for j, share in enumerate(row):
         axes.text(t, j, f"{share:.2f}", ha="center", va="center", color="white" if share > 0.5 else "black")
 axes.set_xticks(range(len(written)), [f"writes {word}" for word in written])
-stars = ["question"] + [f"{'★ ' if i in gold else ''}{title_of(i)}" for i in selected]
-axes.set_yticks(range(m + 1), stars, family="DejaVu Sans")
+axes.set_yticks(range(m + 1), ["question", *map(title_of, selected)], family="DejaVu Sans")
 axes.tick_params(length=0)
 axes.grid(visible=False)
 axes.set_title("Share of the decoder's attention (★ needed for the answer)")
@@ -546,6 +556,11 @@ Markdown(
 # To write a name, the decoder attends to places where a name of the right kind stands, and copies it. The state of each
 # token already includes the question, its neighbours and the rest of its pair. So a dark cell may also stand *beside*
 # the word that is written.
+#
+# **What attention does not mean.** It shows where the decoder looked, and not why it wrote what it wrote. Attention
+# adds up weights times *values*, so a small weight may bring in what decides, and a large one may change no word. A
+# weight belongs to a state and not to the word at its place. A mean over layers and heads hides heads that differ.
+# Exercise 1 tests the effect itself: it takes passages away and asks again.
 #
 # ## The whole way, and what it cost
 #

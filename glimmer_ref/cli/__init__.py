@@ -1,11 +1,14 @@
+# PYTHON_ARGCOMPLETE_OK
 """glimmer-ref: the command line. Each command is a file of this folder."""
 
 from __future__ import annotations
 
 import argparse
 import gc
+import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from difflib import get_close_matches
 from importlib import import_module
 from typing import Any, NoReturn
@@ -90,12 +93,23 @@ def _refuse_empty(args: argparse.Namespace) -> None:
             raise InputError(name.replace("_", "-"), "a value", "an empty one", "perhaps a shell variable is not set")
 
 
+def _complete() -> NoReturn:
+    """Tell a shell how a command may go on, and end; the package argcomplete reads what the shell asks."""
+    with suppress(ImportError):
+        from argcomplete import autocomplete
+
+        autocomplete(parser())
+    raise SystemExit(1)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command. The exit code is 0 if it succeeds, and 2 with one line on stderr if its input is bad."""
     gc.set_threshold(
         100_000
     )  # imports make many lasting objects; garbage collection among them took a tenth of the start-up time
     terminal.open_closed()
+    if "_ARGCOMPLETE" in os.environ:
+        _complete()
     try:
         words = sys.argv[1:] if argv is None else argv
         args = parser(words[0] if words else None).parse_args(words)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import sys
+import textwrap
+from contextlib import suppress
 from typing import Any
 
 from ..errors import InputError, shown
@@ -20,7 +23,12 @@ def add(commands: Any) -> None:
         description="Answer a question from passages. By default the bundled model answers from its own passages "
         "about a fictional world; --examples shows what you can ask it.",
     )
-    parser.add_argument("question", metavar="QUESTION", nargs="?", help="the question, in quotes")
+    parser.add_argument(
+        "question",
+        metavar="QUESTION",
+        nargs="?",
+        help="the question, in quotes; without it, type questions one after another",
+    )
     examples.add(parser)
     options.add_passages(parser)
     options.add_system(parser)
@@ -39,6 +47,9 @@ def add(commands: Any) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Answer, and print or plot the reasons that were asked for."""
+    if args.question is None and args.examples is None and _at_a_terminal():
+        _loop(args)
+        return
     if (args.question is None) == (args.examples is None):
         got = "neither" if args.question is None else "both"
         do = "leave one out" if args.question else "glimmer-ref ask --examples shows some questions"
@@ -51,24 +62,57 @@ def run(args: argparse.Namespace) -> None:
 
         pictures.check_picture(args.plot)
     reader = options.load_reader(args)
+    _one(args, reader, options.open_source(args, reader), args.question)
+
+
+def _at_a_terminal() -> bool:
+    return sys.stdin.isatty() and sys.stdout.isatty()
+
+
+def _loop(args: argparse.Namespace) -> None:
+    """Answer questions that are typed, until an empty line or the end of the input. A bad question ends nothing."""
+    with suppress(ImportError):  # Windows has none; with it, `input` keeps a history
+        import readline  # noqa: F401
+    reader = options.load_reader(args)
     source = options.open_source(args, reader)
-    answer = reader.ask(args.question, source, args.system, args.k, args.m, attention=bool(args.plot))
+    note("glimmer-ref: type a question; an empty line or Ctrl-D ends")
+    while question := _typed():
+        try:
+            _one(args, reader, source, question)
+        except InputError as error:
+            note(f"glimmer-ref: error: {error}")
+
+
+def _typed() -> str:
+    """The next line, without space around it; nothing at the end of the input."""
+    try:
+        return input("> ").strip()
+    except EOFError:
+        say("")
+        return ""
+
+
+def _one(args: argparse.Namespace, reader: Any, source: Any, question: str) -> None:
+    from ..inference.evidence import evidence
+
+    answer = reader.ask(question, source, args.system, args.k, args.m, attention=bool(args.plot))
+    sentences = evidence(reader, answer) if args.plot or args.explain else {}
     print_notes(answer)
-    with write_after(lambda: _plot(answer, args)):
+    with write_after(lambda: _plot(args.plot, answer, question, sentences)):
         if args.json:
-            say_json(document(answer, args.question))
+            say_json(document(answer, question))
         else:
             say(answer.text)
             if args.explain:
-                explain(reader, answer)
+                explain(reader, answer, sentences)
 
 
-def _plot(answer: Any, args: argparse.Namespace) -> None:
-    if args.plot:
+def _plot(path: str | None, answer: Any, question: str, sentences: dict[int, str]) -> None:
+    if path:
         from ..inference.plots import plot_answer
 
-        plot_answer(answer, args.question, args.plot)
-        note(f"glimmer-ref: wrote {args.plot}")
+        plot_answer(answer, question, sentences, path)
+        note(f"glimmer-ref: wrote {path}")
 
 
 def print_notes(answer: Any) -> None:
@@ -120,20 +164,23 @@ def document(answer: Any, question: str) -> dict[str, Any]:
     }
 
 
-def explain(reader: Any, answer: Any) -> None:
+def explain(reader: Any, answer: Any, sentences: dict[int, str]) -> None:
     """Print two tables at 80 columns: the passages, and the cost of each stage beside that of the other systems."""
     k, m = len(answer.passages), len(answer.selected)
     say("", f"log p {answer.log_probability:.3f}; {answer.system} read {m} of {k} passages, {answer.retrieval}")
     if answer.precision != "float32":
         say(f"products in {answer.precision}")
     say("")
-    print_passages(answer)
+    print_passages(answer, sentences)
     say("")
     print_costs(answer, reader.compare(answer))
 
 
-def print_passages(answer: Any) -> None:
-    """Print the selected passages in the decoder's order, then the dropped ones by score."""
+def print_passages(answer: Any, sentences: dict[int, str]) -> None:
+    """Print the selected passages in the decoder's order, then the dropped ones by score.
+
+    Below a passage that holds the words of the answer stands the sentence, from `evidence`.
+    """
     dropped = [i for i in range(len(answer.passages)) if i not in answer.selected]
     if answer.scores is not None:
         dropped.sort(key=lambda i: -answer.scores[i])
@@ -144,6 +191,10 @@ def print_passages(answer: Any) -> None:
         text = shown(f"{passage.id}  {passage.title}: {passage.text}")
         text = text if len(text) <= 60 else text[:57] + "..."
         say(f"{'kept' if i in answer.selected else 'dropped':8}{score:>9}  {text}")
+        if i in sentences:
+            say(*textwrap.wrap(f"* {shown(sentences[i])}", 79, initial_indent=" " * 19, subsequent_indent=" " * 21))
+    if sentences:
+        say("* holds the words of the answer")
 
 
 def _millions(macs: float | None) -> str:

@@ -45,6 +45,7 @@ def add(commands: Any) -> None:
     )
     parser.add_argument("--list", action="store_true", help="only list the workloads and their multiply-adds")
     parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.epilog = "The default takes a few minutes."
     parser.set_defaults(run=run)
 
 

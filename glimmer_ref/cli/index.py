@@ -40,6 +40,10 @@ def add(commands: Any) -> None:
     workers.add(build, "embed")
     build.add_argument("--ops", choices=BACKENDS, default="numba", help=options.BACKEND_HELP)
     build.add_argument("--json", action="store_true", help="print JSON")
+    build.epilog = (
+        "With --bm25, the bundled model's 2,000 passages take less than a second. With --gtr, each passage goes "
+        "through the encoder of a T5, which takes far longer."
+    )
     build.set_defaults(run=run_build)
     info = options.add_action(actions, "info", "show what an index holds")
     info.add_argument("folder", metavar="DIR", help="folder of an index")

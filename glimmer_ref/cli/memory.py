@@ -39,6 +39,10 @@ def add(commands: Any) -> None:
     )
     workers.add(build, "encode")
     options.add_model(build)
+    build.epilog = (
+        "The bundled model encodes its 2,000 passages in about two seconds on two idle cores. glimmer-ref memory plan "
+        "says how long other passages and models take."
+    )
     build.set_defaults(run=run_build)
     plan = options.add_action(actions, "plan", "estimate the bytes, shards, multiply-adds and hours of a build")
     plan.add_argument(

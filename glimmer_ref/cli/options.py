@@ -155,7 +155,11 @@ def load_reader(args: argparse.Namespace) -> Any:
     """The reader that --weights, --ops, --dtype, --precision and --threads name."""
     from ..inference.reader import load
 
-    return load(weights_folder(args), args.ops, args.dtype, args.precision, args.threads)
+    reader = load(weights_folder(args), args.ops, args.dtype, args.precision, args.threads)
+    trained, system = reader.config.trained_as, args.__dict__.get("system")
+    if system is not None and trained not in (None, system):
+        note(f"glimmer-ref: note: the weights were trained as {trained}, so this does not show how good {system} is")
+    return reader
 
 
 def open_source(args: argparse.Namespace, reader: Any) -> Any:

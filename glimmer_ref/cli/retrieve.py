@@ -44,7 +44,7 @@ def add(commands: Any) -> None:
     parser.add_argument(
         "--passages",
         metavar="FILE.jsonl",
-        help="show the title and text of each passage from this file, not only its id",
+        help="show the text of each passage from this file, not only its id and title",
     )
     parser.add_argument(
         "--k", type=int, metavar="K", default=25, help="passages retrieved for each question (default 25)"
@@ -76,20 +76,26 @@ def _one(args: argparse.Namespace) -> None:
         raise InputError(name, "--questions FILE.jsonl beside it", "one QUESTION", f"leave out {name}")
     if not args.question.strip():
         raise InputError("question", "some text", repr(args.question))
-    ((ids, scores),) = options.open_index(args).search([args.question], args.k, _no_progress)
-    known = {p.id: p for p in read_passages(args.passages) if p.id in set(ids)} if args.passages else {}
+    index = options.open_index(args)
+    ((rows, scores),) = index.rows([args.question], args.k, _no_progress)
+    titles = {index.id(int(row)): index.title(int(row)) for row in rows}
+    known = {p.id: p for p in read_passages(args.passages) if p.id in titles} if args.passages else {}
+    found = [(i, float(s), _texts(known.get(i), title)) for (i, title), s in zip(titles.items(), scores, strict=True)]
     if args.json:
-        found = [{"id": i, "score": float(s)} | _texts(known.get(i)) for i, s in zip(ids, scores, strict=True)]
-        say_json({"question": args.question, "passages": found})
+        passages = [{"id": i, "score": s} | texts for i, s, texts in found]
+        say_json({"question": args.question, "passages": passages})
         return
-    for rank, (i, s) in enumerate(zip(ids, scores, strict=True), 1):
-        texts = _texts(known.get(i))
+    for rank, (i, s, texts) in enumerate(found, 1):
         line = f"{rank:>4}  {s:9.4f}  {i}"
-        say(f"{line}  {shown(': '.join(texts.values()))}"[:80] if texts else line)
+        words = shown(": ".join(text for text in texts.values() if text))
+        say(f"{line}  {words}"[: max(80, len(line))] if words else line)
 
 
-def _texts(passage: Any) -> dict[str, str]:
-    return {} if passage is None else {"title": passage.title, "text": passage.text}
+def _texts(passage: Any, title: str | None) -> dict[str, str]:
+    """Title and text from a file of passages; without it the title alone, if the index has titles."""
+    if passage is not None:
+        return {"title": passage.title, "text": passage.text}
+    return {} if title is None else {"title": title}
 
 
 def _no_progress(items: Any, total: int, what: str) -> Any:

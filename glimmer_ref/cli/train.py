@@ -52,6 +52,7 @@ def add(commands: Any) -> None:
         help="numpy: the reference backend; numba: the fast one (default); cuda cannot train",
     )
     parser.add_argument("--threads", type=int, metavar="N", help="number of threads (default: all processors)")
+    parser.epilog = "The recipe mini takes about an hour on two cores."
     parser.set_defaults(run=run)
 
 

@@ -44,6 +44,7 @@ def add(commands: Any) -> None:
         help="size of each world (default full); small is for a first look",
     )
     parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.epilog = "Eight training worlds, dev and test take about 15 seconds on an idle core."
     parser.set_defaults(run=run)
 
 

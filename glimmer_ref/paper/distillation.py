@@ -62,8 +62,8 @@ class Distillation:
 def distribution(x: np.ndarray, passages_per_question: Ints, tau: float = 1.0) -> np.ndarray:
     """exp(x_k / tau) / sum_i exp(x_i / tau) over each question's passages: [K] -> [K].
 
-    The training loss does not call this function: `ops.rank_kl` computes the same inside the loss. Tests and
-    notebooks use it.
+    The training loss does not call this function: `ops.rank_kl` computes the same inside the loss. Pictures,
+    tests and notebooks use it.
 
     Args:
         x: the scores, for p_rank; log p_LM(Answer | Passage_k, Q), for p_LM.

@@ -13,9 +13,11 @@ from ..disk.journal import RESTORE
 from ..errors import InputError
 from ..params.safetensors_io import map_tensors, write_tensors
 from ..progress import Show, progress
+from ..ragged import Ints
 from ..text.words import RULE
 from .bm25 import K1, UNIT, B, Postings, passage_words
-from .index_files import REBUILD, VERSION, IndexBuild, Strings, building, check_sample, read_facts, read_files
+from .index_files import REBUILD, VERSION, IndexBuild, building, check_sample, read_facts, read_files
+from .names import Index, Names, Strings
 from .top_k import best
 
 KIND = "bm25"
@@ -46,16 +48,16 @@ def build(passages_path: str | Path, folder: str | Path, show: Show = progress) 
 
 def _write(source: Source, index_build: IndexBuild, show: Show) -> None:
     """Count the words of all passages, and write the files that are not there."""
-    ids: list[str] = []
+    names: list[tuple[str, str]] = []
 
     def passages() -> Iterator[Passage]:
         for passage in show(read_passages(source.path), source.passages, "passages"):
-            ids.append(passage.id)
+            names.append((passage.id, passage.title))
             yield passage
 
     postings = Postings.of(passages())
     source.check()
-    arrays = {WORDS: arrays_of(postings), IDS: Strings.arrays(ids, "ids")}
+    arrays = {WORDS: arrays_of(postings), IDS: Names.arrays(names)}
     for name in index_build.missing:
         write_tensors(index_build.folder / name, arrays[name])
         index_build.add(name)
@@ -87,7 +89,7 @@ def mapped(path: Path, passages: int) -> Postings:
     return Postings(words, starts.raw, rows.raw, weights.raw, passages)
 
 
-class BM25Index:
+class BM25Index(Index):
     """An index of words on disk, made by `build`.
 
     Raises:
@@ -107,14 +109,18 @@ class BM25Index:
         self.folder = Path(folder)
         for name, entry in files.items():
             check_sample(self.folder / name, entry)
-        self.ids = Strings.of(map_tensors(self.folder / IDS), facts["passages"], str(self.folder / IDS), "ids")
+        self.names = Names.of(map_tensors(self.folder / IDS), facts["passages"], str(self.folder / IDS))
         self._postings = mapped(self.folder / WORDS, facts["passages"])
 
     def __len__(self) -> int:
-        return len(self.ids)
+        return len(self.names.ids)
 
-    def search(self, questions: Sequence[str], k: int, show: Show = progress) -> list[tuple[list[str], np.ndarray]]:
-        """For each question the ids of the k passages with the highest scores, ties to the lower row, and the scores.
+    def named(self, row: int) -> tuple[Names, int]:
+        """As `Index.named`: one file holds all names."""
+        return self.names, row
+
+    def rows(self, questions: Sequence[str], k: int, show: Show = progress) -> list[tuple[Ints, np.ndarray]]:
+        """For each question the rows of the k passages with the highest scores, ties to the lower row, and the scores.
 
         The constant factor k1 + 1 of BM25 is left out of the scores, as Lucene does.
 
@@ -126,7 +132,7 @@ class BM25Index:
         result = []
         for question in show(questions, len(questions), "retrieve"):
             scores, rows = best(self._scores(question), np.arange(len(self)), k)
-            result.append(([self.ids[int(r)] for r in rows], (scores / (UNIT * (K1 + 1))).astype(np.float32)))
+            result.append((rows, (scores / (UNIT * (K1 + 1))).astype(np.float32)))
         return result
 
     def _scores(self, question: str) -> np.ndarray:

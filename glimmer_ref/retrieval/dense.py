@@ -1,9 +1,9 @@
 """An index of embeddings on disk, and the exact search in it: the k largest inner products, block by block.
 
-A folder holds shards of some passages each, `SHARD` unless the build says otherwise, with their embeddings and ids.
-Search reads every embedding once for a batch of q questions. Beside the mapped files it holds one block in float32
-[BLOCK e], its scores [q BLOCK] and the best so far [q k]: about 4 BLOCK (e + 2 q) + 24 q k bytes, whatever the number
-of passages.
+A folder holds shards of some passages each, `SHARD` unless the build says otherwise, with their embeddings, ids and
+titles. Search reads every embedding once for a batch of q questions. Beside the mapped files it holds one block in
+float32 [BLOCK e], its scores [q BLOCK] and the best so far [q k]: about 4 BLOCK (e + 2 q) + 24 q k bytes, whatever the
+number of passages.
 """
 
 from __future__ import annotations
@@ -25,10 +25,12 @@ from ..disk.write import clean_leftovers
 from ..errors import InputError
 from ..params.safetensors_io import Stored, map_tensors, shard_name, write_tensors
 from ..progress import Show, progress
+from ..ragged import Ints
 from ..workers.tasks import Workers
 from .dense_workers import Written, embed_shards, shard_arrays
 from .gtr import GTR
-from .index_files import REBUILD, VERSION, IndexBuild, Strings, building, check_sample, read_facts, read_files
+from .index_files import REBUILD, VERSION, IndexBuild, building, check_sample, read_facts, read_files
+from .names import Index, Names
 from .top_k import BLOCK, top_k
 
 KIND = "dense"
@@ -39,10 +41,10 @@ DTYPES = {"float32": "F32", "float16": "F16"}
 
 @dataclass(frozen=True, eq=False)
 class _Shard:
-    """The embeddings [n e] of n passages, and their ids."""
+    """The embeddings [n e] of n passages, and their ids and titles."""
 
     embeddings: Stored
-    ids: Strings
+    names: Names
 
     @classmethod
     def map(cls, path: Path, dtype: str, n: int, size: int) -> _Shard:
@@ -51,7 +53,7 @@ class _Shard:
         if e is None or (e.dtype, e.shape) != (DTYPES[dtype], (n, size)):
             got = "none" if e is None else f"{list(e.shape)} in {e.dtype}"
             raise InputError(str(path), f"embeddings [{n} {size}] in {dtype}", got, RESTORE)
-        return cls(e, Strings.of(tensors, n, str(path), "ids"))
+        return cls(e, Names.of(tensors, n, str(path)))
 
 
 def _counts(total: int, shard: int) -> dict[str, int]:
@@ -59,7 +61,7 @@ def _counts(total: int, shard: int) -> dict[str, int]:
     return {shard_name(i): min(shard, total - i * shard) for i in range(-(-total // shard))}
 
 
-class DenseIndex:
+class DenseIndex(Index):
     """Embeddings of passages on disk, made by `build`, and opened with the retriever that made them.
 
     Args:
@@ -103,10 +105,10 @@ class DenseIndex:
     def __len__(self) -> int:
         return self.total
 
-    def id(self, row: int) -> str:
-        """The id of the passage of a row."""
+    def named(self, row: int) -> tuple[Names, int]:
+        """As `Index.named`: the names of the row's shard."""
         number, i = divmod(row, self.shard_passages)
-        return str(self._shard(number).ids[i])
+        return self._shard(number).names, i
 
     def blocks(self) -> Iterator[np.ndarray]:
         """All embeddings in order, in the stored dtype."""
@@ -114,19 +116,19 @@ class DenseIndex:
             raw = self._shard(number).embeddings.raw
             yield from (raw[i : i + BLOCK] for i in range(0, len(raw), BLOCK))
 
-    def search(self, questions: Sequence[str], k: int, show: Show = progress) -> list[tuple[list[str], np.ndarray]]:
-        """For each question the ids of the k nearest passages, best first, ties to the lower row, and their scores.
+    def rows(self, questions: Sequence[str], k: int, show: Show = progress) -> list[tuple[Ints, np.ndarray]]:
+        """For each question the rows of the k nearest passages, best first, ties to the lower row, and their scores.
 
         Raises:
             InputError: k below 1 or above the number of passages, or a question that cannot be embedded.
         """
         if not 1 <= k <= self.total:
             raise InputError("k", f"a number from 1 to {self.total}, the passages of the index", str(k))
-        result = []
+        result: list[tuple[Ints, np.ndarray]] = []
         batches = [questions[i : i + QUESTIONS] for i in range(0, len(questions), QUESTIONS)]
         for batch in show(batches, len(batches), "retrieve"):
             scores, rows = top_k(self.embed(batch).astype(np.float32), self.blocks(), k)
-            result += [([self.id(int(r)) for r in some], s) for s, some in zip(scores, rows, strict=True)]
+            result += zip(rows, scores, strict=True)
         return result
 
 

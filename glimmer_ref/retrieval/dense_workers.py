@@ -22,7 +22,7 @@ from ..params.safetensors_io import shard_name, write_tensors
 from ..workers.parts import Part, read_part, split_passages
 from ..workers.tasks import TRIES, Failed, Workers, as_finished
 from .gtr import GTR, load, passage_text
-from .index_files import Strings
+from .names import Names
 
 
 class Task(NamedTuple):
@@ -46,16 +46,16 @@ class Written(NamedTuple):
 
 
 def shard_arrays(passages: Iterable[Passage], embed: GTR, dtype: str) -> dict[str, np.ndarray]:
-    """The tensors of a shard's file: embeddings [n e], and ids."""
-    ids: list[str] = []
+    """The tensors of a shard's file: embeddings [n e], ids and titles."""
+    names: list[tuple[str, str]] = []
 
     def texts() -> Iterator[str]:
         for passage in passages:
-            ids.append(passage.id)
+            names.append((passage.id, passage.title))
             yield passage_text(passage)
 
     embeddings = embed(texts()).astype(dtype)
-    return {"embeddings": embeddings, **Strings.arrays(ids, "ids")}
+    return {"embeddings": embeddings, **Names.arrays(names)}
 
 
 @lru_cache(1)

@@ -1,25 +1,20 @@
-"""Common parts of indexes on disk: the facts of the build, the checksums of the files, and the ids of the passages."""
+"""Common parts of indexes on disk: the facts of the build, and the checksums of the files."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from ..disk import kinds
 from ..disk.facts import difference, digest_of
 from ..disk.journal import JOURNAL, RESTORE, Journal, check_finished, entry_of, is_entry, sample
 from ..disk.lock import LOCK, lock_folder
-from ..disk.read import decode, read_json, read_text
+from ..disk.read import read_json, read_text
 from ..disk.write import clean_leftovers, json_text, sha256, temporary_of, write_json, write_text
 from ..errors import InputError, brief
-from ..params.safetensors_io import Stored
 from ..progress import Show, progress
-from ..ragged import Ints, offsets
 
 REBUILD = "build the index again, into a new folder"
 INDEX, FACTS = "index.json", "build.json"
@@ -207,44 +202,3 @@ def building(folder: Path, facts: Mapping[str, Any], names: Collection[str], sho
                     path.unlink(missing_ok=True)
             raise
         build.seal()
-
-
-@dataclass(frozen=True, eq=False)
-class Strings(Sequence[str]):
-    """Concatenated strings of a file in UTF-8: [S] bytes, and [n+1] where each string begins."""
-
-    text: np.ndarray
-    ends: Ints
-    name: str
-
-    @classmethod
-    def of(cls, tensors: Mapping[str, Stored], n: int, file: str, key: str) -> Strings:
-        """From the tensors `key` and "offsets" of a file.
-
-        Raises:
-            InputError: they do not hold n strings.
-        """
-        text, ends = tensors.get(key), tensors.get("offsets")
-        right = (
-            text is not None
-            and ends is not None
-            and (text.dtype, len(text.shape), ends.dtype, ends.shape) == ("U8", 1, "I64", (n + 1,))
-        )
-        if text is None or ends is None or not right:
-            raise InputError(file, f"{n} {key}", "other tensors", RESTORE)
-        if (np.diff(ends.raw) < 0).any() or ends.raw[0] != 0 or ends.raw[-1] != text.raw.size:
-            raise InputError(file, f"{n} {key} that lie end to end", "other places", RESTORE)
-        return cls(text.raw, ends.raw, f"{file}: {key}")
-
-    @staticmethod
-    def arrays(strings: Iterable[str], key: str) -> dict[str, np.ndarray]:
-        """The tensors that a file stores."""
-        encoded = [s.encode() for s in strings]
-        ends = offsets(np.array([len(s) for s in encoded], np.int64))
-        return {key: np.frombuffer(b"".join(encoded), np.uint8), "offsets": ends}
-
-    def __len__(self) -> int:
-        return len(self.ends) - 1
-
-    def __getitem__(self, i: Any) -> Any:
-        return decode(bytes(self.text[self.ends[i] : self.ends[i + 1]]), f"{self.name}, {i}")

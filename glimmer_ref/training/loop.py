@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from math import fsum
 from pathlib import Path
@@ -175,7 +175,7 @@ def prepare(recipe: Recipe, out: Path, ops: str, threads: int | None, resume: bo
         tokenizer = first_tokenizer(recipe, root)
         model = first_model(recipe.model, recipe.top.seed, tokenizer.size)
         weights = {name: np.array(x, np.float32) for name, x in leaves(model).items()}
-        state = State(model.config, weights, optimizer.start(weights))
+        state = State(replace(model.config, trained_as=recipe.top.system), weights, optimizer.start(weights))
     size = state.config.t5.vocab_size
     if tokenizer.size > size:
         raise InputError("data.tokenizer", f"at most the model's vocab_size={size} tokens", str(tokenizer.size))

@@ -17,7 +17,9 @@ from .recipe import SOURCES, DataTable, EvaluationTable, ModelTable, OptimizerTa
 
 RECIPES = Path(__file__).resolve().parent / "recipes"
 SIZES = tuple(f.name for f in fields(T5Config) if f.name != "vocab_size")
-SETTINGS = tuple(f.name for f in fields(GlimmerConfig) if f.name != "t5" and not f.name.startswith("num_"))
+SETTINGS = tuple(
+    f.name for f in fields(GlimmerConfig) if f.name not in ("t5", "trained_as") and not f.name.startswith("num_")
+)
 TABLES = {"model": ModelTable, "data": DataTable, "optimizer": OptimizerTable, "evaluation": EvaluationTable}
 TOP_KEYS = tuple(key_of(f) for f in fields(Top))
 KEYS = ("extends", *TOP_KEYS, *TABLES, "every_stage", "stages")

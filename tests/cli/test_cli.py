@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from paths import ROOT
 
 from glimmer_ref.cli import main
 from glimmer_ref.inference.reader import bundled
@@ -18,6 +19,7 @@ from glimmer_ref.params.safetensors_io import map_tensors, write_tensors
 
 QUESTION = "Who wrote The Crooked Sailor?"
 MINI = bundled()
+TIMES = (ROOT / "docs" / "commands.md").read_text("utf-8").split("\n## How long commands take\n")[1].split("\n## ")[0]
 Run = Any
 
 
@@ -237,6 +239,7 @@ BREAKS = {
         "layers",
     ),
     "unknown key": (lambda f: broken_config(f, lambda c: c["glimmer"].update(gamma=1)), "gamma"),
+    "trained as something else": (lambda f: broken_config(f, lambda c: c["glimmer"].update(trained_as="t5")), "fid"),
     "no heads": (lambda f: broken_config(f, lambda c: c.pop("num_heads")), "num_heads"),
     "text for a number": (lambda f: broken_config(f, lambda c: c.update(num_heads="3")), "num_heads"),
     "plain T5": (lambda f: broken_config(f, lambda c: c.pop("glimmer")), "convert"),
@@ -259,6 +262,38 @@ def test_a_broken_model_folder(run: Run, copy: Path, name: str) -> None:
     break_it, said = BREAKS[name]
     break_it(copy)
     refused(run("ask", QUESTION, "--weights", str(copy)), said)
+
+
+LONG = {
+    "memory build": "about two seconds on two idle cores",
+    "index build": "less than a second",
+    "train": "about an hour on two cores",
+    "evaluate": "about ten seconds on two idle cores",
+    "bench": "a few minutes",
+    "world": "about 15 seconds on an idle core",
+}
+
+
+@pytest.mark.parametrize("name", LONG)
+def test_the_help_of_a_long_command_says_how_long_it_takes(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """In the words of docs/commands.md."""
+    with pytest.raises(SystemExit):
+        main([*name.split(), "--help"])
+    assert LONG[name] in " ".join(capsys.readouterr().out.split())
+    assert f"`{name}" in TIMES and LONG[name] in TIMES
+
+
+@pytest.mark.parametrize("command", ["ask", "evaluate"])
+@pytest.mark.parametrize("system", ["glimmer", "lumen", "fid"])
+def test_weights_of_another_system_are_noted(run: Run, tmp_path: Path, copy: Path, command: str, system: str) -> None:
+    some = (MINI / "questions.jsonl").read_text("utf-8").splitlines()[:1]
+    words = [QUESTION] if command == "ask" else [lines(tmp_path / "q.jsonl", *some)]
+    said = f"glimmer-ref: note: the weights were trained as glimmer, so this does not show how good {system} is\n"
+    code, _, err = run(command, *words, "--system", system, "--k", "6")
+    assert (code, err) == (0, "" if system == "glimmer" else said)
+    broken_config(copy, lambda c: c["glimmer"].pop("trained_as"))
+    code, _, err = run(command, *words, "--system", system, "--k", "6", "--weights", str(copy))
+    assert (code, err) == (0, ""), "a folder that does not say it"
 
 
 def test_as_a_program(tmp_path: Path) -> None:

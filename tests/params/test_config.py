@@ -80,6 +80,7 @@ def test_t5_shapes_that_make_no_sense(change: dict[str, Any]) -> None:
         ({"pool": "max"}, "first, mean"),
         ({"reranker": "none"}, "shared, separate"),
         ({"score_norm": 1}, "true or false"),
+        ({"trained_as": "t5"}, "glimmer, lumen, fid"),
         ({"passage_offset": 47}, "48"),
         ({"passage_format": "{title}"}, "passage_format"),
         ({"passage_format": "{title} {text} {author}"}, "passage_format"),
@@ -94,8 +95,13 @@ def test_cuts_that_make_no_sense(change: dict[str, Any], said: str) -> None:
 
 
 def test_json_and_back() -> None:
-    for settings in (config(), config(passage_offset=48, pool="mean", question_prefixes=("a:", "b:"))):
+    for settings in (
+        config(),
+        config(passage_offset=48, pool="mean", question_prefixes=("a:", "b:")),
+        config(trained_as="fid"),
+    ):
         assert GlimmerConfig.from_json(settings.to_json()) == settings
+    assert "trained_as" not in config().to_json()["glimmer"], "a folder of which it is not known"
 
 
 def test_a_published_config_without_a_word_on_the_feed_forward_is_the_first_version() -> None:

@@ -354,6 +354,7 @@ def test_the_commands(run: Any, corpus: Path, tmp_path: Path) -> None:
         code, out, _ = run("retrieve", "Who wrote?", *which, "--k", 3, "--passages", corpus)
         assert code == 0 and len(out.splitlines()) == 3 and max(map(len, out.splitlines())) <= 80
         assert len(json.loads(run("retrieve", "Who?", *which, "--k", 3, "--json")[1])["passages"]) == 3
+        check_titles(run, which)
         found = tmp_path / f"{name}.jsonl"
         code, out, _ = run("retrieve", "--questions", questions, *which, "--k", 40, "--out", found)
         assert code == 0 and out.splitlines()[1].split()[0] == "nq" and "100.0" in out
@@ -373,6 +374,16 @@ def test_the_commands(run: Any, corpus: Path, tmp_path: Path) -> None:
         few.write_text("\n".join(FEW[20:]) + "\n", "utf-8")
         code, out, err = run("evaluate", questions, "--passages", few, *which, "--k", 20, "--m", 1)
         assert (code, out) == (2, "") and "an index of the passages that are evaluated" in err
+
+
+def check_titles(run: Any, which: list[Any]) -> None:
+    """The index itself knows the titles of its passages."""
+    titles = {p["id"]: p["title"] for p in map(json.loads, FEW)}
+    out = run("retrieve", "Who wrote?", *which, "--k", 40)[1]
+    shown = dict(line.split(maxsplit=3)[2:] for line in out.splitlines())
+    assert shown == titles and len(set(titles.values())) > 3
+    found = json.loads(run("retrieve", "Who?", *which, "--k", 3, "--json")[1])["passages"]
+    assert [p["title"] for p in found] == [titles[p["id"]] for p in found] and "text" not in found[0]
 
 
 def test_the_commands_refuse_in_one_line(run: Any, corpus: Path, tmp_path: Path) -> None:

@@ -140,6 +140,7 @@ BROKEN = [
     ),
     ('alpha = "2/3"', 'score = "kep"\nalpha = "2/3"', "model.score: expected one of auto, keep, draw; got 'kep'"),
     ("score_norm = true", "score_nrm = true", "did you mean score_norm?"),
+    ("score_norm = true", 'trained_as = "fid"', "model.glimmer: expected only the keys"),
     ("[evaluation]", "[evaluation]\nk = 1.5", "evaluation.k: expected a whole number from 0; got 1.5"),
     ("[evaluation]", "[[evaluation]]", "evaluation: expected a table; got ["),
     ("[data]", "[data]\ntrain = ['trian-*']", "trian-*: expected a folder with passages.jsonl and questions; got none"),
@@ -455,6 +456,9 @@ def test_what_a_run_leaves(recipe: Path, tmp_path: Path, capsys: pytest.CaptureF
     question = ["what does Ada3 work ?", "--passages", passages, "--ops", "numpy"]
     for folder in ("last", "best"):
         assert main(["ask", *question, "--weights", str(out / folder)]) == 0
+        assert "trained as" not in capsys.readouterr().err
+        assert main(["ask", *question, "--weights", str(out / folder), "--system", "fid"]) == 0
+        assert "trained as glimmer" in capsys.readouterr().err
     code = main(["train", str(recipe), "--out", str(out), "--ops", "numpy"])
     assert (code, "--resume" in capsys.readouterr().err) == (2, True)
 
@@ -731,3 +735,4 @@ def test_the_other_systems_learn_too(recipe: Path, tmp_path: Path, system: str) 
     state = run(recipe, tmp_path / "out", f"system={system}", "stages.1.steps=2")
     assert state.best is not None
     assert "recall" not in log(tmp_path / "out")[0]
+    assert [files.load(tmp_path / "out" / name).config.trained_as for name in ("last", "best")] == [system, system]
