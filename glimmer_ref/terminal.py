@@ -69,6 +69,11 @@ def watched() -> bool:
     return sys.stderr is not None and sys.stderr.isatty()
 
 
+def interactive() -> bool:
+    """Are stdin and stdout a terminal, so that a prompt is seen and answered by a person?"""
+    return all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stdout))
+
+
 def say_json(data: Any) -> None:
     """Print one JSON document, which may hold NumPy's numbers, on stdout; only in ASCII if stdout is not in UTF-8.
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import sys
 import textwrap
 from contextlib import suppress
 from typing import Any
 
 from ..errors import InputError, shown
-from ..terminal import note, say, say_json
+from ..terminal import interactive, note, say, say_json
 from . import examples, options
 from .components import TITLES
 from .output import write_after
@@ -47,7 +46,7 @@ def add(commands: Any) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Answer, and print or plot the reasons that were asked for."""
-    if args.question is None and args.examples is None and _at_a_terminal():
+    if args.question is None and args.examples is None and interactive():
         _loop(args)
         return
     if (args.question is None) == (args.examples is None):
@@ -63,10 +62,6 @@ def run(args: argparse.Namespace) -> None:
         pictures.check_picture(args.plot)
     reader = options.load_reader(args)
     _one(args, reader, options.open_source(args, reader), args.question)
-
-
-def _at_a_terminal() -> bool:
-    return sys.stdin.isatty() and sys.stdout.isatty()
 
 
 def _loop(args: argparse.Namespace) -> None:
@@ -98,6 +93,7 @@ def _one(args: argparse.Namespace, reader: Any, source: Any, question: str) -> N
     answer = reader.ask(question, source, args.system, args.k, args.m, attention=bool(args.plot))
     sentences = evidence(reader, answer) if args.plot or args.explain else {}
     print_notes(answer)
+    options.note_training(reader, args.system)
     with write_after(lambda: _plot(args.plot, answer, question, sentences)):
         if args.json:
             say_json(document(answer, question))

@@ -97,6 +97,7 @@ def run(args: argparse.Namespace) -> None:
             k, m = settings[0]
             summary, _ = evaluate(reader, questions, memory, args.system, k, m, progress, batches)
             results = [{"k": k, "m": m, **summary}]
+    options.note_training(reader, args.system)
     with write_after(lambda: _draw(args, results)):
         _print(args, reader.precision, results)
 

@@ -155,11 +155,14 @@ def load_reader(args: argparse.Namespace) -> Any:
     """The reader that --weights, --ops, --dtype, --precision and --threads name."""
     from ..inference.reader import load
 
-    reader = load(weights_folder(args), args.ops, args.dtype, args.precision, args.threads)
-    trained, system = reader.config.trained_as, args.__dict__.get("system")
-    if system is not None and trained not in (None, system):
+    return load(weights_folder(args), args.ops, args.dtype, args.precision, args.threads)
+
+
+def note_training(reader: Any, system: str) -> None:
+    """Print a note if the weights were trained as another system than the one that reads them."""
+    trained = reader.config.trained_as
+    if trained not in (None, system):
         note(f"glimmer-ref: note: the weights were trained as {trained}, so this does not show how good {system} is")
-    return reader
 
 
 def open_source(args: argparse.Namespace, reader: Any) -> Any:

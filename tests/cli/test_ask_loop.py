@@ -124,7 +124,7 @@ def test_a_bad_question_ends_nothing_and_the_model_is_loaded_once(
             raise EOFError
         return line
 
-    monkeypatch.setattr(ask_command, "_at_a_terminal", lambda: True)
+    monkeypatch.setattr(ask_command, "interactive", lambda: True)
     monkeypatch.setattr("builtins.input", typed)
     monkeypatch.setattr(Reader, "ask", ask)
     monkeypatch.setattr(reader, "load", lambda *some: loaded.append(load(*some)) or loaded[-1])
