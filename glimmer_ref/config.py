@@ -270,10 +270,9 @@ class GlimmerConfig:
         offset = section.pop("passage_offset")
         section["positions"] = "packed" if offset is None else offset
         section["question_prefixes"] = list(section["question_prefixes"])
-        if not self.no_answer:  # files of models without it stay the same to the byte
-            del section["no_answer"]
-        if self.trained_as is None:
-            del section["trained_as"]
+        for name in ("no_answer", "trained_as"):  # files of models without them stay the same to the byte
+            if not section[name]:
+                del section[name]
         return {"model_type": "t5", **t5, "glimmer": section}
 
 
