@@ -46,10 +46,8 @@ def add(commands: Any) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Answer, and print or plot the reasons that were asked for."""
-    if args.question is None and args.examples is None and interactive():
-        _loop(args)
-        return
-    if (args.question is None) == (args.examples is None):
+    typed = args.question is None and args.examples is None and interactive()
+    if not typed and (args.question is None) == (args.examples is None):
         got = "neither" if args.question is None else "both"
         do = "leave one out" if args.question else "glimmer-ref ask --examples shows some questions"
         raise InputError("ask", "either a QUESTION or --examples", got, do)
@@ -61,15 +59,17 @@ def run(args: argparse.Namespace) -> None:
 
         pictures.check_picture(args.plot)
     reader = options.load_reader(args)
-    _one(args, reader, options.open_source(args, reader), args.question)
+    source = options.open_source(args, reader)
+    if typed:
+        _loop(args, reader, source)
+    else:
+        _one(args, reader, source, args.question)
 
 
-def _loop(args: argparse.Namespace) -> None:
+def _loop(args: argparse.Namespace, reader: Any, source: Any) -> None:
     """Answer questions that are typed, until an empty line or the end of the input. A bad question ends nothing."""
     with suppress(ImportError):  # Windows has none; with it, `input` keeps a history
         import readline  # noqa: F401
-    reader = options.load_reader(args)
-    source = options.open_source(args, reader)
     note("glimmer-ref: type a question; an empty line or Ctrl-D ends")
     while question := _typed():
         try:

@@ -131,7 +131,7 @@ def test_a_bad_question_ends_nothing_and_the_model_is_loaded_once(
     assert main(["ask", "--ops", "numpy"]) == 0
     out, err = capsys.readouterr()
     assert out == f"{ANSWERS[0]}\n{ANSWERS[1]}\n\n" and len(loaded) == 1
-    assert err.splitlines()[1:] == ["glimmer-ref: error: question: a good one; got bad"]
+    assert err.splitlines()[1:] == ["glimmer-ref: error: question: expected a good one; got bad"]
 
 
 def test_the_line_before_comes_back(terminal: Callable[..., Terminal]) -> None:
