@@ -76,7 +76,7 @@ TOP_M = {  # the m best, by the result of the stage before
   return Tensors{{"selected", selected}};
 """,
 }
-LANGUAGES = ["js", "cpp", pytest.param("rust", marks=pytest.mark.slow)]
+LANGUAGES = ["js", *(pytest.param(name, marks=pytest.mark.slow) for name in ("cpp", "rust"))]
 
 
 def filled(language: str, folder: Path, **stages: str) -> None:
