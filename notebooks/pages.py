@@ -18,7 +18,7 @@ from make import HERE
 ROOT = HERE.parent
 PACKAGE = ROOT / "glimmer_ref"
 DOCS = ("README.md", "glimmer_ref/PAPER.md", "docs/*.md", "benchmarks/README.md", "CONTRIBUTING.md", "CHANGELOG.md")
-SLIDERS = "what-if.html"
+SLIDERS, LIVE = "what-if.html", "explore.html"
 TITLE = "GLIMMER, LUMEN and FiD"
 FORMAT = "gfm+tex_math_dollars"
 LINK = re.compile(r'<a\s+href="(?![a-z+]+:|#)([^"#]*)(#[^"]*)?"[^>]*>(.*?)</a>', re.DOTALL)
@@ -33,7 +33,7 @@ class Page(NamedTuple):
 
 
 def pages() -> dict[str, list[Page]]:
-    """All pages by the headings of the start page, except the page with sliders, which is not made from a file."""
+    """All pages by the headings of the start page, except the two that are not made from a file."""
     names = {"README.md": "overview.html", "benchmarks/README.md": "benchmarks.html"}
     notebooks = [
         Page(path, f"{path.stem}.html", as_markdown(read(path))) for path in sorted(HERE.glob("[0-9][0-9]_*.ipynb"))
@@ -131,7 +131,7 @@ def about(text: str) -> str:
 
 def relinked(page: str, source: Path, names: dict[Path, str]) -> str:
     """Make links to files with a page lead to that page; of links to other files, keep only the words."""
-    own = {*(name.partition("#")[0] for name in names.values()), SLIDERS, "index.html"}
+    own = {*(name.partition("#")[0] for name in names.values()), SLIDERS, LIVE, "index.html"}
 
     def link(found: re.Match[str]) -> str:
         target, anchor, words = found.groups()
@@ -176,6 +176,8 @@ def start_page(groups: dict[str, list[Page]]) -> str:
     ]
     for heading, group in groups.items():
         parts.append(f"## {heading}")
+        if heading == "Notebooks":
+            parts.append(f"- [GLIMMER, live]({LIVE})  \n  Watch a question go through the model, with a guided tour.")
         parts += [f"- [{title_of(page.text)}]({page.name})  \n  {reference.plain(about(page.text))}" for page in group]
         if heading == "Notebooks":
             parts.append(f"- [What if?]({SLIDERS})  \n  Sliders: k, m, alpha, beta, lengths, size, storage, hardware.")
@@ -185,6 +187,7 @@ def start_page(groups: dict[str, list[Page]]) -> str:
 def write(folder: Path) -> int:
     """Write all pages into an existing folder; return how many there are."""
     from glimmer_ref.costs.page.page import write_page
+    from glimmer_ref.live.page import write_page as write_live
 
     groups = pages()
     order = [page for group in groups.values() for page in group]
@@ -195,7 +198,8 @@ def write(folder: Path) -> int:
         (folder / page.name).write_text(relinked(made, page.source, names), encoding="utf-8")
     (folder / "index.html").write_text(rendered(start_page(groups), TITLE, "", HERE), encoding="utf-8")
     write_page(folder / SLIDERS)
-    return len(order) + 2
+    write_live(folder / LIVE)
+    return len(order) + 3
 
 
 def main(words: Sequence[str]) -> int:
