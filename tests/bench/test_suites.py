@@ -53,6 +53,7 @@ def test_a_ratio_is_measured_by_predicted() -> None:
     assert 0.9 < rows[engine, "glimmer-25-5", "all"].ratio.median < 1.1
 
 
+@pytest.mark.slow
 def test_the_roofline_measures(tmp_path: Path) -> None:
     out = tmp_path / "roofline.json"
     told = run("roofline.py", "--quick", "--out", out).stdout

@@ -283,7 +283,7 @@ def test_the_help_of_a_long_command_says_how_long_it_takes(name: str, capsys: py
     assert f"`{name}" in TIMES and LONG[name] in TIMES
 
 
-@pytest.mark.parametrize("command", ["ask", "evaluate"])
+@pytest.mark.parametrize("command", ["ask", pytest.param("evaluate", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("system", ["glimmer", "lumen", "fid"])
 def test_weights_of_another_system_are_noted(run: Run, tmp_path: Path, copy: Path, command: str, system: str) -> None:
     some = (MINI / "questions.jsonl").read_text("utf-8").splitlines()[:1]

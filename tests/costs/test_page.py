@@ -212,6 +212,7 @@ def test_the_pages_numbers_are_pythons(tmp_path: Path) -> None:
         assert seen["alpha"].startswith(f"{s.alpha} ")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(CHROMIUM is None, reason="needs chromium; .ci/run installs it")
 def test_the_address_keeps_every_control(tmp_path: Path) -> None:
     """A page that is opened at the address of another one shows the same. What no control has is left out."""
