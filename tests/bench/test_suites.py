@@ -75,5 +75,5 @@ def test_a_corpus_over_several_hosts(tmp_path: Path) -> None:
     runs = json.loads(out.read_text())["runs"]
     spread = [r for r in runs if "same" in r]
     assert len(spread) == 3 * 4 + 1 and all(r["same"] for r in spread)
-    assert [r["workers"] for r in spread if r["killed_at"]] == [2]
+    assert [r["workers"] for r in spread if r["killed_at"]] == [4]
     assert "21 million passages" in told and out.with_suffix(".md").exists()
