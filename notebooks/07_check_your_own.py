@@ -442,7 +442,7 @@ print(list(right_now.lines())[-1])
 def command(*words):
     """The exit status of a command, and its output."""
     printed = io.StringIO()
-    with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(io.StringIO()):  # which names the files written
+    with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(io.StringIO()):  # notes
         status = main(["golden", "check", *words])
     return status, printed.getvalue()
 
