@@ -59,8 +59,8 @@ def data(folder: Path) -> dict[str, Any]:
 def weights(folder: Path) -> bytes:
     """A model's weights, rounded to bfloat16, as a safetensors file."""
     rounded = {name: Stored("BF16", bfloat16(x)) for name, x in leaves(load(folder)).items()}
-    with tempfile.TemporaryDirectory() as place:
-        path = Path(place) / "weights.safetensors"
+    with tempfile.TemporaryDirectory() as temporary:
+        path = Path(temporary) / "weights.safetensors"
         write_tensors(path, rounded)
         return path.read_bytes()
 
@@ -70,12 +70,12 @@ def page() -> str:
     folder = bundled()
     document = json.dumps(data(folder), ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     text = (files(__package__) / "page.html").read_text(encoding="utf-8")
-    for place, content in (
+    for placeholder, content in (
         ("/*WEIGHTS*/", base64.b64encode(weights(folder)).decode()),
         ("/*DATA*/", document.replace("<", "\\u003c")),  # so that no text can end the element
         ("/*MODULES*/", bundle()),
     ):
-        text = text.replace(place, content, 1)
+        text = text.replace(placeholder, content, 1)
     return text
 
 

@@ -148,7 +148,7 @@ def write(
 ) -> dict[str, Any]:
     """Write worlds for training, a world for dev, a world for test, their tokenizer and their groups of names.
 
-    Worlds for pre-training have other facts than all others, and other tasks: see `questions.PRETRAINING_TASKS`.
+    Worlds for pre-training have other facts than all others, and other tasks: see `pretraining.PRETRAINING_TASKS`.
 
     Everything is written to a temporary folder, which is renamed at the end. So the folder is complete or is missing.
 

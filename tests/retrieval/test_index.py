@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from few_passages import FEW, quiet
 from gtr_folder import write_gtr
 from hypothesis import given
 from hypothesis import strategies as st
@@ -27,23 +28,11 @@ from glimmer_ref.retrieval.bm25 import BM25
 from glimmer_ref.retrieval.top_k import best, top_k
 
 PASSAGES, QUESTIONS = bundled() / "passages.jsonl", bundled() / "questions.jsonl"
-FEW = PASSAGES.read_text("utf-8").splitlines()[:40]
 
 
 @pytest.fixture
 def retriever(tmp_path: Path) -> gtr.GTR:
     return gtr.load(write_gtr(tmp_path / "gtr"), bind("numpy"))
-
-
-@pytest.fixture
-def corpus(tmp_path: Path) -> Path:
-    path = tmp_path / "passages.jsonl"
-    path.write_text("\n".join(FEW) + "\n", "utf-8")
-    return path
-
-
-def quiet(items: Iterable[Any], *more: Any) -> Iterable[Any]:
-    return items
 
 
 @given(st.lists(st.integers(-3, 3), min_size=1, max_size=30), st.integers(1, 30))

@@ -3,32 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from few_passages import FEW, quiet
 from gtr_folder import write_gtr
 
 from glimmer_ref.errors import InputError
-from glimmer_ref.inference.reader import bundled
 from glimmer_ref.ops import bind
 from glimmer_ref.params.safetensors_io import map_tensors, write_tensors
 from glimmer_ref.retrieval import bm25_index, dense, gtr
 from glimmer_ref.retrieval.names import TITLE_OFFSETS, Names, Strings
-
-FEW = (bundled() / "passages.jsonl").read_text("utf-8").splitlines()[:40]
-
-
-@pytest.fixture
-def corpus(tmp_path: Path) -> Path:
-    path = tmp_path / "passages.jsonl"
-    path.write_text("\n".join(FEW) + "\n", "utf-8")
-    return path
-
-
-def quiet(items: Iterable[Any], *more: Any) -> Iterable[Any]:
-    return items
 
 
 @pytest.mark.parametrize("kind", ["words", "embeddings"])
