@@ -55,8 +55,8 @@ def pack_bfloat16(transposed: np.ndarray, source: Array | None) -> Bfloat16Weigh
         InputError: the array is float64, which is never rounded.
     """
     if transposed.dtype != np.float32:
-        expected = f"{transposed.dtype} weights computed with as they are"
-        raise InputError("precision", expected, "'bfloat16'", "use float32")
+        expected = f"none below {transposed.dtype} with {transposed.dtype} weights"
+        raise InputError("precision", expected, "'bfloat16'", "use dtype float32")
     o, a = transposed.shape
     pairs = -(-a // (2 * STEP)) * STEP
     bits = np.zeros((o, 2 * pairs), np.uint16)
