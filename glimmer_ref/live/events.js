@@ -4,12 +4,12 @@ import {another, ask, build, choose_token, current, draw, go, k_now, m_now, open
 import {$, NAMES} from "./views.js";
 
 const KINDS = {
-  nq: "one fact",
-  tqa: "two clues",
-  hotpot: "two passages",
-  fever: "true or false",
-  zsre: "an entity and a relation",
-  trex: "an entity and an inverse relation",
+  "nq-like": "one fact",
+  "tqa-like": "two clues",
+  "hotpot-like": "two passages",
+  "fever-like": "true or false",
+  "zsre-like": "an entity and a relation",
+  "trex-like": "an entity and an inverse relation",
 };
 const EXAMPLE = {
   text: "Where was Zaphod Beeblebrox born?",

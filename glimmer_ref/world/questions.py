@@ -131,19 +131,19 @@ def _inverse_slots(world: World, index: FactIndex, rng: PortableRng) -> Iterator
 
 Task = Callable[[World, FactIndex, PortableRng], Iterator[Draft]]
 TASKS: dict[str, Task] = {
-    "nq": _plain,
-    "tqa": _one_passage,
-    "hotpot": _two_passages,
-    "fever": _claims,
-    "zsre": _slots,
-    "trex": _inverse_slots,
+    "nq-like": _plain,
+    "tqa-like": _one_passage,
+    "hotpot-like": _two_passages,
+    "fever-like": _claims,
+    "zsre-like": _slots,
+    "trex-like": _inverse_slots,
 }
 TRAINING_TASKS: dict[str, Task] = {"correct": _correction_task}  # they follow the others, only in training worlds
 
 
 def _chosen(task: str, drafts: list[Draft], n: int, rng: PortableRng) -> list[Draft]:
     """n different questions. Half of the claims are true, and half are false."""
-    if task != "fever":
+    if task != "fever-like":
         return rng.sample(drafts, n)
     true, false = ([i for i in drafts if i.answer == answer] for answer in ("true", "false"))
     return rng.shuffled(rng.sample(true, n // 2) + rng.sample(false, n - n // 2))

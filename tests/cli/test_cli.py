@@ -129,8 +129,8 @@ def test_evaluate(run: Run, tmp_path: Path) -> None:
     data = json.loads(out)
     assert code == 0
     assert data["exact_match"] > 60 and data["recall_at_m"] > 60 and data["samples_per_tflop"] > 100
-    assert {"exact_match", "recall_at_m", "questions"} <= set(data["tasks"]["nq"])
-    assert (data["tasks"]["nq"]["measure"], data["tasks"]["trex"]["measure"]) == ("exact match", "accuracy")
+    assert {"exact_match", "recall_at_m", "questions"} <= set(data["tasks"]["nq-like"])
+    assert (data["tasks"]["nq-like"]["measure"], data["tasks"]["trex-like"]["measure"]) == ("exact match", "accuracy")
     assert len((kept / "k25-m5.jsonl").read_text("utf-8").splitlines()) == 12
     assert max(map(len, run("evaluate", questions)[1].splitlines())) <= 80
 

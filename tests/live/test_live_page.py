@@ -190,7 +190,7 @@ def test_in_the_page_answers_selections_and_scores_are_those_of_python(tmp_path:
     check(some, in_page(tmp_path, some, limit=240))
 
 
-TASKS = ["nq", "tqa", "hotpot", "fever", "zsre", "trex"]
+TASKS = [f"{name}-like" for name in ("nq", "tqa", "hotpot", "fever", "zsre", "trex")]
 
 
 @needs_chromium

@@ -41,7 +41,7 @@ def line(name: str, exact: float, k: int = 25, m: int = 5, seed: int = 0, n: int
     key = {"training": name, "seed": seed, "system": system, "k": k, "m": m}
     made = {"recipe": STUDY.digest(name, seed), **SOURCE._asdict(), "steps": 500, "train_seconds": 250.0}
     about = {"machine": "a machine", "versions": {"numpy": "2"}, "date": "2026-01-01", "commit": "abc"}
-    tasks = {"nq": task, "fever": task}
+    tasks = {"nq-like": task, "fever-like": task}
     return {**key, **task, "samples_per_tflop": 1000.0, "tasks": tasks, **made, **about, **more}
 
 
@@ -103,8 +103,8 @@ def test_every_training_differs_from_the_base_by_what_it_is_named_for() -> None:
     assert differs("fid") == {"system": ["glimmer", "fid"], "model.alpha": ["1/3", "1"], **reads}
     assert differs("lumen, alpha=1/3") == lumen
     assert differs("lumen, alpha=1/3, limited data") == {**lumen, **limited}
-    assert differs("lumen, alpha=5/12, nq only, limited data") == {
-        **lumen, **limited, "model.alpha": ["1/3", "5/12"], f"{stage}.tasks": [tasks, {"nq": 1.0, "*": 0.0}]
+    assert differs("lumen, alpha=5/12, nq-like only, limited data") == {
+        **lumen, **limited, "model.alpha": ["1/3", "5/12"], f"{stage}.tasks": [tasks, {"nq-like": 1.0, "*": 0.0}]
     }  # fmt: skip
     assert differs("glimmer, beta=1/2") == {"model.beta": ["1/4", "1/2"]}
     assert differs("frozen memory") == {f"{stage}.frozen": [(), ("memory", "embedding")]}
@@ -201,12 +201,12 @@ def test_means_and_errors() -> None:
     one = summary.measured([line("glimmer", 90)], "exact_match")
     assert one is not None and (one.mean, one.min, one.max, one.seeds, one.cost) == (90, 90, 90, 1, 1000)
     assert one.error == pytest.approx(100 * (91 / 102 * 11 / 102 / 100 / 2) ** 0.5)  # two tasks of 100 questions
-    three = summary.measured([line("glimmer", x) for x in (70, 80, 90)], "nq")
+    three = summary.measured([line("glimmer", x) for x in (70, 80, 90)], "nq-like")
     assert three is not None and (three.mean, three.min, three.max, three.seeds) == (80, 70, 90, 3)
     assert three.error == pytest.approx(10 / 3**0.5)  # the seeds differ more than 100 questions allow
-    sure = summary.measured([line("glimmer", 100)], "nq")
+    sure = summary.measured([line("glimmer", 100)], "nq-like")
     assert sure is not None and sure.error > 0
-    assert summary.measured([], "nq") is None
+    assert summary.measured([], "nq-like") is None
 
 
 @pytest.mark.parametrize(("last", "verdict"), [(95, "same direction"), (81, "flat here"), (60, "opposite")])
@@ -243,8 +243,8 @@ def test_quality_and_cost_in_words() -> None:
 def test_a_gap_in_words(name: str) -> None:
     """All tasks against one: 30 points for the smaller live encoder, none for the larger."""
     low, high = ("1/6", "1/3") if name == "6" else ("0", "1")
-    some = [(f"lumen, alpha={low}", 80), (f"lumen, alpha={high}", 90), (f"lumen, alpha={low}, nq only", 50),
-            (f"lumen, alpha={high}, nq only", 90)]  # fmt: skip
+    some = [(f"lumen, alpha={low}", 80), (f"lumen, alpha={high}", 90), (f"lumen, alpha={low}, nq-like only", 50),
+            (f"lumen, alpha={high}, nq-like only", 90)]  # fmt: skip
     words = "\n".join(said(name, [line(f"{x}, limited data", y, 10, 10, n=1000) for x, y in some]))
     if name == "6":
         assert "All tasks help L-1/6: paper +6.80, here +30.0" in words
@@ -252,8 +252,8 @@ def test_a_gap_in_words(name: str) -> None:
         assert "They help L-1/6 more than L-1/3: paper +4.12, here +30.0" in words
         assert "FiD" not in words
     else:
-        assert "all tasks above nq only at 0: paper +5.30, here +30.0" in words
-        assert "all tasks above nq only at 1: paper +2.20, here +0.0" in words
+        assert "all tasks above nq-like only at 0: paper +5.30, here +30.0" in words
+        assert "all tasks above nq-like only at 1: paper +2.20, here +0.0" in words
         assert "All tasks help more at alpha=0 than at 1: paper +3.10, here +30.0" in words
 
 

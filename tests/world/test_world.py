@@ -29,7 +29,7 @@ from glimmer_ref.world.vocabulary import first_words, fixed_words, group_ids, to
 
 SMALL = SIZES["small"]
 RECORDED_NUMBERS = [881, 289, 871, 125, 176, 317]
-RECORDED_SHA256 = "a1fc827ff3e33d1397347f9d7ae045d053804f0a71e2078dcfb614d913a0d39c"
+RECORDED_SHA256 = "04af791ac58ff14895f724fddba93c12c7cb73810dfadd104ebecf8103271465"
 Record = dict[str, Any]
 
 
@@ -168,19 +168,19 @@ def test_gold_passages_hold_the_answer() -> None:
         by_id = {p.id: p for p in world.passages}
         for r in records:
             gold, answer = [by_id[g] for g in r["gold"]], r["output"][0]["answer"]
-            assert len(gold) == (2 if r["task"] == "hotpot" else 1)
-            if r["task"] in ("tqa", "hotpot"):
+            assert len(gold) == (2 if r["task"] == "hotpot-like" else 1)
+            if r["task"] in ("tqa-like", "hotpot-like"):
                 assert all(p.title == answer for p in gold)
-            if r["task"] != "fever":
+            if r["task"] != "fever-like":
                 assert all(answer in f"{p.title} {p.text}" for p in gold)
-            if r["task"] == "trex":
+            if r["task"] == "trex-like":
                 assert gold[0].title == answer and r["input"].split(" [SEP] ")[0] in gold[0].text
 
 
 def test_two_passages_are_needed_where_the_task_says_so() -> None:
     world, _ = small("train")
     index, rng = index_facts(world), PortableRng(1)
-    drafts = list(TASKS["hotpot"](world, index, rng))
+    drafts = list(TASKS["hotpot-like"](world, index, rng))
     assert len(drafts) > SMALL.questions
 
     def fits(fact: Fact) -> set[str]:
@@ -192,7 +192,7 @@ def test_two_passages_are_needed_where_the_task_says_so() -> None:
         assert world.passage_of[a] != world.passage_of[b]
         assert fits(a) & fits(b) == {draft.answer} and min(len(fits(a)), len(fits(b))) > 1
         assert a.object in draft.text and b.object in draft.text
-    for draft in TASKS["tqa"](world, index, rng):
+    for draft in TASKS["tqa-like"](world, index, rng):
         a, b = draft.facts
         assert world.passage_of[a] == world.passage_of[b] and fits(a) & fits(b) == {draft.answer}
 
@@ -207,7 +207,7 @@ def test_hints_share_no_word_of_weight_with_any_passage() -> None:
 
 def test_false_claims_are_contradicted_by_their_passage() -> None:
     world, _ = small("test")
-    drafts = list(TASKS["fever"](world, index_facts(world), PortableRng(5)))
+    drafts = list(TASKS["fever-like"](world, index_facts(world), PortableRng(5)))
     true = {i.text for i in drafts if i.answer == "true"}
     false = [i for i in drafts if i.answer == "false"]
     assert len(false) == len(drafts) // 2
@@ -216,7 +216,7 @@ def test_false_claims_are_contradicted_by_their_passage() -> None:
         assert draft.text not in true and fact.object not in draft.text.replace(fact.subject.name, "")
         assert fact.object in world.passages[world.passage_of[fact]].text
         assert any(g.object in draft.text for g in world.facts if g.relation == fact.relation)
-    chosen = Counter(r["output"][0]["answer"] for r in small("test")[1] if r["task"] == "fever")
+    chosen = Counter(r["output"][0]["answer"] for r in small("test")[1] if r["task"] == "fever-like")
     assert chosen["true"] == chosen["false"] == SMALL.questions // 2
 
 
@@ -314,7 +314,7 @@ def test_renaming_keeps_answers_in_their_passages_and_reaches_all_names(words: T
             table[words.encode(t)].tolist() for t in (r["input"], r["output"][0]["answer"], *texts)
         )
         reached |= set(question)
-        if r["task"] != "fever":
+        if r["task"] != "fever-like":
             assert all(contains(g, answer) for g in gold)
         else:
             assert words.decode(answer) == r["output"][0]["answer"]
@@ -463,5 +463,5 @@ def test_the_command_prints_what_there_is(tmp_path: Path, capsys: pytest.Capture
     data = json.loads(capsys.readouterr().out)
     assert data["seed"] == 0 and data["worlds"]["dev"]["passages"] == SMALL.passages
     assert 15 < data["worlds"]["test"]["passage_tokens"] < 25
-    assert data["worlds"]["test"]["tasks"]["zsre"]["recall_at_25"] > 0.9
+    assert data["worlds"]["test"]["tasks"]["zsre-like"]["recall_at_25"] > 0.9
     assert data["vocabulary"] == len(token_ids())
