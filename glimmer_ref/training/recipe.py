@@ -104,8 +104,9 @@ class Stage:
         rename: whether interchangeable tokens are swapped at random, differently in each example.
         dropout: rate of T5's dropout.
         rate: the learning rate. It rises in the first `warmup` steps and falls to 0 in the last `decay` steps.
-        cuts: "own", or "any": each step draws one of the three systems, and its alpha and beta among all whole layers.
-            So the layers learn to work at any cut, whichever of them are memory layers.
+        cuts: "own"; or "systems": each step draws one of the three systems, so that one model learns to serve as all of
+            them; or "any": it also draws alpha and beta among all whole layers, so that the layers learn to work at any
+            cut, whichever of them are memory layers.
         frozen: weights that are not updated: names, beginnings of names up to a dot, or patterns with *.
         lambda_, tau, direction, likelihood, through_p_lm: see `Distillation`.
     """
@@ -128,7 +129,7 @@ class Stage:
     dropout: float = key("number", 0.0, at_least=0, below=1)
     warmup: int = key("whole", 0, at_least=0)
     decay: int = key("whole", 0, at_least=0)
-    cuts: str = key("text", "own", choices=("own", "any"))
+    cuts: str = key("text", "own", choices=("own", "systems", "any"))
     frozen: tuple[str, ...] = key("texts", ())
     lambda_: float = key("number", 1.0, at_least=0)
     tau: float = key("number", 1.0, above=0)

@@ -84,9 +84,14 @@ def force_gold(batch: Batch) -> SelectionOverride:
     return override
 
 
+def any_system(rng: np.random.Generator) -> str:
+    """A random system, each as likely as the others."""
+    return str(rng.choice(list(SYSTEMS)))
+
+
 def any_cut(model: Model, rng: np.random.Generator) -> tuple[str, Model]:
     """A random system, and the model at a random alpha and beta of whole layers; it shares the model's arrays."""
-    system = str(rng.choice(list(SYSTEMS)))
+    system = any_system(rng)
     layers = model.config.t5.num_layers
     live = int(rng.integers(layers + 1))
     rerank = int(rng.integers(live + 1))
@@ -124,6 +129,8 @@ class StepContext(NamedTuple):
         model = prepare_params(self.ops, from_arrays(self.config, weights))
         trained = {name: x for name, x in leaves(model).items() if name not in self.frozen}
         system = self.system
+        if self.stage.cuts == "systems":
+            system = any_system(rng)
         if self.stage.cuts == "any":
             system, model = any_cut(model, rng)
         losses: dict[str, float] = {}

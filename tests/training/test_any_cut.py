@@ -24,7 +24,7 @@ from glimmer_ref.training.dataset import Corpus, folders, read_corpus
 from glimmer_ref.training.init import adds_to_residual, first_model
 from glimmer_ref.training.recipe import Stage
 from glimmer_ref.training.recipe_file import read_recipe
-from glimmer_ref.training.step import StepContext, any_cut
+from glimmer_ref.training.step import StepContext, any_cut, any_system
 
 NUMPY = bind("numpy")
 BASE = ('model.alpha="1"', 'model.beta="0"', "model.glimmer.no_answer=lives in")
@@ -86,10 +86,26 @@ def test_the_gradients_at_a_cut_are_those_of_the_model_cut_there(model: Model, c
         np.testing.assert_allclose(x, wanted.get(name, np.zeros_like(x)), rtol=1e-9, atol=1e-14, err_msg=name)
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_a_step_of_any_system_is_a_step_of_the_drawn_one(model: Model, corpus: Corpus, seed: int) -> None:
+    how = stage(cuts="systems", force_gold=0.5)
+    batch, weights = drawn(corpus, how), leaves(model)
+    system = any_system(np.random.default_rng(seed))
+    steps = [
+        StepContext(NUMPY, model.config, name, some, frozenset()).loss_and_gradients(
+            weights, batch, np.random.default_rng(seed)
+        )
+        for name, some in (("glimmer", how), (system, replace(how, cuts="own")))
+    ]
+    assert steps[0].losses == steps[1].losses and (steps[0].recall is None) == (system != "glimmer")
+    for name, x in steps[0].gradients.items():
+        np.testing.assert_array_equal(x, steps[1].gradients[name])
+
+
 def test_every_system_and_every_cut_is_drawn(model: Model) -> None:
     rng = np.random.default_rng(0)
     found = [(system, cut.config) for system, cut in (any_cut(model, rng) for _ in range(400))]
-    assert {system for system, _ in found} == {"glimmer", "lumen", "fid"}
+    assert {system for system, _ in found} == {any_system(rng) for _ in range(40)} == {"glimmer", "lumen", "fid"}
     cuts = {(c.num_live_layers, c.num_rerank_layers) for _, c in found}
     assert cuts == {(live, rerank) for live in range(4) for rerank in range(live + 1)}
 
