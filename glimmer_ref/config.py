@@ -14,7 +14,8 @@ from .errors import InputError, brief
 FEED_FORWARDS = ("gated-gelu", "relu")
 POOLS = ("first", "mean")
 OWNERS = ("shared", "separate")
-TRAINED_AS = ("glimmer", "lumen", "fid")
+EVERY_SYSTEM = "all"  # trained to serve as each of the three systems
+TRAINED_AS = ("glimmer", "lumen", "fid", EVERY_SYSTEM)
 MAX_DISTANCE = 2**31 - 1
 MAX_OFFSET = 65_536
 
@@ -135,7 +136,8 @@ class GlimmerConfig:
         question_prefixes: a question that starts with none of these gets the first one.
         passage_format: how title and text become one string: it holds {text} and perhaps {title}.
         no_answer: the answer by which the model says that the passages have none; "": it has not learnt to say so.
-        trained_as: the system as which the weights were trained; None if it is not known. It changes no computation.
+        trained_as: the system as which the weights were trained, or "all"; None if it is not known. It changes no
+            computation.
 
     Raises:
         InputError: layers that do not add up, m > k, or a value outside its choices.

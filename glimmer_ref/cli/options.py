@@ -160,8 +160,10 @@ def load_reader(args: argparse.Namespace) -> Any:
 
 def note_training(reader: Any, system: str) -> None:
     """Print a note if the weights were trained as another system than the one that reads them."""
+    from ..config import EVERY_SYSTEM
+
     trained = reader.config.trained_as
-    if trained not in (None, system):
+    if trained not in (None, system, EVERY_SYSTEM):
         note(f"glimmer-ref: note: the weights were trained as {trained}, so this does not show how good {system} is")
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from ..config import EVERY_SYSTEM
 from ..disk.folder import recover
 from ..disk.lock import LOCK, lock_folder
 from ..disk.write import NEW, clean_leftovers
@@ -175,7 +176,8 @@ def prepare(recipe: Recipe, out: Path, ops: str, threads: int | None, resume: bo
         tokenizer = first_tokenizer(recipe, root)
         model = first_model(recipe.model, recipe.top.seed, tokenizer.size)
         weights = {name: np.array(x, np.float32) for name, x in leaves(model).items()}
-        state = State(replace(model.config, trained_as=recipe.top.system), weights, optimizer.start(weights))
+        trained_as = recipe.top.system if recipe.stages[-1].cuts == "own" else EVERY_SYSTEM
+        state = State(replace(model.config, trained_as=trained_as), weights, optimizer.start(weights))
     size = state.config.t5.vocab_size
     if tokenizer.size > size:
         raise InputError("data.tokenizer", f"at most the model's vocab_size={size} tokens", str(tokenizer.size))

@@ -736,3 +736,9 @@ def test_the_other_systems_learn_too(recipe: Path, tmp_path: Path, system: str) 
     assert state.best is not None
     assert "recall" not in log(tmp_path / "out")[0]
     assert [files.load(tmp_path / "out" / name).config.trained_as for name in ("last", "best")] == [system, system]
+
+
+@pytest.mark.usefixtures("no_curves")
+def test_weights_that_learn_all_systems_say_so(recipe: Path, tmp_path: Path) -> None:
+    run(recipe, tmp_path / "out", "stages.1.steps=2", "stages.1.cuts=systems")
+    assert files.load(tmp_path / "out" / "last").config.trained_as == "all"
