@@ -112,13 +112,17 @@ def _plot(path: str | None, answer: Any, question: str, sentences: dict[int, str
 
 
 def print_notes(answer: Any) -> None:
-    """Print on stderr which words the vocabulary does not hold and how they were read, or that no score is best."""
+    """Print on stderr which words the vocabulary does not hold and how they were read, or that the model found no answer, or
+    no best score.
+    """
     for words, what in (
         (answer.substituted, "the vocabulary does not contain these names, so others replace them"),
         (answer.unknown, "the vocabulary does not contain these words, so the model cannot tell them apart"),
     ):
         if words:
             note(f"glimmer-ref: note: {what}: {', '.join(words)}")
+    if not answer.answered:
+        note("glimmer-ref: note: the model found the answer in none of the passages")
     if answer.undecided:
         note(
             f"glimmer-ref: note: all {len(answer.scores)} passages have the same score: the order of retrieval decided"
@@ -131,6 +135,7 @@ def document(answer: Any, question: str) -> dict[str, Any]:
     return {
         "question": question,
         "answer": answer.text,
+        "answered": answer.answered,
         "ids": answer.ids,
         "log_probability": answer.log_probability,
         "system": answer.system,

@@ -49,6 +49,8 @@ class Answer:
             in the question, or in passages that were given as text. `ids` hold the substitutes; `text` and `tokens`
             hold the original words.
         unknown: words that the model read as unknown. Words of passages are listed only if there is a text adapter.
+        answered: False if `text` is the model's `no_answer`, so that no passage has the answer as far as the model can
+            tell. A model that has not learnt to say so always answers.
     """
 
     text: str
@@ -71,6 +73,7 @@ class Answer:
     precision: str = "float32"
     substituted: dict[str, str] = field(default_factory=dict, repr=False)
     unknown: list[str] = field(default_factory=list, repr=False)
+    answered: bool = True
 
     @property
     def undecided(self) -> bool:

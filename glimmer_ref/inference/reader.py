@@ -195,12 +195,13 @@ class Reader:
         ids = [a.ids for a in answers]
         cost = cost_of(instrument, self.model, system, q.lengths, lengths, got, ids, isinstance(source, Memory))
         attended = attention_shares(trace.arrays, q.lengths, passages.lengths, counts, got) if attention else none
+        no = self.config.no_answer
         result = [
             Answer(
-                words.decode(a.ids), a.ids, words.pieces(a.ids), a.log_probability, system,
+                text := words.decode(a.ids), a.ids, words.pieces(a.ids), a.log_probability, system,
                 c, retrieval, s, sel.tolist(), **cost, seconds=clock.seconds, question_tokens=int(n),
                 passage_tokens=p.tolist(), attention=at, precision=self.precision, substituted=substituted,
-                unknown=unknown,
+                unknown=unknown, answered=not no or text != no,
             )
             for (words, substituted, unknown), a, c, s, sel, n, p, at in zip(
                 readings, answers, chosen, scores, got.selected, q.lengths, lengths, attended, strict=True

@@ -173,6 +173,8 @@ function draw_answer() {
     notes.push(
       `The vocabulary does not contain these words, so the model cannot tell them apart: ${unknown.join(", ")}.`,
     );
+  if (CONFIG.no_answer && answer.text === CONFIG.no_answer)
+    notes.push("The model found the answer in none of the passages.");
   if (answer.undecided)
     notes.push(`All ${answer.passages.length} passages have the same score: the order of retrieval decided.`);
   const found = new Set(answer.passages.map(({id}) => id));

@@ -299,6 +299,17 @@ def test_weights_of_another_system_are_noted(run: Run, tmp_path: Path, copy: Pat
     assert (code, err) == (0, ""), "weights for all systems"
 
 
+def test_no_answer_is_told_from_an_answer(run: Run, copy: Path) -> None:
+    """A model that has learnt to say no: its word for it comes with a note, and for machines with a flag."""
+    said = "glimmer-ref: note: the model found the answer in none of the passages\n"
+    _, answer, _ = run("ask", QUESTION)
+    for no_answer, answered in (("", True), ("unanswerable", True), (answer.strip(), False)):
+        broken_config(copy, lambda c, word=no_answer: c["glimmer"].update(no_answer=word))
+        code, out, err = run("ask", QUESTION, "--weights", str(copy), "--json")
+        assert (code, err) == (0, "" if answered else said)
+        assert (json.loads(out)["answer"], json.loads(out)["answered"]) == (answer.strip(), answered)
+
+
 def test_as_a_program(tmp_path: Path) -> None:
     """From another folder, through the installed entry point's module, with a pipe that closes early."""
     done = subprocess.run(
