@@ -180,7 +180,9 @@ function draw_answer() {
   const found = new Set(answer.passages.map(({id}) => id));
   if (question?.gold.some(id => !found.has(id)))
     notes.push("The index did not find every passage that is needed, so the model cannot know the answer.");
-  if (state.system !== "glimmer") notes.push(`The weights were trained as GLIMMER's, not as ${NAMES[state.system]}'s.`);
+  const trained = CONFIG.trained_as ?? "all";
+  if (trained !== "all" && trained !== state.system)
+    notes.push(`The weights were trained as ${NAMES[trained]}'s, not as ${NAMES[state.system]}'s.`);
   const right = question && question.answers.includes(answer.text),
     expected = question && question.answers.join(" or ");
   const verdict = question
