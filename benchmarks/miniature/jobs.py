@@ -79,17 +79,22 @@ def slug(training: Training) -> str:
     return "-".join("".join(c if c.isalnum() or c == "." else " " for c in training.name).split())
 
 
-def jobs_of(study: Study, chosen: Iterable[Experiment], seeds: Sequence[int], start: Path, out: Path) -> list[Job]:
+def jobs_of(
+    study: Study, chosen: Iterable[Experiment], seeds: Sequence[int], starts: Mapping[str, Path], out: Path
+) -> list[Job]:
     """Every training of some experiments with every seed: all with the first seed, then all with the next.
 
     A training has the tests of all experiments that share it, so that it is not needed again for another of them.
+
+    Args:
+        starts: the folder for each `Training.start`.
     """
     trainings = dict.fromkeys(t for experiment in chosen for t in experiment.trainings())
     return [
         Job(
             training,
             seed,
-            recipe_of(training, study.base, seed, str(start)),
+            recipe_of(training, study.base, seed, str(starts[training.start])),
             out / slug(training) / str(seed),
             study.points[training],
         )

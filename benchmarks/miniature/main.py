@@ -1,7 +1,7 @@
 """The paper's results in miniature: python benchmarks/miniature/main.py train --data WORLDS --out DIR [--plan]
 
-`train` repeats Figures 2 to 7 and Tables 1 to 3 with small models. Each starts from the pre-trained base `t5-mini`, is
-fine-tuned by a change of `trends.toml`, and is tested in the worlds of `glimmer-ref world`. Every finished test is a
+`train` repeats Figures 2 to 7 and Tables 1 to 3 with small models. Each starts from a pre-trained base, is fine-tuned
+by a change of `trends.toml`, and is tested in the worlds of `glimmer-ref world`. Every finished test is a
 line of benchmarks/results/trends-runs.jsonl, and what is there is not done again, on whichever machine. `report` writes
 the pages and plots of that file, beside the paper's own numbers.
 """
@@ -13,7 +13,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -24,13 +24,14 @@ from miniature.experiments import EXPERIMENTS
 from miniature.jobs import Job, jobs_of, plan
 from miniature.page import report
 from miniature.runner import Runner, Setting
+from miniature.structure import PLAIN, TASKS
 from miniature.study import BASE, HERE, Study
 
 from glimmer_ref.bench.machine import cores
 from glimmer_ref.disk.read import read_json
 from glimmer_ref.errors import InputError
 
-START = HERE.parents[1] / "weights" / "t5-mini"
+WEIGHTS = HERE.parents[1] / "weights"
 QUICK, QUICK_BASE = HERE / "quick.toml", HERE / "quick_base.toml"
 
 
@@ -42,27 +43,28 @@ def _only(every: Sequence[Job], names: Sequence[str]) -> list[Job]:
     return [job for job in every if not names or job.training.name in names]
 
 
-def _check_start(start: Path, study: Study) -> None:
-    """Check that the base has as many layers as the experiments cut."""
-    layers = read_json(start / "config.json")["num_layers"]
-    if layers != study.shape.layers:
-        raise InputError(f"{start}", f"a base of {study.shape.layers} layers", str(layers))
+def _check_starts(starts: Iterable[Path], study: Study) -> None:
+    """Check that the bases have as many layers as the experiments cut."""
+    for start in starts:
+        layers = read_json(start / "config.json")["num_layers"]
+        if layers != study.shape.layers:
+            raise InputError(f"{start}", f"a base of {study.shape.layers} layers", str(layers))
 
 
 def train(args: argparse.Namespace, study: Study) -> int:
     """Print the plan; then, without --plan, train, test, and write the pages."""
     chosen = [experiment for key, experiment in study.experiments.items() if key in args.figures]
-    start, file = args.start.resolve(), args.results / runs.FILE
-    jobs = _only(jobs_of(study, chosen, args.seeds, start, args.out), args.only)
-    there = (start / "model.safetensors").is_file() and (args.data / "world.json").is_file()
-    source = runs.source_of(start, args.data) if there or not args.plan else None
+    starts, file = {TASKS: args.tasks.resolve(), PLAIN: args.plain.resolve()}, args.results / runs.FILE
+    jobs = _only(jobs_of(study, chosen, args.seeds, starts, args.out), args.only)
+    needed = (args.data / "world.json", *(start / "model.safetensors" for start in starts.values()))
+    source = runs.source_of(starts, args.data) if not args.plan or all(path.is_file() for path in needed) else None
     found = study.select(file, source)
     _say_ignored(found)
     print("\n".join(plan(chosen, jobs, found.kept, args.jobs)), flush=True)
     if args.plan:
         return 0
     assert source is not None
-    _check_start(start, study)
+    _check_starts(starts.values(), study)
     depth = max(point.k for some in study.points.values() for point in some)
     setting = Setting(args.data, args.out, file, source, study.ops, args.jobs, args.threads, args.keep)
     runner = Runner(setting, found.kept, depth)
@@ -90,7 +92,7 @@ def quick(args: argparse.Namespace) -> int:
     with tempfile.TemporaryDirectory() as place:
         args.out = args.out or Path(place)
         args.data, base = args.out / "world", args.out / "base"
-        args.start = base / "last"
+        args.tasks = args.plain = base / "last"
         args.out.mkdir(parents=True, exist_ok=True)
         program = [sys.executable, "-m", "glimmer_ref"]
         world = ["world", str(args.data), "--size", "small", "--train-worlds", "1", "--pretrain-worlds", "2"]
@@ -123,9 +125,9 @@ def _arguments() -> argparse.ArgumentParser:
     one = commands.add_parser("train", help="train and test what is missing, then report")
     one.add_argument("--data", type=Path, metavar="WORLDS", help="what `glimmer-ref world` wrote")
     one.add_argument("--out", type=Path, metavar="DIR", help="where models are kept until they are tested")
-    one.add_argument(
-        "--start", type=Path, default=START, metavar="MODEL", help="the pre-trained base (default: weights/t5-mini)"
-    )
+    for option, name, seen in (("tasks", "t5-mini-tasks", "has"), ("plain", "t5-mini", "has not")):
+        said = f"the base that {seen} seen the tasks (default: weights/{name})"
+        one.add_argument(f"--{option}", type=Path, default=WEIGHTS / name, metavar="MODEL", help=said)
     one.add_argument("--figures", default=",".join(EXPERIMENTS), help=f"of {','.join(EXPERIMENTS)} (default: all)")
     one.add_argument("--only", nargs="+", default=[], metavar="NAME", help="only these trainings, named as in --plan")
     one.add_argument("--seeds", default="0", help="like 0,1 (default: 0)")

@@ -24,7 +24,7 @@ def recipe_of(training: Training, base: str, seed: int, start: str = "") -> Reci
 
     Args:
         base: a recipe's name or file.
-        start: the folder of the model that it starts from; "": the base's.
+        start: the folder of the model that it starts from; "": the base recipe's.
 
     Raises:
         InputError: the base does not take the changes.

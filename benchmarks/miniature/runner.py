@@ -79,7 +79,7 @@ class Setting(NamedTuple):
         data: the folder of the worlds.
         out: where models are kept while they are needed.
         runs: the file of runs.
-        source: the digests of base and world.
+        source: the digests of bases and world.
         at_once: how many jobs at a time.
         threads: how many each may use.
         keep: whether the folder of a tested model is kept.

@@ -26,14 +26,14 @@ KEYS = ("training", "seed", "system", "k", "m", "exact_match", "samples_per_tflo
 
 
 class Source(NamedTuple):
-    """Digests of what every training starts from and learns from: the base's weights, and the world's files."""
+    """Digests of what trainings start from and learn from: the weights of all bases, and the world's files."""
 
     base: str
     world: str
 
 
-def source_of(start: Path, data: Path) -> Source:
-    """The digests of a base's folder and of a world's folder.
+def source_of(starts: Mapping[str, Path], data: Path) -> Source:
+    """The digests of the bases' folders together, and of a world's folder.
 
     The worlds for pre-training are left out: they made the base, and no training here reads them.
 
@@ -44,7 +44,8 @@ def source_of(start: Path, data: Path) -> Source:
     if not isinstance(about, dict) or not isinstance(about.get("sha256"), dict):
         raise InputError(f"{data / 'world.json'}", "what `glimmer-ref world` writes", "something else")
     files = {name: x for name, x in about["sha256"].items() if not name.startswith("pretrain-")}
-    return Source(sha256(start / "model.safetensors")[:SHORT], digest_of(files)[:SHORT])
+    bases = {name: sha256(folder / "model.safetensors") for name, folder in starts.items()}
+    return Source(digest_of(bases)[:SHORT], digest_of(files)[:SHORT])
 
 
 def key_of(training: Training, seed: int, point: Point) -> Key:

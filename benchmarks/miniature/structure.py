@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 ALL = "exact_match"
+TASKS, PLAIN = "tasks", "plain"
 
 
 class Training(NamedTuple):
@@ -14,11 +15,14 @@ class Training(NamedTuple):
         name: unique among all trainings.
         recipe: a bundled recipe that changes the base; "" for the base itself.
         changes: changes in the form of `glimmer-ref train --set`.
+        start: the model that it starts from: "tasks", the base that has seen the six tasks, or "plain", the base that
+            has not.
     """
 
     name: str
     recipe: str = ""
     changes: tuple[str, ...] = ()
+    start: str = TASKS
 
 
 class Point(NamedTuple):

@@ -112,9 +112,7 @@ def _plot(path: str | None, answer: Any, question: str, sentences: dict[int, str
 
 
 def print_notes(answer: Any) -> None:
-    """Print on stderr which words the vocabulary does not hold and how they were read, or that the model found no answer, or
-    no best score.
-    """
+    """Print notes on stderr: words that are not in the vocabulary, no answer, or no best score."""
     for words, what in (
         (answer.substituted, "the vocabulary does not contain these names, so others replace them"),
         (answer.unknown, "the vocabulary does not contain these words, so the model cannot tell them apart"),

@@ -86,7 +86,14 @@ def test_every_bundled_recipe_is_whole(name: str) -> None:
     recipe = read_recipe(name)
     assert recipe.steps > 0
     assert recipe.stages[-1].rate_at(0) > 0
-    assert recipe.stages[-1].k == {"lumen": 10, "fid": 5, "mini": 12, "t5_mini": 10, "t5_mini_reader": 10}.get(name, 25)
+    assert recipe.stages[-1].k == {
+        "lumen": 10,
+        "fid": 5,
+        "mini": 12,
+        "t5_mini": 10,
+        "t5_mini_reader": 10,
+        "t5_mini_tasks": 12,
+    }.get(name, 25)
     assert recipe.top.system == {"lumen": "lumen", "fid": "fid", "t5_mini": "fid", "t5_mini_reader": "fid"}.get(
         name, "glimmer"
     )

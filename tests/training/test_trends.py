@@ -32,6 +32,7 @@ STUDY = study.Study()
 BASE, EXPERIMENTS = STUDY.base, STUDY.experiments
 TRAININGS = {training.name: training for training in STUDY.points}
 SOURCE = runs.Source("0123", "4567")
+STARTS = {"tasks": Path("tasks"), "plain": Path("plain")}
 
 
 def line(name: str, exact: float, k: int = 25, m: int = 5, seed: int = 0, n: int = 100, **more: Any) -> dict[str, Any]:
@@ -87,6 +88,15 @@ def test_a_digest_is_of_all_settings_but_not_of_folders() -> None:
         assert recipes.recipe_digest(changed, "numba") != recipes.recipe_digest(STUDY.recipe, "numba"), change
 
 
+def test_figures_6_and_7_start_from_the_base_that_has_not_seen_the_tasks() -> None:
+    plain = {training for training in TRAININGS.values() if training.start == structure.PLAIN}
+    assert plain == {t for name in ("6", "7") for t in EXPERIMENTS[name].trainings()}
+    started = {
+        job.training: job.recipe.model.init for job in jobs.jobs_of(STUDY, EXPERIMENTS.values(), [0], STARTS, Path())
+    }
+    assert {t.name for t, init in started.items() if init == "plain"} == {t.name for t in plain}
+
+
 def differs(name: str) -> dict[str, Any]:
     return recipes.differences(recipes.recipe_of(TRAININGS[name], BASE, 0, "elsewhere"), STUDY.recipe)
 
@@ -97,7 +107,7 @@ def test_every_training_differs_from_the_base_by_what_it_is_named_for() -> None:
         "model.beta": ["1/4", "0"], "evaluation.k": [0, 10], f"{stage}.k": [12, 10], f"{stage}.m": [5, 10]
     }  # fmt: skip
     tasks = STUDY.recipe.stages[0].tasks
-    limited = {"data.train": [("train-*",), ("train-0",)], f"{stage}.rename": [True, False]}
+    limited = {"data.train": [("train-[4-7]",), ("train-4",)], f"{stage}.rename": [True, False]}
     lumen = {"system": ["glimmer", "lumen"], **reads}
     assert differs("glimmer") == {}
     assert differs("fid") == {"system": ["glimmer", "fid"], "model.alpha": ["1/3", "1"], **reads}
@@ -345,23 +355,23 @@ def test_what_all_trainings_come_from(world: Path, tmp_path: Path) -> None:
     start.mkdir()
     shutil.copytree(world, data)
     (start / "model.safetensors").write_bytes(b"weights")
-    first = runs.source_of(start, data)
+    first = runs.source_of({"tasks": start}, data)
     about = json.loads((data / "world.json").read_text("utf-8"))
     about["sha256"]["pretrain-0/passages.jsonl"] = "more"
     about["pretrain_worlds"] = 1
     (data / "world.json").write_text(json.dumps(about), "utf-8")
-    assert runs.source_of(start, data) == first, "worlds for pre-training made the base only"
+    assert runs.source_of({"tasks": start}, data) == first, "worlds for pre-training made the base only"
     about["sha256"]["test/passages.jsonl"] = "another"
     (data / "world.json").write_text(json.dumps(about), "utf-8")
     (start / "model.safetensors").write_bytes(b"others")
-    second = runs.source_of(start, data)
+    second = runs.source_of({"tasks": start}, data)
     assert second.base != first.base and second.world != first.world
     runner.check_source(tmp_path / "out", first)
     runner.check_source(tmp_path / "out", first)
     with pytest.raises(InputError, match="another --out"):
         runner.check_source(tmp_path / "out", second)
     with pytest.raises(InputError):
-        runs.source_of(tmp_path / "nothing", data)
+        runs.source_of({"tasks": tmp_path / "nothing"}, data)
 
 
 # Running
@@ -397,11 +407,11 @@ def placed(job: jobs.Job, step: int, judged: int, best: int = 0, seconds: float 
 
 def made(out: Path, seeds: Sequence[int] = (0,), names: str = "table2") -> list[jobs.Job]:
     chosen = [EXPERIMENTS[name] for name in names.split(",")]
-    return jobs.jobs_of(STUDY, chosen, seeds, Path("base"), out)
+    return jobs.jobs_of(STUDY, chosen, seeds, STARTS, out)
 
 
 def test_the_order_of_jobs() -> None:
-    every = jobs.jobs_of(STUDY, EXPERIMENTS.values(), [0, 1], Path("base"), Path("out"))
+    every = jobs.jobs_of(STUDY, EXPERIMENTS.values(), [0, 1], STARTS, Path("out"))
     names = [job.name for job in every]
     assert names[:3] == ["fid, seed 0", "lumen, alpha=1/3, seed 0", "glimmer, seed 0"]
     assert len(names) == 2 * len(TRAININGS) and names[len(TRAININGS)] == "fid, seed 1"
