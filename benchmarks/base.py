@@ -1,8 +1,7 @@
-"""The bases of the studies in miniature: python benchmarks/base.py plain READER BASE WORLDS, or tasks TASKS WORLDS
+"""The pre-trained base from two finished runs: python benchmarks/base.py READER BASE WORLDS [--into weights/t5-mini]
 
-READER, BASE and TASKS were written by `glimmer-ref train` with the recipes t5_mini_reader, t5_mini and t5_mini_tasks,
-WORLDS by `glimmer-ref world`. The folder, weights/t5-mini or weights/t5-mini-tasks, gets the last model of the last run
-and a card with the measured values.
+READER and BASE were written by `glimmer-ref train` with the recipes t5_mini_reader and t5_mini, WORLDS by `glimmer-ref
+world`. The folder gets the last model and a card with the measured values.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from glimmer_ref import tables
 from glimmer_ref.errors import InputError
 from glimmer_ref.training.log import LOG, read_log
 
-HERE = Path(__file__).resolve().parent
+CARD = Path(__file__).resolve().parent / "base.md"
 
 
 def on_dev(run: Path) -> list[str]:
@@ -28,25 +27,21 @@ def on_dev(run: Path) -> list[str]:
     cells = [[task, *percent([score])] for task, score in last["tasks"].items()]
     cells += [["mean of tasks", *percent([last["exact_match"]])]]
     cells += [["mean, of gold passages alone", *percent([last["exact_match_of_gold"]])]]
-    cells += [["share of the gold passages that the decoder read", *percent([last["recall_at_m"]])]]
+    cells += [["share of the gold passages that BM25 found", *percent([last["recall_at_m"]])]]
     return tables.markdown(cells, ["dev", f"exact match, {last['questions']} questions"])
 
 
-def put_together(card: Path, runs: dict[str, Path], worlds: Path, out: Path) -> None:
-    """Write the files of a base into an empty folder.
-
-    Args:
-        card: the text of the card, with a mark for each run and for the scores on dev.
-        runs: the finished runs by the names of their marks; the last made the base.
-    """
+def put_together(reader: Path, base: Path, worlds: Path, out: Path) -> None:
+    """Write the files of the base into an empty folder."""
     world = json.loads((worlds / "world.json").read_text())
-    last = list(runs.values())[-1]
     for name in OF_MODEL:
-        if not (last / "last" / name).is_file():
-            raise InputError(str(last / "last" / name), "a file of a finished run", "none", "see benchmarks/README.md")
-        shutil.copy(last / "last" / name, out / name)
-    text = card.read_text()
-    for name, lines in {"dev": on_dev(last), **{n: trained(run, world, "last") for n, run in runs.items()}}.items():
+        if not (base / "last" / name).is_file():
+            raise InputError(str(base / "last" / name), "a file of a finished run", "none", "see benchmarks/README.md")
+        shutil.copy(base / "last" / name, out / name)
+    text = CARD.read_text()
+    for name, lines in (
+        ("dev", on_dev(base)), ("reader", trained(reader, world, "last")), ("base", trained(base, world, "last"))
+    ):  # fmt: skip
         text = text.replace(f"<!-- {name} -->", "\n".join(lines))
     (out / "README.md").write_text(text)
 
@@ -54,21 +49,14 @@ def put_together(card: Path, runs: dict[str, Path], worlds: Path, out: Path) -> 
 def main() -> int:
     """Make the folder, which must not exist."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    commands = parser.add_subparsers(required=True)
-    for name, card, runs, folder in (
-        ("plain", "base.md", ("reader", "base"), "t5-mini"),
-        ("tasks", "tasks.md", ("tasks",), "t5-mini-tasks"),
-    ):
-        command = commands.add_parser(name)
-        for word in (*runs, "worlds"):
-            command.add_argument(word, type=Path)
-        command.add_argument("--into", type=Path, default=ROOT / "weights" / folder)
-        command.set_defaults(card=HERE / card, runs=runs)
+    for name in ("reader", "base", "worlds"):
+        parser.add_argument(name, type=Path)
+    parser.add_argument("--into", type=Path, default=ROOT / "weights" / "t5-mini")
     args = parser.parse_args()
     if args.into.exists():
         raise InputError(str(args.into), "no such folder yet", "one", "move it away")
     args.into.mkdir(parents=True)
-    put_together(args.card, {name: getattr(args, name) for name in args.runs}, args.worlds, args.into)
+    put_together(args.reader, args.base, args.worlds, args.into)
     print((args.into / "README.md").read_text())
     return 0
 

@@ -1,9 +1,9 @@
 """The paper's results in miniature: python benchmarks/miniature/main.py train --data WORLDS --out DIR [--plan]
 
-`train` repeats Figures 2 to 7 and Tables 1 to 3 with small models. Each starts from a pre-trained base, is fine-tuned
-by a change of `trends.toml`, and is tested in the worlds of `glimmer-ref world`. Every finished test is a
-line of benchmarks/results/trends-runs.jsonl, and what is there is not done again, on whichever machine. `report` writes
-the pages and plots of that file, beside the paper's own numbers.
+`train` repeats Figures 2 to 7 and Tables 1 to 3 with small models. Each starts from a pre-trained model, is fine-tuned
+by a change of `trends.toml`, and is tested in the worlds of `glimmer-ref world`. Every finished test is a line of
+benchmarks/results/trends-runs.jsonl, and what is there is not done again, on whichever machine. `report` writes the
+pages and plots of that file, beside the paper's own numbers.
 """
 
 from __future__ import annotations
@@ -125,8 +125,8 @@ def _arguments() -> argparse.ArgumentParser:
     one = commands.add_parser("train", help="train and test what is missing, then report")
     one.add_argument("--data", type=Path, metavar="WORLDS", help="what `glimmer-ref world` wrote")
     one.add_argument("--out", type=Path, metavar="DIR", help="where models are kept until they are tested")
-    for option, name, seen in (("tasks", "t5-mini-tasks", "has"), ("plain", "t5-mini", "has not")):
-        said = f"the base that {seen} seen the tasks (default: weights/{name})"
+    for option, name, seen in (("tasks", "mini", "has"), ("plain", "t5-mini", "has not")):
+        said = f"the model to start from that {seen} seen the tasks (default: weights/{name})"
         one.add_argument(f"--{option}", type=Path, default=WEIGHTS / name, metavar="MODEL", help=said)
     one.add_argument("--figures", default=",".join(EXPERIMENTS), help=f"of {','.join(EXPERIMENTS)} (default: all)")
     one.add_argument("--only", nargs="+", default=[], metavar="NAME", help="only these trainings, named as in --plan")

@@ -107,7 +107,7 @@ def test_every_training_differs_from_the_base_by_what_it_is_named_for() -> None:
         "model.beta": ["1/4", "0"], "evaluation.k": [0, 10], f"{stage}.k": [12, 10], f"{stage}.m": [5, 10]
     }  # fmt: skip
     tasks = STUDY.recipe.stages[0].tasks
-    limited = {"data.train": [("train-[4-7]",), ("train-4",)], f"{stage}.rename": [True, False]}
+    limited = {"data.train": [("train-*",), ("train-0",)], f"{stage}.rename": [True, False]}
     lumen = {"system": ["glimmer", "lumen"], **reads}
     assert differs("glimmer") == {}
     assert differs("fid") == {"system": ["glimmer", "fid"], "model.alpha": ["1/3", "1"], **reads}
