@@ -46,7 +46,7 @@ class Now(Executor):
 
 @pytest.fixture(scope="module")
 def reader() -> Reader:
-    return glimmer_ref.load(ops="numpy")
+    return glimmer_ref.load(ops="numba")
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +85,7 @@ def test_the_scores_are_the_same_to_the_digit(
     reader: Reader, questions: list[Question], memory: Memory, system: str, m: int | None
 ) -> None:
     assert len(questions) > 2 * BATCH
-    spread = Spread(Workers(Now(), 2, MODEL, "numpy"), reader, memory)
+    spread = Spread(Workers(Now(), 2, MODEL, "numba"), reader, memory)
     what = (reader, questions, memory, system, 6, m, quiet)
     alone, rows = evaluate(*what)
     many, others = evaluate(*what, spread.batches)
@@ -102,7 +102,7 @@ def test_a_worker_that_fails_ends_it_and_the_lines_before_are_kept(
 
     what = (reader, questions, memory, "glimmer", [SweepPoint(6, 2)], quiet)
     whole = sweep.run(tmp_path / "whole", *what)
-    some = Spread(Workers(Now(fails), 2, MODEL, "numpy"), reader, memory)
+    some = Spread(Workers(Now(fails), 2, MODEL, "numba"), reader, memory)
     with pytest.raises(
         InputError, match=r"3 batches of questions: expected an answer of some worker .*the network is down"
     ):
@@ -110,7 +110,7 @@ def test_a_worker_that_fails_ends_it_and_the_lines_before_are_kept(
     name = "k6-m2.jsonl"
     kept = lines(tmp_path / "many" / name)
     assert kept == lines(tmp_path / "whole" / name)[:BATCH]
-    again = Spread(Workers(Now(), 2, MODEL, "numpy"), reader, memory)
+    again = Spread(Workers(Now(), 2, MODEL, "numba"), reader, memory)
     assert untimed(sweep.run(tmp_path / "many", *what, batches=again.batches)) == untimed(whole)
     assert lines(tmp_path / "many" / name) == lines(tmp_path / "whole" / name)
 
@@ -118,13 +118,13 @@ def test_a_worker_that_fails_ends_it_and_the_lines_before_are_kept(
 def test_another_model_at_a_worker_or_a_memory_of_this_process_is_refused(
     reader: Reader, questions: list[Question], memory: Memory
 ) -> None:
-    spread = Spread(Workers(Now(), 1, MODEL, "numpy"), reader, memory)
+    spread = Spread(Workers(Now(), 1, MODEL, "numba"), reader, memory)
     spread.known = {**spread.known, "weights": "others"}
     with pytest.raises(InputError, match=r"worker's model .*weights=others.*give every worker the same files"):
         list(spread.batches(questions, "glimmer", 6, 2, quiet))
     passages = [p for p, _ in zip(read_passages(bundled() / "passages.jsonl"), range(3), strict=False)]
     with pytest.raises(InputError, match="a memory on disk, which they can open; got one in main memory"):
-        Spread(Workers(Now(), 1, MODEL, "numpy"), reader, reader.memorize(passages))
+        Spread(Workers(Now(), 1, MODEL, "numba"), reader, reader.memorize(passages))
 
 
 def test_the_command_spawns_workers_and_refuses(

@@ -26,7 +26,7 @@ TWO = [SweepPoint(3, 1), SweepPoint(6, 2)]
 
 @pytest.fixture(scope="module")
 def reader() -> Reader:
-    return glimmer_ref.load(ops="numpy")
+    return glimmer_ref.load(ops="numba")
 
 
 @pytest.fixture(scope="module")

@@ -18,6 +18,7 @@ import pytest
 import glimmer_ref
 
 PACKAGE = Path(glimmer_ref.__file__).parent
+SLOW = pytest.mark.slow
 
 RUN = """
 import numpy as np
@@ -157,8 +158,18 @@ def test_a_second_run_loads_and_says_nothing(warm: Path) -> None:
     assert run(READY + loaded, warm) == []
 
 
-@pytest.mark.parametrize(("file", "damage"), [(".nbi", b""), (".nbc", b"\x80\x04not a pickle")])
-@pytest.mark.parametrize(("filled", "script"), [("warm", READY), ("warm_tile", TILE)], ids=["kernel", "tile"])
+INDEX, CODE = (".nbi", b""), (".nbc", b"\x80\x04not a pickle")
+
+
+@pytest.mark.parametrize(
+    ("filled", "script", "file", "damage"),
+    [
+        pytest.param("warm", READY, *INDEX, id="kernel's index", marks=SLOW),
+        pytest.param("warm", READY, *CODE, id="kernel's code"),
+        pytest.param("warm_tile", TILE, *INDEX, id="tile's index"),
+        pytest.param("warm_tile", TILE, *CODE, id="tile's code", marks=SLOW),
+    ],
+)
 def test_a_damaged_file_is_made_anew(
     request: pytest.FixtureRequest, tmp_path: Path, filled: str, script: str, file: str, damage: bytes
 ) -> None:
@@ -171,7 +182,14 @@ def test_a_damaged_file_is_made_anew(
     assert run(script, cache) == []
 
 
-@pytest.mark.parametrize("ends", [(".1.nbc",), (".nbi",), (".nbi", ".1.nbc")], ids=["code", "index", "both"])
+@pytest.mark.parametrize(
+    "ends",
+    [
+        pytest.param((".1.nbc",), id="code", marks=SLOW),
+        pytest.param((".nbi",), id="index", marks=SLOW),
+        pytest.param((".nbi", ".1.nbc"), id="both"),
+    ],
+)
 def test_two_kernels_files_swapped_are_made_anew(tmp_path: Path, two: Path, ends: tuple[str, ...]) -> None:
     """numba runs whatever code lies under a name, with whatever arguments: it ended in a segmentation fault."""
     cache = tmp_path / "cache"
