@@ -21,6 +21,8 @@ def asked(reader: Reader, memory: Memory, every: int) -> tuple[dict[str, Any], l
 
 @cache
 def answered(every: int, precision: str, ops: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """The same with the passages' memory in RAM."""
+    """The same with the memory of the questions' candidates in RAM."""
     reader = glimmer_ref.load(ops=ops, precision=precision)
-    return asked(reader, reader.memorize(read_passages(bundled() / "passages.jsonl")), every)
+    wanted = {id for question in QUESTIONS[::every] for id in question.candidates}
+    passages = (p for p in read_passages(bundled() / "passages.jsonl") if p.id in wanted)
+    return asked(reader, reader.memorize(passages), every)

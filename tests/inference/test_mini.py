@@ -19,9 +19,7 @@ from glimmer_ref.inference.reader import bundled
 from glimmer_ref.memory.build import build
 
 RECORDED = 2  # of every second question, the independent implementation's results are known
-STEPS = pytest.mark.parametrize(
-    "every", [10 * RECORDED, pytest.param(RECORDED, marks=pytest.mark.slow)], ids=["a tenth", "all"]
-)
+SLOW = pytest.mark.slow
 
 
 @cache
@@ -30,8 +28,15 @@ def recorded() -> dict[str, dict[str, Any]]:
         return {r["id"]: r for r in map(json.loads, file)}
 
 
-@STEPS
-@pytest.mark.parametrize("ops", ["numpy", "numba"])
+@pytest.mark.parametrize(
+    ("ops", "every"),
+    [
+        ("numpy", 30 * RECORDED),
+        ("numba", 10 * RECORDED),
+        pytest.param("numpy", RECORDED, marks=SLOW),
+        pytest.param("numba", RECORDED, marks=SLOW),
+    ],
+)
 def test_answers_selections_and_scores_agree(ops: str, every: int) -> None:
     _, rows = answered(every, "float32", ops)
     assert len(rows) == len(recorded()) * RECORDED // every
@@ -45,7 +50,7 @@ def test_answers_selections_and_scores_agree(ops: str, every: int) -> None:
     assert off.max() < 1e-4
 
 
-@pytest.mark.slow
+@SLOW
 def test_it_is_as_good_as_its_card_says_and_as_was_wanted() -> None:
     """Wanted: what the feasibility study's model had reached, 91.7 and 89.6, and 10 points of recall over BM25."""
     result, rows = answered(1, "float32", "numba")
@@ -59,7 +64,7 @@ def test_it_is_as_good_as_its_card_says_and_as_was_wanted() -> None:
     assert set(result["tasks"]) == {f"{name}-like" for name in ("nq", "tqa", "hotpot", "fever", "zsre", "trex")}
 
 
-@STEPS
+@pytest.mark.parametrize("every", [10 * RECORDED, pytest.param(RECORDED, marks=SLOW)])
 @pytest.mark.parametrize("dtype", ["bfloat16", "int8"])
 def test_a_narrow_memory_costs_less_than_a_point(tmp_path: Path, dtype: str, every: int) -> None:
     reader = glimmer_ref.load()

@@ -86,9 +86,9 @@ def asked_of(text: str, system: str = "glimmer", k: int = 25, m: int = 5) -> dic
     return {"text": text, "system": system, "k": k, "m": m}
 
 
-def sample() -> list[dict[str, Any]]:
+def sample(every: int = 150) -> list[dict[str, Any]]:
     """Some questions of each kind, other k and m, the other systems, and words that are not in the vocabulary."""
-    some = [asked_of(q.text) for task in questions().values() for q in task[3::150]]
+    some = [asked_of(q.text) for task in questions().values() for q in task[3::every]]
     texts = [task[7].text for task in questions().values()]
     some += [asked_of(text, system) for text in texts[:2] for system in ("lumen", "fid")]
     some += [asked_of(texts[0], k=10, m=1), asked_of(texts[2], k=40, m=40), asked_of(texts[3], k=3, m=2)]
@@ -169,8 +169,10 @@ def test_every_module_is_bundled_after_those_that_it_imports() -> None:
 
 
 @needs_node
-def test_in_node_answers_selections_and_scores_are_those_of_python() -> None:
-    given = {"data": page.data(bundled()), "asked": sample()}
+@pytest.mark.parametrize("every", [400, pytest.param(150, marks=pytest.mark.slow)])
+def test_in_node_answers_selections_and_scores_are_those_of_python(every: int) -> None:
+    asked = sample(every)
+    given = {"data": page.data(bundled()), "asked": asked}
     weights = re.search(r'id="weights">([^<]+)<', document())
     assert weights
     program = IN_NODE.replace("FOLDER", LIVE.as_uri()).replace("ANSWERS", ANSWERS)
@@ -181,7 +183,7 @@ def test_in_node_answers_selections_and_scores_are_those_of_python() -> None:
         timeout=300,
     )
     assert done.returncode == 0, done.stderr.decode()[-2000:]
-    check(sample(), json.loads(done.stdout))
+    check(asked, json.loads(done.stdout))
 
 
 @needs_chromium

@@ -21,15 +21,15 @@ def quiet(items: Iterable[Any], *more: Any) -> Iterable[Any]:
     return items
 
 
-def pipeline(folder: Path, world: Path, capsys: pytest.CaptureFixture[str], *more: str) -> dict[str, Any]:
+def pipeline(folder: Path, world: Path, capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
     """What the last command prints."""
     corpus, index, memory, scores = (str(folder / name) for name in ("corpus", "index", "memory", "scores"))
     passages, task = f"{corpus}/passages.jsonl", f"{corpus}/questions.jsonl"
     for words in (
         ["chunks", str(world / "knowledge.jsonl"), corpus, "--tasks", str(world / "questions.jsonl"), "--paragraphs"],
         ["index", "build", passages, index, "--bm25"],
-        ["memory", "build", passages, memory, *more],
-        ["evaluate", "--task", task, "--memory", memory, "--index", index, "--out", scores, "--kilt", "--json", *more],
+        ["memory", "build", passages, memory],
+        ["evaluate", "--task", task, "--memory", memory, "--index", index, "--out", scores, "--kilt", "--json"],
     ):
         capsys.readouterr()
         assert main(words) == 0, capsys.readouterr().err
@@ -40,8 +40,8 @@ def test_a_small_world(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
     """The world's own passages and candidates, in RAM, give the same answers and scores."""
     assert main(["world", str(tmp_path / "worlds"), "--size", "small", "--train-worlds", "1"]) == 0
     world = tmp_path / "worlds" / "test"
-    got = pipeline(tmp_path, world, capsys, "--ops", "numpy")
-    reader = glimmer_ref.load(ops="numpy")
+    got = pipeline(tmp_path, world, capsys)
+    reader = glimmer_ref.load()
     questions = [replace(q, candidates=q.candidates[: got["k"]]) for q in read_questions(world / "questions.jsonl")]
     memory = reader.memorize(read_passages(world / "passages.jsonl"))
     told, _ = evaluate(reader, questions, memory, "glimmer", got["k"], got["m"], quiet)

@@ -1,7 +1,8 @@
 """Processors without AVX-512, or its bfloat16 or int8: the same tests pass, and the sums of a tile stay in registers.
 
 A process of its own plays each one: NUMBA_CPU_NAME alone removes no features, so NUMBA_CPU_FEATURES says which.
-The quick tests play what needs no kernel but tiles, which are quickly compiled; the slow ones the rest of these files.
+The quick tests play the two older processors with what needs no kernel but tiles, which are quickly compiled; the slow
+ones play the others, and the rest of these files.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ QUICK = "power or softmax or gelu or epilogue or a_tile or int8_at or row_has_th
 REST = f"test_blocks or not ({QUICK})"
 
 x86 = pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="not an x86 processor")
-processors = pytest.mark.parametrize("processor", PROCESSORS)
+SLOW = pytest.mark.slow
 
 ASSEMBLY = """
 import re, sys, numba
@@ -63,11 +64,12 @@ def able(processor: str) -> None:
 
 @x86
 @pytest.mark.parametrize(
-    ("chosen", "files", "least"),
-    [(QUICK, TILES, 60), pytest.param(REST, (*TILES, BLOCKS), 80, marks=pytest.mark.slow)],
-    ids=["tiles", "rest"],
+    ("processor", "chosen", "files", "least"),
+    [
+        *(pytest.param(p, QUICK, TILES, 60, id=f"{p}, tiles", marks=() if p in ROWS else SLOW) for p in PROCESSORS),
+        *(pytest.param(p, REST, (*TILES, BLOCKS), 80, id=f"{p}, rest", marks=SLOW) for p in PROCESSORS),
+    ],
 )
-@processors
 def test_the_same_tests_pass(processor: str, chosen: str, files: tuple[Path, ...], least: int) -> None:
     able(processor)
     options = ("-q", "-p", "no:cacheprovider", "-k", chosen)
