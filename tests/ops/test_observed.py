@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from unwarmed import FAST
 
 import glimmer_ref
 from glimmer_ref.cli import main
@@ -19,13 +20,12 @@ from glimmer_ref.data.inputs import passage_tokens, question_tokens, read_passag
 from glimmer_ref.inference.reader import Reader, bundled
 from glimmer_ref.instruments import Dropout, MacCounter, Profiler, Tape, Trace
 from glimmer_ref.memory.store import Memory
-from glimmer_ref.ops import PRECISIONS, Instrument, Ops, bind
+from glimmer_ref.ops import PRECISIONS, Instrument, Ops
 from glimmer_ref.paper.t5 import KVCache, cross_keys_values, decode
 from glimmer_ref.params.model import Model, map_named, prepare_params, random
 from glimmer_ref.ragged import States, Tokens, token_positions
 
 SLOW = pytest.mark.slow
-FAST = bind("numba")
 precisions = pytest.mark.parametrize("precision", PRECISIONS)
 OBSERVERS: dict[str, Callable[[Ops], Ops]] = {
     "instrument": Instrument,

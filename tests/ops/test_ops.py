@@ -13,13 +13,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from operands import SMALL, Case, arrays, differ, each, read_only, strided
+from unwarmed import FAST
 
 from glimmer_ref.errors import InputError
 from glimmer_ref.ops import Ops, SequenceLayout, bind, numpy_backend
 from glimmer_ref.ops.interface import DIRECTIONS, OPERATIONS
 from glimmer_ref.ragged import offsets, token_positions
 
-REFERENCE, FAST = bind("numpy"), bind("numba")
+REFERENCE = bind("numpy")
 TOLERANCE = {"float32": 3e-6, "float64": 6e-15}  # largest difference in 1500 examples: 1.1e-6, 1.9e-15
 few = settings(max_examples=25)
 dtypes = pytest.mark.parametrize("dtype", ["float32", "float64"])

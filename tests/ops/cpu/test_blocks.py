@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from unwarmed import FAST
 
 from glimmer_ref.config import T5Config
 from glimmer_ref.ops import PRECISIONS, Instrument, Ops, SequenceLayout, bind
@@ -17,7 +18,7 @@ from glimmer_ref.paper.t5 import attention_block, feed_forward_block, position_b
 from glimmer_ref.params.model import Attention, FeedForward, init_param
 from glimmer_ref.ragged import token_positions
 
-FAST, ORACLE = bind("numba"), bind("numpy")
+ORACLE = bind("numpy")
 HEARD = Instrument(FAST)  # hears, so gets, the elementary operations
 # Largest difference, relative to the largest number, measured in 1,500 examples of `blocks`: 1.1e-6.
 TOLERANCE = 4e-6

@@ -10,15 +10,15 @@ import numba
 import numpy as np
 import pytest
 from operands import SMALL, Case, arrays, each, read_only, strided
+from unwarmed import FAST
 
 from glimmer_ref.errors import InputError
-from glimmer_ref.ops import SequenceLayout, bind, numpy_backend
+from glimmer_ref.ops import SequenceLayout, numpy_backend
 from glimmer_ref.ops.cpu import encoder_fused
 from glimmer_ref.ops.cpu import ops as cpu_ops
 from glimmer_ref.ops.cpu.kernels import elementwise
 from glimmer_ref.ops.cpu.runtime import thread_pool
 
-FAST = bind("numba")
 dtypes = pytest.mark.parametrize("dtype", ["float32", "float64"])
 
 
