@@ -16,7 +16,7 @@ from ..interface import SequenceLayout
 from .cross_attention import PackedMemory, Prepared
 from .encoder_fused import cost, ready_phase, result_buffers
 from .kernels.attention import mix_panels, row_of, score_panels, softmax_operand
-from .kernels.bfloat16 import across, halve_row
+from .kernels.bfloat16 import across, left_row
 from .kernels.descriptors import Block, Panels, Rows, Tile
 from .kernels.epilogue import STORE
 from .kernels.gemm import PAIR, Packed, attended_in, descriptors, product
@@ -67,7 +67,7 @@ def absorb_phase(counters: Any, phase: int, terms: int, w: Any, q: Any, heads: i
             for e in range(d, len(to)):
                 to[e] = 0
             if terms == 2:
-                halve_row(address(to), -(-d // LANES), address(to))
+                left_row(address(to), -(-d // LANES), address(to))
         finish_task(counters, phase)
         head = next_task(counters, phase)
     barrier(counters, phase, heads)

@@ -14,7 +14,8 @@ from glimmer_ref.errors import InputError
 from glimmer_ref.ops.cpu import encoder_fused as blocks
 from glimmer_ref.ops.cpu import ops as FAST  # not bound: only the kernels that are called are compiled
 from glimmer_ref.ops.cpu.kernels.gemm import Packed, as_table, pack, row_stride, tile_address
-from glimmer_ref.ops.cpu.kernels.microkernel import GROUP, ROWS
+from glimmer_ref.ops.cpu.kernels.microkernel import ROWS
+from glimmer_ref.ops.cpu.kernels.processor import GROUP, WIDE, ZERO
 from glimmer_ref.ops.cpu.kernels.rows import prepare
 from glimmer_ref.ops.cpu.runtime.allocator import aligned
 from glimmer_ref.ops.interface import PRECISIONS
@@ -22,6 +23,7 @@ from glimmer_ref.ragged import bfloat16
 
 precisions = pytest.mark.parametrize("precision", PRECISIONS)
 TYPES = {"float32": np.float32, "bfloat16": np.uint16, "int8": np.int8}
+LEFT = np.uint8 if ZERO else np.int8  # of int8's left operands
 UNIT = 2.0**-24
 
 
@@ -30,11 +32,23 @@ def to_bfloat16(x: np.ndarray) -> np.ndarray:
     return (bfloat16(x.astype(np.float32)).astype(np.uint32) << 16).view(np.float32)
 
 
+IN_PAIRS = [0, 2, 1, 3]  # the order in which four integers of a left operand are widened
+
+
+def widened(precision: str, a: np.ndarray) -> np.ndarray:
+    """Rows as left operands of the tile: on some processors wider than a panel's numbers."""
+    if not WIDE[GROUP[precision]]:
+        return a
+    if precision == "bfloat16":
+        return (a.astype(np.uint32) << 16).view(np.float32)
+    return a.reshape(len(a), -1, 4)[..., IN_PAIRS].reshape(a.shape).astype(np.int16)
+
+
 def tile(precision: str, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """a [rows n] b [n 32] by the compiled tile: whole lanes of n, numbers in the tile's own type."""
+    """a [rows n] b [n 32] by the compiled tile: whole lanes of n, numbers in the panels' own type."""
     group, (rows, n) = GROUP[precision], a.shape
-    left = aligned(rows, row_stride(n, group), dtype=np.uint8)
-    left[:, : n * a.itemsize] = np.ascontiguousarray(a).view(np.uint8)
+    left, own = aligned(rows, row_stride(n, group), dtype=np.uint8), widened(precision, a)
+    left[:, : n * own.itemsize] = np.ascontiguousarray(own).view(np.uint8)
     panels = aligned(2, n // group, 16, group, dtype=b.dtype)
     panels[:] = b.reshape(n // group, group, 2, 16).transpose(2, 0, 3, 1)
     out = aligned(rows, 32, dtype=np.int32 if precision == "int8" else np.float32)
@@ -48,8 +62,8 @@ def operands(precision: str, rows: int, n: int, largest: int) -> tuple[np.ndarra
     """Whole numbers as the tile takes them, and as int64."""
     rng = np.random.default_rng(100 * rows + n)
     if precision == "int8":
-        a, b = rng.integers(0, 256, (rows, n)), rng.integers(-128, 128, (n, 32))
-        return a.astype(np.uint8), b.astype(np.int8), a, b
+        a, b = rng.integers(-128, 128, (rows, n)) + ZERO, rng.integers(-128, 128, (n, 32))
+        return a.astype(LEFT), b.astype(np.int8), a, b
     a, b = (rng.integers(-largest, largest + 1, shape) for shape in ((rows, n), (n, 32)))
     own = [x.astype(np.float32) for x in (a, b)]
     return (*(own if precision == "float32" else map(bfloat16, own)), a, b)
@@ -66,9 +80,10 @@ def test_a_tile_of_whole_numbers_is_exact(precision: str, lanes: int) -> None:
 
 def test_int8_at_its_ends_does_not_saturate() -> None:
     """255 * 127 * 4 does not fit 16 bits, which some processors' products of 8 bits go through."""
-    a, b = np.full((ROWS, 4096), 255, np.uint8), np.full((4096, 32), 127, np.int8)
-    b[:, ::2] = -128
-    np.testing.assert_array_equal(tile("int8", a, b), a.astype(np.int64) @ b)
+    for end in (ZERO - 128, ZERO + 127):
+        a, b = np.full((ROWS, 4096), end, LEFT), np.full((4096, 32), 127, np.int8)
+        b[:, ::2] = -128
+        np.testing.assert_array_equal(tile("int8", a, b), a.astype(np.int64) @ b)
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
@@ -91,7 +106,7 @@ def test_a_row_has_the_same_bits_alone_and_among_others(precision: str) -> None:
     rng, n = np.random.default_rng(0), 40 * GROUP[precision]
     a, b = (rng.standard_normal(shape).astype(np.float32) for shape in ((ROWS, n), (n, 32)))
     if precision == "int8":
-        a, b = ((50 * x).astype(kind) for x, kind in ((np.abs(a), np.uint8), (b, np.int8)))
+        a, b = ((50 * x).astype(kind) for x, kind in ((np.abs(a) / 2, LEFT), (b / 2, np.int8)))
     elif precision == "bfloat16":
         a, b = bfloat16(a), bfloat16(b)
     whole = tile(precision, a, b)
@@ -138,7 +153,7 @@ def test_packing_keeps_every_number(precision: str, shape: tuple[int, int]) -> N
         assert (np.abs(got - w) <= np.abs(w).max(axis=0) / 254 * (1 + 1e-6)).all(), "half a step, a column's own"
         assert np.abs(packed.panels.view(np.int8)).max() == 127
         whole = packed.panels.view(np.int8).reshape(len(packed.panels), -1, 16, 4)
-        np.testing.assert_array_equal(packed.offsets, 128 * whole.sum(axis=(1, 3), dtype=np.int64).ravel())
+        np.testing.assert_array_equal(packed.offsets, ZERO * whole.sum(axis=(1, 3), dtype=np.int64).ravel())
     else:
         np.testing.assert_array_equal(got, w if precision == "float32" else to_bfloat16(w))
     assert FAST.to_host(packed) is w
@@ -192,14 +207,20 @@ def run_prepare(x: Any, gain: Any, eps: float, terms: int, out: Any, scales: Any
 
 
 def prepared(x: np.ndarray, precision: str, gain: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """Rows [N n] in the tile's own type, whole lanes of n, and int8's scales."""
+    """Rows [N n] in the panels' own type, whole lanes of n, and int8's scales."""
     group = GROUP[precision]
     out, scales = aligned(len(x), row_stride(x.shape[1], group), dtype=np.uint8), np.zeros(len(x), np.float32)
     out[:] = 77
     run_prepare(x, np.empty(0, np.float32) if gain is None else gain, 1e-6, group, out, scales)
-    kind = np.uint8 if precision == "int8" else TYPES[precision]
-    terms = -(-x.shape[1] // group) * group
-    return np.ascontiguousarray(out[:, : terms * np.dtype(kind).itemsize]).view(kind), scales
+    kind = LEFT if precision == "int8" else TYPES[precision]
+    terms, wide = -(-x.shape[1] // group) * group, {"bfloat16": np.uint32, "int8": np.int16}
+    if not WIDE[group]:
+        return np.ascontiguousarray(out[:, : terms * np.dtype(kind).itemsize]).view(kind), scales
+    rows = np.ascontiguousarray(out[:, : terms * np.dtype(wide[precision]).itemsize]).view(wide[precision])
+    if precision == "bfloat16":
+        assert not (rows & 0xFFFF).any()
+        return (rows >> 16).astype(kind), scales
+    return rows.reshape(len(x), -1, 4)[..., IN_PAIRS].reshape(rows.shape).astype(kind), scales
 
 
 @pytest.mark.parametrize("n", [1, 3, 16, 37, 128])
@@ -213,8 +234,8 @@ def test_rows_are_prepared(n: int) -> None:
     assert not halves[:, n:].any()
     whole, scales = prepared(x, "int8")
     np.testing.assert_allclose(scales, np.abs(x).max(axis=1) / 127, rtol=2e-7)
-    assert (whole[:, n:] == 128).all() and whole.min() >= 1
-    back = (whole[:, :n].astype(np.float64) - 128) * scales[:, None]
+    assert (whole[:, n:] == ZERO).all() and whole.min() >= ZERO - 127
+    back = (whole[:, :n].astype(np.float64) - ZERO) * scales[:, None]
     assert (np.abs(back - x) <= 0.5001 * scales[:, None]).all()
 
 

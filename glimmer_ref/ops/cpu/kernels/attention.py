@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba.extending import register_jitable
 
-from .bfloat16 import halve_row, pair_lines
+from .bfloat16 import halve_row, left_row, pair_lines
 from .descriptors import Layout, Panels, Rows, Tile
 from .gemm import PAIR
 from .llvm_ir import BYTES, LANES
@@ -88,7 +88,7 @@ def scaled_rows(terms: int, x: int, row: int, rows: int, c: int, out: int, out_r
         tail = floats(out + r * out_row, row_of(c))
         for e in range(c, -(-c // LANES) * LANES):
             tail[e] = 0
-        halve_row(out + r * out_row, -(-c // LANES), out + r * out_row)
+        left_row(out + r * out_row, -(-c // LANES), out + r * out_row)
 
 
 @register_jitable
@@ -187,7 +187,7 @@ def softmax_operand(terms: int, scores: int, biases: int, count: int) -> Any:
     """Replaces a row of scores by its softmax before division, as a left operand; returns the sum to divide by."""
     total = softmax_row(scores, biases, count)
     if terms == 2:
-        halve_row(scores, -(-count // LANES), scores)
+        left_row(scores, -(-count // LANES), scores)
     return total
 
 

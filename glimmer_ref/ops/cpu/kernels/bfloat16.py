@@ -1,4 +1,4 @@
-"""Conversion of float32 to bfloat16 in registers, for left operands and panels; products with panels read across."""
+"""Conversion between float32 and narrower numbers in registers, for left operands and panels; products across panels."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from typing import Any
 
 from llvmlite import ir
 from numba.core import types
-from numba.extending import intrinsic
+from numba.extending import intrinsic, register_jitable
 
 from .llvm_ir import BYTES, FLOATS, I64, INTS, LANES, POINTER, VectorBuilder, constant, function
+from .processor import WIDE
 from .simd import fold
 
 SHORTS = ir.VectorType(ir.IntType(16), LANES)
@@ -22,17 +23,70 @@ def _rounded(code: VectorBuilder, x: ir.Value) -> ir.Value:
     return to.select(to.fcmp_unordered("uno", x, x), constant(INTS, 0x7FC00000), rounded)
 
 
-@intrinsic
-def halve_row(typing: Any, x: Any, vectors: Any, out: Any) -> Any:
+def halves(code: VectorBuilder, lanes: ir.Value, n: int) -> ir.Value:
+    """The n-th bfloat16 of each lane, 0 or 1, as the bits of a float32."""
+    return code.to.and_(lanes, constant(INTS, -65536)) if n else code.to.shl(lanes, constant(INTS, 16))
+
+
+def pairs(code: VectorBuilder, lanes: ir.Value, n: int) -> ir.Value:
+    """The bytes n and n + 2 of each lane, n = 0 or 1, widened to 16 bits each. No other two take fewer instructions."""
+    kind = ir.VectorType(SHORTS.element, 2 * LANES)
+    eight, shorts = ir.Constant(kind, [8] * 2 * LANES), code.to.bitcast(lanes, kind)
+    return code.to.bitcast(code.to.ashr(shorts if n else code.to.shl(shorts, eight), eight), INTS)
+
+
+def _rounding(wide: bool) -> Any:
+    """An intrinsic f(x, vectors, out), which rounds 16 `vectors` numbers, and writes 16 or, if `wide`, 32 bits each."""
+
+    @intrinsic
+    def rounding(typing: Any, x: Any, vectors: Any, out: Any) -> Any:
+        def generate(context: Any, builder: ir.IRBuilder, signature: Any, args: list[ir.Value]) -> ir.Value:
+            code, (x, out) = VectorBuilder(builder), (builder.inttoptr(a, POINTER) for a in (args[0], args[2]))
+
+            def one(i: ir.Value) -> list[ir.Value]:
+                bits = _rounded(code, code.load(x, builder.mul(i, I64(BYTES)), FLOATS))
+                if wide:
+                    code.store(halves(code, bits, 1), out, builder.mul(i, I64(BYTES)))
+                else:
+                    half = builder.trunc(builder.lshr(bits, constant(INTS, 16)), SHORTS)
+                    code.store(half, out, builder.mul(i, I64(BYTES // 2)))
+                return []
+
+            code.loop(args[1], [], one)
+            return context.get_dummy_value()
+
+        return types.void(types.int64, types.int64, types.int64), generate
+
+    return rounding
+
+
+_halve_row, _left_row = _rounding(False), _rounding(WIDE[2])
+
+
+@register_jitable
+def halve_row(x: int, vectors: int, out: int) -> Any:
     """Converts 16 `vectors` numbers from float32 to bfloat16. `out` may be x."""
+    _halve_row(x, vectors, out)
+
+
+@register_jitable
+def left_row(x: int, vectors: int, out: int) -> Any:
+    """The same numbers as a left operand of bfloat16's tile: as float32 on processors that multiply only these."""
+    _left_row(x, vectors, out)
+
+
+@intrinsic
+def widen_row(typing: Any, x: Any, vectors: Any, out: Any) -> Any:
+    """Widens 64 `vectors` signed integers of 8 bits to 16, in the order in which the tile widens panels: see `pairs`."""
 
     def generate(context: Any, builder: ir.IRBuilder, signature: Any, args: list[ir.Value]) -> ir.Value:
         code, (x, out) = VectorBuilder(builder), (builder.inttoptr(a, POINTER) for a in (args[0], args[2]))
 
         def one(i: ir.Value) -> list[ir.Value]:
-            bits = _rounded(code, code.load(x, builder.mul(i, I64(BYTES)), FLOATS))
-            half = builder.trunc(builder.lshr(bits, constant(INTS, 16)), SHORTS)
-            code.store(half, out, builder.mul(i, I64(BYTES // 2)))
+            lanes = code.load(x, builder.mul(i, I64(BYTES)), INTS)
+            first, second = (builder.zext(pairs(code, lanes, n), ir.VectorType(I64, LANES)) for n in (0, 1))
+            both = builder.or_(first, builder.shl(second, ir.Constant(second.type, [I64(32)] * LANES)))
+            code.store(both, out, builder.mul(i, I64(2 * BYTES)))
             return []
 
         code.loop(args[1], [], one)
@@ -76,8 +130,7 @@ def _part(code: VectorBuilder, lanes: ir.Value, terms: int, n: int) -> ir.Value:
     if terms == 1:
         return to.bitcast(lanes, FLOATS)
     if terms == 2:
-        bits = to.and_(lanes, constant(INTS, -65536)) if n else to.shl(lanes, constant(INTS, 16))
-        return to.bitcast(bits, FLOATS)
+        return to.bitcast(halves(code, lanes, n), FLOATS)
     return to.sitofp(to.ashr(to.shl(lanes, constant(INTS, 24 - 8 * n)), constant(INTS, 24)), FLOATS)
 
 

@@ -3,7 +3,8 @@
 A weight [a o] is cut into panels of 16 columns. Each panel is stored as [a 16] without gaps, so that memory is read
 from one end to the other, both with many rows (an encoder) and with one (a decoder step). In bfloat16, two terms of a
 column share a lane, in int8 four: [a/2 16 2], [a/4 16 4]. int8 weights have one scale per column, computed when they
-are packed. int8 rows have one scale per row, computed when they are prepared. All else stays float32.
+are packed. int8 rows have one scale per row, computed when they are prepared. All else stays float32. Panels are the
+same on all processors; prepared rows are not, see `processor`.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ from .descriptors import WEIGHT, Block, Rows, Tile
 from .epilogue import ADD, GATE, STORE, finish
 from .llvm_ir import BYTES, LANES
 from .memory import address
-from .microkernel import GROUP, ROWS, TILE_ARGS, bfloat16_tile, call_tile, float32_tile, int8_tile
+from .microkernel import ROWS, TILE_ARGS, bfloat16_tile, call_tile, float32_tile, int8_tile
+from .processor import GROUP, WIDE, ZERO
 
 PAIR = 2 * LANES  # columns of a tile
 BLOCK_BYTES = 400_000  # size of a block of rows, which stays in the second-level cache while panels are read
@@ -48,7 +50,7 @@ def row_stride(terms: int, group: int) -> int:
 
     14 rows with a distance of 4096 bytes would compete for 8 ways of one set of the first-level cache.
     """
-    lines = -(-(-(-terms // group) * 4) // BYTES)
+    lines = -(-(-(-terms // group) * 4) // BYTES) * (2 if WIDE[group] else 1)
     return BYTES * (lines | 1)
 
 
@@ -60,7 +62,7 @@ class Packed:
         columns: o or v.
         panels: [P steps 16] lanes of 32 bits; P is even.
         scales: [16 P] the scales of int8 columns; empty for other precisions.
-        offsets: [16 P] int32, 128 times the sum of each int8 column, because prepared rows have 128 added.
+        offsets: [16 P] int32, ZERO times the sum of each int8 column, because prepared rows have ZERO added.
         source: the weight or table before packing, for `to_host` and `embed`. If its file is mapped, it takes no RAM.
     """
 
@@ -125,7 +127,7 @@ def pack(w: Array, precision: str) -> Packed:
             block = np.rint(block / np.where(scales[here] > 0, scales[here], 1))
         panels[p] = block.reshape(steps, group, LANES).transpose(0, 2, 1)
     lanes = panels.reshape(count, steps, LANES * group).view(np.int32)
-    offsets = panels.sum(axis=(1, 3), dtype=np.int32).reshape(-1) * np.int32(128) if group == 4 else scales
+    offsets = panels.sum(axis=(1, 3), dtype=np.int32).reshape(-1) * np.int32(ZERO) if group == 4 else scales
     return Packed((a, o), o, precision, lanes, scales, offsets, w)
 
 

@@ -73,10 +73,18 @@ class VectorBuilder:
         name = "llvm.fmuladd.v16f32"
         return self.to.call(function(self.to.module, name, FLOATS, FLOATS, FLOATS, FLOATS), [x, y, z])
 
+    def barrier(self) -> None:
+        """An empty assembly, across which LLVM moves no load."""
+        self.to.asm(ir.FunctionType(VOID, []), "", "~{memory}", [], side_effect=True)
+
+    def opaque(self, x: ir.Value, register: str = "r") -> ir.Value:
+        """x, of which LLVM no longer knows how it was computed; `register` is the constraint of an empty assembly."""
+        return self.to.asm(ir.FunctionType(x.type, [x.type]), "", f"={register},0", [x], side_effect=False)
+
     def loop(self, count: ir.Value, state: list[ir.Value], body: Callable[..., list[ir.Value]]) -> list[ir.Value]:
         """state = body(i, *state) for i = 0 .. count-1; returns the last state. `count` is at least 1.
 
-        The empty assembly keeps LLVM from unrolling the loop. If LLVM unrolls it, it loads the numbers of the next
+        The barrier keeps LLVM from unrolling the loop. If LLVM unrolls it, it loads the numbers of the next
         iterations early, runs out of registers, and keeps sums in memory.
         """
         before, inside = self.to.block, self.to.append_basic_block()
@@ -87,7 +95,7 @@ class VectorBuilder:
         i.add_incoming(ir.Constant(I64, 0), before)
         now = [self.to.phi(x.type) for x in state]
         new = body(i, *now)
-        self.to.asm(ir.FunctionType(VOID, []), "", "~{memory}", [], side_effect=True)
+        self.barrier()
         following = self.to.add(i, ir.Constant(I64, 1))
         end = self.to.block
         for phi, first, last in zip([i, *now], [None, *state], [following, *new], strict=True):

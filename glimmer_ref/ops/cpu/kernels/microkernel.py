@@ -1,6 +1,6 @@
 """The micro-kernel of matrix products, which takes nearly all time: a few rows times 32 columns, sums in registers.
 
-It multiplies up to ROWS rows of the left operand by two panels of 16 columns of the right operand. Each number of the
+It multiplies up to ROWS rows of the left operand by two panels of 16 columns of the right operand. Each lane of the
 left operand is copied to all lanes of a vector. The panels are packed so that their vectors are consecutive in memory.
 A sum is added from the first term to the last, whatever the number of rows. So a row gives the same bits alone as among
 many.
@@ -15,50 +15,71 @@ from llvmlite import ir
 from numba.core import types
 from numba.extending import intrinsic
 
-from .llvm_ir import BYTES, FEATURES, FLOATS, I32, I64, INTS, POINTER, VOID, VectorBuilder, constant, function
+from .bfloat16 import halves, pairs
+from .llvm_ir import (
+    BYTES, FLOATS, I32, I64, INTS, LANES, POINTER, VOID, VectorBuilder, constant, function,
+)  # fmt: skip
+from .processor import GROUP, HERE, Processor, Way
 
-GROUP = {"float32": 1, "bfloat16": 2, "int8": 4}  # terms that one lane of 32 bits holds
-WIDE = "avx512f" in FEATURES  # 32 registers of 16 numbers: both panels at once
-# AVX-512's registers hold 14 x 2 sums, 2 vectors of columns and 2 of the left operand; AVX2's and NEON's 6 x 2 halves.
-ROWS = 14 if WIDE else 2 if "sse2" in FEATURES and "avx2" not in FEATURES else 6
-
+ROWS = HERE.rows
 FEW = 3  # with so few rows the panels' loading takes most time, so they are read one by one, from end to end
 
 
-def _float32(code: VectorBuilder, total: ir.Value, a: ir.Value, b: ir.Value) -> ir.Value:
-    return code.fma(code.to.bitcast(a, FLOATS), code.to.bitcast(b, FLOATS), total)
+
+def _by_registers(code: VectorBuilder, lanes: int, operation: Callable[..., ir.Value], *xs: ir.Value) -> ir.Value:
+    """Applies an operation to vectors of 16 lanes, of which it takes `lanes` at once."""
+    if lanes == LANES:
+        return operation(*xs)
+    to, parts = code.to, []
+    for first in range(0, LANES, lanes):
+        here = ir.Constant(ir.VectorType(I32, lanes), list(range(first, first + lanes)))
+        parts.append(operation(*[to.shuffle_vector(x, x, here) for x in xs]))
+    while len(parts) > 1:  # LLVM removes these shuffles again
+        size = 2 * parts[0].type.count
+        whole = ir.Constant(ir.VectorType(I32, size), list(range(size)))
+        parts = [to.shuffle_vector(x, y, whole) for x, y in zip(parts[::2], parts[1::2], strict=True)]
+    return parts[0]
 
 
-def _bfloat16(code: VectorBuilder, total: ir.Value, a: ir.Value, b: ir.Value) -> ir.Value:
-    """Two products per lane. A bfloat16 is the upper half of a float32, so the product of two is exact in float32."""
-    if "avx512bf16" in FEATURES:
-        name = "llvm.x86.avx512bf16.dpbf16ps.512"
-        return code.to.call(function(code.to.module, name, FLOATS, FLOATS, INTS, INTS), [total, a, b])
-    half, upper = constant(INTS, 16), constant(INTS, -65536)
-    for part in (lambda x: code.to.shl(x, half), lambda x: code.to.and_(x, upper)):
-        total = code.fma(code.to.bitcast(part(a), FLOATS), code.to.bitcast(part(b), FLOATS), total)
-    return total
+def _multiply_add(code: VectorBuilder, way: Way, total: ir.Value, a: ir.Value, b: ir.Value) -> ir.Value:
+    """total + a b, lane by lane; integers are exact, so all processors give the same."""
+    to, bits = code.to, 32 * way.lanes
+    raw, bytes, shorts = (ir.VectorType(ir.IntType(n), bits // n) for n in (32, 8, 16))
+
+    def call(name: str, kind: ir.Type, *args: ir.Value) -> ir.Value:
+        """An instruction whose operands and, beside a sum as the first of three, result have these types."""
+        kinds = [*[x.type for x in args[:-2]], kind, kind]
+        f = function(to.module, f"llvm.{name}", args[0].type if args[:-2] else raw, *kinds)
+        return to.call(f, [to.bitcast(x, kind) for x, kind in zip(args, kinds, strict=True)])
+
+    def pairs_of_16_bits(total: ir.Value, a: ir.Value, b: ir.Value) -> ir.Value:
+        name = {4: "sse2.pmadd.wd", 8: "avx2.pmadd.wd", 16: "avx512.pmaddw.d.512"}[way.lanes]
+        total = to.add(total, call(f"x86.{name}", shorts, a, b))
+        # The empty assembly keeps LLVM from adding in another order, for which all products had to be kept.
+        return code.opaque(total, "v" if way.lanes == LANES else "x")
+
+    def products(total: ir.Value, a: ir.Value, b: ir.Value) -> ir.Value:
+        half = ir.Constant(raw, [16] * way.lanes)
+        for part in (lambda x: to.ashr(to.shl(x, half), half), lambda x: to.ashr(x, half)):
+            total = to.add(total, to.mul(part(a), part(b)))
+        return total
+
+    operations: dict[str, Callable[..., ir.Value]] = {
+        "fma": lambda x, a, b: code.fma(to.bitcast(a, FLOATS), to.bitcast(b, FLOATS), x),
+        "vdpbf16ps": lambda *args: call(f"x86.avx512bf16.dpbf16ps.{bits}", raw, *args),  # two products a lane
+        "vpdpbusd": lambda *args: call(f"x86.avx512.vpdpbusd.{bits}", raw, *args),  # four, of unsigned a and signed b
+        "sdot": lambda *args: call("aarch64.neon.sdot.v4i32.v16i8", bytes, *args),  # four, of signed numbers
+        "pmaddwd": pairs_of_16_bits,
+        "mul": products,
+    }
+    return _by_registers(code, LANES if way.name == "fma" else way.lanes, operations[way.name], total, a, b)
 
 
-def _int8(code: VectorBuilder, total: ir.Value, a: ir.Value, b: ir.Value) -> ir.Value:
-    """Four products per lane, with unsigned a and signed b. They are integers, so all processors give the same."""
-    if "avx512vnni" in FEATURES:
-        name = "llvm.x86.avx512.vpdpbusd.512"
-        return code.to.call(function(code.to.module, name, INTS, INTS, INTS, INTS), [total, a, b])
-    for n in range(4):
-        x = code.to.and_(code.to.lshr(a, constant(INTS, 8 * n)), constant(INTS, 255))
-        y = code.to.ashr(code.to.shl(b, constant(INTS, 24 - 8 * n)), constant(INTS, 24))
-        total = code.to.add(total, code.to.mul(x, y))
-    return total
+def tile_function(module: ir.Module, processor: Processor, precision: str, rows: int) -> ir.Function:
+    """The tile for one number of rows: c [rows 32] = a [rows n] b [n 32], with n = `steps` lanes of 32 bits of b.
 
-
-STEPS = {"float32": (_float32, FLOATS), "bfloat16": (_bfloat16, FLOATS), "int8": (_int8, INTS)}
-
-
-def _tile(module: ir.Module, precision: str, rows: int) -> ir.Function:
-    """The tile for one number of rows: c [rows 32] = a [rows n] b [n 32], with n = `steps` lanes of 32 bits.
-
-    Rows of a and c are `a_row` and `c_row` bytes apart. b consists of two panels [n 16], each without gaps.
+    Rows of a and c are `a_row` and `c_row` bytes apart. b consists of two panels [n 16], each without gaps. If lanes of
+    b are widened to two parts, all rows multiply by the first part, then by the second: so few registers suffice.
     """
     name = f"tile_{precision}_{rows}"
     f = function(module, name, VOID, POINTER, I64, POINTER, POINTER, I64, POINTER, I64)
@@ -66,21 +87,30 @@ def _tile(module: ir.Module, precision: str, rows: int) -> ir.Function:
     f.attributes.add("noinline")
     a, a_row, *panels, steps, c, c_row = f.args
     code = VectorBuilder(ir.IRBuilder(f.append_basic_block()))
-    starts = [code.to.gep(a, [code.to.mul(a_row, ir.Constant(I64, r))]) for r in range(rows)]
-    step, kind = STEPS[precision]
+    three_rows = code.to.mul(a_row, ir.Constant(I64, 3))
+    way = processor.ways[precision]
+    kind, widened = INTS if precision == "int8" else FLOATS, pairs if precision == "int8" else halves
 
     def body(several: list[ir.Value]) -> Callable[..., list[ir.Value]]:
         def once(i: ir.Value, *sums: ir.Value) -> list[ir.Value]:
-            columns = [code.load(p, code.to.mul(i, ir.Constant(I64, BYTES)), INTS, BYTES) for p in several]
-            result = []
-            for r, start in enumerate(starts):
-                x = code.spread(code.load(start, code.to.mul(i, ir.Constant(I64, 4)), I32))
-                result += [step(code, sums[r * len(several) + n], x, y) for n, y in enumerate(columns)]
+            result, at = list(sums), code.to.mul(i, ir.Constant(I64, 4 * way.parts))
+            for n in range(way.parts):
+                if n:
+                    code.barrier()
+                lanes = [code.load(p, code.to.mul(i, ir.Constant(I64, BYTES)), INTS, BYTES) for p in several]
+                columns = lanes if way.parts == 1 else [widened(code, x, n) for x in lanes]
+                start = code.to.gep(a, [code.to.add(at, ir.Constant(I64, 4 * n))])
+                for r in range(rows):
+                    if r and r % 3 == 0:
+                        start = code.opaque(code.to.gep(start, [three_rows]))
+                    x = code.spread(code.load(start, code.to.mul(a_row, ir.Constant(I64, r % 3)), I32))
+                    for m, y in enumerate(columns, r * len(columns)):
+                        result[m] = _multiply_add(code, way, result[m], x, y)
             return result
 
         return once
 
-    for first, several in [(0, panels)] if WIDE and rows > FEW else enumerate([[p] for p in panels]):
+    for first, several in [(0, panels)] if way.together and rows > FEW else enumerate([[p] for p in panels]):
         sums = code.loop(steps, [constant(kind, 0)] * (rows * len(several)), body(several))
         for r in range(rows):
             row = code.to.gep(c, [code.to.mul(c_row, ir.Constant(I64, r))])
@@ -107,7 +137,7 @@ def _tile_of(precision: str) -> Any:
                 block = builder.append_basic_block()
                 switch.add_case(ir.Constant(I64, r), block)
                 builder.position_at_end(block)
-                builder.call(_tile(builder.module, precision, r), [a, a_row, b0, b1, steps, c, c_row])
+                builder.call(tile_function(builder.module, HERE, precision, r), [a, a_row, b0, b1, steps, c, c_row])
                 builder.branch(end)
             builder.position_at_end(end)
             return context.get_dummy_value()
@@ -126,12 +156,12 @@ def float32_tile(rows: int, a: int, a_row: int, b0: int, b1: int, steps: int, c:
 
 
 def bfloat16_tile(rows: int, a: int, a_row: int, b0: int, b1: int, steps: int, c: int, c_row: int) -> None:
-    """The same product for bfloat16 numbers, two per lane, with sums in float32."""
+    """The same product for bfloat16 numbers, two per lane, with sums in float32; see `Way` for those of a."""
     _bfloat16_tile(rows, a, a_row, b0, b1, steps, c, c_row)
 
 
 def int8_tile(rows: int, a: int, a_row: int, b0: int, b1: int, steps: int, c: int, c_row: int) -> None:
-    """The same product for integers of 8 bits, four per lane, with sums in int32; those of a are unsigned."""
+    """The same product for integers of 8 bits, four per lane, with sums in int32; see `Way` for those of a."""
     _int8_tile(rows, a, a_row, b0, b1, steps, c, c_row)
 
 

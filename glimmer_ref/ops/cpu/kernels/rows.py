@@ -9,10 +9,13 @@ import numba
 import numpy as np
 from numba.extending import register_jitable
 
-from .bfloat16 import halve_row
+from .bfloat16 import left_row, widen_row
 from .llvm_ir import LANES
 from .memory import address, floats, pointer, scratch
+from .processor import WIDE, ZERO
 from .simd import dot
+
+WIDE_INT8 = WIDE[4]
 
 
 @register_jitable
@@ -60,7 +63,7 @@ def normalize_row(x: Any, gain: Any, eps: float, out: Any) -> Any:
 
 @register_jitable
 def quantize_row(row: Any, d: int, at: int, lanes: Any, buffer: Any) -> Any:
-    """Rounds a row to integers from 1 to 255, where 128 stands for 0. Returns the scale: NaN if one is not finite."""
+    """Rounds a row to integers from -127 to 127, plus ZERO. Returns the scale: NaN if a number is not finite."""
     out = numba.carray(pointer(at), (-(-d // 4) * 4,), np.uint8)
     for j in range(d):
         lanes[j] = abs(row[j])
@@ -68,9 +71,9 @@ def quantize_row(row: Any, d: int, at: int, lanes: Any, buffer: Any) -> Any:
     nothing = fold(lanes[:d]) * np.float32(0)  # NaN if a number is inf or NaN
     factor = np.float32(127) / size if size > 0 else np.float32(0)
     for j in range(d):
-        out[j] = np.uint8(np.int32(row[j] * factor + np.float32(128.5)))
+        out[j] = np.uint8(np.int32(row[j] * factor + np.float32(128.5)) + np.int32(ZERO - 128))
     for j in range(d, len(out)):
-        out[j] = 128
+        out[j] = ZERO
     return size / np.float32(127) + nothing
 
 
@@ -85,7 +88,7 @@ def prepare(x: Any, gain: Any, eps: float, terms: int, out: Any, scales: Any, fi
     """
     d = x.shape[1]
     vectors = -(-d // LANES)
-    row, lanes, buffer = scratch(vectors * LANES), scratch(d), scratch(d)
+    row, lanes, buffer, whole = scratch(vectors * LANES), scratch(d), scratch(d), scratch(vectors * LANES)
     row[d:] = 0
     for i in range(first, last):
         if terms == 1:
@@ -93,6 +96,9 @@ def prepare(x: Any, gain: Any, eps: float, terms: int, out: Any, scales: Any, fi
         else:
             normalize_row(x[i], gain, eps, row[:d])
             if terms == 2:
-                halve_row(address(row), vectors, address(out[i]))
+                left_row(address(row), vectors, address(out[i]))
             else:
-                scales[i] = quantize_row(row, d, address(out[i]), lanes, buffer)
+                narrow = address(whole) if WIDE_INT8 else address(out[i])
+                scales[i] = quantize_row(row, d, narrow, lanes, buffer)
+                if WIDE_INT8:
+                    widen_row(narrow, -(-d // (4 * LANES)), address(out[i]))
