@@ -9,24 +9,26 @@ import shutil
 import subprocess
 from pathlib import Path
 
-import llvmlite.binding as llvm
 import numpy as np
 import pytest
-from llvmlite import ir
-from test_tile_code import KINDS
+from test_tile_code import KINDS, compiled
 from test_tiles import IN_PAIRS
 
-from glimmer_ref.ops.cpu.kernels.microkernel import tile_function
-from glimmer_ref.ops.cpu.kernels.processor import GROUP, processor
+from glimmer_ref.ops.cpu.kernels.processor import GROUP, Processor, processor
 from glimmer_ref.ops.interface import PRECISIONS
 from glimmer_ref.ragged import bfloat16
 
 GCC, QEMU = (shutil.which(x) for x in ("aarch64-linux-gnu-gcc", "qemu-aarch64"))
+EMULATED = {"apple-m1": "max", "neoverse-n1": "neoverse-n1", "cortex-a76": "cortex-a76"}  # by qemu's names
 # Reads rows, steps, and the bytes of a, of each panel, and writes c: all of one tile.
 MAIN = """
 #include <stdio.h>
 #include <stdlib.h>
-void *take(long n) { void *x = aligned_alloc(64, (n + 63) / 64 * 64); if (fread(x, 1, n, stdin) != n) exit(2); return x; }
+void *take(long n) {
+    void *x = aligned_alloc(64, (n + 63) / 64 * 64);
+    if (fread(x, 1, n, stdin) != n) exit(2);
+    return x;
+}
 %s
 int main(void) {
     long n[3];
@@ -42,26 +44,15 @@ int main(void) {
 DECLARED = "void %s(void *, long, void *, void *, long, void *, long);"
 
 
-def built(cpu: str, precision: str, folder: Path) -> Path:
+def built(cpu: str, here: Processor, precision: str, folder: Path) -> Path:
     """A program with the tiles of all numbers of rows."""
-    llvm.initialize_all_targets()
-    llvm.initialize_all_asmprinters()
-    here, module = processor(set(KINDS[cpu][0].split())), ir.Module(cpu)
-    module.triple = "aarch64-unknown-linux-gnu"
-    names = []
-    for rows in range(1, here.rows + 1):
-        f = tile_function(module, here, precision, rows)
-        f.linkage = ""
-        names.append(f.name)
-    target = llvm.Target.from_triple(module.triple)
-    machine = target.create_target_machine(cpu=cpu, opt=3, reloc="pic", codemodel="small")
-    parsed = llvm.parse_assembly(str(module))
-    passes = llvm.create_pass_builder(machine, llvm.create_pipeline_tuning_options(speed_level=3))
-    passes.getModulePassManager().run(parsed, passes)
-    (folder / "tile.o").write_bytes(machine.emit_object(parsed))
+    several = range(1, here.rows + 1)
+    machine, module = compiled(cpu, here, precision, *several)
+    names = [f"tile_{precision}_{rows}" for rows in several]
+    (folder / "tile.o").write_bytes(machine.emit_object(module))
     (folder / "main.c").write_text(MAIN % ("\n".join(DECLARED % name for name in names), ", ".join(names)))
     files = [folder / x for x in ("main.c", "tile.o", "tile")]
-    subprocess.run([str(GCC), "-O1", "-static", files[0], files[1], "-o", files[2]], check=True, timeout=60)
+    subprocess.run([str(GCC), "-O1", "-static", *files[:2], "-o", files[2]], check=True, timeout=60)
     return files[2]
 
 
@@ -82,9 +73,10 @@ def operands(precision: str, wide: bool, rows: int, n: int) -> tuple[np.ndarray,
 @pytest.mark.slow
 @pytest.mark.skipif(GCC is None or QEMU is None, reason="qemu-user or gcc-aarch64-linux-gnu is missing")
 @pytest.mark.parametrize("precision", PRECISIONS)
-@pytest.mark.parametrize(("cpu", "runs_as"), [("apple-m1", "max"), ("neoverse-n1", "neoverse-n1"), ("cortex-a76", "cortex-a76")])
-def test_tiles_of_whole_numbers_under_emulation(cpu: str, runs_as: str, precision: str, tmp_path: Path) -> None:
-    program, here, group = built(cpu, precision, tmp_path), processor(set(KINDS[cpu][0].split())), GROUP[precision]
+@pytest.mark.parametrize("cpu", EMULATED)
+def test_tiles_of_whole_numbers_under_emulation(cpu: str, precision: str, tmp_path: Path) -> None:
+    here, group = processor(set(KINDS[cpu][0].split())), GROUP[precision]
+    program = built(cpu, here, precision, tmp_path)
     given, expected = [], []
     for rows in range(1, here.rows + 1):
         for steps in (1, 3, 64):
@@ -95,7 +87,7 @@ def test_tiles_of_whole_numbers_under_emulation(cpu: str, runs_as: str, precisio
             given += [sizes.tobytes(), left.tobytes(), panels.tobytes()]
             expected.append(a @ b)
     run = subprocess.run(
-        [str(QEMU), "-cpu", runs_as, program], input=b"".join(given), capture_output=True, check=True, timeout=120
+        [str(QEMU), "-cpu", EMULATED[cpu], program], input=b"".join(given), capture_output=True, check=True, timeout=120
     )
     got = np.frombuffer(run.stdout, np.int32 if precision == "int8" else np.float32)
     np.testing.assert_array_equal(got.reshape(-1, 32), np.concatenate(expected))

@@ -6,6 +6,7 @@ A tile's loop must have the instructions that are meant, as many as it has sums,
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import llvmlite.binding as llvm
 import pytest
@@ -46,18 +47,20 @@ STACK = re.compile(r"\(%[er]?[sb]p|\[(?:sp|x29)")
 LOOP = re.compile(r"^(\.LBB\w+):.*\n((?:(?!\.LBB\w+:).*\n)*?\t(?:j\w+|b\.\w+|cb\w+)\t(?:.*, )?\1\n)", re.M)
 
 
-def assembly(cpu: str, here: Processor, precision: str, rows: int) -> str:
-    """A tile's machine code, as text."""
+def compiled(cpu: str, here: Processor, precision: str, *rows: int) -> tuple[Any, Any]:
+    """LLVM's target machine for a processor, and a module with its tiles of some numbers of rows."""
     llvm.initialize_all_targets()
     llvm.initialize_all_asmprinters()
     module = ir.Module(f"{cpu}_{precision}")
     module.triple = f"{'aarch64' if KINDS[cpu][0].startswith(NEON) else 'x86_64'}-unknown-linux-gnu"
-    tile_function(module, here, precision, rows).linkage = ""
-    machine = llvm.Target.from_triple(module.triple).create_target_machine(cpu=cpu, opt=3)
+    for r in rows:
+        tile_function(module, here, precision, r).linkage = ""
+    target = llvm.Target.from_triple(module.triple)
+    machine = target.create_target_machine(cpu=cpu, opt=3, reloc="pic", codemodel="small")
     parsed = llvm.parse_assembly(str(module))
     passes = llvm.create_pass_builder(machine, llvm.create_pipeline_tuning_options(speed_level=3))
     passes.getModulePassManager().run(parsed, passes)
-    return machine.emit_assembly(parsed)
+    return machine, parsed
 
 
 def inner_loops(text: str) -> list[list[str]]:
@@ -73,7 +76,8 @@ def test_the_loop_of_a_tile(cpu: str, precision: str) -> None:
     here = processor(set(features.split()))
     way, meant = here.ways[precision], dict(zip(PRECISIONS, instructions, strict=True))[precision]
     for rows in (1, here.rows):
-        loops = inner_loops(assembly(cpu, here, precision, rows))
+        machine, module = compiled(cpu, here, precision, rows)
+        loops = inner_loops(machine.emit_assembly(module))
         together = way.together and rows > 1
         assert len(loops) == (1 if together else 2), "one for both panels, or one each"
         for loop in loops:

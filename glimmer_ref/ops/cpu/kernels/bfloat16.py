@@ -1,4 +1,4 @@
-"""Conversion between float32 and narrower numbers in registers, for left operands and panels; products across panels."""
+"""Conversion between float32 and narrower numbers in registers, for operands of tiles; products across panels."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def left_row(x: int, vectors: int, out: int) -> Any:
 
 @intrinsic
 def widen_row(typing: Any, x: Any, vectors: Any, out: Any) -> Any:
-    """Widens 64 `vectors` signed integers of 8 bits to 16, in the order in which the tile widens panels: see `pairs`."""
+    """Widens 64 `vectors` signed integers of 8 bits to 16, in the order in which the tile widens panels."""
 
     def generate(context: Any, builder: ir.IRBuilder, signature: Any, args: list[ir.Value]) -> ir.Value:
         code, (x, out) = VectorBuilder(builder), (builder.inttoptr(a, POINTER) for a in (args[0], args[2]))

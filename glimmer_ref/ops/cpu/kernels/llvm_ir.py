@@ -73,9 +73,11 @@ class VectorBuilder:
         name = "llvm.fmuladd.v16f32"
         return self.to.call(function(self.to.module, name, FLOATS, FLOATS, FLOATS, FLOATS), [x, y, z])
 
-    def barrier(self) -> None:
-        """An empty assembly, across which LLVM moves no load."""
-        self.to.asm(ir.FunctionType(VOID, []), "", "~{memory}", [], side_effect=True)
+    def barrier(self, *computed: ir.Value, register: str = "") -> None:
+        """An empty assembly, across which LLVM moves no load. It takes values that must be computed before, if any."""
+        takes = ",".join([register] * len(computed) + ["~{memory}"])
+        kind = ir.FunctionType(VOID, [x.type for x in computed])
+        self.to.asm(kind, "", takes, computed, side_effect=True)
 
     def opaque(self, x: ir.Value, register: str = "r") -> ir.Value:
         """x, of which LLVM no longer knows how it was computed; `register` is the constraint of an empty assembly."""

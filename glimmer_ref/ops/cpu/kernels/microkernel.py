@@ -17,7 +17,17 @@ from numba.extending import intrinsic
 
 from .bfloat16 import halves, pairs
 from .llvm_ir import (
-    BYTES, FLOATS, I32, I64, INTS, LANES, POINTER, VOID, VectorBuilder, constant, function,
+    BYTES,
+    FLOATS,
+    I32,
+    I64,
+    INTS,
+    LANES,
+    POINTER,
+    VOID,
+    VectorBuilder,
+    constant,
+    function,
 )  # fmt: skip
 from .processor import GROUP, HERE, Processor, Way
 
@@ -25,19 +35,22 @@ ROWS = HERE.rows
 FEW = 3  # with so few rows the panels' loading takes most time, so they are read one by one, from end to end
 
 
+def _registers(code: VectorBuilder, lanes: int, x: ir.Value) -> list[ir.Value]:
+    """A vector of 16 lanes in registers of `lanes`."""
+    if lanes == LANES:
+        return [x]
+    kind = ir.VectorType(I32, lanes)
+    parts = [ir.Constant(kind, list(range(first, first + lanes))) for first in range(0, LANES, lanes)]
+    return [code.to.shuffle_vector(x, x, part) for part in parts]
+
 
 def _by_registers(code: VectorBuilder, lanes: int, operation: Callable[..., ir.Value], *xs: ir.Value) -> ir.Value:
     """Applies an operation to vectors of 16 lanes, of which it takes `lanes` at once."""
-    if lanes == LANES:
-        return operation(*xs)
-    to, parts = code.to, []
-    for first in range(0, LANES, lanes):
-        here = ir.Constant(ir.VectorType(I32, lanes), list(range(first, first + lanes)))
-        parts.append(operation(*[to.shuffle_vector(x, x, here) for x in xs]))
+    parts = [operation(*some) for some in zip(*[_registers(code, lanes, x) for x in xs], strict=True)]
     while len(parts) > 1:  # LLVM removes these shuffles again
         size = 2 * parts[0].type.count
         whole = ir.Constant(ir.VectorType(I32, size), list(range(size)))
-        parts = [to.shuffle_vector(x, y, whole) for x, y in zip(parts[::2], parts[1::2], strict=True)]
+        parts = [code.to.shuffle_vector(x, y, whole) for x, y in zip(parts[::2], parts[1::2], strict=True)]
     return parts[0]
 
 
@@ -95,8 +108,9 @@ def tile_function(module: ir.Module, processor: Processor, precision: str, rows:
         def once(i: ir.Value, *sums: ir.Value) -> list[ir.Value]:
             result, at = list(sums), code.to.mul(i, ir.Constant(I64, 4 * way.parts))
             for n in range(way.parts):
-                if n:
-                    code.barrier()
+                if n:  # the registers of the first columns are free only when all rows are multiplied
+                    sums_so_far = [x for total in result for x in _registers(code, way.lanes, total)]
+                    code.barrier(*sums_so_far, register=processor.register)
                 lanes = [code.load(p, code.to.mul(i, ir.Constant(I64, BYTES)), INTS, BYTES) for p in several]
                 columns = lanes if way.parts == 1 else [widened(code, x, n) for x in lanes]
                 start = code.to.gep(a, [code.to.add(at, ir.Constant(I64, 4 * n))])

@@ -37,9 +37,10 @@ class Way(NamedTuple):
 
 
 class Processor(NamedTuple):
-    """The rows of its largest tile, and how it multiplies in each precision."""
+    """The rows of its largest tile, how it multiplies in each precision, and LLVM's constraint for its registers."""
 
     rows: int
+    register: str
     ways: dict[str, Way]
 
 
@@ -59,10 +60,11 @@ def processor(features: Set[str]) -> Processor:
     elif "avxvnni" in features:
         int8 = Way("vpdpbusd", 8, 1, 128, False)
     elif "sse2" in features:  # its products need a register more than others, so there is one panel at a time
-        int8 = Way("pmaddwd", lanes if "avx512bw" in features or not wide else 8, 2, 0, False)
+        int8 = Way("pmaddwd", lanes if "avx512bw" in features or not wide else 8, 2, 0, wide)
     elif "dotprod" in features:
         int8 = Way("sdot", 4, 1, 0, False)
-    return Processor(rows, {"float32": Way("fma", lanes, 1, 0, wide), "bfloat16": bfloat16, "int8": int8})
+    register = "v" if wide else "x" if "sse2" in features else "w"
+    return Processor(rows, register, {"float32": Way("fma", lanes, 1, 0, wide), "bfloat16": bfloat16, "int8": int8})
 
 
 HERE = processor(FEATURES)
