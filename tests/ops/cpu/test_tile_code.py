@@ -43,7 +43,7 @@ KINDS = {
     "cortex-a76": (DOT, ARM),
 }
 QUICK = ("haswell", "znver4", "neoverse-n1")
-STACK = re.compile(r"\(%[er]?[sb]p|\[(?:sp|x29)")
+STACK = re.compile(r"\(%[er]sp|\[sp")
 LOOP = re.compile(r"^(\.LBB\w+):.*\n((?:(?!\.LBB\w+:).*\n)*?\t(?:j\w+|b\.\w+|cb\w+)\t(?:.*, )?\1\n)", re.M)
 
 
