@@ -73,8 +73,9 @@ def heading(document: dict[str, Any]) -> list[str]:
     here = document["machine"]
     memory = f"{here['memory_bytes'] / 2**30:.0f} GiB"
     installed = ", ".join(f"{name} {number}" for name, number in document["versions"].items() if name != "glimmer_ref")
+    kind = f" ({here['kind']})" if "kind" in here else ""  # older results do not have it
     return [
-        f"{here['cpu']}, {here['cores']} cores, {memory}, {here['system']}, Python {here['python']}; "
+        f"{here['cpu']}{kind}, {here['cores']} cores, {memory}, {here['system']}, Python {here['python']}; "
         f"{installed}; {document['date'][:10]}, commit {document['commit']}.",
         "",
     ]

@@ -30,6 +30,11 @@ class Result:
             self.peaks.setdefault((peaks["group"], peaks["work"], peaks["threads"]), {})[peaks["round"]] = peaks
 
     @property
+    def kind(self) -> str:
+        """The kind of the processor, see `glimmer_ref.ops.processor`."""
+        return str(self.document["machine"]["kind"])
+
+    @property
     def groups(self) -> list[int]:
         """Numbers of threads."""
         return sorted({group for group, _, _ in self.runs})

@@ -3,6 +3,7 @@
 An engine is a library in one precision. It runs in a process of its own with a fixed number of threads, and takes part
 only if its encoder computes the same values as the reference backend. Each round measures the hardware peaks and then
 runs every engine once, in rotating order. Ratios are taken within a round, so a disturbance affects all engines alike.
+The name of the result's file has the kind of the processor, such as avx2, whose targets the report takes.
 `benchmarks/report.py` turns the result into tables and plots.
 """
 
@@ -19,12 +20,18 @@ import results
 from comparison.engines import installed
 from comparison.rounds import Rounds, say
 
-from glimmer_ref.bench.machine import cores
+from glimmer_ref.bench.machine import cores, processor_kind
 from glimmer_ref.bench.workload import SHAPES
 
-WORKLOADS = ("encoder-5", "encoder-25", "decode", "fid-25+glimmer-25-5+lumen-10+fid-5", "memory", "attention", "linear")
+SYSTEMS = "fid-25+glimmer-25-5+lumen-10+fid-5"
+WORKLOADS = ("encoder-5", "encoder-25", "decode+answer", SYSTEMS, "memory", "attention", "linear")
 LITTLE = ",n_q=8,n_p=24,steps=4"
-SMOKE = (f"encoder,k=2{LITTLE}", f"decode,k=2{LITTLE}", f"fid,k=2{LITTLE}+glimmer,k=3,m=2{LITTLE}", "attention,n_p=24")
+SMOKE = (
+    f"encoder,k=2{LITTLE}",
+    f"decode,k=2{LITTLE}+answer,k=2{LITTLE}",
+    f"fid,k=2{LITTLE}+glimmer,k=3,m=2{LITTLE}",
+    "attention,n_p=24",
+)
 
 
 def options() -> argparse.ArgumentParser:
@@ -42,7 +49,7 @@ def options() -> argparse.ArgumentParser:
     )
     parser.add_argument("--lock", type=Path, help="hold this file's lock while timing; useful where others take it too")
     parser.add_argument("--folder", help="of the random weights and their converted forms (default: in ~/.cache)")
-    parser.add_argument("--out", type=Path, help="the result's file (default: benchmarks/results/<date>-<machine>)")
+    parser.add_argument("--out", type=Path, help="the result's file (default: its name has the processor's kind)")
     parser.add_argument("--smoke", action="store_true", help="tiny sizes, two rounds: does every engine still work?")
     return parser
 
@@ -55,6 +62,7 @@ def main() -> int:
     workloads = args.work.split() if args.work else SMOKE if args.smoke else WORKLOADS
     names = args.engines.split(",") if args.engines else installed()
     out = args.out or (Path(tempfile.mkdtemp()) / "smoke.json" if args.smoke else results.place(args.size))
+    say(f"the processor's kind: {processor_kind()}")
     rounds = Rounds(args.size, out, args.rounds, args.lock, args.pause, workloads, args.folder)
     for threads in map(int, args.threads.split(",")):
         rounds.group = threads

@@ -57,12 +57,12 @@ class Torch:
         return torch.cat(written, 1), watch
 
     def job(self, workload: str) -> Job:
-        """The encoder, decoding, or both as FiD does: pairs as a batch, their states end to end, one decoder."""
+        """The encoder; decoding without or with the first token; or all as FiD does: pairs as a batch, one decoder."""
         task = parse(workload)
-        if task.kind not in ("encoder", "decode", "fid"):
-            raise InputError(workload, "encoder, decode or fid of transformers", task.kind)
+        if task.kind not in ("encoder", "decode", "answer", "fid"):
+            raise InputError(workload, "encoder, decode, answer or fid of transformers", task.kind)
         ids, memory = inputs.pairs(task, self.end), torch.empty(0)
-        if task.kind == "decode":
+        if task.kind in ("decode", "answer"):
             memory = torch.from_numpy(inputs.memory(task, self.model.config.d_model)).to(self.dtype)
 
         def encoder() -> None:
@@ -71,12 +71,15 @@ class Torch:
         def decode() -> RunDetails:
             return RunDetails(counted=self.decode(memory, 1 + task.steps)[1].read())
 
+        def answer() -> None:
+            self.decode(memory, task.steps)
+
         def fid() -> None:
-            self.answer(ids, task.b, task.steps)
+            self.from_text(ids, task.b, task.steps)
 
-        return {"encoder": encoder, "decode": decode, "fid": fid}[task.kind]
+        return {"encoder": encoder, "decode": decode, "answer": answer, "fid": fid}[task.kind]
 
-    def answer(self, ids: np.ndarray, questions: int, steps: int) -> torch.Tensor:
+    def from_text(self, ids: np.ndarray, questions: int, steps: int) -> torch.Tensor:
         """FiD: [b k n] ids -> [b steps] ids."""
         states = self.encode(ids)
         return self.decode(states.reshape(questions, -1, states.shape[-1]), steps)[0]

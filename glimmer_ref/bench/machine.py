@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-import re
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -18,6 +17,13 @@ def cpu_name() -> str:
             if line.startswith("model name"):
                 return " ".join(line.split(":", 1)[1].split())
     return platform.processor() or platform.machine()
+
+
+def processor_kind() -> str:
+    """The kind of the processor, see `ops.processor`."""
+    from ..ops.processor import described  # numba takes most of a second to import
+
+    return described()
 
 
 def cores() -> int:
@@ -35,9 +41,10 @@ def memory_bytes() -> int:
 
 
 def machine() -> dict[str, Any]:
-    """Processor, cores, memory, system."""
+    """Processor, its kind, cores, memory, system."""
     return {
         "cpu": cpu_name(),
+        "kind": processor_kind(),
         "cores": cores(),
         "memory_bytes": memory_bytes(),
         "system": f"{platform.system()} {platform.machine()}",
@@ -46,8 +53,8 @@ def machine() -> dict[str, Any]:
 
 
 def slug() -> str:
-    """The machine's name as part of a file name."""
-    return re.sub(r"[^a-z0-9]+", "-", f"{cpu_name()} {cores()} cores".lower()).strip("-")
+    """The processor's kind and cores, as part of a file name."""
+    return f"{processor_kind()}-{cores()}-cores"
 
 
 def versions(*packages: str) -> dict[str, str]:

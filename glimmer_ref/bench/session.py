@@ -42,7 +42,7 @@ def share(peaks: Mapping[str, float], precision: str, multiply_adds: int, read: 
     """The share of the hardware's bandwidth if reading `read` bytes limits the workload, else the share of its peak."""
     if read:
         return read / wall / peaks["reads"]
-    return 2 * multiply_adds / wall / (peaks[precision] or peaks["float32"])
+    return 2 * multiply_adds / wall / peaks[precision]
 
 
 def _steps(session: Session, ours: Mapping[int, Worker], peaks: Mapping[int, Worker]) -> Iterator[_Step]:

@@ -159,6 +159,8 @@ def _decode(workload: Workload, ops: Ops, model: Model) -> Runs:
     lengths = np.full(workload.b, workload.read, np.int64)
     states = _states(ops, int(lengths.sum()), model.config.t5.d_model)
     memory = States(states, lengths, token_positions(lengths))
+    if workload.kind == "answer":
+        return Runs(lambda ops: greedy(ops, model, memory, workload.steps))
     return Runs(lambda ops: greedy(ops, model, memory, 1 + workload.steps), lambda ops: greedy(ops, model, memory, 1))
 
 
@@ -196,6 +198,7 @@ def _linear(workload: Workload, ops: Ops, model: Model) -> Runs:
 KINDS: Mapping[str, Kind] = {
     "encoder": Kind("all encoder layers over pairs", "pair", lambda w: w.pairs, _encoder),
     "decode": Kind("greedy tokens after the first", "token", lambda w: w.b * w.steps, _decode, "reads"),
+    "answer": Kind("greedy tokens from the encoder's output", "token", lambda w: w.b * w.steps, _decode),
     "fid": Kind("FiD, text to answer", "question", lambda w: w.b, _system),
     "lumen": Kind("LUMEN, memory to answer", "question", lambda w: w.b, _system),
     "glimmer": Kind("GLIMMER, memory to answer", "question", lambda w: w.b, _system),
@@ -207,6 +210,7 @@ PRESETS = {
     "encoder-5": Workload("encoder", k=5),
     "encoder-25": Workload("encoder", k=25),
     "decode": Workload("decode", k=5),
+    "answer": Workload("answer", k=5),
     "fid-5": Workload("fid", k=5),
     "fid-25": Workload("fid", k=25),
     "lumen-10": Workload("lumen", k=10),

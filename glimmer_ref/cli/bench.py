@@ -125,7 +125,7 @@ def table(report: dict[str, Any]) -> list[str]:
     rows = [_cells(row) for row in report["rows"]]
     return [
         f"T5.1.1-{report['size']}, {report['precision']}, random weights, {report['runs']} runs each; "
-        f"{here['cpu']}, {here['cores']} cores",
+        f"{here['cpu']} ({here['kind']}), {here['cores']} cores",
         "",
         "the most that this machine did in the same minute",
         *tables.text(peaks, ["threads", "float32 GFLOP/s", "bfloat16", "int8 GOP/s", "reads GB/s"]),

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from glimmer_ref.bench import hardware_peaks, measure, workload
+from glimmer_ref.bench import bursts, hardware_peaks, measure, workload
 from glimmer_ref.bench.ours import Ours, checked
 from glimmer_ref.bench.process import Worker
 from glimmer_ref.cli import main
@@ -19,6 +19,7 @@ from glimmer_ref.costs.flops import by_shapes, online
 from glimmer_ref.errors import InputError
 from glimmer_ref.inference import reader
 from glimmer_ref.ops import bind
+from glimmer_ref.ops.cpu.kernels.llvm_ir import FEATURES
 from glimmer_ref.params.model import prepare_params
 
 LITTLE = ",n_q=6,n_p=10,steps=3"
@@ -36,29 +37,25 @@ def test_hardware_peaks_are_rates_that_a_core_can_have(monkeypatch: pytest.Monke
     hardware_peaks._memory.cache_clear()
     assert top.reads > 1e8
     assert 1e8 < top.float32 < 1e12
-    assert top.peak("float32") == top.float32
-    assert top.peak("bfloat16") == (top.bfloat16 or top.float32)
-    # Which is higher is the CPU's affair: AMD's dot product of bfloat16 doubles float32's rate, Intel's halves it.
-    # The best of five, since two milliseconds on a busy machine may be mostly somebody else's.
-    each = [top, *(hardware_peaks.measure_peaks(1, seconds=0.002) for _ in range(4))]
-    bfloat16, float32 = max(c.bfloat16 or 0 for c in each), max(c.float32 for c in each)
-    assert not bfloat16 or 0.1 < bfloat16 / float32 < 10
+    # Any product can be computed in float32. Which is higher is the CPU's affair: AMD's dot product of bfloat16 doubles
+    # float32's rate, and what measures them is a few milliseconds of a busy machine.
+    assert top.bfloat16 >= top.float32 and 1 <= top.int8 / top.float32 < 100
 
 
 def test_the_burst_computes_what_it_says() -> None:
     """Three times s = s * a + b in the first lane of every sum, which begin at 0, 1, 2 .."""
-    _, many = hardware_peaks.shape()
+    _, many = bursts.shape(FEATURES)
     expected = sum(((s * 0.5 + 2) * 0.5 + 2) * 0.5 + 2 for s in range(many))
     assert hardware_peaks._fma(3, np.float32(0.5), np.float32(2)) == pytest.approx(expected)
 
 
 def test_the_stream_reads_every_vector_once() -> None:
     """Its sum is that of the first lanes of all vectors."""
-    lanes = hardware_peaks.shape()[0]
+    lanes = bursts.shape(FEATURES)[0]
     raw = np.zeros(16 * lanes + 16, np.float32)
     x = raw[-raw.ctypes.data % 64 // 4 :][: 16 * lanes]
     x[:] = np.arange(x.size)
-    assert hardware_peaks._stream(x.ctypes.data, 16 // hardware_peaks.BLOCK) == x[::lanes].sum()
+    assert hardware_peaks._stream(x.ctypes.data, 16 // bursts.BLOCK) == x[::lanes].sum()
 
 
 @pytest.mark.parametrize("name", workload.PRESETS)

@@ -19,7 +19,7 @@ from suites import roofline  # noqa: E402
 
 sys.path.remove(str(BENCHMARKS))
 
-SYSTEMS = BENCHMARKS / "results" / "2026-11-25-amd-epyc-2-cores-base-systems.json"
+SYSTEMS = BENCHMARKS / "results" / "2026-11-25-avx512-bf16-vnni-2-cores-base-systems.json"
 
 
 def run(name: str, *words: Any) -> subprocess.CompletedProcess[str]:
