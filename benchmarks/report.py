@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import results
 from comparison import summary
-from suites import commands, corpus, dense_search, roofline, savings, scale, startup, training
+from suites import commands, corpus, dense_search, precisions, roofline, savings, scale, startup, training
 
 from glimmer_ref.errors import InputError
 
@@ -26,6 +26,7 @@ KINDS: dict[str, Any] = {  # a document's kind -> the module whose `report` writ
     "commands": commands,
     "corpus": corpus,
     "dense": dense_search,
+    "precisions": precisions,
     "roofline": roofline,
     "savings": savings,
     "scale": scale,

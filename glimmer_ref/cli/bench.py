@@ -8,6 +8,7 @@ from typing import Any
 from .. import tables
 from ..errors import InputError
 from ..terminal import say, say_json
+from . import options
 
 GIGA = 1e9
 
@@ -69,12 +70,14 @@ def run(args: argparse.Namespace) -> None:
     """Measure, and print the table or the report."""
     from ..bench.session import Session
     from ..bench.session import run as measure
+    from ..bench.workload import shape
 
     if args.list:
         return print_list(args.size)
     if args.runs < 1:
         raise InputError("--runs", "at least 1", str(args.runs))
     session = Session(args.size, _workloads(args.work), _numbers(args.threads), args.precision, args.runs)
+    options.note_precision("numba", args.precision, shape(args.size).t5.d_model)
     report = measure(session)
     if args.json:
         say_json(report)

@@ -52,7 +52,8 @@ def add_model(parser: Parser) -> None:
         "--precision",
         choices=PRECISIONS,
         default="float32",
-        help="precision of matrix products (default float32); a lower one is faster and less exact",
+        help="precision of matrix products (default float32); a lower one is less exact, and faster unless a note says "
+        "otherwise",
     )
     parser.add_argument("--threads", type=int, metavar="N", help="number of threads (default: all processors)")
 
@@ -155,7 +156,19 @@ def load_reader(args: argparse.Namespace) -> Any:
     """The reader that --weights, --ops, --dtype, --precision and --threads name."""
     from ..inference.reader import load
 
-    return load(weights_folder(args), args.ops, args.dtype, args.precision, args.threads)
+    reader = load(weights_folder(args), args.ops, args.dtype, args.precision, args.threads)
+    note_precision(args.ops, args.precision, reader.config.t5.d_model)
+    return reader
+
+
+def note_precision(ops: str, precision: str, d_model: int) -> None:
+    """Print a note if a precision is known to be slower than float32 on this processor."""
+    if ops != "numba" or precision == "float32":
+        return
+    from ..ops import processor
+
+    if (sentence := processor.slower(precision, d_model, processor.kind())) is not None:
+        note(f"glimmer-ref: note: {sentence}")
 
 
 def note_training(reader: Any, system: str) -> None:

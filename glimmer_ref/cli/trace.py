@@ -68,6 +68,7 @@ def run(args: argparse.Namespace) -> None:
     data, no_tokenizer = read_inputs(args.inputs), cast(Any, None)  # token ids need no tokenizer
     model = checkpoint.load(options.weights_folder(args), args.dtype)
     reader = Reader(model, no_tokenizer, args.ops, args.precision, args.threads)
+    options.note_precision(args.ops, args.precision, model.config.t5.d_model)
     arrays = reader.trace(data["question"], data["passages"], data.get("target"), args.system, args.m, args.only)
     if not arrays:
         raise InputError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Set
+from typing import NamedTuple
 
 from .cpu.kernels.llvm_ir import FEATURES
 
@@ -37,3 +38,48 @@ def described() -> str:
     Other libraries do not know this setting, so their times belong to another kind.
     """
     return kind() + ("-played" if os.environ.get("NUMBA_CPU_FEATURES") is not None else "")
+
+
+class Factors(NamedTuple):
+    """How many times as fast as in float32 a precision is: encoding and decoding, in a small and in a large model."""
+
+    small_encode: float
+    small_decode: float
+    large_encode: float
+    large_decode: float
+
+
+LARGE = 256  # the least d_model of a large model
+SLOWER = 0.9  # a smaller factor is worth a note
+# With one thread, from benchmarks/suites/precisions.py, which prints these lines.
+FACTORS: dict[tuple[str, str], Factors] = {
+    ("avx512-bf16-vnni", "bfloat16"): Factors(1.46, 1.01, 1.84, 1.67),
+    ("avx512-bf16-vnni", "int8"): Factors(1.31, 0.94, 3.02, 2.77),
+    ("avx2", "bfloat16"): Factors(0.66, 0.97, 0.71, 1.41),
+    ("avx2", "int8"): Factors(0.65, 1.06, 0.68, 1.94),
+    ("avx512", "bfloat16"): Factors(0.74, 0.92, 0.73, 1.55),
+    ("avx512", "int8"): Factors(0.71, 0.97, 0.72, 2.23),
+    ("avx512-vnni", "bfloat16"): Factors(0.67, 1.00, 0.85, 1.51),
+    ("avx512-vnni", "int8"): Factors(0.93, 1.02, 2.75, 2.67),
+}
+# A kind that was not measured is taken for another that has the same instructions for these products, or fewer.
+NEAREST = {"avx512-amx": "avx512-bf16-vnni"}
+
+
+def slower(precision: str, d_model: int, kind: str) -> str | None:
+    """A sentence about what this precision makes slower on a kind of processor; None if nothing is known to be.
+
+    Args:
+        precision: "bfloat16" or "int8".
+        d_model: the width of the model.
+        kind: see `kind`.
+    """
+    near = NEAREST.get(kind, "avx2")
+    factors = FACTORS.get((kind, precision)) or FACTORS[near, precision]
+    encode, decode = factors[2:] if d_model >= LARGE else factors[:2]
+    parts = [
+        f"{1 / factor:.1f} times as long as float32 to {what}"
+        for what, factor in (("encode", encode), ("decode", decode))
+        if factor < SLOWER
+    ]
+    return f"{precision} takes about {' and '.join(parts)} on this processor ({kind})" if parts else None
