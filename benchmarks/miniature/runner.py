@@ -60,14 +60,14 @@ def test_file(data: Path, out: Path, depth: int) -> Path:
 
 
 def check_source(out: Path, source: runs.Source) -> None:
-    """Check that the base and the world are those of all earlier runs in the folder.
+    """Check that the bases and the world are those of all earlier runs in the folder.
 
     Raises:
-        InputError: earlier runs started from another base, or were of another world.
+        InputError: earlier runs started from other bases, or were of another world.
     """
     kept, now = out / SOURCE, source._asdict()
     if kept.exists() and read_json(kept) != now:
-        raise InputError(f"{out}", "runs of this base and this world", "runs of others", "another --out")
+        raise InputError(f"{out}", "runs of these bases and this world", "runs of others", "another --out")
     out.mkdir(parents=True, exist_ok=True)
     write_json(kept, now)
 
@@ -165,13 +165,14 @@ class Runner:
     def _record(self, job: Job, point: Point, scores: dict[str, Any]) -> dict[str, Any]:
         """A line of the file of runs: the scores of a test, and how its model was made."""
         last, best = (read_json(job.folder / name / POSITION) for name in (LAST, BEST))
-        here = machine()
+        here, source = machine(), self.setting.source
         return {
             **{"training": job.training.name, "seed": job.seed, "system": point.system, "k": point.k, "m": point.m},
             **{name: x for name, x in scores.items() if name not in (*OF_THE_HOST, "system", "k", "m")},
             **{"steps": last["step"], "train_seconds": round(last["seconds"], 1)},
             **{"best_step": best["step"], "best_dev": best["best"]["exact_match"]},
-            **{"recipe": recipe_digest(job.recipe, self.setting.ops), **self.setting.source._asdict()},
+            **{"recipe": recipe_digest(job.recipe, self.setting.ops), "base": source.bases[job.training.start]},
+            "world": source.world,
             **{"commit": self._commit, "date": time.strftime("%Y-%m-%d"), "threads": self.setting.threads},
             **{"machine": f"{here['cpu']}, {here['cores']} cores", "versions": versions(*results.PACKAGES[:4])},
         }

@@ -26,14 +26,19 @@ KEYS = ("training", "seed", "system", "k", "m", "exact_match", "samples_per_tflo
 
 
 class Source(NamedTuple):
-    """Digests of what trainings start from and learn from: the weights of all bases, and the world's files."""
+    """Digests of what trainings start from and learn from.
 
-    base: str
+    Args:
+        bases: of the weights for each `Training.start`.
+        world: of the world's files.
+    """
+
+    bases: Mapping[str, str]
     world: str
 
 
 def source_of(starts: Mapping[str, Path], data: Path) -> Source:
-    """The digests of the bases' folders together, and of a world's folder.
+    """The digests of the bases' folders, and of a world's folder.
 
     The worlds for pre-training are left out: they made the base, and no training here reads them.
 
@@ -44,8 +49,8 @@ def source_of(starts: Mapping[str, Path], data: Path) -> Source:
     if not isinstance(about, dict) or not isinstance(about.get("sha256"), dict):
         raise InputError(f"{data / 'world.json'}", "what `glimmer-ref world` writes", "something else")
     files = {name: x for name, x in about["sha256"].items() if not name.startswith("pretrain-")}
-    bases = {name: sha256(folder / "model.safetensors") for name, folder in starts.items()}
-    return Source(digest_of(bases)[:SHORT], digest_of(files)[:SHORT])
+    bases = {name: sha256(folder / "model.safetensors")[:SHORT] for name, folder in starts.items()}
+    return Source(bases, digest_of(files)[:SHORT])
 
 
 def key_of(training: Training, seed: int, point: Point) -> Key:
@@ -81,26 +86,32 @@ class Sorted(NamedTuple):
     ignored: list[str]
 
 
-def select(records: Sequence[Record], digest: Callable[[str, int], str | None], source: Source | None = None) -> Sorted:
+def select(
+    records: Sequence[Record],
+    digest: Callable[[str, int], str | None],
+    start: Callable[[str], str | None],
+    source: Source | None = None,
+) -> Sorted:
     """Which lines count.
 
     Args:
         digest: the present digest of a training's recipe with a seed; None for a training that does not exist.
-        source: the present base and world; None: those of the last line whose recipe is the present one.
+        start: what a training starts from.
+        source: the present bases and world; None: those of the last lines whose recipe is the present one.
     """
-    known = {(r["training"], r["seed"]) for r in records}
-    digests = {pair: digest(*pair) for pair in known}
+    digests = {pair: digest(*pair) for pair in {(r["training"], r["seed"]) for r in records}}
 
     def is_present(r: Record) -> bool:
         return digests[r["training"], r["seed"]] == r["recipe"] is not None
 
-    last = next((r for r in reversed(records) if is_present(r)), None)
-    if source is None and last is not None:
-        source = Source(last["base"], last["world"])
+    present = [r for r in records if is_present(r)]
+    if source is None and present:
+        source = Source({str(start(r["training"])): r["base"] for r in present}, present[-1]["world"])
     kept: dict[Key, Record] = {}
     ignored: dict[str, int] = {}
     for r in records:
-        other = [] if source is None else [name for name in ("base", "world") if r[name] != getattr(source, name)]
+        now = {} if source is None else {"base": source.bases.get(str(start(r["training"]))), "world": source.world}
+        other = [name for name, known in now.items() if r[name] != known]
         name = f"{r['training']}, seed {r['seed']}"
         if digests[r["training"], r["seed"]] is None:
             why = f"{name}: no such training"

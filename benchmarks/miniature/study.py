@@ -50,6 +50,11 @@ class Study:
         training = self._named.get(name)
         return None if training is None else recipe_digest(recipe_of(training, self.base, seed), self.ops)
 
+    def start(self, name: str) -> str | None:
+        """What a training starts from; None if there is no such training."""
+        training = self._named.get(name)
+        return None if training is None else training.start
+
     def select(self, path: Path, source: runs.Source | None = None) -> runs.Sorted:
         """The tests in a file that are of this study; see `runs.select`."""
-        return runs.select(runs.read(path), self.digest, source)
+        return runs.select(runs.read(path), self.digest, self.start, source)

@@ -31,7 +31,7 @@ sys.path.remove(str(BENCHMARKS))
 STUDY = study.Study()
 BASE, EXPERIMENTS = STUDY.base, STUDY.experiments
 TRAININGS = {training.name: training for training in STUDY.points}
-SOURCE = runs.Source("0123", "4567")
+SOURCE = runs.Source({"tasks": "0123", "plain": "89ab"}, "4567")
 STARTS = {"tasks": Path("tasks"), "plain": Path("plain")}
 
 
@@ -40,14 +40,21 @@ def line(name: str, exact: float, k: int = 25, m: int = 5, seed: int = 0, n: int
     task = {"questions": n, "exact_match": exact, "recall_at_m": 50.0}
     system = "fid" if name.startswith("fid") else "lumen" if name.startswith("lumen") else "glimmer"
     key = {"training": name, "seed": seed, "system": system, "k": k, "m": m}
-    made = {"recipe": STUDY.digest(name, seed), **SOURCE._asdict(), "steps": 500, "train_seconds": 250.0}
+    base = SOURCE.bases[STUDY.start(name) or "tasks"]
+    made = {
+        "recipe": STUDY.digest(name, seed),
+        "base": base,
+        "world": SOURCE.world,
+        "steps": 500,
+        "train_seconds": 250.0,
+    }
     about = {"machine": "a machine", "versions": {"numpy": "2"}, "date": "2026-01-01", "commit": "abc"}
     tasks = {"nq-like": task, "fever-like": task}
     return {**key, **task, "samples_per_tflop": 1000.0, "tasks": tasks, **made, **about, **more}
 
 
 def kept(records: Sequence[dict[str, Any]]) -> dict[runs.Key, runs.Record]:
-    return runs.select(records, STUDY.digest, SOURCE).kept
+    return runs.select(records, STUDY.digest, STUDY.start, SOURCE).kept
 
 
 def said(name: str, records: Sequence[dict[str, Any]]) -> list[str]:
@@ -329,8 +336,17 @@ def test_lines_are_appended_and_only_the_present_ones_count(tmp_path: Path) -> N
         "gone, seed 0: no such training (1 line)",
     ]
     assert len(runs.read(path)) == 6, "nothing is deleted"
-    without = STUDY.select(path)  # base and world are those of the last line with a present recipe
+    without = STUDY.select(path)  # base and world are those of the last lines with present recipes
     assert list(without.kept) == [("fid", 0, "fid", 5, 5)]
+
+
+def test_a_line_counts_while_what_its_own_training_starts_from_is_the_same(tmp_path: Path) -> None:
+    (plain, *_) = EXPERIMENTS["6"].points()
+    for record in (line("glimmer", 20, 5), line(plain.training.name, 40, plain.k, plain.m)):
+        runs.append(tmp_path / runs.FILE, record)
+    new = SOURCE._replace(bases={**SOURCE.bases, "tasks": "new"})
+    assert [name for name, *_ in STUDY.select(tmp_path / runs.FILE, new).kept] == [plain.training.name]
+    assert len(STUDY.select(tmp_path / runs.FILE).kept) == 2
 
 
 def test_a_broken_file_of_runs_is_refused(tmp_path: Path) -> None:
@@ -365,7 +381,7 @@ def test_what_all_trainings_come_from(world: Path, tmp_path: Path) -> None:
     (data / "world.json").write_text(json.dumps(about), "utf-8")
     (start / "model.safetensors").write_bytes(b"others")
     second = runs.source_of({"tasks": start}, data)
-    assert second.base != first.base and second.world != first.world
+    assert second.bases != first.bases and second.world != first.world
     runner.check_source(tmp_path / "out", first)
     runner.check_source(tmp_path / "out", first)
     with pytest.raises(InputError, match="another --out"):
@@ -491,7 +507,7 @@ def test_finished_tests_are_lines_and_are_not_done_again_in_a_fresh_folder(world
     assert all(str(tmp_path) not in json.dumps(record) for record in lines)
     one = next(r for r in lines if r["training"] == "frozen memory")
     assert (one["steps"], one["train_seconds"], one["best_step"], one["best_dev"]) == (500, 123.5, 375, 12.5)
-    assert (one["m"], one["score"], one["threads"], one["base"]) == (5, 50.0, 1, SOURCE.base)
+    assert (one["m"], one["score"], one["threads"], one["base"]) == (5, 50.0, 1, SOURCE.bases["tasks"])
     assert one["recipe"] == STUDY.digest("frozen memory", 0) and one["machine"]
     assert one["commit"] == results.commit()  # empty outside a checkout
     assert "seconds" not in one and "questions_per_second" not in one
