@@ -64,7 +64,7 @@ def train(args: argparse.Namespace, study: Study) -> int:
     if args.plan:
         return 0
     assert source is not None
-    _check_starts(starts.values(), study)
+    _check_starts({starts[job.training.start] for job in jobs}, study)
     depth = max(point.k for some in study.points.values() for point in some)
     setting = Setting(args.data, args.out, file, source, study.ops, args.jobs, args.threads, args.keep)
     runner = Runner(setting, found.kept, depth)

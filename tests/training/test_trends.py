@@ -552,6 +552,15 @@ def test_a_plan_starts_nothing(tmp_path: Path) -> None:
     wrong = command(*where, "--figures", "9")
     assert wrong.returncode == 1
     assert wrong.stderr.startswith(f"{begins}--figures: expected some of 2,3,4,table1")
+    base = read_recipe("t5_mini").model.t5["num_layers"]
+    for start, layers in (("tasks", base), ("plain", base - 1)):
+        (tmp_path / start).mkdir()
+        (tmp_path / start / "config.json").write_text(json.dumps({"num_layers": layers}), "utf-8")
+        (tmp_path / start / "model.safetensors").write_bytes(b"weights")
+    (tmp_path / "world.json").write_text('{"sha256": {}}', "utf-8")
+    starts = ("--tasks", str(tmp_path / "tasks"), "--plain", str(tmp_path / "plain"), "--data", str(tmp_path))
+    few = command(*where, *starts, "--figures", "6")
+    assert few.returncode == 1 and f"plain: expected a base of {base} layers; got {base - 1}" in few.stderr
     missing = command(*where)
     assert missing.returncode == 1 and missing.stderr.startswith(f"{begins}none/world.json: ")
     reported = command("report", "--results", str(tmp_path / "nothing"))
