@@ -41,7 +41,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Print the questions, as commands or as JSON."""
     chosen = choose(args)
-    facts_command = f"{command(ABOUT_FACTS, args.weights)} --passages facts.jsonl"
+    facts_command = command(ABOUT_FACTS, args.weights, "--passages", "facts.jsonl")
     facts = [json.dumps(fact, ensure_ascii=False) for fact in FACTS]
     if args.json:
         questions = [
@@ -69,9 +69,9 @@ def run(args: argparse.Namespace) -> None:
     say(facts_command)
 
 
-def command(question: str, weights: str | None) -> str:
-    """The command that asks a question, quoted for the system's shell."""
-    words = ["glimmer-ref", "ask", question, *(["--weights", weights] if weights else [])]
+def command(question: str, weights: str | None, *more: str) -> str:
+    """The command that asks a question, with further words of it, quoted for the system's shell."""
+    words = ["glimmer-ref", "ask", question, *(["--weights", weights] if weights else []), *more]
     return subprocess.list2cmdline(words) if WINDOWS else shlex.join(words)
 
 

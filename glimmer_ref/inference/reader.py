@@ -266,14 +266,14 @@ class Reader:
             return trace_ids(self.ops, self.model, question, passages, target, system, m, only)
 
 
-def bundled() -> Path:
-    """The folder of the bundled model, in an installed package or in a checkout."""
+def bundled(name: str = BUNDLED) -> Path:
+    """The folder of bundled weights, in an installed package or in a checkout; without a name, of the bundled model."""
     here = Path(__file__).resolve().parent.parent
-    for folder in (here / "weights" / BUNDLED, here.parent / "weights" / BUNDLED):
+    for folder in (here / "weights" / name, here.parent / "weights" / name):
         if folder.is_dir():
             return folder
     raise InputError(
-        "bundled weights", f"a folder weights/{BUNDLED} beside the package", "none", "install glimmer_ref again"
+        "bundled weights", f"a folder weights/{name} beside the package", "none", "install glimmer_ref again"
     )
 
 

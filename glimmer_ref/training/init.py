@@ -13,6 +13,7 @@ import numpy as np
 from ..config import GlimmerConfig, T5Config, whole_layers
 from ..disk.read import read_json
 from ..errors import InputError, brief
+from ..inference.reader import bundled
 from ..params import checkpoint
 from ..params.model import Model, build_model, from_arrays, init_param, leaves, shapes
 from ..params.recut import recut
@@ -20,6 +21,7 @@ from ..text.sentencepiece import find_tokenizer_json
 from ..text.tokenizer import Tokenizer
 from .recipe import ModelTable, Recipe
 
+BASE = "t5-mini"  # the bundled weights that a recipe can start from by their name
 # Standard deviation of a random score layer behind an RMSNorm. With parameter scaling, weights near 0 hardly change.
 SCORE_SPREAD = 0.25
 
@@ -140,6 +142,11 @@ def _from_folder(table: ModelTable, changes: Mapping[str, Any], seed: int) -> Mo
     return model
 
 
+def init_folder(table: ModelTable) -> str:
+    """The folder that `init` names: one at this path, else that of the bundled base; "" for random weights."""
+    return str(bundled(BASE)) if table.init == BASE and not Path(BASE).exists() else table.init
+
+
 def first_model(table: ModelTable, seed: int, vocab_size: int) -> Model:
     """The model for a recipe's table [model], in float32.
 
@@ -150,6 +157,7 @@ def first_model(table: ModelTable, seed: int, vocab_size: int) -> Model:
         InputError: settings do not fit each other or the folder.
     """
     changes = {name: tuple(v) if isinstance(v, list) else v for name, v in table.glimmer.items()}
+    table = replace(table, init=init_folder(table))
     if table.init:
         model = _from_folder(table, changes, seed)
     else:
@@ -174,7 +182,7 @@ def first_tokenizer(recipe: Recipe, root: Path) -> Tokenizer:
     Raises:
         InputError: there is none, or they are two that differ: then ids would mean other words than in the weights.
     """
-    init = recipe.model.init
+    init = init_folder(recipe.model)
     text = find_tokenizer_json(init) if init else None
     theirs = None if text is None else Tokenizer(Path(init) / "tokenizer.json", text=text)
     if not recipe.data.tokenizer:

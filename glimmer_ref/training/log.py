@@ -22,7 +22,7 @@ LOG, CURVES = "log.jsonl", "curves.png"
 MOST_LOG_BYTES = 2**32
 SHARES = ("exact_match", "exact_match_of_gold", "recall_at_m", "recall_at_m_of_retrieval")
 REDRAWN, LINES = 0.2, 30.0  # seconds between two updates: on a terminal, and elsewhere
-SMOOTH = 50  # each point of a curve is the mean of so many steps
+SMOOTH, POINTS = 50, 40  # each point of a curve is the mean of so many steps; of fewer, if there are too few points
 
 
 def _is_number(x: Any) -> bool:
@@ -102,31 +102,33 @@ class StatusLine:
 
     Args:
         steps: number of steps of the whole recipe.
-        done: number of steps before this run.
     """
 
-    def __init__(self, steps: int, done: int) -> None:
-        self.steps, self.done = steps, done
-        self.begin, self.terminal = time.monotonic(), watched()
-        self.updated = self.begin
+    def __init__(self, steps: int) -> None:
+        self.steps, self.terminal = steps, watched()
+        self.begin: tuple[float, int] | None = None  # when which step ended: the first of this run
+        self.updated = time.monotonic()
         self.exact_match: float | None = None  # of the last evaluation
 
     def update(self, record: dict[str, Any], stage: str) -> None:
         """Show the numbers of a step, those of the last evaluation, and the estimated time left."""
         now = time.monotonic()
+        if self.begin is None:  # the first step may also compile kernels, so it says nothing about the time left
+            self.begin = now, record["step"]
+            return
         if now - self.updated < (REDRAWN if self.terminal else LINES) and record["step"] < self.steps:
             return
         self.updated = now
         if self.terminal:
             width = shutil.get_terminal_size().columns - 1
-            sys.stderr.write(f"\r\x1b[K{self._text(record, stage, now, width)}")
+            sys.stderr.write(f"\r\x1b[K{self._text(record, stage, now, self.begin, width)}")
             sys.stderr.flush()
         else:
-            note(self._text(record, stage, now, 200))
+            note(self._text(record, stage, now, self.begin, 200))
 
-    def _text(self, record: dict[str, Any], stage: str, now: float, width: int) -> str:
+    def _text(self, record: dict[str, Any], stage: str, now: float, begin: tuple[float, int], width: int) -> str:
         """As many of the numbers as the width allows. The time left is always among them."""
-        rate = (record["step"] - self.done) / max(now - self.begin, 1e-9)
+        rate = (record["step"] - begin[1]) / max(now - begin[0], 1e-9)
         parts = [f"{stage} {record['step']}/{self.steps}", f"{_time((self.steps - record['step']) / rate)} left"]
         more = [f"loss {record['loss']:.2f}"]
         more += [] if self.exact_match is None else [f"dev {self.exact_match:.1f}"]
@@ -161,9 +163,10 @@ def describe(record: dict[str, Any]) -> str:
 
 
 def _smoothed(records: list[dict[str, Any]], name: str) -> tuple[list[float], list[float]]:
-    """Means over `SMOOTH` steps: the last step of each mean, and the means."""
+    """Means over `SMOOTH` steps, or fewer in a short run: the last step of each mean, and the means."""
     some = [r for r in records if name in r and "exact_match" not in r]
-    runs = [some[i : i + SMOOTH] for i in range(0, len(some), SMOOTH)]
+    n = min(SMOOTH, len(some) // POINTS + 1)
+    runs = [some[i : i + n] for i in range(0, len(some), n)]
     return [run[-1]["step"] for run in runs], [fmean(r[name] for r in run) for run in runs]
 
 

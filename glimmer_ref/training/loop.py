@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from ..config import EVERY_SYSTEM
-from ..disk.folder import recover
+from ..disk.folder import BEFORE, recover
 from ..disk.lock import LOCK, lock_folder
 from ..disk.write import NEW, clean_leftovers
 from ..errors import InputError, brief
@@ -118,9 +118,9 @@ class Run:
 
 
 def run_settings(recipe: Recipe, ops: str) -> dict[str, Any]:
-    """All settings that affect the weights: the recipe without the evaluation and without the folder of the data."""
+    """All settings that affect the weights: the recipe without the evaluation and without the place of the data."""
     settings = asdict(recipe)
-    del settings["evaluation"], settings["data"]["root"]
+    del settings["evaluation"], settings["data"]["root"], settings["data"]["small_worlds"]
     return {**settings, "ops": ops}
 
 
@@ -129,10 +129,16 @@ def stage_name(recipe: Recipe, i: int) -> str:
     return recipe.stages[i].name or str(i)
 
 
-def _check_out(out: Path, resume: bool) -> None:
+def _check_out(out: Path, resume: bool, made: str | None = None) -> None:
+    """Check that a run may write in a folder.
+
+    Args:
+        made: name of the data in it that the run makes.
+    """
     if out.exists() and not out.is_dir():
         raise InputError(f"{out}", "a folder", "a file")
-    killed = (LOCK, f".{LAST}{NEW}", f".{BEST}{NEW}")  # files of a run that was killed before its first checkpoint
+    killed = [LOCK, f".{LAST}{NEW}", f".{BEST}{NEW}"]  # files of a run that was killed before its first checkpoint
+    killed += [] if made is None else [made, *(f".{made}{end}" for end in (LOCK, NEW, BEFORE))]
     if not resume and any(path.name not in killed for path in out.iterdir()):
         do = "--resume continues its run" if (out / LAST).exists() else "name another folder"
         raise InputError(f"{out}", "a new or empty folder", "one with files", do)
@@ -193,7 +199,9 @@ def prepare(recipe: Recipe, out: Path, ops: str, threads: int | None, resume: bo
 
 
 def _is_due(run: Run) -> bool:
-    """Whether an evaluation is due: after every `evaluation.every` steps, and after the last step of a stage."""
+    """Whether an evaluation is due: after every `evaluation.every` steps, after each stage, and first if it says so."""
+    if run.state.step == 0:
+        return run.recipe.evaluation.first and run.state.evaluated < 0
     stage, i = run.recipe.stage_and_step(run.state.step - 1)
     due = run.state.step % run.recipe.evaluation.every == 0 or i + 1 == run.recipe.stages[stage].steps
     return due and run.state.evaluated < run.state.step
@@ -218,8 +226,8 @@ def _evaluate(run: Run, log: Log, line: StatusLine) -> None:
 
 def _steps(run: Run, log: Log) -> None:
     contexts = run.contexts()
-    line = StatusLine(run.recipe.steps, run.state.step)
-    if run.state.step and _is_due(run):  # the run was stopped between a step and its evaluation
+    line = StatusLine(run.recipe.steps)
+    if _is_due(run):  # before the first step, or if the run was stopped between a step and its evaluation
         _evaluate(run, log, line)
     while run.state.step < run.recipe.steps:
         start = time.monotonic()
@@ -258,6 +266,7 @@ def train(
     threads: int | None = None,
     resume: bool = False,
     say: Callable[[str], None] = say,
+    make_data: Callable[[], object] | None = None,
 ) -> State:
     """Train a model by a recipe. `out` gets the checkpoints `last` and `best`, log.jsonl and curves.png.
 
@@ -267,6 +276,8 @@ def train(
         resume: whether to continue from the last checkpoint in `out`. The result has the same bits as that of an
             uninterrupted run on the same machine. With "numpy", the number of BLAS threads must also be the same.
         say: prints a message.
+        make_data: makes the data in the recipe's `data.root`, which is then a folder in `out`. It runs once `out` is
+            known to be free.
 
     Returns:
         The state after the last step.
@@ -276,7 +287,10 @@ def train(
             step is not finite; the disk is full. The last good checkpoint is kept.
         KeyboardInterrupt: Ctrl-C, after a checkpoint was written.
     """
-    with lock_folder(out, partial(_check_out, resume=resume)):
+    made = None if make_data is None else Path(recipe.data.root).name
+    with lock_folder(out, partial(_check_out, resume=resume, made=made)):
+        if make_data is not None:
+            make_data()
         run = prepare(recipe, Path(out), ops, threads, resume, say)
         weights = sum(x.size for x in run.state.weights.values())
         say(

@@ -20,9 +20,10 @@ class ModelTable:
     """[model]: the weights before the first step.
 
     Args:
-        init: a T5 folder, or a model folder of this package, of any system, alpha and beta; "": a model with random
-            weights. The encoder is cut: the memory encoder gets its first layers, the live encoder its last. The
-            encoder stacks of a model folder are joined first (`params.recut`).
+        init: a T5 folder, or a model folder of this package, of any system, alpha and beta; "t5-mini": the bundled
+            base, if there is no such folder; "": a model with random weights. The encoder is cut: the memory encoder
+            gets its first layers, the live encoder its last. The encoder stacks of a model folder are joined first
+            (`params.recut`).
         alpha, beta: the proportions at which the encoder is cut; "": those of the model folder.
         score: whether the score layer of a model folder is kept: "keep", or "draw" for a random one. "auto" keeps it if
             the recipe has the folder's `pool` and `score_norm`. The score layer of a T5 is random.
@@ -57,6 +58,8 @@ class DataTable:
         dev: the folder with the data for evaluation during training.
         tokenizer: file of the tokenizer; "": the tokenizer of `model.init`. If both are there, they must be equal.
         groups: file with lists of interchangeable tokens; "": no stage can have `rename`.
+        small_worlds: how many small worlds for training `glimmer-ref train` makes in the folder of --out, with one for
+            dev and one for test, if neither --data nor `root` is given; 0: none.
     """
 
     root: str = key("text", ".")
@@ -64,6 +67,7 @@ class DataTable:
     dev: str = key("text", "dev")
     tokenizer: str = key("text", "")
     groups: str = key("text", "")
+    small_worlds: int = key("whole", 0, at_least=0)
 
 
 @dataclass(frozen=True)
@@ -156,6 +160,7 @@ class EvaluationTable:
         questions: number of dev questions, evenly spaced in the file; 0: all.
         k, m: as in `glimmer-ref evaluate`; 0: the values in the model's config.
         save: steps between two checkpoints. Each evaluation also writes one.
+        first: whether the model is also evaluated before the first step.
     """
 
     every: int = key("whole", 500, at_least=1)
@@ -163,6 +168,7 @@ class EvaluationTable:
     k: int = key("whole", 0, at_least=0)
     m: int = key("whole", 0, at_least=0)
     save: int = key("whole", 250, at_least=1)
+    first: bool = key("flag", False)
 
 
 @dataclass(frozen=True)

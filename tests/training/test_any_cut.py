@@ -168,15 +168,18 @@ def test_progress_fits_the_terminal_and_is_written_elsewhere_too(
     monkeypatch.setattr(report, "REDRAWN", 0.0)
     for columns, parts in ((80, "loss 1.50  dev 93.8"), (30, "")):
         monkeypatch.setenv("COLUMNS", str(columns))
-        line = report.StatusLine(13_650, 0)
+        line = report.StatusLine(13_650)
         line.exact_match = 93.75
+        line.update({**record, "step": 1}, "gold")
+        assert capsys.readouterr().err == "", "the first step, which compiles kernels, says nothing about the others"
         line.update(record, "gold")
         shown = capsys.readouterr().err.removeprefix("\r\x1b[K")
         assert len(shown) < columns and shown.startswith("gold 4000/13650") and shown.endswith("left")
         assert parts in shown
     monkeypatch.setattr(report, "watched", lambda: False)
     monkeypatch.setattr(report, "LINES", 0.0)
-    line = report.StatusLine(13_650, 0)
+    line = report.StatusLine(13_650)
+    line.update({**record, "step": 1}, "gold")
     line.update(record, "gold")
     line.clear()
     assert re.fullmatch(r"gold 4000/13650  loss 1.50  .* left\n", capsys.readouterr().err)
