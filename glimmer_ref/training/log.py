@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Iterable
 from contextlib import suppress
+from itertools import pairwise
 from pathlib import Path
 from statistics import fmean
 from typing import Any, TextIO
@@ -183,17 +184,34 @@ def plot_curves(folder: Path) -> None:
 
 def _curves(row: Iterable[Any], records: list[dict[str, Any]], evaluations: list[dict[str, Any]]) -> None:
     left, middle, right = row
-    for name in ("lm", "pdist"):
-        left.plot(*_smoothed(records, name), label=name)
+    for name, label in (("lm", "of the answers (lm)"), ("pdist", "of the scores (pdist)")):
+        steps, means = _smoothed(records, name)
+        if steps:
+            left.plot(steps, means, marker="." if len(steps) == 1 else "", label=label)
     left.set_title("losses of training")
+    left.set_ylim(bottom=0)
     _tasks(middle, evaluations)
-    for name, label in (("recall_at_m", "the model's m best"), ("recall_at_m_of_retrieval", "retrieval's first m")):
-        right.plot([r["step"] for r in evaluations], [r[name] for r in evaluations], marker=".", label=label)
+    recalls = (
+        ("recall_at_m", "the model's m best", "black"),
+        ("recall_at_m_of_retrieval", "retrieval's first m", "tab:gray"),
+    )
+    for name, label, color in recalls:
+        right.plot(
+            [r["step"] for r in evaluations], [r[name] for r in evaluations], marker=".", color=color, label=label
+        )
     right.set_title("gold passages found, dev, percent")
+    for axes in (middle, right):
+        axes.set_ylim(-2, 102)
+    stages = [b["step"] - 1 for a, b in pairwise(r for r in records if "stage" in r) if a["stage"] != b["stage"]]
+    last = max([1, *(r["step"] for r in records)])
     for axes in (left, middle, right):
-        axes.set_xlabel("step")
+        axes.set_xlim(-0.02 * last, 1.02 * last)
+        axes.grid(alpha=0.25)
+        for step in stages:
+            axes.axvline(step, color="gray", linewidth=0.8, linestyle="--")
+        axes.set_xlabel("step; a dashed line ends a stage" if stages else "step")
         if axes.get_legend_handles_labels()[0]:
-            axes.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
+            axes.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
 
 
 def _tasks(axes: Any, evaluations: Iterable[dict[str, Any]]) -> None:

@@ -81,7 +81,7 @@ def log(out: Path) -> list[dict[str, Any]]:
 # Recipes
 
 
-KS = {"lumen": 10, "fid": 5, "mini": 12, "t5_mini": 10, "t5_mini_reader": 10, "quick": 5}
+KS = {"lumen": 10, "fid": 5, "mini": 12, "t5_mini": 10, "t5_mini_reader": 10, "quick": 8}
 
 
 @pytest.mark.parametrize("name", sorted(p.stem for p in RECIPES.glob("*.toml")))
