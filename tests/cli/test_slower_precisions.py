@@ -89,7 +89,7 @@ def words_of(command: str, place: Path) -> list[str]:
     }[command]
 
 
-@pytest.mark.parametrize("command", ["ask", "trace", "memory build", "bench"])
+@pytest.mark.parametrize("command", ["ask", "trace", "memory build", pytest.param("bench", marks=pytest.mark.slow)])
 def test_a_slower_precision_is_noted_once(
     command: str, slow: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

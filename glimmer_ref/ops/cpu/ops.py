@@ -240,18 +240,28 @@ def log_likelihood_backward(dy: Array, logits: Array, targets: Ints, lengths: In
     return (out,)
 
 
+def _warm_up_encoder() -> None:
+    """Runs every kernel but the decoder's once on one number."""
+    x, one = np.ones((1, 1), np.float32), np.ones(1, np.int64)
+    rms_norm(x, x[0], 1e-6)
+    gated_gelu(x, x)
+    attention(x, x, x, x, SequenceLayout(one, one, one, one), heads=1, causal=False)
+    log_likelihood(x, one - 1, one)
+    linear(x, pack(x, "float32"))
+    blocks.warm_up()
+
+
+def _warm_up_decoder() -> None:
+    """Runs every kernel of the decoder once."""
+    decoder_fused.warm_up()
+
+
 @functools.cache
 def warm_up() -> None:
-    """Runs every kernel once on one number, so that none is compiled while an answer is generated."""
-    x, one = np.ones((1, 1), np.float32), np.ones(1, np.int64)
+    """Runs every kernel once, so that none is compiled while an answer is generated."""
 
     def run() -> None:
-        rms_norm(x, x[0], 1e-6)
-        gated_gelu(x, x)
-        attention(x, x, x, x, SequenceLayout(one, one, one, one), heads=1, causal=False)
-        log_likelihood(x, one - 1, one)
-        linear(x, pack(x, "float32"))
-        blocks.warm_up()
-        decoder_fused.warm_up()
+        _warm_up_encoder()
+        _warm_up_decoder()
 
-    _ready(run)
+    _ready(run, __name__, (_warm_up_encoder.__name__, _warm_up_decoder.__name__))

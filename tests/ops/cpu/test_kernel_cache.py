@@ -77,6 +77,15 @@ compile_cache.folder().write_text("a file where the folder was")
 norm()
 """
 
+PARTS = READY.replace("ready(norm)", "ready(norm, 'glimmer_ref.ops.cpu.ops', ('_warm_up_for_test',))")
+
+PART = """
+
+def _warm_up_for_test() -> None:
+    x = np.ones((3, 20), np.float32)
+    rms_norm(x, x[0], 1e-6)
+"""
+
 PARALLEL = """
 import os, sys, threading, numba
 from glimmer_ref.ops.cpu.runtime import thread_pool
@@ -208,6 +217,75 @@ def test_a_tile_is_loaded_not_compiled(warm_tile: Path) -> None:
         "import numba.core.compiler as c\ndef no(*_, **__): raise SystemError\nc.CompilerBase.compile_extra = no\n"
     )
     assert run(forbidden + TILE, warm_tile) == []
+
+
+@pytest.fixture(scope="module")
+def with_part(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the package that has a part with one kernel."""
+    copy = tmp_path_factory.mktemp("part") / "glimmer_ref"
+    shutil.copytree(PACKAGE, copy, ignore=shutil.ignore_patterns("__pycache__", "weights"))
+    with (copy / "ops" / "cpu" / "ops.py").open("a") as file:
+        file.write(PART)
+    return copy
+
+
+def test_a_process_of_its_own_compiles_a_part(with_part: Path, tmp_path: Path) -> None:
+    """The first process loads what the other one has compiled. What it calls by address is compiled there too."""
+    (line,) = run(FORBIDDEN + PARTS, tmp_path, with_part)
+    assert "once" in line
+    assert run(FORBIDDEN + PARTS, tmp_path, with_part) == []
+
+
+NO_PART = PARTS.replace("_warm_up_for_test", "there is none")
+NO_PYTHON = "import sys; sys.executable = '/bin/false'\n" + PARTS
+NOT_NUMBAS = "import sys; sys.path.append('no folder')\n" + PARTS
+
+
+@pytest.mark.parametrize("script", [NO_PART, NO_PYTHON], ids=["the process fails", "no process"])
+def test_what_no_process_has_compiled_is_compiled_here(script: str, with_part: Path, tmp_path: Path) -> None:
+    (line,) = run(script, tmp_path, with_part)
+    assert "once" in line
+    assert run(FORBIDDEN + READY, tmp_path, with_part) == []
+
+
+STOPPED = """
+import os, signal, subprocess, threading
+from glimmer_ref.ops.cpu.runtime import compile_worker
+class Slow(subprocess.Popen):
+    def __init__(self, command, **more):
+        super().__init__([command[0], "-c", "import time; time.sleep(100)"], **more)
+        started.append(self)
+started = []
+compile_worker.subprocess.Popen = Slow
+threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()
+try:
+    compile_worker.compile_parts("glimmer_ref.ops.cpu.ops", ("one", "two"))
+except KeyboardInterrupt:
+    assert [p.poll() for p in started] == [-signal.SIGKILL] * 2
+else:
+    raise SystemError
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no process sends itself Ctrl-C there")
+def test_ctrl_c_ends_the_processes(tmp_path: Path) -> None:
+    assert run(STOPPED, tmp_path) == []
+
+
+ALL = """
+import numpy as np
+from glimmer_ref.ops import bind
+from glimmer_ref.ops.cpu.runtime import compile_cache
+bind("numba")
+"""
+
+
+@pytest.mark.slow
+def test_the_processes_compile_all_that_is_needed(tmp_path: Path) -> None:
+    """The process that answers compiles nothing, neither now nor later."""
+    (line,) = run(FORBIDDEN + ALL, tmp_path)
+    assert "once" in line
+    assert run(FORBIDDEN + ALL, tmp_path) == []
 
 
 def test_an_edited_source_is_not_served_the_old_kernels(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
@@ -35,7 +35,7 @@ from numba.core.errors import NumbaError
 from ....terminal import note
 from .operand_groups import flat
 
-SECONDS = 16  # time to compile all kernels for float32, measured with benchmarks/suites/startup.py
+SECONDS = 9  # time to compile all kernels for float32 on two cores, measured with benchmarks/suites/startup.py
 HARMLESS = ("NUMBA_CACHE_DIR", "NUMBA_NUM_THREADS", "NUMBA_THREADING_LAYER")  # settings that do not change code
 
 KERNELS = Path(__file__).absolute().parent.parent  # every file that holds a kernel, or a part of one
@@ -271,8 +271,13 @@ class Kernel:
         return self.run(*args)
 
 
-def ready(warm: Callable[[], None]) -> None:
-    """Call `warm`, which runs every kernel. Print a message first if kernels must be compiled."""
+def ready(warm: Callable[[], None], module: str = "", parts: Sequence[str] = ()) -> None:
+    """Call `warm`, which runs every kernel. Print a message first if kernels must be compiled.
+
+    Args:
+        module, parts: functions of a module that run some of the kernels each. If nothing is in the cache, each is
+            called in a process of its own first, which keeps what it compiles there.
+    """
     kept = folder()
     if settings.DISABLE_JIT:
         pass
@@ -281,4 +286,8 @@ def ready(warm: Callable[[], None]) -> None:
         _note(f"compiling kernels (about {SECONDS} s); not kept: {location} cannot be written; set GLIMMER_REF_CACHE")
     elif not any(kept.glob("*/*.nbc")):
         _note(f"compiling kernels for this machine, once (about {SECONDS} s); kept in {kept}")
+        if parts:
+            from .compile_worker import compile_parts
+
+            compile_parts(module, parts)
     warm()

@@ -29,6 +29,7 @@ import numpy as np
 from llvmlite import ir
 from numba.core import types
 from numba.extending import intrinsic, register_jitable
+from numba.np.ufunc import parallel
 
 from ....errors import InputError
 from ..kernels.llvm_ir import FEATURES, I64, VOID, function
@@ -50,6 +51,17 @@ if hasattr(os, "register_at_fork"):  # a forked child would inherit the pool wit
     os.register_at_fork(after_in_child=_pool.cache_clear)
 
 
+def _threads() -> int:
+    """The number of threads that kernels called by this Python thread may use.
+
+    numba answers this question only after it has started its own threads, which kernels here do not use. So it is asked
+    only if they run already: nobody can have set a number before.
+    """
+    if getattr(parallel, "_is_initialized", True):
+        return numba.get_num_threads()
+    return int(settings.NUMBA_NUM_THREADS)
+
+
 @contextmanager
 def limit(threads: int | None) -> Iterator[None]:
     """A context in which kernels called by this Python thread use at most `threads` threads; None changes nothing.
@@ -62,8 +74,11 @@ def limit(threads: int | None) -> Iterator[None]:
         raise InputError(
             "threads", f"a whole number from 1 to {most}", repr(threads), "NUMBA_NUM_THREADS sets the largest number"
         )
+    if threads is None:
+        yield
+        return
     before = numba.get_num_threads()
-    numba.set_num_threads(threads or before)
+    numba.set_num_threads(threads)
     try:
         yield
     finally:
@@ -78,7 +93,7 @@ def parallel_for(kernel: Callable[..., None], tasks: int, cost: int, *args: Any)
         tasks: number of tasks. No result of a task may depend on another task.
         cost: approximate time of a task, in additions. Small work stays in the caller's thread.
     """
-    threads = max(1, min(numba.get_num_threads(), tasks, tasks * cost // WORTH_A_THREAD))
+    threads = max(1, min(_threads(), tasks, tasks * cost // WORTH_A_THREAD))
     bounds = [tasks * i // threads for i in range(threads + 1)]
     others = [_pool().submit(kernel, first, last, *args) for first, last in pairwise(bounds[1:])]
     kernel(0, bounds[1], *args)
@@ -94,7 +109,7 @@ def run_phased(kernel: Callable[..., None], phases: int, cost: int, *args: Any) 
         phases: maximum number of its phases.
         cost: approximate time of the whole kernel, in additions. Small work stays in the caller's thread.
     """
-    threads = max(1, min(numba.get_num_threads(), cost // WORTH_A_THREAD))
+    threads = max(1, min(_threads(), cost // WORTH_A_THREAD))
     counters = np.zeros((2 * phases, LINE), np.int64)
     others = [_pool().submit(kernel, counters, threads, *args) for _ in range(threads - 1)]
     try:
