@@ -5,7 +5,10 @@ A vector has 16 numbers of 32 bits. This is one register of AVX-512, two of AVX2
 
 from __future__ import annotations
 
+import platform
+import sys
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import llvmlite.binding as llvm
@@ -26,10 +29,11 @@ def _features() -> set[str]:
     """The features of the processor for which numba compiles; NUMBA_CPU_FEATURES overrides them."""
     if settings.CPU_FEATURES is not None:
         return {name[1:] for name in settings.CPU_FEATURES.split(",") if name.startswith("+")}
-    try:
-        return {name for name, present in llvm.get_host_cpu_features().items() if present}
-    except RuntimeError:  # the features of the processor are unknown on some systems
-        return set()
+    found: set[str] = set()
+    with suppress(RuntimeError):  # the features of the processor are unknown on some systems
+        found = {name for name, present in llvm.get_host_cpu_features().items() if present}
+    apple = {"neon", "dotprod"} if (sys.platform, platform.machine()) == ("darwin", "arm64") else set()
+    return found | apple  # all of Apple's own processors have these
 
 
 FEATURES = _features()

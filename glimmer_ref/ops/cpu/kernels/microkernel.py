@@ -110,7 +110,7 @@ def tile_function(module: ir.Module, processor: Processor, precision: str, rows:
             for n in range(way.parts):
                 if n:  # the registers of the first columns are free only when all rows are multiplied
                     sums_so_far = [x for total in result for x in _registers(code, way.lanes, total)]
-                    code.barrier(*sums_so_far, register=processor.register)
+                    code.barrier(*(sums_so_far if processor.register else []), register=processor.register)
                 lanes = [code.load(p, code.to.mul(i, ir.Constant(I64, BYTES)), INTS, BYTES) for p in several]
                 columns = lanes if way.parts == 1 else [widened(code, x, n) for x in lanes]
                 start = code.to.gep(a, [code.to.add(at, ir.Constant(I64, 4 * n))])

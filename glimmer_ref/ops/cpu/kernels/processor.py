@@ -4,8 +4,8 @@ Prepared rows, the left operands of products, depend on it. If a processor multi
 they are widened, rows are widened once, when they are prepared. Panels always stay narrow, because reading them takes
 most of the time when there are few rows.
 
-bfloat16 needs no choice by measurement. The slowest known processors multiply 16 pairs of bfloat16 a cycle with one
-instruction, as many terms as two multiply-adds of float32, which have to widen the panels first.
+bfloat16 needs no choice by measurement. Even at half rate, one product of 16 pairs a cycle, its instruction multiplies
+as many terms as two multiply-adds of 16 numbers of float32, for which the panels would have to be widened first.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Way(NamedTuple):
 
 
 class Processor(NamedTuple):
-    """The rows of its largest tile, how it multiplies in each precision, and LLVM's constraint for its registers."""
+    """The rows of its largest tile, LLVM's letter for its registers if known, and how it multiplies."""
 
     rows: int
     register: str
@@ -63,7 +63,7 @@ def processor(features: Set[str]) -> Processor:
         int8 = Way("pmaddwd", lanes if "avx512bw" in features or not wide else 8, 2, 0, wide)
     elif "dotprod" in features:
         int8 = Way("sdot", 4, 1, 0, False)
-    register = "v" if wide else "x" if "sse2" in features else "w"
+    register = "v" if wide else "x" if "sse2" in features else "w" if "neon" in features else ""
     return Processor(rows, register, {"float32": Way("fma", lanes, 1, 0, wide), "bfloat16": bfloat16, "int8": int8})
 
 
