@@ -19,7 +19,7 @@ def decoder_macs(t5: Any, w: Any, read: Ints, limit: int, steps: int) -> Any:
     if not w.layers or not isinstance(w.layers[0].cross_attention.k, Packed):
         return NotImplemented
     d, hc = w.layers[0].cross_attention.k.shape
-    if not absorbs(t5.num_heads, hc, limit):
+    if not absorbs(w.layers, t5.num_heads, int(read.sum()), limit):
         return NotImplemented
     products = 0
     for layer in w.layers:

@@ -16,7 +16,7 @@ from .gemm import PAIR
 from .llvm_ir import BYTES, LANES
 from .memory import address, copy, floats, scratch
 from .microkernel import ROWS, call_tile
-from .simd import LOG2_E, dot, prefetch_rows, scaled_lines, softmax_row, transpose
+from .simd import LOG2_E, divided_lines, dot, prefetch_rows, scaled_lines, softmax_row, transpose
 
 AHEAD = 2 * LANES  # rows are prefetched so many rows before they are read
 
@@ -172,14 +172,13 @@ def mix_panels(
         b1 = b0 + steps * BYTES if (p + 1) * LANES < panels.c else b0
         call_tile(tile.address, rows, scores.start, scores.stride, b0, b1, steps, address(mixed), 4 * PAIR)
         width = min(PAIR, panels.c - p * LANES)
+        if width == PAIR:
+            divided_lines(address(mixed), address(totals), rows, out.start + p * BYTES, out.stride)
+            continue
         for r in range(rows):
             factor, to = np.float32(1) / totals[r], floats(out.start + r * out.stride + p * BYTES, width)
-            if width == PAIR:
-                for e in range(PAIR):
-                    to[e] = mixed[r, e] * factor
-            else:
-                for e in range(width):
-                    to[e] = mixed[r, e] * factor
+            for e in range(width):
+                to[e] = mixed[r, e] * factor
 
 
 @register_jitable
