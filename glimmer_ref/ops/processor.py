@@ -55,12 +55,12 @@ SLOWER = 0.9  # a smaller factor is worth a note
 FACTORS: dict[tuple[str, str], Factors] = {
     ("avx512-bf16-vnni", "bfloat16"): Factors(1.46, 1.01, 1.84, 1.67),
     ("avx512-bf16-vnni", "int8"): Factors(1.31, 0.94, 3.02, 2.77),
-    ("avx2", "bfloat16"): Factors(0.66, 0.97, 0.71, 1.41),
-    ("avx2", "int8"): Factors(0.65, 1.06, 0.68, 1.94),
-    ("avx512", "bfloat16"): Factors(0.74, 0.92, 0.73, 1.55),
-    ("avx512", "int8"): Factors(0.71, 0.97, 0.72, 2.23),
-    ("avx512-vnni", "bfloat16"): Factors(0.67, 1.00, 0.85, 1.51),
-    ("avx512-vnni", "int8"): Factors(0.93, 1.02, 2.75, 2.67),
+    ("avx2", "bfloat16"): Factors(0.94, 0.97, 0.96, 1.32),
+    ("avx2", "int8"): Factors(0.91, 0.98, 1.33, 2.30),
+    ("avx512", "bfloat16"): Factors(0.98, 1.00, 0.98, 1.53),
+    ("avx512", "int8"): Factors(1.01, 0.96, 1.41, 2.36),
+    ("avx512-vnni", "bfloat16"): Factors(0.99, 1.03, 1.00, 1.82),
+    ("avx512-vnni", "int8"): Factors(1.24, 1.03, 2.70, 3.73),
 }
 # A kind that was not measured is taken for another that has the same instructions for these products, or fewer.
 NEAREST = {"avx512-amx": "avx512-bf16-vnni"}
