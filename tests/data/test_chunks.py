@@ -377,14 +377,14 @@ def test_the_command_says_what_it_made(tmp_path: Path, capsys: pytest.CaptureFix
 
 
 def test_each_task_finds_its_own_pages(world: Path, tmp_path: Path) -> None:
-    pages, tasks = world / "knowledge.jsonl", [tmp_path / f"{name}-dev-kilt.jsonl" for name in ("fever", "trex")]
+    names, pages = ("fever-like", "trex-like"), world / "knowledge.jsonl"
+    tasks = [tmp_path / f"{name}-dev-kilt.jsonl" for name in names]
     for path in tasks:
         some = (d.record for d in read_task(world / "questions.jsonl") if path.name.startswith(d.record["task"]))
         write_lines(path, some)
     counts = write_folder(tmp_path / "out", pages, tasks)["tasks"]
     assert counts == {
-        f"{name}-dev-kilt.questions.jsonl": {"questions": 20, "dropped": 0, "without_gold": 0}
-        for name in ("fever", "trex")
+        f"{name}-dev-kilt.questions.jsonl": {"questions": 20, "dropped": 0, "without_gold": 0} for name in names
     }
 
 
