@@ -145,7 +145,8 @@ class Framework:
                 self.keep("live_a.out", ranked, pair_mask)
                 name, x, live = "live_b", ranked, live[len(rerank) :]
             scores = self.score(ranked, pair_mask)
-            chosen = np.argsort(-scores, kind="stable")[: g["m"]]
+            # At beta = 0 all scores are equal, and a matrix product gives equal rows other last bits.
+            chosen = np.argsort(-scores.round(12), kind="stable")[: g["m"]]
             self.out |= {"scores": scores, "selected": chosen}
             x, pair_mask = x[chosen], pair_mask[chosen]
         x = self.norm(self.encode("live", name, x, pair_mask, live, at), "final_norm")
