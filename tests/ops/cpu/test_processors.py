@@ -66,7 +66,7 @@ def able(processor: str) -> None:
 @pytest.mark.parametrize(
     ("processor", "chosen", "files", "least"),
     [
-        *(pytest.param(p, QUICK, TILES, 60, id=f"{p}, tiles", marks=() if p in ROWS else SLOW) for p in PROCESSORS),
+        *(pytest.param(p, QUICK, TILES, 60, id=f"{p}, tiles", marks=() if p == "avx2" else SLOW) for p in PROCESSORS),
         *(pytest.param(p, REST, (*TILES, BLOCKS), 80, id=f"{p}, rest", marks=SLOW) for p in PROCESSORS),
     ],
 )
@@ -83,7 +83,7 @@ def loops(text: str) -> list[str]:
 
 
 @x86
-@pytest.mark.parametrize("processor", [*PROCESSORS, "this"])
+@pytest.mark.parametrize("processor", [*(pytest.param(p, marks=SLOW) for p in PROCESSORS), "this"])
 def test_sums_stay_in_registers(processor: str) -> None:
     """No vector goes to the stack in the loop of the largest tile, which would halve its speed.
 
