@@ -932,6 +932,14 @@ def test_numbers_that_look_like_a_shorter_type_are_told(name: str, level: str) -
     assert check.check(known, exact | {"live_b.out": outputs["live_b.out"]}).rounded == ""
 
 
+def test_few_numbers_and_numbers_that_are_meant_to_be_short_look_like_no_type() -> None:
+    few, many = np.full(check.FEWEST_NUMBERS - 1, 0.1, np.float32), np.full(check.FEWEST_NUMBERS, 0.1, np.float32)
+    for expected, said in ((few, ""), (np.ones_like(many), ""), (many, "float16")):
+        differs = check.Verdict("x", "differs", {"nmse": 0.0, "max": 0.0}, 1.0, 1.0)
+        given = (expected * 3).astype(np.float16).astype(np.float32)
+        assert check._rounded({"x": given}, {"x": expected}, [differs]) == said
+
+
 def test_a_brief_report(case: Path, out: Path, capsys: pytest.CaptureFixture[str]) -> None:
     save_file({"scores": EXPECTED["scores"] * 2, "selected": EXPECTED["selected"], "other": EXPECTED["scores"]}, out)
     for command in (lambda *words: main(["golden", "check", *words]), lambda *words: check.main(list(words))):
