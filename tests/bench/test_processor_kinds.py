@@ -9,6 +9,7 @@ from typing import Any
 import llvmlite.binding as llvm
 import numpy as np
 import pytest
+from any_processor import WITH_LLVM_OF_ALL
 from llvmlite import ir
 from paths import ROOT
 
@@ -95,6 +96,7 @@ def assembly(triple: str, cpu: str, flags: str) -> str:
     return str(machine.emit_assembly(llvm.parse_assembly(str(module))))
 
 
+@WITH_LLVM_OF_ALL
 @processors
 def test_a_burst_is_the_instruction_that_is_meant(
     triple: str, cpu: str, flags: str, kind: str, instructions: dict[str, int]

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from any_processor import WITH_LLVM_OF_ALL
 from test_tile_code import KINDS, compiled
 from test_tiles import IN_PAIRS
 
@@ -72,6 +73,7 @@ def operands(precision: str, wide: bool, rows: int, n: int) -> tuple[np.ndarray,
 
 @pytest.mark.slow
 @pytest.mark.skipif(GCC is None or QEMU is None, reason="qemu-user or gcc-aarch64-linux-gnu is missing")
+@WITH_LLVM_OF_ALL
 @pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize("cpu", EMULATED)
 def test_tiles_of_whole_numbers_under_emulation(cpu: str, precision: str, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import llvmlite.binding as llvm
 import pytest
+from any_processor import WITH_LLVM_OF_ALL
 from llvmlite import ir
 
 from glimmer_ref.ops.cpu.kernels.microkernel import tile_function
@@ -69,6 +70,7 @@ def inner_loops(text: str) -> list[list[str]]:
     return [[x.strip() for x in body.splitlines() if re.match(r"\t\w", x)] for body in loops]
 
 
+@WITH_LLVM_OF_ALL
 @pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize("cpu", [cpu if cpu in QUICK else pytest.param(cpu, marks=pytest.mark.slow) for cpu in KINDS])
 def test_the_loop_of_a_tile(cpu: str, precision: str) -> None:
