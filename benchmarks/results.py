@@ -87,6 +87,18 @@ def write_page(path: Path, document: dict[str, Any], lines: list[str]) -> list[s
     return lines
 
 
+def say(line: str) -> None:
+    """A line of progress."""
+    print(time.strftime("%H:%M:%S"), line, file=sys.stderr, flush=True)
+
+
+def end(document: dict[str, Any], path: Path, report: Callable[[dict[str, Any], Path], list[str]]) -> None:
+    """Write a finished document, and the page beside it, whose lines are printed."""
+    write(path, document)
+    print("\n".join(report(document, path)))
+    say(f"written to {path}")
+
+
 def run(main: Callable[[], int], script: str) -> NoReturn:
     """Run the main function of a script, `__file__`, and end the process; bad input ends with one line."""
     try:

@@ -24,17 +24,12 @@ HERE = Path(__file__).resolve().parent
 NEAR, PATIENCE = 0.93, 20  # a round waits for this share of the best peak so far, at most so often
 
 
-def say(line: str) -> None:
-    """A line of progress."""
-    print(time.strftime("%H:%M:%S"), line, file=sys.stderr, flush=True)
-
-
 def weights_folder(size: str, chosen: str | None) -> Path:
     """The folder with random weights of a size. It is written if it does not exist, and kept for the next run."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     folder = Path(chosen) if chosen else cache / "glimmer_ref_benchmarks" / size
     if not (folder / EXPECTED).exists():
-        say(f"random weights of {size} into {folder}")
+        results.say(f"random weights of {size} into {folder}")
         subprocess.run([sys.executable, str(HERE / "random_checkpoint.py"), size, str(folder)], check=True)
     return folder
 
@@ -92,7 +87,7 @@ class Rounds:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                say(f"waiting for {self.lock}")
+                results.say(f"waiting for {self.lock}")
                 fcntl.flock(file, fcntl.LOCK_EX)
             yield
 
@@ -112,7 +107,7 @@ class Rounds:
                 state = about["left_out"] = str(error)
                 engine.worker.close()
             self.document["engines"][engine.id] = about
-            say(f"{engine.id}: {state}")
+            results.say(f"{engine.id}: {state}")
         return started
 
     def prepare(self, workloads: Sequence[str], engines: Sequence[Engine]) -> list[Turn]:
@@ -136,7 +131,7 @@ class Rounds:
                 return peaks
             time.sleep(2)
         reached = f"{peaks['float32'] / best:.0%}"
-        say(f"not quiet: {reached} of what {threads} thread(s) reached before; measured all the same")
+        results.say(f"not quiet: {reached} of what {threads} thread(s) reached before; measured all the same")
         return peaks
 
     def round(self, workloads: Sequence[str], able: list[Turn]) -> None:
@@ -158,7 +153,7 @@ class Rounds:
             mine = (self.group, turn.workload, turn.engine.id)
             walls = [r["wall"] for r in self.document["runs"] if (r["group"], r["work"], r["engine"]) == mine]
             s = Spread.of(walls)
-            say(f"{turn.workload:14} {turn.engine.id:26} {s.median:9.4f} s  ({s.min:.4f} to {s.max:.4f})")
+            results.say(f"{turn.workload:14} {turn.engine.id:26} {s.median:9.4f} s  ({s.min:.4f} to {s.max:.4f})")
 
     def measure(self, names: Sequence[tuple[str, int]]) -> None:
         """Measure all workloads with these engines, each named with its number of threads, and write the document."""

@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import results
 from comparison.engines import installed
-from comparison.rounds import Rounds, say
+from comparison.rounds import Rounds
 
 from glimmer_ref.bench.machine import cores, processor_kind
 from glimmer_ref.bench.workload import SHAPES
@@ -62,14 +62,14 @@ def main() -> int:
     workloads = args.work.split() if args.work else SMOKE if args.smoke else WORKLOADS
     names = args.engines.split(",") if args.engines else installed()
     out = args.out or (Path(tempfile.mkdtemp()) / "smoke.json" if args.smoke else results.place(args.size))
-    say(f"the processor's kind: {processor_kind()}")
+    results.say(f"the processor's kind: {processor_kind()}")
     rounds = Rounds(args.size, out, args.rounds, args.lock, args.pause, workloads, args.folder)
     for threads in map(int, args.threads.split(",")):
         rounds.group = threads
         single = [("ours:float32", 1)] if threads > 1 and "ours:float32" in names else []  # for the gain of threads
         rounds.measure([*((name, threads) for name in names), *single])
     results.write(out, rounds.document)
-    say(f"written to {out}")
+    results.say(f"written to {out}")
     return 1 if args.smoke and any("left_out" in about for about in rounds.document["engines"].values()) else 0
 
 

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import results
-from comparison.rounds import say
 from miniature import runs
 from miniature.jobs import Job, progress_line
 from miniature.recipes import recipe_digest, written
@@ -191,7 +190,7 @@ class Runner:
             self.failed[job.name] = error
         elif not self.setting.keep:
             shutil.rmtree(job.folder)
-        say(f"{job.name}: {error or 'done'}")
+        results.say(f"{job.name}: {error or 'done'}")
 
     def run(self, jobs: Sequence[Job]) -> None:
         """Run all jobs.

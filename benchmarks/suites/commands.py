@@ -14,7 +14,6 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import results
-from comparison.rounds import say
 from suites.startup import once
 
 from glimmer_ref import tables
@@ -52,10 +51,8 @@ def main() -> int:
             new = str(Path(folder) / str(number))
             command = [new if word == OUT else word for word in words] + (quick if args.quick else [])
             document["runs"].append({"work": name, **once(["-m", "glimmer_ref", *command], kernels)})
-            say(f"{name}: {document['runs'][-1]['wall']:.1f} s")
-    results.write(out, document)
-    print("\n".join(report(document, out)))
-    say(f"written to {out}")
+            results.say(f"{name}: {document['runs'][-1]['wall']:.1f} s")
+    results.end(document, out, report)
     return 0
 
 

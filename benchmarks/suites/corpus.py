@@ -24,7 +24,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests" / "helpers"))
 
 import results
-from comparison.rounds import say
 from gtr_folder import write_gtr
 from suites.dask_cluster import Cluster, Commander, cluster
 from suites.hosts import can_isolate, hosts, seconds_of
@@ -174,7 +173,7 @@ def rehearse(size: Size, out: Path) -> dict[str, Any]:
 
     def add(record: dict[str, Any]) -> None:
         runs.append(record)
-        say(f"{record['job']}, {record['workers']} workers: {record.get('wall', 0):.1f} s")
+        results.say(f"{record['job']}, {record['workers']} workers: {record.get('wall', 0):.1f} s")
         results.write(out, document)
 
     with (
@@ -304,7 +303,7 @@ def main() -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that the hosts are removed
     document = rehearse(size, out)
     print("\n".join(report(document, out)))
-    say(f"written to {out}")
+    results.say(f"written to {out}")
     return 0 if all(r.get("same", True) for r in document["runs"]) else 1
 
 

@@ -15,7 +15,6 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import results
-from comparison.rounds import say
 
 from glimmer_ref import tables
 from glimmer_ref.bench.measure import Spread
@@ -99,10 +98,8 @@ def main() -> int:
     for kind in args.kinds.split(","):
         for size in sizes:
             document["runs"] += measured(kind, size, document["rounds"])
-            say(f"{kind}, {size}")
-    results.write(out, document)
-    print("\n".join(report(document, out)))
-    say(f"written to {out}")
+            results.say(f"{kind}, {size}")
+    results.end(document, out, report)
     return 0
 
 

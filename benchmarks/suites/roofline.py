@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import results
 from comparison.ratios import DECODING, Result, Run
-from comparison.rounds import described, say
+from comparison.rounds import described
 
 from glimmer_ref import tables
 from glimmer_ref.bench.measure import Spread
@@ -60,14 +60,14 @@ def measure(size: str, names: list[str], rounds: int, out: Path) -> dict[str, An
         worker.ask("prepare", work="peaks-cpu")
         for name in names:
             worker.ask("prepare", work=name)
-            say(f"{size}: {name} is ready")
+            results.say(f"{size}: {name} is ready")
         for number in range(rounds):
             for name in names:
                 here = {"group": GROUP, "round": number, "work": name}
                 peaks = worker.ask("run", work="peaks-cpu")["stages"]
                 document["peaks"].append({**here, **peaks, "threads": 1})
                 document["runs"].append({**here, "engine": ENGINE, **worker.ask("run", work=name)})
-                say(f"{size}, round {number}: {name} {document['runs'][-1]['cpu']:.2f} s")
+                results.say(f"{size}, round {number}: {name} {document['runs'][-1]['cpu']:.2f} s")
             results.write(out, document)
     return document
 
@@ -243,7 +243,7 @@ def main() -> int:
         out = args.out or results.place(f"roofline-{size}")
         document = measure(size, workloads(args.k, args.m, more), rounds, out)
     print("\n".join(report(document, out)))
-    say(f"written to {out.with_suffix('.md')}")
+    results.say(f"written to {out.with_suffix('.md')}")
     return 0
 
 

@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import results
 from comparison.plots import pyplot
 from comparison.ratios import Result, encoder_seconds, stage_macs
-from comparison.rounds import Rounds, say
+from comparison.rounds import Rounds
 
 from glimmer_ref import tables
 from glimmer_ref.bench.measure import Spread
@@ -182,7 +182,7 @@ def main() -> int:
     rounds.group = args.threads
     rounds.measure([(f"ours:{args.precision}", args.threads)])
     print("\n".join(report(rounds.document, out)))
-    say(f"written to {out}")
+    results.say(f"written to {out}")
     return 0
 
 

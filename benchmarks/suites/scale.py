@@ -12,7 +12,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import results
 from comparison.plots import pyplot
 from comparison.ratios import Result
-from comparison.rounds import Rounds, say
+from comparison.rounds import Rounds
 
 from glimmer_ref import tables
 from glimmer_ref.bench.machine import memory_bytes
@@ -79,7 +79,7 @@ def measure(args: argparse.Namespace, chosen: dict[str, Series], out: Path) -> d
         for size, workloads in parts(series, args.size):
             if not fits(size):
                 document["left_out"].append(f"{name}: {size} does not fit into this machine's memory")
-                say(document["left_out"][-1])
+                results.say(document["left_out"][-1])
                 continue
             place = out.with_name(f".{out.stem}.part.json")
             rounds = Rounds(size, place, args.rounds, args.lock, 0.0, workloads, None, "scale", False)
@@ -221,9 +221,7 @@ def main() -> int:
         raise InputError("--series", f"some of {', '.join(all_of)}", ", ".join(unknown))
     out = args.out or results.place(f"scale-{args.size}")
     document = measure(args, {name: all_of[name] for name in names}, out)
-    results.write(out, document)
-    print("\n".join(report(document, out)))
-    say(f"written to {out}")
+    results.end(document, out, report)
     return 0
 
 

@@ -18,7 +18,6 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import results
-from comparison.rounds import say
 
 from glimmer_ref import tables
 from glimmer_ref.bench.measure import Spread
@@ -87,10 +86,8 @@ def main() -> int:
                 words, cold = COMMANDS[name]
                 cache = Path(folder) / f"cold-{number}-{name[:3]}" if cold else kept
                 document["runs"].append({"work": name, "round": number, **once(words, cache)})
-            say(f"round {number + 1} of {document['rounds']}")
-    results.write(out, document)
-    print("\n".join(report(document, out)))
-    say(f"written to {out}")
+            results.say(f"round {number + 1} of {document['rounds']}")
+    results.end(document, out, report)
     return 0
 
 

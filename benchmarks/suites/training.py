@@ -17,7 +17,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
 import results
-from comparison.rounds import say
 
 from glimmer_ref import tables
 from glimmer_ref.bench.measure import Spread, paired_ratio
@@ -80,7 +79,7 @@ def measure(size: str, workloads: tuple[str, ...], threads: int, rounds: int, do
                         **answer,
                     }
                     document["runs"].append(record)
-            say(f"{size} {workload} @{threads}")
+            results.say(f"{size} {workload} @{threads}")
             for worker in workers.values():
                 worker.ask("drop", work=workload)
 
@@ -136,9 +135,7 @@ def main() -> int:
     for size in sizes:
         for count in threads:
             measure(size, WORKLOADS[size][: 1 if args.quick else None], count, rounds, document)
-    results.write(out, document)
-    print("\n".join(report(document, out)))
-    say(f"written to {out}")
+    results.end(document, out, report)
     return 0
 
 

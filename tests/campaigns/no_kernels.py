@@ -1,6 +1,6 @@
 """A plugin of pytest for mutants of Python code: no kernel is compiled before it is called.
 
-Binding the CPU backend compiles every kernel, which takes 16 seconds. A mutant of other code changes none of them.
+Binding the CPU backend compiles every kernel, which takes seconds. A mutant of other code changes none of them.
 """
 
 from __future__ import annotations
