@@ -35,7 +35,7 @@ from numba.core.errors import NumbaError
 from ....terminal import note
 from .operand_groups import flat
 
-SECONDS = 9  # time to compile all kernels for float32 on two cores, measured with benchmarks/suites/startup.py
+SECONDS = 9  # about the time to compile all kernels for float32 if two cores are free; only the message uses it
 HARMLESS = ("NUMBA_CACHE_DIR", "NUMBA_NUM_THREADS", "NUMBA_THREADING_LAYER")  # settings that do not change code
 
 KERNELS = Path(__file__).absolute().parent.parent  # every file that holds a kernel, or a part of one
