@@ -12,6 +12,7 @@ import json
 import shutil
 import tempfile
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ import glimmer_ref
 from glimmer_ref import tables
 from glimmer_ref.data.inputs import Question, read_passages, read_questions
 from glimmer_ref.errors import InputError
-from glimmer_ref.evaluation.evaluate import evaluate, summary
+from glimmer_ref.evaluation.evaluate import answers, evaluate, summary
 from glimmer_ref.inference.reader import Reader
 from glimmer_ref.params import checkpoint
 from glimmer_ref.params.model import leaves
@@ -34,7 +35,17 @@ CARD = Path(__file__).resolve().parent / "bundle.md"
 OF_MODEL = ("config.json", "model.safetensors", "tokenizer.json")
 OF_TEST = ("passages.jsonl", "questions.jsonl")
 MEASURES = ("exact_match", "recall_at_m", "recall_at_m_of_retrieval")
-SYSTEMS = (("glimmer", 25, 5), ("lumen", 10, None), ("fid", 5, None))
+SYSTEMS = (("glimmer", 25, 5), ("lumen", 10, None), ("fid", 10, None), ("fid", 5, None))
+FOREIGN = (
+    "who is the president of France?", "what is the capital of Italy?", "when was Albert Einstein born?",
+    "who wrote Hamlet?", "how many legs has a spider?", "what is the longest river of Africa?",
+    "who painted the Mona Lisa?", "why is the sky blue?", "what is two plus two?", "who won the world cup in 1998?",
+    "how do I boil an egg?", "what language is spoken in Brazil?", "who invented the telephone?",
+    "what is the weather today?", "where is Mount Everest?", "when did the second world war end?",
+    "who sang Thriller?", "what does DNA stand for?", "who founded Microsoft?", "where was Mozart born?",
+    "which company makes the iPhone?", "who wrote the novel Emma?", "in which year did Apollo 11 land on the moon?",
+    "is the earth flat?",
+)  # fmt: skip
 
 
 def percent(values: Iterable[Any]) -> list[str]:
@@ -66,9 +77,33 @@ def beside(reader: Reader, questions: list[Question], memory: Any) -> list[str]:
     """A table of the three systems with the same weights."""
     cells = []
     for name, k, m in SYSTEMS:
-        result, _ = evaluate(reader, questions, memory, name, k, m, progress)
-        cells.append([name, k, m or "", *percent([result["exact_match"]])])
-    return tables.markdown(cells, ["system, the same weights", "k", "m", "exact match"])
+        result, rows = evaluate(reader, questions, memory, name, k, m, progress)
+        inside = summary(row for row in rows if row["id"] in reachable(questions, k))
+        cells.append([name, k, m or "", *percent([result["exact_match"], inside["exact_match"]])])
+    return tables.markdown(cells, ["system", "k", "m", "exact match", "where all gold passages are in the k"])
+
+
+def refused(reader: Reader, questions: list[Question], memory: Any) -> str:
+    """The share of questions that GLIMMER answers by its "no answer", in percent."""
+    name, k, m = SYSTEMS[0]
+    rows = list(answers(reader, questions, memory, name, k, m, progress))
+    return f"{100 * sum(not answer.answered for _, answer in rows) / len(rows):.1f}"
+
+
+def saying_no(reader: Reader, questions: list[Question], memory: Any) -> list[str]:
+    """A table of how often GLIMMER says that it has no answer, to questions with and without one."""
+    k = SYSTEMS[0][1]
+    found = reachable(questions, k)
+    removed = [replace(q, candidates=tuple(c for c in q.candidates if c not in q.gold)) for q in questions]
+    foreign = [Question(str(i), "", text, (), (), ()) for i, text in enumerate(FOREIGN)]
+    asked = {
+        f"all gold passages are in the {k}": [q for q in questions if q.id in found],
+        f"a gold passage is not in the {k}": [q for q in questions if q.id not in found],
+        "the gold passages were taken out": removed,
+        f"questions about our world, such as {FOREIGN[0]!r}": foreign,
+    }
+    cells = [[name, f"{len(some):,}", refused(reader, some, memory)] for name, some in asked.items()]
+    return tables.markdown(cells, ["questions", "how many", f"answered {reader.config.no_answer!r}, in percent"])
 
 
 def trained(run: Path, world: dict[str, Any], kept: str = "best") -> list[str]:
@@ -114,6 +149,7 @@ def put_together(run: Path, worlds: Path, out: Path) -> None:
         "trained": trained(run, json.loads((worlds / "world.json").read_text())),
         "tasks": by_task(reader, questions, memory),
         "systems": beside(reader, questions, memory),
+        "no": saying_no(reader, questions, memory),
     }
     text = CARD.read_text()
     for name, lines in tables.items():

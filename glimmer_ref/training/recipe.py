@@ -108,9 +108,9 @@ class Stage:
         rename: whether interchangeable tokens are swapped at random, differently in each example.
         dropout: rate of T5's dropout.
         rate: the learning rate. It rises in the first `warmup` steps and falls to 0 in the last `decay` steps.
-        cuts: "own"; or "systems": each step draws one of the three systems, so that one model learns to serve as all of
-            them; or "any": it also draws alpha and beta among all whole layers, so that the layers learn to work at any
-            cut, whichever of them are memory layers.
+        cuts: "own"; or "systems": each step draws one of the three systems, GLIMMER twice as often as another, so that
+            one model learns to serve as all of them; or "any": it draws a system, each as likely as another, and alpha
+            and beta among all whole layers, so that the layers learn to work at any cut.
         frozen: weights that are not updated: names, beginnings of names up to a dot, or patterns with *.
         lambda_, tau, direction, likelihood, through_p_lm: see `Distillation`.
     """

@@ -106,6 +106,8 @@ def test_every_system_and_every_cut_is_drawn(model: Model) -> None:
     rng = np.random.default_rng(0)
     found = [(system, cut.config) for system, cut in (any_cut(model, rng) for _ in range(400))]
     assert {system for system, _ in found} == {any_system(rng) for _ in range(40)} == {"glimmer", "lumen", "fid"}
+    drawn = [any_system(rng) for _ in range(2000)]
+    assert drawn.count("glimmer") == pytest.approx(1000, abs=100)  # 4.5 standard deviations
     cuts = {(c.num_live_layers, c.num_rerank_layers) for _, c in found}
     assert cuts == {(live, rerank) for live in range(4) for rerank in range(live + 1)}
 

@@ -15,7 +15,7 @@ from any_processor import WITH_LLVM_OF_ALL
 from test_tile_code import KINDS, compiled
 from test_tiles import IN_PAIRS
 
-from glimmer_ref.ops.cpu.kernels.processor import GROUP, Processor, processor
+from glimmer_ref.ops.cpu.kernels.multiply import GROUP, Processor, processor
 from glimmer_ref.ops.interface import PRECISIONS
 from glimmer_ref.ragged import bfloat16
 

@@ -14,7 +14,7 @@ from any_processor import WITH_LLVM_OF_ALL
 from llvmlite import ir
 
 from glimmer_ref.ops.cpu.kernels.microkernel import tile_function
-from glimmer_ref.ops.cpu.kernels.processor import GROUP, Processor, processor
+from glimmer_ref.ops.cpu.kernels.multiply import GROUP, Processor, processor
 from glimmer_ref.ops.interface import PRECISIONS
 
 SSE2, AVX2, NEON = "sse2", "sse2 avx avx2 fma", "neon"

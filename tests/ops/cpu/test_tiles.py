@@ -15,7 +15,7 @@ from glimmer_ref.ops.cpu import encoder_fused as blocks
 from glimmer_ref.ops.cpu import ops as FAST  # not bound: only the kernels that are called are compiled
 from glimmer_ref.ops.cpu.kernels.gemm import Packed, as_table, pack, row_stride, tile_address
 from glimmer_ref.ops.cpu.kernels.microkernel import ROWS
-from glimmer_ref.ops.cpu.kernels.processor import GROUP, WIDE, ZERO
+from glimmer_ref.ops.cpu.kernels.multiply import GROUP, WIDE, ZERO
 from glimmer_ref.ops.cpu.kernels.rows import prepare
 from glimmer_ref.ops.cpu.runtime.allocator import aligned
 from glimmer_ref.ops.interface import PRECISIONS

@@ -9,7 +9,7 @@ from numba.core import types
 from numba.extending import intrinsic, register_jitable
 
 from .llvm_ir import BYTES, FLOATS, I64, INTS, LANES, POINTER, VectorBuilder, constant, function
-from .processor import WIDE
+from .multiply import WIDE
 from .simd import fold
 
 SHORTS = ir.VectorType(ir.IntType(16), LANES)

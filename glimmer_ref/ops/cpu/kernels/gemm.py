@@ -26,7 +26,7 @@ from .epilogue import ADD, GATE, STORE, finish
 from .llvm_ir import BYTES, LANES
 from .memory import address
 from .microkernel import ROWS, TILE_ARGS, bfloat16_tile, call_tile, float32_tile, int8_tile
-from .processor import GROUP, WIDE, ZERO
+from .multiply import GROUP, WIDE, ZERO
 
 PAIR = 2 * LANES  # columns of a tile
 BLOCK_BYTES = 400_000  # size of a block of rows, which stays in the second-level cache while panels are read

@@ -29,7 +29,7 @@ from .llvm_ir import (
     constant,
     function,
 )  # fmt: skip
-from .processor import GROUP, HERE, Processor, Way
+from .multiply import GROUP, HERE, Processor, Way
 
 ROWS = HERE.rows
 FEW = 3  # with so few rows the panels' loading takes most time, so they are read one by one, from end to end

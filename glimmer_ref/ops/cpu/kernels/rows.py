@@ -12,7 +12,7 @@ from numba.extending import register_jitable
 from .bfloat16 import left_row, widen_row
 from .llvm_ir import LANES
 from .memory import address, floats, pointer, scratch
-from .processor import WIDE, ZERO
+from .multiply import WIDE, ZERO
 from .simd import dot
 
 WIDE_INT8 = WIDE[4]
