@@ -4,6 +4,8 @@
 """
 
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -33,6 +35,14 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     from xdist.scheduler import WorkStealingScheduling
 
     return WorkStealingScheduling(config, log)
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Compile the kernels before several processes start, each of which would compile all of them."""
+    if getattr(session.config.option, "numprocesses", None) and not hasattr(session.config, "workerinput"):
+        command = [sys.executable, "-c", "from glimmer_ref.ops import bind; bind('numba')"]
+        # Outside of the source tree, so that the installed package is imported. An error is seen by the kernels' tests.
+        subprocess.run(command, check=False, stderr=subprocess.DEVNULL, cwd=sys.prefix)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -19,8 +19,11 @@ from glimmer_ref.training.recipe_file import read_recipe
 
 TASK = "nq-like"  # the task that Figures 6 and 7 train and test on, as in the paper
 READ = 10  # the k that FiD and LUMEN are trained with, and tested with in Figures 6 and 7
-# Changes of all trainings of Figures 6 and 7, of one task and of all tasks: fewer questions, and fewer names in them.
-LIMITED = ('data.train=["train-0"]', "every_stage.rename=false")
+TASKS = 6
+# Changes of all trainings of Figures 6 and 7, of one task and of all tasks. Each task has the same weight.
+UNSEEN = (
+    "every_stage.k=5", "every_stage.m=5", "every_stage.tasks={ correct = 0 }", f'evaluation.tasks=["{TASK}"]'
+)  # fmt: skip
 GLIMMER = Training("glimmer")
 
 
@@ -34,7 +37,11 @@ FID = Training("fid", changes=_reads("system=fid", 'model.alpha="1"'))
 
 
 class Shape(NamedTuple):
-    """Layers of the base's encoder, the k and m of the tests of ablations, and the direction of the base's KL."""
+    """Layers of the base's encoder, the k and m of the tests of ablations, the direction of the base's KL, and steps.
+
+    Args:
+        steps: the base's settings that are numbers of steps, each with the least value that it can have.
+    """
 
     layers: int
     live: int
@@ -42,6 +49,7 @@ class Shape(NamedTuple):
     k: int
     m: int
     direction: str
+    steps: Mapping[str, tuple[int, int]]
 
     @classmethod
     def of(cls, base: Recipe) -> Shape:
@@ -49,7 +57,14 @@ class Shape(NamedTuple):
         layers, glimmer = read_recipe("t5_mini").model.t5["num_layers"], base.model.glimmer
         live = whole_layers("alpha", base.model.alpha, layers)
         rerank = whole_layers("beta", base.model.beta, live)
-        return cls(layers, live, rerank, glimmer["k"], glimmer["m"], base.stages[0].direction)
+        (stage,) = base.stages
+        steps = {
+            "stages.0.steps": (stage.steps, 1),
+            "every_stage.warmup": (stage.warmup, 0),
+            "every_stage.decay": (stage.decay, 0),
+            "evaluation.every": (base.evaluation.every, 1),
+        }
+        return cls(layers, live, rerank, glimmer["k"], glimmer["m"], stage.direction, steps)
 
     def beta(self, rerank: int) -> Training:
         """GLIMMER with `rerank` layers before the score; the base itself if it has as many."""
@@ -64,11 +79,17 @@ class Shape(NamedTuple):
         return Training(f"lumen, alpha={alpha}", changes=_reads("system=lumen", f'model.alpha="{alpha}"'))
 
 
-def limited(training: Training, task: str = "") -> Training:
-    """A training with limited data, of all tasks or of one task only, from the base that has seen none of them."""
-    only, name = (f'every_stage.tasks={{ {task} = 1, "*" = 0 }}',) if task else (), f"{task} only, " if task else ""
-    changes = (*training.changes, *LIMITED, *only)
-    return training._replace(name=f"{training.name}, {name}limited data", changes=changes, start=PLAIN)
+def unseen(shape: Shape, training: Training, task: str = "") -> Training:
+    """A training from the base that has seen none of the tasks, of all tasks or of one task only.
+
+    One task has its share of the steps, so that each model reads as many of its questions.
+    """
+    changes = (*training.changes, *UNSEEN)
+    if not task:
+        return training._replace(name=f"{training.name}, from t5-mini", changes=changes, start=PLAIN)
+    shares = (f"{name}={max(least, steps // TASKS)}" for name, (steps, least) in shape.steps.items())
+    changes += (f'every_stage.tasks={{ {task} = 1, "*" = 0 }}', *shares)
+    return training._replace(name=f"{training.name}, from t5-mini, {task} only", changes=changes, start=PLAIN)
 
 
 def _panel(name: str, number: int = 0) -> values.Panel:
@@ -173,9 +194,10 @@ def figure5(shape: Shape) -> Experiment:
 
 ONE = f"{TASK} only"
 BOTH = ("all tasks", ONE)
-LIMITED_NOTE = (
-    "All models of Figures 6 and 7 start from t5-mini, which has seen none of the tasks, and learn from limited data, "
-    f"by these changes of the recipe: {', '.join(LIMITED)}."
+UNSEEN_NOTE = (
+    "All models of Figures 6 and 7 start from t5-mini, which has seen none of the tasks, with these changes of the "
+    f"recipe: {', '.join(UNSEEN)}. Those of one task take a sixth of the steps, so that each model reads as many "
+    f"questions of {TASK}."
 )
 
 
@@ -190,7 +212,7 @@ def figure6(shape: Shape) -> Experiment:
         ("FiD", "FiD", FID, "fid"),
     )
     lines = tuple(
-        Line(name, paper, tuple(Point(x, limited(t, task), s, READ, READ, there) for x, there, t, s in models))
+        Line(name, paper, tuple(Point(x, unseen(shape, t, task), s, READ, READ, there) for x, there, t, s in models))
         for name, paper, task in ((BOTH[0], "KILT", ""), (BOTH[1], "NQ only", TASK))
     )
     gains = (above(f"All tasks help {x}", (BOTH[0], x), (BOTH[1], x)) for x, *_ in models)
@@ -199,7 +221,7 @@ def figure6(shape: Shape) -> Experiment:
         gap_shrinks(f"They help {third} more than FiD", BOTH, third, "FiD"),
         gap_shrinks(f"They help {sixth} more than {third}", BOTH, sixth, third),
     )
-    note = f"{sixth} stands for the paper's L-1/8, which is no whole number of layers here. {LIMITED_NOTE}"
+    note = f"{sixth} stands for the paper's L-1/8, which is no whole number of layers here. {UNSEEN_NOTE}"
     return Experiment("Figure 6", (Panel(panel.place, "model", lines, claims, TASK, (BOTH,)),), note)
 
 
@@ -209,7 +231,7 @@ def figure7(shape: Shape) -> Experiment:
 
     def line(name: str, paper: str, task: str) -> Line:
         live = range(shape.layers + 1)
-        points = ((str(Fraction(n, shape.layers)), limited(shape.lumen(n), task)) for n in live)
+        points = ((str(Fraction(n, shape.layers)), unseen(shape, shape.lumen(n), task)) for n in live)
         return Line(name, paper, tuple(Point(x, training, "lumen", READ, READ) for x, training in points))
 
     claims = (
@@ -219,7 +241,7 @@ def figure7(shape: Shape) -> Experiment:
     )
     lines = (line(BOTH[0], "KILT", ""), line(BOTH[1], "NQ-only", TASK))
     panels = (Panel(panel.place, "alpha", lines, claims, TASK, (BOTH,)),)
-    return Experiment("Figure 7", panels, f"Every alpha that is whole layers here. {LIMITED_NOTE}")
+    return Experiment("Figure 7", panels, f"Every alpha that is whole layers here. {UNSEEN_NOTE}")
 
 
 def _table(shape: Shape, name: str, rows: Mapping[str, tuple[Training, str]], note: str = "") -> Experiment:

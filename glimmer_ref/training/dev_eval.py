@@ -9,7 +9,7 @@ from statistics import fmean
 from typing import Any
 
 from ..data.inputs import Passage, Question
-from ..errors import InputError
+from ..errors import InputError, brief
 from ..evaluation.evaluate import BATCH, evaluate
 from ..evaluation.metrics import exact_match
 from ..inference.reader import Reader
@@ -30,8 +30,8 @@ def read_dev(root: Path, recipe: Recipe) -> DevSet:
     """The dev folder's passages, and the number of its questions that the recipe states, evenly spaced in the file.
 
     Raises:
-        InputError: there is no such folder, a file is broken, the folder lacks a passage of a question, or a question
-            has fewer candidates than m.
+        InputError: there is no such folder, a file is broken, the folder lacks a passage of a question or has no
+            question of a task that the recipe states, or a question has fewer candidates than m.
     """
     folder = folders(root, [recipe.data.dev])[0]
     passages, questions = read_folder(folder)
@@ -42,6 +42,11 @@ def read_dev(root: Path, recipe: Recipe) -> DevSet:
         if question.candidates and len(question.candidates) < recipe.evaluation.m:
             got = f"{len(question.candidates)} of question {question.id!r}"
             raise InputError("evaluation.m", f"at most the candidates of each question of {folder}", got)
+    wanted = recipe.evaluation.tasks
+    if missing := [task for task in wanted if task not in {q.task for q in questions}]:
+        known = ", ".join(sorted({q.task for q in questions}))
+        raise InputError("evaluation.tasks", f"tasks of {folder}: {known}", ", ".join(map(brief, missing)))
+    questions = [q for q in questions if not wanted or q.task in wanted]
     count = min(recipe.evaluation.questions or len(questions), len(questions))
     return DevSet(passages, [questions[i * len(questions) // count] for i in range(count)])
 

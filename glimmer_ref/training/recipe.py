@@ -158,6 +158,7 @@ class EvaluationTable:
     Args:
         every: steps between two evaluations. Each stage also ends with one.
         questions: number of dev questions, evenly spaced in the file; 0: all.
+        tasks: only dev questions of these tasks; none: all questions.
         k, m: as in `glimmer-ref evaluate`; 0: the values in the model's config.
         save: steps between two checkpoints. Each evaluation also writes one.
         first: whether the model is also evaluated before the first step.
@@ -165,6 +166,7 @@ class EvaluationTable:
 
     every: int = key("whole", 500, at_least=1)
     questions: int = key("whole", 300, at_least=0)
+    tasks: tuple[str, ...] = key("texts", ())
     k: int = key("whole", 0, at_least=0)
     m: int = key("whole", 0, at_least=0)
     save: int = key("whole", 250, at_least=1)

@@ -281,6 +281,17 @@ def test_dev_questions_are_checked_before_the_work(root: Path, tmp_path: Path) -
         read_dev(few.parent, recipe)
 
 
+def test_dev_questions_may_be_of_some_tasks_only(root: Path) -> None:
+    every = read_dev(root, read_recipe(root / "recipe.toml", ['data.dev="dev"', "evaluation.questions=0"])).questions
+    task = every[-1].task
+    changes = ['data.dev="dev"', "evaluation.questions=0", f'evaluation.tasks=["{task}"]']
+    some = read_dev(root, read_recipe(root / "recipe.toml", changes)).questions
+    assert 0 < len(some) < len(every) and some == [q for q in every if q.task == task]
+    changes[-1] = 'evaluation.tasks=["chess"]'
+    with pytest.raises(InputError, match=rf"evaluation\.tasks: expected tasks of .*{task}.*; got 'chess'"):
+        read_dev(root, read_recipe(root / "recipe.toml", changes))
+
+
 def test_gold_is_there_once_and_anywhere(corpus: Corpus) -> None:
     batch = drawn(corpus, stage())
     assert [len(g) for g in batch.gold] == [1] * 400

@@ -238,10 +238,11 @@ def test_a_process_of_its_own_compiles_a_part(with_part: Path, tmp_path: Path) -
 
 NO_PART = PARTS.replace("_warm_up_for_test", "there is none")
 NO_PYTHON = "import sys; sys.executable = '/bin/false'\n" + PARTS
-NOT_NUMBAS = "import sys; sys.path.append('no folder')\n" + PARTS
 
 
-@pytest.mark.parametrize("script", [NO_PART, NO_PYTHON], ids=["the process fails", "no process"])
+@pytest.mark.parametrize(
+    "script", [pytest.param(NO_PART, id="the process fails"), pytest.param(NO_PYTHON, id="no process", marks=SLOW)]
+)
 def test_what_no_process_has_compiled_is_compiled_here(script: str, with_part: Path, tmp_path: Path) -> None:
     (line,) = run(script, tmp_path, with_part)
     assert "once" in line
@@ -300,7 +301,7 @@ def test_an_edited_source_is_not_served_the_old_kernels(tmp_path: Path) -> None:
             file.write("# edited\n")
 
 
-@pytest.mark.parametrize("script", [READY, TILE], ids=["kernel", "tile"])
+@pytest.mark.parametrize("script", [pytest.param(READY, id="kernel"), pytest.param(TILE, id="tile", marks=SLOW)])
 def test_without_a_writable_folder_all_works(tmp_path: Path, script: str) -> None:
     file = tmp_path / "file"
     file.write_text("no folder can be made here")
@@ -398,7 +399,7 @@ def _placed(place: Path, **settings: str) -> tuple[str, str]:
 
 
 @pytest.mark.skipif(os.name != "posix", reason="who has no home is told by POSIX")
-@pytest.mark.parametrize("home", [None, "", "/no/such/home", "~", "relative"])
+@pytest.mark.parametrize("home", [None, "relative", *(pytest.param(x, marks=SLOW) for x in ("", "/no/such/home", "~"))])
 def test_without_a_home_kernels_go_to_the_temporary_folder(tmp_path: Path, home: str | None) -> None:
     root, folder = _placed(tmp_path, **({} if home is None else {"HOME": home}))
     assert root == "None"
@@ -408,7 +409,7 @@ def test_without_a_home_kernels_go_to_the_temporary_folder(tmp_path: Path, home:
 
 
 @pytest.mark.skipif(os.name != "posix", reason="who else may write to a folder is told by POSIX")
-@pytest.mark.parametrize("how", ["open to others", "a link", "a file"])
+@pytest.mark.parametrize("how", ["open to others", *(pytest.param(x, marks=SLOW) for x in ("a link", "a file"))])
 def test_a_temporary_folder_of_somebody_else_is_not_used(tmp_path: Path, how: str) -> None:
     """Kernels are run as they are found: nobody else may put one there."""
     (tmp_path / "tmp").mkdir()
@@ -459,7 +460,7 @@ assert signal.getsignal(number) is signal.default_int_handler
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no process sends itself Ctrl-C there")
-@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+@pytest.mark.parametrize("name", ["SIGINT", pytest.param("SIGTERM", marks=SLOW)])
 def test_ctrl_c_waits_until_a_kernel_is_compiled_or_loaded(tmp_path: Path, name: str) -> None:
     (tmp_path / "file").touch()
     assert run(INTERRUPTED, tmp_path / "file", NUMBER=name) == []  # a file is no folder: nothing is kept
