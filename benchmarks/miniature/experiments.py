@@ -244,14 +244,29 @@ def figure7(shape: Shape) -> Experiment:
     return Experiment("Figure 7", panels, f"Every alpha that is whole layers here. {UNSEEN_NOTE}")
 
 
-def _table(shape: Shape, name: str, rows: Mapping[str, tuple[Training, str]], note: str = "") -> Experiment:
-    """The paper's rows in its order, then the others; each with its training and what the paper says of it."""
+class Variant(NamedTuple):
+    """A row of a table.
+
+    Args:
+        says: the paper's statement about it; "": none.
+        beside: the row that it is compared with; "": the first.
+        paper: the paper's row, if it is another.
+    """
+
+    training: Training
+    says: str
+    beside: str = ""
+    paper: str = ""
+
+
+def _table(shape: Shape, name: str, rows: Mapping[str, Variant], note: str = "") -> Experiment:
+    """The paper's rows in its order, then the others."""
     panel = _panel(name)
     first, *known = (s.name for s in panel.series)
-    named = [*known, *(row for row in rows if row not in known)]
-    trainings = {first: GLIMMER, **{row: rows[row][0] for row in named}}
-    points = tuple(Point(row, training, "glimmer", shape.k, shape.m) for row, training in trainings.items())
-    claims = tuple(above(rows[row][1], (name, row), (name, first)) for row in named)
+    named = {row: rows[row] for row in [*known, *(row for row in rows if row not in known)]}
+    every = {first: Variant(GLIMMER, ""), **named}
+    points = tuple(Point(row, v.training, "glimmer", shape.k, shape.m, v.paper or "") for row, v in every.items())
+    claims = tuple(above(v.says, (name, row), (name, v.beside or first)) for row, v in named.items() if v.says)
     return Experiment(name, (Panel(panel.place, panel.x, (Line(name, name, points),), claims),), note)
 
 
@@ -260,8 +275,8 @@ def table1(shape: Shape) -> Experiment:
     copied = Training("separate reranker, copied", "table1_separate")
     drawn = Training("separate reranker, drawn", "table1_scratch")
     rows = {
-        "Separate (from T5)": (copied, "A separate reranker from pre-trained weights is comparable"),
-        "Separate (from scratch)": (drawn, "A separate reranker from scratch is worse"),
+        "Separate (from T5)": Variant(copied, "A separate reranker from pre-trained weights is comparable"),
+        "Separate (from scratch)": Variant(drawn, "A separate reranker from scratch is worse"),
     }
     return _table(shape, "Table 1", rows, "t5-mini stands for T5.")
 
@@ -269,26 +284,35 @@ def table1(shape: Shape) -> Experiment:
 def table2(shape: Shape) -> Experiment:
     """The memory encoder trained or not."""
     frozen = Training("frozen memory", "table2_frozen_memory")
-    return _table(shape, "Table 2", {"Frozen memory": (frozen, "A frozen memory encoder is worse")})
+    return _table(shape, "Table 2", {"Frozen memory": Variant(frozen, "A frozen memory encoder is worse")})
 
 
 def table3(shape: Shape) -> Experiment:
     """Other decisions, training without distillation, and the other direction of the KL."""
     other = "printed" if shape.direction == "reverse" else "reverse"
     named = {"printed": "KL as printed", "reverse": "KL reversed"}[other]
+    token = "First token"
     rows = {
-        "Separate Qenc": (Training("question encoder", "table3_question_encoder"), "A question encoder helps little"),
-        "PDist lambda=0.1": (Training("lambda=0.1", "table3_lambda_0.1"), "Too little distillation is worse"),
-        "PDist lambda=10": (Training("lambda=10", "table3_lambda_10"), "Too much distillation is worse"),
-        "PDist tau=0.1": (Training("tau=0.1", "table3_tau_0.1"), "A lower temperature helps"),
-        "PDist tau=5": (Training("tau=5", "table3_tau_5"), "A higher temperature is worse"),
-        "Mean pool": (Training("mean pool", "table3_mean_pool"), "Mean pooling is similar"),
-        "no PDist (lambda=0)": (Training("lambda=0", changes=("every_stage.lambda=0.0",)), "No distillation at all"),
-        named: (Training(named, changes=(f"every_stage.direction={other}",)), "The other direction of the KL"),
+        "Separate Qenc": Variant(
+            Training("question encoder", "table3_question_encoder"), "A question encoder helps little"
+        ),
+        "PDist lambda=0.1": Variant(Training("lambda=0.1", "table3_lambda_0.1"), "Too little distillation is worse"),
+        "PDist lambda=10": Variant(Training("lambda=10", "table3_lambda_10"), "Too much distillation is worse"),
+        "PDist tau=0.1": Variant(Training("tau=0.1", "table3_tau_0.1"), "A lower temperature helps"),
+        "PDist tau=5": Variant(Training("tau=5", "table3_tau_5"), "A higher temperature is worse"),
+        "Mean pool": Variant(GLIMMER, "Mean pooling is similar to the first token", token),
+        token: Variant(
+            Training("first token", changes=('model.glimmer.pool="first"',)), "", paper=_panel("Table 3").series[0].name
+        ),
+        "no PDist (lambda=0)": Variant(
+            Training("lambda=0", changes=("every_stage.lambda=0.0",)), "No distillation at all"
+        ),
+        named: Variant(Training(named, changes=(f"every_stage.direction={other}",)), "The other direction of the KL"),
     }
     note = (
-        f"Everything else is the base recipe's, its direction of the KL ({shape.direction}) too; the last two rows are "
-        "not in the paper."
+        "Everything else is the base recipe's. The score of the base comes from the mean of a pair's tokens, the "
+        f'paper\'s from the first token, so here "Mean pool" is the base and "{token}" has a training of its own. '
+        f"The base's direction of the KL is {shape.direction}. The last two rows are not in the paper."
     )
     return _table(shape, "Table 3", rows, note)
 
