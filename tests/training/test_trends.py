@@ -289,7 +289,7 @@ def test_a_table_in_words() -> None:
     words = said("table3", [line("glimmer", 70, n=1000), line("first token", 80, n=1000), line("lambda=0", 10, n=1000)])
     assert words[0].startswith("Mean pooling is similar to the first token: paper +0.00, here -10.0")
     assert words[0].endswith("flat there, down here.")
-    assert words[1].startswith("No distillation at all: the paper has no such point, here -70.0")
+    assert words[1].startswith("No distillation at all: the paper has no such point, here -60.0")
     assert words[1].endswith("down.")
     assert len(words) == 2
 
