@@ -199,11 +199,23 @@ def place_of(pair: Pair) -> float:
     return float(Fraction(pair.x))
 
 
-def trained(name: str) -> dict[str, list[Row]]:
-    """The lines of a figure or table, like "Figure 3", by panel, from results/; {} if there is no result."""
+def _tested(name: str) -> tuple[Experiment, Kept]:
+    """A figure or table, like "Figure 3", and all tests in results/."""
     study = Study()
     experiment = next(e for e in study.experiments.values() if e.name == name)
-    kept = study.select(results.FOLDER / runs.FILE).kept
+    return experiment, study.select(results.FOLDER / runs.FILE).kept
+
+
+def trained(name: str) -> dict[str, list[Row]]:
+    """The lines of a figure or table, like "Figure 3", by panel, from results/; {} if there is no result."""
+    experiment, kept = _tested(name)
     if not any(of_point(kept, point) for point in experiment.points()):
         return {}
     return {panel.place: rows(experiment, panel, kept) for panel in experiment.panels}
+
+
+def verdicts(name: str) -> list[str]:
+    """A sentence for each of the paper's claims about a figure or table that results/ can judge."""
+    experiment, kept = _tested(name)
+    found = ((claim, rows(experiment, panel, kept)) for panel in experiment.panels for claim in panel.claims)
+    return [one.sentence() for claim, lines in found if (one := judged(claim, lines)) is not None]

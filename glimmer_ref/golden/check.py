@@ -19,7 +19,7 @@ import math
 import sys
 import zipfile
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import permutations
 from pathlib import Path
 from typing import Any
@@ -323,6 +323,9 @@ def causes(mistakes: list[dict[str, Any]], verdicts: list[Verdict]) -> list[dict
     return near[:3] if mean <= SAME or len(near) == 1 else []
 
 
+TIED = "the scores of both are equal within the tolerance; of equal scores, the earlier passage comes first"
+
+
 @dataclass(frozen=True, eq=False)
 class Case:
     """A case, read from a folder whose files have the hashes that case.json states.
@@ -343,10 +346,19 @@ class Case:
     def verdicts(self, given: Mapping[str, Any], precision: str) -> list[Verdict]:
         """A verdict for each of its tensors, in forward order."""
         floats = {name for name, x in self.expected.items() if x.dtype.kind == "f"}
-        return [
-            check_tensor(e["name"], given, self.expected, e["tolerance"][precision] if e["name"] in floats else None)
-            for e in self.about["tensors"]
-        ]
+        allowed = {e["name"]: e["tolerance"][precision] if e["name"] in floats else None for e in self.about["tensors"]}
+        found = [check_tensor(name, given, self.expected, tolerance) for name, tolerance in allowed.items()]
+        return [replace(v, note=f"{v.note}; {TIED}") if self._tied(v, given, allowed) else v for v in found]
+
+    def _tied(self, verdict: Verdict, given: Mapping[str, Any], allowed: Mapping[str, dict[str, float] | None]) -> bool:
+        """Whether other passages were selected whose scores are the expected ones within the tolerance."""
+        scores, tolerance = self.expected.get("scores"), allowed.get("scores")
+        if verdict.name != "selected" or verdict.nmse is None or scores is None or not tolerance:
+            return False
+        chosen, want = np.ravel(given["selected"]), self.expected["selected"]
+        if verdict.status == "ok" or len(set(chosen.tolist()) & set(range(len(scores)))) != len(want):
+            return False
+        return errors(scores[chosen], scores[want])[1] <= tolerance["max"]
 
 
 def bundled() -> list[str]:

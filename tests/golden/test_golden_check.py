@@ -952,3 +952,17 @@ def test_a_brief_report(case: Path, out: Path, capsys: pytest.CaptureFixture[str
     assert list(check.check(case, out).lines(brief=True)) == [
         "tiny in float32: right: 1 ok, 0 differs, 4 not given, 0 unknown"
     ]
+
+
+@pytest.mark.parametrize(("name", "tied"), [("beta_0", True), ("glimmer", False)])
+def test_passages_of_equal_scores_are_told_from_wrong_ones(name: str, tied: bool) -> None:
+    """At beta 0 all scores are equal but for the rounding, which must not decide."""
+    case = check.open_case(name)
+    chosen = case.expected["selected"]
+    others = np.array([i for i in range(len(case.expected["scores"])) if i not in chosen[1:]][: len(chosen)])
+    (verdict,) = (v for v in case.verdicts(case.expected | {"selected": others}, "float64") if v.name == "selected")
+    assert verdict.status == "differs" and f"expected {chosen.tolist()}" in verdict.note
+    assert verdict.note.endswith(f"; {check.TIED}") == tied
+    for wrong in (chosen[:1], np.array([0, 0, 1]), np.array([5, 6, 7]), np.array([-1, 0, 1])):
+        (verdict,) = (v for v in case.verdicts(case.expected | {"selected": wrong}, "float64") if v.name == "selected")
+        assert verdict.status == "differs" and check.TIED not in verdict.note

@@ -319,6 +319,11 @@ def test_pages_and_what_notebooks_read(tmp_path: Path, monkeypatch: pytest.Monke
     text = (tmp_path / "trends-figure-3.md").read_text("utf-8")
     assert "| glimmer | 5 | 65.56 | 75.0 (70.0 to 80.0) | 50.0 | 1,000 | 2 | glimmer | 5 | 5 |" in text
     assert "- not tested so far: lumen, alpha=1/3 (seed 0); lumen, alpha=1/3 (seed 1)" in text
+    assert summary.verdicts("Figure 3") == []
+    for m in (1, 5):
+        runs.append(tmp_path / runs.FILE, line("glimmer", 50 + m, 25, m))
+    (one,) = summary.verdicts("Figure 3")
+    assert one.startswith("More selected passages help, m=1 to 5: paper +2.97, here +4.0")
 
 
 # The file of runs
