@@ -22,7 +22,7 @@ from ..params.model import Model, Stack, build_model, random
 from ..ragged import Array, States, Tokens, token_positions, zeros
 
 TINY = T5Config(320, 64, 16, 96, 12, 2, 4)  # for tests of the benchmarks themselves
-MINI = T5Config(2010, 96, 32, 192, 6, 2, 3)  # the shapes of the bundled model
+MINI = T5Config(2013, 96, 32, 192, 12, 2, 3)  # the shapes of the bundled model
 SHAPES = {"tiny": TINY, "mini": MINI, **SIZES}
 WIDTHS = {"float32": 4, "bfloat16": 2, "int8": 1}  # bytes of a weight
 
