@@ -291,7 +291,7 @@ def test_every_formula_is_plain_arithmetic() -> None:
 
 def test_a_setting_from_the_bundled_model() -> None:
     s = parse.of_folder(bundled())
-    assert (s.d, s.hc, s.L, s.alpha, s.beta, s.n_t) == (96, 96, 6, Fraction(1, 2), Fraction(2, 3), 8)
+    assert (s.d, s.hc, s.L, s.alpha, s.beta, s.n_t) == (96, 96, 12, Fraction(1, 3), Fraction(1, 2), 8)
 
 
 def test_a_setting_from_a_t5_folder(tmp_path: Path) -> None:
