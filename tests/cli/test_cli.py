@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from gtr_folder import VOCABULARY
 from paths import ROOT
 
 from glimmer_ref.cli import main
@@ -19,7 +20,6 @@ from glimmer_ref.params.safetensors_io import map_tensors, write_tensors
 
 QUESTION = "Who wrote The Crooked Sailor?"
 MINI = bundled()
-VOCABULARY = json.loads((MINI / "config.json").read_text("utf-8"))["vocab_size"]
 TIMES = (ROOT / "docs" / "commands.md").read_text("utf-8").split("\n## How long commands take\n")[1].split("\n## ")[0]
 Run = Any
 

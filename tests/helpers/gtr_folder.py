@@ -14,8 +14,9 @@ from glimmer_ref.params.model import build_stack
 from glimmer_ref.params.name_maps import HUGGING_FACE, lines
 from glimmer_ref.params.safetensors_io import write_tensors
 
+VOCABULARY = json.loads((bundled() / "config.json").read_text("utf-8"))["vocab_size"]  # of the bundled tokenizer
 SIZES = {
-    "vocab_size": 2010, "d_model": 16, "d_kv": 4, "d_ff": 24, "num_layers": 2, "num_heads": 4, "model_type": "t5",
+    "vocab_size": VOCABULARY, "d_model": 16, "d_kv": 4, "d_ff": 24, "num_layers": 2, "num_heads": 4, "model_type": "t5",
     "architectures": ["T5EncoderModel"], "eos_token_id": 1, "pad_token_id": 0,
 }  # fmt: skip
 OUT = 12

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from gtr_folder import VOCABULARY, write_gtr
 from hub_server import COMMIT, Hub, ask_here, serving
 from models import config, random
 from published import hugging_face, write_t5
@@ -26,7 +27,7 @@ from glimmer_ref.inference.reader import bundled
 from glimmer_ref.params.hub import find
 from glimmer_ref.params.torch_checkpoint import read_torch
 
-T5 = T5Config(vocab_size=2010, d_model=8, d_kv=2, d_ff=12, num_layers=6, num_decoder_layers=2, num_heads=2)
+T5 = T5Config(vocab_size=VOCABULARY, d_model=8, d_kv=2, d_ff=12, num_layers=6, num_decoder_layers=2, num_heads=2)
 NAME, GTR = "google/t5-tiny", "sentence-transformers/gtr-tiny"
 TOKENIZER = (bundled() / "tokenizer.json").read_text("utf-8")
 SHARDS = [f"model-0000{i}-of-00002.safetensors" for i in (1, 2)]
@@ -126,8 +127,6 @@ def test_load_and_ask_by_name(run: Run, capsys: pytest.CaptureFixture[str], serv
 
 @pytest.mark.parametrize("new", [True, False])
 def test_a_retriever_by_name(run: Run, server: Hub, cache: Path, tmp_path: Path, new: bool) -> None:
-    from gtr_folder import write_gtr
-
     folder = write_gtr(tmp_path / "gtr", new=new)
     for name in OTHERS:
         (folder / name).parent.mkdir(exist_ok=True)
