@@ -13,7 +13,7 @@ from pathlib import Path
 import glimmer_ref
 from glimmer_ref.data.inputs import Passage, read_passages
 
-QUESTION = "Which person calls Nutholm home and also learned to read in Moorton?"
+QUESTION = "Which person hoards bells and also calls Foxton home?"
 OUT = Path(__file__).with_name("figure1.svg")
 WIDTH, HEIGHT = 900, 650
 KEPT, DROPPED, LINE, INK, SOFT = "#1f6f8b", "#c4c4c4", "#7a8794", "#1b2733", "#566370"
