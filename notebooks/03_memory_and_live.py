@@ -48,6 +48,7 @@ from glimmer_ref.paper import fid, lumen
 from glimmer_ref.paper.systems import FROM_TEXT, SYSTEMS
 from glimmer_ref.params import checkpoint
 from glimmer_ref.params.model import Stack, random
+from glimmer_ref.params.recut import recut
 from glimmer_ref.progress import progress
 from glimmer_ref.ragged import Tokens
 
@@ -61,6 +62,55 @@ memory = reader.memorize(passages)
 questions = list(read_questions(bundled() / "questions.jsonl"))
 sample = questions[:: len(questions) // 400]  # questions of all kinds, few enough for a notebook
 print(f"{len(passages)} passages, {len(sample)} of {len(questions)} questions")
+
+# %% [markdown]
+# ## What the cut is for: Figure 2
+#
+# The paper's main figure compares three systems by quality and by cost. FiD encodes every question-passage pair from
+# the start. LUMEN cuts the encoder, as this notebook explains, and GLIMMER also reranks, which the next one explains.
+# The cost is given as *samples per TFLOP*: how many questions $10^{12}$ multiply-adds answer. So a point further right
+# is cheaper, and a higher one is better. The left picture is the paper's. The right one shows small models that this
+# repository trained for each system in the made-up world, all from the same start and for the same number of steps. The
+# number beside a point is k, the passages retrieved.
+
+
+# %%
+# Picture: left, Figure 2 as published: FiD, LUMEN and GLIMMER, each further right and higher than the one before;
+# right, a line for each system from small models that were trained here, with k beside each point.
+sys.path.append("../benchmarks")
+from miniature.summary import trained, verdicts
+
+LOOKS = {"FiD": ("FiD", "C2", "s"), "lumen": ("LUMEN", "C1", "^"), "glimmer": ("GLIMMER", "C0", "o")}
+figure2 = trained("Figure 2")
+figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.8))
+for v in values(PAPER_RESULTS["Figure 2"]()):
+    name, color, marker = LOOKS[v.series]
+    left.plot(float(v.x), float(v.y), marker=marker, color=color, ms=9)
+    left.annotate(f"{name}, k = {v.model['k']}", (float(v.x), float(v.y)), (-9, -3), textcoords="offset points",
+                  color=color, fontsize=9, ha="right")  # fmt: skip
+left.set(title="Figure 2, as published", xlabel="samples per TFLOP", ylabel="mean score, KILT dev")
+left.margins(x=0.35, y=0.2)
+for row in figure2.get("Figure 2", []):
+    name, color, marker = LOOKS[row.name]
+    known = [p for p in row.pairs if p.ours is not None]
+    x, y, error = zip(*((p.ours.cost / 1000, p.ours.mean, p.ours.error) for p in known), strict=True)
+    right.errorbar(x, y, error, color=color, marker=marker, capsize=3, label=name)
+    for p in known:
+        right.annotate(str(p.k), (p.ours.cost / 1000, p.ours.mean), (5, 5), textcoords="offset points", fontsize=8)
+right.set(title="trained here", xlabel="1,000 samples per TFLOP", ylabel="exact match, test world, %")
+right.margins(x=0.12, y=0.12)
+if figure2:
+    right.legend(loc="lower right")
+else:
+    right.text(0.5, 0.5, "not trained here yet:\nsee benchmarks/README.md", ha="center", transform=right.transAxes)
+plt.show()
+
+# %% [markdown]
+# Are the paper's statements true of the small models too? A rule compares each with the measurements. "Same direction"
+# means that both differences are larger than chance explains, and of the same sign.
+
+# %%
+Markdown("\n".join(f"- {sentence}" for sentence in verdicts("Figure 2")) or "Figure 2 has not been trained here yet.")
 
 # %% [markdown]
 # ## One encoder, cut in two
@@ -265,13 +315,17 @@ Markdown(
 # and writes the answer. GLIMMER reduces this remaining cost by reading fewer passages
 # ([`04_reranking`](04_reranking.ipynb)).
 
+#
+# ## The same curves, trained in miniature
+#
+# Here a small LUMEN was trained at every alpha of its 12 layers, and so were the models of the paper's Figure 6, which
+# compares FiD and LUMEN at two alphas. All of them start from `weights/t5-mini`, which has never seen these tasks, and
+# are tested on one task. One line is trained on all tasks, the other on that task only.
+
 
 # %%
-# Picture: Figure 7 from small models trained in this repository, if there are results.
-sys.path.append("../benchmarks")
-from miniature.summary import trained
-
-
+# Picture: left, Figure 7 from small models trained in this repository, exact match against alpha; right, Figure 6, a
+# bar for each of three models and two trainings.
 def trained_lines(axes, lines):
     """Results of the small models: means over the seeds, with bars of their standard errors."""
     for j, row in enumerate(lines):
@@ -285,21 +339,33 @@ def trained_lines(axes, lines):
             axes.errorbar(x, y, error, marker="os^Dv"[j % 5], ls="-", capsize=3, **style)
 
 
-figure7 = trained("Figure 7")
-if not figure7:
-    print("Figure 7 in miniature has not been trained here yet: python benchmarks/miniature/main.py train --figures 7")
-    print("(see benchmarks/README.md) trains a small LUMEN at every alpha. Then this cell shows the results.")
+figure7, figure6 = trained("Figure 7"), trained("Figure 6")
+figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.7), sharey=True)
+if not (figure7 and figure6):
+    left.text(0.5, 0.5, "not trained here yet:\nsee benchmarks/README.md", ha="center", transform=left.transAxes)
 else:
-    figure, axes = plt.subplots(figsize=(9, 3.4))
-    trained_lines(axes, figure7["Figure 7"])
-    axes.set(xlabel="alpha", ylabel="exact match", title="Figure 7 in miniature: one task, small models trained here")
-    axes.set_ylim(bottom=0)
-    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=2)
-    plt.show()
+    trained_lines(left, figure7["Figure 7"])
+    for j, row in enumerate(figure6["Figure 6"]):
+        known = [(i, p.ours) for i, p in enumerate(row.pairs) if p.ours is not None]
+        right.bar(
+            [i + 0.4 * j for i, _ in known], [ours.mean for _, ours in known], 0.38, color=f"C{j}",
+            yerr=[ours.error for _, ours in known], capsize=3, hatch=("", "//")[j % 2], edgecolor="white",
+        )  # fmt: skip
+    names = [p.x.replace("L-", "LUMEN, ") for p in row.pairs]
+    right.set_xticks([i + 0.2 for i in range(len(names))], names)
+    figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=2)
+left.set(xlabel="alpha", ylabel="exact match, one task, %", title="Figure 7 in miniature")
+right.set(title="Figure 6 in miniature")
+left.set_ylim(bottom=0)
+plt.show()
+
+# %%
+Markdown(
+    "\n".join(f"- {sentence}" for name in ("Figure 7", "Figure 6") for sentence in verdicts(name))
+    or "Figures 6 and 7 have not been trained here yet."
+)
 
 # %% [markdown]
-# In the paper both lines rise and then level off, and training on all tasks helps most at small alpha.
-#
 # ## What is stored
 #
 # LUMEN saves computing and pays with storage. Each token of each passage becomes d numbers for every alpha: the cut
@@ -447,48 +513,45 @@ Markdown(
 # LUMEN has no selection in which it could lose a passage. But it can lose the answer in reading, because more passages
 # also distract.
 #
-# ## A trained model works only with its own cut
+# ## A trained model works at the cuts that it has learnt
 #
-# Can the cut be moved after training? We remove live layers from the bundled model. We also run the same weights as
-# FiD, where question and passage see each other from the first layer on. Nothing is trained for either change. (To be
-# quick, we use only the best m passages of the search.)
+# Can the cut be moved after training? The bundled model has learnt two cuts of its encoder: each step of its training
+# was one of GLIMMER or LUMEN, at the model's alpha, or of FiD, where question and passage see each other from the first
+# layer on. Now we cut the same layers elsewhere and ask LUMEN. Nothing is trained for that. (To be quick, we use only
+# the best m passages of the search.)
 
 
 # %%
 def with_live(layers_):
-    """A reader with only the first live layers of the bundled model."""
-    t5 = replace(config.t5, num_layers=config.num_memory_layers + layers_)
-    shape = replace(config, t5=t5, num_live_layers=layers_, num_rerank_layers=min(layers_, config.num_rerank_layers))
-    shorter = replace(model, config=shape, live=replace(model.live, layers=model.live.layers[:layers_]))
-    return Reader(shorter, tokenizer, adapter=reader.adapter)
+    """The bundled model's layers with the last `layers_` live, as a reader."""
+    lower = config.t5.num_layers - layers_
+    shape = replace(config, num_memory_layers=lower, num_live_layers=layers_, num_rerank_layers=0)
+    return Reader(recut(model, shape), tokenizer, adapter=reader.adapter)
 
 
-as_lumen = [
-    evaluate(with_live(j), sample, memory, "lumen", config.m, None, progress)[0]["exact_match"]
-    for j in range(config.num_live_layers + 1)
-]
-as_fid = evaluate(reader, sample, memory, "fid", config.m, None, progress)[0]["exact_match"]
-for j, x in enumerate(as_lumen):
-    print(f"LUMEN, {j} of {config.num_live_layers} live layers: exact match {x:5.1f}")
-print(f"FiD with the same weights: exact match {as_fid:5.1f}")
+moved = {}
+for live in sorted({*range(0, config.t5.num_layers + 1, 2), config.num_live_layers}):
+    there = with_live(live)
+    moved[live] = evaluate(there, sample, there.memorize(passages), "lumen", config.m, None, progress)[0]["exact_match"]
+for live, x in moved.items():
+    print(f"LUMEN, {live:2} of {config.t5.num_layers} layers live: exact match {x:5.1f}")
 
 # %%
-# Picture: exact match as bars: high only with exactly the live layers that the model was trained with, low with fewer,
-# and low as FiD.
-figure, axes = plt.subplots(figsize=(9, 2.3))
-names = [f"LUMEN, {j} live layer{'s' * (j != 1)}" for j in range(len(as_lumen))] + ["FiD, same weights"]
-colors = ["C7"] * (len(as_lumen) - 1) + ["C1", "C2"]
-shown = axes.barh(names, [*as_lumen, as_fid], color=colors, height=0.65)
+# Picture: exact match as bars for the same layers cut at several places, high at the two cuts that were learnt.
+figure, axes = plt.subplots(figsize=(9, 2.6))
+learnt = (config.num_live_layers, config.t5.num_layers)
+names = [f"{live} live" + {learnt[0]: ", learnt", learnt[1]: ", learnt as FiD"}.get(live, "") for live in moved]
+shown = axes.barh(names, list(moved.values()), color=["C1" if live in learnt else "C7" for live in moved], height=0.65)
 axes.bar_label(shown, fmt=" %.1f", fontsize=9)
 axes.invert_yaxis()
 axes.grid(visible=False)
-axes.set(xlim=(0, 105), xlabel=f"exact match, k = {config.m}", title="The weights were trained for one of these only")
+axes.set(xlim=(0, 105), xlabel=f"exact match, k = {config.m}", title="The same layers, cut at several places")
 plt.show()
 
 # %% [markdown]
-# Each layer is trained on the output of the layers below. A memory encoder that was trained on passages alone fails
-# when a question is in front of them, and a decoder that was trained on the final states fails on those of an earlier
-# layer. So alpha is chosen once, before training, and the paper compares models that were trained separately.
+# With fewer live layers, layers that learnt to compare question and passage get passages alone, and what they should do
+# is missing. With more, layers get states that a question has already changed, which they have met only in the steps as
+# FiD. So alpha is chosen before training. The paper trains each model for itself, and so do the figures above.
 #
 # ## Exercises
 #
