@@ -513,9 +513,9 @@ Markdown(
 # LUMEN has no selection in which it could lose a passage. But it can lose the answer in reading, because more passages
 # also distract.
 #
-# ## A trained model works at the cuts that it has learnt
+# ## Can the cut be moved after training?
 #
-# Can the cut be moved after training? The bundled model has learnt two cuts of its encoder: each step of its training
+# The bundled model has learnt two cuts of its encoder: each step of its training
 # was one of GLIMMER or LUMEN, at the model's alpha, or of FiD, where question and passage see each other from the first
 # layer on. Now we cut the same layers elsewhere and ask LUMEN. Nothing is trained for that. (To be quick, we use only
 # the best m passages of the search.)
@@ -537,7 +537,8 @@ for live, x in moved.items():
     print(f"LUMEN, {live:2} of {config.t5.num_layers} layers live: exact match {x:5.1f}")
 
 # %%
-# Picture: exact match as bars for the same layers cut at several places, high at the two cuts that were learnt.
+# Picture: exact match as bars for the same layers cut at several places: next to nothing with fewer live layers than were
+# learnt, and nearly as much as there with more.
 figure, axes = plt.subplots(figsize=(9, 2.6))
 learnt = (config.num_live_layers, config.t5.num_layers)
 names = [f"{live} live" + {learnt[0]: ", learnt", learnt[1]: ", learnt as FiD"}.get(live, "") for live in moved]
@@ -551,7 +552,8 @@ plt.show()
 # %% [markdown]
 # With fewer live layers, layers that learnt to compare question and passage get passages alone, and what they should do
 # is missing. With more, layers get states that a question has already changed, which they have met only in the steps as
-# FiD. So alpha is chosen before training. The paper trains each model for itself, and so do the figures above.
+# FiD. Layers of one encoder also share one position table, so here the lower layers have that of the live ones, with
+# which they were not trained. So alpha is chosen before training, and the figures above train each model for itself.
 #
 # ## Exercises
 #
