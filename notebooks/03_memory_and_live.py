@@ -537,8 +537,8 @@ for live, x in moved.items():
     print(f"LUMEN, {live:2} of {config.t5.num_layers} layers live: exact match {x:5.1f}")
 
 # %%
-# Picture: exact match as bars for the same layers cut at several places: next to nothing with fewer live layers than were
-# learnt, and nearly as much as there with more.
+# Picture: exact match as bars for the same layers cut at several places: next to nothing with fewer live layers than
+# were learnt, and nearly as much as there with more.
 figure, axes = plt.subplots(figsize=(9, 2.6))
 learnt = (config.num_live_layers, config.t5.num_layers)
 names = [f"{live} live" + {learnt[0]: ", learnt", learnt[1]: ", learnt as FiD"}.get(live, "") for live in moved]
