@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from html import escape
 from pathlib import Path
+from textwrap import shorten
 
 import glimmer_ref
 from glimmer_ref.data.inputs import Passage, read_passages
@@ -123,7 +124,7 @@ def reading(answer: glimmer_ref.Answer, reader: glimmer_ref.Reader) -> list[str]
         parts.append(text(54, y, str(i + 1), 12, SOFT, "end"))
         parts.append(text(64, y, signed(answer.scores[i], 2), 12, SOFT))
         parts.append(text(100, y, passage.title, 12, KEPT, more=' font-weight="bold"'))
-        parts.append(text(242, y, evidence(passage), 12))
+        parts.append(text(242, y, shorten(evidence(passage), 36, placeholder=" ..."), 12))
     decoder = ["Decoder", layers(config.t5.num_decoder_layers), "reads MemEnc(Q)", f"and {m} pairs"]
     answered = ["Answer", answer.text, f"log p = {signed(answer.log_probability, 2)}"]
     return [

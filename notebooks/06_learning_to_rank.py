@@ -576,6 +576,7 @@ sys.path.append("../benchmarks")
 from miniature.summary import trained, verdicts
 
 rows3 = [p for row in trained("Table 3").get("Table 3", []) for p in row.pairs if p.ours is not None]
+rows3 = rows3 if len({p.training for p in rows3}) > 1 else []  # the base alone is nothing to compare
 figure, axes = plt.subplots(figsize=(9, 3.4))
 for y, p in enumerate(rows3):
     axes.errorbar(p.ours.mean, y, xerr=p.ours.error, marker="o", capsize=3, color="C1" if y else "C0")
