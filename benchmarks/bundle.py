@@ -58,16 +58,22 @@ def reachable(questions: list[Question], k: int) -> set[str]:
     return {q.id for q in questions if set(q.gold) <= set(q.candidates[:k])}
 
 
+def inside(rows: Iterable[dict[str, Any]], questions: list[Question], k: int) -> dict[str, Any]:
+    """The scores of the questions whose gold passages are all among the first k candidates."""
+    found = reachable(questions, k)
+    return summary(row for row in rows if row["id"] in found)
+
+
 def by_task(reader: Reader, questions: list[Question], memory: Any) -> list[str]:
     """GLIMMER's table by task; one column has only the questions whose gold passages were all retrieved."""
     name, k, m = SYSTEMS[0]
     result, rows = evaluate(reader, questions, memory, name, k, m, progress)
-    inside = summary(row for row in rows if row["id"] in reachable(questions, k))
+    of_found = inside(rows, questions, k)
     found = f"where all gold passages are in the {k}"
     head = ["task", "questions", "exact match", found, f"recall@{m}", f"BM25's recall@{m}"]
     cells = []
     for task, scores in [*result["tasks"].items(), ("mean of tasks", result)]:
-        within = inside if scores is result else inside["tasks"].get(task, {})
+        within = of_found if scores is result else of_found["tasks"].get(task, {})
         shares = percent([scores["exact_match"], within.get("exact_match"), *(scores[n] for n in MEASURES[1:])])
         cells.append([task, f"{scores['questions']:,}", *shares])
     return tables.markdown(cells, head)
@@ -78,8 +84,8 @@ def beside(reader: Reader, questions: list[Question], memory: Any) -> list[str]:
     cells = []
     for name, k, m in SYSTEMS:
         result, rows = evaluate(reader, questions, memory, name, k, m, progress)
-        inside = summary(row for row in rows if row["id"] in reachable(questions, k))
-        cells.append([name, k, m or "", *percent([result["exact_match"], inside["exact_match"]])])
+        shares = percent([result["exact_match"], inside(rows, questions, k)["exact_match"]])
+        cells.append([name, k, m or "", *shares])
     return tables.markdown(cells, ["system", "k", "m", "exact match", "where all gold passages are in the k"])
 
 

@@ -314,7 +314,6 @@ Markdown(
 # Even at alpha = 0 a question is not free: the decoder computes keys and values for every token that it may attend to,
 # and writes the answer. GLIMMER reduces this remaining cost by reading fewer passages
 # ([`04_reranking`](04_reranking.ipynb)).
-
 #
 # ## The same curves, trained in miniature
 #
@@ -515,10 +514,10 @@ Markdown(
 #
 # ## Can the cut be moved after training?
 #
-# The bundled model has learnt two cuts of its encoder: each step of its training
-# was one of GLIMMER or LUMEN, at the model's alpha, or of FiD, where question and passage see each other from the first
-# layer on. Now we cut the same layers elsewhere and ask LUMEN. Nothing is trained for that. (To be quick, we use only
-# the best m passages of the search.)
+# The bundled model has learnt two cuts of its encoder: each step of its training was one of GLIMMER or LUMEN, at the
+# model's alpha, or of FiD, where question and passage see each other from the first layer on. Now we cut the same
+# layers elsewhere and ask LUMEN. Nothing is trained for that. (To be quick, we use only the best m passages of the
+# search.)
 
 
 # %%

@@ -19,7 +19,7 @@ from glimmer_ref.training.recipe_file import read_recipe
 
 TASK = "nq-like"  # the task that Figures 6 and 7 train and test on, as in the paper
 READ = 10  # the k that FiD and LUMEN are trained with, and tested with in Figures 6 and 7
-TASKS = 6
+TASKS = 6  # of the worlds, without "correct", which only training data has
 # Changes of all trainings of Figures 6 and 7, of one task and of all tasks. Each task has the same weight.
 UNSEEN = (
     "every_stage.k=5", "every_stage.m=5", "every_stage.tasks={ correct = 0 }", f'evaluation.tasks=["{TASK}"]'
@@ -265,7 +265,7 @@ def _table(shape: Shape, name: str, rows: Mapping[str, Variant], note: str = "")
     first, *known = (s.name for s in panel.series)
     named = {row: rows[row] for row in [*known, *(row for row in rows if row not in known)]}
     every = {first: Variant(GLIMMER, ""), **named}
-    points = tuple(Point(row, v.training, "glimmer", shape.k, shape.m, v.paper or "") for row, v in every.items())
+    points = tuple(Point(row, v.training, "glimmer", shape.k, shape.m, v.paper) for row, v in every.items())
     claims = tuple(above(v.says, (name, row), (name, v.beside or first)) for row, v in named.items() if v.says)
     return Experiment(name, (Panel(panel.place, panel.x, (Line(name, name, points),), claims),), note)
 

@@ -299,6 +299,9 @@ def test_weights_of_another_system_are_noted(run: Run, tmp_path: Path, copy: Pat
     broken_config(copy, lambda c: c["glimmer"].pop("trained_as"))
     code, _, err = run(command, *words, "--system", system, "--k", "6", "--weights", str(copy))
     assert (code, err) == (0, ""), "a folder that does not say it"
+    broken_config(copy, lambda c: c["glimmer"].update(trained_as="all"))
+    code, _, err = run(command, *words, "--system", system, "--k", "6", "--weights", str(copy))
+    assert (code, err) == (0, ""), "weights for all systems"
 
 
 def test_no_answer_is_told_from_an_answer(run: Run, copy: Path) -> None:

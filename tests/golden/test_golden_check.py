@@ -966,3 +966,6 @@ def test_passages_of_equal_scores_are_told_from_wrong_ones(name: str, tied: bool
     for wrong in (chosen[:1], np.array([0, 0, 1]), np.array([5, 6, 7]), np.array([-1, 0, 1])):
         (verdict,) = (v for v in case.verdicts(case.expected | {"selected": wrong}, "float64") if v.name == "selected")
         assert verdict.status == "differs" and check.TIED not in verdict.note
+    padded = {"selected": np.array([[1, 2, 0, 0]]), "selected.mask": np.array([[0, 1, 1, 1]])}
+    (verdict,) = (v for v in case.verdicts(case.expected | padded, "float64") if v.name == "selected")
+    assert verdict.status == "differs" and check.TIED not in verdict.note

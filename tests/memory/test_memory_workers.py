@@ -106,7 +106,15 @@ def test_parts_are_the_shards_of_the_file(corpus: Path) -> None:
     assert b"".join(data[p.offset : p.offset + p.length] for p in found) == data
 
 
-@pytest.mark.parametrize(("dtype", "counts"), [("float32", (1, 3)), ("int8", (2,))])
+@pytest.mark.parametrize(
+    ("dtype", "counts"),
+    [
+        ("float32", (1, 3)),
+        ("int8", (2,)),
+        pytest.param("float32", (2,), marks=pytest.mark.slow),
+        pytest.param("int8", (1, 3), marks=pytest.mark.slow),
+    ],
+)
 def test_any_number_of_workers_gives_the_same_bytes(
     reader: Reader, corpus: Path, tmp_path: Path, dtype: str, counts: tuple[int, ...]
 ) -> None:
