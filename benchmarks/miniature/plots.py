@@ -39,7 +39,8 @@ def _paper(axes: Any, experiment: Experiment, panel: Panel, found: Sequence[Row]
     for row in found:
         points = paper_line(experiment.name, panel.place, row.paper_name)
         if row.level:
-            axes.axhline(points[""].y, label=row.paper_name, **looks[row.name])
+            for printed in points.values():  # none, if the paper does not have this line
+                axes.axhline(printed.y, label=row.paper_name, **looks[row.name])
             continue
         some = sorted((float(Fraction(x)) if p.cost is None else p.cost, p.y) for x, p in points.items())
         axes.plot([x for x, _ in some], [y for _, y in some], label=row.paper_name, **looks[row.name])

@@ -22,6 +22,7 @@ from glimmer_ref.paper.distillation import distribution
 from glimmer_ref.params.model import from_arrays, leaves
 from glimmer_ref.params.safetensors_io import write_tensors
 
+pytestmark = pytest.mark.once
 NUMPY = bind("numpy")
 RIGHT = {name: cases.model(case, cases.weights(case)) for name, case in CASES.items()}
 

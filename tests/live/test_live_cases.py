@@ -15,7 +15,7 @@ from javascript import LIVE, NODE, needs_node, run_js
 from glimmer_ref.golden import check
 from glimmer_ref.paper.t5 import relative_buckets
 
-pytestmark = needs_node
+pytestmark = [needs_node, pytest.mark.once]
 
 CASES = {name: json.loads((check.CASES / name / "case.json").read_text()) for name in check.bundled()}
 COMMAND = shlex.join([str(NODE), str(LIVE / "run_case.js")]) + " {case} {out}"

@@ -26,6 +26,7 @@ from glimmer_ref.retrieval.bm25 import BM25
 from glimmer_ref.text.tokenizer import Tokenizer
 from glimmer_ref.world.name_substitution import name_substituter
 
+pytestmark = pytest.mark.once
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium, to open the page")
 QUIET = ["--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]

@@ -20,6 +20,7 @@ import pytest
 from matplotlib import image
 from paths import ROOT
 
+pytestmark = pytest.mark.once
 NOTEBOOKS = ROOT / "notebooks"
 sys.path.insert(0, str(NOTEBOOKS))
 

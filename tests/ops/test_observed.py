@@ -25,6 +25,7 @@ from glimmer_ref.paper.t5 import KVCache, cross_keys_values, decode
 from glimmer_ref.params.model import Model, map_named, prepare_params, random
 from glimmer_ref.ragged import States, Tokens, token_positions
 
+pytestmark = pytest.mark.once
 SLOW = pytest.mark.slow
 precisions = pytest.mark.parametrize("precision", PRECISIONS)
 OBSERVERS: dict[str, Callable[[Ops], Ops]] = {

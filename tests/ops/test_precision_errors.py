@@ -24,6 +24,7 @@ from glimmer_ref.paper.t5 import KVCache, cross_keys_values, decode
 from glimmer_ref.params.model import map_named, prepare_params, random
 from glimmer_ref.ragged import Tokens, offsets
 
+pytestmark = pytest.mark.once
 LOWER = PRECISIONS[1:]
 SEEDS = range(4)
 CONFIG = GlimmerConfig.from_proportions(T5Config(512, 128, 32, 256, 8, 3, 4), "1/2", "1/2")
@@ -139,7 +140,7 @@ def test_golden_cases_in_bfloat16(name: str) -> None:
     assert check.check(name, trace.arrays, "float32").code == 1
 
 
-@pytest.mark.parametrize("every", [8, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("every", [24, pytest.param(1, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("precision", LOWER)
 def test_the_bundled_model_loses_less_than_a_point(precision: str, every: int) -> None:
     """Of all 2,400, measured: 95.1 in each of float32, bfloat16 and int8."""

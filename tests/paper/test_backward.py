@@ -28,6 +28,7 @@ from glimmer_ref.paper.systems import FROM_TEXT, loss
 from glimmer_ref.params.model import Model, leaves, prepare_params, random
 from glimmer_ref.ragged import Ints, Tokens
 
+pytestmark = pytest.mark.once
 STEP = 1e-5
 CLOSE = 1e-8  # largest relative error seen: 4e-10 for an operation, 4e-9 for a number of a whole model
 TOGETHER = 1e-6  # the same where a whole weight is moved at once, relative to the sum of its gradient: 5e-7
@@ -180,6 +181,7 @@ def against_directions(w: Model, got: dict[str, np.ndarray], value: Callable[[],
 FULL = Distillation(weight=0.7, tau=1.3, gradient=True)
 
 
+@pytest.mark.slow
 def test_every_number_of_a_whole_glimmer() -> None:
     w = model(NUMPY, tiny(score_norm=True))
     run = partial(batch_loss, w=w, distillation=FULL)

@@ -517,6 +517,7 @@ def test_stopped_between_a_step_and_its_evaluation(
     assert log(tmp_path / "stopped") == log(tmp_path / "straight")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_curves")
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs a signal that nothing can catch")
 def test_killed_it_goes_on_to_the_same_bits(recipe: Path, tmp_path: Path) -> None:
@@ -724,6 +725,7 @@ def t5_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
 
 
+@pytest.mark.once
 @pytest.mark.usefixtures("no_curves")
 @pytest.mark.parametrize(
     "name", sorted(p.stem for p in RECIPES.glob("*.toml") if "mini" not in p.stem and p.stem != "quick")

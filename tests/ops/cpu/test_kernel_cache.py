@@ -175,7 +175,7 @@ INDEX, CODE = (".nbi", b""), (".nbc", b"\x80\x04not a pickle")
     [
         pytest.param("warm", READY, *INDEX, id="kernel's index", marks=SLOW),
         pytest.param("warm", READY, *CODE, id="kernel's code"),
-        pytest.param("warm_tile", TILE, *INDEX, id="tile's index"),
+        pytest.param("warm_tile", TILE, *INDEX, id="tile's index", marks=SLOW),
         pytest.param("warm_tile", TILE, *CODE, id="tile's code", marks=SLOW),
     ],
 )
@@ -191,14 +191,8 @@ def test_a_damaged_file_is_made_anew(
     assert run(script, cache) == []
 
 
-@pytest.mark.parametrize(
-    "ends",
-    [
-        pytest.param((".1.nbc",), id="code", marks=SLOW),
-        pytest.param((".nbi",), id="index", marks=SLOW),
-        pytest.param((".nbi", ".1.nbc"), id="both"),
-    ],
-)
+@SLOW
+@pytest.mark.parametrize("ends", [(".1.nbc",), (".nbi",), (".nbi", ".1.nbc")], ids=["code", "index", "both"])
 def test_two_kernels_files_swapped_are_made_anew(tmp_path: Path, two: Path, ends: tuple[str, ...]) -> None:
     """numba runs whatever code lies under a name, with whatever arguments: it ended in a segmentation fault."""
     cache = tmp_path / "cache"
@@ -240,9 +234,8 @@ NO_PART = PARTS.replace("_warm_up_for_test", "there is none")
 NO_PYTHON = "import sys; sys.executable = '/bin/false'\n" + PARTS
 
 
-@pytest.mark.parametrize(
-    "script", [pytest.param(NO_PART, id="the process fails"), pytest.param(NO_PYTHON, id="no process", marks=SLOW)]
-)
+@SLOW
+@pytest.mark.parametrize("script", [NO_PART, NO_PYTHON], ids=["the process fails", "no process"])
 def test_what_no_process_has_compiled_is_compiled_here(script: str, with_part: Path, tmp_path: Path) -> None:
     (line,) = run(script, tmp_path, with_part)
     assert "once" in line
@@ -289,6 +282,14 @@ def test_the_processes_compile_all_that_is_needed(tmp_path: Path) -> None:
     assert run(FORBIDDEN + ALL, tmp_path) == []
 
 
+def test_an_equal_installation_elsewhere_compiles_nothing(warm: Path, warm_tile: Path, tmp_path: Path) -> None:
+    """Neither the folder of the installation nor the times of its files matter."""
+    copy, ignored = tmp_path / "another" / "glimmer_ref", shutil.ignore_patterns("__pycache__", "weights")
+    shutil.copytree(PACKAGE, copy, ignore=ignored, copy_function=shutil.copyfile)
+    assert run(FORBIDDEN + READY, warm, copy) == []
+    assert run(FORBIDDEN + TILE, warm_tile, copy) == []
+
+
 def test_an_edited_source_is_not_served_the_old_kernels(tmp_path: Path) -> None:
     """numba itself looks only at the file of the kernel; any file of `ops.cpu` must count."""
     copy, cache = tmp_path / "glimmer_ref", tmp_path / "cache"
@@ -310,6 +311,7 @@ def test_without_a_writable_folder_all_works(tmp_path: Path, script: str) -> Non
     assert list(tmp_path.iterdir()) == [file]
 
 
+@SLOW
 def test_a_folder_that_is_lost_on_the_way_does_no_harm(tmp_path: Path) -> None:
     (line,) = run(RUN + LOST_FOLDER, tmp_path)
     assert "could not be loaded or stored" in line
@@ -350,6 +352,7 @@ def test_the_most_recently_used_folders_are_kept(tmp_path: Path, ages: tuple[flo
     assert time.time() - (tmp_path / own).stat().st_mtime < 3600, "marked as used"
 
 
+@SLOW
 def test_two_first_runs_at_once(tmp_path: Path) -> None:
     both = [start(READY, tmp_path) for _ in range(2)]
     for process in both:

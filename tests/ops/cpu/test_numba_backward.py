@@ -26,6 +26,7 @@ from glimmer_ref.paper.systems import loss
 from glimmer_ref.params.model import leaves, prepare_params, random
 from glimmer_ref.ragged import token_positions
 
+pytestmark = pytest.mark.once
 SLOW, FAST = Ops(numpy_backend), Ops(cpu_ops)  # not bound: only the kernels that are called are compiled
 dtypes = pytest.mark.parametrize("dtype", ["float32", "float64"])
 CLOSE = {"float32": 2e-6, "float64": 5e-14}  # largest seen, relative to the largest number or 1: 1.1e-6, 4.8e-15

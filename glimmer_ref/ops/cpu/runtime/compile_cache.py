@@ -48,8 +48,11 @@ settings: Any = numba.config
 
 
 def _digest() -> str:
-    """A digest of the sources of `ops.cpu`, their folder, the versions of libraries, and the processor."""
-    parts = [str(KERNELS), sys.version, numba.__version__, llvmlite.__version__, np.__version__]
+    """A digest of the sources of `ops.cpu`, the versions of libraries, and the processor.
+
+    It does not contain where the package is installed, so that equal installations share their kernels.
+    """
+    parts = [sys.version, numba.__version__, llvmlite.__version__, np.__version__]
     parts += [llvm.get_process_triple(), llvm.get_host_cpu_name()]
     with suppress(RuntimeError):  # features are unknown on some systems, where numba compiles for the processor's name
         parts.append(llvm.get_host_cpu_features().flatten())
@@ -149,7 +152,11 @@ class _Bound(caching.IndexDataCacheFile):
     """numba's cache files of one kernel. Each begins with a digest of its name and of the rest of the file.
 
     numba itself does not check a file. If the file is damaged or has the code of another kernel, the process crashes.
+    It also compares the time and the size of the source file, which the folder's digest makes unnecessary.
     """
+
+    def __init__(self, cache_path: str, filename_base: str, source_stamp: Any) -> None:
+        super().__init__(cache_path, filename_base, None)
 
     def _mark(self, name: str, data: bytes) -> bytes:
         return hashlib.blake2b(f"{self._index_name}\0{name}\0".encode() + data, digest_size=MARK).digest()
@@ -165,6 +172,11 @@ class _Bound(caching.IndexDataCacheFile):
         content = self._dump(data)
         with self._open_for_write(self._data_path(name)) as file:
             file.write(self._mark(name, content) + content)
+
+
+def _subfolder(source: str) -> str:
+    """Where numba keeps the kernels of a source file. numba's own name for it depends on where the file is."""
+    return "-".join(Path(source).absolute().parent.relative_to(KERNELS.parent).parts)
 
 
 @contextmanager
@@ -191,14 +203,16 @@ def _uninterrupted() -> Iterator[None]:
 
 
 def _compiled(loop: Callable[..., None], keep: bool, signature: Any = None) -> Any:
-    """The loop as a numba function. numba reads CACHE_DIR only here, so the user's value is restored afterwards.
+    """The loop as a numba function. numba reads its settings only here, so the user's are restored afterwards.
 
     With a signature, the loop is compiled at once, to be called by its address.
     """
-    users = settings.CACHE_DIR, caching.IndexDataCacheFile
+    locator: Any = caching._CacheLocator
+    users = settings.CACHE_DIR, caching.IndexDataCacheFile, vars(locator)["get_suitable_cache_subpath"]
     try:
         if keep:
             settings.CACHE_DIR, caching.IndexDataCacheFile = str(folder()), _Bound
+            locator.get_suitable_cache_subpath = staticmethod(_subfolder)
         if signature is not None:
             with _uninterrupted():
                 return numba.cfunc(signature, nopython=True, cache=keep)(loop)
@@ -207,7 +221,7 @@ def _compiled(loop: Callable[..., None], keep: bool, signature: Any = None) -> A
             result._compile_for_args = _uninterrupted()(result._compile_for_args)
         return result
     finally:
-        settings.CACHE_DIR, caching.IndexDataCacheFile = users
+        settings.CACHE_DIR, caching.IndexDataCacheFile, locator.get_suitable_cache_subpath = users
 
 
 def _forget() -> None:
