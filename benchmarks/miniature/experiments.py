@@ -6,7 +6,7 @@ has comes from `glimmer_ref.costs.published.values`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from fractions import Fraction
 from typing import NamedTuple
 
@@ -24,6 +24,9 @@ TASKS = 6  # of the worlds, without "correct", which only training data has
 UNSEEN = (
     "every_stage.k=5", "every_stage.m=5", "every_stage.tasks={ correct = 0 }", f'evaluation.tasks=["{TASK}"]'
 )  # fmt: skip
+ONE, OTHERS = f"{TASK} only", f"all but {TASK}"
+BOTH = ("all tasks", ONE)
+LONGER = 3  # times the steps in one line of Figure 7
 GLIMMER = Training("glimmer")
 
 
@@ -79,17 +82,16 @@ class Shape(NamedTuple):
         return Training(f"lumen, alpha={alpha}", changes=_reads("system=lumen", f'model.alpha="{alpha}"'))
 
 
-def unseen(shape: Shape, training: Training, task: str = "") -> Training:
-    """A training from the base that has seen none of the tasks, of all tasks or of one task only.
+def unseen(training: Training, *changes: str, name: str = "") -> Training:
+    """A training from the base that has seen none of the tasks, of all tasks but for further changes and their name."""
+    name = ", ".join([training.name, "from t5-mini", *filter(None, [name])])
+    return training._replace(name=name, changes=(*training.changes, *UNSEEN, *changes), start=PLAIN)
 
-    One task has its share of the steps, so that each model reads as many of its questions.
-    """
-    changes = (*training.changes, *UNSEEN)
-    if not task:
-        return training._replace(name=f"{training.name}, from t5-mini", changes=changes, start=PLAIN)
+
+def one_task(shape: Shape, training: Training) -> Training:
+    """The same of one task, with its share of the steps, so that each model reads as many of its questions."""
     shares = (f"{name}={max(least, steps // TASKS)}" for name, (steps, least) in shape.steps.items())
-    changes += (f'every_stage.tasks={{ {task} = 1, "*" = 0 }}', *shares)
-    return training._replace(name=f"{training.name}, from t5-mini, {task} only", changes=changes, start=PLAIN)
+    return unseen(training, f'every_stage.tasks={{ {TASK} = 1, "*" = 0 }}', *shares, name=ONE)
 
 
 def _panel(name: str, number: int = 0) -> values.Panel:
@@ -203,8 +205,6 @@ def figure5(shape: Shape) -> Experiment:
     return Experiment("Figure 5", (Panel(panel.place, "m, passages selected", tuple(lines), tuple(claims)),), note)
 
 
-ONE = f"{TASK} only"
-BOTH = ("all tasks", ONE)
 UNSEEN_NOTE = (
     "All models of Figures 6 and 7 start from t5-mini, which has seen none of the tasks, with these changes of the "
     f"recipe: {', '.join(UNSEEN)}. Those of one task take a sixth of the steps, so that each model reads as many "
@@ -222,17 +222,25 @@ def figure6(shape: Shape) -> Experiment:
         (third, "L-1/3", shape.lumen(), "lumen"),
         ("FiD", "FiD", FID, "fid"),
     )
-    lines = tuple(
-        Line(name, paper, tuple(Point(x, unseen(shape, t, task), s, READ, READ, there) for x, there, t, s in models))
-        for name, paper, task in ((BOTH[0], "KILT", ""), (BOTH[1], "NQ only", TASK))
+    others = unseen(shape.lumen(low), f"every_stage.tasks={{ {TASK} = 0, correct = 0 }}", name=OTHERS)
+    lines = (
+        Line(BOTH[0], "KILT", tuple(Point(x, unseen(t), s, READ, READ, there) for x, there, t, s in models)),
+        Line(
+            BOTH[1], "NQ only", tuple(Point(x, one_task(shape, t), s, READ, READ, there) for x, there, t, s in models)
+        ),
+        Line(OTHERS, "", (Point(sixth, others, "lumen", READ, READ),)),
     )
     gains = (above(f"All tasks help {x}", (BOTH[0], x), (BOTH[1], x)) for x, *_ in models)
     claims = (
         *gains,
         gap_shrinks(f"They help {third} more than FiD", BOTH, third, "FiD"),
         gap_shrinks(f"They help {sixth} more than {third}", BOTH, sixth, third),
+        above(f"Trained on {OTHERS}, {sixth} answers as many questions of {TASK}", (OTHERS, sixth), (BOTH[0], sixth)),
     )
-    note = f"{sixth} stands for the paper's L-1/8, which is no whole number of layers here. {UNSEEN_NOTE}"
+    note = (
+        f"{sixth} stands for the paper's L-1/8, which is no whole number of layers here. {UNSEEN_NOTE} The last "
+        "statement tests whether the tasks teach each other anything that t5-mini does not have already."
+    )
     return Experiment("Figure 6", (Panel(panel.place, "model", lines, claims, TASK, (BOTH,)),), note)
 
 
@@ -240,19 +248,30 @@ def figure7(shape: Shape) -> Experiment:
     """Every alpha of whole layers; training on all tasks against training on one."""
     panel, third = _panel("Figure 7"), str(Fraction(shape.live, shape.layers))
 
-    def line(name: str, paper: str, task: str) -> Line:
-        live = range(shape.layers + 1)
-        points = ((str(Fraction(n, shape.layers)), unseen(shape, shape.lumen(n), task)) for n in live)
-        return Line(name, paper, tuple(Point(x, training, "lumen", READ, READ) for x, training in points))
+    def line(name: str, paper: str, live: Iterable[int], training: Callable[[Training], Training]) -> Line:
+        points = ((str(Fraction(n, shape.layers)), training(shape.lumen(n))) for n in live)
+        return Line(name, paper, tuple(Point(x, t, "lumen", READ, READ) for x, t in points))
 
+    longer = f"{LONGER} times the steps"
+    steps = [f"{name}={LONGER * number}" for name, (number, _) in shape.steps.items()]
     claims = (
         rise(f"A live encoder helps, alpha=0 to {third}", BOTH[0], "0", third),
         rise(f"Then it levels off, alpha={third} to 1", BOTH[0], third, "1"),
         gap_shrinks("All tasks help more at alpha=0 than at 1", BOTH, "0", "1"),
+        rise(f"It levels off with {longer}, alpha={third} to 1", longer, third, "1"),
     )
-    lines = (line(BOTH[0], "KILT", ""), line(BOTH[1], "NQ-only", TASK))
+    every = range(shape.layers + 1)
+    lines = (
+        line(BOTH[0], "KILT", every, unseen),
+        line(BOTH[1], "NQ-only", every, lambda t: one_task(shape, t)),
+        line(longer, "", (shape.live, shape.layers), lambda t: unseen(t, *steps, name=longer)),
+    )
     panels = (Panel(panel.place, "alpha", lines, claims, TASK, (BOTH,)),)
-    return Experiment("Figure 7", panels, f"Every alpha that is whole layers here. {UNSEEN_NOTE}")
+    note = (
+        f"Every alpha that is whole layers here. {UNSEEN_NOTE} The line with {longer} tests whether alpha={third} is "
+        "below alpha=1 only because it learns the tasks more slowly."
+    )
+    return Experiment("Figure 7", panels, note)
 
 
 class Variant(NamedTuple):
@@ -314,7 +333,8 @@ def table3(shape: Shape) -> Experiment:
     """Other decisions, training without distillation, and the other direction of the KL."""
     other = "printed" if shape.direction == "reverse" else "reverse"
     named = {"printed": "KL as printed", "reverse": "KL reversed"}[other]
-    token = "First token"
+    token, more = "First token", shape.beta(2 * shape.rerank)
+    deeper = f"beta={Fraction(2 * shape.rerank, shape.live)}"
     rows = {
         "Separate Qenc": Variant(
             Training("question encoder", "table3_question_encoder"), "A question encoder helps little"
@@ -330,12 +350,19 @@ def table3(shape: Shape) -> Experiment:
         "no PDist (lambda=0)": Variant(
             Training("lambda=0", changes=("every_stage.lambda=0.0",)), "No distillation at all"
         ),
+        f"{token}, {deeper}": Variant(
+            Training(f"first token, {deeper}", changes=(*more.changes, 'model.glimmer.pool="first"')), ""
+        ),
+        f"Mean pool, {deeper}": Variant(
+            more, f"Mean pooling is similar to the first token with {deeper}", f"{token}, {deeper}"
+        ),
         named: Variant(Training(named, changes=(f"every_stage.direction={other}",)), "The other direction of the KL"),
     }
     note = (
         "Everything else is the base recipe's. The score of the base comes from the mean of a pair's tokens, the "
         f'paper\'s from the first token, so here "Mean pool" is the base and "{token}" has a training of its own. '
-        f"The base's direction of the KL is {shape.direction}. The last two rows are not in the paper."
+        f"The base's direction of the KL is {shape.direction}. The last four rows are not in the paper; two of them "
+        f"test whether the first token falls behind because it has too few layers to collect what the score needs."
     )
     return _table(shape, "Table 3", rows, note)
 

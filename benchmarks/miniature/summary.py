@@ -19,8 +19,9 @@ ERRORS = 2.0  # standard errors of a difference that count as flat
 RULE = (
     f"By rule: the paper's difference is flat within {PAPER_FLAT} points; ours is flat within {ERRORS:g} standard "
     "errors, which come from the number of test questions, or from the seeds where these differ more (with one seed "
-    "it is not known how much trainings differ). Samples per TFLOP are counted, not measured: their difference, in "
-    "percent, has no error."
+    "it is not known how much trainings differ). Where the paper's own difference would be flat by our standard "
+    "errors, it is too small to be seen here, and the verdict says so. Samples per TFLOP are counted, not measured: "
+    "their difference, in percent, has no error."
 )
 Kept = Mapping[runs.Key, runs.Record]
 
@@ -160,6 +161,8 @@ def judged(claim: Claim, found: Iterable[Row]) -> Judged | None:
     if paper is None:
         return Judged(claim.text, "-", here, direction(ours, within))
     words = verdict(direction(paper, PAPER_FLAT), direction(ours, within))
+    if words == "flat here" and abs(paper) <= within:
+        words += f", as {paper:+.2f} would be"
     return Judged(claim.text, f"{paper:+.2f}{unit}", here, words)
 
 

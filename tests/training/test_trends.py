@@ -79,8 +79,9 @@ def test_a_trainings_file_is_its_recipe(training: structure.Training, tmp_path: 
     assert read_recipe(path) == recipe
     assert (recipe.top.seed, recipe.model.init, recipe.model.score) == (3, "some/base", "draw")
     share = 6 if training.name.endswith("only") else 1  # one task takes its share of the steps
-    assert recipe.steps == STUDY.recipe.steps // share
-    assert recipe.evaluation.every == STUDY.recipe.evaluation.every // share < recipe.steps
+    times = 3 if training.name.endswith("times the steps") else 1
+    assert recipe.steps == times * STUDY.recipe.steps // share
+    assert recipe.evaluation.every == times * STUDY.recipe.evaluation.every // share < recipe.steps
     assert recipe.model.t5 == {}
 
 
@@ -144,6 +145,14 @@ def test_every_training_differs_from_the_base_by_what_it_is_named_for() -> None:
     assert differs("separate reranker, copied") == {"model.glimmer.reranker": [None, "separate"]}
     assert differs("question encoder") == {"model.glimmer.question_encoder": [None, "separate"]}
     assert differs("first token") == {"model.glimmer.pool": ["mean", "first"]}
+    assert differs("first token, beta=1/2") == {"model.glimmer.pool": ["mean", "first"], "model.beta": ["1/4", "1/2"]}
+    assert differs("lumen, alpha=1/6, from t5-mini, all but nq-like") == {
+        **all_tasks, "model.alpha": ["1/3", "1/6"], f"{stage}.tasks": [tasks, {"nq-like": 0.0, "correct": 0.0}]
+    }  # fmt: skip
+    thrice = {f"{stage}.{key}": [n, 3 * n] for key, n in (("steps", 500), ("warmup", 30), ("decay", 250))}
+    assert differs("lumen, alpha=1/3, from t5-mini, 3 times the steps") == {
+        **all_tasks, **thrice, "evaluation.every": [125, 375]
+    }  # fmt: skip
     for name, key, value in (("lambda=0", "lambda", 0.0), ("lambda=0.1", "lambda", 0.1), ("lambda=10", "lambda", 10.0),
                              ("tau=0.1", "tau", 0.1), ("tau=5", "tau", 5.0)):  # fmt: skip
         assert differs(name) == {f"{stage}.{key}": [1.0, value]}
@@ -163,7 +172,7 @@ def test_trainings_are_shared_and_tested_for_all_experiments_at_once() -> None:
     }  # fmt: skip
     assert {p.k for p in STUDY.points[STUDY.shape.lumen()]} == {5, 10, 25, 40}
     assert [p.k for p in STUDY.points[experiments.FID]] == [3, 5, 10]
-    assert len(TRAININGS) == 48
+    assert len(TRAININGS) == 52
 
 
 # The paper's points
@@ -174,7 +183,8 @@ def test_points_are_the_papers_and_whole() -> None:
         assert {p.place for p in experiment.panels} == {v.place for v in values(PAPER_RESULTS[experiment.name]())}
         for panel in experiment.panels:
             every = summary.rows(experiment, panel, {})
-            assert [row.name for row in every if not row.paper_name] == ["lumen-40"] * (experiment.name == "Figure 5")
+            ours = {"Figure 5": ["lumen-40"], "Figure 6": ["all but nq-like"], "Figure 7": ["3 times the steps"]}
+            assert [row.name for row in every if not row.paper_name] == ours.get(experiment.name, [])
             for row in (row for row in every if row.paper_name):
                 there = paper.paper_line(experiment.name, panel.place, row.paper_name)
                 assert there and any(p.paper is not None for p in row.pairs), (experiment.name, row)
@@ -190,7 +200,7 @@ def test_points_are_the_papers_and_whole() -> None:
         ("0", 50.9), ("1/6", 56.4), ("1/4", 56.9), ("1/3", 57.6), ("1/2", 57.5), ("3/4", 57.6), ("1", 57.8)
     ]  # fmt: skip
     assert len(pairs("7")) == 13
-    assert [y for _, y in pairs("table3")] == [69.8, 70.0, 69.5, 69.5, 70.1, 69.4, 69.8, 69.8, None, None]
+    assert [y for _, y in pairs("table3")] == [69.8, 70.0, 69.5, 69.5, 70.1, 69.4, 69.8, 69.8, *[None] * 4]
 
 
 def test_every_claim_has_its_points_and_the_papers_numbers() -> None:
@@ -205,9 +215,9 @@ def test_every_claim_has_its_points_and_the_papers_numbers() -> None:
     assert [x for (place, _), x in numbers.items() if place == "Figure 2"] == ["+1.77", "+2.24", "+15.13 %", "+19.77 %"]
     assert [x for (place, _), x in numbers.items() if place == "Figure 3, right"] == ["+2.97", "+2.64"]
     assert [x for (place, _), x in numbers.items() if place == "Figure 6"] == [
-        "+6.80", "+2.68", "+1.69", "+0.99", "+4.12"
+        "+6.80", "+2.68", "+1.69", "+0.99", "+4.12", "-"
     ]  # fmt: skip
-    assert [x for (place, _), x in numbers.items() if place == "Figure 7"] == ["+6.70", "+0.20", "+3.10"]
+    assert [x for (place, _), x in numbers.items() if place == "Figure 7"] == ["+6.70", "+0.20", "+3.10", "-"]
     assert [x for (place, _), x in numbers.items() if place == "Table 1"] == ["+0.20", "-1.10"]
 
 
@@ -241,7 +251,7 @@ def test_means_and_errors() -> None:
     assert summary.measured([], "nq-like") is None
 
 
-@pytest.mark.parametrize(("last", "verdict"), [(95, "same direction"), (81, "flat here"), (60, "opposite")])
+@pytest.mark.parametrize(("last", "verdict"), [(95, "same direction"), (81, "flat here, as +5.15 would be"), (60, "opposite")])
 def test_a_line_in_words(last: float, verdict: str) -> None:
     words = said("3", [line("glimmer", 80, 5), line("glimmer", last, 40)])
     assert words == [
@@ -264,7 +274,7 @@ def test_quality_and_cost_in_words() -> None:
     ]
     words = said("2", some)
     assert words[0].startswith("LUMEN is better than FiD: paper +1.77, here +10.0 (flat within ")
-    assert words[0].endswith("same direction.") and words[1].endswith("flat here.")
+    assert words[0].endswith("same direction.") and words[1].endswith("flat here, as +2.24 would be.")
     assert words[2:] == [
         "LUMEN answers more questions per TFLOP than FiD: paper +15.13 %, here -10.0 %: opposite.",
         "GLIMMER answers more questions per TFLOP than LUMEN: paper +19.77 %, here +10.0 %: same direction.",
