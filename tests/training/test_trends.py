@@ -251,7 +251,9 @@ def test_means_and_errors() -> None:
     assert summary.measured([], "nq-like") is None
 
 
-@pytest.mark.parametrize(("last", "verdict"), [(95, "same direction"), (81, "flat here, as +5.15 would be"), (60, "opposite")])
+@pytest.mark.parametrize(
+    ("last", "verdict"), [(95, "same direction"), (81, "flat here, as +5.15 would be"), (60, "opposite")]
+)
 def test_a_line_in_words(last: float, verdict: str) -> None:
     words = said("3", [line("glimmer", 80, 5), line("glimmer", last, 40)])
     assert words == [
