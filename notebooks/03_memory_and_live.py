@@ -344,13 +344,14 @@ if not (figure7 and figure6):
     left.text(0.5, 0.5, "not trained here yet:\nsee benchmarks/README.md", ha="center", transform=left.transAxes)
 else:
     trained_lines(left, figure7["Figure 7"])
-    for j, row in enumerate(figure6["Figure 6"]):
+    bars = [row for row in figure6["Figure 6"] if row.paper_name]
+    for j, row in enumerate(bars):
         known = [(i, p.ours) for i, p in enumerate(row.pairs) if p.ours is not None]
         right.bar(
             [i + 0.4 * j for i, _ in known], [ours.mean for _, ours in known], 0.38, color=f"C{j}",
             yerr=[ours.error for _, ours in known], capsize=3, hatch=("", "//")[j % 2], edgecolor="white",
         )  # fmt: skip
-    names = [p.x.replace("L-", "LUMEN, ") for p in row.pairs]
+    names = [p.x.replace("L-", "LUMEN, ") for p in bars[0].pairs]
     right.set_xticks([i + 0.2 for i in range(len(names))], names)
     figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=2)
 left.set(xlabel="alpha", ylabel="exact match, one task, %", title="Figure 7 in miniature")

@@ -567,8 +567,8 @@ plt.show()
 # ## Whole trainings: Table 3
 #
 # Therefore the decisions of Table 3 were also compared by whole trainings here: each row is a small model that was
-# fine-tuned for it, all from the same start, in which the score layer is drawn anew. "KL as printed" and "no PDist" are
-# rows that the paper does not have. The base has the reverse direction and scores the mean of a pair's tokens.
+# fine-tuned for it, all from the same start, in which the score layer is drawn anew. The last four rows are not in the
+# paper. The base has the reverse direction and scores the mean of a pair's tokens.
 
 # %%
 # Picture: a dot with a bar for each row of Table 3, trained here, beside a dotted line at the base.
@@ -577,7 +577,7 @@ from miniature.summary import trained, verdicts
 
 rows3 = [p for row in trained("Table 3").get("Table 3", []) for p in row.pairs if p.ours is not None]
 rows3 = rows3 if len({p.training for p in rows3}) > 1 else []  # the base alone is nothing to compare
-figure, axes = plt.subplots(figsize=(9, 3.4))
+figure, axes = plt.subplots(figsize=(9, 4.4))
 for y, p in enumerate(rows3):
     axes.errorbar(p.ours.mean, y, xerr=p.ours.error, marker="o", capsize=3, color="C1" if y else "C0")
     axes.text(p.ours.mean, y - 0.22, f"{p.ours.mean:.1f}", ha="center", fontsize=8)

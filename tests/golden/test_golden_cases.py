@@ -22,7 +22,6 @@ from glimmer_ref.paper.distillation import distribution
 from glimmer_ref.params.model import from_arrays, leaves
 from glimmer_ref.params.safetensors_io import write_tensors
 
-pytestmark = pytest.mark.once
 NUMPY = bind("numpy")
 RIGHT = {name: cases.model(case, cases.weights(case)) for name, case in CASES.items()}
 
@@ -76,6 +75,7 @@ def test_float32_is_not_float64() -> None:
     assert check.check("glimmer", right("glimmer", "float32"), "float64").code == 1
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda m: m.name)
 def test_a_mistake_is_caught_where_it_is_made(mutation: Any) -> None:
     caught = 0

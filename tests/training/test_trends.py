@@ -637,6 +637,6 @@ def test_everything_at_toy_size_and_again(tmp_path: Path) -> None:
     lines = file.read_bytes()
     again = command(*words, str(tmp_path / "fresh"))
     assert again.returncode == 0, again.stderr
-    assert "all together: 17 trainings, 17 done, 0 min left" in again.stdout
+    assert "all together: 20 trainings, 20 done, 0 min left" in again.stdout
     assert file.read_bytes() == lines
     assert {p.name for p in (tmp_path / "fresh").iterdir()} == {"world", "base", "source.json", "test-40.jsonl"}
