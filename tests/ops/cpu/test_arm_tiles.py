@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from any_processor import WITH_LLVM_OF_ALL
 from test_tile_code import KINDS, compiled
-from test_tiles import IN_PAIRS
+from test_tiles import in_halves
 
 from glimmer_ref.ops.cpu.kernels.multiply import GROUP, Processor, processor
 from glimmer_ref.ops.interface import PRECISIONS
@@ -64,8 +64,7 @@ def operands(precision: str, wide: bool, rows: int, n: int) -> tuple[np.ndarray,
     a, b = (rng.integers(least, most + 1, shape) for shape in ((rows, n), (n, 32)))
     if precision == "int8":
         a[:, : n // 2], b[: n // 2] = -128, rng.choice([-128, 127], 32)
-        left = a.reshape(rows, -1, 4)[..., IN_PAIRS].reshape(a.shape).astype(np.int16) if wide else a.astype(np.int8)
-        return left, b.astype(np.int8), a, b
+        return a.astype(np.int16 if wide else np.int8), b.astype(np.int8), a, b
     if precision == "float32":
         return a.astype(np.float32), b.astype(np.float32), a, b
     return (a.astype(np.float32) if wide else bfloat16(a.astype(np.float32))), bfloat16(b.astype(np.float32)), a, b
@@ -83,8 +82,10 @@ def test_tiles_of_whole_numbers_under_emulation(cpu: str, precision: str, tmp_pa
     for rows in range(1, here.rows + 1):
         for steps in (1, 3, 64):
             n = steps * group
-            left, right, a, b = operands(precision, here.ways[precision].parts == 2, rows, n)
+            wide = here.ways[precision].parts == 2
+            left, right, a, b = operands(precision, wide, rows, n)
             panels = np.ascontiguousarray(right.reshape(steps, group, 2, 16).transpose(2, 0, 3, 1))
+            panels = in_halves(panels) if precision == "int8" and wide else panels
             sizes = np.array([rows, steps, left.shape[1] * left.itemsize], np.int64)
             given += [sizes.tobytes(), left.tobytes(), panels.tobytes()]
             expected.append(a @ b)

@@ -32,7 +32,9 @@ def to_bfloat16(x: np.ndarray) -> np.ndarray:
     return (bfloat16(x.astype(np.float32)).astype(np.uint32) << 16).view(np.float32)
 
 
-IN_PAIRS = [0, 2, 1, 3]  # the order in which four integers of a left operand are widened
+def in_halves(panels: np.ndarray) -> np.ndarray:
+    """int8's panels [2 steps 16 4] on processors that widen them: in half a line, two terms of all columns."""
+    return panels.reshape(2, -1, 16, 2, 2).transpose(0, 1, 3, 2, 4).reshape(panels.shape)
 
 
 def widened(precision: str, a: np.ndarray) -> np.ndarray:
@@ -41,7 +43,7 @@ def widened(precision: str, a: np.ndarray) -> np.ndarray:
         return a
     if precision == "bfloat16":
         return (a.astype(np.uint32) << 16).view(np.float32)
-    return a.reshape(len(a), -1, 4)[..., IN_PAIRS].reshape(a.shape).astype(np.int16)
+    return a.astype(np.int16)
 
 
 def tile(precision: str, a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -51,6 +53,8 @@ def tile(precision: str, a: np.ndarray, b: np.ndarray) -> np.ndarray:
     left[:, : n * own.itemsize] = np.ascontiguousarray(own).view(np.uint8)
     panels = aligned(2, n // group, 16, group, dtype=b.dtype)
     panels[:] = b.reshape(n // group, group, 2, 16).transpose(2, 0, 3, 1)
+    if precision == "int8" and WIDE[group]:
+        panels[:] = in_halves(panels)
     out = aligned(rows, 32, dtype=np.int32 if precision == "int8" else np.float32)
     call = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 8)(tile_address(precision))
     at = [x.ctypes.data for x in (left, panels[0], panels[1], out)]
@@ -130,6 +134,8 @@ def unpacked(w: Packed) -> np.ndarray:
     """The weight that the panels hold, in float64."""
     count, steps, _ = w.panels.shape
     terms = w.panels.view(TYPES[w.precision]).reshape(count, steps, 16, w.group)
+    if w.precision == "int8" and WIDE[4]:
+        terms = terms.reshape(count, steps, 2, 16, 2).transpose(0, 1, 3, 2, 4).reshape(terms.shape)
     if w.precision == "bfloat16":
         terms = (terms.astype(np.uint32) << 16).view(np.float32)
     rows = terms.transpose(1, 3, 0, 2).reshape(steps * w.group, 16 * count).astype(np.float64)
@@ -220,7 +226,7 @@ def prepared(x: np.ndarray, precision: str, gain: np.ndarray | None = None) -> t
     if precision == "bfloat16":
         assert not (rows & 0xFFFF).any()
         return (rows >> 16).astype(kind), scales
-    return rows.reshape(len(x), -1, 4)[..., IN_PAIRS].reshape(rows.shape).astype(kind), scales
+    return rows.astype(kind), scales
 
 
 @pytest.mark.parametrize("n", [1, 3, 16, 37, 128])

@@ -8,11 +8,12 @@ from llvmlite import ir
 from numba.core import types
 from numba.extending import intrinsic, register_jitable
 
-from .llvm_ir import BYTES, FLOATS, I64, INTS, LANES, POINTER, VectorBuilder, constant, function
+from .llvm_ir import BYTES, FLOATS, I32, I64, INTS, LANES, POINTER, VectorBuilder, constant, function
 from .multiply import WIDE
 from .simd import fold
 
 SHORTS = ir.VectorType(ir.IntType(16), LANES)
+HALF = ir.VectorType(ir.IntType(8), 2 * LANES)  # half a vector of integers of 8 bits
 
 
 def _rounded(code: VectorBuilder, x: ir.Value) -> ir.Value:
@@ -28,11 +29,9 @@ def halves(code: VectorBuilder, lanes: ir.Value, n: int) -> ir.Value:
     return code.to.and_(lanes, constant(INTS, -65536)) if n else code.to.shl(lanes, constant(INTS, 16))
 
 
-def pairs(code: VectorBuilder, lanes: ir.Value, n: int) -> ir.Value:
-    """The bytes n and n + 2 of each lane, n = 0 or 1, widened to 16 bits each. No other two take fewer instructions."""
-    kind = ir.VectorType(SHORTS.element, 2 * LANES)
-    eight, shorts = ir.Constant(kind, [8] * 2 * LANES), code.to.bitcast(lanes, kind)
-    return code.to.bitcast(code.to.ashr(shorts if n else code.to.shl(shorts, eight), eight), INTS)
+def pairs(code: VectorBuilder, half: ir.Value) -> ir.Value:
+    """32 integers of 8 bits, widened to 16 bits each: two in each lane."""
+    return code.to.bitcast(code.to.sext(half, ir.VectorType(SHORTS.element, 2 * LANES)), INTS)
 
 
 def _rounding(wide: bool) -> Any:
@@ -77,19 +76,17 @@ def left_row(x: int, vectors: int, out: int) -> Any:
 
 @intrinsic
 def widen_row(typing: Any, x: Any, vectors: Any, out: Any) -> Any:
-    """Widens 64 `vectors` signed integers of 8 bits to 16, in the order in which the tile widens panels."""
+    """Widens 64 `vectors` signed integers of 8 bits to 16."""
 
     def generate(context: Any, builder: ir.IRBuilder, signature: Any, args: list[ir.Value]) -> ir.Value:
         code, (x, out) = VectorBuilder(builder), (builder.inttoptr(a, POINTER) for a in (args[0], args[2]))
 
         def one(i: ir.Value) -> list[ir.Value]:
-            lanes = code.load(x, builder.mul(i, I64(BYTES)), INTS)
-            first, second = (builder.zext(pairs(code, lanes, n), ir.VectorType(I64, LANES)) for n in (0, 1))
-            both = builder.or_(first, builder.shl(second, ir.Constant(second.type, [I64(32)] * LANES)))
-            code.store(both, out, builder.mul(i, I64(2 * BYTES)))
+            half = code.load(x, builder.mul(i, I64(BYTES // 2)), HALF)
+            code.store(pairs(code, half), out, builder.mul(i, I64(BYTES)))
             return []
 
-        code.loop(args[1], [], one)
+        code.loop(builder.mul(args[1], I64(2)), [], one)
         return context.get_dummy_value()
 
     return types.void(types.int64, types.int64, types.int64), generate
@@ -131,7 +128,12 @@ def _part(code: VectorBuilder, lanes: ir.Value, terms: int, n: int) -> ir.Value:
         return to.bitcast(lanes, FLOATS)
     if terms == 2:
         return to.bitcast(halves(code, lanes, n), FLOATS)
-    return to.sitofp(to.ashr(to.shl(lanes, constant(INTS, 24 - 8 * n)), constant(INTS, 24)), FLOATS)
+    shift, bits = 8 * n, 8
+    if WIDE[4]:  # a vector holds the first two terms of all lanes, then the others
+        half = ir.Constant(ir.VectorType(I32, HALF.count), [n // 2 * HALF.count + i for i in range(HALF.count)])
+        bytes = to.bitcast(lanes, ir.VectorType(HALF.element, 2 * HALF.count))
+        lanes, shift, bits = pairs(code, to.shuffle_vector(bytes, bytes, half)), n % 2 * 16, 16
+    return to.sitofp(to.ashr(to.shl(lanes, constant(INTS, 32 - bits - shift)), constant(INTS, 32 - bits)), FLOATS)
 
 
 @intrinsic

@@ -2,9 +2,10 @@
 
 A weight [a o] is cut into panels of 16 columns. Each panel is stored as [a 16] without gaps, so that memory is read
 from one end to the other, both with many rows (an encoder) and with one (a decoder step). In bfloat16, two terms of a
-column share a lane, in int8 four: [a/2 16 2], [a/4 16 4]. int8 weights have one scale per column, computed when they
-are packed. int8 rows have one scale per row, computed when they are prepared. All else stays float32. Panels are the
-same on all processors; prepared rows are not, see `processor`.
+column share a lane, in int8 four: [a/2 16 2], [a/4 16 4]. On processors that widen int8, half a vector is widened at
+once, so it holds two terms of all columns: [a/4 2 16 2]. int8 weights have one scale per column, computed when they are
+packed. int8 rows have one scale per row, computed when they are prepared. All else stays float32. Prepared rows depend
+on the processor too, see `multiply`.
 """
 
 from __future__ import annotations
@@ -126,8 +127,10 @@ def pack(w: Array, precision: str) -> Packed:
         elif group == 4:
             block = np.rint(block / np.where(scales[here] > 0, scales[here], 1))
         panels[p] = block.reshape(steps, group, LANES).transpose(0, 2, 1)
-    lanes = panels.reshape(count, steps, LANES * group).view(np.int32)
     offsets = panels.sum(axis=(1, 3), dtype=np.int32).reshape(-1) * np.int32(ZERO) if group == 4 else scales
+    if group == 4 and WIDE[group]:  # the tile widens half a line at once
+        panels[:] = panels.reshape(count, steps, LANES, 2, 2).transpose(0, 1, 3, 2, 4).reshape(panels.shape)
+    lanes = panels.reshape(count, steps, LANES * group).view(np.int32)
     return Packed((a, o), o, precision, lanes, scales, offsets, w)
 
 

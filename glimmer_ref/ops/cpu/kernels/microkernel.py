@@ -15,7 +15,7 @@ from llvmlite import ir
 from numba.core import types
 from numba.extending import intrinsic
 
-from .bfloat16 import halves, pairs
+from .bfloat16 import HALF, halves, pairs
 from .llvm_ir import (
     BYTES,
     FLOATS,
@@ -102,7 +102,15 @@ def tile_function(module: ir.Module, processor: Processor, precision: str, rows:
     code = VectorBuilder(ir.IRBuilder(f.append_basic_block()))
     three_rows = code.to.mul(a_row, ir.Constant(I64, 3))
     way = processor.ways[precision]
-    kind, widened = INTS if precision == "int8" else FLOATS, pairs if precision == "int8" else halves
+    kind = INTS if precision == "int8" else FLOATS
+
+    def columns(p: ir.Value, i: ir.Value, n: int) -> ir.Value:
+        """The n-th part of line i of a panel."""
+        line = code.to.mul(i, ir.Constant(I64, BYTES))
+        if way.parts == 1 or precision != "int8":
+            lanes = code.load(p, line, INTS, BYTES)
+            return lanes if way.parts == 1 else halves(code, lanes, n)
+        return pairs(code, code.load(p, code.to.add(line, ir.Constant(I64, n * BYTES // 2)), HALF, BYTES // 2))
 
     def body(several: list[ir.Value]) -> Callable[..., list[ir.Value]]:
         def once(i: ir.Value, *sums: ir.Value) -> list[ir.Value]:
@@ -111,14 +119,13 @@ def tile_function(module: ir.Module, processor: Processor, precision: str, rows:
                 if n:  # the registers of the first columns are free only when all rows are multiplied
                     sums_so_far = [x for total in result for x in _registers(code, way.lanes, total)]
                     code.barrier(*(sums_so_far if processor.register else []), register=processor.register)
-                lanes = [code.load(p, code.to.mul(i, ir.Constant(I64, BYTES)), INTS, BYTES) for p in several]
-                columns = lanes if way.parts == 1 else [widened(code, x, n) for x in lanes]
+                lines = [columns(p, i, n) for p in several]
                 start = code.to.gep(a, [code.to.add(at, ir.Constant(I64, 4 * n))])
                 for r in range(rows):
                     if r and r % 3 == 0:
                         start = code.opaque(code.to.gep(start, [three_rows]))
                     x = code.spread(code.load(start, code.to.mul(a_row, ir.Constant(I64, r % 3)), I32))
-                    for m, y in enumerate(columns, r * len(columns)):
+                    for m, y in enumerate(lines, r * len(lines)):
                         result[m] = _multiply_add(code, way, result[m], x, y)
             return result
 
