@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import platform
 import re
 import sys
+from pathlib import Path
 from typing import Any
 
 import llvmlite.binding as llvm
@@ -15,6 +17,7 @@ from paths import ROOT
 
 from glimmer_ref.bench import bursts, hardware_peaks
 from glimmer_ref.ops import processor
+from glimmer_ref.ops.cpu.kernels import llvm_ir
 from glimmer_ref.ops.cpu.kernels.llvm_ir import FEATURES
 
 BENCHMARKS = ROOT / "benchmarks"
@@ -53,6 +56,31 @@ processors = pytest.mark.parametrize(
 
 def features_of(flags: str) -> set[str]:
     return {word[1:] for word in flags.split(",")}
+
+
+@pytest.mark.parametrize(
+    ("system", "name", "flags", "unseen"),
+    [
+        ("darwin arm64", "apple-m1", None, {"neon", "dotprod"}),
+        ("linux aarch64", "neoverse-n1", "fp asimd asimddp", {"dotprod"}),
+        ("linux aarch64", "cortex-a72", "fp asimd", set()),
+        ("linux aarch64", "generic", "fp asimd asimddp", set()),  # LLVM would not compile the instruction
+        ("linux aarch64", "neoverse-n1", None, set()),
+        ("linux x86_64", "znver3", "asimddp", set()),
+    ],
+)
+def test_features_that_llvm_does_not_see(
+    system: str, name: str, flags: str | None, unseen: set[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    system, machine = system.split()
+    if flags is not None:
+        (tmp_path / "cpuinfo").write_text(f"processor\t: 0\nFeatures\t: {flags}\n", "utf-8")
+    monkeypatch.setattr(llvm_ir, "CPUINFO", tmp_path / "cpuinfo")
+    monkeypatch.setattr(llvm, "get_host_cpu_name", lambda: name)
+    monkeypatch.setattr(llvm_ir.settings, "CPU_NAME", None)
+    monkeypatch.setattr(platform, "machine", lambda: machine)
+    monkeypatch.setattr(sys, "platform", system)
+    assert llvm_ir._unseen() == unseen
 
 
 @processors

@@ -22,7 +22,7 @@ from glimmer_ref.ops.cpu.kernels import simd as vectors
 from glimmer_ref.ops.cpu.kernels.llvm_ir import BYTES, FEATURES, FLOATS, I64, LANES, POINTER, VectorBuilder
 from glimmer_ref.ops.cpu.runtime.allocator import aligned
 
-FUSED = not {"fma", "avx512f"}.isdisjoint(FEATURES)  # x y + z is rounded once
+FUSED = not {"fma", "avx512f", "neon"}.isdisjoint(FEATURES)  # x y + z is rounded once
 POWER, GELU_OF_Y, ULP = 1.72e-7 if FUSED else 1.94e-7, 1.3e-7, 2.0**-23  # as their docstrings state
 LARGEST, TINY = float(np.finfo("float32").max), float(np.finfo("float32").smallest_normal)
 

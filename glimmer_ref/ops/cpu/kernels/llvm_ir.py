@@ -9,6 +9,7 @@ import platform
 import sys
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import llvmlite.binding as llvm
@@ -25,6 +26,22 @@ POINTER, VOID = BYTE.as_pointer(), ir.VoidType()
 INTS, FLOATS, BITS = (ir.VectorType(t, LANES) for t in (I32, F32, ir.IntType(1)))
 
 
+CPUINFO = Path("/proc/cpuinfo")
+
+
+def _unseen() -> set[str]:
+    """Features of ARM processors that LLVM does not find by itself."""
+    if (sys.platform, platform.machine()) == ("darwin", "arm64"):
+        return {"neon", "dotprod"}  # all of Apple's own processors have these
+    # Linux calls the dot product asimddp. LLVM compiles it only for a processor that it knows by its name.
+    if (sys.platform, platform.machine()) == ("linux", "aarch64"):
+        named = (settings.CPU_NAME or llvm.get_host_cpu_name()) != "generic"
+        with suppress(OSError):
+            if named and "asimddp" in CPUINFO.read_text(encoding="utf-8", errors="replace").split():
+                return {"dotprod"}
+    return set()
+
+
 def _features() -> set[str]:
     """The features of the processor for which numba compiles; NUMBA_CPU_FEATURES overrides them."""
     if settings.CPU_FEATURES is not None:
@@ -32,8 +49,7 @@ def _features() -> set[str]:
     found: set[str] = set()
     with suppress(RuntimeError):  # the features of the processor are unknown on some systems
         found = {name for name, present in llvm.get_host_cpu_features().items() if present}
-    apple = {"neon", "dotprod"} if (sys.platform, platform.machine()) == ("darwin", "arm64") else set()
-    return found | apple  # all of Apple's own processors have these
+    return found | _unseen()
 
 
 FEATURES = _features()
