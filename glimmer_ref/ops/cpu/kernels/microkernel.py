@@ -91,8 +91,8 @@ def _multiply_add(code: VectorBuilder, way: Way, total: ir.Value, a: ir.Value, b
 def tile_function(module: ir.Module, processor: Processor, precision: str, rows: int) -> ir.Function:
     """The tile for one number of rows: c [rows 32] = a [rows n] b [n 32], with n = `steps` lanes of 32 bits of b.
 
-    Rows of a and c are `a_row` and `c_row` bytes apart. b consists of two panels [n 16], each without gaps. If lanes of
-    b are widened to two parts, all rows multiply by the first part, then by the second: so few registers suffice.
+    Rows of a and c are `a_row` and `c_row` bytes apart. b consists of two panels [n 16], each without gaps. If lines of
+    b are widened in two parts, all rows multiply by the first part, then by the second: so few registers suffice.
     """
     name = f"tile_{precision}_{rows}"
     f = function(module, name, VOID, POINTER, I64, POINTER, POINTER, I64, POINTER, I64)

@@ -24,7 +24,7 @@ class Way(NamedTuple):
     Args:
         name: the instruction; "fma" for the multiply-add of float32, "mul" for that of int32.
         lanes: lanes of 32 bits in its registers.
-        parts: parts into which a lane of a panel is widened, and lanes of a left operand for each of them.
+        parts: parts in which a line of a panel is widened, and lanes of a left operand for each of its lanes.
         zero: what int8's prepared rows hold for 0: 128 if the instruction takes unsigned left operands.
         together: whether a tile of many rows multiplies by its two panels at once.
     """
